@@ -1,0 +1,1 @@
+"""Label image datasets with diffusion models."""

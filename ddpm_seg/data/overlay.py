@@ -1,0 +1,50 @@
+"""Masks in their palette's colours, alone or blended over the image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ddpm_seg.tasks import UNLABELLED
+
+Palette = Sequence[Sequence[int]]
+
+
+def colorize(mask: np.ndarray, palette: Palette) -> np.ndarray:
+    """Colours of a mask (H, W) uint8 of class ids, as (H, W, 3) uint8; pixels of 255 are black.
+
+    Raises ValueError for a class id that `palette` (one R, G, B in 0..255 a class) does not hold.
+    """
+    return _lookup_table(mask, palette)[mask]
+
+
+def overlay(image: np.ndarray, mask: np.ndarray, palette: Palette, opacity: float = 0.5) -> np.ndarray:
+    """Blends `mask` (H, W) uint8 in its colours over `image` (H, W, 3) uint8; returns (H, W, 3) uint8.
+
+    `opacity` 0 is the image, 1 the colours; pixels of 255 stay the image's own. Raises ValueError for sizes that
+    differ, an opacity outside [0, 1] and a class id that `palette` does not hold.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(f"image is {image.dtype} {image.shape}, expected uint8 (H, W, 3)")
+    if image.shape[:2] != mask.shape:
+        raise ValueError(f"image is {image.shape[:2]}, mask {mask.shape} (height, width); they must be the same size")
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"opacity is {opacity}, expected a number from 0 to 1")
+    colours = _lookup_table(mask, palette)[mask]
+    blended = np.rint(image * np.float32(1 - opacity) + colours * np.float32(opacity)).astype(np.uint8)
+    return np.where((mask == UNLABELLED)[..., None], image, blended)
+
+
+def _lookup_table(mask: np.ndarray, palette: Palette) -> np.ndarray:
+    """(256, 3) uint8, black where there is no class, after checking that `mask` needs none of those."""
+    if mask.ndim != 2 or mask.dtype != np.uint8:
+        raise ValueError(f"mask is {mask.dtype} {mask.shape}, expected uint8 (H, W)")
+    if not 1 <= len(palette) <= UNLABELLED:
+        raise ValueError(f"the palette has {len(palette)} colours, expected 1 to {UNLABELLED}")
+    largest = int(np.max(mask, where=mask != UNLABELLED, initial=0))
+    if largest >= len(palette):
+        raise ValueError(f"the mask holds class {largest}, the palette only 0 to {len(palette) - 1}")
+    table = np.zeros((256, 3), np.uint8)
+    table[: len(palette)] = np.asarray(palette)
+    return table

@@ -1,0 +1,94 @@
+"""The Parquet schemas of the tables that users read, in one place."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+
+from ddpm_seg.tasks import Task
+
+SCHEMA_VERSION = 1
+METADATA_KEY = b"ddpm_seg"
+
+# The struct that Hugging Face `datasets` reads as an Image: encoded bytes, and a path that stays empty here.
+IMAGE = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])
+
+_CLASS_FIELDS = [
+    pa.field("class_id", pa.int32()),
+    pa.field("class_name", pa.string()),
+    pa.field("pixels", pa.int64()),
+    pa.field("fraction", pa.float64()),
+    pa.field("mean_confidence", pa.float32()),
+    pa.field("mean_uncertainty", pa.float32()),
+    pa.field("components", pa.int32()),
+    pa.field("bbox", pa.list_(pa.float32())),  # x, y, width, height in pixels of the image itself
+]
+
+_LABEL_FIELDS = [
+    pa.field("image_id", pa.string()),
+    pa.field("uri", pa.string()),
+    pa.field("etag", pa.string()),
+    pa.field("size_bytes", pa.int64()),
+    pa.field("status", pa.string()),
+    pa.field("error_type", pa.string()),
+    pa.field("error_message", pa.string()),
+    pa.field("width", pa.int32()),
+    pa.field("height", pa.int32()),
+    pa.field("mask", IMAGE),
+    pa.field("uncertainty", pa.float32()),
+    pa.field("mean_confidence", pa.float32()),
+    pa.field("classes", pa.list_(pa.struct(_CLASS_FIELDS))),
+    pa.field("model_id", pa.string()),
+    pa.field("config_hash", pa.string()),
+    pa.field("code_version", pa.string()),
+    pa.field("run_id", pa.string()),
+    pa.field("created_at", pa.timestamp("us", tz="UTC")),
+]
+
+_CLASS_STATS_IMAGE_FIELDS = [field for field in _LABEL_FIELDS if field.name in ("image_id", "uri")]
+_CLASS_STATS_RUN_FIELDS = [field for field in _LABEL_FIELDS if field.name in ("config_hash", "run_id")]
+
+
+def labels_schema(task: Task) -> pa.Schema:
+    """`labels`: one row an input image. The metadata says which column is a picture and what the class ids mean."""
+    return pa.schema(_LABEL_FIELDS, metadata={**_image_features("mask"), METADATA_KEY: _task_json(task)})
+
+
+def class_stats_table(labels: pa.Table) -> pa.Table:
+    """`class_stats`, one row an image and class, from the statistics nested in a `labels` table, in its order."""
+    classes = labels["classes"].combine_chunks()
+    if isinstance(classes, pa.ChunkedArray):  # newer pyarrow returns chunks where there are none
+        classes = pa.concat_arrays(classes.chunks) if classes.num_chunks else pa.array([], classes.type)
+    image_of_row = classes.value_parent_indices()
+    statistics = dict(zip([field.name for field in _CLASS_FIELDS], classes.flatten().flatten(), strict=True))
+    fields = [*_CLASS_STATS_IMAGE_FIELDS, *_CLASS_FIELDS, *_CLASS_STATS_RUN_FIELDS]
+    columns = [
+        statistics[field.name] if field.name in statistics else labels[field.name].take(image_of_row)
+        for field in fields
+    ]
+    metadata = labels.schema.metadata or {}
+    kept = {METADATA_KEY: metadata[METADATA_KEY]} if METADATA_KEY in metadata else None
+    return pa.table(columns, schema=pa.schema(fields, metadata=kept))
+
+
+def task_of(schema: pa.Schema) -> Task:
+    """The task that `labels_schema` stored. Raises ValueError for a schema without it."""
+    metadata = schema.metadata or {}
+    if METADATA_KEY not in metadata:
+        raise ValueError("the table carries no 'ddpm_seg' metadata: it was not written by this project")
+    values = json.loads(metadata[METADATA_KEY])
+    values.pop("schema_version", None)
+    name = values.pop("task")
+    return Task.from_dict({**values, "name": name})
+
+
+def _image_features(*columns: str) -> dict[bytes, bytes]:
+    # `datasets` takes the type of each column named here and works out the others from the Arrow types.
+    features = {column: {"_type": "Image"} for column in columns}
+    return {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+
+
+def _task_json(task: Task) -> bytes:
+    values = task.to_dict()
+    return json.dumps({"schema_version": SCHEMA_VERSION, "task": values.pop("name"), **values}, sort_keys=True).encode()

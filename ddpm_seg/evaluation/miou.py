@@ -1,0 +1,41 @@
+"""The published mean IoU, from sums that add: confusion matrices of any images, workers or runs may be added first."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def confusion_matrix(predicted: np.ndarray, target: np.ndarray, num_classes: int) -> np.ndarray:
+    """Pixel counts int64 (K + 1, K + 1): rows are the target's classes, columns the predicted ones.
+
+    `predicted` and `target` are integer class ids of one shape; every id outside 0..K-1 (255, say) counts in the last
+    row or column, so that ignored pixels stay in the unions, as they do in the published formula.
+    """
+    if predicted.shape != target.shape:
+        raise ValueError(f"prediction has shape {predicted.shape} and target {target.shape}; expected the same")
+    rows = _with_other(target, num_classes)
+    columns = _with_other(predicted, num_classes)
+    counts = np.bincount(rows * (num_classes + 1) + columns, minlength=(num_classes + 1) ** 2)
+    return counts.reshape(num_classes + 1, num_classes + 1)
+
+
+def class_ious(confusion: np.ndarray) -> np.ndarray:
+    """Intersection over union, float64 (K,) in [0, 1], of a matrix (K + 1, K + 1); a class that is nowhere scores 0."""
+    intersections = np.diag(confusion)
+    unions = confusion.sum(axis=0) + confusion.sum(axis=1) - intersections
+    return (intersections / (1e-8 + unions))[:-1]
+
+
+def published_miou(confusion: np.ndarray, ignore_label: int | None) -> float:
+    """`compute_iou` of the published src/pixel_classifier.py: the mean over all classes but `ignore_label`, in [0, 1].
+
+    Pixels annotated with the ignored class are not masked: what is predicted there enlarges the other classes' unions.
+    """
+    ious = class_ious(confusion)
+    averaged = np.arange(len(ious)) != (-1 if ignore_label is None else ignore_label)
+    return float(ious[averaged].mean())
+
+
+def _with_other(ids: np.ndarray, num_classes: int) -> np.ndarray:
+    flat = ids.reshape(-1).astype(np.int64)
+    return np.where((flat >= 0) & (flat < num_classes), flat, num_classes)

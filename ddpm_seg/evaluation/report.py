@@ -1,0 +1,191 @@
+"""A run's picture page: `runs/<run_id>/report.html`, one file that needs no other."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import jinja2
+
+from ddpm_seg import storage
+from ddpm_seg.evaluation.contact_sheet import Tile, make_tiles
+from ddpm_seg.evaluation.totals import Totals, read_totals
+from ddpm_seg.runs.layout import RunLayout, uris_under
+
+ERRORS_SHOWN = 100
+MOST_BARS = 32
+FACTS = {"model_id": "model", "created_at": "begun", "config_hash": "configuration"}
+STAGES = ("read", "segment", "write")
+
+
+def write_report(
+    output: str, run_id: str, *, contact_sheet: int = 24, read_uris: Mapping[str, str] | None = None
+) -> str:
+    """Writes the report of a finished run beside its `run.json` and returns the report's URI.
+
+    Reads `run.json`, `summary.json` (may be absent) and the run's `labels`; fetches the `contact_sheet` most uncertain
+    images again. `read_uris` has the URI to read for each stored one that is not the same (signed URLs). Raises
+    FileNotFoundError where `output` has no such run.
+    """
+    run_json = storage.join(output, "runs", run_id, "run.json")
+    run = json.loads(storage.read_bytes(run_json))
+    layout = RunLayout(output=output, table="labels", config_hash=run["config_hash"], run_id=run_id)
+    summary = json.loads(storage.read_bytes(layout.summary)) if storage.exists(layout.summary) else {}
+    files = [uri for uri in uris_under(layout.shards()) if uri.endswith(".parquet")]
+    totals = read_totals(files, keep_uncertain=contact_sheet, keep_errors=ERRORS_SHOWN)
+    tiles = list(make_tiles(totals.most_uncertain, totals.task.palette if totals.task else (), read_uris or {}))
+    html = build_report(run=run, summary=summary, totals=totals, tiles=tiles)
+    storage.write_bytes(layout.report, html.encode())
+    return layout.report
+
+
+def build_report(*, run: Mapping[str, Any], summary: Mapping[str, Any], totals: Totals, tiles: Sequence[Tile]) -> str:
+    """The page as HTML. `run` and `summary` are the contents of those JSON files; what they lack is left out."""
+    known = {name: str(run[name]) for name in FACTS if run.get(name)}
+    if "created_at" in known:
+        known["created_at"] = known["created_at"][:16].replace("T", " ") + " UTC"
+    others = {name: value for name, value in run.items() if name not in (*FACTS, "run_id", "config")}
+    return _template().render(
+        run_id=run.get("run_id", "Run"),
+        facts=[(FACTS[name], value) for name, value in known.items()],
+        headline=_headline(summary, totals),
+        tiles=tiles,
+        totals=totals,
+        classes=_class_areas(totals),
+        histogram=_histogram(totals),
+        timings=_timings(summary),
+        settings=[*_flatten(run.get("config", {})), *_flatten(others)],
+    )
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(count=_count, short=_short, share=_share, duration=_duration, number=_number)
+    return environment.from_string(resources.files(__package__).joinpath("report.html").read_text("utf-8"))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ClassArea:
+    class_id: int
+    name: str
+    colour: str
+    area: float  # mean fraction over all labelled images, those without the class counted as 0
+    images: int
+
+
+def _class_areas(totals: Totals) -> list[ClassArea]:
+    """Every class of the task, in its order, those that no image has too."""
+    if totals.task is None:
+        return []
+    return [
+        ClassArea(
+            class_id=class_id,
+            name=name,
+            colour="#{:02x}{:02x}{:02x}".format(*colour),
+            area=float(totals.area[class_id]) / max(1, totals.ok),
+            images=int(totals.images_with[class_id]),
+        )
+        for class_id, (name, colour) in enumerate(zip(totals.task.class_names, totals.task.palette, strict=True))
+    ]
+
+
+def _histogram(totals: Totals) -> dict[str, Any]:
+    """Bars and ticks as fractions of the plot's width and height."""
+    # Few images in many bars would show chance, not shape.
+    counts, width = totals.uncertainty.bars(min(MOST_BARS, max(8, int(2 * totals.ok**0.5))))
+    right, top = len(counts) * width, max(1, int(counts.max()))
+    y_ticks = [tick for tick in _ticks(top, 4) if tick == int(tick)]
+    return {
+        "bars": [
+            {"x": i / len(counts), "height": count / top, "count": count, "low": i * width, "high": (i + 1) * width}
+            for i, count in enumerate(counts.tolist())
+        ],
+        "bar_width": 1 / len(counts),
+        "x_ticks": [(tick / right, f"{tick:.6g}") for tick in _ticks(right, 6)],
+        "y_ticks": [(tick / top, _short(tick)) for tick in y_ticks],
+        "median": totals.uncertainty.quantile(0.5),
+        "ninth_decile": totals.uncertainty.quantile(0.9),
+    }
+
+
+def _ticks(largest: float, about: int) -> list[float]:
+    """Round numbers 0, s, 2s, ... up to `largest`, some `about` of them."""
+    rough = largest / about
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = power * next(m for m in (1, 2, 2.5, 5, 10) if m * power >= rough * 0.999)
+    return [step * i for i in range(int(largest / step * 1.0000001) + 1)]
+
+
+def _timings(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Seconds, seconds an image and share of all work, of every stage that the summary knows."""
+    seconds = {stage: summary["seconds"][stage] for stage in STAGES if stage in summary.get("seconds", {})}
+    images, work = summary.get("timed_images") or 0, sum(seconds.values())
+    return [
+        {
+            "stage": stage,
+            "seconds": value,
+            "per_image": value / images if images else None,
+            "share": value / work if work else 0.0,
+        }
+        for stage, value in seconds.items()
+    ]
+
+
+def _headline(summary: Mapping[str, Any], totals: Totals) -> list[tuple[str, str]]:
+    """The counts at the top: those of the tables themselves, and the speed of the run's last attempt."""
+    numbers = [("Images", _count(totals.images)), ("Labelled", _count(totals.ok)), ("Errors", _count(totals.errors))]
+    if (speed := summary.get("images_per_hour")) is not None:
+        numbers.append(("Images an hour", _short(speed)))
+    if (seconds := summary.get("seconds", {}).get("total")) is not None:
+        numbers.append(("Wall time", _duration(seconds)))
+    return numbers
+
+
+def _flatten(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Yields (dotted name, text) of every leaf of nested mappings; URIs lose credentials and queries."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flatten(inner, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, str):
+        yield name, storage.redact(value) if "://" in value else value
+    else:
+        yield name, json.dumps(value, ensure_ascii=False)
+
+
+def _count(number: int) -> str:
+    return f"{number:,}".replace(",", "\u202f")  # narrow no-break space, read by everyone as thousands
+
+
+def _short(number: float) -> str:
+    """1234567 as 1.23M."""
+    for size, suffix in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if number >= size:
+            return f"{number / (1e3 if suffix == 'k' else size):.3g}{suffix}"
+    return f"{number:,.0f}".replace(",", "\u202f") if number >= 100 or number == int(number) else f"{number:.3g}"
+
+
+def _share(fraction: float) -> str:
+    """A fraction as per cent, with a decimal where the whole number would say too little."""
+    if 0 < fraction < 0.0005:
+        return "< 0.1 %"
+    return f"{fraction * 100:.1f} %"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:#.3g} s" if seconds < 9.995 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
+
+
+def _number(value: float) -> str:
+    return f"{value:#.3g}"

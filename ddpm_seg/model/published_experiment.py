@@ -1,0 +1,186 @@
+"""What classifiers were trained for: ddpm-segmentation's experiment files and ModelScope's `configuration.json`."""
+
+from __future__ import annotations
+
+import colorsys
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from ddpm_seg import storage
+from ddpm_seg.model.diffusion import DiffusionConfig
+from ddpm_seg.model.features import FeatureConfig
+from ddpm_seg.model.published_flags import DEFAULTS
+from ddpm_seg.model.unet import UNetConfig
+from ddpm_seg.tasks import TASKS, UNLABELLED, Task
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Experiment:
+    """The fields of an experiment file that a trained ensemble depends on, named as there."""
+
+    category: str
+    number_class: int
+    ignore_label: int | None
+    dim: tuple[int, int, int]
+    """Height and width of the network's input, and channels of all activations together."""
+    steps: tuple[int, ...]
+    blocks: tuple[int, ...]
+    model_num: int
+    upsample_mode: Literal["bilinear", "nearest"]
+    share_noise: bool
+
+    def features(self, unet: UNetConfig, diffusion: DiffusionConfig) -> FeatureConfig:
+        """What to read from the network. ValueError where the network cannot give it, or gives another `dim`."""
+        height, width, channels = self.dim
+        if not height == width == unet.image_size:
+            raise ValueError(
+                f"experiment: dim {list(self.dim)} means images of {height}x{width}, but the network's image_size is "
+                f"{unet.image_size}; give the model flags and the experiment of one model"
+            )
+        features = FeatureConfig(steps=self.steps, blocks=self.blocks, upsample_mode=self.upsample_mode)
+        features.check(unet, diffusion)
+        found = sum(features.channels(unet))
+        if found != channels:
+            raise ValueError(
+                f"experiment: dim {list(self.dim)} means {channels} feature channels, but steps {list(self.steps)} and "
+                f"blocks {list(self.blocks)} of this network have {found}; give the experiment of this checkpoint"
+            )
+        return features
+
+    def task(self) -> Task:
+        """The published task of this category, or one with generic class names; the experiment says what is ignored."""
+        known = TASKS.get(self.category)
+        if known is not None and known.num_classes != self.number_class:
+            raise ValueError(
+                f"experiment: number_class {self.number_class}, but category {self.category!r} has "
+                f"{known.num_classes} classes; name another category, or mend number_class"
+            )
+        if known is not None:
+            return replace(known, ignore_label=self.ignore_label)
+        logger.warning("category %r is not a published task: its classes are called class_0, class_1, …", self.category)
+        return Task(
+            name=self.category,
+            class_names=tuple(f"class_{index}" for index in range(self.number_class)),
+            palette=tuple(_color(index) for index in range(self.number_class)),
+            ignore_label=self.ignore_label,
+        )
+
+
+def load_experiment(uri: str) -> Experiment:
+    """Reads a ddpm-segmentation experiment file; ValueError names the file and the field that is wrong."""
+    return _experiment(_read_json(uri), _basename(uri))
+
+
+def load_modelscope_configuration(directory: str) -> tuple[Experiment, dict[str, Any]]:
+    """Reads `configuration.json` of a ModelScope folder: the experiment, and the guided-diffusion flags given there.
+
+    ModelScope passes `model.mlp` to its classifier, which looks for its classes under the category's own name
+    (`model.mlp.ffhq_34.number_class`); a `number_class` straight in `model.mlp` is read as well.
+    """
+    uri = storage.join(directory, "configuration.json")
+    name = _basename(uri)
+    configuration = _read_json(uri)
+    model = _section(configuration, "model", name)
+    ddpm, mlp = _section(model, "ddpm", f"{name}: model"), _section(model, "mlp", f"{name}: model")
+    category = _field(_section(configuration, "pipeline", name), "category", str, f"{name}: pipeline")
+    of_category = mlp.get(category, {})
+    if not isinstance(of_category, dict):
+        raise ValueError(f"{name}: model.mlp.{category} is {of_category!r}; expected number_class and ignore_label")
+    classes = {key: {**mlp, **of_category}.get(key) for key in ("number_class", "ignore_label")}
+    if classes["number_class"] is None:
+        raise ValueError(f"{name}: model.mlp has no {category}.number_class; expected the number of its classes")
+    if "ignore_label" not in {**mlp, **of_category}:
+        classes["ignore_label"] = UNLABELLED
+    values = {**ddpm, **classes, "category": category, "dim": mlp.get("dim"), "model_num": mlp.get("model_num", 1)}
+    return _experiment(values, name), {flag: ddpm[flag] for flag in DEFAULTS if flag in ddpm}
+
+
+def _experiment(values: Mapping[str, Any], where: str) -> Experiment:
+    model_type = values.get("model_type", "ddpm")
+    if model_type != "ddpm":
+        raise ValueError(f"{where}: model_type {model_type!r}; only 'ddpm' experiments can be converted")
+    if values.get("input_activations", False) is not False:
+        raise ValueError(
+            f"{where}: input_activations {values['input_activations']!r}; only classifiers on the blocks' outputs "
+            "(input_activations false, as all published DDPM experiments) can be converted"
+        )
+    share_noise = values.get("share_noise", False)
+    if share_noise is not True:
+        logger.warning(
+            "%s: share_noise is %s: these classifiers were trained under fresh noise for every image; the bundle "
+            "shares one draw among all images",
+            where,
+            json.dumps(share_noise),
+        )
+    dim = _integers(values, "dim", where)
+    if len(dim) != 3:
+        raise ValueError(f"{where}: dim {list(dim)}; expected [height, width, channels]")
+    ignore_label = values.get("ignore_label")
+    if "ignore_label" not in values or not (ignore_label is None or type(ignore_label) is int):
+        raise ValueError(f"{where}: ignore_label {ignore_label!r}; expected a class id, {UNLABELLED} or null")
+    model_num, number_class = (_field(values, key, int, where) for key in ("model_num", "number_class"))
+    for key, value, most in (("model_num", model_num, None), ("number_class", number_class, UNLABELLED)):
+        if value < 1 or (most and value > most):
+            raise ValueError(f"{where}: {key} {value}; expected {f'1 to {most}' if most else 'at least 1'}")
+    upsample_mode = _field(values, "upsample_mode", str, where)
+    if upsample_mode not in ("bilinear", "nearest"):
+        raise ValueError(f"{where}: upsample_mode {upsample_mode!r}; expected 'bilinear' or 'nearest'")
+    return Experiment(
+        category=_field(values, "category", str, where),
+        number_class=number_class,
+        ignore_label=ignore_label,
+        dim=(dim[0], dim[1], dim[2]),
+        steps=_integers(values, "steps", where),
+        # The published extractor asks of each block whether it is listed: order and repetition mean nothing.
+        blocks=tuple(sorted(set(_integers(values, "blocks", where)))),
+        model_num=model_num,
+        upsample_mode=upsample_mode,
+        share_noise=share_noise is True,
+    )
+
+
+def _read_json(uri: str) -> dict[str, Any]:
+    try:
+        values = json.loads(storage.read_bytes(uri, max_bytes=1_000_000))
+    except ValueError as error:  # not UTF-8, or not JSON
+        raise ValueError(f"{storage.redact(uri)}: not a JSON file ({error})") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{storage.redact(uri)}: expected a JSON object, got {type(values).__name__}")
+    return values
+
+
+def _section(values: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
+    return _field(values, key, dict, where)
+
+
+def _field(values: Mapping[str, Any], key: str, kind: type, where: str) -> Any:
+    value = values.get(key)
+    if type(value) is not kind:  # not isinstance: True is an int
+        names = {int: "an integer", str: "text", dict: "an object"}
+        raise ValueError(f"{where}: {key} is {'missing' if value is None else repr(value)}; expected {names[kind]}")
+    return value
+
+
+def _integers(values: Mapping[str, Any], key: str, where: str) -> tuple[int, ...]:
+    value = values.get(key)
+    if not isinstance(value, list) or not value or not all(type(item) is int and item >= 0 for item in value):
+        raise ValueError(f"{where}: {key} is {value!r}; expected a list of integers from 0")
+    return tuple(value)
+
+
+def _color(index: int) -> tuple[int, int, int]:
+    """White, then hues a golden angle apart in three strengths: neighbours differ, and so do 255 of them."""
+    if index == 0:
+        return (255, 255, 255)
+    strength = (0.95, 0.7, 0.5)[index % 3]
+    red, green, blue = colorsys.hsv_to_rgb(index * 0.6180339887 % 1, 0.45 + 0.5 * (index % 2), strength)
+    return (round(255 * red), round(255 * green), round(255 * blue))
+
+
+def _basename(uri: str) -> str:
+    return storage.redact(uri).rstrip("/").rpartition("/")[2]

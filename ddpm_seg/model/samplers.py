@@ -1,0 +1,35 @@
+"""Samplers: free functions from noise to images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ddpm_seg.model.diffusion import Diffusion
+
+
+def ddim_timesteps(steps: int, count: int) -> list[int]:
+    """`count` timesteps at the one integer stride that gives exactly so many: guided-diffusion's "ddimN"."""
+    for stride in range(1, steps + 1):
+        if math.ceil(steps / stride) == count:
+            return list(range(0, steps, stride))
+    raise ValueError(f"no integer stride over {steps} timesteps gives {count}; try {math.ceil(steps / (steps // count + 1))}")
+
+
+@torch.no_grad()
+def sample_ddim(model: Callable[[Tensor, Tensor], Tensor], diffusion: Diffusion, x_T: Tensor) -> Tensor:
+    """Deterministic DDIM (Song et al., 2021, equation 12 with sigma = 0) over the timesteps of `diffusion`.
+
+    `x_T` (N, 3, H, W) standard normal; returns images of the same shape, in [-1, 1].
+    """
+    x_t = x_T
+    for index in reversed(range(len(diffusion.timesteps))):
+        t_N = torch.full((len(x_T),), index, dtype=torch.int64, device=x_T.device)
+        x_0 = diffusion.p_mean_variance(model, x_t, t_N).pred_xstart
+        eps = diffusion.predict_eps(x_t, t_N, x_0)
+        previous = diffusion.alpha_bar_prev[index]
+        x_t = math.sqrt(previous) * x_0 + math.sqrt(1 - previous) * eps
+    return x_t

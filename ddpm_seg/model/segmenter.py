@@ -1,0 +1,117 @@
+"""The resident model: images in, labels out; one object, one device."""
+
+# Shapes: N images of S x S pixels, S the network's size; K classes.
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddpm_seg.model.bundle import Bundle, BundleError
+from ddpm_seg.model.diffusion import Diffusion
+from ddpm_seg.model.ensemble import Ensemble, Votes
+from ddpm_seg.model.features import extract
+from ddpm_seg.model.unet import UNet, UNetConfig
+
+DType = Literal["float32", "bfloat16", "float16"]
+
+CPU_ACTIVATION_BYTES = 2**30
+MAX_MICRO_BATCH = {"cpu": 32, "cuda": 256}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PixelLabels:
+    """One image's answer at the network's resolution."""
+
+    label: np.ndarray
+    """(S, S) uint8 class ids."""
+    uncertainty: np.ndarray
+    """(S, S) float32: Jensen-Shannon divergence between members, in nats."""
+    confidence: np.ndarray
+    """(S, S) float32 in [0, 1]: mean softmax of the label."""
+
+
+class Segmenter:
+    """UNet and ensemble of a bundle, loaded once.
+
+    `dtype` is the type of the UNet's convolutions; the ensemble always runs in float32. `batch_size` bounds how many
+    (image, step) pairs go through the UNet at once; by default as many as fit in memory.
+    """
+
+    def __init__(
+        self, bundle: Bundle, *, device: str | None = None, dtype: DType = "float32", batch_size: int | None = None
+    ) -> None:
+        if bundle.features is None or bundle.task is None or not bundle.members:
+            raise BundleError("this bundle holds a DDPM without an ensemble; train one with `python -m jobs.train`")
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.task = bundle.task
+        self.image_size = bundle.unet.image_size
+        self.features = bundle.features
+        self.diffusion = Diffusion(bundle.diffusion)
+        self.unet = resident_unet(bundle, self.device, dtype)
+        self.noise = bundle.noise.to(self.device)
+        self.ensemble = Ensemble(
+            bundle.members,
+            channels=self.features.channels(bundle.unet),
+            strides=self.features.strides(bundle.unet),
+            upsample_mode=self.features.upsample_mode,
+            device=self.device,
+        )
+        itemsize = getattr(torch, dtype).itemsize
+        self.micro_batch = batch_size or _fitting_micro_batch(bundle.unet, itemsize, self.device)
+        if self.micro_batch < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+
+    def segment(self, images: np.ndarray) -> list[PixelLabels]:
+        """Labels for `images` (N, S, S, 3) uint8 RGB, in order. Batch size changes nothing but rounding."""
+        return [
+            PixelLabels(
+                label=votes.label.cpu().numpy(),
+                uncertainty=votes.uncertainty.cpu().numpy(),
+                confidence=votes.confidence.cpu().numpy(),
+            )
+            for votes in self._votes(images)
+        ]
+
+    def probabilities(self, image: np.ndarray) -> np.ndarray:
+        """The members' mean softmax (K, S, S) float32 for one `image` (S, S, 3) uint8."""
+        return next(self._votes(image[None])).probabilities.cpu().numpy()
+
+    @torch.inference_mode()
+    def _votes(self, images: np.ndarray) -> Iterator[Votes]:
+        size = self.image_size
+        if images.ndim != 4 or images.shape[1:] != (size, size, 3) or images.dtype != np.uint8:
+            raise ValueError(f"images must be (N, {size}, {size}, 3) uint8, got {images.shape} {images.dtype}")
+        group = max(1, self.micro_batch // len(self.features.steps))
+        for start in range(0, len(images), group):
+            x_0 = to_network(images[start : start + group], self.device)
+            maps = extract(self.unet, self.diffusion, x_0, self.noise, self.features, micro_batch=self.micro_batch)
+            yield from self.ensemble(maps, (size, size))
+
+
+def to_network(images: np.ndarray, device: torch.device | str) -> Tensor:
+    """(N, H, W, 3) uint8 to (N, 3, H, W) float32 in [-1, 1], rounded as the published ToTensor and 2x - 1."""
+    x = torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2)
+    return x.float() / 255 * 2 - 1
+
+
+def resident_unet(bundle: Bundle, device: torch.device | str, dtype: DType = "float32") -> UNet:
+    """The bundle's UNet in evaluation mode, its tensors taken over rather than copied where types agree."""
+    with torch.device("meta"):
+        unet = UNet(bundle.unet)
+    unet.load_state_dict({key: value.float() for key, value in bundle.unet_weights.items()}, assign=True)
+    if dtype != "float32":
+        unet.cast_torso(getattr(torch, dtype))
+    return unet.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+
+
+def _fitting_micro_batch(config: UNetConfig, itemsize: int, device: torch.device) -> int:
+    """(image, step) pairs whose activations fit: about eight feature maps of the first level are alive at the peak."""
+    bytes_per_pair = 8 * config.channels(0) * config.image_size**2 * itemsize
+    budget = CPU_ACTIVATION_BYTES if device.type == "cpu" else torch.cuda.mem_get_info(device)[0] // 2
+    return int(max(1, min(budget // bytes_per_pair, MAX_MICRO_BATCH.get(device.type, 1))))

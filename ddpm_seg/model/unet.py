@@ -1,0 +1,329 @@
+"""The guided-diffusion UNet (Dhariwal & Nichol, 2021), stopping after the last decoder block that anyone reads.
+
+Module names follow the published checkpoints, whose state-dict keys load unchanged.
+"""
+
+# Shapes: N images, C channels, H x W pixels, E = 4 * num_channels embedding size, T = H * W positions.
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UNetConfig:
+    """Architecture, named as guided-diffusion's flags; `None` stands for that code's `-1`."""
+
+    image_size: int
+    num_channels: int
+    num_res_blocks: int
+    channel_mult: tuple[float, ...]
+    attention_resolutions: tuple[int, ...]
+    """Side lengths of the feature maps (at `image_size`) that get attention, as in the published flag."""
+    num_heads: int = 4
+    num_head_channels: int | None = None
+    num_heads_upsample: int | None = None
+    resblock_updown: bool = False
+    use_scale_shift_norm: bool = True
+    use_new_attention_order: bool = False
+    learn_sigma: bool = False
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("image_size", "num_channels", "num_res_blocks", "num_heads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.channel_mult or self.image_size % self.stride:
+            raise ValueError(
+                f"image_size {self.image_size} must be a multiple of {self.stride}, the stride of "
+                f"{len(self.channel_mult)} levels (channel_mult {self.channel_mult})"
+            )
+        for channels in {self.channels(level) for level in range(len(self.channel_mult))}:
+            if channels < 32 or channels % 32:
+                raise ValueError(f"every level needs a multiple of 32 channels (group norm), got {channels}")
+        if any(resolution < 1 for resolution in self.attention_resolutions):
+            raise ValueError(f"attention_resolutions must be positive, got {self.attention_resolutions}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+
+    @property
+    def stride(self) -> int:
+        """Side lengths of inputs must be multiples of this."""
+        return 2 ** (len(self.channel_mult) - 1)
+
+    @property
+    def num_output_blocks(self) -> int:
+        return len(self.channel_mult) * (self.num_res_blocks + 1)
+
+    def channels(self, level: int) -> int:
+        return int(self.channel_mult[level] * self.num_channels)
+
+    def has_attention(self, level: int) -> bool:
+        return 2**level in {self.image_size // resolution for resolution in self.attention_resolutions}
+
+    def heads(self, channels: int, *, upsampling: bool = False) -> int:
+        if self.num_head_channels is None:
+            heads = self.num_heads_upsample if upsampling and self.num_heads_upsample else self.num_heads
+        else:
+            heads = channels // self.num_head_channels
+        if heads < 1 or channels % heads or (self.num_head_channels and channels % self.num_head_channels):
+            raise ValueError(f"{channels} channels do not divide into attention heads; check num_heads and num_head_channels")
+        return heads
+
+
+def block_channels(config: UNetConfig) -> list[int]:
+    """Channels of every decoder block's output, block 0 (the deepest) first."""
+    return [config.channels(level) for level in _levels_up(config) for _ in range(config.num_res_blocks + 1)]
+
+
+def block_strides(config: UNetConfig) -> list[int]:
+    """Input pixels per activation pixel of every decoder block (its own upsampling included), block 0 first."""
+    strides = []
+    for level in _levels_up(config):
+        strides += [2**level] * config.num_res_blocks + [2 ** max(level - 1, 0)]
+    return strides
+
+
+def _levels_up(config: UNetConfig) -> range:
+    return range(len(config.channel_mult) - 1, -1, -1)
+
+
+def timestep_embedding(t_N: Tensor, dim: int) -> Tensor:
+    """Sinusoids of (possibly fractional) timesteps, (N, dim) float32; guided-diffusion's `timestep_embedding`."""
+    half = dim // 2
+    frequencies = torch.exp(-math.log(10000) * torch.arange(half, dtype=torch.float32, device=t_N.device) / half)
+    angles = t_N.float()[:, None] * frequencies
+    return F.pad(torch.cat([angles.cos(), angles.sin()], dim=1), (0, dim % 2))
+
+
+class GroupNorm(nn.GroupNorm):
+    """32 groups, computed in float32 whatever the activations' type, as the published network does."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(32, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.float()).to(x.dtype)
+
+
+class ResBlock(nn.Module):
+    """Residual block conditioned on the timestep; `resample` "up" or "down" changes the resolution by 2."""
+
+    def __init__(self, config: UNetConfig, in_channels: int, out_channels: int, resample: str | None = None) -> None:
+        super().__init__()
+        self.scale_shift = config.use_scale_shift_norm
+        self.resample = {"up": _upsample, "down": _downsample, None: None}[resample]
+        self.in_layers = nn.Sequential(
+            GroupNorm(in_channels), nn.SiLU(), nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        )
+        self.emb_layers = nn.Sequential(
+            nn.SiLU(), nn.Linear(4 * config.num_channels, (2 if self.scale_shift else 1) * out_channels)
+        )
+        self.out_layers = nn.Sequential(
+            GroupNorm(out_channels),
+            nn.SiLU(),
+            nn.Dropout(config.dropout),
+            _zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1)),
+        )
+        self.skip_connection = (
+            nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
+        )
+
+    def forward(self, x: Tensor, emb_NE: Tensor) -> Tensor:
+        h = self.in_layers[1](self.in_layers[0](x))
+        if self.resample is not None:
+            h, x = self.resample(h), self.resample(x)
+        h = self.in_layers[2](h)
+        emb = self.emb_layers(emb_NE).to(h.dtype)[:, :, None, None]
+        if self.scale_shift:
+            scale, shift = emb.chunk(2, dim=1)
+            h = self.out_layers[1:](torch.addcmul(shift, self.out_layers[0](h), 1 + scale))
+        else:
+            h = self.out_layers(h + emb)
+        return self.skip_connection(x) + h
+
+
+class AttentionBlock(nn.Module):
+    """Self-attention over positions, residual. `new_order` splits q, k, v before the heads instead of after."""
+
+    def __init__(self, channels: int, heads: int, *, new_order: bool) -> None:
+        super().__init__()
+        self.heads, self.new_order = heads, new_order
+        self.norm = GroupNorm(channels)
+        self.qkv = nn.Conv1d(channels, 3 * channels, 1)
+        self.proj_out = _zeroed(nn.Conv1d(channels, channels, 1))
+
+    def forward(self, x: Tensor, emb_NE: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        x_NCT = x.reshape(n, c, h * w)
+        qkv = self.qkv(self.norm(x_NCT))
+        if self.new_order:
+            q, k, v = qkv.reshape(n, 3, self.heads, c // self.heads, h * w).transpose(-1, -2).unbind(1)
+        else:
+            q, k, v = qkv.reshape(n, self.heads, 3, c // self.heads, h * w).transpose(-1, -2).unbind(2)
+        attended = F.scaled_dot_product_attention(q, k, v).transpose(-1, -2).reshape(n, c, h * w)
+        return (x_NCT + self.proj_out(attended)).reshape(n, c, h, w)
+
+
+class Downsample(nn.Module):
+    """Strided convolution, where `resblock_updown` is off."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor, emb_NE: Tensor) -> Tensor:
+        return self.op(x)
+
+
+class Upsample(nn.Module):
+    """Nearest doubling and a convolution, where `resblock_updown` is off."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor, emb_NE: Tensor) -> Tensor:
+        return self.conv(_upsample(x))
+
+
+class Stem(nn.Conv2d):
+    """First convolution; takes and ignores the embedding, so that every layer is called alike."""
+
+    def forward(self, x: Tensor, emb_NE: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(x)
+
+
+class Block(nn.Sequential):
+    """Layers applied in turn, each with the timestep's embedding."""
+
+    def forward(self, x: Tensor, emb_NE: Tensor) -> Tensor:  # type: ignore[override]
+        for layer in self:
+            x = layer(x, emb_NE)
+        return x
+
+
+class UNet(nn.Module):
+    """Predicts the noise in `x_t`, and hands out its decoder's activations."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = 4 * config.num_channels
+        self.time_embed = nn.Sequential(nn.Linear(config.num_channels, width), nn.SiLU(), nn.Linear(width, width))
+        self.input_blocks, skip_channels = _encoder(config)
+        self.middle_block = _middle(config)
+        self.output_blocks = _decoder(config, skip_channels)
+        base = config.channels(0)
+        out_channels = 6 if config.learn_sigma else 3
+        self.out = nn.Sequential(GroupNorm(base), nn.SiLU(), _zeroed(nn.Conv2d(base, out_channels, 3, padding=1)))
+
+    def forward(self, x_t: Tensor, t_N: Tensor) -> Tensor:
+        """Noise estimate for `x_t` (N, 3, H, W) in about [-1, 1] at network timesteps `t_N`.
+
+        Returns (N, 3, H, W), or (N, 6, H, W) with the variance's interpolation behind it when `learn_sigma`. H and W
+        are multiples of `config.stride`.
+        """
+        h = self._decode(x_t, t_N, last=len(self.output_blocks) - 1)[-1]
+        return self.out(h.to(x_t.dtype))
+
+    def activations(self, x_t: Tensor, t_N: Tensor, blocks: Sequence[int]) -> list[Tensor]:
+        """Outputs of the decoder `blocks`, in ascending block order; nothing after the last one is computed."""
+        wanted = sorted(set(blocks))
+        if not wanted or wanted[0] < 0 or wanted[-1] >= len(self.output_blocks):
+            raise ValueError(f"blocks must lie in 0..{len(self.output_blocks) - 1}, got {list(blocks)}")
+        return self._decode(x_t, t_N, last=wanted[-1], keep=frozenset(wanted))
+
+    def cast_torso(self, dtype: torch.dtype) -> UNet:
+        """Stores the convolutions of all blocks in `dtype`, as the published `use_fp16` does; the rest stays float32."""
+        for block in (self.input_blocks, self.middle_block, self.output_blocks):
+            for module in block.modules():
+                if isinstance(module, (nn.Conv1d, nn.Conv2d)):
+                    module.to(dtype)
+        return self
+
+    def _decode(self, x_t: Tensor, t_N: Tensor, *, last: int, keep: frozenset[int] = frozenset()) -> list[Tensor]:
+        """Outputs of decoder blocks `keep`, or only of block `last`."""
+        if x_t.shape[-2] % self.config.stride or x_t.shape[-1] % self.config.stride:
+            raise ValueError(f"image sides must be multiples of {self.config.stride}, got {tuple(x_t.shape[-2:])}")
+        emb = self.time_embed(timestep_embedding(t_N, self.config.num_channels))
+        h = x_t.to(self.input_blocks[0][0].weight.dtype)
+        skips: list[Tensor] = []
+        for index, block in enumerate(self.input_blocks):
+            h = block(h, emb)
+            # The first encoder outputs are read by the last decoder blocks only: what is not read is not held.
+            if index >= len(self.input_blocks) - 1 - last:
+                skips.append(h)
+        h = self.middle_block(h, emb)
+        kept = []
+        for index in range(last + 1):
+            h = self.output_blocks[index](torch.cat([h, skips.pop()], dim=1), emb)
+            if index in keep or (not keep and index == last):
+                kept.append(h)
+        return kept
+
+
+def _encoder(config: UNetConfig) -> tuple[nn.ModuleList, list[int]]:
+    """Encoder blocks and the channels of each one's output."""
+    channels = config.channels(0)
+    blocks, skip_channels = [Block(Stem(3, channels, 3, padding=1))], [channels]
+    for level in range(len(config.channel_mult)):
+        for _ in range(config.num_res_blocks):
+            blocks.append(Block(*_layers(config, level, channels)))
+            channels = config.channels(level)
+            skip_channels.append(channels)
+        if level != len(config.channel_mult) - 1:
+            down = ResBlock(config, channels, channels, "down") if config.resblock_updown else Downsample(channels)
+            blocks.append(Block(down))
+            skip_channels.append(channels)
+    return nn.ModuleList(blocks), skip_channels
+
+
+def _middle(config: UNetConfig) -> Block:
+    channels = config.channels(len(config.channel_mult) - 1)
+    attention = AttentionBlock(channels, config.heads(channels), new_order=config.use_new_attention_order)
+    return Block(ResBlock(config, channels, channels), attention, ResBlock(config, channels, channels))
+
+
+def _decoder(config: UNetConfig, skip_channels: list[int]) -> nn.ModuleList:
+    channels, blocks = skip_channels[-1], []
+    for level in _levels_up(config):
+        for index in range(config.num_res_blocks + 1):
+            layers = _layers(config, level, channels + skip_channels.pop(), upsampling=True)
+            channels = config.channels(level)
+            if level and index == config.num_res_blocks:
+                up = ResBlock(config, channels, channels, "up") if config.resblock_updown else Upsample(channels)
+                layers.append(up)
+            blocks.append(Block(*layers))
+    return nn.ModuleList(blocks)
+
+
+def _layers(config: UNetConfig, level: int, in_channels: int, *, upsampling: bool = False) -> list[nn.Module]:
+    """A residual block, and attention where the level has it."""
+    channels = config.channels(level)
+    layers: list[nn.Module] = [ResBlock(config, in_channels, channels)]
+    if config.has_attention(level):
+        heads = config.heads(channels, upsampling=upsampling)
+        layers.append(AttentionBlock(channels, heads, new_order=config.use_new_attention_order))
+    return layers
+
+
+def _upsample(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2, mode="nearest")
+
+
+def _downsample(x: Tensor) -> Tensor:
+    return F.avg_pool2d(x, 2)
+
+
+def _zeroed(module: nn.Module) -> nn.Module:
+    """Zero weights, so that a new residual branch starts as the identity (guided-diffusion's `zero_module`)."""
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+    return module

@@ -1,0 +1,111 @@
+"""The Ray cluster: connecting to it, and whether one of each stage fits before anything is started."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import ray
+
+from ddpm_seg import storage
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Node:
+    cpus: float
+    gpus: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Placement:
+    """What the stages ask Ray for. `task_cpus` is for each reading and writing task, the rest for each actor."""
+
+    actors: int
+    actor_cpus: float
+    actor_gpus: float
+    threads: int
+    task_cpus: float
+
+    def describe(self) -> str:
+        return f"{self.actor_gpus:g} GPU" if self.actor_gpus else f"{self.actor_cpus:g} CPU"
+
+
+def connect() -> list[Node]:
+    """Joins the cluster of RAY_ADDRESS (`ray job submit` sets it), else starts one on this machine; its nodes.
+
+    In a process that has called `ray.init` already, that cluster.
+    """
+    if not ray.is_initialized():
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # Silences a warning that Ray prints on machines without a GPU about a default that it is going to change.
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        if os.environ.get("RAY_ADDRESS"):
+            ray.init(logging_level=logging.WARNING)
+        else:
+            ray.init(address="local", include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False)
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [Node(cpus=resources.get("CPU", 0.0), gpus=resources.get("GPU", 0.0)) for resources in alive]
+
+
+def place(nodes: list[Node], *, num_actors: int | None, gpus_per_actor: float) -> Placement:
+    """Actors on the GPUs there are, else on CPUs with one left free for reading and writing.
+
+    Raises ValueError, with the numbers, where the cluster cannot hold one of each stage or `num_actors`: Ray would
+    place the actors, wait for the rest without a word, and never finish.
+    """
+    if any(node.gpus for node in nodes):
+        return _place_on_gpus(nodes, num_actors, gpus_per_actor)
+    return _place_on_cpus(nodes, num_actors)
+
+
+def refuse_local_paths(nodes: list[Node], uris: Iterable[str]) -> None:
+    """Raises ValueError for a path that only this machine has, where workers run on others too."""
+    if len(nodes) < 2:
+        return
+    for uri in uris:
+        if storage.is_local(uri):
+            raise ValueError(
+                f"{uri} is a path of this machine, and the cluster has {len(nodes)} nodes that cannot all be expected "
+                "to see it. Put it in object storage (s3://…), or unset RAY_ADDRESS to run on this machine alone."
+            )
+
+
+def _place_on_gpus(nodes: list[Node], num_actors: int | None, gpus_per_actor: float) -> Placement:
+    gpus, cpus = sum(node.gpus for node in nodes), sum(node.cpus for node in nodes)
+    # A hair is added because 1 / 0.1 is 10 and not 9.999…
+    most = sum(math.floor(node.gpus / gpus_per_actor + 1e-6) for node in nodes)
+    actors = most if num_actors is None else num_actors
+    if not 1 <= actors <= most:
+        raise ValueError(
+            f"the cluster has {gpus:g} GPUs on {len(nodes)} nodes, room for {most} actors of {gpus_per_actor:g}; "
+            f"{max(actors, 1)} asked for. Lower --num-actors or --gpus-per-actor."
+        )
+    if cpus < 1:
+        raise ValueError(f"the cluster has {cpus:g} CPUs; reading and writing need at least 1")
+    # Actors take no CPU of their own, or those of many GPUs would leave none to the tasks that feed them.
+    return Placement(actors=actors, actor_cpus=0, actor_gpus=gpus_per_actor, threads=1, task_cpus=1)
+
+
+def _place_on_cpus(nodes: list[Node], num_actors: int | None) -> Placement:
+    cpus = sum(math.floor(node.cpus) for node in nodes)
+    if cpus < 1:
+        raise ValueError(f"the cluster has {cpus} CPUs on {len(nodes)} nodes; the job needs at least 1")
+    if cpus == 1:
+        if num_actors not in (None, 1):
+            raise ValueError(f"the cluster has 1 CPU, room for 1 actor; {num_actors} asked for. Lower --num-actors.")
+        return Placement(actors=1, actor_cpus=0.5, actor_gpus=0, threads=1, task_cpus=0.5)
+    # One actor a node unless told otherwise: a network's threads are used best by one process.
+    actors = num_actors or sum(1 for node in nodes if node.cpus >= 2) or 1
+    # The most CPUs an actor can have so that all fit, whole on a node each, with one CPU over.
+    for each in range((cpus - 1) // actors, 0, -1):
+        if sum(math.floor(node.cpus) // each for node in nodes) >= actors:
+            return Placement(actors=actors, actor_cpus=each, actor_gpus=0, threads=each, task_cpus=1)
+    raise ValueError(
+        f"the cluster has {cpus} CPUs on {len(nodes)} nodes, room for {cpus - 1} actors and one CPU to read and write; "
+        f"{actors} actors asked for. Lower --num-actors."
+    )

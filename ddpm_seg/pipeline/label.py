@@ -1,0 +1,319 @@
+"""The label job: images in, masks and class statistics out. Everything that can be refused is, before Ray starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import logging
+import platform
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Literal
+
+import pyarrow as pa
+
+from ddpm_seg import storage
+from ddpm_seg.data.listing import list_images
+from ddpm_seg.data.schema import class_stats_table
+from ddpm_seg.model.bundle import ASSETS, BundleError, BundleHeader, read_header, resolve
+from ddpm_seg.pipeline.label_rows import ImageInput, LabelSpec
+from ddpm_seg.runs.layout import RunLayout
+from ddpm_seg.runs.ledger import KnownRun, find_runs, freeze_run, not_done, planned_keys
+from ddpm_seg.runs.manifest import Manifest, RunInfo, chunk_size_for, inputs_table, plan, stored_uri
+from ddpm_seg.runs.summary import RunSummary, write_run_json, write_summary
+
+if TYPE_CHECKING:
+    from ddpm_seg.pipeline import cluster, execute
+
+logger = logging.getLogger(__name__)
+
+TABLE, CLASS_STATS = "labels", "class_stats"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LabelConfig:
+    """Masks and class statistics for every image under a prefix, as Parquet tables."""
+
+    input: str | None = None
+    """Images to label: a folder or prefix (s3://bucket/photos), a glob, one file or URL, or a .txt, .csv or .parquet
+    list of them. Without it, the sample images that come with the package."""
+    output: str = "out"
+    """Folder or prefix for the tables. A second run into the same one does only what is new or changed."""
+    model: str = "avatars-10"
+    """Model bundle: the name of one that comes with the package, or where jobs.train or jobs.convert wrote one."""
+    fit: Literal["letterbox", "stretch"] = "letterbox"
+    """How an image that is not square meets the network's square: edges padded and cut off again, or stretched."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Number format of the network. The narrow ones are faster on GPUs and change a few pixels."""
+    limit: int | None = None
+    """Label at most this many of the new images, and leave the rest to the next run. Useful to try things out."""
+    dry_run: bool = False
+    """Say what would be done, and do nothing."""
+    num_actors: int | None = None
+    """Copies of the model that work side by side. By default as many as the GPUs hold; one a machine without GPUs."""
+    gpus_per_actor: float = 1.0
+    """Share of a GPU for each copy: 0.5 puts two on a GPU. Without meaning where there is no GPU."""
+    batch_size: int | None = None
+    """Images (times diffusion steps) that go through the network at once. By default as many as fit in memory."""
+    shard_size: int = 1000
+    """Images in each Parquet file of the tables."""
+    chunk_size: int = 256
+    """Most images in a unit of work, which is what is lost when a machine dies. Small inputs are cut finer."""
+
+    def __post_init__(self) -> None:
+        for name in ("shard_size", "chunk_size", "limit", "num_actors", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+        if not 0 < self.gpus_per_actor <= 1:
+            raise ValueError(f"--gpus-per-actor must be over 0 and at most 1, got {self.gpus_per_actor:g}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LabelPlan:
+    """What there is to do: `unfinished` runs to finish, then `new` inputs (INPUTS rows) to plan a run of."""
+
+    config: LabelConfig
+    output: str
+    header: BundleHeader
+    config_hash: str
+    images: int
+    skipped_files: int
+    already_done: int
+    unfinished: list[KnownRun]
+    new: pa.Table
+    read_uris: dict[str, str]
+    """By the URI as tables hold it, the URI to read, where they differ."""
+
+    def __str__(self) -> str:
+        config, new = self.config, self.new.num_rows
+        labels = RunLayout(output=self.output, table=TABLE, config_hash=self.config_hash, run_id="").configuration()
+        chunk_size = chunk_size_for(new, config.chunk_size, config.num_actors or 1)
+        left = sum(run.manifest.items.num_rows for run in self.unfinished)
+        lines = [
+            f"images     {self.images} found, {self.skipped_files} files without an image's extension left out",
+            f"done       {self.already_done} of them by earlier runs with this model and these options",
+            f"unfinished {left} in {len(self.unfinished)} interrupted runs, which are finished first",
+            f"new        {new} in {-(-new // config.shard_size)} shards of {config.shard_size}, chunks of {chunk_size}",
+            f"labels     {labels}",
+        ]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LabelSummary:
+    """Where the tables are and what became of the images that this call worked on."""
+
+    labels: str
+    class_stats: str
+    report: str | None
+    runs: tuple[RunSummary, ...]
+    already_done: int
+    skipped_files: int
+
+    @property
+    def images(self) -> int:
+        return sum(run.images for run in self.runs)
+
+    @property
+    def ok(self) -> int:
+        return sum(run.ok for run in self.runs)
+
+    @property
+    def errors(self) -> dict[str, int]:
+        """Images by type of error."""
+        return dict(sum((Counter(run.errors) for run in self.runs), Counter()))
+
+
+def plan_label(config: LabelConfig) -> LabelPlan:
+    """Reads what is there, writes nothing. Raises ValueError or OSError for a bundle or input that cannot be used."""
+    header = read_header(config.model)
+    if header.task is None or not header.num_members:
+        raise BundleError(f"{config.model} holds a DDPM without an ensemble; train one with `python -m jobs.train`")
+    listing = list_images(config.input if config.input is not None else str(ASSETS / "samples"))
+    inputs = inputs_table(listing.files)
+    read_uris = {stored_uri(file.uri): file.uri for file in listing.files if stored_uri(file.uri) != file.uri}
+    output = storage.normalize(config.output)
+    config_hash = hash_config(config, header)
+    runs = find_runs(output, TABLE, config_hash)
+    new = not_done(inputs, planned_keys(runs))
+    unfinished = [run for run in runs if not run.finished]
+    waiting = inputs.num_rows - not_done(inputs, planned_keys(unfinished)).num_rows
+    return LabelPlan(
+        config=config,
+        output=output,
+        header=header,
+        config_hash=config_hash,
+        images=inputs.num_rows,
+        skipped_files=listing.skipped,
+        already_done=inputs.num_rows - new.num_rows - waiting,
+        unfinished=unfinished,
+        new=new.slice(0, config.limit),
+        read_uris=read_uris,
+    )
+
+
+def run_label(config: LabelConfig) -> LabelSummary:
+    """Finishes interrupted runs of the same output and configuration, then labels what is new.
+
+    An image that cannot be read is a row with `status = "error"`. Raises ValueError or OSError, before Ray starts, for
+    a configuration, bundle, input or output that cannot be used.
+    """
+    job = plan_label(config)
+    if config.dry_run:
+        raise ValueError("run_label does the work; plan_label(config) is what --dry-run shows")
+    storage.check_writable(job.output)
+    done: list[RunSummary] = []
+    if job.unfinished or job.new.num_rows:
+        done = _work(job)
+    else:
+        logger.info("nothing new: all %d images are labelled already", job.images)
+    runs = find_runs(job.output, TABLE, job.config_hash)
+    layout = runs[-1].layout if runs else None
+    any_run = RunLayout(output=job.output, table=TABLE, config_hash=job.config_hash, run_id="")
+    return LabelSummary(
+        labels=any_run.configuration(),
+        class_stats=any_run.configuration(CLASS_STATS),
+        report=layout.report if layout else None,
+        runs=tuple(done),
+        already_done=job.already_done,
+        skipped_files=job.skipped_files,
+    )
+
+
+def hash_config(config: LabelConfig, header: BundleHeader) -> str:
+    """12 hex digits over the model and every option that can change a pixel of the output. It names outputs."""
+    content = {"model_id": header.model_id, "fit": config.fit, "dtype": config.dtype}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _work(job: LabelPlan) -> list[RunSummary]:
+    # Ray takes seconds to import, and a run with nothing to do should not wait for it.
+    from ddpm_seg.pipeline import cluster
+
+    nodes = cluster.connect()
+    placement = cluster.place(nodes, num_actors=job.config.num_actors, gpus_per_actor=job.config.gpus_per_actor)
+    cluster.refuse_local_paths(nodes, _places(job))
+    logger.info("%d actors, each on %s", placement.actors, placement.describe())
+    done: list[RunSummary] = []
+    while True:
+        for run in job.unfinished:
+            logger.info("finishing %s, which was interrupted", run.layout.run_id)
+            done.append(_finish(run, job, placement))
+        if not job.new.num_rows:
+            return done
+        chunk_size = chunk_size_for(job.new.num_rows, job.config.chunk_size, placement.actors)
+        run_or_none = freeze_run(job.output, TABLE, _manifest(job, chunk_size))
+        if run_or_none is not None:
+            return [*done, _finish(run_or_none, job, placement)]
+        job = plan_label(job.config)  # another driver was quicker: help with its run, then see what is left
+
+
+def _places(job: LabelPlan) -> list[str]:
+    """URIs that workers will open: the output, the model unless it is in the package, and an image of each run."""
+    images = [job.new, *(run.manifest.items for run in job.unfinished)]
+    local = [uri for items in images for uri in items["uri"].to_pylist() if storage.is_local(uri)]
+    bundle = resolve(job.config.model)
+    own = [] if bundle.startswith(str(ASSETS)) else [bundle]
+    return [job.output, *own, *local[:1]]
+
+
+def _manifest(job: LabelPlan, chunk_size: int) -> Manifest:
+    config = dataclasses.asdict(job.config) | {"output": job.output, "chunk_size": chunk_size}
+    del config["dry_run"]
+    for name in ("input", "output", "model"):
+        config[name] = stored_uri(config[name]) if config[name] else config[name]
+    info = RunInfo(run_id="", config_hash=job.config_hash, created_at=datetime.now(timezone.utc), config=config)
+    return Manifest(info=info, items=plan(job.new, job.config.shard_size, chunk_size))
+
+
+def _finish(run: KnownRun, job: LabelPlan, placement: cluster.Placement) -> RunSummary:
+    """Everything that `run` lacks, up to its report."""
+    from ddpm_seg.evaluation.report import write_report
+    from ddpm_seg.pipeline import execute, stages
+
+    started = datetime.now(timezone.utc)
+    spec = _spec(run, job)
+    write_run_json(run.layout, run.manifest.info, _details(job, placement))
+    outcome = execute.execute(
+        run,
+        to_row=lambda shard, chunk, items: stages.chunk_row(shard, chunk, _image_inputs(items, job.read_uris)),
+        stages=execute.Stages(
+            before=execute.as_stage(stages.fetch_and_decode, spec),
+            actor=stages.Segment,
+            actor_arguments={
+                "model": job.config.model,
+                "dtype": job.config.dtype,
+                "batch_size": job.config.batch_size,
+                "threads": placement.threads,
+            },
+            after=execute.as_stage(stages.write, spec),
+        ),
+        placement=placement,
+        derived={CLASS_STATS: class_stats_table},
+    )
+    summary = _summary(run, outcome, started)
+    if outcome.timed or not storage.exists(run.layout.summary):  # else it has the times of the work already
+        write_summary(run.layout, summary)
+    storage.delete(run.layout.chunks)
+    write_report(job.output, run.layout.run_id)
+    return summary
+
+
+def _spec(run: KnownRun, job: LabelPlan) -> LabelSpec:
+    assert job.header.task is not None
+    return LabelSpec(
+        layout=run.layout,
+        created_at=run.manifest.info.created_at,
+        model_id=job.header.model_id,
+        code_version=code_version(),
+        image_size=job.header.unet.image_size,
+        fit=job.config.fit,
+        task=job.header.task,
+    )
+
+
+def _image_inputs(items: pa.Table, read_uris: dict[str, str]) -> list[ImageInput]:
+    names = ("image_id", "uri", "etag", "size_bytes")
+    return [
+        ImageInput(read_uri=read_uris.get(row["uri"], row["uri"]), **row) for row in items.select(names).to_pylist()
+    ]
+
+
+def _summary(run: KnownRun, outcome: execute.Outcome, started: datetime) -> RunSummary:
+    counts, seconds = outcome.counts, outcome.seconds
+    return RunSummary(
+        run_id=run.layout.run_id,
+        config_hash=run.layout.config_hash,
+        images=counts.total(),
+        ok=counts["ok"],
+        errors={kind: number for kind, number in sorted(counts.items()) if kind != "ok"},
+        shards=len(run.manifest.shard_sizes()),
+        started_at=started,
+        finished_at=datetime.now(timezone.utc),
+        timed_images=outcome.timed,
+        images_per_hour=outcome.timed / seconds["total"] * 3600 if outcome.timed else None,
+        seconds=seconds,
+    )
+
+
+def _details(job: LabelPlan, placement: cluster.Placement) -> dict[str, object]:
+    versions = {name: importlib.metadata.version(name) for name in ("ray", "torch", "pillow", "pyarrow")}
+    return {
+        "model_id": job.header.model_id,
+        "task": job.header.task.name if job.header.task else None,
+        "files": {"images": job.images, "already_done": job.already_done, "skipped": job.skipped_files},
+        "cluster": dataclasses.asdict(placement),
+        "versions": {"ddpm_seg": code_version(), "python": platform.python_version(), **versions},
+    }
+
+
+def code_version() -> str:
+    """The installed package's version; "unknown" in a checkout that is not installed."""
+    try:
+        return importlib.metadata.version("ddpm_seg")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,126 @@
+"""The rows of the `labels` table: one an input image, whatever became of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from ddpm_seg import storage
+from ddpm_seg.data.images import DEFAULT_LIMITS, ImageError, Limits, Placement, decode, encode_png, fit, restore_mask
+from ddpm_seg.data.schema import labels_schema
+from ddpm_seg.data.statistics import image_statistics
+from ddpm_seg.model.segmenter import PixelLabels
+from ddpm_seg.runs.layout import RunLayout
+from ddpm_seg.tasks import Task
+
+MAX_MESSAGE = 500
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LabelSpec:
+    """What every task of a run needs to know; it travels to the workers, so it holds no credentials."""
+
+    layout: RunLayout
+    created_at: datetime
+    model_id: str
+    code_version: str
+    image_size: int
+    fit: Literal["letterbox", "stretch"]
+    task: Task
+    limits: Limits = DEFAULT_LIMITS
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageInput:
+    """One row of the manifest. `read_uri` is where the bytes are: `uri` with the signature that tables never hold."""
+
+    image_id: str
+    uri: str
+    read_uri: str
+    etag: str | None
+    size_bytes: int | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FittedImage:
+    """An image on the network's canvas (S, S, 3) uint8, or the reason why it is not."""
+
+    source: ImageInput
+    canvas: np.ndarray | None = None
+    placement: Placement | None = None
+    error_type: str | None = None
+    error_message: str | None = None
+
+
+def fetch(source: ImageInput, spec: LabelSpec) -> FittedImage:
+    """Reads, decodes and fits one image. What is wrong with the image or its file is in the result, never raised."""
+    try:
+        data = storage.read_bytes(source.read_uri, max_bytes=spec.limits.max_bytes)
+        source = dataclasses.replace(source, size_bytes=len(data))
+        canvas, placement = fit(decode(data, spec.limits), spec.image_size, spec.fit)
+    except ImageError as error:
+        return _failed(source, error.error_type, error)
+    except storage.FileTooLargeError as error:
+        return _failed(source, "too_many_bytes", error)
+    except FileNotFoundError as error:
+        return _failed(source, "not_found", error)
+    except PermissionError as error:
+        return _failed(source, "access_denied", error)
+    except OSError as error:
+        return _failed(source, "read_failed", error)
+    return FittedImage(source=source, canvas=canvas, placement=placement)
+
+
+def label_table(images: Sequence[FittedImage], labels: Sequence[PixelLabels | None], spec: LabelSpec) -> pa.Table:
+    """`labels` rows in the order of `images`; `labels[i]` is None for an image that could not be read."""
+    rows = [_row(image, label, spec) for image, label in zip(images, labels, strict=True)]
+    return pa.Table.from_pylist(rows, schema=labels_schema(spec.task))
+
+
+def _row(image: FittedImage, label: PixelLabels | None, spec: LabelSpec) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "image_id": image.source.image_id,
+        "uri": image.source.uri,
+        "etag": image.source.etag,
+        "size_bytes": image.source.size_bytes,
+        "status": "error" if image.error_type else "ok",
+        "error_type": image.error_type,
+        "error_message": image.error_message,
+        "model_id": spec.model_id,
+        "config_hash": spec.layout.config_hash,
+        "code_version": spec.code_version,
+        "run_id": spec.layout.run_id,
+        "created_at": spec.created_at,
+    }
+    if image.placement is None or label is None:
+        return row
+    mask = restore_mask(label.label, image.placement)
+    statistics = image_statistics(
+        label.label, label.uncertainty, label.confidence, mask, image.placement, spec.task.class_names
+    )
+    row |= {
+        "width": image.placement.image_width,
+        "height": image.placement.image_height,
+        "mask": {"bytes": encode_png(mask), "path": None},
+        "uncertainty": statistics.uncertainty,
+        "mean_confidence": statistics.mean_confidence,
+        "classes": [dataclasses.asdict(one) for one in statistics.classes],
+    }
+    return row
+
+
+def _failed(source: ImageInput, error_type: str, error: Exception) -> FittedImage:
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    # The table names the file already, in full; a message may quote the signed form of it.
+    text = _URL.sub(lambda match: storage.redact(match[0]), " ".join(text.replace(source.read_uri, source.uri).split()))
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return FittedImage(source=source, error_type=error_type, error_message=text[:MAX_MESSAGE])

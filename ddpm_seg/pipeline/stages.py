@@ -1,0 +1,90 @@
+"""The three stages of the label job. One Ray Data row is one chunk; between stages its images travel as one pickle."""
+
+from __future__ import annotations
+
+import pickle
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ddpm_seg.pipeline.label_rows import FittedImage, ImageInput, LabelSpec, fetch, label_table
+from ddpm_seg.runs.commit import write_chunk
+
+if TYPE_CHECKING:
+    from ddpm_seg.model.segmenter import DType, PixelLabels
+
+# Hides the latency of object storage without holding more than a few large images at a time.
+FETCH_THREADS = 4
+
+Row = dict[str, Any]
+"""int `shard`, `chunk`; bytes `payload`; seconds by stage. The last stage's rows have counts instead of a payload."""
+
+
+def chunk_row(shard: int, chunk: int, images: list[ImageInput]) -> Row:
+    """The first stage's input."""
+    return {"shard": shard, "chunk": chunk, "payload": pickle.dumps(images, protocol=5)}
+
+
+def fetch_and_decode(row: Row, spec: LabelSpec) -> Row:
+    """ImageInputs in, FittedImages out."""
+    start = time.perf_counter()
+    sources: list[ImageInput] = pickle.loads(row["payload"])
+    with ThreadPoolExecutor(FETCH_THREADS) as pool:
+        images = list(pool.map(lambda source: fetch(source, spec), sources))
+    payload = pickle.dumps(images, protocol=5)
+    return {**row, "payload": payload, "read_seconds": time.perf_counter() - start}
+
+
+class Segment:
+    """FittedImages in, (FittedImages, PixelLabels) out; an actor that keeps the model.
+
+    It loads the bundle itself, from its URI: an actor that restarts on another node has nothing else to load it from.
+    """
+
+    def __init__(self, model: str, *, dtype: DType, batch_size: int | None, threads: int) -> None:
+        import torch
+
+        from ddpm_seg.model.bundle import load_bundle
+        from ddpm_seg.model.segmenter import Segmenter
+
+        torch.set_num_threads(threads)
+        self.segmenter = Segmenter(load_bundle(model), dtype=dtype, batch_size=batch_size)
+
+    def __call__(self, row: Row) -> Row:
+        start = time.perf_counter()
+        images: list[FittedImage] = pickle.loads(row["payload"])
+        canvases = [image.canvas for image in images if image.canvas is not None]
+        found = iter(self.segmenter.segment(np.stack(canvases)) if canvases else [])
+        labels = [next(found) if image.canvas is not None else None for image in images]
+        # The pixels have done their work; what follows needs their size alone.
+        payload = pickle.dumps(([_without_pixels(image) for image in images], labels), protocol=5)
+        return {**row, "payload": payload, "segment_seconds": time.perf_counter() - start}
+
+
+def write(row: Row, spec: LabelSpec) -> Row:
+    """(FittedImages, PixelLabels) in; the chunk's file written; counts and seconds out."""
+    start = time.perf_counter()
+    images: list[FittedImage]
+    labels: list[PixelLabels | None]
+    images, labels = pickle.loads(row["payload"])
+    write_chunk(spec.layout, row["shard"], row["chunk"], label_table(images, labels, spec))
+    return {
+        "shard": row["shard"],
+        "chunk": row["chunk"],
+        "images": len(images),
+        "errors": sum(image.error_type is not None for image in images),
+        "read_seconds": row["read_seconds"],
+        "segment_seconds": row["segment_seconds"],
+        "write_seconds": time.perf_counter() - start,
+    }
+
+
+def _without_pixels(image: FittedImage) -> FittedImage:
+    return FittedImage(
+        source=image.source,
+        placement=image.placement,
+        error_type=image.error_type,
+        error_message=image.error_message,
+    )

@@ -1,0 +1,1 @@
+"""Plan, commit and resume: files and tables only, no ray, no torch."""

@@ -1,0 +1,62 @@
+"""From chunks to published shards. Every step may be repeated, by anyone, at any time, with the same result."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+import pyarrow as pa
+
+from ddpm_seg import storage
+from ddpm_seg.runs.layout import RunLayout
+from ddpm_seg.runs.tables import decode, encode
+
+Derive = Callable[[pa.Table], pa.Table]
+
+
+def write_chunk(layout: RunLayout, shard: int, chunk: int, rows: pa.Table) -> None:
+    """The result of one chunk; where one stands already, that one stays."""
+    storage.create_bytes(layout.chunk(shard, chunk), encode(rows))
+
+
+def settle_shard(
+    layout: RunLayout, shard: int, *, chunks: int, rows: int, derived: Mapping[str, Derive]
+) -> dict[str, int]:
+    """Publishes a shard whose chunks are all there, or takes it as published; then derived tables; then chunks go.
+
+    Returns how many rows have which outcome: "ok", or the type of their error.
+    """
+    uri = layout.shard(shard)
+    table = _merge(layout, shard, chunks, rows) if not storage.exists(uri) else None
+    if table is None or not storage.create_bytes(uri, encode(table)):
+        table = decode(storage.read_bytes(uri))  # the first one published is the commit, and stays
+    for name, derive in derived.items():
+        derived_uri = layout.shard(shard, name)
+        if not storage.exists(derived_uri):
+            storage.create_bytes(derived_uri, encode(derive(table)))
+    storage.delete(layout.shard_chunks(shard))
+    return outcomes(table)
+
+
+def outcomes(table: pa.Table) -> dict[str, int]:
+    """Rows by outcome: "ok", or the type of their error."""
+    status, error_type = (table[name].to_pylist() for name in ("status", "error_type"))
+    counts = Counter(kind if state == "error" else state for state, kind in zip(status, error_type, strict=True))
+    return dict(sorted(counts.items()))
+
+
+def _merge(layout: RunLayout, shard: int, chunks: int, rows: int) -> pa.Table | None:
+    """The shard's rows in the manifest's order; None where another driver published it and took the chunks away."""
+    try:
+        parts = [decode(storage.read_bytes(layout.chunk(shard, chunk))) for chunk in range(chunks)]
+    except FileNotFoundError:
+        if storage.exists(layout.shard(shard)):
+            return None
+        raise
+    table = pa.concat_tables(parts)
+    if table.num_rows != rows:
+        raise ValueError(
+            f"shard {shard} of {layout.run_id} has {table.num_rows} rows in its chunks where the manifest has {rows}; "
+            f"delete {storage.redact(layout.shard_chunks(shard))} and run the job again"
+        )
+    return table

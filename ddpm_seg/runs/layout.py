@@ -1,0 +1,92 @@
+"""Where a run's files stand. Names depend on the plan alone, so two attempts at one piece of work meet on one name."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ddpm_seg import storage
+
+_SHARD = re.compile(r"shard-(\d+)\.parquet$")
+_CHUNK = re.compile(r"shard-(\d+)/chunk-(\d+)\.parquet$")
+_RUN = re.compile(r"/run-(\d+)/")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunLayout:
+    """The files of one run: `table` is the published one (`labels`), others are derived from it."""
+
+    output: str
+    table: str
+    config_hash: str
+    run_id: str
+
+    @property
+    def folder(self) -> str:
+        return storage.join(self.output, "runs", self.run_id)
+
+    @property
+    def manifest(self) -> str:
+        return storage.join(self.folder, "manifest.parquet")
+
+    @property
+    def run_json(self) -> str:
+        return storage.join(self.folder, "run.json")
+
+    @property
+    def summary(self) -> str:
+        return storage.join(self.folder, "summary.json")
+
+    @property
+    def report(self) -> str:
+        return storage.join(self.folder, "report.html")
+
+    @property
+    def chunks(self) -> str:
+        return storage.join(self.output, "_chunks", f"run={self.run_id}")
+
+    def chunk(self, shard: int, chunk: int) -> str:
+        return storage.join(self.shard_chunks(shard), f"chunk-{chunk:04d}.parquet")
+
+    def shard_chunks(self, shard: int) -> str:
+        return storage.join(self.chunks, f"shard-{shard:05d}")
+
+    def configuration(self, table: str | None = None) -> str:
+        """All runs of this configuration, one table."""
+        return storage.join(self.output, table or self.table, f"config={self.config_hash}")
+
+    def shards(self, table: str | None = None) -> str:
+        return storage.join(self.configuration(table), f"run={self.run_id}")
+
+    def shard(self, shard: int, table: str | None = None) -> str:
+        return storage.join(self.shards(table), f"shard-{shard:05d}.parquet")
+
+
+def published_shards(layout: RunLayout, table: str | None = None) -> set[int]:
+    """Numbers of the shards that stand in the published (or a derived) table."""
+    names = (_SHARD.search(uri) for uri in uris_under(layout.shards(table)))
+    return {int(match[1]) for match in names if match}
+
+
+def finished_chunks(layout: RunLayout) -> set[tuple[int, int]]:
+    """(shard, chunk) of every chunk whose result is there."""
+    names = (_CHUNK.search(uri) for uri in uris_under(layout.chunks))
+    return {(int(match[1]), int(match[2])) for match in names if match}
+
+
+def run_number(uri: str) -> int | None:
+    """12 for any file under `runs/run-000012/`."""
+    match = _RUN.search(uri)
+    return int(match[1]) if match else None
+
+
+def run_id(number: int) -> str:
+    return f"run-{number:06d}"
+
+
+def uris_under(prefix: str) -> list[str]:
+    """URIs of the files under `prefix`; none where it does not exist yet."""
+    try:
+        return [file.uri for file in storage.list_files(prefix)]
+    except FileNotFoundError:
+        return []

@@ -1,0 +1,164 @@
+"""What a model tells apart: class names, their colours and the label that is left out.
+
+The six tasks of DDPM-Seg (Baranchuk et al., ICLR 2022) are numbered, named and coloured as its classifiers were
+published, misspellings included: a name is also a key into other people's tables.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from typing import Any
+
+UNLABELLED = 255
+"""The pixel value for "no class"; therefore a task has at most 255 classes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """Classes `0 … num_classes - 1`; `ignore_label` is 255, None or the id of a class never trained or scored."""
+
+    name: str
+    class_names: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    """RGB, 0 to 255, one colour a class."""
+    ignore_label: int | None = UNLABELLED
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.class_names) <= UNLABELLED:
+            raise ValueError(f"task {self.name!r}: {len(self.class_names)} classes; expected 1 to {UNLABELLED}")
+        if repeated := sorted({name for name in self.class_names if self.class_names.count(name) > 1}):
+            raise ValueError(f"task {self.name!r}: class name {repeated[0]!r} stands more than once")
+        if len(self.palette) != len(self.class_names):
+            raise ValueError(
+                f"task {self.name!r}: {len(self.palette)} colours for {len(self.class_names)} classes; give one a class"
+            )
+        for color in self.palette:
+            if len(color) != 3 or not all(type(value) is int and 0 <= value <= 255 for value in color):
+                raise ValueError(f"task {self.name!r}: colour {color!r}; expected three integers from 0 to 255")
+        if self.ignore_label not in (None, UNLABELLED) and self.ignore_label not in range(self.num_classes):
+            raise ValueError(
+                f"task {self.name!r}: ignore_label {self.ignore_label!r}; "
+                f"expected None, {UNLABELLED} or a class id below {self.num_classes}"
+            )
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready; `Task.from_dict` is its inverse."""
+        return {**asdict(self), "class_names": list(self.class_names), "palette": [list(c) for c in self.palette]}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Task:
+        """Raises ValueError for a missing, unknown or wrong field."""
+        expected = {"name", "class_names", "palette", "ignore_label"}
+        if set(values) != expected:
+            raise ValueError(f"task: fields {sorted(values)}; expected {sorted(expected)}")
+        names, palette = values["class_names"], values["palette"]
+        if not (isinstance(names, list) and isinstance(palette, list) and all(isinstance(c, list) for c in palette)):
+            raise ValueError("task: class_names must be a list, and palette a list of [red, green, blue]")
+        return cls(
+            name=str(values["name"]),
+            class_names=tuple(map(str, names)),
+            palette=tuple(tuple(color) for color in palette),
+            ignore_label=values["ignore_label"],
+        )
+
+
+def _task(name: str, *, ignore_label: int | None, classes: str) -> Task:
+    """Reads `RRGGBB class name | RRGGBB class name | …` in the order of the class ids."""
+    cells = [re.sub(r"\s+", " ", cell.strip()).partition(" ") for cell in classes.split("|")]
+    return Task(
+        name=name,
+        class_names=tuple(class_name for _, _, class_name in cells),
+        palette=tuple((int(rgb[0:2], 16), int(rgb[2:4], 16), int(rgb[4:6], 16)) for rgb, _, _ in cells),
+        ignore_label=ignore_label,
+    )
+
+
+_ALL = (
+    _task(
+        "bedroom_28",
+        ignore_label=0,
+        classes="""
+        ffffff background  |  eee566 bed  |  ff4845 bed***footboard  |  7c6322 bed***headboard  |
+        c17f0f bed***side rail  |  6ab115 carpet  |  f8d52b ceiling  |  fc9b53 chandelier / ceiling fan blade  |
+        dc934d curtain  |  635303 cushion  |  74748a floor  |  3fb618 table/nightstand/dresser  |
+        c8e225 table/nightstand/dresser***top  |  e1b8a1 picture / mirrow  |  e905db pillow  |
+        8eacf8 lamp***column  |  997092 lamp***shade  |  2670fe wall  |  e51e8d window  |  63cdff curtain rod  |
+        4a3b53 window***frame  |  ba0900 chair  |  6b7900 picture / mirror***frame  |  00c2a0 plinth  |
+        ffaa92 door / door frame  |  ff90c9 pouf  |  b903aa wardrobe  |  ddefff plant  |  000035 table staff
+        """,
+    ),
+    _task(
+        "ffhq_34",
+        ignore_label=255,
+        classes="""
+        ffffff background  |  70826b head  |  daf351 head***cheek  |  3d77fc head***chin  |  d7edc0 head***ear  |
+        5fc953 head***ear***helix  |  047e60 head***ear***lobule  |  be0390 head***eye***bottom lid  |
+        293dba head***eye***eyelashes  |  056f68 head***eye***iris  |  95e29c head***eye***pupil  |
+        cbe8f7 head***eye***sclera  |  ad9fda head***eye***tear duct  |  fe7762 head***eye***top lid  |
+        88d245 head***eyebrow  |  2c5cd4 head***forehead  |  87aa7d head***frown  |  365878 head***hair  |
+        ae1f25 head***hair***sideburns  |  627619 head***jaw  |  3a0a4d head***moustache  |
+        928bfa head***mouth***inferior lip  |  21f513 head***mouth***oral commissure  |
+        482f42 head***mouth***superior lip  |  f8f0a9 head***mouth***teeth  |  6371a4 head***neck  |
+        dd6418 head***nose  |  9bf706 head***nose***ala of nose  |  5daa4f head***nose***bridge  |
+        a4baf3 head***nose***nose tip  |  9d1be6 head***nose***nostril  |  567eb9 head***philtrum  |
+        2aeba7 head***temple  |  f0ab9d head***wrinkles
+        """,
+    ),
+    _task(
+        "cat_15",
+        ignore_label=255,
+        classes="""
+        ffffff background  |  be9999 back  |  faaa1e belly  |  dcdc00 chest  |  6b8e23 leg  |  66669c paw  |
+        98fb98 head  |  770b20 ear  |  f423e8 eye  |  dc143c mouth  |  345354 tongue  |  c2577d nose  |
+        8fb0ff tail  |  1f66d3 whiskers  |  688365 neck
+        """,
+    ),
+    _task(
+        "horse_21",
+        ignore_label=255,
+        classes="""
+        ffffff background  |  ff4a46 person  |  008941 back  |  006fa6 barrel  |  a30059 bridle  |  ffdbe5 chest  |
+        7a4900 ear  |  0000a6 eye  |  63ffac forelock  |  b79762 head  |  004d43 hoof  |  8fb0ff leg  |
+        f1266e mane  |  1bd269 muzzle  |  809693 neck  |  e4e69e nostril  |  a0886a tail  |  4fc601 thigh  |
+        3b5dff saddle  |  73d6d1 shoulder  |  ff2f80 leg protection
+        """,
+    ),
+    _task(
+        "celeba_19",
+        ignore_label=255,
+        classes="""
+        ffffff background  |  eee566 cloth  |  fa9632 ear_r  |  7c6322 eye_g  |  c17f0f hair  |  e16012 hat  |
+        dc934d l_brow  |  635303 l_ear  |  74748a l_eye  |  c8e225 l_lip  |  e1b8a1 mouth  |  8eacf8 neck  |
+        997092 neck_l  |  2670fe nose  |  e51e8d r_brow  |  345354 r_ear  |  c2577d r_eye  |  f8d52a skin  |
+        1f66d3 u_lip
+        """,
+    ),
+    _task(
+        "ade_bedroom_30",
+        ignore_label=255,
+        classes="""
+        f09cce wall  |  45585d bed  |  f031b8 floor  |  1b6b7e table  |  3252f1 lamp  |  36fa93 ceiling  |
+        9cd503 painting  |  b06c4f windowpane  |  fb9695 pillow  |  423322 curtain  |  d26135 cushion  |
+        1e3566 door  |  e8a476 chair  |  cc9611 cabinet  |  6556b2 chest  |  f914d5 mirror  |  362352 rug  |
+        9d44d8 armchair  |  3aa149 book  |  ae4343 sconce  |  c1b54e plant  |  a93cb2 wardrobe  |  dccca6 clock  |
+        047f55 light  |  f56ad8 flower  |  deaca8 vase  |  549469 fan  |  89dc59 box  |  44fc7e shelf  |
+        1dc1bb television
+        """,
+    ),
+    _task(
+        "avatars_10",
+        ignore_label=None,
+        classes="""
+        eef1f4 background  |  f2c19b skin  |  6b4a36 hair  |  2f7fd6 eyes  |  3c3c46 eyebrows  |  e58a4e nose  |
+        d6336c mouth  |  9c6a3c facial hair  |  8b5fd0 accessory  |  3aa88a clothing
+        """,
+    ),
+)
+
+TASKS: dict[str, Task] = {task.name: task for task in _ALL}
+"""By name. `bedroom_28` has 29 entries (its background is ignored); in `avatars_10`, "hair" is hair or a hat."""

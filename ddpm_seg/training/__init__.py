@@ -1,0 +1,1 @@
+"""Training of the DDPM and of the ensemble."""

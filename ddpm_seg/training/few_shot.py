@@ -1,0 +1,178 @@
+"""From a DDPM and a few annotated images to a bundle with a trained ensemble (DDPM-Seg, section 3)."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from ddpm_seg import storage
+from ddpm_seg.data.annotations import Annotation, labelled_pixels, load_annotations
+from ddpm_seg.evaluation.miou import confusion_matrix, published_miou
+from ddpm_seg.model.bundle import Bundle, load_bundle, save_bundle
+from ddpm_seg.model.diffusion import Diffusion
+from ddpm_seg.model.features import FeatureConfig, extract
+from ddpm_seg.model.segmenter import Segmenter, resident_unet, to_network
+from ddpm_seg.tasks import TASKS, Task
+from ddpm_seg.training.ensemble import EnsembleConfig, train_members
+from ddpm_seg.training.pixel_features import PixelFeatures
+
+logger = logging.getLogger(__name__)
+
+# The published choice for 256 x 256 networks: of 1000 timesteps, and of 18 decoder blocks.
+PUBLISHED_STEPS, PUBLISHED_TIMESTEPS = (50, 150, 250), 1000
+PUBLISHED_BLOCKS, PUBLISHED_DEPTH = (5, 6, 7, 8, 12), 18
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig:
+    """Settings of `jobs.train`."""
+
+    model: str
+    """Name or URI of a bundle: a DDPM, or a trained bundle whose ensemble is replaced."""
+    images: str
+    """Folder or URI prefix of annotated images: X.png (or .jpg, ...) beside X.npy, an array of class ids."""
+    task: str
+    """Name of the task, which says what the class ids mean."""
+    output: str
+    """Where the new bundle is written."""
+    members: int = 10
+    """Classifiers in the ensemble."""
+    steps: tuple[int, ...] | None = None
+    """Diffusion timesteps to read features at. Default: the bundle's own, else 50 150 250 (of 1000)."""
+    blocks: tuple[int, ...] | None = None
+    """Decoder blocks to read, counted from 0 at the lowest resolution. Default: the bundle's own, else its middle."""
+    upsample_mode: Literal["bilinear", "nearest"] | None = None
+    """How features are brought to pixels. Default: the bundle's own, else bilinear."""
+    max_iterations: int | None = None
+    """Batches after which training ends at the latest. Default: each member stops when its loss does, as published."""
+    seed: int = 0
+    """Of the members' first weights and their orders of pixels; the same seed gives the same bundle."""
+    limit: int | None = None
+    """Train on the first so many images only, by name."""
+    validation: str | None = None
+    """Folder or URI prefix of annotated images to score the finished bundle on (published mean IoU)."""
+    device: str | None = None
+    """Where torch computes. Default: a GPU if there is one, else the CPU."""
+
+
+def train_from_config(config: TrainConfig) -> Bundle:
+    """Trains and writes the bundle that `config` asks for; nothing is written before it is finished.
+
+    Raises ValueError (`BundleError`, `AnnotationError`) or OSError for whatever the user can mend, before training.
+    """
+    training = EnsembleConfig(members=config.members, max_iterations=config.max_iterations, seed=config.seed)
+    task = named_task(config.task)
+    bundle = load_bundle(config.model)
+    features = choose_features(bundle, config.steps, config.blocks, config.upsample_mode)
+    if storage.exists(storage.join(config.output, "bundle.json")):
+        raise FileExistsError(f"a bundle stands at {storage.redact(config.output)}; choose a new --output or delete it")
+    storage.check_writable(config.output)
+    size = bundle.unet.image_size
+    annotations = load_annotations(config.images, image_size=size, task=task, limit=config.limit)
+    held_out = load_annotations(config.validation, image_size=size, task=task) if config.validation else []
+    device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    trained = train_bundle(bundle, annotations, task=task, features=features, training=training, device=device)
+    if held_out:
+        miou = score(trained, held_out, device=device)
+        logger.info("mean IoU on %d validation images: %.4f", len(held_out), miou)
+        validation = {"images": len(held_out), "published_miou": miou}
+        trained = dataclasses.replace(trained, provenance={**trained.provenance, "validation": validation})
+    save_bundle(trained, config.output)
+    return trained
+
+
+def named_task(name: str) -> Task:
+    """The task of that name; ValueError with the known names otherwise."""
+    if name not in TASKS:
+        raise ValueError(f"task {name!r} is not known; expected one of {', '.join(sorted(TASKS))}")
+    return TASKS[name]
+
+
+def choose_features(
+    bundle: Bundle,
+    steps: tuple[int, ...] | None = None,
+    blocks: tuple[int, ...] | None = None,
+    upsample_mode: Literal["bilinear", "nearest"] | None = None,
+) -> FeatureConfig:
+    """What is asked for, else what the bundle was trained with, else the published choice scaled to its network.
+
+    Raises ValueError for a step or block that the network does not have.
+    """
+    depth, timesteps = bundle.unet.num_output_blocks, bundle.diffusion.steps
+    chosen = bundle.features or FeatureConfig(
+        steps=tuple(step * timesteps // PUBLISHED_TIMESTEPS for step in PUBLISHED_STEPS),
+        blocks=tuple(sorted({block * depth // PUBLISHED_DEPTH for block in PUBLISHED_BLOCKS})),
+    )
+    features = FeatureConfig(
+        steps=steps or chosen.steps,
+        blocks=tuple(sorted(set(blocks or chosen.blocks))),
+        upsample_mode=upsample_mode or chosen.upsample_mode,
+    )
+    features.check(bundle.unet, bundle.diffusion)
+    return features
+
+
+def train_bundle(
+    bundle: Bundle,
+    annotations: Sequence[Annotation],
+    *,
+    task: Task,
+    features: FeatureConfig,
+    training: EnsembleConfig,
+    device: str = "cpu",
+) -> Bundle:
+    """`bundle` with an ensemble for `task` trained on `annotations`, and how it was trained in its provenance."""
+    pixels, labels = labelled_pixels([annotation.label for annotation in annotations], task)
+    logger.info("%d annotated images, %d labelled pixels", len(annotations), len(pixels))
+    maps = extract_features(bundle, annotations, features, device)
+    trained = train_members(maps, torch.from_numpy(pixels), torch.from_numpy(labels).long(), task.num_classes, training)
+    how: dict[str, Any] = {
+        "images": len(annotations),
+        "labelled_pixels": len(pixels),
+        "seed": training.seed,
+        "iterations": [member.iterations for member in trained],
+        "final_loss": [member.loss for member in trained],
+    }
+    return dataclasses.replace(
+        bundle,
+        features=features,
+        task=task,
+        members=tuple(member.weights for member in trained),
+        # A score of the ensemble that stood here before says nothing of this one.
+        provenance={**{k: v for k, v in bundle.provenance.items() if k != "validation"}, "ensemble": how},
+    )
+
+
+@torch.inference_mode()
+def extract_features(
+    bundle: Bundle, annotations: Sequence[Annotation], features: FeatureConfig, device: str
+) -> PixelFeatures:
+    """Native-resolution activations of every annotated image, kept in memory on `device`."""
+    unet, diffusion, noise = resident_unet(bundle, device), Diffusion(bundle.diffusion), bundle.noise.to(device)
+    stored = PixelFeatures(
+        num_images=len(annotations), image_size=bundle.unet.image_size, mode=features.upsample_mode, device=device
+    )
+    for index, annotation in enumerate(tqdm(annotations, desc="features", unit="image", disable=None)):
+        x_0 = to_network(annotation.image[None], device)
+        # One (image, step) pair at a time bounds the memory; few images leave little to gain from batches.
+        stored.store(index, extract(unet, diffusion, x_0, noise, features, micro_batch=1))
+    return stored
+
+
+def score(bundle: Bundle, annotations: Sequence[Annotation], *, device: str | None = None) -> float:
+    """Published mean IoU in [0, 1] of `bundle` on annotated images, at the network's resolution, padding left out."""
+    segmenter = Segmenter(bundle, device=device)
+    task = segmenter.task
+    total = np.zeros((task.num_classes + 1, task.num_classes + 1), dtype=np.int64)
+    for annotation in tqdm(annotations, desc="validation", unit="image", disable=None):
+        label = segmenter.segment(annotation.image[None])[0].label
+        crop = annotation.placement.crop
+        total += confusion_matrix(crop(label), crop(annotation.label), task.num_classes)
+    return published_miou(total, task.ignore_label)

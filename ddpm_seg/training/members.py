@@ -1,0 +1,101 @@
+"""Pixel classifiers in training, stacked: one batched pass takes a step of every member, each on its own batch.
+
+Shapes: M members, B pixels of a batch, D features, H hidden units, K classes.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ddpm_seg.model.ensemble import BATCH_NORM_EPS, Member, member_shapes
+
+LINEAR, NORM = (0, 3, 6), (2, 5)  # positions in the published nn.Sequential; 1 and 4 are its ReLUs
+LEARNED = tuple(f"layers.{index}.{name}" for index in (*LINEAR, *NORM) for name in ("weight", "bias"))
+
+
+def member_generator(seed: int, number: int) -> torch.Generator:
+    """The one source of randomness of member `number`: first its weights, then its epochs' orders."""
+    return torch.Generator().manual_seed(seed * 2**15 + number)
+
+
+def initial_member(num_features: int, num_classes: int, generator: torch.Generator) -> Member:
+    """The published `init_weights`: linear weights from N(0, 0.02), biases 0; BatchNorm as torch starts it."""
+    member: dict[str, Tensor] = {}
+    for key, shape in member_shapes(num_classes, num_features).items():
+        if len(shape) == 2:
+            member[key] = torch.randn(shape, generator=generator) * 0.02
+        elif key.endswith("num_batches_tracked"):
+            member[key] = torch.zeros(shape, dtype=torch.int64)
+        elif key.endswith(("weight", "running_var")):
+            member[key] = torch.ones(shape)
+        else:
+            member[key] = torch.zeros(shape)
+    return member
+
+
+def epoch_order(num_pixels: int, generator: torch.Generator) -> Tensor:
+    """A member's order of all pixels for one epoch, int64 (P,)."""
+    return torch.randperm(num_pixels, generator=generator)
+
+
+class MemberStack:
+    """Members in training, stacked along dimension 0, and their Adam state."""
+
+    def __init__(self, members: list[Member], *, learning_rate: float, device: torch.device) -> None:
+        self.tensors = {key: torch.stack([member[key] for member in members]).to(device) for key in members[0]}
+        self.learning_rate = learning_rate
+        self.optimizer = self._new_optimizer()
+
+    def step(self, x_MBD: Tensor, label_MB: Tensor) -> Tensor:
+        """One Adam step of every member on its own batch; returns the cross-entropies (M,) before the step.
+
+        Members share no parameter, so the sum of their losses gives each its own gradient.
+        """
+        losses_M = F.cross_entropy(self._logits(x_MBD), label_MB, reduction="none").mean(dim=1)
+        self.optimizer.zero_grad()
+        losses_M.sum().backward()
+        self.optimizer.step()
+        return losses_M.detach()
+
+    def member(self, index: int) -> Member:
+        """Member `index` as a published state dict, on the CPU, sharing no memory with the stack."""
+        return {key: stacked[index].detach().cpu().clone() for key, stacked in self.tensors.items()}
+
+    def keep(self, chosen_M: Tensor) -> None:
+        """Goes on with the members marked true in `chosen_M` only, parameters and Adam state unchanged."""
+        before = {key: self.optimizer.state[self.tensors[key]] for key in LEARNED}
+        chosen_M = chosen_M.to(self.tensors[LEARNED[0]].device)
+        self.tensors = {key: stacked.detach()[chosen_M] for key, stacked in self.tensors.items()}
+        self.optimizer = self._new_optimizer()
+        for key, state in before.items():
+            self.optimizer.state[self.tensors[key]] = {
+                "step": state["step"],
+                "exp_avg": state["exp_avg"][chosen_M],
+                "exp_avg_sq": state["exp_avg_sq"][chosen_M],
+            }
+
+    def _new_optimizer(self) -> torch.optim.Adam:
+        learned = [self.tensors[key].requires_grad_() for key in LEARNED]
+        return torch.optim.Adam(learned, lr=self.learning_rate, fused=True)
+
+    def _logits(self, x_MBD: Tensor) -> Tensor:
+        """(M, K, B). Pixels come last, so that all members' BatchNorms are one, over M * H channels, without a copy."""
+        y = x_MBD.transpose(1, 2)
+        for linear, norm in zip(LINEAR, (*NORM, None), strict=True):
+            weight, bias = self.tensors[f"layers.{linear}.weight"], self.tensors[f"layers.{linear}.bias"]
+            y = torch.baddbmm(bias[:, :, None], weight, y)  # (M, H, B)
+            if norm is not None:
+                y = self._batch_norm(y.relu(), norm)
+        return y
+
+    def _batch_norm(self, y_MHB: Tensor, index: int) -> Tensor:
+        """Training mode of nn.BatchNorm1d's defaults: the batch's own moments, running ones updated in place."""
+        mean, var, weight, bias = (
+            self.tensors[f"layers.{index}.{name}"].view(-1)
+            for name in ("running_mean", "running_var", "weight", "bias")
+        )
+        self.tensors[f"layers.{index}.num_batches_tracked"] += 1
+        y = F.batch_norm(y_MHB.reshape(1, -1, y_MHB.shape[-1]), mean, var, weight, bias, True, 0.1, BATCH_NORM_EPS)
+        return y.view_as(y_MHB)

@@ -1,0 +1,100 @@
+"""Features of single pixels, gathered from activations that stay at their native resolution.
+
+Shapes: N images, S x S pixels, C channels of one map at h x w, P pixels, D features (the sum of all C).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class PixelFeatures:
+    """All images' activation maps in memory, as rows of channels; `gather` upsamples only the pixels asked for.
+
+    Upsampled, one image of the published size is 2.2 GB; its native maps are about 50 MB in float16.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_images: int,
+        image_size: int,
+        mode: Literal["bilinear", "nearest"],
+        dtype: torch.dtype = torch.float16,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.num_images, self.image_size, self.mode = num_images, image_size, mode
+        self.dtype, self.device = dtype, torch.device(device)
+        self.maps: list[Tensor] = []  # each (N, h, w, C)
+        # Corners of an output row or column, and their weights, by the map's size: (S, corners) each.
+        self.corners: dict[int, tuple[Tensor, Tensor]] = {}
+
+    @property
+    def num_features(self) -> int:
+        """D, known once a first image is stored."""
+        return sum(stored.shape[-1] for stored in self.maps)
+
+    def store(self, first: int, maps_NCHW: Sequence[Tensor]) -> None:
+        """Keeps the maps of images `first`, `first + 1`, ...: one (n, C, h, w) tensor for each step and block."""
+        if not self.maps:
+            for new in maps_NCHW:
+                _, channels, height, width = new.shape
+                shape = (self.num_images, height, width, channels)
+                self.maps.append(torch.zeros(shape, dtype=self.dtype, device=self.device))
+                for side in (height, width):
+                    self.corners[side] = interpolation_corners(side, self.image_size, self.mode, self.device)
+        for index, new in enumerate(maps_NCHW):
+            if self.dtype == torch.float16 and new.abs().max() > torch.finfo(torch.float16).max:
+                self.maps[index] = self.maps[index].float()  # the rare map beyond float16's range
+            self.maps[index][first : first + len(new)] = new.permute(0, 2, 3, 1)
+
+    def gather(self, pixels_P: Tensor) -> Tensor:
+        """Features (P, D) float32 of the pixels at flat positions `pixels_P` int64 in (N, S, S).
+
+        Equal to `F.interpolate(map, S, mode=mode)` at those pixels, maps concatenated in the order they were stored.
+        """
+        size = self.image_size
+        pixels_P = pixels_P.to(self.device)
+        image_P, y_P, x_P = pixels_P // (size * size), pixels_P // size % size, pixels_P % size
+        features_PD = torch.empty(len(pixels_P), self.num_features, device=self.device)
+        places: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+        start = 0
+        for stored in self.maps:
+            _, height, width, channels = stored.shape
+            if (height, width) not in places:
+                places[height, width] = self._corners_of(image_P, y_P, x_P, height, width)
+            rows, weights = places[height, width]
+            features_PD[:, start : start + channels] = F.embedding_bag(
+                rows, stored.view(-1, channels), mode="sum", per_sample_weights=weights.to(stored.dtype)
+            )
+            start += channels
+        return features_PD
+
+    def _corners_of(self, image_P: Tensor, y_P: Tensor, x_P: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """Rows of the (N * h * w, C) table, and their weights, for each pixel: (P, corners) each."""
+        rows_y, weights_y = (table[y_P] for table in self.corners[height])
+        rows_x, weights_x = (table[x_P] for table in self.corners[width])
+        rows = ((image_P[:, None] * height + rows_y) * width)[:, :, None] + rows_x[:, None, :]
+        weights = weights_y[:, :, None] * weights_x[:, None, :]
+        return rows.flatten(1), weights.flatten(1)
+
+
+def interpolation_corners(
+    source: int, target: int, mode: Literal["bilinear", "nearest"], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Source indices int64 and weights float32, (target, 1 or 2) each, of interpolation along one axis.
+
+    They are read off `F.interpolate` itself, by interpolating the identity matrix, so its rounding is kept.
+    """
+    identity = torch.eye(source)[None]  # (1, source, source)
+    if mode == "nearest":
+        matrix, corners = F.interpolate(identity, target, mode="nearest"), 1
+    else:
+        matrix, corners = F.interpolate(identity, target, mode="linear", align_corners=False), min(2, source)
+    weights, indices = matrix[0].T.topk(corners, dim=1)
+    return indices.to(device), weights.to(device)

@@ -1,0 +1,60 @@
+"""Segments every image under a prefix: masks, uncertainty and class statistics as Parquet tables, on Ray.
+
+    python -m jobs.label                                              # sample images, bundled model, into ./out
+    python -m jobs.label --input photos/ --output out/
+    python -m jobs.label --input photos/ --output out/ --dry-run      # what would be done
+    ray job submit --working-dir . -- python -m jobs.label --input s3://bucket/photos --output s3://bucket/labels
+
+Run again, it finishes what was interrupted and labels what is new. Exit status: 0 done (images that could not be read
+are rows of the table, with their error), 2 wrong use, 4 interrupted.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from ddpm_seg.pipeline.label import LabelConfig, LabelSummary, plan_label, run_label
+from jobs.arguments import parse
+
+DESCRIPTION = "Segment every image under a prefix: masks, uncertainty and class statistics as Parquet tables."
+INTERRUPTED = 4
+
+
+def main(argv: list[str] | None = None) -> int:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    try:
+        config = parse(LabelConfig, argv, description=DESCRIPTION)
+        if config.dry_run:
+            print(plan_label(config))
+        else:
+            print(describe(run_label(config)))
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to go on", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def describe(summary: LabelSummary) -> str:
+    """What a person wants to know next."""
+    errors = ", ".join(f"{number} {kind}" for kind, number in summary.errors.items())
+    counts = f"{summary.images} images: {summary.ok} labelled, {summary.images - summary.ok} errors"
+    return "\n".join(
+        [
+            counts + (f" ({errors})" if errors else "") if summary.runs else "nothing new to label",
+            f"{summary.already_done} done before, {summary.skipped_files} other files left out",
+            f"labels       {summary.labels}",
+            f"class stats  {summary.class_stats}",
+            f"report       {summary.report}",
+            "",
+            "    import pandas",
+            f"    pandas.read_parquet({summary.class_stats!r}).groupby('class_name').fraction.mean()",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+"""Fixtures for the whole session: what takes seconds to start and can be shared."""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # importmode=importlib leaves the helpers beside the tests unfindable
+
+from seaweedfs import S3Server, s3_server
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[S3Server]:
+    """An S3 server, in the environment until the session ends, so that processes started later find it too."""
+    with s3_server() as server, pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):  # the developer's own, which would win or be sent along
+            patch.delenv(name, raising=False)
+        for name, value in server.environment().items():
+            patch.setenv(name, value)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3(s3_endpoint: S3Server) -> Callable[[], str]:
+    """Makes URIs of fresh, empty S3 prefixes."""
+    return lambda: f"s3://{s3_endpoint.bucket}/{uuid.uuid4().hex}"
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(s3_endpoint: S3Server) -> Iterator[str]:
+    """Address of a Ray cluster of 2 CPUs and 2 GPUs that are only counted; its workers find the S3 server too."""
+    import ray  # seconds, which sessions without a test of the pipeline need not spend
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        patch.setenv("RAY_AUTH_MODE", "disabled")  # else Ray makes a token in the developer's home
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        ray.init(
+            address="local", num_cpus=2, num_gpus=2, include_dashboard=False, logging_level="warning", log_to_driver=False
+        )
+        yield ray.get_runtime_context().gcs_address
+        ray.shutdown()

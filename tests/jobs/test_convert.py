@@ -1,0 +1,107 @@
+"""The conversion job: real files in, a bundle out, one line for every mistake."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from ddpm_seg import storage
+from ddpm_seg.model.bundle import load_bundle
+from jobs.convert import main
+from tests.model.published_files import FLAGS, unet_state, write_modelscope, write_published
+
+
+def as_flags(paths: dict[str, str], *more: str) -> list[str]:
+    return [word for name, path in paths.items() for word in (f"--{name}", path)] + list(more)
+
+
+def test_it_writes_a_bundle_and_says_what_to_do_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "bundle"
+    arguments = as_flags(write_published(tmp_path), "--model-flags", FLAGS, "--output", str(output))
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    bundle = load_bundle(str(output))
+    assert str(output) in printed
+    assert "cat_15, 3 classifiers" in printed
+    assert "python -m jobs.label --model" in printed
+    assert torch.equal(bundle.unet_weights["out.2.weight"], unet_state()["out.2.weight"])
+    assert main(arguments) == 0  # the same again is no mistake
+    assert capsys.readouterr().out == printed
+
+
+def test_modelscope(tmp_path: Path) -> None:
+    write_modelscope(tmp_path / "model")
+    assert main(["--modelscope", str(tmp_path / "model"), "--output", str(tmp_path / "bundle")]) == 0
+    assert len(load_bundle(str(tmp_path / "bundle")).members) == 3
+
+
+def test_a_ddpm_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ddpm = write_published(tmp_path)["ddpm"]
+    assert main(["--ddpm", ddpm, f"--model-flags={FLAGS}", "--output", str(tmp_path / "bundle")]) == 0
+    assert "jobs.train" in capsys.readouterr().out
+    assert load_bundle(str(tmp_path / "bundle")).members == ()
+
+
+def test_files_and_bundle_in_object_storage(tmp_path: Path, s3: Callable[[], str]) -> None:
+    remote = s3()
+    write_published(tmp_path)
+    for file in storage.list_files(str(tmp_path)):
+        storage.write_bytes(
+            storage.join(remote, Path(file.uri).relative_to(tmp_path).as_posix()), Path(file.uri).read_bytes()
+        )
+    names = {"ddpm": "cat.pt", "classifiers": "pixel_classifiers", "experiment": "ddpm.json"}
+    paths = {flag: storage.join(remote, name) for flag, name in names.items()}
+    output = storage.join(remote, "bundle")
+    assert main(as_flags(paths, "--model-flags", FLAGS, "--output", output)) == 0
+    assert len(load_bundle(output).members) == 3
+
+
+def test_another_bundle_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "bundle"
+    arguments = as_flags(write_published(tmp_path), "--model-flags", FLAGS, "--output", str(output))
+    main(arguments)
+    before = {path.name: path.read_bytes() for path in output.iterdir()}
+    assert_refused([*arguments, "--noise-seed", "1"], "another bundle", capsys)
+    assert {path.name: path.read_bytes() for path in output.iterdir()} == before
+
+
+def assert_refused(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit status 2, and one line on stderr."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    printed = capsys.readouterr()
+    assert caught.value.code == 2
+    assert printed.out == ""
+    assert message in printed.err
+    assert printed.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("leave_out", "more", "message"),
+    [
+        ("ddpm", [], "give --ddpm"),
+        ("classifiers", [], "add --classifiers"),
+        ("experiment", [], "add --experiment"),
+        ("", ["--modelscope", "model"], "leave out --ddpm"),
+        ("", ["--model-flags", "--num_channels 64"], "--num_channels 64, but the checkpoint has num_channels 32"),
+        ("", ["--model-flags", "--num_chanels=64"], "num_chanels"),
+        ("", ["--noise", "absent.npy"], "absent.npy"),
+        ("", ["--noise", "n.npy", "--noise-generator", "cpu"], "leave out --noise-generator"),
+        ("", ["--noise-seed", "-1"], "noise seed -1"),
+        ("", ["--ddpm", "absent.pt"], "absent.pt"),
+        ("", ["--classifiers", "absent"], "model_0.pth"),
+    ],
+)
+def test_mistakes_take_one_line_and_leave_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], leave_out: str, more: list[str], message: str
+) -> None:
+    paths = {name: path for name, path in write_published(tmp_path).items() if name != leave_out}
+    output = tmp_path / "bundle"
+    flags = FLAGS if "--model-flags" not in more else f"{FLAGS} {more[more.index('--model-flags') + 1]}"
+    rest = more if "--model-flags" not in more else []
+    assert_refused(as_flags(paths, *rest, "--model-flags", flags, "--output", str(output)), message, capsys)
+    assert not output.exists()

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ddpm_seg.model.bundle import Bundle, load_bundle, save_bundle
+from ddpm_seg.model.diffusion import DiffusionConfig
+from ddpm_seg.model.features import FeatureConfig
+from ddpm_seg.model.unet import UNet, UNetConfig
+from ddpm_seg.tasks import TASKS
+from ddpm_seg.training.few_shot import choose_features, named_task
+from jobs.train import main
+
+SIZE = 16
+TINY = UNetConfig(
+    image_size=SIZE, num_channels=32, num_res_blocks=1, channel_mult=(1, 1), attention_resolutions=(), num_heads=1
+)
+
+
+def ddpm_bundle(config: UNetConfig = TINY, *, timesteps: int = 1000, features: FeatureConfig | None = None) -> Bundle:
+    torch.manual_seed(0)
+    size = config.image_size
+    return Bundle(
+        unet=config,
+        diffusion=DiffusionConfig(steps=timesteps),
+        unet_weights=UNet(config).state_dict(),
+        noise=torch.randn(1, 3, size, size),
+        features=features,
+        provenance={"origin": "random weights"},
+    )
+
+
+def annotate(folder: Path, count: int, *, first: int = 0) -> Path:
+    """Dark images (background) with a bright box (skin) somewhere: what any network's activations can tell apart."""
+    folder.mkdir()
+    for index in range(first, first + count):
+        rng = np.random.default_rng(index)
+        mask = np.zeros((SIZE, SIZE), dtype=np.uint8)
+        top, left = rng.integers(1, 7, 2)
+        mask[top : top + 8, left : left + 8] = 1
+        image = np.where(mask[:, :, None] == 1, 220, 30) + rng.integers(-20, 20, (SIZE, SIZE, 3))
+        Image.fromarray(image.astype(np.uint8)).save(folder / f"{index}.png")
+        np.save(folder / f"{index}.npy", mask)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ddpm(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = str(tmp_path_factory.mktemp("model") / "ddpm")
+    save_bundle(ddpm_bundle(), path)
+    return path
+
+
+def arguments(ddpm: str, images: Path, output: Path, *more: str) -> list[str]:
+    named = ["--model", ddpm, "--images", str(images), "--task", "avatars_10", "--output", str(output)]
+    return [*named, "--steps", "10", "40", "--blocks", "1", "3", "--members", "3", "--device", "cpu", *more]
+
+
+def test_trains_a_bundle_that_segments(ddpm: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = annotate(tmp_path / "train", 4)
+    held_out = annotate(tmp_path / "held_out", 3, first=100)
+    output = tmp_path / "trained"
+    assert main(arguments(ddpm, images, output, "--validation", str(held_out), "--max-iterations", "80")) == 0
+    printed = capsys.readouterr().out
+    assert "3 members trained on 4 images, 1024 labelled pixels" in printed
+    bundle = load_bundle(str(output))
+    assert bundle.task == TASKS["avatars_10"]
+    assert bundle.features == FeatureConfig(steps=(10, 40), blocks=(1, 3))
+    assert [len(member) for member in bundle.members] == [16, 16, 16]
+    how = bundle.provenance["ensemble"]
+    assert how["iterations"] == [80, 80, 80]
+    assert (how["images"], how["seed"], len(how["final_loss"])) == (4, 0, 3)
+    assert bundle.provenance["origin"] == "random weights"
+    # Two of ten classes are shown, each nearly perfect; naming all pixels background would score 0.08.
+    score = bundle.provenance["validation"]
+    assert score["images"] == 3
+    assert score["published_miou"] > 0.17
+    assert f"mean IoU (published formula) on 3 validation images: {score['published_miou']:.4f}" in printed
+
+
+def test_the_same_seed_gives_the_same_bundle(ddpm: str, tmp_path: Path) -> None:
+    images = annotate(tmp_path / "train", 4)
+    for name, seed in (("a", "3"), ("b", "3"), ("c", "4")):
+        assert main(arguments(ddpm, images, tmp_path / name, "--max-iterations", "10", "--seed", seed)) == 0
+    a, b, c = ((tmp_path / name / "ensemble.safetensors").read_bytes() for name in "abc")
+    assert a == b != c
+    assert (tmp_path / "a" / "bundle.json").read_bytes() == (tmp_path / "b" / "bundle.json").read_bytes()
+
+
+def test_limit_takes_the_first_images(ddpm: str, tmp_path: Path) -> None:
+    images = annotate(tmp_path / "train", 4)
+    output = tmp_path / "trained"
+    assert main(arguments(ddpm, images, output, "--max-iterations", "2", "--limit", "1")) == 0
+    assert load_bundle(str(output)).provenance["ensemble"]["labelled_pixels"] == SIZE * SIZE
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (["--task", "nothing"], "task 'nothing' is not known; expected one of"),
+        (["--steps", "1000"], "steps must lie in 0..999"),
+        (["--blocks", "4"], "blocks must lie in 0..3"),
+        (["--members", "0"], "members is 0"),
+        (["--model", "/nowhere"], "/nowhere"),
+        (["--images", "{empty}"], "holds no annotated images"),
+        (["--validation", "{empty}"], "holds no annotated images"),
+        (["--limit", "0"], "limit is 0"),
+    ],
+)
+def test_mistakes_end_in_one_line_and_nothing_written(
+    ddpm: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], wrong: list[str], message: str
+) -> None:
+    images = annotate(tmp_path / "train", 1)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    output = tmp_path / "trained"
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments(ddpm, images, output, *(value.format(empty=empty) for value in wrong)))
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert stopped.value.code == 2
+    assert error.startswith("error: ")
+    assert message in error
+    assert not [path for path in output.rglob("*") if path.is_file()]
+
+
+def test_another_bundle_is_not_overwritten(ddpm: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = annotate(tmp_path / "train", 1)
+    with pytest.raises(SystemExit):
+        main(arguments(ddpm, images, Path(ddpm)))
+    assert "a bundle stands at" in capsys.readouterr().err
+    assert not load_bundle(ddpm).members
+
+
+def test_default_features_are_the_published_ones_scaled_to_the_network() -> None:
+    published = UNetConfig(
+        image_size=64, num_channels=32, num_res_blocks=2, channel_mult=(1,) * 6, attention_resolutions=()
+    )
+    assert choose_features(ddpm_bundle(published)) == FeatureConfig(steps=(50, 150, 250), blocks=(5, 6, 7, 8, 12))
+    small = choose_features(ddpm_bundle(timesteps=100))
+    assert small == FeatureConfig(steps=(5, 15, 25), blocks=(1, 2))
+    own = FeatureConfig(steps=(7,), blocks=(2,), upsample_mode="nearest")
+    assert choose_features(ddpm_bundle(features=own)) == own
+    assert choose_features(ddpm_bundle(features=own), steps=(9,)).steps == (9,)
+    assert named_task("ffhq_34").num_classes == 34

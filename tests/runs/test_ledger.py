@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+from ddpm_seg import storage
+from ddpm_seg.runs.ledger import KnownRun, find_runs, freeze_run, not_done, planned_keys
+from ddpm_seg.runs.manifest import Manifest, RunInfo, inputs_table, plan
+
+NOW = datetime(2026, 1, 2, tzinfo=timezone.utc)
+
+
+def file(name: str, *, etag: str | None = None, size: int = 1, modified: datetime = NOW) -> storage.FileInfo:
+    return storage.FileInfo(uri=f"s3://b/{name}", size_bytes=size, etag=etag, modified=modified)
+
+
+def manifest(files: list[storage.FileInfo], config_hash: str = "c") -> Manifest:
+    info = RunInfo(run_id="", config_hash=config_hash, created_at=NOW, config={})
+    return Manifest(info=info, items=plan(inputs_table(files), shard_size=2, chunk_size=1))
+
+
+def freeze(output: Path, files: list[storage.FileInfo], config_hash: str = "c") -> KnownRun:
+    run = freeze_run(str(output), "labels", manifest(files, config_hash))
+    assert run is not None
+    return run
+
+
+def finish(run: KnownRun) -> None:
+    for shard in run.manifest.shard_sizes():
+        storage.write_bytes(run.layout.shard(shard), b"rows")
+    storage.write_bytes(run.layout.report, b"report")
+
+
+def new(output: Path, files: list[storage.FileInfo]) -> list[str]:
+    inputs = inputs_table(files)
+    return not_done(inputs, planned_keys(find_runs(str(output), "labels", "c")))["uri"].to_pylist()
+
+
+def test_an_empty_output_has_no_runs(tmp_path: Path) -> None:
+    assert find_runs(str(tmp_path / "not yet"), "labels", "c") == []
+    assert new(tmp_path, [file("a"), file("b")]) == ["s3://b/a", "s3://b/b"]
+
+
+def test_a_finished_run_is_done_and_what_changed_since_is_new(tmp_path: Path) -> None:
+    files = [file("etag", etag="1"), file("size"), file("time"), file("same"), file("same etag", etag="2")]
+    finish(freeze(tmp_path, files))
+    assert new(tmp_path, files) == []
+    later = NOW + timedelta(seconds=1)
+    changed = [
+        file("etag", etag="9"),
+        file("size", size=9),
+        file("time", modified=later),
+        file("same"),
+        file("same etag", etag="2", modified=later),  # copied again: the content is what counts where it is known
+        file("added"),
+    ]
+    assert new(tmp_path, changed) == ["s3://b/added", "s3://b/etag", "s3://b/size", "s3://b/time"]
+
+
+def test_a_shard_that_was_deleted_is_work_again(tmp_path: Path) -> None:
+    files = [file(name) for name in "abcde"]
+    run = freeze(tmp_path, files)
+    finish(run)
+    storage.delete(run.layout.shard(1))
+    assert new(tmp_path, files) == ["s3://b/c", "s3://b/d"]
+
+
+def test_an_unfinished_run_keeps_its_inputs(tmp_path: Path) -> None:
+    run = freeze(tmp_path, [file("a"), file("b")])
+    (found,) = find_runs(str(tmp_path), "labels", "c")
+    assert not found.finished
+    assert found.layout == run.layout
+    assert new(tmp_path, [file("a"), file("b"), file("c")]) == ["s3://b/c"]
+
+
+def test_numbers_are_shared_and_configurations_kept_apart(tmp_path: Path) -> None:
+    runs = [freeze(tmp_path, [file("a")], "c"), freeze(tmp_path, [file("a")], "d"), freeze(tmp_path, [file("b")], "c")]
+    assert [run.layout.run_id for run in runs] == ["run-000001", "run-000002", "run-000003"]
+    assert [run.layout.run_id for run in find_runs(str(tmp_path), "labels", "c")] == ["run-000001", "run-000003"]
+    assert all(run.manifest.info.run_id == run.layout.run_id for run in find_runs(str(tmp_path), "labels", "d"))
+
+
+def test_the_loser_of_a_race_is_told(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    first = freeze(tmp_path, [file("a")])
+    # The loser listed the runs before the winner wrote.
+    monkeypatch.setattr("ddpm_seg.runs.ledger.uris_under", lambda prefix: [])
+    assert freeze_run(str(tmp_path), "labels", manifest([file("b")])) is None
+    other = freeze_run(str(tmp_path), "labels", manifest([file("b")], "another"))
+    assert other is not None
+    assert other.layout.run_id == "run-000002"
+    monkeypatch.undo()
+    assert find_runs(str(tmp_path), "labels", "c") == [replace(first, finished=False)]
+
+
+def test_of_many_planners_at_once_each_number_has_one(tmp_path: Path) -> None:
+    results: list[KnownRun | None] = [None] * 8
+    barrier = threading.Barrier(8)
+
+    def work(index: int) -> None:
+        barrier.wait()
+        results[index] = freeze_run(str(tmp_path), "labels", manifest([file(str(index))], f"config {index % 2}"))
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    won = [run for run in results if run is not None]
+    assert len({run.layout.run_id for run in won}) == len(won) >= 2
+    for run in won:
+        (found,) = [r for r in find_runs(str(tmp_path), "labels", run.layout.config_hash) if r.layout == run.layout]
+        assert found.manifest.items.equals(run.manifest.items)

@@ -1,0 +1,355 @@
+from __future__ import annotations
+
+import functools
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from ddpm_seg import remote_storage, storage
+
+HOSTILE = [
+    "two words",
+    "100%20",
+    "a#b?c=1",
+    "a::b",
+    "~",
+    "new\nline",
+    "s3:",
+    "[1]*",
+    "ünï",
+    b"\xff\xfe".decode("utf-8", "surrogateescape"),
+    "-rf",
+    "a&b;c",
+    "x" * 255,
+]
+
+
+@pytest.fixture(params=["local", "s3"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return str(tmp_path) if request.param == "local" else request.getfixturevalue("s3")()
+
+
+@contextmanager
+def s3_environment(**changes: str | None) -> Iterator[None]:
+    """Other credentials for a while; file systems are opened afresh on both sides."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in changes.items():
+            patch.delenv(name) if value is None else patch.setenv(name, value)
+        remote_storage._open_filesystem.cache_clear()
+        yield
+    remote_storage._open_filesystem.cache_clear()
+
+
+def test_names() -> None:
+    assert storage.normalize("a/../b/") == str(Path.cwd() / "b")
+    assert storage.normalize("/x/a#b?c::d/~") == "/x/a#b?c::d/~"
+    assert storage.normalize("file:///x/two%20words") == "/x/two words"
+    assert storage.normalize("S3://bucket/a/") == "s3://bucket/a"
+    assert storage.normalize("https://host/a?q=b/") == "https://host/a?q=b/"
+    assert storage.join("s3://bucket/", "a/", "/b") == "s3://bucket/a/b"
+    assert storage.join("/", "a") == "/a"
+    assert [storage.is_local(uri) for uri in ("a:b", "/s3://x", "file:///x", "s3://x/y")] == [True, True, True, False]
+    for name in HOSTILE:
+        path = Path("/folder") / name
+        assert storage.normalize(str(path)) == storage.normalize(path.as_uri()) == str(path)
+    for bad in ("", "file://host/x"):
+        with pytest.raises(ValueError, match="expected"):
+            storage.normalize(bad)
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("https://user:se@host/x.png", "https://host/x.png"),
+        ("https://host:80/x.png?X-Amz-Signature=secret#secret", "https://host:80/x.png"),
+        ("https://host:80/a@b.png", "https://host:80/a@b.png"),
+        ("HTTP://host/x?secret\nsecret", "HTTP://host/x"),
+        ("s3://KEY:se/cr+et@bucket/a@b?c", "s3://bucket/a@b?c"),
+        ("s3://bucket/a@b?c#d", "s3://bucket/a@b?c#d"),
+        ("/folder/a@b?c", "/folder/a@b?c"),
+    ],
+)
+def test_redacted_names_have_no_secret_and_all_the_rest(uri: str, shown: str) -> None:
+    assert storage.redact(uri) == shown
+
+
+def test_credentials_in_an_s3_uri_are_refused_without_being_repeated() -> None:
+    with pytest.raises(ValueError, match="credentials do not belong") as caught:
+        storage.read_bytes("s3://KEY:secret/part@bucket/key")
+    assert "secret" not in str(caught.value)
+
+
+def test_round_trip(root: str) -> None:
+    uri = storage.join(root, "folder", "file.bin")
+    assert not storage.exists(uri)
+    for data in (b"first", b"", bytes(range(256)) * 1000):
+        storage.write_bytes(uri, data)
+        assert storage.read_bytes(uri) == data
+        assert storage.read_bytes(uri, max_bytes=len(data)) == data
+        assert storage.info(uri).size_bytes == len(data)
+    with pytest.raises(storage.FileTooLargeError, match="255999"):
+        storage.read_bytes(uri, max_bytes=255_999)
+    assert storage.exists(uri)
+    assert storage.exists(storage.join(root, "folder"))
+    with pytest.raises(IsADirectoryError):
+        storage.info(storage.join(root, "folder"))
+    for read in (storage.read_bytes, storage.info, functools.partial(storage.read_bytes, max_bytes=3)):
+        with pytest.raises(FileNotFoundError):
+            read(storage.join(root, "absent"))  # type: ignore[operator]
+
+
+def test_info_tells_versions_apart(root: str) -> None:
+    uri = storage.join(root, "file")
+    storage.write_bytes(uri, b"one")
+    first = storage.info(uri)
+    assert first == next(storage.list_files(root)) == pickle.loads(pickle.dumps(first))
+    assert first.modified is not None
+    assert abs(datetime.now(timezone.utc) - first.modified) < timedelta(minutes=5)
+    assert first.etag is None if storage.is_local(root) else first.etag == "f97c5d29941bfb1b2fdab0874906ab82"  # the MD5
+    storage.write_bytes(uri, b"two")
+    assert storage.info(uri) != first
+
+
+def test_listing_is_recursive_sorted_and_of_files_only(root: str) -> None:
+    names = ["a/x/1", "a-b", "a/x.png", "ab", "b/c/d/e", "a.txt", "B"]
+    for name in names:
+        storage.write_bytes(storage.join(root, "p", name), b"")
+    storage.write_bytes(storage.join(root, "pp"), b"")  # begins with the same letters, but is not in the folder
+    found = [file.uri for file in storage.list_files(storage.join(root, "p"))]
+    assert found == [storage.join(root, "p", name) for name in sorted(names)]
+    assert [file.uri for file in storage.list_files(storage.join(root, "pp"))] == [storage.join(root, "pp")]
+    assert list(storage.list_files(storage.join(root, "nothing"))) == []
+    below = [file.uri for file in storage.glob(storage.join(root, "p", "a*"))]
+    assert below == [storage.join(root, "p", name) for name in ("a-b", "a.txt", "ab")]
+    assert len(storage.glob(storage.join(root, "p", "**", "[1e]"))) == 2
+
+
+def test_delete_takes_the_named_thing_and_nothing_else(root: str) -> None:
+    for name in ("a*", "abc", "tree/x/1", "tree/2", "treetop"):
+        storage.write_bytes(storage.join(root, name), b"")
+    for name in ("a*", "tree", "absent", "absent/below"):
+        storage.delete(storage.join(root, name))
+    assert [file.uri for file in storage.list_files(root)] == [storage.join(root, n) for n in ("abc", "treetop")]
+
+
+def test_create_leaves_what_stands_there(root: str) -> None:
+    uri = storage.join(root, "new", "file")
+    assert storage.create_bytes(uri, b"first")
+    assert not storage.create_bytes(uri, b"second, longer")
+    assert not storage.create_bytes(uri, b"first")
+    assert storage.read_bytes(uri) == b"first"
+    assert [file.uri for file in storage.list_files(root)] == [uri]
+
+
+def rounds(root: str) -> int:
+    return 10 if storage.is_local(root) else 2  # SeaweedFS makes the losers wait whole seconds
+
+
+def winners(results: list[list[int]], root: str, size: int) -> None:
+    """Every name has one winner, whose content stands there, whole."""
+    won: dict[int, int] = {}
+    for racer, names in enumerate(results):
+        for name in names:
+            assert name not in won, f"{racer} and {won[name]} both created {name}"
+            won[name] = racer
+    content = {int(file.uri.rpartition("/")[2]): storage.read_bytes(file.uri) for file in storage.list_files(root)}
+    assert content == {name: bytes([racer]) * size for name, racer in won.items()}
+    assert len(content) == rounds(root)
+
+
+def test_of_eight_threads_racing_for_a_name_one_wins(root: str) -> None:
+    barrier = threading.Barrier(8)
+
+    def race(racer: int) -> list[int]:
+        won = []
+        for name in range(rounds(root)):
+            barrier.wait()
+            if storage.create_bytes(storage.join(root, str(name)), bytes([racer]) * 300_000):
+                won.append(name)
+        return won
+
+    with ThreadPoolExecutor(8) as pool:
+        winners(list(pool.map(race, range(8))), root, 300_000)
+
+
+RACE = """
+import sys
+from ddpm_seg import storage
+root, racer, rounds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+storage.exists(root)
+print("ready", flush=True)
+sys.stdin.readline()
+print([name for name in range(rounds) if storage.create_bytes(storage.join(root, str(name)), bytes([racer]) * 300_000)])
+"""
+
+
+def test_of_processes_racing_for_a_name_one_wins(root: str) -> None:
+    pipe = subprocess.PIPE
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", RACE, root, str(i), str(rounds(root))], stdin=pipe, stdout=pipe, text=True
+        )
+        for i in range(8 if storage.is_local(root) else 3)  # a client of S3 takes a second to start
+    ]
+    for racer in racers:
+        assert racer.stdout is not None
+        assert racer.stdout.readline() == "ready\n"
+    for racer in racers:
+        assert racer.stdin is not None
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    winners([eval(racer.communicate(timeout=60)[0]) for racer in racers], root, 300_000)
+
+
+def test_check_writable(root: str) -> None:
+    storage.check_writable(storage.join(root, "new", "folder"))
+    assert list(storage.list_files(root)) == []
+
+
+# --- local ---
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_local_names_are_taken_literally(tmp_path: Path, name: str) -> None:
+    uri = f"{tmp_path}/{name}"
+    assert storage.create_bytes(uri, b"1")
+    storage.write_bytes(uri, b"22")
+    assert os.listdir(tmp_path) == [name]  # noqa: PTH208  the names as they are
+    assert [file.uri for file in storage.list_files(str(tmp_path))] == [uri]
+    assert storage.read_bytes(uri) == b"22"
+    storage.delete(uri)
+    assert os.listdir(tmp_path) == []  # noqa: PTH208
+
+
+def test_listing_follows_links_but_not_round_in_circles(tmp_path: Path) -> None:
+    for folder in ("data", "elsewhere"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "file").touch()
+    (tmp_path / "data" / "up").symlink_to("..")
+    (tmp_path / "data" / "self").symlink_to("self")
+    (tmp_path / "data" / "broken").symlink_to("nowhere")
+    (tmp_path / "data" / "linked").symlink_to("../elsewhere")
+    os.mkfifo(tmp_path / "data" / "pipe")
+    found = [file.uri.removeprefix(f"{tmp_path}/data/") for file in storage.list_files(f"{tmp_path}/data")]
+    assert found == ["file", "linked/file", "up/elsewhere/file"]
+    with pytest.raises(storage.StorageError, match="not a regular file"):
+        storage.read_bytes(f"{tmp_path}/data/pipe")
+
+
+WRITE = """
+import sys
+from ddpm_seg import storage
+for i in range(10**9):
+    storage.write_bytes(sys.argv[1], bytes([i % 256]) * 5_000_000)
+    print(i, flush=True)
+"""
+
+
+def test_readers_and_a_killed_writer_leave_no_half_file(tmp_path: Path) -> None:
+    uri = f"{tmp_path}/file"
+    writer = subprocess.Popen([sys.executable, "-c", WRITE, uri], stdout=subprocess.PIPE)
+    assert writer.stdout is not None
+    assert writer.stdout.readline() == b"0\n"
+    seen = [storage.read_bytes(uri) for _ in range(20)]
+    writer.kill()
+    writer.wait()
+    seen.append(storage.read_bytes(uri))
+    assert {(len(data), len(set(data))) for data in seen} == {(5_000_000, 1)}
+    assert [file.uri for file in storage.list_files(str(tmp_path))] == [uri]  # whatever temporary file is left
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError):
+        storage.write_bytes(f"{tmp_path}/folder", b"1")
+    with pytest.raises(IsADirectoryError):
+        storage.create_bytes(f"{tmp_path}/folder", b"1")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_unwritable_local_folders_are_named_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(storage.StorageError, match="a part of the path is a file") as caught:
+        storage.check_writable(f"{tmp_path}/file/folder")
+    assert str(caught.value).startswith(f"{tmp_path}/file/folder is not writable: ")
+    (tmp_path / "closed").mkdir(mode=0o555)
+    root = os.geteuid() == 0
+    if root:  # root may write anywhere; nobody may not
+        tmp_path.parent.chmod(0o755)
+        os.seteuid(65534)
+    try:
+        with pytest.raises(storage.StorageError, match="Permission denied"):
+            storage.check_writable(f"{tmp_path}/closed")
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+# --- S3 ---
+
+
+def test_s3_keys_survive(s3: Callable[[], str]) -> None:
+    root = s3()
+    names = ["two words", "100%20", "a#b", "a?b", "[1]*", "ünï", "a+b", "a@b:c", "new\nline"]
+    for name in names:
+        assert storage.create_bytes(storage.join(root, name), name.encode())
+    assert {f.uri: storage.read_bytes(f.uri).decode() for f in storage.list_files(root)} == {
+        storage.join(root, name): name for name in names
+    }
+    with pytest.raises(storage.StorageError, match="versionId"):
+        storage.write_bytes(storage.join(root, "a?versionId=1"), b"")
+
+
+def test_s3_listing_turns_pages(s3: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    root = s3()
+    for i in range(10):
+        storage.write_bytes(storage.join(root, str(i)), b"")
+    monkeypatch.setattr(remote_storage._filesystem(root), "s3_additional_kwargs", {"MaxKeys": 3})
+    assert [file.uri for file in storage.list_files(root)] == [storage.join(root, str(i)) for i in range(10)]
+
+
+def test_empty_folder_objects_are_no_files(s3: Callable[[], str]) -> None:
+    root = s3()
+    remote_storage._filesystem(root).call_s3("put_object", Bucket="data", Key=root.removeprefix("s3://data/") + "/x/")
+    storage.write_bytes(storage.join(root, "x", "file"), b"")
+    assert [file.uri for file in storage.list_files(root)] == [storage.join(root, "x", "file")]
+
+
+def test_a_missing_bucket_is_named(s3: Callable[[], str]) -> None:
+    s3()
+    with pytest.raises(storage.StorageError, match=r"^s3://absent/x is not writable: the bucket does not exist$"):
+        storage.check_writable("s3://absent/x")
+    with pytest.raises(FileNotFoundError, match="s3://absent/x"):
+        list(storage.list_files("s3://absent/x"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"AWS_SECRET_ACCESS_KEY": "wrong-secret-never-to-be-printed"}, "access was refused .*signature"),
+        ({"AWS_ACCESS_KEY_ID": "wrong-never-to-be-printed"}, "access was refused .*does not exist"),
+        ({"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}, "credentials"),
+    ],
+)
+def test_wrong_credentials_are_told_in_one_line(
+    s3: Callable[[], str], tmp_path: Path, changes: dict[str, str | None], reason: str
+) -> None:
+    root = s3()
+    nowhere = str(tmp_path / "absent")  # so that nobody's own credentials are found instead
+    files = {"AWS_SHARED_CREDENTIALS_FILE": nowhere, "AWS_CONFIG_FILE": nowhere}
+    with s3_environment(**files, **changes), pytest.raises(storage.StorageError, match=reason) as caught:
+        storage.check_writable(root)
+    message = str(caught.value)
+    assert message.startswith(f"{root} is not writable: ")
+    assert "\n" not in message
+    assert "never-to-be-printed" not in message
+    storage.check_writable(root)

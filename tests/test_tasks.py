@@ -1,0 +1,75 @@
+"""The tables of classes: numbered as published, and fit to be written into a bundle and read back."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from ddpm_seg.tasks import TASKS, Task
+
+
+def task(**changes: Any) -> Task:
+    fields: dict[str, Any] = {"name": "t", "class_names": ("a", "b"), "palette": ((0, 0, 0), (255, 255, 255))}
+    return Task(**fields | changes)
+
+
+# From the experiment files and data_util.py of yandex-research/ddpm-segmentation.
+@pytest.mark.parametrize(
+    ("name", "num_classes", "ignore_label", "known"),
+    [
+        (
+            "bedroom_28",
+            29,
+            0,
+            {1: "bed", 7: "chandelier / ceiling fan blade", 13: "picture / mirrow", 28: "table staff"},
+        ),
+        ("ffhq_34", 34, 255, {2: "head***cheek", 17: "head***hair", 33: "head***wrinkles"}),
+        ("cat_15", 15, 255, {6: "head", 13: "whiskers", 14: "neck"}),
+        ("horse_21", 21, 255, {1: "person", 20: "leg protection"}),
+        ("celeba_19", 19, 255, {2: "ear_r", 17: "skin", 18: "u_lip"}),
+        ("ade_bedroom_30", 30, 255, {0: "wall", 7: "windowpane", 29: "television"}),
+        ("avatars_10", 10, None, {0: "background", 2: "hair", 7: "facial hair", 9: "clothing"}),
+    ],
+)
+def test_published_tasks(name: str, num_classes: int, ignore_label: int | None, known: dict[int, str]) -> None:
+    published = TASKS[name]
+    assert (published.name, published.num_classes, published.ignore_label) == (name, num_classes, ignore_label)
+    assert {index: published.class_names[index] for index in known} == known
+    assert len(set(published.palette)) == num_classes
+
+
+def test_published_colors() -> None:
+    assert TASKS["ffhq_34"].palette[1] == (112, 130, 107)  # 0.4420, 0.5100, 0.4234 of 255, cut to integers
+    assert TASKS["bedroom_28"].palette[28] == (0, 0, 53)
+    assert TASKS["ade_bedroom_30"].palette[0] == (240, 156, 206)
+
+
+@pytest.mark.parametrize("published", TASKS.values(), ids=str)
+def test_json_round_trip(published: Task) -> None:
+    assert Task.from_dict(json.loads(json.dumps(published.to_dict()))) == published
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"class_names": ()}, "0 classes"),
+        ({"class_names": tuple(map(str, range(256))), "palette": ((0, 0, 0),) * 256}, "256 classes"),
+        ({"class_names": ("a", "a")}, "'a' stands more than once"),
+        ({"palette": ((0, 0, 0),)}, "1 colours for 2 classes"),
+        ({"palette": ((0, 0, 0), (0, 0, 256))}, "256"),
+        ({"palette": ((0, 0, 0), (0, 0, 0.5))}, "integers"),
+        ({"ignore_label": 2}, "ignore_label 2"),
+        ({"ignore_label": -1}, "ignore_label -1"),
+    ],
+)
+def test_a_wrong_task_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        task(**changes)
+
+
+@pytest.mark.parametrize("change", [{"palette": [0, 1]}, {"class_names": "ab"}, {"colour": 1}])
+def test_a_wrong_dictionary_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="task"):
+        Task.from_dict(task().to_dict() | change)
