@@ -1,1 +1,27 @@
-"""Label image datasets with diffusion models."""
+"""Label image datasets with diffusion models: what a notebook needs.
+
+segmenter = ddpm_seg.load("avatars-10")
+result = segmenter("portrait.png")
+table = ddpm_seg.read_labels("out")
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ddpm_seg.notebook import load
+    from ddpm_seg.runs.view import read_labels
+
+__all__ = ["load", "read_labels"]
+
+_HOMES = {"load": "ddpm_seg.notebook", "read_labels": "ddpm_seg.runs.view"}
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when first used: reading a table needs no torch, and Ray's workers import this package many times.
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ddpm_seg' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

@@ -59,8 +59,8 @@ def _as_flags(config: type, values: dict[str, object]) -> list[str]:
             flags.append(flag if value else "--no-" + key.replace("_", "-"))
         elif isinstance(value, list):
             flags += [flag, *map(str, value)]
-        else:
-            flags += [flag, str(value)]
+        elif value is not None:
+            flags.append(f"{flag}={value}")
     return flags
 
 

@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _join_model_flags(argv: list[str]) -> list[str]:
-    """`--model-flags "--num_channels 256"` with an equals sign between: the parser takes a value with dashes for a flag."""
+    """Joins `--model-flags` and its value by "=": a value apart that begins with dashes is taken for a flag."""
     joined: list[str] = []
     for argument in argv:
         if joined and joined[-1] in ("--model-flags", "--model_flags"):

@@ -6,7 +6,7 @@
     ray job submit --working-dir . -- python -m jobs.label --input s3://bucket/photos --output s3://bucket/labels
 
 Run again, it finishes what was interrupted and labels what is new. Exit status: 0 done (images that could not be read
-are rows of the table, with their error), 2 wrong use, 4 interrupted.
+are rows of the table, with their error), 2 wrong use, 4 interrupted but resumable.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import logging
 import sys
 
 from ddpm_seg.pipeline.label import LabelConfig, LabelSummary, plan_label, run_label
+from ddpm_seg.pipeline.stages import StageError
 from jobs.arguments import parse
 
 DESCRIPTION = "Segment every image under a prefix: masks, uncertainty and class statistics as Parquet tables."
@@ -29,12 +30,13 @@ def main(argv: list[str] | None = None) -> int:
             print(plan_label(config))
         else:
             print(describe(run_label(config)))
+    except (StageError, KeyboardInterrupt) as error:
+        reason = f"failed: {error}" if isinstance(error, StageError) else "interrupted"
+        print(f"{reason}; run the same command again to go on", file=sys.stderr)
+        return INTERRUPTED
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again to go on", file=sys.stderr)
-        return INTERRUPTED
     return 0
 
 

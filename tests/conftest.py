@@ -40,8 +40,7 @@ def ray_cluster(s3_endpoint: S3Server) -> Iterator[str]:
         patch.delenv("RAY_ADDRESS", raising=False)
         patch.setenv("RAY_AUTH_MODE", "disabled")  # else Ray makes a token in the developer's home
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        ray.init(
-            address="local", num_cpus=2, num_gpus=2, include_dashboard=False, logging_level="warning", log_to_driver=False
-        )
+        quiet = {"include_dashboard": False, "logging_level": "warning", "log_to_driver": False}
+        ray.init(address="local", num_cpus=2, num_gpus=2, **quiet)
         yield ray.get_runtime_context().gcs_address
         ray.shutdown()

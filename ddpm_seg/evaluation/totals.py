@@ -50,7 +50,7 @@ class Histogram:
 
     def __init__(self) -> None:
         self.counts = np.zeros(self.BINS, np.int64)
-        self.width = 2.0**-30
+        self.width = 2.0**-16
 
     def add(self, values: np.ndarray) -> None:
         """Counts `values`, 1-D; negative ones count as 0."""
@@ -69,17 +69,17 @@ class Histogram:
         self.counts = self.counts + counts
 
     def bars(self, most: int) -> tuple[np.ndarray, float]:
-        """Counts of at most `most` equal bars from 0 to the largest value, and the width of one."""
-        used = int(np.flatnonzero(self.counts).max(initial=0)) + 1
+        """Counts of equal bars that cover all values, over half of `most` and at most that, and the width of one."""
+        used = max(most, int(np.flatnonzero(self.counts).max(initial=0)) + 1)
         counts, width = self.counts, self.width
         while used > most:
             counts, width, used = _halve(counts), width * 2, -(-used // 2)
         return counts[:used], width
 
     def quantile(self, q: float) -> float:
-        """The middle of the bin that holds the `q` quantile; exact to 1/1000 of the largest value."""
+        """Top of the bin that holds the `q` quantile: over it by at most 1/1000 of the largest value or 2e-5."""
         rank = int(np.searchsorted(np.cumsum(self.counts), q * self.counts.sum()))
-        return (rank + 0.5) * self.width
+        return (rank + 1) * self.width
 
     def _widen(self, largest: float) -> None:
         while largest >= self.width * self.BINS:

@@ -124,13 +124,15 @@ def read_header(name_or_uri: str) -> BundleHeader:
     uri = resolve(name_or_uri)
     try:
         content = json.loads(storage.read_bytes(storage.join(uri, "bundle.json")))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         in_the_box = sorted(path.parent.name for path in ASSETS.glob("*/bundle.json"))
         raise BundleError(
             f"no model bundle at {storage.redact(uri)} (bundle.json is missing); in the box: {', '.join(in_the_box)}"
         ) from None
     except ValueError as error:
         raise BundleError(f"{storage.redact(uri)}/bundle.json is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise BundleError(f"{storage.redact(uri)}/bundle.json must hold a JSON object, got {type(content).__name__}")
     if content.get("schema_version") != SCHEMA_VERSION:
         raise BundleError(
             f"{storage.redact(uri)} has schema version {content.get('schema_version')}; this version reads {SCHEMA_VERSION}"
@@ -139,8 +141,8 @@ def read_header(name_or_uri: str) -> BundleHeader:
         header = _header_from_json(content)
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{storage.redact(uri)}/bundle.json: {type(error).__name__}: {error}") from error
-    for name in header.files:
-        if not storage.exists(storage.join(uri, name)):
+    for name in sorted({UNET, NOISE, *header.files}):
+        if name not in header.files or not storage.exists(storage.join(uri, name)):
             raise BundleError(f"{storage.redact(uri)} is not whole: {name} is missing")
     return header
 
@@ -151,20 +153,22 @@ def load_bundle(name_or_uri: str) -> Bundle:
     header = read_header(uri)
     tensors = {name: _load_tensors(storage.join(uri, name), sha256) for name, sha256 in header.files.items()}
     ensemble = tensors.get(ENSEMBLE, {})
-    members: list[dict[str, Tensor]] = [{} for _ in range(header.num_members)]
-    for key, value in ensemble.items():
-        member, _, name = key.partition(".")
-        members[int(member.removeprefix("member_"))][name] = value
-    return Bundle(
-        unet=header.unet,
-        diffusion=header.diffusion,
-        unet_weights=tensors[UNET],
-        noise=tensors[NOISE]["noise"],
-        features=header.features,
-        members=tuple(members),
-        task=header.task,
-        provenance=header.provenance,
-    )
+    members = tuple(_with_prefix(ensemble, f"member_{i}.") for i in range(header.num_members))
+    if sum(map(len, members)) != len(ensemble):
+        raise BundleError(f"{storage.redact(uri)} holds other members than the {header.num_members} of bundle.json")
+    try:
+        return Bundle(
+            unet=header.unet,
+            diffusion=header.diffusion,
+            unet_weights=tensors[UNET],
+            noise=tensors[NOISE]["noise"],
+            features=header.features,
+            members=members,
+            task=header.task,
+            provenance=header.provenance,
+        )
+    except (KeyError, ValueError) as error:
+        raise BundleError(f"{storage.redact(uri)} contradicts itself: {error}") from error
 
 
 def header_to_json(header: BundleHeader) -> dict[str, Any]:
@@ -214,6 +218,10 @@ def _load_tensors(uri: str, sha256: str) -> dict[str, Tensor]:
             return safetensors.torch.load_file(path)
         except safetensors.SafetensorError as error:
             raise BundleError(f"{storage.redact(uri)} is not a safetensors file: {error}") from error
+
+
+def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
 def _contiguous(entries: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -277,7 +277,7 @@ def load_noise(uri: str, size: int) -> Tensor:
     name, expected = storage.redact(uri), _noise_shape(size)
     try:
         noise = np.load(io.BytesIO(storage.read_bytes(uri)), allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{name}: not a .npy file of numbers ({_reason(error)})") from None
     if not isinstance(noise, np.ndarray) or noise.dtype.kind != "f" or noise.shape not in (expected, expected[1:]):
         found = f"{noise.dtype} {noise.shape}" if isinstance(noise, np.ndarray) else "an .npz archive"

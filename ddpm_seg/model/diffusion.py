@@ -25,12 +25,14 @@ class DiffusionConfig:
     """The sampler shows the network timesteps scaled to 0..1000. (The published feature extractor never does.)"""
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"diffusion steps must be at least 1, got {self.steps}")
+        if self.steps < 2:
+            raise ValueError(f"diffusion steps must be at least 2, got {self.steps}")
         if self.noise_schedule not in ("linear", "cosine"):
             raise ValueError(f"noise_schedule must be 'linear' or 'cosine', got {self.noise_schedule!r}")
         if self.noise_schedule == "linear" and self.steps <= 20:
-            raise ValueError(f"the linear schedule needs more than 20 steps (its last beta is 20 / steps), got {self.steps}")
+            raise ValueError(
+                f"the linear schedule needs more than 20 steps (its last beta is 20 / steps), got {self.steps}"
+            )
 
 
 def linear_betas(steps: int) -> np.ndarray:
@@ -62,8 +64,10 @@ class Diffusion:
         self.config = config
         betas = linear_betas(config.steps) if config.noise_schedule == "linear" else cosine_betas(config.steps)
         self.timesteps = np.arange(config.steps) if timesteps is None else np.asarray(timesteps)
+        if len(self.timesteps) < 2:
+            raise ValueError(f"a schedule needs at least 2 timesteps, got {self.timesteps.tolist()}")
         if self.timesteps.min() < 0 or self.timesteps.max() >= config.steps or (np.diff(self.timesteps) <= 0).any():
-            raise ValueError(f"timesteps must ascend within 0..{config.steps - 1}, got {list(self.timesteps)}")
+            raise ValueError(f"timesteps must ascend within 0..{config.steps - 1}, got {self.timesteps.tolist()}")
         self.alpha_bar = np.cumprod(1 - betas)[self.timesteps]
         self.alpha_bar_prev = np.append(1.0, self.alpha_bar[:-1])
         self.beta = 1 - self.alpha_bar / self.alpha_bar_prev
@@ -85,7 +89,9 @@ class Diffusion:
 
     def predict_xstart(self, x_t: Tensor, t_N: Tensor, eps: Tensor) -> Tensor:
         """x_0 that explains `x_t` by noise `eps`: Ho et al. equation 4 solved for x_0."""
-        return _take(np.sqrt(1 / self.alpha_bar), t_N, x_t) * x_t - _take(np.sqrt(1 / self.alpha_bar - 1), t_N, x_t) * eps
+        return (
+            _take(np.sqrt(1 / self.alpha_bar), t_N, x_t) * x_t - _take(np.sqrt(1 / self.alpha_bar - 1), t_N, x_t) * eps
+        )
 
     def predict_eps(self, x_t: Tensor, t_N: Tensor, x_0: Tensor) -> Tensor:
         """Noise that explains `x_t` from `x_0`; the inverse of `predict_xstart`."""

@@ -68,7 +68,9 @@ class Ensemble:
         """`channels` and `strides` describe the feature maps in order (`FeatureConfig.channels`, `.strides`)."""
         dim = members[0]["layers.0.weight"].shape[1]
         if sum(channels) != dim:
-            raise ValueError(f"the classifiers read {dim} features a pixel, but the maps have {sum(channels)}: {channels}")
+            raise ValueError(
+                f"the classifiers read {dim} features a pixel, but the maps have {sum(channels)}: {channels}"
+            )
         self.upsample_mode = upsample_mode
         self.num_members = len(members)
         self.groups = [[i for i, s in enumerate(strides) if s == stride] for stride in sorted(set(strides))]
@@ -89,7 +91,10 @@ class Ensemble:
 
     def logits(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Iterator[Tensor]:
         """Each member's logits (K, P) for one image's maps (C_i, h_i, w_i)."""
-        hidden = [self._first_layer(weight, [maps[i] for i in group]) for weight, group in zip(self.first_weights, self.groups, strict=True)]
+        hidden = [
+            self._first_layer(weight, [maps[i] for i in group])
+            for weight, group in zip(self.first_weights, self.groups, strict=True)
+        ]
         for member, (w2, b2, w3, b3) in enumerate(self.rest):
             h_1P = self.first_bias[member][:, None]
             for hidden_MHhw in hidden:
@@ -143,7 +148,9 @@ def _fold_batch_norms(member: Member, device: torch.device | str) -> tuple[Tenso
     """Second and third layers with the batch norm before each one folded in: (H2, H1), (H2,), (K, H2), (K,)."""
     folded = []
     for norm, linear in ((2, 3), (5, 6)):
-        entry = {name: member[f"layers.{norm}.{name}"].double() for name in ("weight", "bias", "running_mean", "running_var")}
+        entry = {
+            name: member[f"layers.{norm}.{name}"].double() for name in ("weight", "bias", "running_mean", "running_var")
+        }
         scale = entry["weight"] / (entry["running_var"] + BATCH_NORM_EPS).sqrt()
         weight = member[f"layers.{linear}.weight"].double()
         bias = member[f"layers.{linear}.bias"].double() + weight @ (entry["bias"] - entry["running_mean"] * scale)

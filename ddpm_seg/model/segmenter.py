@@ -48,6 +48,8 @@ class Segmenter:
     ) -> None:
         if bundle.features is None or bundle.task is None or not bundle.members:
             raise BundleError("this bundle holds a DDPM without an ensemble; train one with `python -m jobs.train`")
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.task = bundle.task
         self.image_size = bundle.unet.image_size
@@ -64,8 +66,6 @@ class Segmenter:
         )
         itemsize = getattr(torch, dtype).itemsize
         self.micro_batch = batch_size or _fitting_micro_batch(bundle.unet, itemsize, self.device)
-        if self.micro_batch < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
 
     def segment(self, images: np.ndarray) -> list[PixelLabels]:
         """Labels for `images` (N, S, S, 3) uint8 RGB, in order. Batch size changes nothing but rounding."""

@@ -36,9 +36,18 @@ class UNetConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("image_size", "num_channels", "num_res_blocks", "num_heads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        counts = (
+            "image_size",
+            "num_channels",
+            "num_res_blocks",
+            "num_heads",
+            "num_head_channels",
+            "num_heads_upsample",
+        )
+        for name in counts:
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
         if not self.channel_mult or self.image_size % self.stride:
             raise ValueError(
                 f"image_size {self.image_size} must be a multiple of {self.stride}, the stride of "
@@ -51,6 +60,11 @@ class UNetConfig:
             raise ValueError(f"attention_resolutions must be positive, got {self.attention_resolutions}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+        for level in range(len(self.channel_mult)):
+            if self.has_attention(level):
+                self.heads(self.channels(level), upsampling=True)
+            if self.has_attention(level) or level == len(self.channel_mult) - 1:
+                self.heads(self.channels(level))
 
     @property
     def stride(self) -> int:
@@ -73,7 +87,10 @@ class UNetConfig:
         else:
             heads = channels // self.num_head_channels
         if heads < 1 or channels % heads or (self.num_head_channels and channels % self.num_head_channels):
-            raise ValueError(f"{channels} channels do not divide into attention heads; check num_heads and num_head_channels")
+            raise ValueError(
+                f"{channels} channels do not divide into attention heads, given num_heads {self.num_heads}, "
+                f"num_head_channels {self.num_head_channels} and num_heads_upsample {self.num_heads_upsample}"
+            )
         return heads
 
 
@@ -131,9 +148,7 @@ class ResBlock(nn.Module):
             nn.Dropout(config.dropout),
             _zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1)),
         )
-        self.skip_connection = (
-            nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
-        )
+        self.skip_connection = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor, emb_NE: Tensor) -> Tensor:
         h = self.in_layers[1](self.in_layers[0](x))

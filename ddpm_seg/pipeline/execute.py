@@ -14,10 +14,11 @@ import pyarrow as pa
 import ray
 import ray.data
 from ray.data import ActorPoolStrategy
+from ray.exceptions import RayError
 
 from ddpm_seg.pipeline.cluster import Placement
 from ddpm_seg.pipeline.progress import Progress
-from ddpm_seg.pipeline.stages import Row
+from ddpm_seg.pipeline.stages import Row, StageError
 from ddpm_seg.runs.commit import Derive, settle_shard
 from ddpm_seg.runs.layout import finished_chunks, published_shards
 from ddpm_seg.runs.ledger import KnownRun
@@ -26,6 +27,9 @@ from ddpm_seg.runs.ledger import KnownRun
 CHUNKS_IN_FLIGHT = 2
 
 STAGES = ("read", "segment", "write")
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +59,25 @@ def execute(
     placement: Placement,
     derived: Mapping[str, Derive],
 ) -> Outcome:
-    """Does what is left of `run` and returns when every shard is published, with its derived tables."""
+    """Does what is left of `run` and returns when every shard is published, with its derived tables.
+
+    Raises StageError where a stage fails or the cluster goes away.
+    """
+    try:
+        return _execute(run, to_row, stages, placement, derived)
+    except RayError as error:
+        logger.error("%s: a stage failed", run.layout.run_id, exc_info=True)
+        # Ray's message is the worker's traceback, which ends with what went wrong.
+        raise StageError(str(error).strip().rpartition("\n")[2]) from error
+
+
+def _execute(
+    run: KnownRun,
+    to_row: Callable[[int, int, pa.Table], Row],
+    stages: Stages,
+    placement: Placement,
+    derived: Mapping[str, Derive],
+) -> Outcome:
     start = time.monotonic()
     sizes = run.manifest.shard_sizes()
     published, finished = published_shards(run.layout), finished_chunks(run.layout)

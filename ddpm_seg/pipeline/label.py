@@ -18,7 +18,7 @@ import pyarrow as pa
 from ddpm_seg import storage
 from ddpm_seg.data.listing import list_images
 from ddpm_seg.data.schema import class_stats_table
-from ddpm_seg.model.bundle import ASSETS, BundleError, BundleHeader, read_header, resolve
+from ddpm_seg.model.bundle import ASSETS, BundleError, BundleHeader, load_bundle, read_header, resolve
 from ddpm_seg.pipeline.label_rows import ImageInput, LabelSpec
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.ledger import KnownRun, find_runs, freeze_run, not_done, planned_keys
@@ -159,8 +159,9 @@ def plan_label(config: LabelConfig) -> LabelPlan:
 def run_label(config: LabelConfig) -> LabelSummary:
     """Finishes interrupted runs of the same output and configuration, then labels what is new.
 
-    An image that cannot be read is a row with `status = "error"`. Raises ValueError or OSError, before Ray starts, for
-    a configuration, bundle, input or output that cannot be used.
+    An image that cannot be read is a row with `status = "error"`. Raises ValueError or OSError, before any work begins,
+    for a configuration, bundle, input, output or cluster that cannot be used; `StageError` for work that failed
+    on the cluster, after which the same call goes on where it stopped.
     """
     job = plan_label(config)
     if config.dry_run:
@@ -194,6 +195,7 @@ def _work(job: LabelPlan) -> list[RunSummary]:
     # Ray takes seconds to import, and a run with nothing to do should not wait for it.
     from ddpm_seg.pipeline import cluster
 
+    load_bundle(job.config.model)  # damaged weights are found here, not by an actor that dies again and again
     nodes = cluster.connect()
     placement = cluster.place(nodes, num_actors=job.config.num_actors, gpus_per_actor=job.config.gpus_per_actor)
     cluster.refuse_local_paths(nodes, _places(job))

@@ -22,6 +22,10 @@ Row = dict[str, Any]
 """int `shard`, `chunk`; bytes `payload`; seconds by stage. The last stage's rows have counts instead of a payload."""
 
 
+class StageError(RuntimeError):
+    """Work on the cluster failed in a way that no image is to blame for. What is done is kept; the run can go on."""
+
+
 def chunk_row(shard: int, chunk: int, images: list[ImageInput]) -> Row:
     """The first stage's input."""
     return {"shard": shard, "chunk": chunk, "payload": pickle.dumps(images, protocol=5)}

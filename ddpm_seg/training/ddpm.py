@@ -110,6 +110,8 @@ class DDPMTraining:
             group["lr"] = self.options.learning_rate * learning_rate_factor(self.iteration, self.options.iterations)
         batch = draw_batch(images, len(self.diffusion.timesteps), self.options, self.iteration)
         share = slice(self.worker.rank, None, self.worker.world_size)
+        # Dropout draws from torch's own generator: seeded here, a resumed run drops the same units.
+        torch.manual_seed(1_000_003 * self.options.seed + self.iteration)
         x_0, t_N, noise = (tensor[share].to(self.worker.device) for tensor in batch)
         loss = denoising_loss(self.network, self.diffusion, x_0, t_N, noise)
         self.optimizer.zero_grad(set_to_none=True)

@@ -68,7 +68,8 @@ def test_a_foreign_table_is_refused() -> None:
 
 
 def test_huggingface_features_decode_the_mask() -> None:
-    from datasets import Features, Image as ImageFeature
+    from datasets import Features
+    from datasets import Image as ImageFeature
 
     features = Features.from_arrow_schema(labels_schema(TASKS["avatars_10"]))
     assert isinstance(features["mask"], ImageFeature)

@@ -409,7 +409,7 @@ def test_a_wrong_noise_file(tmp_path: Path, noise: np.ndarray, message: str) -> 
         load_noise(str(tmp_path / "noise.npy"), 16)
 
 
-@pytest.mark.parametrize("content", [b"", b"text", b"\x93NUMPY\x01\x00"])
+@pytest.mark.parametrize("content", [b"", b"text", b"\x93NUMPY\x01\x00", b"PK\x03\x04"])
 def test_no_noise_file(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "noise.npy").write_bytes(content)
     with pytest.raises(ValueError, match=r"noise\.npy: not a \.npy file"):

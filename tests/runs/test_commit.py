@@ -14,8 +14,8 @@ from ddpm_seg.runs.tables import decode, encode
 def rows(*names: str, error: str | None = None) -> pa.Table:
     return pa.table(
         {
-            "name": pa.array(names),
-            "status": pa.array(["error" if error else "ok"] * len(names)),
+            "name": pa.array(names, pa.string()),
+            "status": pa.array(["error" if error else "ok"] * len(names), pa.string()),
             "error_type": pa.array([error] * len(names), pa.string()),
         }
     ).replace_schema_metadata({"key": "value"})

@@ -1,0 +1,286 @@
+"""Avatars-10: rendered 64 x 64 portraits with exact face-part masks, the demonstration task's pictures.
+
+Needs `pip install 'ddpm_seg[avatars]'`. The art is Avataaars by Pablo Stanley (free for personal and commercial use),
+as drawn by python-avatars (MIT, by Ibon).
+
+The mask is the same SVG with every part painted in one flat colour and rasterised without antialiasing, so that picture
+and mask share geometry to the last bit. A mask pixel is the class at the pixel's centre.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import io
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+from xml.etree import ElementTree
+
+import numpy as np
+from PIL import Image
+
+from ddpm_seg.data.backdrops import Colour, Rng, any_colour, background, light
+
+if TYPE_CHECKING:
+    import python_avatars
+
+SUPERSAMPLING = 3  # the picture is drawn this much larger, then averaged down
+SVG = "{http://www.w3.org/2000/svg}"
+SHAPES = {SVG + name for name in ("path", "circle", "ellipse", "rect", "polygon", "polyline", "use")}
+STENCILS = {SVG + "mask", SVG + "clipPath"}
+
+SKIN, HAIR, EYES, EYEBROWS, NOSE, MOUTH, FACIAL_HAIR, ACCESSORY, CLOTHING = range(1, 10)
+PART_CLASSES = {
+    "transparent_Body": SKIN,
+    "transparent_Top": HAIR,
+    "transparent_Eyes": EYES,
+    "transparent_Eyebrow": EYEBROWS,
+    "transparent_Nose": NOSE,
+    "transparent_Mouth": MOUTH,
+    "transparent_Clothing": CLOTHING,
+}
+NESTED_CLASSES = {"_Facial-Hair": FACIAL_HAIR, "_Accessory": ACCESSORY}  # inside the hair's or hat's own group
+# Corners and edges of the colour cube, far from each other; black stays for the empty background.
+FLAT_COLOURS = np.array(
+    [
+        (0, 0, 0), (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0),
+        (255, 0, 255), (0, 255, 255), (255, 255, 255), (255, 128, 0), (0, 128, 255),
+    ]
+)  # fmt: skip
+# The library draws shoulders and clothes with one edge. Shoulders a little narrower leave no rim of skin outside.
+SHOULDERS = "L124,163 L128,163 C167.764502,163 200,195.235498 200,235 L200,244 L0,244 L0,235"
+SHOULDERS += " C-4.86974701e-15,195.235498 32.235498,163 72,163 L76,163"
+NARROWER = "L124,164.5 L128,164.5 C167,164.5 198.5,196 198.5,236 L198.5,244 L1.5,244 L1.5,236"
+NARROWER += " C1.5,196 33,164.5 72,164.5 L76,164.5"
+# Fainter paint than this is a shadow or a highlight: the part below it keeps its label.
+VISIBLE_OPACITY = 0.35
+
+# Parts that hide the face, are clipped by the frame, have one fixed colour or draw what is not the part (tears,
+# blushing cheeks, text) are left out.
+HAIRS = [
+    "BIG_HAIR", "BOB", "BUN", "CAESAR_SIDE_PART", "CAESAR", "CURLY", "CURVY", "DREADS", "FRIZZLE", "FRO_BAND", "FRO",
+    "LONG_NOT_TOO_LONG", "MIA_WALLACE", "SHAGGY_MULLET", "SHAGGY", "SHORT_CURLY", "SHORT_DREADS_1", "SHORT_DREADS_2",
+    "SHORT_FLAT", "SHORT_ROUND", "SHORT_WAVED", "SIDES", "STRAIGHT_1", "STRAIGHT_STRAND", "BRAIDS", "BUZZCUT",
+    "CORNROWS", "CURLY_2", "DREADLOCKS", "EINSTEIN_HAIR", "ELVIS", "HALF_SHAVED", "LOOSE_HAIR", "MOHAWK", "MOWGLI",
+    "PIXIE", "POMPADOUR", "QUIFF", "TWIST_LONG_HAIR", "TWIST_LONG_HAIR_2", "WILD",
+]  # fmt: skip
+HATS = [
+    "HAT", "HIJAB", "TURBAN", "WINTER_HAT_1", "WINTER_HAT_2", "WINTER_HAT_3", "WINTER_HAT_4", "CHEF_CAP",
+]  # fmt: skip
+EYE_TYPES = [
+    "DEFAULT", "DEFAULT", "DEFAULT", "SURPRISED", "SURPRISED", "SQUINT", "SQUINT", "EYE_ROLL", "SIDE", "HAPPY",
+    "CLOSED", "WINK", "WINK_WACKY",
+]  # fmt: skip
+BEARDS = [
+    "BEARD_LIGHT", "BEARD_MAGESTIC", "BEARD_MEDIUM", "MOUSTACHE_FANCY", "MOUSTACHE_MAGNUM", "EINSTEIN_MOUSTACHE",
+]  # fmt: skip
+MOUTHS = [
+    "DEFAULT", "CONCERNED", "DISBELIEF", "GRIMACE", "SAD", "SCREAM_OPEN", "SERIOUS", "SMILE", "TONGUE", "TWINKLE",
+    "BIG_SMILE",
+]  # fmt: skip
+CLOTHES = [
+    "BLAZER_SHIRT", "BLAZER_SWEATER", "COLLAR_SWEATER", "GRAPHIC_SHIRT", "HOODIE", "OVERALL", "SHIRT_CREW_NECK",
+    "SHIRT_SCOOP_NECK", "SHIRT_V_NECK", "BOND_SUIT", "CHEF", "JEDI_ROBE", "SHIRT_WICK",
+]  # fmt: skip
+
+
+def check_installed() -> None:
+    """Raises ImportError, with the command to type, where the optional packages are absent."""
+    try:
+        import python_avatars  # noqa: F401
+        import resvg_py  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            f"rendering avatars needs more packages: pip install 'ddpm_seg[avatars]' ({error})"
+        ) from error
+
+
+def render(seed: int, index: int, size: int = 64) -> tuple[np.ndarray, np.ndarray]:
+    """Picture `index` of the data set `seed`, a function of the two numbers alone.
+
+    Returns image (size, size, 3) uint8 RGB and mask (size, size) uint8 of class ids 0..9 (task "avatars_10").
+    Raises ValueError for a negative seed or index or a size below 8, ImportError as `check_installed`.
+    """
+    check_installed()
+    if seed < 0 or index < 0 or size < 8:
+        raise ValueError(f"expected seed >= 0, index >= 0 and size >= 8, got seed={seed}, index={index}, size={size}")
+    rng = np.random.default_rng([seed, index])
+    tree = ElementTree.fromstring(_avatar(rng).render())
+    _place(rng, tree)
+    _narrow_shoulders(tree)
+    _deepen_nose(rng, tree)
+    drawn = _rasterise(tree, size * SUPERSAMPLING, "geometric_precision")
+    image = light(rng, _over(drawn, background(rng, size * SUPERSAMPLING)))
+    _flatten(tree, _Paint())
+    flat = _rasterise(tree, size, "crisp_edges")
+    return _shrink(image), _classes(flat)
+
+
+def _avatar(rng: Rng) -> python_avatars.Avatar:
+    """Parts and colours. Every argument is given: the library's own defaults are drawn at import."""
+    import python_avatars as parts
+
+    hair_colour = _near(rng, _pick(rng, [colour.value for colour in parts.HairColor]))
+    beard_colour = hair_colour if rng.random() < 0.8 else _near(rng, _pick(rng, [c.value for c in parts.HairColor]))
+    return parts.Avatar(
+        style=parts.AvatarStyle.TRANSPARENT,
+        top=_top(rng),
+        hat_color=_cloth_colour(rng),
+        eyebrows=_pick(rng, [brow for brow in parts.EyebrowType if brow.value]),
+        eyes=parts.EyeType[_pick(rng, EYE_TYPES)],
+        nose=_pick(rng, list(parts.NoseType)),
+        mouth=parts.MouthType[_pick(rng, MOUTHS)],
+        facial_hair=parts.FacialHairType[_pick(rng, BEARDS) if rng.random() < 0.33 else "NONE"],
+        skin_color=_near(rng, _pick(rng, [colour.value for colour in parts.SkinColor])),
+        hair_color=hair_colour,
+        facial_hair_color=beard_colour,
+        accessory=_pick(rng, [kind for kind in parts.AccessoryType if kind.value])
+        if rng.random() < 0.35
+        else parts.AccessoryType.NONE,
+        clothing=parts.ClothingType[_pick(rng, CLOTHES)],
+        clothing_color=_cloth_colour(rng),
+        shirt_graphic=_pick(rng, [graphic for graphic in parts.ClothingGraphic if graphic.name != "CUSTOM_TEXT"]),
+        shirt_text="",
+        background_color="none",
+    )
+
+
+def _top(rng: Rng) -> python_avatars.HairType | python_avatars.HatType:
+    import python_avatars as parts
+
+    chance = rng.random()
+    if chance < 0.2:
+        return parts.HatType[_pick(rng, HATS)]
+    return parts.HairType.NONE if chance < 0.25 else parts.HairType[_pick(rng, HAIRS)]
+
+
+def _pick(rng: Rng, choices: list) -> Any:
+    return choices[int(rng.integers(len(choices)))]
+
+
+def _near(rng: Rng, colour: str) -> str:
+    """A neighbour of "#RRGGBB" in hue, saturation and value."""
+    red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    hue, saturation, value = colorsys.rgb_to_hsv(red, green, blue)
+    hue = (hue + rng.normal(0, 0.012)) % 1
+    saturation = min(max(saturation * rng.uniform(0.8, 1.15), 0), 1)
+    value = min(max(value * rng.uniform(0.85, 1.1), 0.08), 1)
+    return _hex(colorsys.hsv_to_rgb(hue, saturation, value))
+
+
+def _cloth_colour(rng: Rng) -> str:
+    import python_avatars as parts
+
+    if rng.random() < 0.4:
+        return _near(rng, _pick(rng, [colour.value for colour in parts.ClothingColor]))
+    return _hex(any_colour(rng))
+
+
+def _hex(colour: Colour) -> str:
+    return "#" + "".join(f"{round(channel * 255):02X}" for channel in colour)
+
+
+def _place(rng: Rng, tree: ElementTree.Element) -> None:
+    """Head and shoulders in a square frame; turned, shifted, scaled and mirrored inside the SVG."""
+    side = rng.uniform(206, 246)
+    x = 132 + rng.normal(0, 5)
+    y = 120 + rng.uniform(-6, 8)
+    angle = float(np.clip(rng.normal(0, 5), -10, 10))
+    mirror = 1 if rng.random() < 0.5 else -1
+    body = next(child for child in tree if child.tag == SVG + "g")
+    body.set("transform", f"rotate({angle:.4f}) scale({mirror}, 1) translate({-x:.4f}, {-y:.4f})")
+    tree.set("viewBox", f"{-side / 2:.4f} {-side / 2:.4f} {side:.4f} {side:.4f}")
+
+
+def _narrow_shoulders(tree: ElementTree.Element) -> None:
+    outline = next(element for element in tree.iter() if element.get("id") == "transparent_path-1")
+    outline.set("d", outline.get("d", "").replace(SHOULDERS, NARROWER))
+
+
+def _deepen_nose(rng: Rng, tree: ElementTree.Element) -> None:
+    """The library's nose is a 16% shade, nearly lost at 64 pixels on dark skin."""
+    opacity = f"{rng.uniform(0.24, 0.42):.4f}"
+    nose = next(element for element in tree.iter() if element.get("id") == "transparent_Nose")
+    for element in nose.iter():
+        element.set("fill-opacity", opacity)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Paint:
+    """What an SVG element inherits: its class, how it is painted, and where it is not drawn itself."""
+
+    label: int = 0
+    fill: str = "black"
+    stroke: str = "none"
+    fill_opacity: float = 1.0
+    opacity: float = 1.0
+    stencil: bool = False  # in a mask or clip path: only its shape counts, painted white
+    shared: bool = False  # in <defs>: takes the paint of the <use> that draws it
+
+    def of(self, element: ElementTree.Element) -> _Paint:
+        name = element.get("id", "")
+        label = PART_CLASSES.get(name, self.label)
+        label = next((nested for end, nested in NESTED_CLASSES.items() if name.endswith(end)), label)
+        style = dict(rule.split(":", 1) for rule in element.get("style", "").replace(" ", "").split(";") if rule)
+        own = {**element.attrib, **style}
+        return replace(
+            self,
+            label=label,
+            fill=own.get("fill") or self.fill,
+            stroke=own.get("stroke") or self.stroke,
+            fill_opacity=float(own.get("fill-opacity", self.fill_opacity)),
+            opacity=self.opacity * float(own.get("opacity", 1)) * (0 if "mix-blend-mode" in style else 1),
+            stencil=self.stencil or element.tag in STENCILS,
+            shared=self.shared or element.tag == SVG + "defs",
+        )
+
+    def flat(self, paint: str, opacity: float) -> str:
+        """The flat colour that stands for `paint`: the library loses its gradients, so they show nothing here too."""
+        faint = self.label != NOSE and self.opacity * opacity < VISIBLE_OPACITY
+        if paint == "none" or paint.startswith("url(") or faint or not self.label:
+            return "none"
+        return "#{:02X}{:02X}{:02X}".format(*FLAT_COLOURS[self.label])
+
+
+def _flatten(element: ElementTree.Element, inherited: _Paint) -> None:
+    """Repaints every shape in its class's flat colour, in place."""
+    paint = inherited.of(element)
+    for attribute in ("fill", "stroke", "style", "opacity", "fill-opacity", "stroke-opacity", "filter"):
+        element.attrib.pop(attribute, None)
+    if element.tag in SHAPES and paint.stencil:
+        element.set("fill", "#FFFFFF")
+    elif element.tag in SHAPES and not paint.shared:
+        element.set("fill", paint.flat(paint.fill, paint.fill_opacity))
+        element.set("stroke", paint.flat(paint.stroke, 1))
+    for child in element:
+        _flatten(child, paint)
+
+
+def _rasterise(
+    tree: ElementTree.Element, size: int, shape_rendering: Literal["geometric_precision", "crisp_edges"]
+) -> np.ndarray:
+    """(size, size, 4) uint8 RGBA with straight alpha."""
+    import resvg_py
+
+    tree.set("width", str(size))
+    tree.set("height", str(size))
+    svg = ElementTree.tostring(tree, encoding="unicode")
+    png = resvg_py.svg_to_bytes(svg_string=svg, skip_system_fonts=True, shape_rendering=shape_rendering)
+    return np.asarray(Image.open(io.BytesIO(bytes(png))).convert("RGBA"))
+
+
+def _classes(flat: np.ndarray) -> np.ndarray:
+    """(H, W, 4) flat colours to (H, W) class ids; transparent is background, any other colour its nearest class."""
+    distance = ((flat[..., None, :3].astype(np.int64) - FLAT_COLOURS) ** 2).sum(axis=-1)
+    distance[..., 0] = 4 * 255**2  # black is nobody's paint
+    return np.where(flat[..., 3] < 128, 0, distance.argmin(axis=-1)).astype(np.uint8)
+
+
+def _over(drawn: np.ndarray, background: np.ndarray) -> np.ndarray:
+    alpha = drawn[..., 3:] / 255
+    return drawn[..., :3] / 255 * alpha + background * (1 - alpha)
+
+
+def _shrink(image: np.ndarray) -> np.ndarray:
+    height, width, channels = image.shape
+    blocks = image.reshape(height // SUPERSAMPLING, SUPERSAMPLING, width // SUPERSAMPLING, SUPERSAMPLING, channels)
+    return np.rint(blocks.mean(axis=(1, 3)) * 255).astype(np.uint8)

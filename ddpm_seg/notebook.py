@@ -1,0 +1,137 @@
+"""`ddpm_seg.load`: a model in three lines, for notebooks and small scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from os import PathLike, fspath
+from typing import Any, Union, overload
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ddpm_seg import storage
+from ddpm_seg.data.images import Placement, decode, fit, restore_mask
+from ddpm_seg.data.overlay import colorize, overlay
+from ddpm_seg.data.statistics import ImageStatistics, image_statistics
+from ddpm_seg.model.bundle import load_bundle
+from ddpm_seg.model.segmenter import DType, PixelLabels, Segmenter
+from ddpm_seg.tasks import Task
+
+ImageLike = Union[str, PathLike[str], Image.Image, np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segmentation:
+    """One image's result. Masks and maps have the image's own size, H x W."""
+
+    image: np.ndarray = field(repr=False)
+    """(H, W, 3) uint8 RGB, upright."""
+    mask: np.ndarray = field(repr=False)
+    """(H, W) uint8 class ids; `task.class_names[id]` names them."""
+    statistics: ImageStatistics = field(repr=False)
+    task: Task = field(repr=False)
+    _labels: PixelLabels = field(repr=False)
+    _placement: Placement = field(repr=False)
+    _segmenter: Segmenter = field(repr=False)
+    _canvas: np.ndarray = field(repr=False)
+
+    @property
+    def uncertainty(self) -> float:
+        """Mean Jensen-Shannon divergence of the most uncertain tenth of pixels, in nats; padding does not count."""
+        return self.statistics.uncertainty
+
+    @property
+    def uncertainty_map(self) -> np.ndarray:
+        """(H, W) float32: Jensen-Shannon divergence between the members at every pixel, in nats."""
+        return restore_mask(self._labels.uncertainty, self._placement)
+
+    @cached_property
+    def probabilities(self) -> np.ndarray:
+        """(K, H, W) float32: the members' mean softmax; computed when first asked for, by a second pass."""
+        maps = self._segmenter.probabilities(self._canvas)
+        return np.stack([restore_mask(map_HW, self._placement) for map_HW in maps])
+
+    def overlay(self, opacity: float = 0.5) -> Image.Image:
+        """The image with its mask's colours laid over it."""
+        return Image.fromarray(overlay(self.image, self.mask, self.task.palette, opacity))
+
+    def colors(self) -> Image.Image:
+        """The mask in the task's palette."""
+        return Image.fromarray(colorize(self.mask, self.task.palette))
+
+
+class ImageSegmenter:
+    """A resident model: call it with an image for a `Segmentation`, or with a list for a list."""
+
+    def __init__(self, segmenter: Segmenter, fit_mode: Any = "letterbox") -> None:
+        self.segmenter = segmenter
+        self.task = segmenter.task
+        self._fit = fit_mode
+
+    @overload
+    def __call__(self, images: ImageLike) -> Segmentation: ...
+    @overload
+    def __call__(self, images: Sequence[ImageLike]) -> list[Segmentation]: ...
+
+    def __call__(self, images: ImageLike | Sequence[ImageLike]) -> Segmentation | list[Segmentation]:
+        """`images`: a path or URI, a PIL image, an H x W x 3 uint8 array, or a list of these.
+
+        Raises `ddpm_seg.data.images.ImageError` or OSError for what cannot be read, TypeError for anything else.
+        """
+        if not isinstance(images, (list, tuple)):
+            return self._segment([images])[0]  # type: ignore[list-item]
+        return self._segment(list(images))
+
+    def _segment(self, images: list[ImageLike]) -> list[Segmentation]:
+        if not images:
+            return []
+        pixels = [_to_rgb(image) for image in images]
+        fitted = [fit(image, self.segmenter.image_size, self._fit) for image in pixels]
+        labels = self.segmenter.segment(np.stack([canvas for canvas, _ in fitted]))
+        return [self._result(*parts) for parts in zip(pixels, fitted, labels, strict=True)]
+
+    def _result(self, image: np.ndarray, fitted: tuple[np.ndarray, Placement], labels: PixelLabels) -> Segmentation:
+        canvas, placement = fitted
+        mask = restore_mask(labels.label, placement)
+        statistics = image_statistics(
+            labels.label, labels.uncertainty, labels.confidence, mask, placement, self.task.class_names
+        )
+        return Segmentation(
+            image=image,
+            mask=mask,
+            statistics=statistics,
+            task=self.task,
+            _labels=labels,
+            _placement=placement,
+            _segmenter=self.segmenter,
+            _canvas=canvas,
+        )
+
+
+def load(
+    model: str | PathLike[str],
+    *,
+    device: str | None = None,
+    dtype: DType = "float32",
+    batch_size: int | None = None,
+) -> ImageSegmenter:
+    """The model bundle of that name ("avatars-10"), path or URI, on `device` (a GPU if there is one, else the CPU).
+
+    Raises `ddpm_seg.model.bundle.BundleError` where there is none or it is damaged.
+    """
+    bundle = load_bundle(fspath(model))
+    return ImageSegmenter(Segmenter(bundle, device=device, dtype=dtype, batch_size=batch_size))
+
+
+def _to_rgb(image: ImageLike) -> np.ndarray:
+    if isinstance(image, (str, PathLike)):
+        return decode(storage.read_bytes(storage.normalize(fspath(image))))
+    if isinstance(image, Image.Image):
+        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    if isinstance(image, np.ndarray):
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise TypeError(f"an image array must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
+        return image
+    raise TypeError(f"an image is a path, a URI, a PIL image or an (H, W, 3) uint8 array, not {type(image).__name__}")

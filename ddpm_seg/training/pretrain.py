@@ -1,0 +1,202 @@
+"""From a folder of unlabelled images to a DDPM bundle: here in one process, or on a cluster's GPUs with Ray Train."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from ddpm_seg import storage
+from ddpm_seg.data.images import ImageError, decode, fit
+from ddpm_seg.data.listing import list_images
+from ddpm_seg.model.bundle import save_bundle
+from ddpm_seg.model.diffusion import DiffusionConfig
+from ddpm_seg.model.unet import UNetConfig
+from ddpm_seg.training.ddpm import DDPMTraining, Optimization, Worker, train_ddpm
+
+logger = logging.getLogger(__name__)
+
+LOG_SECONDS = 30.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PretrainConfig:
+    """Settings of `jobs.pretrain`. The network's are named as guided-diffusion's flags."""
+
+    images: str
+    """Folder, URI prefix or list of unlabelled images; labels beside them are not read."""
+    output: str
+    """Where the DDPM bundle is written. The state of an unfinished training stands there too."""
+    image_size: int = 64
+    """Side of the network's square input."""
+    num_channels: int = 32
+    """Channels of the first level."""
+    num_res_blocks: int = 1
+    """Residual blocks a level."""
+    channel_mult: tuple[int, ...] = (1, 1, 2, 4)
+    """Channels of each level, as multiples of --num-channels."""
+    attention_resolutions: tuple[int, ...] = (8,)
+    """Sides of the feature maps that get self-attention."""
+    noise_schedule: Literal["linear", "cosine"] = "linear"
+    """How noise grows over 1000 diffusion steps."""
+    iterations: int = 10_000
+    """Batches to train on."""
+    batch_size: int = 32
+    """Images a batch, over all workers together."""
+    learning_rate: float = 5e-4
+    """At its peak; it falls along a cosine to a twentieth of this."""
+    ema_decay: float = 0.999
+    """Of the moving average of the weights, which is what is kept."""
+    seed: int = 0
+    """Of the first weights and of every batch."""
+    num_workers: int | None = None
+    """Ray Train workers. Default: one for each GPU of the cluster; without GPUs, this process alone."""
+
+    def unet(self) -> UNetConfig:
+        return UNetConfig(
+            image_size=self.image_size,
+            num_channels=self.num_channels,
+            num_res_blocks=self.num_res_blocks,
+            channel_mult=self.channel_mult,
+            attention_resolutions=self.attention_resolutions,
+        )
+
+    def optimization(self) -> Optimization:
+        return Optimization(
+            iterations=self.iterations,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            ema_decay=self.ema_decay,
+            seed=self.seed,
+        )
+
+
+def pretrain(config: PretrainConfig) -> str:
+    """Trains, or goes on with an interrupted training at the same output, and writes the bundle; its model id.
+
+    Raises ValueError or OSError, before any training, for whatever the user can mend.
+    """
+    config.unet()
+    config.optimization()
+    if storage.exists(storage.join(config.output, "bundle.json")):
+        raise FileExistsError(f"a bundle stands at {storage.redact(config.output)}; choose a new --output or delete it")
+    storage.check_writable(config.output)
+    list_images(config.images)
+    workers = config.num_workers if config.num_workers is not None else _gpus_of_cluster()
+    if workers < 0 or workers > config.batch_size:
+        raise ValueError(f"num_workers must be between 0 and the batch size {config.batch_size}, got {workers}")
+    if workers:
+        return _train_on_ray(config, workers)
+    return _train(config, Worker(device="cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def load_images(uri: str, size: int) -> np.ndarray:
+    """(N, size, size, 3) uint8 of every readable image under `uri`, letterboxed; the others are logged and left out.
+
+    Raises ValueError where none can be read. Everything is held in memory: 12 kB an image at 64 x 64.
+    """
+    files = list_images(uri).files
+
+    def load(file: storage.FileInfo) -> np.ndarray | None:
+        try:
+            return fit(decode(storage.read_bytes(file.uri)), size)[0]
+        except (ImageError, OSError) as error:
+            logger.warning("%s is left out: %s", storage.redact(file.uri), error)
+            return None
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        bars = tqdm(pool.map(load, files), total=len(files), desc="reading", unit="image", disable=None)
+        images = [image for image in bars if image is not None]
+    if not images:
+        raise ValueError(f"none of the {len(files)} images under {storage.redact(uri)} could be read")
+    return np.stack(images)
+
+
+def _train(config: PretrainConfig, worker: Worker) -> str:
+    """One worker's whole training; the first one writes the bundle. Returns its model id there, else ''."""
+    images = load_images(config.images, config.image_size)
+    diffusion = DiffusionConfig(noise_schedule=config.noise_schedule)
+    training = DDPMTraining(config.unet(), diffusion, config.optimization(), worker)
+    state_uri = storage.join(config.output, "unfinished_training.pt")
+    train_ddpm(training, images, state_uri, _reporter(config.iterations) if worker.rank == 0 else lambda _: None)
+    if worker.rank:
+        return ""
+    model_id = save_bundle(training.bundle({"training_images": len(images)}), config.output).model_id
+    storage.delete(state_uri)
+    return model_id
+
+
+def _reporter(iterations: int) -> Callable[[DDPMTraining], None]:
+    """Progress with loss and time left: a bar on a terminal, a line now and then in a log."""
+    bar = tqdm(total=iterations, desc="training", unit="batch") if sys.stderr.isatty() else None
+    logged = start = time.monotonic()
+    first: int | None = None
+
+    def report(training: DDPMTraining) -> None:
+        nonlocal logged, first
+        first = training.iteration - 1 if first is None else first
+        if bar is not None:
+            bar.set_postfix(loss=f"{training.loss:.4f}", refresh=False)
+            bar.update(training.iteration - bar.n)
+        elif time.monotonic() - logged > LOG_SECONDS or training.iteration == iterations:
+            logged = time.monotonic()
+            left = (logged - start) / (training.iteration - first) * (iterations - training.iteration)
+            logger.info(
+                "%d of %d, loss %.4f, %.0f minutes left", training.iteration, iterations, training.loss, left / 60
+            )
+
+    return report
+
+
+def _gpus_of_cluster() -> int:
+    """GPUs of the cluster that this job runs on; without one, those of this machine beyond the first."""
+    if not os.environ.get("RAY_ADDRESS"):
+        return torch.cuda.device_count() if torch.cuda.device_count() > 1 else 0
+    import ray
+
+    ray.init(ignore_reinit_error=True)
+    return int(ray.cluster_resources().get("GPU", 0))
+
+
+def _train_on_ray(config: PretrainConfig, workers: int) -> str:
+    """DistributedDataParallel over Ray Train workers; each reads the images and takes its share of every batch."""
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    with tempfile.TemporaryDirectory() as folder:
+        TorchTrainer(
+            _ray_worker,
+            train_loop_config={"config": config},
+            scaling_config=ScalingConfig(
+                num_workers=workers, use_gpu=torch.cuda.is_available() or _gpus_of_cluster() > 0
+            ),
+            # A lost worker restarts the group, which goes on from the state that the first worker saves at the output.
+            run_config=RunConfig(storage_path=folder, failure_config=FailureConfig(max_failures=3)),
+        ).fit()
+    from ddpm_seg.model.bundle import read_header
+
+    return read_header(config.output).model_id
+
+
+def _ray_worker(loop_config: dict[str, PretrainConfig]) -> None:
+    import ray.train
+    import ray.train.torch
+
+    context = ray.train.get_context()
+    worker = Worker(
+        rank=context.get_world_rank(),
+        world_size=context.get_world_size(),
+        device=str(ray.train.torch.get_device()),
+        parallel=ray.train.torch.prepare_model,
+    )
+    _train(loop_config["config"], worker)

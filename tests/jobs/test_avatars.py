@@ -1,0 +1,56 @@
+"""The avatars job writes the published layout, from the command line."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jobs.avatars import main
+
+HIDE = "import sys; sys.modules['resvg_py'] = None; from jobs.avatars import main; main(sys.argv[1:])"
+
+
+def test_pairs_are_readable_and_rewritten_alike(tmp_path: Path) -> None:
+    render = pytest.importorskip("ddpm_seg.data.avatars").render
+    pytest.importorskip("resvg_py")
+    arguments = ["--output", str(tmp_path / "set"), "--num-images", "3", "--seed", "4"]
+    assert main(arguments) == 0
+    first = {file.name: file.read_bytes() for file in (tmp_path / "set").iterdir()}
+    assert sorted(first) == [f"0000{i}.{suffix}" for i in range(3) for suffix in ("npy", "png")]
+    for index in range(3):
+        image, mask = render(4, index)
+        np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "set" / f"0000{index}.png")), image)
+        stored = np.load(io.BytesIO(first[f"0000{index}.npy"]), allow_pickle=False)
+        assert stored.dtype == np.uint8
+        np.testing.assert_array_equal(stored, mask)
+    assert main(arguments) == 0
+    assert {file.name: file.read_bytes() for file in (tmp_path / "set").iterdir()} == first
+
+
+@pytest.mark.parametrize(("flag", "value"), [("--num-images", "0"), ("--seed", "-1")])
+def test_wrong_numbers_end_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flag: str, value: str
+) -> None:
+    arguments = {"--output": str(tmp_path / "set"), "--num-images": "1", flag: value}
+    with pytest.raises(SystemExit) as stopped:
+        main([part for pair in arguments.items() for part in pair])
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert flag in error
+    assert value in error
+    assert not (tmp_path / "set").exists()
+
+
+def test_absent_packages_are_named_with_the_command(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HIDE, "--output", str(tmp_path / "set"), "--num-images", "1"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr.count("\n") == 1
+    assert "pip install 'ddpm_seg[avatars]'" in ended.stderr

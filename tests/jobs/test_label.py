@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_bundle import tiny_bundle
+
+from ddpm_seg.model.bundle import save_bundle
+from jobs.label import main
+
+
+@pytest.fixture
+def arguments(tmp_path: Path) -> list[str]:
+    save_bundle(tiny_bundle(), str(tmp_path / "model"))
+    (tmp_path / "in").mkdir()
+    for i in range(3):
+        Image.fromarray(np.full((20, 30, 3), 80 * i, np.uint8)).save(tmp_path / "in" / f"{i}.png")
+    (tmp_path / "in" / "broken.jpg").write_bytes(b"")
+    (tmp_path / "in" / "readme.md").write_text("no image")
+    return [
+        f"--{name}={tmp_path / folder}" for name, folder in [("input", "in"), ("output", "out"), ("model", "model")]
+    ]
+
+
+def test_the_command_labels_and_then_has_nothing_to_do(ray_cluster: str, arguments: list[str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "jobs.label", *arguments]
+    environment = {**os.environ, "RAY_ADDRESS": ray_cluster}
+    first = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    assert first.returncode == 0, first.stderr
+    assert "4 images: 3 labelled, 1 errors (1 empty)" in first.stdout
+    assert "run-000001: 4 of 4 images" in first.stderr
+    for place in ("labels", "class_stats", "runs/run-000001/report.html"):
+        assert str(tmp_path / "out" / place) in first.stdout
+    # The snippet that it prints is Python that runs.
+    snippet = "\n".join(line.strip() for line in first.stdout.splitlines() if "pandas" in line)
+    subprocess.run([sys.executable, "-c", snippet], check=True, timeout=100)
+    # An address where no cluster is: with nothing to do none is asked.
+    environment["RAY_ADDRESS"] = "127.0.0.1:1"
+    second = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+    assert second.returncode == 0, second.stderr
+    assert "nothing new" in second.stdout
+
+
+def test_a_dry_run_says_what_would_be_done_and_writes_nothing(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments, "--dry-run", "--shard-size", "2"]) == 0
+    shown = capsys.readouterr().out
+    assert "4 found, 1 files without" in shown
+    assert "4 in 2 shards of 2" in shown
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--input", "/not/there"], "/not/there"),
+        (["--shard-size", "0"], "--shard-size must be at least 1"),
+        (["--gpus-per-actor", "-1"], "--gpus-per-actor must be over 0"),
+        (["--fit", "crop"], "letterbox"),
+        (["--config", "/not/there.yaml"], "/not/there.yaml"),
+    ],
+)
+def test_wrong_use_is_one_message_and_status_2(
+    flags: list[str], message: str, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        status = main([*arguments, *flags])
+    except SystemExit as stop:
+        status = int(str(stop.code))
+    assert status == 2
+    shown = capsys.readouterr().err
+    assert message in shown
+    assert "Traceback" not in shown
+
+
+def test_a_configuration_file_gives_defaults_that_flags_override(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "job.yaml").write_text("shard_size: 3\nchunk-size: 1\ndry_run: true\n")
+    assert main([*arguments, "--config", str(tmp_path / "job.yaml")]) == 0
+    assert "2 shards of 3" in capsys.readouterr().out
+    assert main([*arguments, "--config", str(tmp_path / "job.yaml"), "--shard-size", "1"]) == 0
+    assert "4 shards of 1" in capsys.readouterr().out

@@ -1,0 +1,71 @@
+"""The pretraining job end to end, in one process and with Ray Train."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ddpm_seg.model.bundle import load_bundle
+from jobs.pretrain import main
+
+NETWORK = ["--image-size", "16", "--channel-mult", "1", "1", "--attention-resolutions", "8", "--iterations", "4"]
+
+
+@pytest.fixture
+def images(tmp_path):
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for index in range(6):
+        Image.fromarray(rng.integers(0, 255, (20, 16, 3), dtype=np.uint8)).save(folder / f"{index}.png")
+    (folder / "broken.png").write_bytes(b"no image")
+    return str(folder)
+
+
+def _run(images: str, output: str, *more: str) -> int:
+    return main(["--images", images, "--output", output, "--batch-size", "4", *NETWORK, *more])
+
+
+def test_pretraining_writes_a_bundle_and_leaves_nothing_unfinished(images, tmp_path, capsys) -> None:
+    output = tmp_path / "bundle"
+    assert _run(images, str(output)) == 0
+    bundle = load_bundle(str(output))
+    assert bundle.provenance["training_images"] == 6
+    assert sorted(path.name for path in output.iterdir()) == ["bundle.json", "noise.safetensors", "unet.safetensors"]
+    assert str(output) in capsys.readouterr().out
+
+
+def test_two_ray_train_workers_train_the_same_network_as_one_process(images, tmp_path, ray_cluster) -> None:
+    assert _run(images, str(tmp_path / "one")) == 0
+    assert _run(images, str(tmp_path / "two"), "--num-workers", "2") == 0
+    one, two = load_bundle(str(tmp_path / "one")), load_bundle(str(tmp_path / "two"))
+    for key, value in one.unet_weights.items():
+        torch.testing.assert_close(two.unet_weights[key].float(), value.float(), rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--iterations", "0"], "iterations must be positive"),
+        (["--num-workers", "9"], "num_workers must be between 0 and the batch size 4"),
+        (["--image-size", "17"], "image_size 17 must be a multiple of 2"),
+        (["--images", "/nowhere"], "/nowhere"),
+    ],
+)
+def test_wrong_use_is_one_line_and_writes_nothing(images, tmp_path, capsys, more, message) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        _run(images, str(tmp_path / "bundle"), *more)
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "bundle" / "bundle.json").exists()
+
+
+def test_a_finished_bundle_is_not_trained_over(images, tmp_path, capsys) -> None:
+    assert _run(images, str(tmp_path / "bundle")) == 0
+    with pytest.raises(SystemExit):
+        _run(images, str(tmp_path / "bundle"))
+    assert "choose a new --output" in capsys.readouterr().err

@@ -1,0 +1,83 @@
+"""DDIM against what is known without a network: a perfect denoiser, and the respacing rule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from ddpm_seg.model.diffusion import Diffusion, DiffusionConfig
+from ddpm_seg.model.samplers import ddim_timesteps, sample_ddim
+from tests.model.tiny_networks import assert_close, normal
+
+
+@pytest.mark.parametrize(("steps", "count"), [(1000, 10), (1000, 1000), (1000, 250), (50, 7), (4000, 25), (100, 34)])
+def test_timesteps_are_the_one_stride_that_gives_so_many(steps: int, count: int) -> None:
+    timesteps = ddim_timesteps(steps, count)
+    stride = timesteps[1]
+    assert timesteps == list(range(0, steps, stride))
+    assert len(timesteps) == count
+
+
+def test_of_two_strides_the_smaller_is_taken() -> None:
+    assert ddim_timesteps(10, 2) == [0, 5]
+
+
+@pytest.mark.parametrize(("steps", "count", "named"), [(1000, 300, "try 250"), (1000, 1001, "try 1000"), (50, 49, "try 25")])
+def test_counts_without_a_stride_are_refused_with_one_that_has(steps: int, count: int, named: str) -> None:
+    with pytest.raises(ValueError, match=f"over {steps} timesteps gives {count}; {named}"):
+        ddim_timesteps(steps, count)
+    assert ddim_timesteps(steps, int(named.removeprefix("try ")))
+
+
+@pytest.mark.parametrize("count", [1, 0, -5])
+def test_fewer_than_two_timesteps_are_refused(count: int) -> None:
+    with pytest.raises(ValueError, match=f"at least 2 timesteps, got {count}"):
+        ddim_timesteps(1000, count)
+
+
+@pytest.mark.parametrize("predict_xstart", [False, True])
+@pytest.mark.parametrize("learned", [False, True])
+@pytest.mark.parametrize(("schedule", "steps", "count"), [("linear", 1000, 10), ("cosine", 100, 4), ("linear", 50, 50)])
+def test_a_perfect_denoiser_gives_back_its_image(
+    schedule: Any, steps: int, count: int, predict_xstart: bool, learned: bool
+) -> None:
+    config = DiffusionConfig(steps=steps, noise_schedule=schedule, predict_xstart=predict_xstart)
+    whole = Diffusion(config)
+    x_0 = normal(0, 2, 3, 4, 4).clamp(-0.9, 0.9)
+    calls: list[int] = []
+
+    def knows_the_image(x_t: Tensor, t_N: Tensor) -> Tensor:
+        calls.append(int(t_N[0]))
+        answer = x_0 if predict_xstart else whole.predict_eps(x_t, t_N, x_0)
+        return torch.cat([answer, torch.zeros_like(answer)], dim=1) if learned else answer
+
+    timesteps = ddim_timesteps(steps, count)
+    assert_close(sample_ddim(knows_the_image, Diffusion(config, timesteps), normal(1, 2, 3, 4, 4)), x_0, 1e-4)
+    assert calls == timesteps[::-1]
+
+
+def test_the_path_is_deterministic_and_keeps_the_noise() -> None:
+    """Half way, a perfect denoiser's sample is the image under the very noise it started from."""
+    config = DiffusionConfig(steps=1000, predict_xstart=True)
+    diffusion, x_0, x_T = Diffusion(config, [0, 300, 999]), normal(0, 1, 3, 4, 4).clamp(-1, 1), normal(1, 1, 3, 4, 4)
+    seen: list[Tensor] = []
+
+    def knows_the_image(x_t: Tensor, t_N: Tensor) -> Tensor:
+        seen.append(x_t)
+        return x_0
+
+    sample_ddim(knows_the_image, diffusion, x_T)
+    eps = diffusion.predict_eps(x_T, torch.tensor([2]), x_0)
+    for index, x_t in zip((2, 1, 0), seen, strict=True):
+        assert_close(x_t, diffusion.q_sample(x_0, torch.tensor([index]), eps), 1e-5)
+
+
+def test_samples_stay_in_range_and_carry_no_gradient() -> None:
+    scale = torch.tensor(3.0, requires_grad=True)
+    config = DiffusionConfig(steps=100, noise_schedule="cosine")
+    sample = sample_ddim(lambda x, t: x * scale, Diffusion(config, ddim_timesteps(100, 5)), normal(1, 2, 3, 4, 4))
+    assert not sample.requires_grad
+    assert sample.abs().max() <= 1

@@ -1,0 +1,96 @@
+"""Small random networks, ensembles and images, the same on every machine."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddpm_seg.model.bundle import Bundle, unet_shapes
+from ddpm_seg.model.diffusion import DiffusionConfig
+from ddpm_seg.model.ensemble import member_shapes
+from ddpm_seg.model.features import FeatureConfig
+from ddpm_seg.model.unet import UNet, UNetConfig
+from ddpm_seg.tasks import Task
+from tests.model import golden_weights
+
+
+def drawn_config(seed: int) -> UNetConfig:
+    """A random one of the architectures that the published flags can describe."""
+    draw = random.Random(seed)
+    size = draw.choice([16, 24, 32, 48])
+    channel_mult = draw.choice([(1,), (1, 2), (2, 1), (1, 1, 2), (0.5, 1, 1), (1, 1.5), (1, 2, 1, 2)])
+    return UNetConfig(
+        image_size=size,
+        num_channels=32 if all(multiplier == int(multiplier) for multiplier in channel_mult) else 64,
+        num_res_blocks=draw.choice([1, 1, 2, 3]),
+        channel_mult=channel_mult,
+        # Some do not divide the size, one is larger than the image, some meet no level.
+        attention_resolutions=draw.choice([(8,), (16, 8), (size,), (size // 2, size // 4), (2 * size,), (7, 3), (11,)]),
+        num_heads=draw.choice([1, 2, 4, 8]),
+        num_head_channels=draw.choice([None, None, 8, 32]),
+        num_heads_upsample=draw.choice([None, None, 1, 8]),
+        resblock_updown=draw.random() < 0.5,
+        use_scale_shift_norm=draw.random() < 0.5,
+        use_new_attention_order=draw.random() < 0.5,
+        learn_sigma=draw.random() < 0.5,
+        dropout=draw.choice([0.0, 0.1]),
+    )
+
+
+def weights(config: UNetConfig, seed: int = 0) -> dict[str, Tensor]:
+    return {key: _tensor(f"{seed}/{key}", shape) for key, shape in unet_shapes(config).items()}
+
+
+def network(config: UNetConfig, seed: int = 0) -> UNet:
+    unet = UNet(config)
+    unet.load_state_dict(weights(config, seed))
+    return unet.eval().requires_grad_(False)
+
+
+def members(count: int, classes: int, dim: int, seed: int = 0) -> list[dict[str, Tensor]]:
+    shapes = member_shapes(classes, dim)
+    return [{key: _tensor(f"{seed}/{i}/{key}", shape) for key, shape in shapes.items()} for i in range(count)]
+
+
+def normal(seed: int, *shape: int) -> Tensor:
+    return torch.from_numpy(golden_weights.noise(seed, shape))
+
+
+def images(count: int, size: int) -> np.ndarray:
+    """(N, S, S, 3) uint8."""
+    return np.stack([golden_weights.image(seed, size) for seed in range(count)])
+
+
+def task(classes: int) -> Task:
+    return Task(
+        name=f"task-{classes}",
+        class_names=tuple(f"class {index}" for index in range(classes)),
+        palette=tuple((index, index, index) for index in range(classes)),
+    )
+
+
+def bundle(
+    config: UNetConfig, features: FeatureConfig, *, classes: int = 5, num_members: int = 3, seed: int = 0, steps: int = 1000
+) -> Bundle:
+    return Bundle(
+        unet=config,
+        diffusion=DiffusionConfig(steps=steps),
+        unet_weights=weights(config, seed),
+        noise=normal(seed, 1, 3, config.image_size, config.image_size),
+        features=features,
+        members=tuple(members(num_members, classes, sum(features.channels(config)), seed)),
+        task=task(classes),
+    )
+
+
+def assert_close(actual: Tensor, expected: Tensor, tolerance: float = 1e-4) -> None:
+    """Within `tolerance` of the expected tensor's scale."""
+    assert actual.shape == expected.shape
+    assert (actual - expected).abs().max() <= tolerance * expected.abs().max()
+
+
+def _tensor(name: str, shape: tuple[int, ...]) -> Tensor:
+    return torch.from_numpy(golden_weights.tensor(name, shape)) if shape else torch.tensor(0)

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+import pytest
+from odd_images import write_odd_images
+from PIL import Image
+from tiny_bundle import TASK
+
+from ddpm_seg.data.images import Limits
+from ddpm_seg.model.segmenter import PixelLabels
+from ddpm_seg.pipeline.label_rows import MAX_MESSAGE, ImageInput, LabelSpec, fetch, label_table
+from ddpm_seg.runs.layout import RunLayout
+
+SIZE = 16
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> LabelSpec:
+    return LabelSpec(
+        layout=RunLayout(output=str(tmp_path / "out"), table="labels", config_hash="c", run_id="run-000001"),
+        created_at=datetime(2026, 1, 2, tzinfo=timezone.utc),
+        model_id="m",
+        code_version="v",
+        image_size=SIZE,
+        fit="letterbox",
+        task=TASK,
+    )
+
+
+def source(read_uri: str, uri: str | None = None) -> ImageInput:
+    return ImageInput(image_id="id", uri=uri or read_uri, read_uri=read_uri, etag=None, size_bytes=None)
+
+
+def constant(label: int) -> PixelLabels:
+    pixels = np.full((SIZE, SIZE), label, np.uint8)
+    return PixelLabels(
+        label=pixels,
+        uncertainty=np.full(pixels.shape, 0.25, np.float32),
+        confidence=np.full(pixels.shape, 0.5, np.float32),
+    )
+
+
+def test_every_odd_file_is_a_canvas_or_a_named_error(tmp_path: Path, spec: LabelSpec) -> None:
+    expected = write_odd_images(tmp_path / "odd")
+    for name, outcome in expected.items():
+        image = fetch(source(str(tmp_path / "odd" / name)), spec)
+        assert (image.error_type or "ok") == outcome, name
+        assert (image.canvas is None) == (image.placement is None) == (outcome != "ok")
+        if image.canvas is not None:
+            assert (image.canvas.shape, image.canvas.dtype) == ((SIZE, SIZE, 3), np.uint8)
+
+
+def test_what_is_wrong_with_a_file_is_its_row(tmp_path: Path, spec: LabelSpec) -> None:
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "big.png").write_bytes(bytes(2000))
+    limited = dataclasses.replace(spec, limits=Limits(max_bytes=1000))
+    kinds = {
+        name: fetch(source(str(tmp_path / name)), limited).error_type for name in ("gone.png", "folder.png", "big.png")
+    }
+    assert kinds == {"gone.png": "not_found", "folder.png": "read_failed", "big.png": "too_many_bytes"}
+
+
+def test_messages_hold_no_secret_and_are_short(spec: LabelSpec) -> None:
+    uri = "https://user:password@127.0.0.1:9/" + "a" * 1000 + ".png?X-Amz-Signature=secret"
+    image = fetch(source(uri, "https://127.0.0.1:9/a.png"), spec)
+    assert image.error_type == "read_failed"
+    message = image.error_message or ""
+    assert message
+    assert "secret" not in message
+    assert "password" not in message
+    assert len(message) <= MAX_MESSAGE
+
+
+def test_rows_have_the_masks_own_size_and_errors_no_mask(tmp_path: Path, spec: LabelSpec) -> None:
+    Image.new("RGB", (50, 20), "red").save(tmp_path / "wide.png")
+    images = [fetch(source(str(tmp_path / name)), spec) for name in ("gone.png", "wide.png")]
+    error, ok = label_table(images, [None, constant(3)], spec).to_pylist()
+    assert (error["status"], error["error_type"], error["mask"], error["classes"]) == ("error", "not_found", None, None)
+    assert (ok["status"], ok["width"], ok["height"], ok["error_type"]) == ("ok", 50, 20, None)
+    assert ok["size_bytes"] == (tmp_path / "wide.png").stat().st_size
+    (only,) = ok["classes"]
+    assert (only["class_name"], only["pixels"], only["fraction"], only["components"]) == ("blue", 1000, 1.0, 1)
+    assert (ok["uncertainty"], ok["mean_confidence"]) == (0.25, 0.5)
+    assert error["created_at"] == ok["created_at"] == spec.created_at

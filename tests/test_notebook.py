@@ -1,0 +1,87 @@
+"""`ddpm_seg.load` as a notebook uses it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import ddpm_seg
+from ddpm_seg.data.images import decode, fit
+from ddpm_seg.model.bundle import BundleError, load_bundle, save_bundle
+from ddpm_seg.model.segmenter import Segmenter
+from tests.tiny_bundle import tiny_bundle
+
+
+@pytest.fixture(scope="module")
+def bundle_uri(tmp_path_factory) -> str:
+    uri = str(tmp_path_factory.mktemp("bundle") / "tiny")
+    save_bundle(tiny_bundle(), uri)
+    return uri
+
+
+@pytest.fixture(scope="module")
+def segmenter(bundle_uri):
+    return ddpm_seg.load(bundle_uri)
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 255, (30, 47, 3), dtype=np.uint8)
+
+
+def test_path_array_and_pil_image_give_the_same_result(segmenter, picture, tmp_path) -> None:
+    Image.fromarray(picture).save(tmp_path / "x.png")
+    results = segmenter([str(tmp_path / "x.png"), tmp_path / "x.png", Image.fromarray(picture), picture])
+    for result in results:
+        assert np.array_equal(result.mask, results[0].mask)
+        assert result.uncertainty == results[0].uncertainty
+    assert np.array_equal(segmenter(picture).mask, results[0].mask)
+
+
+def test_masks_and_maps_have_the_image_s_own_size(segmenter, picture) -> None:
+    result = segmenter(picture)
+    assert result.mask.shape == result.uncertainty_map.shape == (30, 47)
+    assert result.probabilities.shape == (segmenter.task.num_classes, 30, 47)
+    assert np.allclose(result.probabilities.sum(0), 1, atol=1e-5)
+    assert sum(entry.pixels for entry in result.statistics.classes) == 30 * 47
+
+
+def test_the_overlay_is_a_picture_that_can_be_saved(segmenter, picture, tmp_path) -> None:
+    segmenter(picture).overlay().save(tmp_path / "result.png")
+    assert Image.open(tmp_path / "result.png").size == (47, 30)
+    assert segmenter(picture).colors().size == (47, 30)
+
+
+def test_the_mask_is_the_segmenter_s_own(bundle_uri, segmenter, picture) -> None:
+    size = load_bundle(bundle_uri).unet.image_size
+    square = picture[:30, :30]
+    canvas, _ = fit(square, size)
+    label = Segmenter(load_bundle(bundle_uri)).segment(canvas[None])[0].label
+    assert set(np.unique(segmenter(square).mask)) <= set(np.unique(label))
+    at_size = np.asarray(Image.fromarray(square).resize((size, size), Image.Resampling.BILINEAR))
+    assert np.array_equal(segmenter(at_size).mask, label)
+
+
+def test_an_oriented_pil_image_is_turned_upright_as_its_file_is(segmenter, picture, tmp_path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(picture).save(tmp_path / "turned.png", exif=exif)
+    upright = decode((tmp_path / "turned.png").read_bytes())
+    assert upright.shape == (47, 30, 3)
+    assert np.array_equal(segmenter(Image.open(tmp_path / "turned.png")).image, upright)
+
+
+@pytest.mark.parametrize("image", [3, np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32)])
+def test_what_is_no_image_is_refused_by_type(segmenter, image) -> None:
+    with pytest.raises(TypeError, match=r"uint8"):
+        segmenter(image)
+
+
+def test_an_empty_list_gives_an_empty_list(segmenter) -> None:
+    assert segmenter([]) == []
+
+
+def test_a_bundle_that_is_not_there_is_named_with_those_in_the_box() -> None:
+    with pytest.raises(BundleError, match="no model bundle at .*nowhere"):
+        ddpm_seg.load("nowhere")
