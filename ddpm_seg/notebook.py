@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike, fspath
-from typing import Any, Union, overload
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -19,7 +18,7 @@ from ddpm_seg.model.bundle import load_bundle
 from ddpm_seg.model.segmenter import DType, PixelLabels, Segmenter
 from ddpm_seg.tasks import Task
 
-ImageLike = Union[str, PathLike[str], Image.Image, np.ndarray]
+ImageLike: TypeAlias = str | PathLike[str] | Image.Image | np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,16 +72,16 @@ class ImageSegmenter:
     @overload
     def __call__(self, images: ImageLike) -> Segmentation: ...
     @overload
-    def __call__(self, images: Sequence[ImageLike]) -> list[Segmentation]: ...
+    def __call__(self, images: list[ImageLike]) -> list[Segmentation]: ...
 
-    def __call__(self, images: ImageLike | Sequence[ImageLike]) -> Segmentation | list[Segmentation]:
+    def __call__(self, images: ImageLike | list[ImageLike]) -> Segmentation | list[Segmentation]:
         """`images`: a path or URI, a PIL image, an H x W x 3 uint8 array, or a list of these.
 
         Raises `ddpm_seg.data.images.ImageError` or OSError for what cannot be read, TypeError for anything else.
         """
-        if not isinstance(images, (list, tuple)):
-            return self._segment([images])[0]  # type: ignore[list-item]
-        return self._segment(list(images))
+        if isinstance(images, list):
+            return self._segment(images)
+        return self._segment([images])[0]
 
     def _segment(self, images: list[ImageLike]) -> list[Segmentation]:
         if not images:

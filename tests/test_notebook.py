@@ -83,5 +83,5 @@ def test_an_empty_list_gives_an_empty_list(segmenter) -> None:
 
 
 def test_a_bundle_that_is_not_there_is_named_with_those_in_the_box() -> None:
-    with pytest.raises(BundleError, match="no model bundle at .*nowhere"):
+    with pytest.raises(BundleError, match=r"no model bundle at .*nowhere"):
         ddpm_seg.load("nowhere")

@@ -114,9 +114,12 @@ def save_bundle(bundle: Bundle, uri: str) -> BundleHeader:
 
 def resolve(name_or_uri: str) -> str:
     """URI of a bundle: the name of one in the box ("avatars-10"), or a path or URI as it is."""
-    if name_or_uri and "/" not in name_or_uri and (ASSETS / name_or_uri / "bundle.json").is_file():
-        return str(ASSETS / name_or_uri)
-    return storage.normalize(name_or_uri)
+    return str(ASSETS / name_or_uri) if is_in_the_box(name_or_uri) else storage.normalize(name_or_uri)
+
+
+def is_in_the_box(name: str) -> bool:
+    """Whether a bundle of that name comes with the package."""
+    return bool(name) and "/" not in name and (ASSETS / name / "bundle.json").is_file()
 
 
 def read_header(name_or_uri: str) -> BundleHeader:
@@ -135,7 +138,8 @@ def read_header(name_or_uri: str) -> BundleHeader:
         raise BundleError(f"{storage.redact(uri)}/bundle.json must hold a JSON object, got {type(content).__name__}")
     if content.get("schema_version") != SCHEMA_VERSION:
         raise BundleError(
-            f"{storage.redact(uri)} has schema version {content.get('schema_version')}; this version reads {SCHEMA_VERSION}"
+            f"{storage.redact(uri)} has schema version {content.get('schema_version')}; "
+            f"this version reads {SCHEMA_VERSION}"
         )
     try:
         header = _header_from_json(content)

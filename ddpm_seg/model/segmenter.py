@@ -107,7 +107,8 @@ def resident_unet(bundle: Bundle, device: torch.device | str, dtype: DType = "fl
     unet.load_state_dict({key: value.float() for key, value in bundle.unet_weights.items()}, assign=True)
     if dtype != "float32":
         unet.cast_torso(getattr(torch, dtype))
-    return unet.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    unet.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return unet.eval().requires_grad_(False)
 
 
 def _fitting_micro_batch(config: UNetConfig, itemsize: int, device: torch.device) -> int:

@@ -256,7 +256,7 @@ class UNet(nn.Module):
         return self._decode(x_t, t_N, last=wanted[-1], keep=frozenset(wanted))
 
     def cast_torso(self, dtype: torch.dtype) -> UNet:
-        """Stores the convolutions of all blocks in `dtype`, as the published `use_fp16` does; the rest stays float32."""
+        """Stores all blocks' convolutions in `dtype`, as the published `use_fp16` does; the rest stays float32."""
         for block in (self.input_blocks, self.middle_block, self.output_blocks):
             for module in block.modules():
                 if isinstance(module, (nn.Conv1d, nn.Conv2d)):
@@ -268,7 +268,7 @@ class UNet(nn.Module):
         if x_t.shape[-2] % self.config.stride or x_t.shape[-1] % self.config.stride:
             raise ValueError(f"image sides must be multiples of {self.config.stride}, got {tuple(x_t.shape[-2:])}")
         emb = self.time_embed(timestep_embedding(t_N, self.config.num_channels))
-        h = x_t.to(self.input_blocks[0][0].weight.dtype)
+        h = x_t.to(next(self.input_blocks.parameters()).dtype)
         skips: list[Tensor] = []
         for index, block in enumerate(self.input_blocks):
             h = block(h, emb)

@@ -18,7 +18,7 @@ import pyarrow as pa
 from ddpm_seg import storage
 from ddpm_seg.data.listing import list_images
 from ddpm_seg.data.schema import class_stats_table
-from ddpm_seg.model.bundle import ASSETS, BundleError, BundleHeader, load_bundle, read_header, resolve
+from ddpm_seg.model.bundle import ASSETS, BundleError, BundleHeader, is_in_the_box, load_bundle, read_header, resolve
 from ddpm_seg.pipeline.label_rows import ImageInput, LabelSpec
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.ledger import KnownRun, find_runs, freeze_run, not_done, planned_keys
@@ -218,9 +218,14 @@ def _places(job: LabelPlan) -> list[str]:
     """URIs that workers will open: the output, the model unless it is in the package, and an image of each run."""
     images = [job.new, *(run.manifest.items for run in job.unfinished)]
     local = [uri for items in images for uri in items["uri"].to_pylist() if storage.is_local(uri)]
-    bundle = resolve(job.config.model)
-    own = [] if bundle.startswith(str(ASSETS)) else [bundle]
+    bundle = _model_for_workers(job.config.model)
+    own = [] if is_in_the_box(bundle) else [bundle]
     return [job.output, *own, *local[:1]]
+
+
+def _model_for_workers(model: str) -> str:
+    """A bundle in the package by its name, wherever the package stands on a worker; any other by its absolute URI."""
+    return model if is_in_the_box(model) else resolve(model)
 
 
 def _manifest(job: LabelPlan, chunk_size: int) -> Manifest:
@@ -247,7 +252,7 @@ def _finish(run: KnownRun, job: LabelPlan, placement: cluster.Placement) -> RunS
             before=execute.as_stage(stages.fetch_and_decode, spec),
             actor=stages.Segment,
             actor_arguments={
-                "model": job.config.model,
+                "model": _model_for_workers(job.config.model),
                 "dtype": job.config.dtype,
                 "batch_size": job.config.batch_size,
                 "threads": placement.threads,
@@ -261,7 +266,7 @@ def _finish(run: KnownRun, job: LabelPlan, placement: cluster.Placement) -> RunS
     if outcome.timed or not storage.exists(run.layout.summary):  # else it has the times of the work already
         write_summary(run.layout, summary)
     storage.delete(run.layout.chunks)
-    write_report(job.output, run.layout.run_id)
+    write_report(job.output, run.layout.run_id, read_uris=job.read_uris)
     return summary
 
 

@@ -58,7 +58,7 @@ class Worker:
     rank: int = 0
     world_size: int = 1
     device: str = "cpu"
-    parallel: Callable[[nn.Module], nn.Module] = staticmethod(lambda module: module)  # type: ignore[assignment]
+    parallel: Callable[[nn.Module], nn.Module] | None = None
     """Wraps the network for gradient averaging (DistributedDataParallel) where there are several workers."""
 
 
@@ -97,9 +97,10 @@ class DDPMTraining:
         self.configs = {"unet": asdict(unet), "diffusion": asdict(diffusion), "options": asdict(options)}
         self.options, self.worker = options, worker
         self.diffusion = Diffusion(diffusion)
-        self.unet = UNet(unet).to(worker.device, memory_format=torch.channels_last)
+        self.unet = UNet(unet)
+        self.unet.to(worker.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.unet).requires_grad_(False)
-        self.network = worker.parallel(self.unet)
+        self.network = worker.parallel(self.unet) if worker.parallel else self.unet
         self.optimizer = torch.optim.AdamW(self.unet.parameters(), lr=options.learning_rate, weight_decay=1e-4)
         self.iteration = 0
         self.loss = math.nan

@@ -36,17 +36,22 @@ def save(folder: str, dtype_name: str) -> None:
     task, dim = TASKS["ffhq_34"], sum(features.channels(config))
     generator = torch.Generator().manual_seed(0)
 
-    def random(shape: tuple[int, ...]) -> torch.Tensor:
-        fan_in = max(1, torch.Size(shape[1:]).numel())
-        return torch.randn(shape, generator=generator).abs().add(0.1) / fan_in**0.5 if shape else torch.tensor(0)
+    def random(key: str, shape: tuple[int, ...]) -> torch.Tensor:
+        if not shape:
+            return torch.tensor(0)
+        if key.endswith("running_var"):
+            return torch.ones(shape)
+        return torch.randn(shape, generator=generator) / torch.Size(shape[1:]).numel() ** 0.5
 
     bundle = Bundle(
         unet=config,
         diffusion=DiffusionConfig(),
-        unet_weights={key: random(shape).to(dtype) for key, shape in shapes.items()},
+        unet_weights={key: random(key, shape).to(dtype) for key, shape in shapes.items()},
         noise=torch.randn(1, 3, 256, 256, generator=generator),
         features=features,
-        members=tuple({key: random(s) for key, s in member_shapes(task.num_classes, dim).items()} for _ in range(10)),
+        members=tuple(
+            {key: random(key, shape) for key, shape in member_shapes(task.num_classes, dim).items()} for _ in range(10)
+        ),
         task=task,
     )
     save_bundle(bundle, folder)
@@ -72,5 +77,8 @@ def peak_resident_bytes() -> int:
 
 if __name__ == "__main__":
     started = time.perf_counter()
-    {"save": save, "segment": segment}[sys.argv[1]](*sys.argv[2:])
+    if sys.argv[1] == "save":
+        save(*sys.argv[2:])
+    else:
+        segment(*sys.argv[2:])
     print(peak_resident_bytes(), round(time.perf_counter() - started))

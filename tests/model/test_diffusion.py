@@ -70,7 +70,9 @@ def test_one_noise_serves_every_image() -> None:
 @pytest.mark.parametrize("learned", [False, True])
 @pytest.mark.parametrize("clip", [False, True])
 @pytest.mark.parametrize("timesteps", [None, list(range(0, 250, 25))])
-def test_reverse_step_is_the_papers(predict_xstart: bool, learned: bool, clip: bool, timesteps: list[int] | None) -> None:
+def test_reverse_step_is_the_papers(
+    predict_xstart: bool, learned: bool, clip: bool, timesteps: list[int] | None
+) -> None:
     diffusion = _diffusion("cosine", 250, timesteps, predict_xstart=predict_xstart)
     output, x_t = normal(0, 3, 6 if learned else 3, 4, 4).double(), normal(1, 3, 3, 4, 4).double()
     t_N = torch.tensor([0, 1, 9])

@@ -25,7 +25,9 @@ def test_of_two_strides_the_smaller_is_taken() -> None:
     assert ddim_timesteps(10, 2) == [0, 5]
 
 
-@pytest.mark.parametrize(("steps", "count", "named"), [(1000, 300, "try 250"), (1000, 1001, "try 1000"), (50, 49, "try 25")])
+@pytest.mark.parametrize(
+    ("steps", "count", "named"), [(1000, 300, "try 250"), (1000, 1001, "try 1000"), (50, 49, "try 25")]
+)
 def test_counts_without_a_stride_are_refused_with_one_that_has(steps: int, count: int, named: str) -> None:
     with pytest.raises(ValueError, match=f"over {steps} timesteps gives {count}; {named}"):
         ddim_timesteps(steps, count)

@@ -44,7 +44,8 @@ def test_batch_size_changes_nothing() -> None:
     model, pictures = bundle(CONFIG, FEATURES), images(5, 16)
     expected = Segmenter(model, device="cpu").segment(pictures)
     for batch_size in (1, 2, 3, 5, 7):
-        for actual, plain in zip(Segmenter(model, device="cpu", batch_size=batch_size).segment(pictures), expected, strict=True):
+        batched = Segmenter(model, device="cpu", batch_size=batch_size).segment(pictures)
+        for actual, plain in zip(batched, expected, strict=True):
             _assert_same(actual, plain)
     one_by_one = [Segmenter(model, device="cpu").segment(picture[None])[0] for picture in pictures]
     for actual, plain in zip(one_by_one, expected, strict=True):
@@ -89,7 +90,8 @@ def test_bfloat16_keeps_most_labels_and_leaves_the_bundle_alone() -> None:
 def test_weights_stored_in_half_precision_give_nearly_the_same() -> None:
     model, pictures = bundle(CONFIG, FEATURES), images(2, 16)
     half = dataclasses.replace(model, unet_weights={key: value.half() for key, value in model.unet_weights.items()})
-    for a, b in zip(Segmenter(model, device="cpu").segment(pictures), Segmenter(half, device="cpu").segment(pictures), strict=True):
+    exact, rounded = (Segmenter(stored, device="cpu").segment(pictures) for stored in (model, half))
+    for a, b in zip(exact, rounded, strict=True):
         assert (a.label == b.label).mean() > 0.97
 
 

@@ -89,7 +89,9 @@ def test_nothing_runs_after_the_last_block(last: int) -> None:
 @pytest.mark.parametrize("last", [0, 3, 8])
 @torch.inference_mode()
 def test_only_encoder_outputs_that_will_be_read_are_held(last: int) -> None:
-    unet, outputs, alive = network(CONFIG), [], []
+    unet = network(CONFIG)
+    outputs: list[weakref.ref[torch.Tensor]] = []
+    alive: list[bool] = []
     for block in unet.input_blocks:
         block.register_forward_hook(lambda _, __, output: outputs.append(weakref.ref(output)))
     unet.middle_block.register_forward_hook(lambda *_: alive.extend(ref() is not None for ref in outputs))

@@ -73,11 +73,16 @@ def task(classes: int) -> Task:
 
 
 def bundle(
-    config: UNetConfig, features: FeatureConfig, *, classes: int = 5, num_members: int = 3, seed: int = 0, steps: int = 1000
+    config: UNetConfig,
+    features: FeatureConfig,
+    *,
+    classes: int = 5,
+    num_members: int = 3,
+    seed: int = 0,
 ) -> Bundle:
     return Bundle(
         unet=config,
-        diffusion=DiffusionConfig(steps=steps),
+        diffusion=DiffusionConfig(),
         unet_weights=weights(config, seed),
         noise=normal(seed, 1, 3, config.image_size, config.image_size),
         features=features,
