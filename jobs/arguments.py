@@ -20,7 +20,12 @@ def parse(config: type[T], argv: list[str] | None = None, *, description: str) -
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     defaults = _as_flags(config, _take_config_file(arguments))
-    return tyro.cli(config, args=[*defaults, *arguments], description=description)
+    return tyro.cli(
+        config,
+        prog=f"python -m jobs.{Path(sys.argv[0]).stem}",
+        args=[*defaults, *arguments],
+        description=f"{description}\n\n--config FILE.yaml holds any of these options (shard_size: 1000); flags override it.",
+    )
 
 
 def _take_config_file(arguments: list[str]) -> dict[str, object]:
