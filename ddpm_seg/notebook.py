@@ -93,6 +93,8 @@ class ImageSegmenter:
 
     def _result(self, image: np.ndarray, fitted: tuple[np.ndarray, Placement], labels: PixelLabels) -> Segmentation:
         canvas, placement = fitted
+        if not labels.finite:
+            raise ValueError("the network's output is not finite; load the model with dtype='float32' or 'bfloat16'")
         mask = restore_mask(labels.label, placement)
         statistics = image_statistics(
             labels.label, labels.uncertainty, labels.confidence, mask, placement, self.task.class_names

@@ -20,11 +20,12 @@ def parse(config: type[T], argv: list[str] | None = None, *, description: str) -
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     defaults = _as_flags(config, _take_config_file(arguments))
+    about_config = "--config FILE.yaml holds any of these options (shard_size: 1000); flags override it."
     return tyro.cli(
         config,
         prog=f"python -m jobs.{Path(sys.argv[0]).stem}",
         args=[*defaults, *arguments],
-        description=f"{description}\n\n--config FILE.yaml holds any of these options (shard_size: 1000); flags override it.",
+        description=f"{description}\n\n{about_config}",
     )
 
 

@@ -179,7 +179,8 @@ def header_to_json(header: BundleHeader) -> dict[str, Any]:
     """The content of `bundle.json`."""
     return {
         "schema_version": SCHEMA_VERSION,
-        "unet": dataclasses.asdict(header.unet),
+        # 1 and 1.0 are the same multiplier and must not make two models.
+        "unet": dataclasses.asdict(header.unet) | {"channel_mult": [float(mult) for mult in header.unet.channel_mult]},
         "diffusion": dataclasses.asdict(header.diffusion),
         "features": dataclasses.asdict(header.features) if header.features else None,
         "task": header.task.to_dict() if header.task else None,

@@ -35,6 +35,11 @@ class PixelLabels:
     confidence: np.ndarray
     """(S, S) float32 in [0, 1]: mean softmax of the label."""
 
+    @property
+    def finite(self) -> bool:
+        """Whether the network's numbers stayed finite; in float16 they can overflow, and the label means nothing."""
+        return bool(np.isfinite(self.uncertainty).all())
+
 
 class Segmenter:
     """UNet and ensemble of a bundle, loaded once.

@@ -63,7 +63,8 @@ class Segment:
         found = iter(self.segmenter.segment(np.stack(canvases)) if canvases else [])
         labels = [next(found) if image.canvas is not None else None for image in images]
         # The pixels have done their work; what follows needs their size alone.
-        payload = pickle.dumps(([_without_pixels(image) for image in images], labels), protocol=5)
+        images = [_without_pixels(image, label) for image, label in zip(images, labels, strict=True)]
+        payload = pickle.dumps((images, labels), protocol=5)
         return {**row, "payload": payload, "segment_seconds": time.perf_counter() - start}
 
 
@@ -85,7 +86,10 @@ def write(row: Row, spec: LabelSpec) -> Row:
     }
 
 
-def _without_pixels(image: FittedImage) -> FittedImage:
+def _without_pixels(image: FittedImage, label: PixelLabels | None) -> FittedImage:
+    if label is not None and not label.finite:
+        message = "the network's output is not finite; try --dtype float32 or bfloat16"
+        return FittedImage(source=image.source, error_type="not_finite", error_message=message)
     return FittedImage(
         source=image.source,
         placement=image.placement,

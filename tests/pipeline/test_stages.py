@@ -1,0 +1,54 @@
+"""The resident actor's stage, without Ray around it."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+
+import numpy as np
+import pytest
+from tiny_bundle import tiny_bundle
+
+from ddpm_seg.data.images import fit
+from ddpm_seg.model.bundle import save_bundle
+from ddpm_seg.pipeline.label_rows import FittedImage, ImageInput
+from ddpm_seg.pipeline.stages import Segment
+
+
+def _fitted(index: int) -> FittedImage:
+    source = ImageInput(image_id=str(index), uri=f"/{index}", read_uri=f"/{index}", etag=None, size_bytes=1)
+    picture = np.random.default_rng(index).integers(0, 255, (20, 30, 3), dtype=np.uint8)
+    canvas, placement = fit(picture, 16)
+    return FittedImage(source=source, canvas=canvas, placement=placement)
+
+
+def _broken(index: int) -> FittedImage:
+    return dataclasses.replace(_fitted(index), canvas=None, placement=None, error_type="empty", error_message="empty")
+
+
+def _segment(uri: str, images: list[FittedImage]):
+    row = {"shard": 0, "chunk": 0, "payload": pickle.dumps(images), "read_seconds": 0.0}
+    done = Segment(uri, dtype="float32", batch_size=None, threads=1)(row)
+    return pickle.loads(done["payload"])
+
+
+@pytest.mark.parametrize("broken", [[], [1], [0, 2], [0, 1, 2]])
+def test_every_image_keeps_its_place_whatever_is_broken(tmp_path, broken) -> None:
+    save_bundle(tiny_bundle(), str(tmp_path))
+    whole = _segment(str(tmp_path), [_fitted(index) for index in range(3)])[1]
+    images, labels = _segment(str(tmp_path), [(_broken if i in broken else _fitted)(i) for i in range(3)])
+    assert [image.source.image_id for image in images] == ["0", "1", "2"]
+    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
+        assert image.canvas is None
+        assert (label is None) == (image.error_type == "empty") == (index in broken)
+        if label is not None:
+            assert np.array_equal(label.label, whole[index].label)
+
+
+def test_a_network_that_overflows_gives_error_rows_and_no_masks(tmp_path) -> None:
+    bundle = tiny_bundle()
+    weights = {key: value * 1e30 for key, value in bundle.unet_weights.items()}
+    save_bundle(dataclasses.replace(bundle, unet_weights=weights), str(tmp_path))
+    images, _ = _segment(str(tmp_path), [_fitted(0), _fitted(1)])
+    assert [image.error_type for image in images] == ["not_finite", "not_finite"]
+    assert all(image.placement is None for image in images)
