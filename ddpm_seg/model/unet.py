@@ -10,10 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ddpm_seg.model.unet_blocks import AttentionBlock, Block, Downsample, GroupNorm, ResBlock, Stem, Upsample, zeroed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,111 +122,6 @@ def timestep_embedding(t_N: Tensor, dim: int) -> Tensor:
     return F.pad(torch.cat([angles.cos(), angles.sin()], dim=1), (0, dim % 2))
 
 
-class GroupNorm(nn.GroupNorm):
-    """32 groups, computed in float32 whatever the activations' type, as the published network does."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(32, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.float()).to(x.dtype)
-
-
-class ResBlock(nn.Module):
-    """Residual block conditioned on the timestep; `resample` "up" or "down" changes the resolution by 2."""
-
-    def __init__(self, config: UNetConfig, in_channels: int, out_channels: int, resample: str | None = None) -> None:
-        super().__init__()
-        self.scale_shift = config.use_scale_shift_norm
-        self.resample = {"up": _upsample, "down": _downsample, None: None}[resample]
-        self.in_layers = nn.Sequential(
-            GroupNorm(in_channels), nn.SiLU(), nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        )
-        self.emb_layers = nn.Sequential(
-            nn.SiLU(), nn.Linear(4 * config.num_channels, (2 if self.scale_shift else 1) * out_channels)
-        )
-        self.out_layers = nn.Sequential(
-            GroupNorm(out_channels),
-            nn.SiLU(),
-            nn.Dropout(config.dropout),
-            _zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1)),
-        )
-        self.skip_connection = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
-
-    def forward(self, x: Tensor, emb_NE: Tensor) -> Tensor:
-        h = self.in_layers[1](self.in_layers[0](x))
-        if self.resample is not None:
-            h, x = self.resample(h), self.resample(x)
-        h = self.in_layers[2](h)
-        emb = self.emb_layers(emb_NE).to(h.dtype)[:, :, None, None]
-        if self.scale_shift:
-            scale, shift = emb.chunk(2, dim=1)
-            h = self.out_layers[1:](torch.addcmul(shift, self.out_layers[0](h), 1 + scale))
-        else:
-            h = self.out_layers(h + emb)
-        return self.skip_connection(x) + h
-
-
-class AttentionBlock(nn.Module):
-    """Self-attention over positions, residual. `new_order` splits q, k, v before the heads instead of after."""
-
-    def __init__(self, channels: int, heads: int, *, new_order: bool) -> None:
-        super().__init__()
-        self.heads, self.new_order = heads, new_order
-        self.norm = GroupNorm(channels)
-        self.qkv = nn.Conv1d(channels, 3 * channels, 1)
-        self.proj_out = _zeroed(nn.Conv1d(channels, channels, 1))
-
-    def forward(self, x: Tensor, emb_NE: Tensor) -> Tensor:
-        n, c, h, w = x.shape
-        x_NCT = x.reshape(n, c, h * w)
-        qkv = self.qkv(self.norm(x_NCT))
-        if self.new_order:
-            q, k, v = qkv.reshape(n, 3, self.heads, c // self.heads, h * w).transpose(-1, -2).unbind(1)
-        else:
-            q, k, v = qkv.reshape(n, self.heads, 3, c // self.heads, h * w).transpose(-1, -2).unbind(2)
-        attended = F.scaled_dot_product_attention(q, k, v).transpose(-1, -2).reshape(n, c, h * w)
-        return (x_NCT + self.proj_out(attended)).reshape(n, c, h, w)
-
-
-class Downsample(nn.Module):
-    """Strided convolution, where `resblock_updown` is off."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
-
-    def forward(self, x: Tensor, emb_NE: Tensor) -> Tensor:
-        return self.op(x)
-
-
-class Upsample(nn.Module):
-    """Nearest doubling and a convolution, where `resblock_updown` is off."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x: Tensor, emb_NE: Tensor) -> Tensor:
-        return self.conv(_upsample(x))
-
-
-class Stem(nn.Conv2d):
-    """First convolution; takes and ignores the embedding, so that every layer is called alike."""
-
-    def forward(self, x: Tensor, emb_NE: Tensor) -> Tensor:  # type: ignore[override]
-        return super().forward(x)
-
-
-class Block(nn.Sequential):
-    """Layers applied in turn, each with the timestep's embedding."""
-
-    def forward(self, x: Tensor, emb_NE: Tensor) -> Tensor:  # type: ignore[override]
-        for layer in self:
-            x = layer(x, emb_NE)
-        return x
-
-
 class UNet(nn.Module):
     """Predicts the noise in `x_t`, and hands out its decoder's activations."""
 
@@ -237,7 +135,7 @@ class UNet(nn.Module):
         self.output_blocks = _decoder(config, skip_channels)
         base = config.channels(0)
         out_channels = 6 if config.learn_sigma else 3
-        self.out = nn.Sequential(GroupNorm(base), nn.SiLU(), _zeroed(nn.Conv2d(base, out_channels, 3, padding=1)))
+        self.out = nn.Sequential(GroupNorm(base), nn.SiLU(), zeroed(nn.Conv2d(base, out_channels, 3, padding=1)))
 
     def forward(self, x_t: Tensor, t_N: Tensor) -> Tensor:
         """Noise estimate for `x_t` (N, 3, H, W) in about [-1, 1] at network timesteps `t_N`.
@@ -294,7 +192,11 @@ def _encoder(config: UNetConfig) -> tuple[nn.ModuleList, list[int]]:
             channels = config.channels(level)
             skip_channels.append(channels)
         if level != len(config.channel_mult) - 1:
-            down = ResBlock(config, channels, channels, "down") if config.resblock_updown else Downsample(channels)
+            down = (
+                _res_block(config, channels, channels, resample="down")
+                if config.resblock_updown
+                else Downsample(channels)
+            )
             blocks.append(Block(down))
             skip_channels.append(channels)
     return nn.ModuleList(blocks), skip_channels
@@ -303,7 +205,7 @@ def _encoder(config: UNetConfig) -> tuple[nn.ModuleList, list[int]]:
 def _middle(config: UNetConfig) -> Block:
     channels = config.channels(len(config.channel_mult) - 1)
     attention = AttentionBlock(channels, config.heads(channels), new_order=config.use_new_attention_order)
-    return Block(ResBlock(config, channels, channels), attention, ResBlock(config, channels, channels))
+    return Block(_res_block(config, channels, channels), attention, _res_block(config, channels, channels))
 
 
 def _decoder(config: UNetConfig, skip_channels: list[int]) -> nn.ModuleList:
@@ -313,7 +215,11 @@ def _decoder(config: UNetConfig, skip_channels: list[int]) -> nn.ModuleList:
             layers = _layers(config, level, channels + skip_channels.pop(), upsampling=True)
             channels = config.channels(level)
             if level and index == config.num_res_blocks:
-                up = ResBlock(config, channels, channels, "up") if config.resblock_updown else Upsample(channels)
+                up = (
+                    _res_block(config, channels, channels, resample="up")
+                    if config.resblock_updown
+                    else Upsample(channels)
+                )
                 layers.append(up)
             blocks.append(Block(*layers))
     return nn.ModuleList(blocks)
@@ -322,23 +228,21 @@ def _decoder(config: UNetConfig, skip_channels: list[int]) -> nn.ModuleList:
 def _layers(config: UNetConfig, level: int, in_channels: int, *, upsampling: bool = False) -> list[nn.Module]:
     """A residual block, and attention where the level has it."""
     channels = config.channels(level)
-    layers: list[nn.Module] = [ResBlock(config, in_channels, channels)]
+    layers: list[nn.Module] = [_res_block(config, in_channels, channels)]
     if config.has_attention(level):
         heads = config.heads(channels, upsampling=upsampling)
         layers.append(AttentionBlock(channels, heads, new_order=config.use_new_attention_order))
     return layers
 
 
-def _upsample(x: Tensor) -> Tensor:
-    return F.interpolate(x, scale_factor=2, mode="nearest")
-
-
-def _downsample(x: Tensor) -> Tensor:
-    return F.avg_pool2d(x, 2)
-
-
-def _zeroed(module: nn.Module) -> nn.Module:
-    """Zero weights, so that a new residual branch starts as the identity (guided-diffusion's `zero_module`)."""
-    for parameter in module.parameters():
-        nn.init.zeros_(parameter)
-    return module
+def _res_block(
+    config: UNetConfig, in_channels: int, out_channels: int, *, resample: Literal["up", "down"] | None = None
+) -> ResBlock:
+    return ResBlock(
+        in_channels,
+        out_channels,
+        embedding=4 * config.num_channels,
+        scale_shift=config.use_scale_shift_norm,
+        dropout=config.dropout,
+        resample=resample,
+    )

@@ -1,0 +1,138 @@
+"""The layers of the guided-diffusion UNet, named so that the published state-dict keys load unchanged."""
+
+# Shapes: N images, C channels, H x W pixels, E embedding size, T = H * W positions.
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class GroupNorm(nn.GroupNorm):
+    """32 groups, computed in float32 whatever the activations' type, as the published network does."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(32, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.float()).to(x.dtype)
+
+
+class ResBlock(nn.Module):
+    """Residual block conditioned on the timestep; `resample` "up" or "down" changes the resolution by 2."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        embedding: int,
+        scale_shift: bool,
+        dropout: float,
+        resample: Literal["up", "down"] | None = None,
+    ) -> None:
+        super().__init__()
+        self.scale_shift = scale_shift
+        self.resample = {"up": _upsample, "down": _downsample, None: None}[resample]
+        self.in_layers = nn.Sequential(
+            GroupNorm(in_channels), nn.SiLU(), nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        )
+        self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embedding, (2 if scale_shift else 1) * out_channels))
+        self.out_layers = nn.Sequential(
+            GroupNorm(out_channels),
+            nn.SiLU(),
+            nn.Dropout(dropout),
+            zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1)),
+        )
+        self.skip_connection = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor, emb_NE: Tensor) -> Tensor:
+        h = self.in_layers[1](self.in_layers[0](x))
+        if self.resample is not None:
+            h, x = self.resample(h), self.resample(x)
+        h = self.in_layers[2](h)
+        emb = self.emb_layers(emb_NE).to(h.dtype)[:, :, None, None]
+        if self.scale_shift:
+            scale, shift = emb.chunk(2, dim=1)
+            h = self.out_layers[1:](torch.addcmul(shift, self.out_layers[0](h), 1 + scale))
+        else:
+            h = self.out_layers(h + emb)
+        return self.skip_connection(x) + h
+
+
+class AttentionBlock(nn.Module):
+    """Self-attention over positions, residual. `new_order` splits q, k, v before the heads instead of after."""
+
+    def __init__(self, channels: int, heads: int, *, new_order: bool) -> None:
+        super().__init__()
+        self.heads, self.new_order = heads, new_order
+        self.norm = GroupNorm(channels)
+        self.qkv = nn.Conv1d(channels, 3 * channels, 1)
+        self.proj_out = zeroed(nn.Conv1d(channels, channels, 1))
+
+    def forward(self, x: Tensor, emb_NE: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        x_NCT = x.reshape(n, c, h * w)
+        qkv = self.qkv(self.norm(x_NCT))
+        if self.new_order:
+            q, k, v = qkv.reshape(n, 3, self.heads, c // self.heads, h * w).transpose(-1, -2).unbind(1)
+        else:
+            q, k, v = qkv.reshape(n, self.heads, 3, c // self.heads, h * w).transpose(-1, -2).unbind(2)
+        attended = F.scaled_dot_product_attention(q, k, v).transpose(-1, -2).reshape(n, c, h * w)
+        return (x_NCT + self.proj_out(attended)).reshape(n, c, h, w)
+
+
+class Downsample(nn.Module):
+    """Strided convolution, where `resblock_updown` is off."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor, emb_NE: Tensor) -> Tensor:
+        return self.op(x)
+
+
+class Upsample(nn.Module):
+    """Nearest doubling and a convolution, where `resblock_updown` is off."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor, emb_NE: Tensor) -> Tensor:
+        return self.conv(_upsample(x))
+
+
+class Stem(nn.Conv2d):
+    """First convolution; takes and ignores the embedding, so that every layer is called alike."""
+
+    def forward(self, x: Tensor, emb_NE: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(x)
+
+
+class Block(nn.Sequential):
+    """Layers applied in turn, each with the timestep's embedding."""
+
+    def forward(self, x: Tensor, emb_NE: Tensor) -> Tensor:  # type: ignore[override]
+        for layer in self:
+            x = layer(x, emb_NE)
+        return x
+
+
+def _upsample(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2, mode="nearest")
+
+
+def _downsample(x: Tensor) -> Tensor:
+    return F.avg_pool2d(x, 2)
+
+
+def zeroed(module: nn.Module) -> nn.Module:
+    """Zero weights, so that a new residual branch starts as the identity (guided-diffusion's `zero_module`)."""
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+    return module
