@@ -92,22 +92,26 @@ def save_bundle(bundle: Bundle, uri: str) -> BundleHeader:
     """Writes `bundle` under `uri`. Raises FileExistsError where another bundle stands; the same one is left alone."""
     ensemble = {f"member_{i}.{key}": value for i, member in enumerate(bundle.members) for key, value in member.items()}
     tensors = {UNET: bundle.unet_weights, NOISE: {"noise": bundle.noise}} | ({ENSEMBLE: ensemble} if ensemble else {})
-    contents = {name: safetensors.torch.save(_contiguous(entries)) for name, entries in tensors.items()}
-    header = BundleHeader(
-        unet=bundle.unet,
-        diffusion=bundle.diffusion,
-        features=bundle.features,
-        task=bundle.task,
-        num_members=len(bundle.members),
-        files={name: hashlib.sha256(data).hexdigest() for name, data in contents.items()},
-        provenance=bundle.provenance,
-    )
-    if storage.exists(storage.join(uri, "bundle.json")):
-        if read_header(uri).model_id == header.model_id:
-            return header
-        raise FileExistsError(f"another bundle stands at {storage.redact(uri)}; choose a new --output or delete it")
-    for name, data in contents.items():
-        storage.write_bytes(storage.join(uri, name), data)
+    # Through files, one after another: memory holds one copy of the largest beside the bundle itself.
+    with tempfile.TemporaryDirectory() as folder:
+        paths = {name: Path(folder) / name for name in tensors}
+        for name, path in paths.items():
+            safetensors.torch.save_file(_contiguous(tensors[name]), path)
+        header = BundleHeader(
+            unet=bundle.unet,
+            diffusion=bundle.diffusion,
+            features=bundle.features,
+            task=bundle.task,
+            num_members=len(bundle.members),
+            files={name: _sha256(path) for name, path in paths.items()},
+            provenance=bundle.provenance,
+        )
+        if storage.exists(storage.join(uri, "bundle.json")):
+            if read_header(uri).model_id == header.model_id:
+                return header
+            raise FileExistsError(f"another bundle stands at {storage.redact(uri)}; choose a new --output or delete it")
+        for name, path in paths.items():
+            storage.write_bytes(storage.join(uri, name), path.read_bytes())
     storage.write_bytes(storage.join(uri, "bundle.json"), json.dumps(header_to_json(header), indent=1).encode())
     return header
 
@@ -213,11 +217,7 @@ def _load_tensors(uri: str, sha256: str) -> dict[str, Tensor]:
         if not storage.is_local(uri):
             path = Path(folder) / "weights.safetensors"
             path.write_bytes(storage.read_bytes(uri))
-        digest = hashlib.sha256()
-        with path.open("rb") as file:
-            while block := file.read(2**20):
-                digest.update(block)
-        if digest.hexdigest() != sha256:
+        if _sha256(path) != sha256:
             raise BundleError(f"{storage.redact(uri)} is damaged: its sha256 is not the one in bundle.json")
         try:
             return safetensors.torch.load_file(path)
@@ -227,6 +227,14 @@ def _load_tensors(uri: str, sha256: str) -> dict[str, Tensor]:
 
 def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _contiguous(entries: Mapping[str, Tensor]) -> dict[str, Tensor]:
