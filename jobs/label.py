@@ -14,7 +14,8 @@ from __future__ import annotations
 import logging
 import sys
 
-from ddpm_seg.pipeline.label import LabelConfig, LabelSummary, plan_label, run_label
+from ddpm_seg.pipeline.label import LabelSummary, run_label
+from ddpm_seg.pipeline.label_plan import LabelConfig, plan_label
 from ddpm_seg.pipeline.stages import StageError
 from jobs.arguments import parse
 

@@ -26,7 +26,8 @@ from ddpm_seg.data.schema import class_stats_table, task_of
 from ddpm_seg.model.bundle import read_header, save_bundle
 from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.pipeline import cluster, label
-from ddpm_seg.pipeline.label import LabelConfig, LabelSummary, hash_config, plan_label, run_label
+from ddpm_seg.pipeline.label import LabelSummary, run_label
+from ddpm_seg.pipeline.label_plan import LabelConfig, hash_config, plan_label
 from ddpm_seg.pipeline.stages import StageError
 from ddpm_seg.runs.commit import write_chunk
 from ddpm_seg.runs.ledger import find_runs

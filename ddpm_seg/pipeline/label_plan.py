@@ -1,0 +1,123 @@
+"""What the label job is asked, and what there is to do: read from what is there, with nothing written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Literal
+
+import pyarrow as pa
+
+from ddpm_seg import storage
+from ddpm_seg.data.listing import list_images
+from ddpm_seg.model.bundle import ASSETS, BundleError, BundleHeader, read_header
+from ddpm_seg.runs.layout import RunLayout
+from ddpm_seg.runs.ledger import KnownRun, find_runs, not_done, planned_keys
+from ddpm_seg.runs.manifest import chunk_size_for, inputs_table, stored_uri
+
+TABLE = "labels"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LabelConfig:
+    """Masks and class statistics for every image under a prefix, as Parquet tables."""
+
+    input: str | None = None
+    """Images to label: a folder or prefix (s3://bucket/photos), a glob, one file or URL, or a .txt, .csv or .parquet
+    list of them. Without it, the sample images that come with the package."""
+    output: str = "out"
+    """Folder or prefix for the tables. A second run into the same one does only what is new or changed."""
+    model: str = "avatars-10"
+    """Model bundle: the name of one that comes with the package, or where jobs.train or jobs.convert wrote one."""
+    fit: Literal["letterbox", "stretch"] = "letterbox"
+    """How an image that is not square meets the network's square: edges padded and cut off again, or stretched."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Number format of the network. The narrow ones are faster on GPUs and change a few pixels."""
+    limit: int | None = None
+    """Label at most this many of the new images, and leave the rest to the next run. Useful to try things out."""
+    dry_run: bool = False
+    """Say what would be done, and do nothing."""
+    num_actors: int | None = None
+    """Copies of the model that work side by side. By default as many as the GPUs hold; one a machine without GPUs."""
+    gpus_per_actor: float = 1.0
+    """Share of a GPU for each copy: 0.5 puts two on a GPU. Without meaning where there is no GPU."""
+    batch_size: int | None = None
+    """Images (times diffusion steps) that go through the network at once. By default as many as fit in memory."""
+    shard_size: int = 1000
+    """Images in each Parquet file of the tables."""
+    chunk_size: int = 256
+    """Most images in a unit of work, which is what is lost when a machine dies. Small inputs are cut finer."""
+
+    def __post_init__(self) -> None:
+        for name in ("shard_size", "chunk_size", "limit", "num_actors", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+        if not 0 < self.gpus_per_actor <= 1:
+            raise ValueError(f"--gpus-per-actor must be over 0 and at most 1, got {self.gpus_per_actor:g}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LabelPlan:
+    """What there is to do: `unfinished` runs to finish, then `new` inputs (INPUTS rows) to plan a run of."""
+
+    config: LabelConfig
+    output: str
+    header: BundleHeader
+    config_hash: str
+    images: int
+    skipped_files: int
+    already_done: int
+    unfinished: list[KnownRun]
+    new: pa.Table
+    read_uris: dict[str, str]
+    """By the URI as tables hold it, the URI to read, where they differ."""
+
+    def __str__(self) -> str:
+        config, new = self.config, self.new.num_rows
+        labels = RunLayout(output=self.output, table=TABLE, config_hash=self.config_hash, run_id="").configuration()
+        chunk_size = chunk_size_for(new, config.chunk_size, config.num_actors or 1)
+        left = sum(run.manifest.items.num_rows for run in self.unfinished)
+        lines = [
+            f"images     {self.images} found, {self.skipped_files} files without an image's extension left out",
+            f"done       {self.already_done} of them by earlier runs with this model and these options",
+            f"unfinished {left} in {len(self.unfinished)} interrupted runs, which are finished first",
+            f"new        {new} in {-(-new // config.shard_size)} shards of {config.shard_size}, chunks of {chunk_size}",
+            f"labels     {labels}",
+        ]
+        return "\n".join(lines)
+
+
+def plan_label(config: LabelConfig) -> LabelPlan:
+    """Reads what is there, writes nothing. Raises ValueError or OSError for a bundle or input that cannot be used."""
+    header = read_header(config.model)
+    if header.task is None or not header.num_members:
+        raise BundleError(f"{config.model} holds a DDPM without an ensemble; train one with `python -m jobs.train`")
+    listing = list_images(config.input if config.input is not None else str(ASSETS / "samples"))
+    inputs = inputs_table(listing.files)
+    read_uris = {stored_uri(file.uri): file.uri for file in listing.files if stored_uri(file.uri) != file.uri}
+    output = storage.normalize(config.output)
+    config_hash = hash_config(config, header)
+    runs = find_runs(output, TABLE, config_hash)
+    new = not_done(inputs, planned_keys(runs))
+    unfinished = [run for run in runs if not run.finished]
+    waiting = inputs.num_rows - not_done(inputs, planned_keys(unfinished)).num_rows
+    return LabelPlan(
+        config=config,
+        output=output,
+        header=header,
+        config_hash=config_hash,
+        images=inputs.num_rows,
+        skipped_files=listing.skipped,
+        already_done=inputs.num_rows - new.num_rows - waiting,
+        unfinished=unfinished,
+        new=new.slice(0, config.limit),
+        read_uris=read_uris,
+    )
+
+
+def hash_config(config: LabelConfig, header: BundleHeader) -> str:
+    """12 hex digits over the model and every option that can change a pixel of the output. It names outputs."""
+    content = {"model_id": header.model_id, "fit": config.fit, "dtype": config.dtype}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
