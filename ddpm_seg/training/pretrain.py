@@ -19,7 +19,7 @@ from tqdm import tqdm
 from ddpm_seg import storage
 from ddpm_seg.data.images import ImageError, decode, fit
 from ddpm_seg.data.listing import list_images
-from ddpm_seg.model.bundle import save_bundle
+from ddpm_seg.model.bundle import read_header, save_bundle
 from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.unet import UNetConfig
 from ddpm_seg.training.ddpm import DDPMTraining, Optimization, Worker, train_ddpm
@@ -159,7 +159,7 @@ def _reporter(iterations: int) -> Callable[[DDPMTraining], None]:
 
 
 def _gpus_of_cluster() -> int:
-    """GPUs of the cluster that this job runs on; without one, those of this machine beyond the first."""
+    """GPUs of the cluster that this job runs on; without a cluster this machine's, where one process cannot use all."""
     if not os.environ.get("RAY_ADDRESS"):
         return torch.cuda.device_count() if torch.cuda.device_count() > 1 else 0
     import ray
@@ -183,8 +183,6 @@ def _train_on_ray(config: PretrainConfig, workers: int) -> str:
             # A lost worker restarts the group, which goes on from the state that the first worker saves at the output.
             run_config=RunConfig(storage_path=folder, failure_config=FailureConfig(max_failures=3)),
         ).fit()
-    from ddpm_seg.model.bundle import read_header
-
     return read_header(config.output).model_id
 
 
