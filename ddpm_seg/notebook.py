@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike, fspath
 from typing import Any, TypeAlias, overload
@@ -21,20 +21,26 @@ from ddpm_seg.tasks import Task
 ImageLike: TypeAlias = str | PathLike[str] | Image.Image | np.ndarray
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Segmentation:
     """One image's result. Masks and maps have the image's own size, H x W."""
 
-    image: np.ndarray = field(repr=False)
+    image: np.ndarray
     """(H, W, 3) uint8 RGB, upright."""
-    mask: np.ndarray = field(repr=False)
+    mask: np.ndarray
     """(H, W) uint8 class ids; `task.class_names[id]` names them."""
-    statistics: ImageStatistics = field(repr=False)
-    task: Task = field(repr=False)
-    _labels: PixelLabels = field(repr=False)
-    _placement: Placement = field(repr=False)
-    _segmenter: Segmenter = field(repr=False)
-    _canvas: np.ndarray = field(repr=False)
+    statistics: ImageStatistics
+    task: Task
+    _labels: PixelLabels
+    _placement: Placement
+    _segmenter: Segmenter
+    _canvas: np.ndarray
+
+    def __repr__(self) -> str:
+        height, width = self.mask.shape
+        largest = sorted(self.statistics.classes, key=lambda entry: -entry.pixels)
+        areas = ", ".join(f"{entry.class_name} {entry.fraction:.0%}" for entry in largest[:4])
+        return f"Segmentation({width} x {height} pixels, uncertainty {self.uncertainty:.3f}: {areas})"
 
     @property
     def uncertainty(self) -> float:

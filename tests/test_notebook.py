@@ -47,6 +47,13 @@ def test_masks_and_maps_have_the_image_s_own_size(segmenter, picture) -> None:
     assert sum(entry.pixels for entry in result.statistics.classes) == 30 * 47
 
 
+def test_a_result_says_what_it_is(segmenter, picture) -> None:
+    result = segmenter(picture)
+    largest = max(result.statistics.classes, key=lambda entry: entry.pixels)
+    assert repr(result).startswith("Segmentation(47 x 30 pixels, uncertainty ")
+    assert f": {largest.class_name} " in repr(result)
+
+
 def test_the_overlay_is_a_picture_that_can_be_saved(segmenter, picture, tmp_path) -> None:
     segmenter(picture).overlay().save(tmp_path / "result.png")
     assert Image.open(tmp_path / "result.png").size == (47, 30)
