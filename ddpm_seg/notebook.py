@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike, fspath
-from typing import Any, TypeAlias, overload
+from typing import TypeAlias, overload
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -70,10 +70,9 @@ class Segmentation:
 class ImageSegmenter:
     """A resident model: call it with an image for a `Segmentation`, or with a list for a list."""
 
-    def __init__(self, segmenter: Segmenter, fit_mode: Any = "letterbox") -> None:
+    def __init__(self, segmenter: Segmenter) -> None:
         self.segmenter = segmenter
         self.task = segmenter.task
-        self._fit = fit_mode
 
     @overload
     def __call__(self, images: ImageLike) -> Segmentation: ...
@@ -93,7 +92,7 @@ class ImageSegmenter:
         if not images:
             return []
         pixels = [_to_rgb(image) for image in images]
-        fitted = [fit(image, self.segmenter.image_size, self._fit) for image in pixels]
+        fitted = [fit(image, self.segmenter.image_size) for image in pixels]
         labels = self.segmenter.segment(np.stack([canvas for canvas, _ in fitted]))
         return [self._result(*parts) for parts in zip(pixels, fitted, labels, strict=True)]
 

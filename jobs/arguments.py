@@ -12,6 +12,9 @@ import yaml
 
 T = TypeVar("T")
 
+INTERRUPTED = 4
+"""Exit status of a job that the same command goes on with."""
+
 
 def parse(config: type[T], argv: list[str] | None = None, *, description: str) -> T:
     """Reads `config` from flags (`--shard-size 1000`); `--config FILE.yaml` gives defaults that flags override.

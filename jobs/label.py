@@ -17,10 +17,9 @@ import sys
 from ddpm_seg.pipeline.label import LabelSummary, run_label
 from ddpm_seg.pipeline.label_plan import LabelConfig, plan_label
 from ddpm_seg.pipeline.stages import StageError
-from jobs.arguments import parse
+from jobs.arguments import INTERRUPTED, parse
 
 DESCRIPTION = "Segment every image under a prefix: masks, uncertainty and class statistics as Parquet tables."
-INTERRUPTED = 4
 
 
 def main(argv: list[str] | None = None) -> int:

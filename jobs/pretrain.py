@@ -14,7 +14,7 @@ import sys
 
 from ddpm_seg import storage
 from ddpm_seg.training.pretrain import PretrainConfig, pretrain
-from jobs.arguments import parse, stop
+from jobs.arguments import INTERRUPTED, parse, stop
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
         stop(str(error))
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on", file=sys.stderr)
-        return 4
+        return INTERRUPTED
     print(f"bundle:   {storage.redact(config.output)}")
     print(f"model_id: {model_id}")
     print(f"next:     python -m jobs.train --model {config.output} --images ANNOTATED --task TASK --output URI")

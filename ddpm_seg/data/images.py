@@ -81,6 +81,10 @@ PILLOW_ERRORS = (
 )
 
 
+FitMode = Literal["letterbox", "stretch"]
+"""How an image that is not square meets the network's square."""
+
+
 class ImageError(ValueError):
     """An image that cannot be used. `error_type` is a stable short name; the text, one line, never varies."""
 
@@ -227,9 +231,7 @@ def _grey_to_rgb(grey: np.ndarray) -> np.ndarray:
     return np.repeat(grey.astype(np.uint8)[:, :, None], 3, axis=2)
 
 
-def fit(
-    image: np.ndarray, size: int, mode: Literal["letterbox", "stretch"] = "letterbox"
-) -> tuple[np.ndarray, Placement]:
+def fit(image: np.ndarray, size: int, mode: FitMode = "letterbox") -> tuple[np.ndarray, Placement]:
     """(H, W, 3) uint8 to the network's (S, S, 3) uint8, with the way back.
 
     Pillow's BILINEAR, which averages when it shrinks: what torchvision's Resize does to Pillow images in the published

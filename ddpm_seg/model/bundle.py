@@ -116,6 +116,12 @@ def save_bundle(bundle: Bundle, uri: str) -> BundleHeader:
     return header
 
 
+def refuse_standing_bundle(uri: str) -> None:
+    """Raises FileExistsError where a bundle stands at `uri`: before hours of training, rather than after."""
+    if storage.exists(storage.join(uri, "bundle.json")):
+        raise FileExistsError(f"a bundle stands at {storage.redact(uri)}; choose a new --output or delete it")
+
+
 def resolve(name_or_uri: str) -> str:
     """URI of a bundle: the name of one in the box ("avatars-10"), or a path or URI as it is."""
     return str(ASSETS / name_or_uri) if is_in_the_box(name_or_uri) else storage.normalize(name_or_uri)

@@ -6,6 +6,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
@@ -63,29 +64,8 @@ def execute(
 
     Raises StageError where a stage fails or the cluster goes away.
     """
-    try:
-        return _execute(run, to_row, stages, placement, derived)
-    except RayError as error:
-        logger.error("%s: a stage failed", run.layout.run_id, exc_info=True)
-        # Ray's message is the worker's traceback, which ends with what went wrong.
-        raise StageError(str(error).strip().rpartition("\n")[2]) from error
-
-
-def _execute(
-    run: KnownRun,
-    to_row: Callable[[int, int, pa.Table], Row],
-    stages: Stages,
-    placement: Placement,
-    derived: Mapping[str, Derive],
-) -> Outcome:
     start = time.monotonic()
-    sizes = run.manifest.shard_sizes()
-    published, finished = published_shards(run.layout), finished_chunks(run.layout)
-    todo = {
-        (shard, chunk): items
-        for shard, chunk, items in run.manifest.chunks()
-        if shard not in published and (shard, chunk) not in finished
-    }
+    outcome, sizes, todo = Outcome(), run.manifest.shard_sizes(), _left_to_do(run)
     open_chunks = Counter(shard for shard, _ in todo)
     settle: Any = ray.remote(num_cpus=0)(cast(Any, settle_shard))
 
@@ -93,23 +73,46 @@ def _execute(
         rows, chunks = sizes[shard]
         return settle.remote(run.layout, shard, chunks=chunks, rows=rows, derived=derived)
 
-    outcome = Outcome()
-    waiting = [settled(shard) for shard in sizes if not open_chunks[shard]]
-    left = sum(items.num_rows for items in todo.values())
-    with Progress(run.layout.run_id, total=run.manifest.items.num_rows, done=run.manifest.items.num_rows - left) as bar:
-        rows = [to_row(shard, chunk, items) for (shard, chunk), items in todo.items()]
-        for done in _stream(rows, stages, placement) if rows else ():
-            bar.add(done["images"], done["errors"])
-            outcome.timed += done["images"]
-            for stage in STAGES:
-                outcome.seconds[stage] += done[f"{stage}_seconds"]
-            open_chunks[done["shard"]] -= 1
-            if not open_chunks[done["shard"]]:
-                waiting.append(settled(done["shard"]))
-        for counts in ray.get(waiting):
-            outcome.counts.update(counts)
+    with _failures_named(run.layout.run_id):
+        waiting = [settled(shard) for shard in sizes if not open_chunks[shard]]
+        left = sum(items.num_rows for items in todo.values())
+        with Progress(
+            run.layout.run_id, total=run.manifest.items.num_rows, done=run.manifest.items.num_rows - left
+        ) as bar:
+            rows = [to_row(shard, chunk, items) for (shard, chunk), items in todo.items()]
+            for done in _stream(rows, stages, placement) if rows else ():
+                bar.add(done["images"], done["errors"])
+                outcome.timed += done["images"]
+                for stage in STAGES:
+                    outcome.seconds[stage] += done[f"{stage}_seconds"]
+                open_chunks[done["shard"]] -= 1
+                if not open_chunks[done["shard"]]:
+                    waiting.append(settled(done["shard"]))
+            for counts in ray.get(waiting):
+                outcome.counts.update(counts)
     outcome.seconds["total"] = time.monotonic() - start
     return outcome
+
+
+def _left_to_do(run: KnownRun) -> dict[tuple[int, int], pa.Table]:
+    """Inputs by (shard, chunk) of what is neither published nor finished."""
+    published, finished = published_shards(run.layout), finished_chunks(run.layout)
+    return {
+        (shard, chunk): items
+        for shard, chunk, items in run.manifest.chunks()
+        if shard not in published and (shard, chunk) not in finished
+    }
+
+
+@contextmanager
+def _failures_named(run_id: str) -> Iterator[None]:
+    """Turns Ray's errors into StageError, with the traceback in the log."""
+    try:
+        yield
+    except RayError as error:
+        logger.error("%s: a stage failed", run_id, exc_info=True)
+        # Ray's message is the worker's traceback, which ends with what went wrong.
+        raise StageError(str(error).strip().rpartition("\n")[2]) from error
 
 
 def _stream(rows: list[Row], stages: Stages, placement: Placement) -> Iterator[Row]:

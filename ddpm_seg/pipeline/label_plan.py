@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Literal
 
 import pyarrow as pa
 
 from ddpm_seg import storage
+from ddpm_seg.data.images import FitMode
 from ddpm_seg.data.listing import list_images
 from ddpm_seg.model.bundle import ASSETS, BundleError, BundleHeader, read_header
+from ddpm_seg.model.segmenter import DType
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.ledger import KnownRun, find_runs, not_done, planned_keys
 from ddpm_seg.runs.manifest import chunk_size_for, inputs_table, stored_uri
@@ -30,9 +31,9 @@ class LabelConfig:
     """Folder or prefix for the tables. A second run into the same one does only what is new or changed."""
     model: str = "avatars-10"
     """Model bundle: the name of one that comes with the package, or where jobs.train or jobs.convert wrote one."""
-    fit: Literal["letterbox", "stretch"] = "letterbox"
+    fit: FitMode = "letterbox"
     """How an image that is not square meets the network's square: edges padded and cut off again, or stretched."""
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: DType = "float32"
     """Number format of the network. The narrow ones are faster on GPUs and change a few pixels."""
     limit: int | None = None
     """Label at most this many of the new images, and leave the rest to the next run. Useful to try things out."""

@@ -7,13 +7,23 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from ddpm_seg import storage
-from ddpm_seg.data.images import DEFAULT_LIMITS, ImageError, Limits, Placement, decode, encode_png, fit, restore_mask
+from ddpm_seg.data.images import (
+    DEFAULT_LIMITS,
+    FitMode,
+    ImageError,
+    Limits,
+    Placement,
+    decode,
+    encode_png,
+    fit,
+    restore_mask,
+)
 from ddpm_seg.data.schema import labels_schema
 from ddpm_seg.data.statistics import image_statistics
 from ddpm_seg.model.segmenter import PixelLabels
@@ -34,7 +44,7 @@ class LabelSpec:
     model_id: str
     code_version: str
     image_size: int
-    fit: Literal["letterbox", "stretch"]
+    fit: FitMode
     task: Task
     limits: Limits = DEFAULT_LIMITS
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from ddpm_seg import storage
 from ddpm_seg.data.annotations import Annotation, labelled_pixels, load_annotations
 from ddpm_seg.evaluation.miou import confusion_matrix, published_miou
-from ddpm_seg.model.bundle import Bundle, load_bundle, save_bundle
+from ddpm_seg.model.bundle import Bundle, load_bundle, refuse_standing_bundle, save_bundle
 from ddpm_seg.model.diffusion import Diffusion
 from ddpm_seg.model.features import FeatureConfig, extract
 from ddpm_seg.model.segmenter import Segmenter, resident_unet, to_network
@@ -71,8 +71,7 @@ def train_from_config(config: TrainConfig) -> Bundle:
     task = named_task(config.task)
     bundle = load_bundle(config.model)
     features = choose_features(bundle, config.steps, config.blocks, config.upsample_mode)
-    if storage.exists(storage.join(config.output, "bundle.json")):
-        raise FileExistsError(f"a bundle stands at {storage.redact(config.output)}; choose a new --output or delete it")
+    refuse_standing_bundle(config.output)
     storage.check_writable(config.output)
     size = bundle.unet.image_size
     annotations = load_annotations(config.images, image_size=size, task=task, limit=config.limit)

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from ddpm_seg import storage
 from ddpm_seg.data.images import ImageError, decode, fit
 from ddpm_seg.data.listing import list_images
-from ddpm_seg.model.bundle import read_header, save_bundle
+from ddpm_seg.model.bundle import read_header, refuse_standing_bundle, save_bundle
 from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.unet import UNetConfig
 from ddpm_seg.training.ddpm import DDPMTraining, Optimization, Worker, train_ddpm
@@ -88,14 +88,13 @@ def pretrain(config: PretrainConfig) -> str:
     """
     config.unet()
     config.optimization()
-    if storage.exists(storage.join(config.output, "bundle.json")):
-        raise FileExistsError(f"a bundle stands at {storage.redact(config.output)}; choose a new --output or delete it")
+    refuse_standing_bundle(config.output)
     storage.check_writable(config.output)
-    list_images(config.images)
     workers = config.num_workers if config.num_workers is not None else _gpus_of_cluster()
     if workers < 0 or workers > config.batch_size:
         raise ValueError(f"num_workers must be between 0 and the batch size {config.batch_size}, got {workers}")
     if workers:
+        list_images(config.images)  # a wrong name is found here, not by every worker
         return _train_on_ray(config, workers)
     return _train(config, Worker(device="cuda" if torch.cuda.is_available() else "cpu"))
 
