@@ -1,6 +1,8 @@
 """Renders Avatars-10, the demonstration task: 64 x 64 avatars beside exact masks of their ten face parts.
 
-    python -m jobs.avatars --output avatars/train --num-images 10000 --seed 0
+    python -m jobs.avatars --output avatars                              # the fixed splits, each in its folder
+    python -m jobs.avatars --output avatars --splits validation test    # some of them
+    python -m jobs.avatars --output mine --num-images 100 --seed 9000   # a set of your own
 
 Writes the published layout: 00000.png beside 00000.npy (uint8 class ids). The same seed gives the same bytes. Needs
 `pip install 'ddpm_seg[avatars]'`. Art: Avataaars by Pablo Stanley (free for personal and commercial use), drawn by
@@ -14,13 +16,13 @@ import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from multiprocessing import get_context
 
 import numpy as np
 from tqdm import tqdm
 
 from ddpm_seg import storage
+from ddpm_seg.data.avatar_splits import AVATAR_SPLITS
 from ddpm_seg.data.avatars import check_installed, render
 from ddpm_seg.data.images import encode_png
 from jobs.arguments import parse, stop
@@ -32,40 +34,53 @@ class AvatarsConfig:
 
     output: str
     """Folder or URI prefix to write to."""
-    num_images: int
-    """How many pairs of picture and mask."""
+    splits: tuple[str, ...] = tuple(AVATAR_SPLITS)
+    """Fixed splits to render, each in a folder of its name under --output."""
+    num_images: int | None = None
+    """A set of your own instead, of so many pairs of picture and mask, straight in --output."""
     seed: int = 0
-    """Picture i depends on (seed, i) alone: a larger number of images begins with the same ones."""
+    """Of a set of your own. Picture i depends on (seed, i) alone: a larger set begins with the same pictures."""
+
+    def pairs(self) -> list[tuple[int, int, str]]:
+        """(seed, index, folder) of every pair to render. Raises ValueError for a wrong number or an unknown split."""
+        folder = storage.normalize(self.output)
+        if self.num_images is not None:
+            if self.num_images < 1:
+                raise ValueError(f"--num-images must be at least 1, got {self.num_images}")
+            if self.seed < 0:
+                raise ValueError(f"--seed must not be negative, got {self.seed}")
+            return [(self.seed, index, folder) for index in range(self.num_images)]
+        if unknown := [name for name in self.splits if name not in AVATAR_SPLITS]:
+            raise ValueError(f"--splits {unknown[0]}: no such split; expected some of {', '.join(AVATAR_SPLITS)}")
+        return [
+            (AVATAR_SPLITS[name].seed, index, storage.join(folder, name))
+            for name in self.splits
+            for index in range(AVATAR_SPLITS[name].num_images)
+        ]
 
 
-def write_pair(index: int, *, seed: int, output: str) -> None:
-    """Renders picture `index` and writes it with its mask."""
+def write_pair(pair: tuple[int, int, str]) -> None:
+    """Renders one picture and writes it with its mask."""
+    seed, index, folder = pair
     image, mask = render(seed, index)
     buffer = io.BytesIO()
     np.save(buffer, mask)
-    storage.write_bytes(storage.join(output, f"{index:05d}.npy"), buffer.getvalue())
-    storage.write_bytes(storage.join(output, f"{index:05d}.png"), encode_png(image))
+    storage.write_bytes(storage.join(folder, f"{index:05d}.npy"), buffer.getvalue())
+    storage.write_bytes(storage.join(folder, f"{index:05d}.png"), encode_png(image))
 
 
 def main(argv: list[str] | None = None) -> int:
     config = parse(AvatarsConfig, argv, description="Render avatars and masks of their face parts.")
-    output = storage.normalize(config.output)
     try:
-        if config.num_images < 1:
-            raise ValueError(f"--num-images must be at least 1, got {config.num_images}")
-        if config.seed < 0:
-            raise ValueError(f"--seed must not be negative, got {config.seed}")
+        pairs = config.pairs()
         check_installed()
-        storage.check_writable(output)
+        storage.check_writable(config.output)
         with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
-            work = pool.map(
-                partial(write_pair, seed=config.seed, output=output), range(config.num_images), chunksize=16
-            )
-            for _ in tqdm(work, total=config.num_images, desc="avatars", unit="image", disable=None):
+            for _ in tqdm(pool.map(write_pair, pairs, chunksize=16), total=len(pairs), desc="avatars", disable=None):
                 pass
     except (ValueError, OSError, ImportError) as error:
         stop(str(error))
-    print(f"{config.num_images} pairs of X.png and X.npy in {storage.redact(output)}")
+    print(f"{len(pairs)} pairs of X.png and X.npy in {storage.redact(config.output)}")
     return 0
 
 

@@ -4,7 +4,7 @@ Needs `pip install 'ddpm_seg[avatars]'`. The art is Avataaars by Pablo Stanley (
 as drawn by python-avatars (MIT, by Ibon).
 
 The mask is the same SVG with every part painted in one flat colour and rasterised without antialiasing, so that picture
-and mask share geometry to the last bit. A mask pixel is the class at the pixel's centre.
+and mask share geometry to the last bit. A mask pixel is the class that covers most of its area.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from ddpm_seg.data.backdrops import Colour, Rng, any_colour, background, light
 if TYPE_CHECKING:
     import python_avatars
 
-SUPERSAMPLING = 3  # the picture is drawn this much larger, then averaged down
+SUPERSAMPLING = 3  # picture and mask are drawn this much larger; the one is averaged down, the other counted out
+HEADROOM = 4.0  # units of the SVG, at least, between the frame and the top of hair or hat
 SVG = "{http://www.w3.org/2000/svg}"
 SHAPES = {SVG + name for name in ("path", "circle", "ellipse", "rect", "polygon", "polyline", "use")}
 STENCILS = {SVG + "mask", SVG + "clipPath"}
@@ -55,7 +56,7 @@ NARROWER += " C1.5,196 33,164.5 72,164.5 L76,164.5"
 VISIBLE_OPACITY = 0.35
 
 # Parts that hide the face, are clipped by the frame, have one fixed colour or draw what is not the part (tears,
-# blushing cheeks, text) are left out.
+# blushing cheeks, text, tassels) are left out.
 HAIRS = [
     "BIG_HAIR", "BOB", "BUN", "CAESAR_SIDE_PART", "CAESAR", "CURLY", "CURVY", "DREADS", "FRIZZLE", "FRO_BAND", "FRO",
     "LONG_NOT_TOO_LONG", "MIA_WALLACE", "SHAGGY_MULLET", "SHAGGY", "SHORT_CURLY", "SHORT_DREADS_1", "SHORT_DREADS_2",
@@ -64,7 +65,7 @@ HAIRS = [
     "PIXIE", "POMPADOUR", "QUIFF", "TWIST_LONG_HAIR", "TWIST_LONG_HAIR_2", "WILD",
 ]  # fmt: skip
 HATS = [
-    "HAT", "HIJAB", "TURBAN", "WINTER_HAT_1", "WINTER_HAT_2", "WINTER_HAT_3", "WINTER_HAT_4", "CHEF_CAP",
+    "HAT", "HIJAB", "TURBAN", "WINTER_HAT_1", "WINTER_HAT_3", "WINTER_HAT_4", "CHEF_CAP",
 ]  # fmt: skip
 EYE_TYPES = [
     "DEFAULT", "DEFAULT", "DEFAULT", "SURPRISED", "SURPRISED", "SQUINT", "SQUINT", "EYE_ROLL", "SIDE", "HAPPY",
@@ -111,8 +112,8 @@ def render(seed: int, index: int, size: int = 64) -> tuple[np.ndarray, np.ndarra
     drawn = _rasterise(tree, size * SUPERSAMPLING, "geometric_precision")
     image = light(rng, _over(drawn, background(rng, size * SUPERSAMPLING)))
     _flatten(tree, _Paint())
-    flat = _rasterise(tree, size, "crisp_edges")
-    return _shrink(image), _classes(flat)
+    flat = _rasterise(tree, size * SUPERSAMPLING, "crisp_edges")
+    return _mean(image), _majority(_classes(flat))
 
 
 def _avatar(rng: Rng) -> python_avatars.Avatar:
@@ -188,7 +189,17 @@ def _place(rng: Rng, tree: ElementTree.Element) -> None:
     mirror = 1 if rng.random() < 0.5 else -1
     body = next(child for child in tree if child.tag == SVG + "g")
     body.set("transform", f"rotate({angle:.4f}) scale({mirror}, 1) translate({-x:.4f}, {-y:.4f})")
-    tree.set("viewBox", f"{-side / 2:.4f} {-side / 2:.4f} {side:.4f} {side:.4f}")
+    missing = max(-side / 2 - (_highest_point(tree) - HEADROOM), 0)
+    tree.set(
+        "viewBox", " ".join(f"{v:.4f}" for v in (-(side + missing) / 2, -side / 2 - missing, *[side + missing] * 2))
+    )
+
+
+def _highest_point(tree: ElementTree.Element) -> float:
+    """Where the drawing begins, in the frame's units: some hats are taller than any frame that suits a head of hair."""
+    tree.set("viewBox", "-200 -200 400 400")
+    alpha = _rasterise(tree, 200, "crisp_edges")[..., 3]
+    return float(np.flatnonzero((alpha > 127).any(axis=1))[0] * 2 - 200)
 
 
 def _narrow_shoulders(tree: ElementTree.Element) -> None:
@@ -280,7 +291,19 @@ def _over(drawn: np.ndarray, background: np.ndarray) -> np.ndarray:
     return drawn[..., :3] / 255 * alpha + background * (1 - alpha)
 
 
-def _shrink(image: np.ndarray) -> np.ndarray:
-    height, width, channels = image.shape
-    blocks = image.reshape(height // SUPERSAMPLING, SUPERSAMPLING, width // SUPERSAMPLING, SUPERSAMPLING, channels)
-    return np.rint(blocks.mean(axis=(1, 3)) * 255).astype(np.uint8)
+def _mean(image: np.ndarray) -> np.ndarray:
+    """(3H, 3W, 3) in [0, 1] to (H, W, 3) uint8."""
+    return np.rint(_blocks(image).mean(axis=-1) * 255).astype(np.uint8)
+
+
+def _majority(classes: np.ndarray) -> np.ndarray:
+    """(3H, 3W) class ids to (H, W): the one of most of the nine, the smallest id of several."""
+    votes = np.stack([(_blocks(classes) == label).sum(axis=-1) for label in range(len(FLAT_COLOURS))], axis=-1)
+    return votes.argmax(axis=-1).astype(np.uint8)
+
+
+def _blocks(pixels: np.ndarray) -> np.ndarray:
+    """(3H, 3W, ...) to (H, W, ..., 9)."""
+    height, width = (side // SUPERSAMPLING for side in pixels.shape[:2])
+    split = pixels.reshape(height, SUPERSAMPLING, width, SUPERSAMPLING, *pixels.shape[2:])
+    return np.moveaxis(split, (1, 3), (-2, -1)).reshape(height, width, *pixels.shape[2:], SUPERSAMPLING**2)

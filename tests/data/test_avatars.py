@@ -101,6 +101,19 @@ def test_eyes_lie_in_the_upper_half_of_the_face_above_the_mouth(pairs: list[tupl
                 assert rows[avatars.EYEBROWS].mean() < rows[avatars.EYES].mean()
 
 
+def test_hair_and_hats_are_not_cut_off_at_the_top(pairs: list[tuple[np.ndarray, np.ndarray]]) -> None:
+    for index, (_, mask) in enumerate(pairs):
+        assert not mask[0].any(), index
+
+
+def test_a_mask_pixel_is_the_class_of_most_of_its_area() -> None:
+    """A third of the size has the nine votes of the full one; a tie goes to the smaller class id."""
+    classes = np.random.default_rng(0).integers(0, 10, (12, 9), dtype=np.uint8)
+    for row, column in np.ndindex(4, 3):
+        votes = np.bincount(classes[3 * row : 3 * row + 3, 3 * column : 3 * column + 3].ravel(), minlength=10)
+        assert avatars._majority(classes)[row, column] == votes.argmax()
+
+
 def test_a_mask_of_twice_the_size_agrees_with_the_smaller_one() -> None:
     """The mask is geometry, not resampling: the large mask shrinks to the small one but for edges and thin parts."""
     _, small = avatars.render(5, 2)
