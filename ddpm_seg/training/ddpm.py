@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -29,8 +29,9 @@ logger = logging.getLogger(__name__)
 
 MIN_SNR_GAMMA = 5.0
 WARMUP_ITERATIONS = 200
-FINAL_LEARNING_RATE = 0.05
-"""Of the peak learning rate, reached along a cosine."""
+DECAY_SHARE = 0.25
+"""Of the iterations: the last ones, over which the learning rate falls linearly to zero (Hu et al., 2024). Until they
+begin, a training does not depend on its length, so that it can still be made longer or shorter."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +42,7 @@ class Optimization:
     batch_size: int = 32
     learning_rate: float = 5e-4
     ema_decay: float = 0.999
+    precision: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -83,10 +85,8 @@ def denoising_loss(unet: nn.Module, diffusion: Diffusion, x_0: Tensor, t_N: Tens
 
 
 def learning_rate_factor(iteration: int, iterations: int) -> float:
-    """Linear warm-up, then a cosine down to FINAL_LEARNING_RATE."""
-    warmup = min(1.0, (iteration + 1) / WARMUP_ITERATIONS)
-    cosine = 0.5 * (1 + math.cos(math.pi * iteration / iterations))
-    return warmup * (FINAL_LEARNING_RATE + (1 - FINAL_LEARNING_RATE) * cosine)
+    """Linear warm-up, constant, then linear down to zero over the last DECAY_SHARE of the iterations."""
+    return min(1.0, (iteration + 1) / WARMUP_ITERATIONS, (iterations - iteration) / (DECAY_SHARE * iterations))
 
 
 class DDPMTraining:
@@ -114,7 +114,8 @@ class DDPMTraining:
         # Dropout draws from torch's own generator: seeded here, a resumed run drops the same units.
         torch.manual_seed(1_000_003 * self.options.seed + self.iteration)
         x_0, t_N, noise = (tensor[share].to(self.worker.device) for tensor in batch)
-        loss = denoising_loss(self.network, self.diffusion, x_0, t_N, noise)
+        with torch.autocast(x_0.device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):
+            loss = denoising_loss(self.network, self.diffusion, x_0, t_N, noise)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.unet.parameters(), 1.0)
@@ -138,12 +139,16 @@ class DDPMTraining:
         state: dict[str, Any] = torch.load(
             io.BytesIO(storage.read_bytes(uri)), map_location=self.worker.device, weights_only=True
         )
+        before = state["configs"]
+        decay_begins = (1 - DECAY_SHARE) * min(before["options"]["iterations"], self.options.iterations)
         for part, values in self.configs.items():
             for name, value in values.items():
-                if state["configs"][part][name] != value:
+                if name == "iterations" and state["iteration"] <= decay_begins:
+                    continue
+                if before[part][name] != value:
                     raise ValueError(
                         f"the interrupted training at {storage.redact(uri)} has {part}.{name} = "
-                        f"{state['configs'][part][name]}, not {value}; use its settings, or delete it to start anew"
+                        f"{before[part][name]}, not {value}; use its settings, or delete it to start anew"
                     )
         for name in ("unet", "average", "optimizer"):
             getattr(self, name).load_state_dict(state[name])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -32,7 +35,7 @@ def _images(count: int = 12) -> np.ndarray:
     return images
 
 
-def _training(iterations: int = 8, **options: float) -> DDPMTraining:
+def _training(iterations: int = 8, **options: Any) -> DDPMTraining:
     return DDPMTraining(UNET, DIFFUSION, Optimization(iterations=iterations, batch_size=4, **options), Worker())
 
 
@@ -107,8 +110,45 @@ def test_an_interrupted_training_ends_as_an_undisturbed_one(tmp_path) -> None:
 def test_a_state_of_other_settings_is_refused(tmp_path) -> None:
     state = str(tmp_path / "state.pt")
     train_ddpm(_training(2), _images(), state, lambda _: None)
-    with pytest.raises(ValueError, match=r"options\.iterations = 2, not 9"):
-        train_ddpm(_training(9), _images(), state, lambda _: None)
+    with pytest.raises(ValueError, match=r"options\.learning_rate = 0\.0005, not 0\.5"):
+        train_ddpm(_training(2, learning_rate=0.5), _images(), state, lambda _: None)
+
+
+def test_a_training_can_be_made_longer_until_its_learning_rate_falls(tmp_path) -> None:
+    """Stopped before the fall of the shorter length, it goes on to end as if the longer one had been asked for."""
+
+    def stop_at(iteration: int) -> Callable[[DDPMTraining], None]:
+        def report(training: DDPMTraining) -> None:
+            if training.iteration == iteration:
+                raise KeyboardInterrupt
+
+        return report
+
+    whole = _training(12)
+    train_ddpm(whole, _images(), str(tmp_path / "whole.pt"), lambda _: None)
+    state = str(tmp_path / "state.pt")
+    with pytest.raises(KeyboardInterrupt):
+        train_ddpm(_training(8), _images(), state, stop_at(6))
+    longer = _training(12)
+    train_ddpm(longer, _images(), state, lambda _: None)
+    for key, value in whole.average.state_dict().items():
+        torch.testing.assert_close(longer.average.state_dict()[key], value, rtol=0, atol=1e-6)
+
+    late = str(tmp_path / "late.pt")
+    with pytest.raises(KeyboardInterrupt):
+        train_ddpm(_training(8), _images(), late, stop_at(7))
+    with pytest.raises(ValueError, match=r"options\.iterations = 8, not 12"):
+        train_ddpm(_training(12), _images(), late, lambda _: None)
+
+
+def test_bfloat16_trains_nearly_the_same_network() -> None:
+    exact, narrow = _training(5), _training(5, precision="bfloat16")
+    for _ in range(5):
+        exact.step(_images())
+        narrow.step(_images())
+    assert narrow.loss == pytest.approx(exact.loss, rel=0.02)
+    assert narrow.loss != exact.loss
+    assert all(value.dtype == torch.float32 for value in narrow.unet.state_dict().values())
 
 
 def test_the_bundle_holds_the_average_in_float16(tmp_path) -> None:
@@ -122,11 +162,12 @@ def test_the_bundle_holds_the_average_in_float16(tmp_path) -> None:
     assert not bundle.members
 
 
-def test_the_learning_rate_warms_up_and_falls() -> None:
+def test_the_learning_rate_warms_up_stays_and_falls() -> None:
     factors = [learning_rate_factor(i, 1000) for i in range(1000)]
     assert factors[0] < 0.01
-    assert max(factors) > 0.9
-    assert factors[-1] == pytest.approx(0.05, abs=0.01)
+    assert set(factors[200:750]) == {1.0}
+    assert np.all(np.diff(factors[750:]) < 0)
+    assert factors[-1] == pytest.approx(0.004)
 
 
 @pytest.mark.parametrize(
