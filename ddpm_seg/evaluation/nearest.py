@@ -1,0 +1,40 @@
+"""Nearest neighbours among the training images: whether a generated image is a copy of one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+BLOCK = 1000  # training images compared at once: 50 MB at 64 x 64
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Neighbours:
+    """For each of Q queries the K nearest training images, nearest first."""
+
+    index: np.ndarray
+    """int64 (Q, K)."""
+    distance: np.ndarray
+    """float32 (Q, K): root mean square difference over pixels and channels, 0..255."""
+
+
+def nearest_neighbours(queries: np.ndarray, training: np.ndarray, k: int) -> Neighbours:
+    """Compares `queries` (Q, H, W, 3) uint8 with all of `training` (N, H, W, 3) uint8 and their mirror images, which
+    training shows as often.
+    """
+    if queries.shape[1:] != training.shape[1:]:
+        raise ValueError(f"queries have shape {queries.shape[1:]}, training images {training.shape[1:]}")
+    squared = np.minimum(*(_squared_distances(images, training) for images in (queries, queries[:, :, ::-1])))
+    index = np.argsort(squared, axis=1, kind="stable")[:, :k]
+    return Neighbours(index=index, distance=np.sqrt(np.take_along_axis(squared, index, axis=1) / queries[0].size))
+
+
+def _squared_distances(queries: np.ndarray, training: np.ndarray) -> np.ndarray:
+    """float32 (Q, N) by |a|^2 - 2 ab + |b|^2, centred so that float32 has digits to spare."""
+    a = queries.reshape(len(queries), -1).astype(np.float32) - 127.5
+    blocks = []
+    for start in range(0, len(training), BLOCK):
+        b = training[start : start + BLOCK].reshape(-1, a.shape[1]).astype(np.float32) - 127.5
+        blocks.append((a**2).sum(1)[:, None] - 2 * a @ b.T + (b**2).sum(1))
+    return np.maximum(np.concatenate(blocks, axis=1), 0)

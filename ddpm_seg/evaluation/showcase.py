@@ -1,0 +1,96 @@
+"""What README shows of a model: labelled images, samples, and how far the samples are from any training image."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ddpm_seg import storage
+from ddpm_seg.data.annotations import load_annotations
+from ddpm_seg.evaluation.nearest import nearest_neighbours
+from ddpm_seg.evaluation.sheets import label_sheet, neighbour_sheet, sample_sheet
+from ddpm_seg.model.bundle import Bundle, BundleError, load_bundle
+from ddpm_seg.model.diffusion import Diffusion
+from ddpm_seg.model.samplers import ddim_timesteps, sample_ddim
+from ddpm_seg.model.segmenter import resident_unet
+from ddpm_seg.training.pretrain import load_images
+
+COLUMNS, SAMPLES, EVALUATIONS, NEIGHBOURS = 8, 25, 20, 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShowcaseConfig:
+    """Settings of `jobs.showcase`."""
+
+    model: str
+    """Name or URI of a trained bundle."""
+    images: str
+    """Folder of annotated images that no training has seen: X.png beside X.npy. The first eight are drawn."""
+    training_images: str
+    """Folder of the images that the bundle's DDPM was trained on."""
+    output: str
+    """Folder for the pictures."""
+    seed: int = 0
+    """Of the noise that the samples begin with."""
+
+
+def showcase(config: ShowcaseConfig) -> str:
+    """Writes labels.png, samples.png, neighbours.png and distances.json; returns the distances in words.
+
+    Raises ValueError or OSError for what the user can mend.
+    """
+    bundle = load_bundle(config.model)
+    if bundle.task is None:
+        raise BundleError(f"{config.model} holds a DDPM without an ensemble; train one with `python -m jobs.train`")
+    size = bundle.unet.image_size
+    storage.check_writable(config.output)
+    shown = load_annotations(config.images, image_size=size, task=bundle.task, limit=COLUMNS)
+    unseen, training = load_images(config.images, size), load_images(config.training_images, size)
+    samples = sample_images(bundle, SAMPLES, evaluations=EVALUATIONS, seed=config.seed)
+    near = nearest_neighbours(samples, training, NEIGHBOURS)
+    distances = {
+        "samples": _spread(near.distance[:, 0]),
+        "unseen images": _spread(nearest_neighbours(unseen, training, 1).distance[:, 0]),
+    }
+    _write(config.output, "labels.png", _png(label_sheet(bundle, shown)))
+    _write(config.output, "samples.png", _png(sample_sheet(samples, columns=5)))
+    _write(config.output, "neighbours.png", _png(neighbour_sheet(samples[:COLUMNS], training[near.index[:COLUMNS]])))
+    _write(config.output, "distances.json", (json.dumps(distances, indent=2) + "\n").encode())
+    return "\n".join(
+        f"{values['count']:.0f} {name}: root mean square difference to the nearest of {len(training)} training images "
+        f"{values['least']:.1f} to {values['most']:.1f}, median {values['median']:.1f} (of 255)"
+        for name, values in distances.items()
+    )
+
+
+def sample_images(bundle: Bundle, count: int, *, evaluations: int, seed: int) -> np.ndarray:
+    """`count` images (count, S, S, 3) uint8 by deterministic DDIM with so many evaluations of the UNet, on the CPU."""
+    size = bundle.unet.image_size
+    diffusion = Diffusion(bundle.diffusion, ddim_timesteps(bundle.diffusion.steps, evaluations))
+    x_T = torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
+    x_0 = sample_ddim(resident_unet(bundle, "cpu"), diffusion, x_T)
+    return ((x_0 + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+
+
+def _spread(values: np.ndarray) -> dict[str, float]:
+    return {
+        "count": len(values),
+        "least": round(float(values.min()), 2),
+        "median": round(float(np.median(values)), 2),
+        "most": round(float(values.max()), 2),
+    }
+
+
+def _png(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _write(output: str, name: str, data: bytes) -> None:
+    storage.write_bytes(storage.join(output, name), data)

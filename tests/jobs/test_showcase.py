@@ -1,0 +1,47 @@
+"""The showcase job, on a tiny bundle."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_bundle import tiny_bundle
+
+from ddpm_seg.model.bundle import save_bundle
+from jobs.showcase import main
+
+
+def annotated(folder: Path, count: int, seed: int) -> str:
+    folder.mkdir()
+    rng = np.random.default_rng(seed)
+    for index in range(count):
+        Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(folder / f"{index}.png")
+        np.save(folder / f"{index}.npy", rng.integers(0, 3, (16, 16), dtype=np.uint8))
+    return str(folder)
+
+
+def test_pictures_and_distances_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_bundle(tiny_bundle(), str(tmp_path / "bundle"))
+    images, training = annotated(tmp_path / "images", 3, 0), annotated(tmp_path / "training", 5, 1)
+    flags = {"model": tmp_path / "bundle", "images": images, "training-images": training, "output": tmp_path / "out"}
+    assert main([part for name, value in flags.items() for part in (f"--{name}", str(value))]) == 0
+    assert "nearest of 5 training images" in capsys.readouterr().out
+    for name in ("labels.png", "samples.png", "neighbours.png"):
+        with Image.open(tmp_path / "out" / name) as picture:
+            assert len(picture.convert("RGB").getcolors(10**7) or ()) > 20, name
+    distances = json.loads((tmp_path / "out" / "distances.json").read_text())
+    assert distances["samples"]["count"] == 25
+    assert distances["unseen images"]["count"] == 3
+    assert 0 < distances["samples"]["least"] <= distances["samples"]["median"] <= distances["samples"]["most"] <= 255
+
+
+def test_a_bundle_without_an_ensemble_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_bundle(dataclasses.replace(tiny_bundle(), members=(), features=None, task=None), str(tmp_path / "ddpm"))
+    with pytest.raises(SystemExit) as stopped:
+        main(["--model", str(tmp_path / "ddpm"), "--images", "x", "--training-images", "x", "--output", "x"])
+    assert stopped.value.code == 2
+    assert "without an ensemble" in capsys.readouterr().err
