@@ -1,80 +1,97 @@
-"""What `storage` does with URIs that are not local: fsspec file systems, and errors without credentials in them."""
+"""What `storage` does with URIs that are not local, through fsspec: each request patiently, each error clear.
+
+S3 is listed page by page, here: fsspec would begin a long listing afresh for one page that failed, hold a dictionary
+for every object, and leave a folder out of a glob whose listing failed.
+"""
 
 from __future__ import annotations
 
-import errno
 import functools
 import os
 import re
-import sys
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
 import fsspec
+from fsspec.utils import glob_translate
 
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-# `user:password@` before the host. The second form is a secret with a bare "/" in it, as AWS secret keys often have:
-# what follows the colon is no port.
-_USERINFO = re.compile(r"(?<=://)(?:[^/?#\s]*@|[^/?#@:\[\s]*:(?!\d*(?:[/?#\s]|$))[^@\s]*@)")
-_HTTP_QUERY = re.compile(r"(https?://[^\s?#'\"]*)[?#][^\s'\"]*", re.IGNORECASE)
+from ddpm_seg.patience import patiently
+from ddpm_seg.storage_errors import StorageError, status_of
+from ddpm_seg.uris import is_http, redact, scheme
+
 _EXTRAS = {"s3": "s3", "s3a": "s3", "http": "https", "https": "https"}
+_CONNECT_TIMEOUT_S = 10
+_READ_TIMEOUT_S = 30  # without a byte; a store under load may think for many seconds
+_DOWNLOAD_TIMEOUT_S = 300  # a whole answer of an http(s) server, which may be anybody's
+_WRITER = "ddpm-seg-writer"
 
-
-class StorageError(OSError):
-    """Storage that cannot be used as asked; the message is one line, with no credentials in it."""
-
-
-def scheme(uri: str) -> str:
-    """`s3` of `s3://bucket/key`; empty for a plain path."""
-    match = _SCHEME.match(uri)
-    return match[1].lower() if match else ""
-
-
-def is_http(uri: str) -> bool:
-    return scheme(uri) in ("http", "https")
-
-
-def redact(uri: str) -> str:
-    """`uri` for a log, an error or a table: without `user:password@`, and without query or fragment for http(s)."""
-    if not scheme(uri):
-        return uri
-    return re.sub(r"^(https?://[^?#]*)[?#].*", r"\1", _USERINFO.sub("", uri, count=1), flags=re.DOTALL | re.IGNORECASE)
+Row = tuple[str, dict[str, Any]]  # URI, and what the storage says of it: size, and per storage ETag, LastModified, …
 
 
 def exists(uri: str) -> bool:
-    with clear_errors(uri):
-        return bool(_filesystem(uri).exists(_name(uri)))
+    # Not fsspec's exists(): asked for a bucket or over http(s), it takes every failure for "no".
+    try:
+        info(uri)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def info(uri: str) -> dict[str, Any]:
     """fsspec's row for a file or folder: type, size, and per storage ETag, LastModified, Last-Modified."""
-    with clear_errors(uri):
+
+    def attempt() -> dict[str, Any]:
         try:
             return _filesystem(uri).info(_name(uri))
         except FileNotFoundError as error:
             # fsspec says so of every failed http(s) request, a refused one or an unknown host too.
-            if is_http(uri) and error.__cause__ is not None and getattr(error.__cause__, "status", None) != 404:
+            if is_http(uri) and error.__cause__ is not None and status_of(error.__cause__) != 404:
                 raise error.__cause__ from None
             raise
 
-
-def find(prefix: str) -> dict[str, dict[str, Any]]:
-    """URI to fsspec's row of every file below a prefix."""
-    with clear_errors(prefix):
-        return _by_uri(prefix, _listable(prefix).find(prefix, detail=True))
+    return patiently(uri, attempt)
 
 
-def glob(pattern: str) -> dict[str, dict[str, Any]]:
-    """URI to fsspec's row of every file that matches."""
-    with clear_errors(pattern):
-        return _by_uri(pattern, _listable(pattern).glob(pattern, detail=True))
+def find(prefix: str) -> Iterator[Row]:
+    """Every file below a prefix; a file's own URI gives that file."""
+    filesystem = _listable(prefix)
+    if not _is_s3(prefix):
+        yield from _files(prefix, patiently(prefix, lambda: filesystem.find(prefix, detail=True)))
+        return
+    bucket, key, _ = filesystem.split_path(prefix)
+    below = _s3_objects(prefix, bucket, key.rstrip("/") + "/" if key else "")
+    first = next(below, None)
+    if first is not None:
+        yield first
+        yield from below
+    elif key:
+        with suppress(FileNotFoundError):
+            row = info(prefix)
+            if row["type"] == "file":
+                yield prefix, row
+
+
+def glob(pattern: str) -> Iterator[Row]:
+    """Every file that matches."""
+    filesystem = _listable(pattern)
+    if not _is_s3(pattern):
+        yield from _files(pattern, patiently(pattern, lambda: filesystem.glob(pattern, detail=True)))
+        return
+    bucket, key, _ = filesystem.split_path(pattern)
+    matches = re.compile(glob_translate(key)).match
+    start = f"{scheme(pattern)}://{bucket}/"
+    for uri, row in _s3_objects(pattern, bucket, re.split(r"[*?\[]", key, maxsplit=1)[0]):
+        if matches(uri.removeprefix(start)):
+            yield uri, row
 
 
 def read(uri: str, limit: int | None) -> bytes:
     """The first `limit` bytes, or all."""
-    with clear_errors(uri):
+
+    def attempt() -> bytes:
         filesystem = _filesystem(uri)
         name = _name(uri)
         if limit is None:
@@ -83,64 +100,55 @@ def read(uri: str, limit: int | None) -> bytes:
             return _read_stream(filesystem, name, limit)
         try:
             return filesystem.cat_file(name, start=0, end=limit)
-        except OSError:
-            # An empty object has no first byte to ask for: S3 answers "range not satisfiable".
-            if filesystem.info(name)["size"] == 0:
+        except OSError as error:
+            if status_of(error) == 416:  # an empty object has no first byte to ask for
                 return b""
             raise
 
+    return patiently(uri, attempt)
+
 
 def write(uri: str, data: bytes) -> None:
-    with clear_errors(uri):
-        _listable(uri).pipe_file(uri, data)
+    patiently(uri, lambda: _listable(uri).pipe_file(uri, data))
 
 
 def create(uri: str, data: bytes) -> bool:
-    """Write unless something stands there (`If-None-Match: *` on S3, for a multipart upload too)."""
-    with clear_errors(uri):
+    """Write unless something stands there (`If-None-Match: *` on S3, for a multipart upload too).
+
+    On S3 the answer is right even where a request was repeated because its first answer was lost: a mark in the
+    object's metadata tells this call's object from another's. Other stores may then say False of their own.
+    """
+    mark = uuid.uuid4().hex
+    options = {"Metadata": {_WRITER: mark}} if _is_s3(uri) else {}
+
+    def attempt() -> bool:
+        filesystem = _listable(uri)
         try:
-            _listable(uri).pipe_file(uri, data, mode="create")
-        except FileExistsError:
-            return False
+            filesystem.pipe_file(uri, data, mode="create", **options)
+            return True
         except NotImplementedError:
             raise StorageError(f"{redact(uri)}: this storage cannot create a file only if it is absent") from None
         except OSError as error:
-            if _precondition_failed(error):
-                return False
-            raise
-    return True
+            # Of `If-None-Match: *` s3fs makes an EINVAL, with botocore's error as its cause.
+            if not isinstance(error, FileExistsError) and status_of(error) != 412:
+                raise
+        return _is_s3(uri) and _writer(filesystem, uri) == mark
+
+    return patiently(uri, attempt)
 
 
 def delete(uri: str) -> None:
     """Delete the file and everything below it as a prefix."""
-    with clear_errors(uri):
-        filesystem = _listable(uri)
-        bucket_only = "/" not in uri.partition("://")[2]
-        # One by one: fsspec's rm() would take a "*" in a name for a pattern. A file may stand beside its own prefix.
-        for name in [*filesystem.find(uri), *([] if bucket_only else [uri])]:
-            with suppress(FileNotFoundError):
-                filesystem.rm_file(name)
-
-
-@contextmanager
-def clear_errors(uri: str) -> Iterator[None]:
-    """Errors of s3fs, botocore and aiohttp as OSErrors that name the redacted URI; the originals quote signed URLs."""
-    try:
-        yield
-    except StorageError:
-        raise
-    except FileNotFoundError:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), redact(uri)) from None
-    except PermissionError as error:
-        raise PermissionError(errno.EACCES, _one_line(error), redact(uri)) from None
-    except _library_errors() as error:
-        if getattr(error, "status", None) in (401, 403):
-            raise PermissionError(errno.EACCES, _one_line(error), redact(uri)) from None
-        raise StorageError(f"{redact(uri)}: {_one_line(error)}") from None
+    filesystem = _listable(uri)
+    bucket_only = "/" not in uri.partition("://")[2]
+    # One by one: fsspec's rm() would take a "*" in a name for a pattern. A file may stand beside its own prefix.
+    for name in [*(name for name, _ in find(uri)), *([] if bucket_only else [uri])]:
+        with suppress(FileNotFoundError):
+            patiently(name, functools.partial(filesystem.rm_file, name))
 
 
 def _filesystem(uri: str) -> Any:
-    if scheme(uri) in ("s3", "s3a") and "?versionId=" in uri:  # s3fs would silently drop it, and take another object
+    if _is_s3(uri) and "?versionId=" in uri:  # s3fs would silently drop it, and take another object
         raise StorageError(f"{redact(uri)}: a name with '?versionId=' in it cannot be read or written")
     return _open_filesystem(scheme(uri), os.getpid())
 
@@ -148,19 +156,36 @@ def _filesystem(uri: str) -> Any:
 @functools.cache
 def _open_filesystem(protocol: str, pid: int) -> Any:
     """One file system a protocol and process, shared by its threads; fsspec's own cache makes one for every thread."""
-    options: dict[str, Any] = {"skip_instance_cache": True}
-    if protocol in ("s3", "s3a"):
-        options["use_listings_cache"] = False
-    if protocol in ("http", "https"):
-        options |= {"encoded": True, "client_kwargs": {"trust_env": True}}
     try:
-        return fsspec.filesystem(protocol, **options)
+        filesystem = fsspec.filesystem(protocol, skip_instance_cache=True, **_options(protocol))
     except ImportError as error:
         extra = _EXTRAS.get(protocol)
         remedy = f"pip install 'ddpm_seg[{extra}]'" if extra else str(error)
         raise StorageError(f"{protocol}:// needs a package that is not installed: {remedy}") from error
     except ValueError as error:
         raise StorageError(f"{protocol}:// is not a kind of storage that fsspec knows ({error})") from error
+    if protocol in ("s3", "s3a"):
+        filesystem.retries = 1  # `patiently` repeats, and nobody below it
+    return filesystem
+
+
+def _options(protocol: str) -> dict[str, Any]:
+    if protocol in ("s3", "s3a"):
+        timeouts = {"connect_timeout": _CONNECT_TIMEOUT_S, "read_timeout": _READ_TIMEOUT_S}
+        # botocore too, which would ask a second time for the end of a multipart upload that has ended.
+        return {"use_listings_cache": False, "config_kwargs": timeouts | {"retries": {"total_max_attempts": 1}}}
+    if protocol in ("http", "https"):
+        import aiohttp  # only where it is needed: an extra
+
+        timeout = aiohttp.ClientTimeout(
+            total=_DOWNLOAD_TIMEOUT_S, sock_connect=_CONNECT_TIMEOUT_S, sock_read=_READ_TIMEOUT_S
+        )
+        return {"encoded": True, "client_kwargs": {"trust_env": True, "timeout": timeout}}
+    return {}
+
+
+def _is_s3(uri: str) -> bool:
+    return scheme(uri) in ("s3", "s3a")
 
 
 def _name(uri: str) -> str:
@@ -174,13 +199,23 @@ def _listable(uri: str) -> Any:
     return _filesystem(uri)
 
 
-def _by_uri(uri: str, rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    # pyarrow and consoles leave empty objects called "folder/" behind.
-    return {
-        f"{scheme(uri)}://{name.lstrip('/')}": row
-        for name, row in rows.items()
-        if row["type"] == "file" and not name.endswith("/")
-    }
+def _files(uri: str, rows: dict[str, dict[str, Any]]) -> Iterator[Row]:
+    for name, row in rows.items():
+        if row["type"] == "file" and not name.endswith("/"):
+            yield f"{scheme(uri)}://{name.lstrip('/')}", row
+
+
+def _s3_objects(uri: str, bucket: str, prefix: str) -> Iterator[Row]:
+    """The objects whose keys begin with `prefix`, a page at a time; `uri` is what the caller asked for."""
+    list_page = functools.partial(_filesystem(uri).call_s3, "list_objects_v2", Bucket=bucket, Prefix=prefix)
+    page = patiently(uri, list_page)
+    while True:
+        for found in page.get("Contents", []):
+            if not found["Key"].endswith("/"):  # pyarrow and consoles leave empty objects called "folder/" behind
+                yield f"{scheme(uri)}://{bucket}/{found['Key']}", {**found, "size": found["Size"]}
+        if not page.get("IsTruncated"):
+            return
+        page = patiently(uri, functools.partial(list_page, ContinuationToken=page["NextContinuationToken"]))
 
 
 def _read_stream(filesystem: Any, url: str, limit: int) -> bytes:
@@ -198,27 +233,8 @@ def _read_stream(filesystem: Any, url: str, limit: int) -> bytes:
     return b"".join(parts)
 
 
-def _library_errors() -> tuple[type[Exception], ...]:
-    """OSError, and the base classes of what the client libraries raise beside it, of those that are imported."""
-    names = [
-        ("botocore.exceptions", "BotoCoreError"),
-        ("botocore.exceptions", "ClientError"),
-        ("aiohttp", "ClientError"),
-        ("asyncio", "TimeoutError"),  # no OSError before Python 3.11
-    ]
-    return OSError, *(getattr(sys.modules[module], name) for module, name in names if module in sys.modules)
-
-
-def _one_line(error: BaseException) -> str:
-    status = getattr(error, "status", None)
-    if isinstance(status, int):  # aiohttp's own text quotes the whole URL
-        return f"HTTP {status} {getattr(error, 'message', '')}".strip()
-    text = str(error.strerror or error) if isinstance(error, OSError) else str(error)
-    text = _HTTP_QUERY.sub(r"\1", _USERINFO.sub("", " ".join(text.split())))
-    return text or type(error).__name__
-
-
-def _precondition_failed(error: OSError) -> bool:
-    """Whether S3 refused because of `If-None-Match: *`; s3fs makes an EINVAL of it, with botocore's error as cause."""
-    response = getattr(error.__cause__, "response", None) or {}
-    return response.get("Error", {}).get("Code") in ("PreconditionFailed", "412")
+def _writer(filesystem: Any, uri: str) -> str | None:
+    """The mark that `create` left in the object's metadata; None for anybody else's, and where it is gone again."""
+    with suppress(FileNotFoundError):
+        return filesystem.getxattr(uri, _WRITER)
+    return None

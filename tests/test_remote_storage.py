@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from ddpm_seg import storage
+from ddpm_seg import patience, storage
 
 
 @pytest.mark.parametrize(("package", "uri"), [("s3fs", "s3://b/k"), ("aiohttp", "https://h/x?sig=secret")])
@@ -25,11 +25,17 @@ class Handler(BaseHTTPRequestHandler):
     """Answers as badly as servers do: no Range, and bodies larger than anyone wants."""
 
     sent = 0
+    busy = 0
     protocol_version = "HTTP/1.0"
 
     def answer(self, body: bool) -> None:
         name, _, query = self.path.partition("?")
         status = {"/file": 200, "/two%20words": 200, "/endless": 200, "/closed": 403}.get(name, 404)
+        if name == "/busy" and Handler.busy > 0:
+            Handler.busy -= 1
+            status = 503
+        elif name == "/busy":
+            status = 200
         if query == "signature=needed%2Fslash":
             status = 200
         self.send_response(status)
@@ -93,6 +99,34 @@ def test_http_over_the_limit_is_not_downloaded(http: str) -> None:
         storage.read_bytes(f"{http}/file", max_bytes=15)
 
 
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As patient as ever, but in a fraction of a second."""
+    for name, seconds in [("PATIENCE_S", 0.3), ("FIRST_WAIT_S", 0.01), ("LONGEST_WAIT_S", 0.05)]:
+        monkeypatch.setattr(patience, name, seconds)
+    monkeypatch.setattr(patience, "_told", {})
+
+
+def test_a_busy_http_server_is_asked_again(
+    http: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(patience, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(patience, "_told", {})
+    url = f"{http}/busy?signature=secret"
+    for ask, expected in [
+        (lambda: storage.read_bytes(url), b"content of /busy?signature=secret"),
+        (lambda: storage.read_bytes(url, max_bytes=100), b"content of /busy?signature=secret"),
+        (lambda: storage.info(url).size_bytes, 33),
+        (lambda: storage.exists(url), True),
+    ]:
+        Handler.busy = 3
+        assert ask() == expected
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"{http}/busy: HTTP 503")
+    assert "secret" not in caplog.text
+
+
+@pytest.mark.usefixtures("quick")
 def test_http_errors_name_the_url_without_its_query(http: str) -> None:
     for path, kind in [("absent", FileNotFoundError), ("closed", PermissionError)]:
         for limit in (None, 10):

@@ -1,0 +1,152 @@
+"""What `storage` does with paths of this machine, which are absolute; errors are `OSError`s that name the file."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import stat
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ddpm_seg.storage_errors import StorageError
+
+_TEMPORARY = re.compile(r"\.ddpm_seg-[0-9a-f]{32}\.tmp")
+# What stat() says of a name that went away since it was listed, or of a link that leads nowhere.
+_NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+
+
+def temporary_name() -> str:
+    """A fresh name for a file that is not finished, or only a trial."""
+    return f".ddpm_seg-{uuid.uuid4().hex}.tmp"
+
+
+def is_temporary(name: str) -> bool:
+    """Whether `temporary_name` made `name`; listings leave such files out."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+def find(path: Path, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[tuple[str, os.stat_result]]:
+    """Files at and below `path`, sorted by full path; `above` are the folders on the way here, by device and inode."""
+    status = _stat(path)
+    if status is None:
+        return
+    if not stat.S_ISDIR(status.st_mode):
+        if _is_file(path, status):
+            yield str(path), status
+        return
+    folder = (status.st_dev, status.st_ino)
+    if folder in above:
+        return
+    with os.scandir(path) as entries:
+        # A folder sorts as its contents do, with the slash: "a-b" < "a/x" < "ab".
+        names = sorted(entry.name + "/" if _is_folder(entry) else entry.name for entry in entries)
+    for name in names:
+        yield from find(path / name, above | {folder})
+
+
+def glob(pattern: str) -> Iterator[tuple[str, os.stat_result]]:
+    """The files that match, in no order."""
+    for path in Path("/").glob(pattern.lstrip("/")):
+        status = _stat(path)
+        if status is not None and _is_file(path, status):
+            yield str(path), status
+
+
+def read(path: Path, limit: int | None) -> bytes:
+    """The first `limit` bytes, or all."""
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise StorageError(f"{path}: not a regular file")  # opening a named pipe would wait for ever
+    with path.open("rb") as file:
+        return file.read() if limit is None else file.read(limit)
+
+
+def write(path: Path, data: bytes) -> None:
+    with _temporary_beside(path, data) as temporary:
+        temporary.replace(path)
+        _sync_folder(path.parent)
+
+
+def create(path: Path, data: bytes) -> bool:
+    """Write unless something stands there: a link is made whole or not at all, by one of all that race for it."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if os.path.lexists(path):
+        return False
+    with _temporary_beside(path, data) as temporary:
+        try:
+            path.hardlink_to(temporary)
+        except FileExistsError:
+            # Two names mean that our link was made after all: NFS repeats a request whose answer was lost.
+            if temporary.stat().st_nlink != 2:
+                return False
+        _sync_folder(path.parent)
+    return True
+
+
+def delete(path: Path) -> None:
+    """Delete the file or the folder with all that is in it; nothing there is fine."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def delete_unfinished(folder: Path) -> None:
+    """Delete the temporary files in a folder."""
+    for path in folder.glob(".*.tmp"):
+        if is_temporary(path.name):
+            path.unlink(missing_ok=True)
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError as error:
+        if error.errno in _NOTHING_THERE:
+            return None
+        raise
+
+
+def _is_file(path: Path, status: os.stat_result) -> bool:
+    """Whether this is a regular file, and none of the unfinished ones that a killed writer left."""
+    return stat.S_ISREG(status.st_mode) and not is_temporary(path.name)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
+
+
+@contextmanager
+def _temporary_beside(path: Path, data: bytes) -> Iterator[Path]:
+    """A synced file with `data` in the folder of `path`, under a name that listings leave out; gone afterwards."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / temporary_name()
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        yield temporary
+    except OSError as error:
+        # A full disk's error names no file, others the temporary one, which says nothing to anybody.
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new name survive a power cut, as the content under it already does."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

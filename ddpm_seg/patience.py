@@ -1,0 +1,72 @@
+"""Trying again, for a while, what may pass: the one place where storage repeats itself."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
+
+from ddpm_seg.storage_errors import StorageUnavailableError, clear_errors, describe, may_pass
+from ddpm_seg.uris import redact
+
+T = TypeVar("T")
+
+PATIENCE_S = 120.0  # from the first failure to the last attempt's beginning
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 20.0
+
+logger = logging.getLogger(__name__)
+_told: dict[str, float] = {}  # bucket or host: when this process last said that it waits for it
+
+
+def patiently(uri: str, operation: Callable[[], T]) -> T:
+    """What `operation` returns, tried again with exponential backoff and full jitter for what may pass.
+
+    `operation` must bear being repeated after it was done and only its answer was lost. Errors are those of
+    `clear_errors`; at the end of patience a StorageUnavailableError with what was answered, and how long it was tried.
+    """
+    retrying = Retrying(
+        retry=retry_if_exception(may_pass),
+        wait=wait_random_exponential(multiplier=FIRST_WAIT_S, max=LONGEST_WAIT_S),
+        stop=(stop := _Patience()),
+        before_sleep=lambda state: _tell(uri, state),
+        reraise=True,
+    )
+    with clear_errors(uri):
+        try:
+            return retrying(operation)
+        except Exception as error:
+            if stop.first_failure is None or not may_pass(error):
+                raise
+            tries, seconds = retrying.statistics["attempt_number"], time.monotonic() - stop.first_failure
+            raise StorageUnavailableError(
+                f"{redact(uri)}: {describe(error)}; tried {tries} times in {seconds:.0f} s after it first failed"
+            ) from None
+
+
+@dataclass
+class _Patience:
+    """Ends the tries some time after the first failure: from the start on, a long upload would get no second one."""
+
+    first_failure: float | None = None
+
+    def __call__(self, state: RetryCallState) -> bool:
+        now = time.monotonic()
+        if self.first_failure is None:
+            self.first_failure = now
+        return now - self.first_failure + state.upcoming_sleep > PATIENCE_S
+
+
+def _tell(uri: str, state: RetryCallState) -> None:
+    """One line for a bucket or host as long as it lasts, however many threads and files wait for it."""
+    place = redact("/".join(uri.split("/")[:3]))
+    now = time.monotonic()
+    if state.outcome is None or now - _told.get(place, -PATIENCE_S) < PATIENCE_S:
+        return
+    _told[place] = now
+    error = state.outcome.exception()
+    assert error is not None
+    logger.warning("%s: %s; trying again, for up to %.0f s a request", redact(uri), describe(error), PATIENCE_S)
