@@ -5,6 +5,7 @@ Shapes: H x W an image's own size, S x S the network's square, h x w the image's
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import struct
 import zlib
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 # Usual formats with well-worn decoders. Left out on purpose: formats without a signature (TGA), with an interpreter
 # behind them (EPS, WMF), or with a young or often broken decoder (AVIF, JPEG 2000, PSD, FLI ...).
@@ -98,14 +99,19 @@ class ImageError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """What an image may cost. Pillow itself refuses over 179 million pixels (twice MAX_IMAGE_PIXELS) in any case."""
+    """What an image may cost. `decode` knows bytes and pixels; `pipeline.decoder` holds it to the other two as well."""
 
     max_bytes: int = 100_000_000
     max_pixels: int = 100_000_000
+    decode_seconds: float = 30.0
+    """Processor time."""
+    decode_memory: int = 2_000_000_000
+    """Bytes above what the process takes before its first image."""
 
     def __post_init__(self) -> None:
-        if self.max_bytes < 1 or self.max_pixels < 1:
-            raise ValueError(f"limits must be at least 1: max_bytes {self.max_bytes}, max_pixels {self.max_pixels}")
+        for field in dataclasses.fields(self):
+            if getattr(self, field.name) <= 0:
+                raise ValueError(f"limits must be over 0, got {field.name} {getattr(self, field.name)}")
 
 
 DEFAULT_LIMITS = Limits()
@@ -150,14 +156,21 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> np.ndarray:
     except UnidentifiedImageError as error:
         raise _unreadable(data) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError("too_many_pixels", _one_line(str(error))) from error
+        raise ImageError("too_many_pixels", one_line(str(error))) from error
     except MemoryError as error:
         # Its size passed the limits, so it is the file that asks for more than a picture of that size needs.
         raise ImageError("out_of_memory", "decoding needs more memory than there is") from error
     except PILLOW_ERRORS as error:
-        truncated = isinstance(error, EOFError) or "truncated" in str(error).lower()
-        error_type = "truncated" if truncated else "corrupt"
-        raise ImageError(error_type, _one_line(f"{type(error).__name__}: {error}")) from error
+        raise _broken(error) from error
+
+
+def _broken(error: Exception) -> ImageError:
+    text = one_line(f"{type(error).__name__}: {error}")
+    # How Pillow words an allocation that failed in one of its decoders; the second in TIFF's alone.
+    if "out of memory" in text or "decoder error -9" in text:
+        return ImageError("out_of_memory", "decoding needs more memory than there is")
+    truncated = isinstance(error, EOFError) or "truncated" in text.lower()
+    return ImageError("truncated" if truncated else "corrupt", text)
 
 
 def _check_size(width: int, height: int, limits: Limits) -> None:
@@ -179,7 +192,8 @@ def _unreadable(data: bytes) -> ImageError:
     return ImageError("unidentified", f"not an image of a known format; begins with {data[:16]!r}")
 
 
-def _one_line(text: str, max_length: int = 200) -> str:
+def one_line(text: str, max_length: int = 200) -> str:
+    """`text` without line breaks, control characters and what turns the direction of writing, cut to `max_length`."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text[: 10 * max_length]).split())
     return line if len(line) <= max_length else line[: max_length - 1] + "…"
 
@@ -194,21 +208,27 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """`ImageOps.exif_transpose` with the orientation alone, as it writes the EXIF block anew and fails on odd tags."""
-    if orientation == 1:
-        return pixels
-    image = Image.fromarray(pixels)
-    image.getexif()[ExifTags.Base.Orientation] = orientation
-    return np.array(ImageOps.exif_transpose(image))
+    """What `ImageOps.exif_transpose` does, in a third of its memory and whatever the other tags hold."""
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:
     """Loaded image of any mode to (H, W, 3) uint8: `convert("RGB")`, except where that clips or knows no way."""
     if image.mode.startswith("I"):  # I;16 in its byte orders, and I, in which Pillow keeps 16-bit PGM
-        # Integer division, rounding to nearest: 65535 / 255 == 257.
+        # Integer division, rounding to nearest: 65535 / 255 == 257. In place, as large scans take gigabytes.
         white = _white_level(image)
-        values = np.asarray(image).astype(np.int64).clip(0, white)
-        return _grey_to_rgb((values * 255 + white // 2) // white)
+        values = np.array(image).astype(np.int32, copy=False)
+        np.clip(values, 0, white, out=values)
+        values *= 255
+        values += white // 2
+        values //= white
+        return _grey_to_rgb(values)
     if image.mode == "F":
         # Float images are in [0, 1] or [0, 255]. The overshoot that filters leave must not turn the first into the
         # second, hence 2. NaN becomes black.

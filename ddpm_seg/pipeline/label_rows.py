@@ -19,16 +19,17 @@ from ddpm_seg.data.images import (
     ImageError,
     Limits,
     Placement,
-    decode,
     encode_png,
-    fit,
+    one_line,
     restore_mask,
 )
 from ddpm_seg.data.schema import labels_schema
 from ddpm_seg.data.statistics import image_statistics
 from ddpm_seg.model.segmenter import PixelLabels
+from ddpm_seg.pipeline.decoder import decode_and_fit
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.tasks import Task
+from ddpm_seg.uris import is_http
 
 MAX_MESSAGE = 500
 
@@ -72,21 +73,28 @@ class FittedImage:
 
 
 def fetch(source: ImageInput, spec: LabelSpec) -> FittedImage:
-    """Reads, decodes and fits one image. What is wrong with the image or its file is in the result, never raised."""
+    """Reads, decodes and fits one image. What is wrong with the image or its file is in the result, never raised.
+
+    What is raised is not the image's fault: StorageUnavailableError where a store does not answer (not a web server: a
+    list may name many), RuntimeError or OSError where no process for decoding can be started.
+    """
     try:
         data = storage.read_bytes(source.read_uri, max_bytes=spec.limits.max_bytes)
-        source = dataclasses.replace(source, size_bytes=len(data))
-        canvas, placement = fit(decode(data, spec.limits), spec.image_size, spec.fit)
-    except ImageError as error:
-        return _failed(source, error.error_type, error)
     except storage.FileTooLargeError as error:
         return _failed(source, "too_many_bytes", error)
     except FileNotFoundError as error:
         return _failed(source, "not_found", error)
     except PermissionError as error:
         return _failed(source, "access_denied", error)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have, from a list
+        if isinstance(error, storage.StorageUnavailableError) and not is_http(source.read_uri):
+            raise
         return _failed(source, "read_failed", error)
+    source = dataclasses.replace(source, size_bytes=len(data))
+    try:
+        canvas, placement = decode_and_fit(data, spec.limits, spec.image_size, spec.fit)
+    except ImageError as error:
+        return _failed(source, error.error_type, error)
     return FittedImage(source=source, canvas=canvas, placement=placement)
 
 
@@ -131,6 +139,6 @@ def _row(image: FittedImage, label: PixelLabels | None, spec: LabelSpec) -> dict
 def _failed(source: ImageInput, error_type: str, error: Exception) -> FittedImage:
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     # The table names the file already, in full; a message may quote the signed form of it.
-    text = _URL.sub(lambda match: storage.redact(match[0]), " ".join(text.replace(source.read_uri, source.uri).split()))
-    text = text.encode("utf-8", "backslashreplace").decode()
-    return FittedImage(source=source, error_type=error_type, error_message=text[:MAX_MESSAGE])
+    text = text.replace(source.read_uri, source.uri).encode("utf-8", "backslashreplace").decode()
+    text = _URL.sub(lambda match: storage.redact(match[0]), text)
+    return FittedImage(source=source, error_type=error_type, error_message=one_line(text, MAX_MESSAGE))

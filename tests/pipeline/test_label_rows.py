@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from odd_images import write_odd_images
 from PIL import Image
 from tiny_bundle import TASK
 
+from ddpm_seg import patience, remote_storage, storage
 from ddpm_seg.data.images import Limits
 from ddpm_seg.model.segmenter import PixelLabels
 from ddpm_seg.pipeline.label_rows import MAX_MESSAGE, ImageInput, LabelSpec, fetch, label_table
@@ -64,7 +66,34 @@ def test_what_is_wrong_with_a_file_is_its_row(tmp_path: Path, spec: LabelSpec) -
     assert kinds == {"gone.png": "not_found", "folder.png": "read_failed", "big.png": "too_many_bytes"}
 
 
-def test_messages_hold_no_secret_and_are_short(spec: LabelSpec) -> None:
+def test_a_name_that_no_file_can_have_is_an_error_row(tmp_path: Path, spec: LabelSpec) -> None:
+    for name in ("\0.png", "a" * 5000 + ".png"):
+        assert fetch(source(str(tmp_path / name)), spec).error_type == "read_failed"
+
+
+def test_messages_are_one_line_whatever_a_name_holds(tmp_path: Path, spec: LabelSpec) -> None:
+    pipe = tmp_path / "line\nbreak \x1b[31m \u202eturned \udcff.png"
+    os.mkfifo(pipe)
+    message = fetch(source(str(pipe)), spec).error_message or ""
+    assert "not a regular file" in message
+    assert message.isprintable()
+
+
+def test_a_store_that_does_not_answer_is_not_the_images_fault(spec: LabelSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "PATIENCE_S", 0)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    remote_storage._open_filesystem.cache_clear()
+    try:
+        with pytest.raises(storage.StorageUnavailableError, match=r"s3://bucket/a\.png"):
+            fetch(source("s3://bucket/a.png"), spec)
+    finally:
+        remote_storage._open_filesystem.cache_clear()
+
+
+def test_messages_hold_no_secret_and_are_short(spec: LabelSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "PATIENCE_S", 0)
     uri = "https://user:password@127.0.0.1:9/" + "a" * 1000 + ".png?X-Amz-Signature=secret"
     image = fetch(source(uri, "https://127.0.0.1:9/a.png"), spec)
     assert image.error_type == "read_failed"
