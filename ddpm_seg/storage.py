@@ -85,11 +85,12 @@ def info(uri: str) -> FileInfo:
 
 
 def list_files(prefix: str) -> Iterator[FileInfo]:
-    """Every file below the folder or S3 prefix, recursively, sorted by URI; a file's own URI gives that file.
+    """Every file below the folder or S3 prefix, recursively; a file's own URI gives that file.
 
-    Nothing there: no rows. One folder at a time is held in memory, on S3 one page of the listing. Local links to folders
-    are followed unless they lead back to a folder that they are in, broken links and special files are left out. A
-    folder that may not be read raises PermissionError, a missing bucket FileNotFoundError.
+    They come sorted by URI from a local disk and from Amazon's S3; some other S3 servers sort folder by folder. Nothing
+    there: no rows. One folder at a time is held in memory, on S3 one page of the listing. Links to local folders are
+    followed unless they lead back to a folder that they are in, broken links and special files are left out. A folder
+    that may not be read raises PermissionError, a missing bucket FileNotFoundError.
     """
     prefix = normalize(prefix)
     if is_local(prefix):
@@ -104,8 +105,10 @@ def glob(pattern: str) -> list[FileInfo]:
     """
     pattern = normalize(pattern)
     if not is_local(pattern):
-        return list(_remote_files(remote_storage.glob(pattern)))
-    return sorted((_local_info(*found) for found in local_storage.glob(pattern)), key=lambda file: file.uri)
+        found = _remote_files(remote_storage.glob(pattern))
+    else:
+        found = (_local_info(*found) for found in local_storage.glob(pattern))
+    return sorted(found, key=lambda file: file.uri)
 
 
 def read_bytes(uri: str, *, max_bytes: int | None = None) -> bytes:
@@ -190,7 +193,6 @@ def _remote_info(uri: str, found: dict[str, Any]) -> FileInfo:
 
 
 def _remote_files(rows: Iterable[remote_storage.Row]) -> Iterator[FileInfo]:
-    """S3 lists by the bytes of its keys and fsspec sorts what it lists: they come in order."""
     return (_remote_info(*row) for row in rows if not local_storage.is_temporary(row[0].rpartition("/")[2]))
 
 

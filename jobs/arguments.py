@@ -12,8 +12,14 @@ import yaml
 
 T = TypeVar("T")
 
+TOO_MANY_ERRORS = 3
+"""Exit status of a job that stopped itself because too much of its input is broken."""
+
 INTERRUPTED = 4
 """Exit status of a job that the same command goes on with."""
+
+ALREADY_RUNNING = 5
+"""Exit status of a job that found another one at the same work."""
 
 
 def parse(config: type[T], argv: list[str] | None = None, *, description: str) -> T:

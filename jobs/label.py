@@ -6,7 +6,8 @@
     ray job submit --working-dir . -- python -m jobs.label --input s3://bucket/photos --output s3://bucket/labels
 
 Run again, it finishes what was interrupted and labels what is new. Exit status: 0 done (images that could not be read
-are rows of the table, with their error), 2 wrong use, 4 interrupted but resumable.
+are rows of the table, with their error), 2 wrong use, 3 more errors than --max-errors, 4 interrupted or failed but
+resumable, 5 another process works on the same run.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ import sys
 
 from ddpm_seg.pipeline.label import LabelSummary, run_label
 from ddpm_seg.pipeline.label_plan import LabelConfig, plan_label
-from ddpm_seg.pipeline.stages import StageError
-from jobs.arguments import INTERRUPTED, parse
+from ddpm_seg.pipeline.stages import StageError, TooManyErrors
+from ddpm_seg.runs.heartbeat import AlreadyRunningError
+from ddpm_seg.storage import StorageUnavailableError
+from jobs.arguments import ALREADY_RUNNING, INTERRUPTED, TOO_MANY_ERRORS, parse
 
 DESCRIPTION = "Segment every image under a prefix: masks, uncertainty and class statistics as Parquet tables."
 
@@ -30,8 +33,14 @@ def main(argv: list[str] | None = None) -> int:
             print(plan_label(config))
         else:
             print(describe(run_label(config)))
-    except (StageError, KeyboardInterrupt) as error:
-        reason = f"failed: {error}" if isinstance(error, StageError) else "interrupted"
+    except AlreadyRunningError as error:
+        print(f"already running: {error}", file=sys.stderr)
+        return ALREADY_RUNNING
+    except TooManyErrors as error:
+        print(f"stopped: {error}", file=sys.stderr)
+        return TOO_MANY_ERRORS
+    except (StageError, StorageUnavailableError, KeyboardInterrupt) as error:
+        reason = "interrupted" if isinstance(error, KeyboardInterrupt) else f"failed: {error}"
         print(f"{reason}; run the same command again to go on", file=sys.stderr)
         return INTERRUPTED
     except (ValueError, OSError) as error:

@@ -1,7 +1,9 @@
 """Trains a DDPM on unlabelled images: the network whose activations `jobs.train` then builds an ensemble on.
 
-    python -m jobs.avatars --output avatars/train --num-images 10000 --seed 0
-    python -m jobs.pretrain --images avatars/train --output bundles/avatars-ddpm --iterations 4000 --batch-size 20
+    python -m jobs.avatars --output avatars --splits unlabelled
+    python -m jobs.pretrain --images avatars/unlabelled --output bundles/avatars-ddpm --iterations 4000 --batch-size 20
+
+The learning rate stays until the last quarter of the iterations: until then, --iterations may be changed.
 
 Run again after an interruption, it goes on where it stopped (the state is saved every three minutes). On a Ray cluster
 with GPUs (`ray job submit`), one Ray Train worker a GPU. Exit status: 0 done, 2 wrong use, 4 interrupted.

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -26,6 +27,7 @@ def proxy(s3_endpoint: S3Server) -> Iterator[FaultyS3]:
 @pytest.fixture
 def faulty(proxy: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyS3]:
     monkeypatch.setattr(patience, "_told", {})
+    monkeypatch.setattr(patience, "_given_up", {})
     yield proxy
     proxy.heal()
 
@@ -100,6 +102,32 @@ def test_a_fault_that_stays_ends_with_one_clear_message(
 
 
 @pytest.mark.usefixtures("hasty")
+def test_what_was_given_up_is_asked_once_until_it_may_be_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "_given_up", {})
+    monkeypatch.setattr(patience, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(patience, "FIRST_WAIT_S", 0.01)
+    asked: list[str] = []
+
+    def refuse(uri: str) -> Callable[[], None]:
+        def operation() -> None:
+            asked.append(uri)
+            raise ConnectionRefusedError
+
+        return operation
+
+    def tries(uri: str) -> int:
+        asked.clear()
+        with pytest.raises(storage.StorageUnavailableError):
+            patience.patiently(uri, refuse(uri))
+        return len(asked)
+
+    assert tries("https://dead.example/1.png") > 2
+    assert [tries(f"https://dead.example/{number}.png") for number in (2, 3)] == [1, 1]
+    assert tries("https://other.example/1.png") > 2
+    time.sleep(0.35)
+    assert tries("https://dead.example/4.png") > 2
+
+
 def test_a_server_that_never_answers_is_given_up(
     faulty: FaultyS3, s3: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

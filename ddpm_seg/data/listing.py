@@ -6,9 +6,10 @@ import csv
 import io
 import posixpath
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import PurePosixPath
 
 import pyarrow as pa
@@ -22,12 +23,14 @@ _COLUMNS = ("uri", "url", "path")
 _LISTS = (".txt", ".csv", ".parquet")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Listing:
-    """`files` are unique and sorted by URI; `skipped` counts what was found without an image's extension."""
+    """`files` are unique and come once: of millions, few are held. `skipped` counts those without an image's extension
+    among what has come so far.
+    """
 
-    files: list[FileInfo]
-    skipped: int
+    files: Iterable[FileInfo]
+    skipped: int = 0
 
 
 def list_images(input_uri: str) -> Listing:
@@ -53,18 +56,32 @@ def list_images(input_uri: str) -> Listing:
             raise ValueError(
                 f"{storage.redact(uri)} is neither an image ({_known()}) nor a list of images ({', '.join(_LISTS)})"
             )
-        return Listing(files=[file], skipped=0)
-    found = list(storage.list_files(uri))
-    if not found and re.search(r"[*?\[]", uri):
-        found = storage.glob(uri)
-    if not found:
+        return Listing(files=[file])
+    found = storage.list_files(uri)
+    first = next(found, None)
+    if first is None and re.search(r"[*?\[]", uri):
+        found = iter(storage.glob(uri))
+        first = next(found, None)
+    if first is None:
         raise FileNotFoundError(f"nothing found at {storage.redact(uri)}: no file, no folder with files, no prefix")
-    images = [file for file in found if _suffix(file.uri) in EXTENSIONS]
-    if not images:
+    listing = Listing(files=())
+    images = _images(chain([first], found), listing)
+    image = next(images, None)
+    if image is None:
         raise ValueError(
-            f"no images at {storage.redact(uri)}: {len(found)} files found, none with an image's extension ({_known()})"
+            f"no images at {storage.redact(uri)}: {listing.skipped} files found, none with an image's extension "
+            f"({_known()})"
         )
-    return Listing(files=images, skipped=len(found) - len(images))
+    listing.files = chain([image], images)
+    return listing
+
+
+def _images(files: Iterable[FileInfo], listing: Listing) -> Iterator[FileInfo]:
+    for file in files:
+        if _suffix(file.uri) in EXTENSIONS:
+            yield file
+        else:
+            listing.skipped += 1
 
 
 def _single_file(uri: str) -> FileInfo | None:
@@ -99,7 +116,7 @@ def _listed(list_uri: str, suffix: str) -> Listing:
     uris = sorted({_resolve(entry, list_uri) for entry in entries if entry})
     if not uris:
         raise ValueError(f"{storage.redact(list_uri)} lists no image")
-    return Listing(files=[_entry_info(uri) for uri in uris], skipped=0)
+    return Listing(files=[_entry_info(uri) for uri in uris])
 
 
 def _text_entries(data: bytes) -> Iterable[str]:

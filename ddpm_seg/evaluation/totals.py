@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
-import fsspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from ddpm_seg import storage
 from ddpm_seg.data.schema import task_of
+from ddpm_seg.runs.tables import open_parquet
 from ddpm_seg.tasks import Task
 
 COLUMNS = ["uri", "status", "error_type", "error_message", "width", "height", "uncertainty", "classes"]
@@ -188,20 +183,6 @@ def read_masks(rows: Iterable[LabelledRow]) -> dict[LabelledRow, bytes]:
                     masks.update({row: column[row.row - first_row].as_py()["bytes"] for row in here})
                 first_row = end
     return masks
-
-
-@contextmanager
-def open_parquet(uri: str) -> Iterator[pq.ParquetFile]:
-    """A file of any store, of which only the asked columns travel."""
-    with _open(uri) as file, pq.ParquetFile(file, pre_buffer=True) as parquet:
-        yield parquet
-
-
-def _open(uri: str) -> Any:
-    if storage.is_local(uri):  # taken literally, as storage does
-        return Path(uri).open("rb")
-    filesystem, path = fsspec.url_to_fs(uri)
-    return filesystem.open(path, "rb", cache_type="none")  # read-ahead would fetch the masks between light columns
 
 
 def _read_file(file: str, keep_uncertain: int, keep_errors: int) -> Totals:

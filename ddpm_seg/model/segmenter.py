@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -22,6 +23,8 @@ DType = Literal["float32", "bfloat16", "float16"]
 
 CPU_ACTIVATION_BYTES = 2**30
 MAX_MICRO_BATCH = {"cpu": 32, "cuda": 256}
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +48,8 @@ class Segmenter:
     """UNet and ensemble of a bundle, loaded once.
 
     `dtype` is the type of the UNet's convolutions; the ensemble always runs in float32. `batch_size` bounds how many
-    (image, step) pairs go through the UNet at once; by default as many as fit in memory.
+    (image, step) pairs go through the UNet at once; by default as many as fit in memory. Where a GPU's memory proves
+    too small, that number is halved, for good.
     """
 
     def __init__(
@@ -73,7 +77,10 @@ class Segmenter:
         self.micro_batch = batch_size or _fitting_micro_batch(bundle.unet, itemsize, self.device)
 
     def segment(self, images: np.ndarray) -> list[PixelLabels]:
-        """Labels for `images` (N, S, S, 3) uint8 RGB, in order. Batch size changes nothing but rounding."""
+        """Labels for `images` (N, S, S, 3) uint8 RGB, in order. Batch size changes nothing but rounding.
+
+        Raises torch.OutOfMemoryError where a GPU has no memory even for one (image, step) pair at a time.
+        """
         return [
             PixelLabels(
                 label=votes.label.cpu().numpy(),
@@ -92,11 +99,31 @@ class Segmenter:
         size = self.image_size
         if images.ndim != 4 or images.shape[1:] != (size, size, 3) or images.dtype != np.uint8:
             raise ValueError(f"images must be (N, {size}, {size}, 3) uint8, got {images.shape} {images.dtype}")
-        group = max(1, self.micro_batch // len(self.features.steps))
-        for start in range(0, len(images), group):
-            x_0 = to_network(images[start : start + group], self.device)
-            maps = extract(self.unet, self.diffusion, x_0, self.noise, self.features, micro_batch=self.micro_batch)
-            yield from self.ensemble(maps, (size, size))
+        done = 0
+        while done < len(images):
+            group = max(1, self.micro_batch // len(self.features.steps))
+            try:
+                for votes in self._votes_of_group(images[done : done + group]):
+                    yield votes
+                    done += 1
+                continue
+            except torch.OutOfMemoryError as error:
+                message = str(error)
+            # Outside `except`, where the traceback keeps what the failed batch holds.
+            self._halve_micro_batch(message)
+
+    def _votes_of_group(self, images: np.ndarray) -> Iterator[Votes]:
+        x_0 = to_network(images, self.device)
+        maps = extract(self.unet, self.diffusion, x_0, self.noise, self.features, micro_batch=self.micro_batch)
+        yield from self.ensemble(maps, (self.image_size, self.image_size))
+
+    def _halve_micro_batch(self, message: str) -> None:
+        size, name = self.image_size, torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
+        if self.micro_batch == 1:
+            raise torch.OutOfMemoryError(f"{name} has no memory for one {size} x {size} image at a time: {message}")
+        self.micro_batch //= 2
+        torch.cuda.empty_cache()
+        logger.warning("out of memory on %s: from now on at most %d at a time", name, self.micro_batch)
 
 
 def to_network(images: np.ndarray, device: torch.device | str) -> Tensor:

@@ -23,7 +23,11 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Placement:
-    """What the stages ask Ray for. `task_cpus` is for each reading and writing task, the rest for each actor."""
+    """What the stages ask Ray for. `task_cpus` is for each reading and writing task, the rest for each actor.
+
+    At least one task of each kind fits beside the actors: with room for one only, Ray Data would read everything first
+    and write afterwards, and a kill would cost it all.
+    """
 
     actors: int
     actor_cpus: float
@@ -44,6 +48,8 @@ def connect() -> list[Node]:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         # Silences a warning that Ray prints on machines without a GPU about a default that it is going to change.
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        # A task that Ray's memory monitor kills is otherwise given to new workers for ever.
+        os.environ.setdefault("RAY_task_oom_retries", "2")
         if os.environ.get("RAY_ADDRESS"):
             ray.init(logging_level=logging.WARNING)
         else:
@@ -85,10 +91,15 @@ def _place_on_gpus(nodes: list[Node], num_actors: int | None, gpus_per_actor: fl
             f"the cluster has {gpus:g} GPUs on {len(nodes)} nodes, room for {most} actors of {gpus_per_actor:g}; "
             f"{max(actors, 1)} asked for. Lower --num-actors or --gpus-per-actor."
         )
-    if cpus < 1:
-        raise ValueError(f"the cluster has {cpus:g} CPUs; reading and writing need at least 1")
+    if not any(node.cpus >= 1 for node in nodes):
+        raise ValueError(
+            f"the cluster has {cpus:g} CPUs on {len(nodes)} nodes, on none of them a whole one; reading and writing "
+            "need at least 1"
+        )
     # Actors take no CPU of their own, or those of many GPUs would leave none to the tasks that feed them.
-    return Placement(actors=actors, actor_cpus=0, actor_gpus=gpus_per_actor, threads=1, task_cpus=1)
+    return Placement(
+        actors=actors, actor_cpus=0, actor_gpus=gpus_per_actor, threads=1, task_cpus=1 if cpus >= 2 else 0.5
+    )
 
 
 def _place_on_cpus(nodes: list[Node], num_actors: int | None) -> Placement:
@@ -98,13 +109,14 @@ def _place_on_cpus(nodes: list[Node], num_actors: int | None) -> Placement:
     if cpus == 1:
         if num_actors not in (None, 1):
             raise ValueError(f"the cluster has 1 CPU, room for 1 actor; {num_actors} asked for. Lower --num-actors.")
-        return Placement(actors=1, actor_cpus=0.5, actor_gpus=0, threads=1, task_cpus=0.5)
+        return Placement(actors=1, actor_cpus=0.5, actor_gpus=0, threads=1, task_cpus=0.25)
     # One actor a node unless told otherwise: a network's threads are used best by one process.
     actors = num_actors or sum(1 for node in nodes if node.cpus >= 2) or 1
     # The most CPUs an actor can have so that all fit, whole on a node each, with one CPU over.
     for each in range((cpus - 1) // actors, 0, -1):
         if sum(math.floor(node.cpus) // each for node in nodes) >= actors:
-            return Placement(actors=actors, actor_cpus=each, actor_gpus=0, threads=each, task_cpus=1)
+            task_cpus = 1 if cpus - actors * each >= 2 else 0.5
+            return Placement(actors=actors, actor_cpus=each, actor_gpus=0, threads=each, task_cpus=task_cpus)
     raise ValueError(
         f"the cluster has {cpus} CPUs on {len(nodes)} nodes, room for {cpus - 1} actors and one CPU to read and write; "
         f"{actors} actors asked for. Lower --num-actors."

@@ -2,45 +2,39 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, cast
+from itertools import islice
 
 import pyarrow as pa
-import ray
-import ray.data
-from ray.data import ActorPoolStrategy
+from ray.data.exceptions import ExecutionTimeoutError
 from ray.exceptions import RayError
 
 from ddpm_seg.pipeline.cluster import Placement
+from ddpm_seg.pipeline.isolate import isolate
 from ddpm_seg.pipeline.progress import Progress
-from ddpm_seg.pipeline.stages import Row, StageError
-from ddpm_seg.runs.commit import Derive, settle_shard
-from ddpm_seg.runs.layout import finished_chunks, published_shards
+from ddpm_seg.pipeline.publish import Chunk, Shards
+from ddpm_seg.pipeline.stages import Row, StageError, TooManyErrors
+from ddpm_seg.pipeline.stream import Stages, one_line, redact_lines, stream
+from ddpm_seg.runs.commit import Derive
 from ddpm_seg.runs.ledger import KnownRun
 
-# Enough to hide the way between tasks and actor, little enough to lose when an actor dies.
-CHUNKS_IN_FLIGHT = 2
+# Chunks that go through one Ray Data pipeline. Their inputs are in memory at once: of a million images with URIs of 66
+# letters 170 MB, in the driver at first and then in Ray's store. The next wave costs the last one's running dry and a
+# start of the actors.
+WAVE_CHUNKS = 4096
+
+# Chunks of a wave that may lose their workers again and again before the wave is broken off.
+MAY_BE_LOST = 32
 
 STAGES = ("read", "segment", "write")
 
-
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Stages:
-    """CPU task, resident actor, CPU task; each takes a row and returns one."""
-
-    before: Callable[[Row], Row]
-    actor: type
-    actor_arguments: dict[str, object]
-    after: Callable[[Row], Row]
 
 
 @dataclass(kw_only=True, slots=True)
@@ -51,6 +45,11 @@ class Outcome:
     timed: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
 
+    def add(self, row: Row, images: int) -> None:
+        self.timed += images
+        for stage in STAGES:
+            self.seconds[stage] += row[f"{stage}_seconds"]
+
 
 def execute(
     run: KnownRun,
@@ -59,49 +58,95 @@ def execute(
     stages: Stages,
     placement: Placement,
     derived: Mapping[str, Derive],
+    max_errors: int | None,
 ) -> Outcome:
     """Does what is left of `run` and returns when every shard is published, with its derived tables.
 
-    Raises StageError where a stage fails or the cluster goes away.
+    Raises StageError where a stage fails or the cluster goes away, and TooManyErrors as soon as more than `max_errors`
+    rows of the run, those of earlier attempts among them, are errors.
     """
     start = time.monotonic()
-    outcome, sizes, todo = Outcome(), run.manifest.shard_sizes(), _left_to_do(run)
-    open_chunks = Counter(shard for shard, _ in todo)
-    settle: Any = ray.remote(num_cpus=0)(cast(Any, settle_shard))
-
-    def settled(shard: int) -> ray.ObjectRef:
-        rows, chunks = sizes[shard]
-        return settle.remote(run.layout, shard, chunks=chunks, rows=rows, derived=derived)
-
+    outcome, limit = Outcome(), _ErrorLimit(run.layout.run_id, max_errors)
+    images = run.manifest.items.num_rows
     with _failures_named(run.layout.run_id):
-        waiting = [settled(shard) for shard in sizes if not open_chunks[shard]]
-        left = sum(items.num_rows for items in todo.values())
-        with Progress(
-            run.layout.run_id, total=run.manifest.items.num_rows, done=run.manifest.items.num_rows - left
-        ) as bar:
-            rows = [to_row(shard, chunk, items) for (shard, chunk), items in todo.items()]
-            for done in _stream(rows, stages, placement) if rows else ():
-                bar.add(done["images"], done["errors"])
-                outcome.timed += done["images"]
-                for stage in STAGES:
-                    outcome.seconds[stage] += done[f"{stage}_seconds"]
-                open_chunks[done["shard"]] -= 1
-                if not open_chunks[done["shard"]]:
-                    waiting.append(settled(done["shard"]))
-            for counts in ray.get(waiting):
-                outcome.counts.update(counts)
+        shards = Shards(run, derived)
+        limit.add(shards.take_over())
+        with (
+            Progress(run.layout.run_id, total=images, done=images - shards.images_left, errors=limit.errors) as bar,
+            # Closed as soon as it is left: the actors would stay for as long as somebody holds the exception.
+            closing(_results(shards.left(), run, to_row, stages, placement)) as results,
+        ):
+            for row in results:
+                counts = Counter(json.loads(row["outcomes"]))
+                shards.finished(row["shard"])
+                bar.add(counts.total(), counts.total() - counts["ok"])
+                outcome.add(row, counts.total())
+                limit.add(counts)
+        outcome.counts = shards.outcomes()
     outcome.seconds["total"] = time.monotonic() - start
     return outcome
 
 
-def _left_to_do(run: KnownRun) -> dict[tuple[int, int], pa.Table]:
-    """Inputs by (shard, chunk) of what is neither published nor finished."""
-    published, finished = published_shards(run.layout), finished_chunks(run.layout)
-    return {
-        (shard, chunk): items
-        for shard, chunk, items in run.manifest.chunks()
-        if shard not in published and (shard, chunk) not in finished
-    }
+def _results(
+    chunks: Iterator[Chunk],
+    run: KnownRun,
+    to_row: Callable[[int, int, pa.Table], Row],
+    stages: Stages,
+    placement: Placement,
+) -> Generator[Row, None, None]:
+    """`stream.result` of each chunk. Raises StageError for a stage's exception, and where too many workers died."""
+    while wave := list(islice(chunks, WAVE_CHUNKS)):
+        yield from _wave(wave, run, to_row, stages, placement)
+
+
+def _wave(
+    wave: list[Chunk],
+    run: KnownRun,
+    to_row: Callable[[int, int, pa.Table], Row],
+    stages: Stages,
+    placement: Placement,
+) -> Iterator[Row]:
+    back = set()
+    rows = (to_row(*chunk) for chunk in wave)
+    with closing(stream(rows, stages, placement, run.layout, may_be_lost=MAY_BE_LOST)) as results:
+        for row in results:
+            if row["failure"]:
+                trace, _, line = row["failure"].rpartition("\n")
+                logger.error("%s: a stage failed\n%s", run.layout.run_id, trace)
+                raise StageError(line)
+            back.add((row["shard"], row["chunk"]))
+            yield row
+    lost = [chunk for chunk in wave if chunk[:2] not in back]
+    if lost:
+        logger.warning("%s: %d chunks lost their workers and are done apart", run.layout.run_id, len(lost))
+        # Ray works in order: where the wave was broken off, the first ones are those that lost their workers.
+        yield from isolate(lost[:MAY_BE_LOST], to_row, stages, placement, run.layout)
+    if len(lost) > MAY_BE_LOST:
+        raise StageError(f"more than {MAY_BE_LOST} chunks lost their workers, too many to go on; is there memory?")
+
+
+class _ErrorLimit:
+    """Counts rows by outcome; add raises TooManyErrors where more than `most` are errors."""
+
+    def __init__(self, run_id: str, most: int | None) -> None:
+        self._run_id, self._most = run_id, most
+        self._counts = Counter[str]()
+
+    @property
+    def errors(self) -> int:
+        return self._counts.total() - self._counts["ok"]
+
+    def add(self, counts: Counter[str]) -> None:
+        self._counts += counts
+        if self._most is None or self.errors <= self._most:
+            return
+        kinds = [(kind, number) for kind, number in self._counts.most_common() if kind != "ok"]
+        shown = ", ".join(f"{number} {kind}" for kind, number in kinds[:3])
+        raise TooManyErrors(
+            f"{self.errors} of the first {self._counts.total()} images of {self._run_id} are errors ({shown}), and "
+            f"{self._most} are allowed. What is done is kept. See what is wrong with the input; with a higher "
+            "--max-errors, or without, the same command finishes the run, and --retry-errors then redoes these images."
+        )
 
 
 @contextmanager
@@ -109,41 +154,6 @@ def _failures_named(run_id: str) -> Iterator[None]:
     """Turns Ray's errors into StageError, with the traceback in the log."""
     try:
         yield
-    except RayError as error:
-        logger.error("%s: a stage failed", run_id, exc_info=True)
-        # Ray's message is the worker's traceback, which ends with what went wrong.
-        raise StageError(str(error).strip().rpartition("\n")[2]) from error
-
-
-def _stream(rows: list[Row], stages: Stages, placement: Placement) -> Iterator[Row]:
-    """Result rows as they are done, in any order."""
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
-    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # it warns that its bars are off
-    source = ray.data.from_items(rows, override_num_blocks=len(rows))
-    source.context.enable_progress_bars = False
-    dataset = (
-        source.map(stages.before, num_cpus=placement.task_cpus)
-        .map(
-            stages.actor,
-            fn_constructor_kwargs=stages.actor_arguments,
-            compute=ActorPoolStrategy(size=placement.actors, max_tasks_in_flight_per_actor=CHUNKS_IN_FLIGHT),
-            num_cpus=placement.actor_cpus,
-            num_gpus=placement.actor_gpus or None,
-            # It selects nothing, but makes this stage's request differ from the last one's. Ray fuses stages that ask
-            # for the same: reading and decoding would then run inside the actors, one chunk after another.
-            label_selector={},
-        )
-        .map(stages.after, num_cpus=placement.task_cpus)
-    )
-    yield from dataset.iter_rows()
-
-
-def as_stage(function: Callable[..., Row], *arguments: object) -> Callable[[Row], Row]:
-    """`function(row, *arguments)` as a stage; a name of its own shows in Ray's dashboard."""
-    bound = partial(_call, function, arguments)
-    bound.__name__ = function.__name__  # type: ignore[attr-defined]
-    return bound
-
-
-def _call(function: Callable[..., Row], arguments: tuple[object, ...], row: Row) -> Row:
-    return function(row, *arguments)
+    except (RayError, ExecutionTimeoutError) as error:
+        logger.error("%s: a stage failed\n%s", run_id, redact_lines(str(error)))
+        raise StageError(one_line(error)) from error

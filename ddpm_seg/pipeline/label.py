@@ -18,8 +18,10 @@ from ddpm_seg.data.schema import class_stats_table
 from ddpm_seg.model.bundle import is_in_the_box, load_bundle, resolve
 from ddpm_seg.pipeline.label_plan import TABLE, LabelConfig, LabelPlan, plan_label
 from ddpm_seg.pipeline.label_rows import ImageInput, LabelSpec
+from ddpm_seg.runs.commit import delete_chunks, first_one_stays
+from ddpm_seg.runs.heartbeat import heartbeat, refuse_if_running
 from ddpm_seg.runs.layout import RunLayout
-from ddpm_seg.runs.ledger import KnownRun, find_runs, freeze_run
+from ddpm_seg.runs.ledger import KnownRun, delete_leftovers, find_runs, freeze_run
 from ddpm_seg.runs.manifest import Manifest, RunInfo, chunk_size_for, plan, stored_uri
 from ddpm_seg.runs.summary import RunSummary, write_run_json, write_summary
 
@@ -60,13 +62,23 @@ def run_label(config: LabelConfig) -> LabelSummary:
     """Finishes interrupted runs of the same output and configuration, then labels what is new.
 
     An image that cannot be read is a row with `status = "error"`. Raises ValueError or OSError, before any work begins,
-    for a configuration, bundle, input, output or cluster that cannot be used; `StageError` for work that failed
-    on the cluster, after which the same call goes on where it stopped.
+    for a configuration, bundle, input, output or cluster that cannot be used, and AlreadyRunningError where another
+    driver is at it; StageError for work that failed, and TooManyErrors for input that is worse than `max_errors` says,
+    after which the same call goes on where it stopped.
     """
     job = plan_label(config)
     if config.dry_run:
         raise ValueError("run_label does the work; plan_label(config) is what --dry-run shows")
     storage.check_writable(job.output)
+    if not first_one_stays(job.output):
+        logger.warning(
+            "%s overwrites what should be created only if absent (PUT, If-None-Match): of two jobs, or of one and a "
+            "worker that outlives another, the last one's rows stay. Let one job at a time write there",
+            storage.redact(job.output),
+        )
+    for run in job.unfinished:
+        refuse_if_running(run.layout)
+    delete_leftovers(job.output)
     done: list[RunSummary] = []
     if job.unfinished or job.new.num_rows:
         done = _work(job)
@@ -102,19 +114,20 @@ def _work(job: LabelPlan) -> list[RunSummary]:
         if not job.new.num_rows:
             return done
         chunk_size = chunk_size_for(job.new.num_rows, job.config.chunk_size, placement.actors)
-        run_or_none = freeze_run(job.output, TABLE, _manifest(job, chunk_size))
+        run_or_none = freeze_run(job.output, TABLE, _manifest(job, chunk_size), job.next_number)
         if run_or_none is not None:
             return [*done, _finish(run_or_none, job, placement)]
         job = plan_label(job.config)  # another driver was quicker: help with its run, then see what is left
 
 
 def _places(job: LabelPlan) -> list[str]:
-    """URIs that workers will open: the output, the model unless it is in the package, and an image of each run."""
+    """URIs that workers will open: the output, the model unless it is in the package, and a local image if any is."""
     images = [job.new, *(run.manifest.items for run in job.unfinished)]
-    local = [uri for items in images for uri in items["uri"].to_pylist() if storage.is_local(uri)]
+    batches = (batch for items in images for batch in items.to_batches())
+    local = next((uri for batch in batches for uri in batch["uri"].to_pylist() if storage.is_local(uri)), None)
     bundle = _model_for_workers(job.config.model)
     own = [] if is_in_the_box(bundle) else [bundle]
-    return [job.output, *own, *local[:1]]
+    return [job.output, *own, *([local] if local else [])]
 
 
 def _model_for_workers(model: str) -> str:
@@ -132,9 +145,22 @@ def _manifest(job: LabelPlan, chunk_size: int) -> Manifest:
 
 
 def _finish(run: KnownRun, job: LabelPlan, placement: cluster.Placement) -> RunSummary:
-    """Everything that `run` lacks, up to its report."""
+    """Everything that `run` lacks, up to its report, while nobody else is at it."""
+    from ddpm_seg.pipeline.stages import StageError
+
+    try:
+        with heartbeat(run.layout):
+            summary = _carry_out(run, job, placement)
+        for folder in (run.layout.folder, run.layout.shards(), run.layout.shards(CLASS_STATS)):
+            storage.delete_unfinished(folder)
+        return summary
+    except OSError as error:  # the driver's own files; workers' problems are StageErrors already
+        raise StageError(f"{run.layout.run_id}: {error}") from error
+
+
+def _carry_out(run: KnownRun, job: LabelPlan, placement: cluster.Placement) -> RunSummary:
     from ddpm_seg.evaluation.report import write_report
-    from ddpm_seg.pipeline import execute, stages
+    from ddpm_seg.pipeline import execute, stages, stream
 
     started = datetime.now(timezone.utc)
     spec = _spec(run, job)
@@ -142,8 +168,8 @@ def _finish(run: KnownRun, job: LabelPlan, placement: cluster.Placement) -> RunS
     outcome = execute.execute(
         run,
         to_row=lambda shard, chunk, items: stages.chunk_row(shard, chunk, _image_inputs(items, job.read_uris)),
-        stages=execute.Stages(
-            before=execute.as_stage(stages.fetch_and_decode, spec),
+        stages=stream.Stages(
+            before=stream.as_stage(stages.fetch_and_decode, spec),
             actor=stages.Segment,
             actor_arguments={
                 "model": _model_for_workers(job.config.model),
@@ -151,15 +177,17 @@ def _finish(run: KnownRun, job: LabelPlan, placement: cluster.Placement) -> RunS
                 "batch_size": job.config.batch_size,
                 "threads": placement.threads,
             },
-            after=execute.as_stage(stages.write, spec),
+            after=stream.as_stage(stages.tabulate, spec),
+            killed=stream.as_stage(stages.killed, spec),
         ),
         placement=placement,
         derived={CLASS_STATS: class_stats_table},
+        max_errors=job.config.error_limit(run.manifest.items.num_rows),
     )
     summary = _summary(run, outcome, started)
     if outcome.timed or not storage.exists(run.layout.summary):  # else it has the times of the work already
         write_summary(run.layout, summary)
-    storage.delete(run.layout.chunks)
+    delete_chunks(run.layout.chunks)
     write_report(job.output, run.layout.run_id, read_uris=job.read_uris)
     return summary
 

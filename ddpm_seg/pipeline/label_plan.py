@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ddpm_seg import storage
 from ddpm_seg.data.images import FitMode
@@ -14,10 +17,13 @@ from ddpm_seg.data.listing import list_images
 from ddpm_seg.model.bundle import ASSETS, BundleError, BundleHeader, read_header
 from ddpm_seg.model.segmenter import DType
 from ddpm_seg.runs.layout import RunLayout
-from ddpm_seg.runs.ledger import KnownRun, find_runs, not_done, planned_keys
+from ddpm_seg.runs.ledger import KnownRun, find_runs, input_keys, next_number, planned_keys
 from ddpm_seg.runs.manifest import chunk_size_for, inputs_table, stored_uri
+from ddpm_seg.runs.view import read_labels
 
 TABLE = "labels"
+
+_LIMIT = re.compile(r"(?P<number>\d+)|(?P<percent>\d+(\.\d+)?)%", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +55,11 @@ class LabelConfig:
     """Images in each Parquet file of the tables."""
     chunk_size: int = 256
     """Most images in a unit of work, which is what is lost when a machine dies. Small inputs are cut finer."""
+    max_errors: str | None = None
+    """Stop a run in which more images than this are errors: a number (100), or a share of the run's images (5%). By
+    default errors are counted and the run goes on."""
+    retry_errors: bool = False
+    """Label again the images that were errors in their latest run, though they have not changed since."""
 
     def __post_init__(self) -> None:
         for name in ("shard_size", "chunk_size", "limit", "num_actors", "batch_size"):
@@ -57,11 +68,23 @@ class LabelConfig:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
         if not 0 < self.gpus_per_actor <= 1:
             raise ValueError(f"--gpus-per-actor must be over 0 and at most 1, got {self.gpus_per_actor:g}")
+        self.error_limit(0)
+
+    def error_limit(self, images: int) -> int | None:
+        """The most error rows that a run of so many images may have; None where there is no limit."""
+        if self.max_errors is None:
+            return None
+        match = _LIMIT.fullmatch(self.max_errors)
+        if match and match["number"]:
+            return int(match["number"])
+        if match and float(match["percent"]) <= 100:
+            return int(images * float(match["percent"]) / 100)
+        raise ValueError(f"--max-errors must be a number of images (100) or a share (5%), got {self.max_errors!r}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LabelPlan:
-    """What there is to do: `unfinished` runs to finish, then `new` inputs (INPUTS rows) to plan a run of."""
+    """What there is to do: `unfinished` runs to finish, then run `next_number` of the `new` inputs (INPUTS rows)."""
 
     config: LabelConfig
     output: str
@@ -72,6 +95,7 @@ class LabelPlan:
     already_done: int
     unfinished: list[KnownRun]
     new: pa.Table
+    next_number: int
     read_uris: dict[str, str]
     """By the URI as tables hold it, the URI to read, where they differ."""
 
@@ -80,11 +104,13 @@ class LabelPlan:
         labels = RunLayout(output=self.output, table=TABLE, config_hash=self.config_hash, run_id="").configuration()
         chunk_size = chunk_size_for(new, config.chunk_size, config.num_actors or 1)
         left = sum(run.manifest.items.num_rows for run in self.unfinished)
+        errors = ", errors of earlier runs among them," if config.retry_errors else ""
+        shards = f"{-(-new // config.shard_size)} shards of {config.shard_size}"
         lines = [
             f"images     {self.images} found, {self.skipped_files} files without an image's extension left out",
             f"done       {self.already_done} of them by earlier runs with this model and these options",
             f"unfinished {left} in {len(self.unfinished)} interrupted runs, which are finished first",
-            f"new        {new} in {-(-new // config.shard_size)} shards of {config.shard_size}, chunks of {chunk_size}",
+            f"new        {new}{errors} in {shards}, chunks of {chunk_size}",
             f"labels     {labels}",
         ]
         return "\n".join(lines)
@@ -96,14 +122,19 @@ def plan_label(config: LabelConfig) -> LabelPlan:
     if header.task is None or not header.num_members:
         raise BundleError(f"{config.model} holds a DDPM without an ensemble; train one with `python -m jobs.train`")
     listing = list_images(config.input if config.input is not None else str(ASSETS / "samples"))
-    inputs = inputs_table(listing.files)
-    read_uris = {stored_uri(file.uri): file.uri for file in listing.files if stored_uri(file.uri) != file.uri}
+    read_uris: dict[str, str] = {}
+    inputs = inputs_table(_noting_read_uris(listing.files, read_uris))
     output = storage.normalize(config.output)
     config_hash = hash_config(config, header)
+    number = next_number(output)
     runs = find_runs(output, TABLE, config_hash)
-    new = not_done(inputs, planned_keys(runs))
     unfinished = [run for run in runs if not run.finished]
-    waiting = inputs.num_rows - not_done(inputs, planned_keys(unfinished)).num_rows
+    keys = input_keys(inputs)
+    waiting = pc.is_in(keys, value_set=planned_keys(unfinished))
+    done = pc.is_in(keys, value_set=planned_keys([run for run in runs if run.finished]))
+    if config.retry_errors:
+        done = pc.and_not(done, pc.is_in(inputs["image_id"], value_set=_failed(output, config_hash)))
+    new = inputs.filter(pc.invert(pc.or_(done, waiting)))
     return LabelPlan(
         config=config,
         output=output,
@@ -111,11 +142,29 @@ def plan_label(config: LabelConfig) -> LabelPlan:
         config_hash=config_hash,
         images=inputs.num_rows,
         skipped_files=listing.skipped,
-        already_done=inputs.num_rows - new.num_rows - waiting,
+        already_done=inputs.num_rows - new.num_rows - (pc.sum(waiting).as_py() or 0),
         unfinished=unfinished,
         new=new.slice(0, config.limit),
+        next_number=number,
         read_uris=read_uris,
     )
+
+
+def _noting_read_uris(files: Iterable[storage.FileInfo], read_uris: dict[str, str]) -> Iterator[storage.FileInfo]:
+    for file in files:
+        uri = stored_uri(file.uri)
+        if uri != file.uri:
+            read_uris[uri] = file.uri
+        yield file
+
+
+def _failed(output: str, config_hash: str) -> pa.ChunkedArray:
+    """`image_id` of every image whose latest row is an error."""
+    try:
+        rows = read_labels(output, config_hash=config_hash, columns=["image_id", "status"])
+    except FileNotFoundError:  # nothing was published yet
+        return pa.chunked_array([], pa.string())
+    return rows.filter(pc.equal(rows["status"], "error"))["image_id"]
 
 
 def hash_config(config: LabelConfig, header: BundleHeader) -> str:

@@ -17,8 +17,8 @@ LOG_FRACTION = 0.1
 class Progress:
     """Counts images of one run; use as a context manager."""
 
-    def __init__(self, run_id: str, *, total: int, done: int) -> None:
-        self.run_id, self.total, self.done, self.errors = run_id, total, done, 0
+    def __init__(self, run_id: str, *, total: int, done: int, errors: int = 0) -> None:
+        self.run_id, self.total, self.done, self.errors = run_id, total, done, errors
         self._first, self._start = done, time.monotonic()
         self._logged, self._logged_at = done, self._start
         self._bar = tqdm(total=total, initial=done, desc=run_id, unit="img") if sys.stderr.isatty() else None

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
 from ddpm_seg.pipeline.label_rows import FittedImage, ImageInput, LabelSpec, fetch, label_table
-from ddpm_seg.runs.commit import write_chunk
 
 if TYPE_CHECKING:
     from ddpm_seg.model.segmenter import DType, PixelLabels
@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 FETCH_THREADS = 4
 
 Row = dict[str, Any]
-"""int `shard`, `chunk`; bytes `payload`; seconds by stage. The last stage's rows have counts instead of a payload."""
+"""int `shard`, `chunk`; bytes `payload`; seconds by stage."""
 
 
 class StageError(RuntimeError):
     """Work on the cluster failed in a way that no image is to blame for. What is done is kept; the run can go on."""
+
+
+class TooManyErrors(RuntimeError):  # noqa: N818
+    """More images of a run are errors than were allowed. What is done is kept; under a higher limit it can go on."""
 
 
 def chunk_row(shard: int, chunk: int, images: list[ImageInput]) -> Row:
@@ -68,22 +72,20 @@ class Segment:
         return {**row, "payload": payload, "segment_seconds": time.perf_counter() - start}
 
 
-def write(row: Row, spec: LabelSpec) -> Row:
-    """(FittedImages, PixelLabels) in; the chunk's file written; counts and seconds out."""
-    start = time.perf_counter()
+def tabulate(row: Row, spec: LabelSpec) -> pa.Table:
+    """(FittedImages, PixelLabels) in; `labels` rows out."""
     images: list[FittedImage]
     labels: list[PixelLabels | None]
     images, labels = pickle.loads(row["payload"])
-    write_chunk(spec.layout, row["shard"], row["chunk"], label_table(images, labels, spec))
-    return {
-        "shard": row["shard"],
-        "chunk": row["chunk"],
-        "images": len(images),
-        "errors": sum(image.error_type is not None for image in images),
-        "read_seconds": row["read_seconds"],
-        "segment_seconds": row["segment_seconds"],
-        "write_seconds": time.perf_counter() - start,
-    }
+    return label_table(images, labels, spec)
+
+
+def killed(row: Row, spec: LabelSpec) -> pa.Table:
+    """ImageInputs in; for each the row that says that no worker outlives it."""
+    message = "the worker process died (out of memory or a crash in native code) whenever it was given this image"
+    sources: list[ImageInput] = pickle.loads(row["payload"])
+    images = [FittedImage(source=source, error_type="killed_worker", error_message=message) for source in sources]
+    return label_table(images, [None] * len(images), spec)
 
 
 def _without_pixels(image: FittedImage, label: PixelLabels | None) -> FittedImage:

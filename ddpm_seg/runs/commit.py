@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
 
 import pyarrow as pa
 
 from ddpm_seg import storage
+from ddpm_seg.local_storage import temporary_name
 from ddpm_seg.runs.layout import RunLayout
-from ddpm_seg.runs.tables import decode, encode
+from ddpm_seg.runs.tables import decode, encode, open_parquet
+
+logger = logging.getLogger(__name__)
 
 Derive = Callable[[pa.Table], pa.Table]
+
+OUTCOME = ("status", "error_type")
+
+
+def first_one_stays(output: str) -> bool:
+    """Tries whether the store of `output` creates a file only if it is absent, which makes a published shard final."""
+    probe = storage.join(output, temporary_name())
+    try:
+        storage.create_bytes(probe, b"the first one\n")
+        return not storage.create_bytes(probe, b"the second one\n")
+    finally:
+        storage.delete(probe)
 
 
 def write_chunk(layout: RunLayout, shard: int, chunk: int, rows: pa.Table) -> None:
@@ -27,22 +43,39 @@ def settle_shard(
     Returns how many rows have which outcome: "ok", or the type of their error.
     """
     uri = layout.shard(shard)
-    table = _merge(layout, shard, chunks, rows) if not storage.exists(uri) else None
-    if table is None or not storage.create_bytes(uri, encode(table)):
-        table = decode(storage.read_bytes(uri))  # the first one published is the commit, and stays
+    table = None
+    if not storage.exists(uri):
+        table = _merge(layout, shard, chunks, rows)
+        if table is not None and not storage.create_bytes(uri, encode(table)):
+            table = None  # the first one published is the commit, and stays
     for name, derive in derived.items():
         derived_uri = layout.shard(shard, name)
         if not storage.exists(derived_uri):
+            table = decode(storage.read_bytes(uri)) if table is None else table
             storage.create_bytes(derived_uri, encode(derive(table)))
-    storage.delete(layout.shard_chunks(shard))
-    return outcomes(table)
+    delete_chunks(layout.shard_chunks(shard))
+    return outcomes(table if table is not None else _read_outcomes(uri))
+
+
+def delete_chunks(folder: str) -> None:
+    """Deletes what was merged. It never fails: what stays, goes with the next run (`ledger.delete_leftovers`)."""
+    try:
+        storage.delete(folder)
+    except OSError as error:  # a worker that outlived its driver is just writing there, for one
+        logger.warning("some chunks stay until the next run: %s", error)
 
 
 def outcomes(table: pa.Table) -> dict[str, int]:
     """Rows by outcome: "ok", or the type of their error."""
-    status, error_type = (table[name].to_pylist() for name in ("status", "error_type"))
+    status, error_type = (table[name].to_pylist() for name in OUTCOME)
     counts = Counter(kind if state == "error" else state for state, kind in zip(status, error_type, strict=True))
     return dict(sorted(counts.items()))
+
+
+def _read_outcomes(uri: str) -> pa.Table:
+    """The columns that `outcomes` needs: a resume asks every shard, and masks would be most of what travels."""
+    with open_parquet(uri) as file:
+        return file.read(columns=list(OUTCOME))
 
 
 def _merge(layout: RunLayout, shard: int, chunks: int, rows: int) -> pa.Table | None:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from ddpm_seg import storage
 
-_SHARD = re.compile(r"shard-(\d+)\.parquet$")
+_SHARD = re.compile(r"/run=([^/]+)/shard-(\d+)\.parquet$")
 _CHUNK = re.compile(r"shard-(\d+)/chunk-(\d+)\.parquet$")
-_RUN = re.compile(r"/run-(\d+)/")
+_RUN = re.compile(r"/runs/run-(\d+)/[^/]+$")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +42,10 @@ class RunLayout:
         return storage.join(self.folder, "report.html")
 
     @property
+    def heartbeat(self) -> str:
+        return storage.join(self.folder, "heartbeat.json")
+
+    @property
     def chunks(self) -> str:
         return storage.join(self.output, "_chunks", f"run={self.run_id}")
 
@@ -65,7 +69,16 @@ class RunLayout:
 def published_shards(layout: RunLayout, table: str | None = None) -> set[int]:
     """Numbers of the shards that stand in the published (or a derived) table."""
     names = (_SHARD.search(uri) for uri in uris_under(layout.shards(table)))
-    return {int(match[1]) for match in names if match}
+    return {int(match[2]) for match in names if match}
+
+
+def published_by_run(layout: RunLayout) -> dict[str, set[int]]:
+    """`published_shards` of every run of the configuration, by run id, from one listing."""
+    found: dict[str, set[int]] = {}
+    for match in map(_SHARD.search, uris_under(layout.configuration())):
+        if match:
+            found.setdefault(match[1], set()).add(int(match[2]))
+    return found
 
 
 def finished_chunks(layout: RunLayout) -> set[tuple[int, int]]:

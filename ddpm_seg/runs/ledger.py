@@ -3,85 +3,128 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 
+import numpy as np
 import pyarrow as pa
 
 from ddpm_seg import storage
-from ddpm_seg.runs.layout import RunLayout, published_shards, run_id, run_number, uris_under
-from ddpm_seg.runs.manifest import Manifest, create_manifest, read_manifest
+from ddpm_seg.runs.commit import delete_chunks
+from ddpm_seg.runs.layout import RunLayout, published_by_run, run_id, run_number, uris_under
+from ddpm_seg.runs.manifest import BATCH_ROWS, Manifest, RunInfo, create_manifest, read_info, read_manifest
+from ddpm_seg.runs.tables import open_parquet
+
+READERS = 8  # manifests at once: against a distant store the wait is latency
+
+KEY = pa.binary(16)
+_KEY_COLUMNS = ["image_id", "etag", "size_bytes", "modified"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class KnownRun:
     """A run that someone planned: `finished` once its report, the last thing written, is there."""
 
     layout: RunLayout
-    manifest: Manifest
+    info: RunInfo
     finished: bool
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """The plan as it is stored; of a finished run nobody needs to hold it."""
+        return read_manifest(self.layout.manifest)
 
 
 def find_runs(output: str, table: str, config_hash: str) -> list[KnownRun]:
     """The runs of this configuration, oldest first."""
     uris = uris_under(storage.join(output, "runs"))
-    reports = {run_number(uri) for uri in uris if uri.endswith("/report.html")}
-    runs = []
-    for uri in sorted(uri for uri in uris if uri.endswith("/manifest.parquet")):
-        number = run_number(uri)
-        if number is None:
-            continue
-        manifest = read_manifest(uri)
-        if manifest.info.config_hash == config_hash:
-            layout = RunLayout(output=output, table=table, config_hash=config_hash, run_id=run_id(number))
-            runs.append(KnownRun(layout=layout, manifest=manifest, finished=number in reports))
-    return runs
-
-
-def planned_keys(runs: list[KnownRun]) -> set[bytes]:
-    """Keys (`input_keys`) of every input that a published shard of these runs holds, or an unfinished one will."""
-    keys: set[bytes] = set()
-    for run in runs:
-        items = run.manifest.items
-        if run.finished:
-            # A shard that someone deleted since is work again.
-            published = published_shards(run.layout)
-            items = items.filter(pa.array([shard in published for shard in items["shard"].to_pylist()], pa.bool_()))
-        keys.update(input_keys(items))
-    return keys
-
-
-def not_done(inputs: pa.Table, done: set[bytes]) -> pa.Table:
-    """The inputs that are new, or have changed since they were done."""
-    if not done:
-        return inputs
-    return inputs.filter(pa.array([key not in done for key in input_keys(inputs)], pa.bool_()))
-
-
-def input_keys(items: pa.Table) -> list[bytes]:
-    """One version of one input: its id with its etag, or size and time where there is none."""
-    columns = [items[name].to_pylist() for name in ("image_id", "etag", "size_bytes", "modified")]
+    finished = _finished(uris)
+    manifests = {number: uri for uri in uris if uri.endswith("/manifest.parquet") if (number := run_number(uri))}
+    with ThreadPoolExecutor(READERS) as readers:
+        infos = dict(zip(manifests, readers.map(read_info, manifests.values()), strict=True))
     return [
-        hashlib.blake2b(
-            f"{name} {etag}".encode() if etag else f"{name} {size} {modified and modified.timestamp()}".encode(),
-            digest_size=16,
-        ).digest()
-        for name, etag, size, modified in zip(*columns, strict=True)
+        KnownRun(
+            layout=RunLayout(output=output, table=table, config_hash=config_hash, run_id=run_id(number)),
+            info=infos[number],
+            finished=number in finished,
+        )
+        for number in sorted(infos)
+        if infos[number].config_hash == config_hash
     ]
 
 
-def freeze_run(output: str, table: str, manifest: Manifest) -> KnownRun | None:
-    """Writes the manifest under the next free number (`manifest.info.run_id` is replaced by it).
+def input_keys(items: pa.Table) -> pa.ChunkedArray:
+    """One version of one input in 16 bytes: its id with its etag, or size and time where there is none."""
+    batches = items.select(_KEY_COLUMNS).to_batches(max_chunksize=BATCH_ROWS)
+    return pa.chunked_array([_keys(batch) for batch in batches], KEY)
 
-    None where another driver planned the same configuration in the meantime: look at `find_runs` again.
+
+def planned_keys(runs: list[KnownRun]) -> pa.ChunkedArray:
+    """Keys (`input_keys`) of every input that a published shard of these runs holds, or an unfinished one will."""
+    published = published_by_run(runs[0].layout) if any(run.finished for run in runs) else {}
+    keys: list[pa.Array] = []
+    for run in runs:
+        # Of a finished run, a shard that someone deleted since is work again.
+        shards = list(published.get(run.layout.run_id, ())) if run.finished else None
+        keys += _keys_in_manifest(run.layout.manifest, shards)
+    return pa.chunked_array(keys, KEY)
+
+
+def next_number(output: str) -> int:
+    """The number of the next run. Ask before `find_runs`: any run that it does not show then has this one or more."""
+    return max(filter(None, map(run_number, uris_under(storage.join(output, "runs")))), default=0) + 1
+
+
+def freeze_run(output: str, table: str, manifest: Manifest, number: int) -> KnownRun | None:
+    """Writes the manifest under the first free number from `number` on (`manifest.info.run_id` is replaced by it).
+
+    `number` is `next_number` of before the plan was made. None where another driver has planned the same configuration
+    since then: look at `find_runs` again.
     """
     config_hash = manifest.info.config_hash
-    numbers = [number for uri in uris_under(storage.join(output, "runs")) if (number := run_number(uri)) is not None]
-    number = max(numbers, default=0) + 1
     while True:
         layout = RunLayout(output=output, table=table, config_hash=config_hash, run_id=run_id(number))
-        numbered = replace(manifest, info=replace(manifest.info, run_id=layout.run_id))
-        if create_manifest(layout, numbered):
-            return KnownRun(layout=layout, manifest=numbered, finished=False)
-        if read_manifest(layout.manifest).info.config_hash == config_hash:
+        info = replace(manifest.info, run_id=layout.run_id)
+        if create_manifest(layout, replace(manifest, info=info)):
+            return KnownRun(layout=layout, info=info, finished=False)
+        if read_info(layout.manifest).config_hash == config_hash:
             return None
         number += 1
+
+
+def delete_leftovers(output: str) -> None:
+    """Deletes chunks of finished runs: a worker that outlives its driver may write one after they were cleaned up."""
+    chunks = storage.join(output, "_chunks")
+    folders = {uri[len(chunks) + 1 :].partition("/")[0] for uri in uris_under(chunks)}
+    if folders:
+        finished = _finished(uris_under(storage.join(output, "runs")))
+        for folder in folders & {f"run={run_id(number)}" for number in finished}:
+            delete_chunks(storage.join(chunks, folder))
+
+
+def _finished(uris: Iterable[str]) -> set[int]:
+    return {number for uri in uris if uri.endswith("/report.html") if (number := run_number(uri))}
+
+
+def _keys_in_manifest(uri: str, shards: list[int] | None) -> list[pa.Array]:
+    """Keys of the manifest's rows, or of those in `shards`; a batch of rows is held at a time."""
+    keys = []
+    with open_parquet(uri) as file:
+        for batch in file.iter_batches(BATCH_ROWS, columns=[*_KEY_COLUMNS, "shard"]):
+            rows = batch if shards is None else batch.filter(pa.array(np.isin(batch["shard"].to_numpy(), shards)))
+            keys.append(_keys(rows))
+    return keys
+
+
+def _keys(batch: pa.RecordBatch) -> pa.Array:
+    # Hashed one by one: comparing the columns themselves in Arrow took as long and five times the memory.
+    names, etags, sizes = (batch[name].to_pylist() for name in ("image_id", "etag", "size_bytes"))
+    times = batch["modified"].cast(pa.int64()).to_pylist()  # microseconds
+    versions = (etag or f"{size} {time}" for etag, size, time in zip(etags, sizes, times, strict=True))
+    digests = [
+        hashlib.blake2b(f"{name} {version}".encode(), digest_size=16).digest()
+        for name, version in zip(names, versions, strict=True)
+    ]
+    return pa.array(digests, KEY)

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ddpm_seg import storage
 from ddpm_seg.runs.layout import RunLayout
-from ddpm_seg.runs.tables import decode, encode
+from ddpm_seg.runs.tables import decode, encode, open_parquet
 
 METADATA_KEY = b"ddpm_seg"
 
 # An actor that dies takes its chunk along and, with few chunks, actors idle at the end: so each gets about this many.
 CHUNKS_PER_ACTOR = 20
+
+# Rows that planning holds as Python objects at a time, and those of a manifest's row group.
+BATCH_ROWS = 65_536
 
 INPUTS = pa.schema(
     [
@@ -76,31 +80,42 @@ def stored_uri(uri: str) -> str:
     return storage.redact(uri).encode("utf-8", "backslashreplace").decode()
 
 
-def inputs_table(files: list[storage.FileInfo]) -> pa.Table:
-    """Files as INPUTS rows, sorted by URI (`stored_uri`).
+def inputs_table(files: Iterable[storage.FileInfo]) -> pa.Table:
+    """Files as INPUTS rows, sorted by URI (`stored_uri`). They are taken a batch at a time, never held all at once.
 
-    Raises ValueError where two inputs would then be one.
+    Raises ValueError where two of them would be one input.
     """
-    by_uri: dict[str, storage.FileInfo] = {}
-    for file in files:
-        uri = stored_uri(file.uri)
-        if uri in by_uri and by_uri[uri].uri != file.uri:
-            raise ValueError(
-                f"two inputs differ only in their query string or credentials, which are never stored: {uri}. "
-                "Give each image a path of its own."
-            )
-        by_uri[uri] = file
-    rows = sorted(by_uri.items())
-    columns = [
-        [image_id(uri) for uri, _ in rows],
-        [uri for uri, _ in rows],
-        [file.etag for _, file in rows],
-        [file.size_bytes for _, file in rows],
-        [file.modified for _, file in rows],
-    ]
-    return pa.table(
-        [pa.array(column, field.type) for column, field in zip(columns, INPUTS, strict=True)], schema=INPUTS
-    )
+    files = iter(files)
+    batches = []
+    while batch := list(islice(files, BATCH_ROWS)):
+        uris = [stored_uri(file.uri) for file in batch]
+        columns = [
+            [image_id(uri) for uri in uris],
+            uris,
+            [file.etag for file in batch],
+            [file.size_bytes for file in batch],
+            [file.modified for file in batch],
+        ]
+        arrays = [pa.array(column, field.type) for column, field in zip(columns, INPUTS, strict=True)]
+        batches.append(pa.record_batch(arrays, schema=INPUTS))
+    return _sorted(pa.Table.from_batches(batches, schema=INPUTS))
+
+
+def _sorted(inputs: pa.Table) -> pa.Table:
+    if not pc.all(_neighbours(pc.less_equal, inputs["uri"])).as_py():  # a listing comes sorted; its stored URIs may not
+        inputs = inputs.sort_by("uri")
+    twice = pc.index(_neighbours(pc.equal, inputs["uri"]), True).as_py()
+    if twice >= 0:
+        raise ValueError(
+            "two inputs differ only in their query string or credentials, which are never stored: "
+            f"{inputs['uri'][twice]}. Give each image a path of its own."
+        )
+    return inputs
+
+
+def _neighbours(compare: Callable[..., pa.ChunkedArray], column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """`compare` of each value and the next."""
+    return compare(column.slice(0, max(0, len(column) - 1)), column.slice(1))
 
 
 def chunk_size_for(items: int, largest: int, actors: int) -> int:
@@ -126,15 +141,25 @@ def create_manifest(layout: RunLayout, manifest: Manifest) -> bool:
         "config": info.config,
     }
     items = manifest.items.replace_schema_metadata({METADATA_KEY: json.dumps(metadata, sort_keys=True).encode()})
-    return storage.create_bytes(layout.manifest, encode(items))
+    return storage.create_bytes(layout.manifest, encode(items, row_group_size=BATCH_ROWS))
 
 
 def read_manifest(uri: str) -> Manifest:
     """Raises ValueError for a file that is no manifest."""
     items = decode(storage.read_bytes(uri))
+    return Manifest(info=_info(uri, items.schema), items=items.replace_schema_metadata(None))
+
+
+def read_info(uri: str) -> RunInfo:
+    """What the manifest says of its run; none of its rows is read. Raises ValueError for a file that is no manifest."""
+    with open_parquet(uri) as file:
+        return _info(uri, file.schema_arrow)
+
+
+def _info(uri: str, schema: pa.Schema) -> RunInfo:
     try:
-        metadata = json.loads((items.schema.metadata or {})[METADATA_KEY])
-        info = RunInfo(
+        metadata = json.loads((schema.metadata or {})[METADATA_KEY])
+        return RunInfo(
             run_id=metadata["run_id"],
             config_hash=metadata["config_hash"],
             created_at=datetime.fromisoformat(metadata["created_at"]),
@@ -142,4 +167,3 @@ def read_manifest(uri: str) -> Manifest:
         )
     except (KeyError, ValueError) as error:
         raise ValueError(f"{uri} is not a manifest of this project ({error}); choose another --output") from error
-    return Manifest(info=info, items=items.replace_schema_metadata(None))

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from ddpm_seg import storage
 
 # Rows hold pictures: a group of this many is some megabytes, small enough to read one mask and large enough to scan.
 ROW_GROUP_SIZE = 256
 
 
-def encode(table: pa.Table) -> bytes:
+def encode(table: pa.Table, *, row_group_size: int = ROW_GROUP_SIZE) -> bytes:
     """Parquet bytes of `table`, the schema's metadata included; equal tables give equal bytes."""
     sink = pa.BufferOutputStream()
-    # One chunk a column: page boundaries follow chunks, which depend on how the table was put together.
-    pq.write_table(
-        table.combine_chunks(),
-        sink,
-        version="2.6",
-        compression="zstd",
-        compression_level=3,
-        row_group_size=ROW_GROUP_SIZE,
-        use_dictionary=True,
-        write_statistics=True,
-        store_schema=True,
-    )
+    options = {"version": "2.6", "compression": "zstd", "compression_level": 3}
+    with pq.ParquetWriter(sink, table.schema, use_dictionary=True, write_statistics=True, **options) as writer:
+        for start in range(0, table.num_rows, row_group_size):
+            # One chunk a column: page boundaries follow chunks, which depend on how the table was put together.
+            writer.write_table(table.slice(start, row_group_size).combine_chunks(), row_group_size)
     return sink.getvalue().to_pybytes()
 
 
@@ -31,3 +32,17 @@ def decode(data: bytes, columns: list[str] | None = None) -> pa.Table:
     """The table that `encode` wrote, or some of its columns."""
     # ParquetFile, not read_table: the latter would add columns for key=value folders.
     return pq.ParquetFile(pa.BufferReader(data)).read(columns=columns)
+
+
+@contextmanager
+def open_parquet(uri: str) -> Iterator[pq.ParquetFile]:
+    """A file of any store, of which only the asked columns travel."""
+    with _open(uri) as file, pq.ParquetFile(file, pre_buffer=True) as parquet:
+        yield parquet
+
+
+def _open(uri: str) -> Any:
+    if storage.is_local(uri):  # taken literally, as storage does
+        return Path(uri).open("rb")
+    filesystem, path = fsspec.url_to_fs(uri)
+    return filesystem.open(path, "rb", cache_type="none")  # read-ahead would fetch the masks between light columns

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
-import fsspec
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
 from ddpm_seg import storage
 from ddpm_seg.runs.layout import uris_under
+from ddpm_seg.runs.tables import open_parquet
+
+READERS = 4  # shards at once: against a distant store the wait is latency, and a shard is tens of megabytes
+BLOCK_ROWS = 256  # put in order at once: their masks, of megabytes each in the worst case, must be under 2 GB
 
 _SHARD = re.compile(r"/config=([^/]+)/run=(run-\d+)/shard-\d+\.parquet$")
 
@@ -21,19 +26,19 @@ def read_view(
     """Rows of `table` under `output`, one an `image_id`: that of the latest run, sorted by URI.
 
     Models and options are never mixed: `config_hash` says whose rows, by default those of the newest run. `columns`
-    saves reading the pictures. Raises FileNotFoundError where nothing was published.
+    saves reading the pictures. Memory is that of the result, twice where rows of several runs are put in order. Raises
+    FileNotFoundError where nothing was published.
     """
     shards = _shards(output, table, config_hash)
     if not shards:
         of_config = f" for config {config_hash}" if config_hash else ""
         raise FileNotFoundError(f"no {table} table under {storage.redact(output)}{of_config}")
-    keys = pa.concat_tables([_read(uri, ["image_id", "uri"]) for uri in shards])
-    latest: dict[str, int] = {}
-    for row, image_id in enumerate(keys["image_id"].to_pylist()):
-        latest[image_id] = row  # shards come oldest run first
-    wanted = keys.take(list(latest.values())).append_column("row", pa.array(list(latest.values()), pa.int64()))
-    rows = pa.concat_tables([_read(uri, columns) for uri in shards])
-    return rows.take(wanted.sort_by([("uri", "ascending")])["row"])
+    with ThreadPoolExecutor(READERS) as readers:
+        keys = list(readers.map(lambda uri: _read(uri, ["image_id", "uri"]), shards))
+        latest = _latest([one["image_id"] for one in keys])
+        keys = [rows.filter(pa.array(kept)) for rows, kept in zip(keys, latest, strict=True)]
+        parts = list(readers.map(lambda uri, kept: _read(uri, columns).filter(pa.array(kept)), shards, latest))
+    return _in_order(parts, pc.sort_indices(pa.concat_tables(keys)["uri"]).to_numpy().astype(np.int64))
 
 
 def read_labels(output: str, *, config_hash: str | None = None, columns: Sequence[str] | None = None) -> pa.Table:
@@ -60,8 +65,29 @@ def _shards(output: str, table: str, config_hash: str | None) -> list[str]:
 
 def _read(uri: str, columns: Sequence[str] | None) -> pa.Table:
     """Columns of one shard; only their bytes are fetched."""
-    names = None if columns is None else list(columns)
-    if storage.is_local(uri):
-        return pq.ParquetFile(uri).read(columns=names)
-    with fsspec.open(uri, "rb") as file:
-        return pq.ParquetFile(file).read(columns=names)
+    with open_parquet(uri) as file:
+        return file.read(columns=None if columns is None else list(columns))
+
+
+def _latest(image_ids: list[pa.ChunkedArray]) -> list[np.ndarray]:
+    """Of each part's rows, whether no later row, there or in a later part, has the same id."""
+    sizes = [len(part) for part in image_ids]
+    rows = pa.table({"image_id": pa.chunked_array([chunk for part in image_ids for chunk in part.chunks], pa.string())})
+    rows = rows.append_column("position", pa.array(np.arange(rows.num_rows)))
+    latest = np.zeros(rows.num_rows, bool)
+    latest[rows.group_by("image_id").aggregate([("position", "max")])["position_max"].to_numpy()] = True
+    return np.split(latest, np.cumsum(sizes)[:-1])
+
+
+def _in_order(parts: list[pa.Table], order: np.ndarray) -> pa.Table:
+    """`pa.concat_tables(parts).take(order)`, whose masks may be more than the 2 GB that `take` can put in one array."""
+    if np.all(np.diff(order) > 0):
+        return pa.concat_tables(parts)
+    starts = np.cumsum([0, *(part.num_rows for part in parts)])
+    blocks = []
+    for rows in np.array_split(order, -(-len(order) // BLOCK_ROWS)):
+        part_of = np.searchsorted(starts, rows, side="right") - 1
+        by_part = np.argsort(part_of, kind="stable")
+        pieces = [parts[part].take(rows[part_of == part] - starts[part]) for part in np.unique(part_of)]
+        blocks.append(pa.concat_tables(pieces).take(np.argsort(by_part)))
+    return pa.concat_tables(blocks)

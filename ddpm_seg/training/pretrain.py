@@ -107,7 +107,7 @@ def load_images(uri: str, size: int) -> np.ndarray:
 
     Raises ValueError where none can be read. Everything is held in memory: 12 kB an image at 64 x 64.
     """
-    files = list_images(uri).files
+    files = sorted(list_images(uri).files, key=lambda file: file.uri)
 
     def load(file: storage.FileInfo) -> np.ndarray | None:
         try:

@@ -11,6 +11,9 @@ from PIL import Image
 from tiny_bundle import tiny_bundle
 
 from ddpm_seg.model.bundle import save_bundle
+from ddpm_seg.pipeline.stages import StageError, TooManyErrors
+from ddpm_seg.runs.heartbeat import AlreadyRunningError
+from ddpm_seg.storage import StorageError
 from jobs.label import main
 
 
@@ -63,6 +66,7 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(
         (["--shard-size", "0"], "--shard-size must be at least 1"),
         (["--gpus-per-actor", "-1"], "--gpus-per-actor must be over 0"),
         (["--fit", "crop"], "letterbox"),
+        (["--max-errors", "some"], "--max-errors must be a number of images"),
         (["--config", "/not/there.yaml"], "/not/there.yaml"),
     ],
 )
@@ -77,6 +81,32 @@ def test_wrong_use_is_one_message_and_status_2(
     shown = capsys.readouterr().err
     assert message in shown
     assert "Traceback" not in shown
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (TooManyErrors("7 of 9 images are errors"), 3, "stopped: 7 of 9 images are errors\n"),
+        (StageError("disk full"), 4, "failed: disk full; run the same command again to go on\n"),
+        (KeyboardInterrupt(), 4, "interrupted; run the same command again to go on\n"),
+        (AlreadyRunningError("ann is at it"), 5, "already running: ann is at it\n"),
+        (StorageError("the bucket does not exist"), 2, "error: the bucket does not exist\n"),
+    ],
+)
+def test_each_way_to_end_has_its_status_and_one_line(
+    error: BaseException,
+    status: int,
+    message: str,
+    arguments: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(config: object) -> None:
+        raise error
+
+    monkeypatch.setattr("jobs.label.run_label", fail)
+    assert main([*arguments, "--max-errors", "5%", "--retry-errors"]) == status
+    assert capsys.readouterr().err == message
 
 
 def test_a_configuration_file_gives_defaults_that_flags_override(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,6 +52,49 @@ def test_batch_size_changes_nothing() -> None:
     one_by_one = [Segmenter(model, device="cpu").segment(picture[None])[0] for picture in pictures]
     for actual, plain in zip(one_by_one, expected, strict=True):
         _assert_same(actual, plain)
+
+
+class SmallMemory:
+    """A UNet or an ensemble with memory for so many images at a time; `sizes` are those it was given."""
+
+    def __init__(self, inner: Any, largest: int) -> None:
+        self.inner, self.largest, self.sizes = inner, largest, list[int]()
+
+    def activations(self, x: torch.Tensor, *rest: Any) -> list[torch.Tensor]:
+        return self.inner.activations(self._checked(x), *rest)
+
+    def __call__(self, maps: list[torch.Tensor], size: tuple[int, int]) -> Iterator[Any]:
+        answers = list(self.inner(maps, size))
+        yield from answers[: self.largest]
+        self._checked(maps[0])  # what was answered before memory ran out is not asked for again
+
+    def _checked(self, x: torch.Tensor) -> torch.Tensor:
+        self.sizes.append(len(x))
+        if len(x) > self.largest:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return x
+
+
+@pytest.mark.parametrize("part", ["unet", "ensemble"])
+@pytest.mark.parametrize("largest", [1, 2, 3])
+def test_out_of_memory_halves_the_batch_for_good(largest: int, part: str) -> None:
+    model, pictures = bundle(CONFIG, FEATURES), images(7, 16)
+    expected = Segmenter(model, device="cpu").segment(pictures)
+    segmenter = Segmenter(model, device="cpu", batch_size=14)
+    small = SmallMemory(getattr(segmenter, part), largest)
+    setattr(segmenter, part, small)
+    for actual, plain in zip(segmenter.segment(pictures), expected, strict=True):
+        _assert_same(actual, plain)
+    small.sizes.clear()
+    assert len(segmenter.segment(pictures)) == 7
+    assert max(small.sizes) <= largest
+
+
+def test_no_memory_for_one_image_is_an_error_that_says_its_size() -> None:
+    segmenter = Segmenter(bundle(CONFIG, FEATURES), device="cpu", batch_size=4)
+    segmenter.unet = SmallMemory(segmenter.unet, 0)  # type: ignore[assignment]
+    with pytest.raises(torch.OutOfMemoryError, match=r"no memory for one 16 x 16 image at a time: CUDA out of memory"):
+        segmenter.segment(images(3, 16))
 
 
 def test_answers_have_the_promised_types() -> None:

@@ -12,14 +12,15 @@ def nodes(*sizes: tuple[float, float]) -> list[Node]:
 
 
 def fits(cluster: list[Node], placement: Placement) -> bool:
-    """Whether all actors stand, on whole nodes, and a task finds room beside them."""
+    """Whether all actors stand, on whole nodes, and a task that reads and one that writes find room beside them."""
     room = 0
     for node in cluster:
         by_gpu = math.floor(node.gpus / placement.actor_gpus + 1e-6) if placement.actor_gpus else 10**6
         by_cpu = math.floor(node.cpus / placement.actor_cpus + 1e-6) if placement.actor_cpus else 10**6
         room += min(by_gpu, by_cpu)
     left = sum(node.cpus for node in cluster) - placement.actors * placement.actor_cpus
-    return room >= placement.actors and left >= placement.task_cpus
+    whole = any(node.cpus >= placement.task_cpus for node in cluster)
+    return room >= placement.actors and left >= 2 * placement.task_cpus and whole
 
 
 @pytest.mark.parametrize("num_actors", [None, 1, 2, 3, 7])
@@ -72,8 +73,10 @@ def test_more_actors_than_gpus_hold_are_refused_with_numbers() -> None:
     assert place(nodes((8, 2), (8, 2)), num_actors=3, gpus_per_actor=0.5).actors == 3
 
 
-@pytest.mark.parametrize("sizes", [[(0, 0)], [(0, 4)], [(0.5, 1)]])
-def test_a_cluster_without_a_cpu_is_refused(sizes: list[tuple[float, float]]) -> None:
+@pytest.mark.parametrize(
+    "sizes", [[(0, 0)], [(0, 4)], [(0.5, 1)], [(0.5, 0), (0.5, 0)], [(0.5, 2), (0.9, 0)], [(0, 8), (0, 8)]]
+)
+def test_a_cluster_without_a_whole_cpu_is_refused(sizes: list[tuple[float, float]]) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         place(nodes(*sizes), num_actors=None, gpus_per_actor=1)
 

@@ -4,33 +4,47 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
+from ddpm_seg import storage
 from ddpm_seg.pipeline import cluster
-from ddpm_seg.pipeline.execute import Stages, _stream
+from ddpm_seg.pipeline.stream import Stages, stream
+from ddpm_seg.runs.layout import RunLayout
+from ddpm_seg.runs.tables import decode
 
 Row = dict[str, Any]
 
 
-def test_half_a_gpu_each_puts_two_actors_on_a_gpu(ray_cluster: str) -> None:
-    class Where:
-        def __call__(self, row: Row) -> Row:
-            import ray
+class Where:
+    def __call__(self, row: Row) -> Row:
+        import ray
 
-            time.sleep(0.3)  # long enough for every actor to get some
-            ids = ray.get_runtime_context().get_accelerator_ids()["GPU"]
-            return {**row, "actor": os.getpid(), "gpu": ",".join(ids)}
+        time.sleep(0.3)  # long enough for every actor to get some
+        ids = ray.get_runtime_context().get_accelerator_ids()["GPU"]
+        return {**row, "payload": f"{os.getpid()} {','.join(ids)}"}
 
+
+def table(row: Row) -> pa.Table:
+    return pa.table({"where": [row["payload"]], "status": ["ok"], "error_type": pa.nulls(1, pa.string())})
+
+
+def test_half_a_gpu_each_puts_two_actors_on_a_gpu(ray_cluster: str, tmp_path: Path) -> None:
     placement = cluster.place(cluster.connect(), num_actors=None, gpus_per_actor=0.5)
     assert (placement.actors, placement.actor_gpus) == (4, 0.5)
-    stages = Stages(before=lambda row: row, actor=Where, actor_arguments={}, after=lambda row: row)
-    rows = list(_stream([{"chunk": index} for index in range(24)], stages, placement))
-    assert sorted(row["chunk"] for row in rows) == list(range(24))
-    on_gpu: dict[str, set[int]] = {}
-    for row in rows:
-        on_gpu.setdefault(row["gpu"], set()).add(row["actor"])
+    stages = Stages(before=lambda row: row, actor=Where, actor_arguments={}, after=table, killed=table)
+    layout = RunLayout(output=str(tmp_path), table="labels", config_hash="c", run_id="run-000001")
+    rows = [{"shard": 0, "chunk": index, "payload": ""} for index in range(24)]
+    results = list(stream(rows, stages, placement, layout, may_be_lost=0))
+    assert sorted(row["chunk"] for row in results) == list(range(24))
+    on_gpu: dict[str, set[str]] = {}
+    for index in range(24):
+        (where,) = decode(storage.read_bytes(layout.chunk(0, index)))["where"].to_pylist()
+        actor, gpu = where.split()
+        on_gpu.setdefault(gpu, set()).add(actor)
     assert sorted(on_gpu) == ["0", "1"]
     assert all(len(actors) == 2 for actors in on_gpu.values())
 

@@ -28,10 +28,12 @@ from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.pipeline import cluster, label
 from ddpm_seg.pipeline.label import LabelSummary, run_label
 from ddpm_seg.pipeline.label_plan import LabelConfig, hash_config, plan_label
-from ddpm_seg.pipeline.stages import StageError
+from ddpm_seg.pipeline.stages import StageError, TooManyErrors
 from ddpm_seg.runs.commit import write_chunk
+from ddpm_seg.runs.heartbeat import AlreadyRunningError, heartbeat
 from ddpm_seg.runs.ledger import find_runs
 from ddpm_seg.runs.tables import decode as read_table
+from ddpm_seg.runs.tables import encode
 from ddpm_seg.runs.view import read_labels
 
 
@@ -229,6 +231,8 @@ def test_an_interrupted_run_is_finished(on_cpus: None, whole: LabelConfig, copy:
     position = original.schema.get_field_index("error_message")
     write_chunk(run.layout, 1, 0, original.slice(0, 1).set_column(position, "error_message", mark))
     published = Path(run.layout.shard(0)).stat().st_mtime_ns
+    half_written = Path(run.layout.shards()) / f".ddpm_seg-{'0' * 32}.tmp"  # as a killed writer leaves it
+    half_written.touch()
 
     summary = run_label(replace(copy, shard_size=1000))  # the manifest, not the flag, says how the run was cut
 
@@ -242,6 +246,7 @@ def test_an_interrupted_run_is_finished(on_cpus: None, whole: LabelConfig, copy:
     for shard, table in [(0, "labels"), (0, "class_stats"), (1, "class_stats"), (2, "labels"), (2, "class_stats")]:
         assert storage.read_bytes(run.layout.shard(shard, table)) == storage.read_bytes(undisturbed.shard(shard, table))
     assert not storage.exists(run.layout.chunks)
+    assert not half_written.exists()
 
 
 def test_a_race_lost_at_planning_finishes_the_winners_run(
@@ -251,16 +256,108 @@ def test_a_race_lost_at_planning_finishes_the_winners_run(
     config = LabelConfig(input=str(tmp_path / "in"), output=str(tmp_path / "out"), model=bundle)
     freeze = label.freeze_run
 
-    def slow_freeze(output: str, table: str, manifest: label.Manifest) -> object:
+    def slow_freeze(output: str, table: str, manifest: label.Manifest, number: int) -> object:
         # Another driver, which listed the input a moment earlier, before "c" was there.
         monkeypatch.setattr(label, "freeze_run", freeze)
-        freeze(output, table, replace(manifest, items=manifest.items.slice(0, 2)))
-        return None
+        freeze(output, table, replace(manifest, items=manifest.items.slice(0, 2)), number)
+        return freeze(output, table, manifest, number)
 
     monkeypatch.setattr(label, "freeze_run", slow_freeze)
     summary = run_label(config)
     assert [(one.run_id, one.images) for one in summary.runs] == [("run-000001", 2), ("run-000002", 1)]
     assert read_labels(config.output).num_rows == 3
+
+
+def test_the_same_work_gives_the_same_bytes(on_cpus: None, whole: LabelConfig, tmp_path: Path) -> None:
+    again = replace(whole, output=str(tmp_path / "again"))
+    run_label(again)
+    for table in ("labels", "class_stats"):
+        ours, theirs = (shards(storage.join(config.output, table)) for config in (again, whole))
+        assert list(ours) == list(theirs)
+        for name, rows in ours.items():
+            for column in ("run_id", "created_at"):  # the start of the run
+                if column in rows.column_names:
+                    position = rows.column_names.index(column)
+                    rows = rows.set_column(position, rows.schema.field(column), theirs[name][column])
+            assert encode(rows) == encode(theirs[name])
+
+
+def test_errors_are_retried_when_asked(on_cpus: None, bundle: str, tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "in", "ab")
+    (tmp_path / "list.txt").write_text(f"{folder}/a.png\n{folder}/b.png\n{folder}/late.png\n{folder}/never.png")
+    config = LabelConfig(input=str(tmp_path / "list.txt"), output=str(tmp_path / "out"), model=bundle)
+    assert run_label(config).errors == {"not_found": 2}
+    assert plan_label(config).new.num_rows == 0
+    (folder / "late.png").write_bytes((folder / "a.png").read_bytes())
+
+    retry = replace(config, retry_errors=True)
+    assert "errors of earlier runs among them" in str(plan_label(retry))
+    summary = run_label(retry)
+    assert (summary.images, summary.ok, summary.errors, summary.already_done) == (2, 1, {"not_found": 1}, 2)
+    view = read_labels(config.output, columns=["uri", "status", "run_id"])
+    assert [(Path(row["uri"]).stem, row["status"], row["run_id"][-1]) for row in view.to_pylist()] == [
+        ("a", "ok", "1"),
+        ("b", "ok", "1"),
+        ("late", "ok", "2"),
+        ("never", "error", "2"),
+    ]
+    # What failed and waits in an interrupted run is done once, there.
+    storage.delete(find_runs(config.output, "labels", hash_config(config, read_header(bundle)))[1].layout.report)
+    assert (plan_label(retry).new.num_rows, len(plan_label(retry).unfinished)) == (0, 1)
+
+
+def test_a_run_of_broken_input_stops_and_goes_on_under_a_higher_limit(
+    on_cpus: None, bundle: str, tmp_path: Path
+) -> None:
+    folder = write_pictures(tmp_path / "in", "abcdef")
+    for name in "abc":
+        (folder / f"{name}.png").write_bytes(b"")
+    config = LabelConfig(input=str(folder), output=str(tmp_path / "out"), model=bundle, shard_size=2, chunk_size=1)
+    with pytest.raises(TooManyErrors, match="empty"):
+        run_label(replace(config, max_errors="2"))
+    assert [run.finished for run in find_runs(config.output, "labels", hash_config(config, read_header(bundle)))] == [
+        False
+    ]
+    with pytest.raises(TooManyErrors):  # those of the first attempt count
+        run_label(replace(config, max_errors="49%"))
+    summary = run_label(replace(config, max_errors="50%"))
+    assert (summary.ok, summary.errors) == (3, {"empty": 3})
+
+
+def test_two_drivers_do_not_work_on_one_run(on_cpus: None, copy: LabelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    (run,) = find_runs(copy.output, "labels", hash_config(copy, read_header(copy.model)))
+    storage.delete(run.layout.report)
+    with heartbeat(run.layout), monkeypatch.context() as patch:
+        patch.setattr("ddpm_seg.runs.heartbeat._machine", lambda: "another kernel")
+        patch.setattr(cluster, "connect", lambda: pytest.fail("Ray was asked for"))
+        with pytest.raises(AlreadyRunningError, match="run-000001"):
+            run_label(copy)
+    (finished,) = run_label(copy).runs
+    assert (finished.images, finished.timed_images) == (7, 0)
+    assert not storage.exists(run.layout.heartbeat)
+
+
+def test_a_late_chunk_of_a_finished_run_is_swept(
+    on_cpus: None, copy: LabelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run,) = find_runs(copy.output, "labels", hash_config(copy, read_header(copy.model)))
+    write_chunk(run.layout, 0, 1, read_table(storage.read_bytes(run.layout.shard(0))).slice(1, 1))
+    monkeypatch.setattr(cluster, "connect", lambda: pytest.fail("Ray was asked for"))
+    assert run_label(copy).runs == ()
+    assert not storage.exists(run.layout.chunks)
+
+
+def test_a_driver_that_cannot_write_its_account_is_resumed(
+    on_cpus: None, copy: LabelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run,) = find_runs(copy.output, "labels", hash_config(copy, read_header(copy.model)))
+    for uri in (run.layout.summary, run.layout.report):
+        storage.delete(uri)
+    Path(run.layout.summary).mkdir()  # where a file should be
+    with pytest.raises(StageError, match=r"run-000001: .*summary\.json"):
+        run_label(copy)
+    Path(run.layout.summary).rmdir()
+    assert [one.ok for one in run_label(copy).runs] == [7]
 
 
 def test_a_stage_that_fails_is_one_line_and_the_run_goes_on_later(
@@ -305,6 +402,18 @@ def test_what_cannot_work_is_refused_before_ray_starts(
     with pytest.raises((ValueError, OSError), match=message):
         run_label(replace(config, **change))
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize(("text", "most"), [("0", 0), ("17", 17), ("0%", 0), ("29%", 29), ("2.55%", 2), ("100%", 100)])
+def test_a_limit_of_errors_is_a_number_or_a_share(text: str, most: int) -> None:
+    assert LabelConfig(max_errors=text).error_limit(100) == most
+    assert LabelConfig().error_limit(100) is None
+
+
+@pytest.mark.parametrize("text", ["", "%", "-1", "1.5", "101%", "five", "5 %", "1e3", "٣"])
+def test_another_limit_of_errors_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"--max-errors must be a number of images \(100\) or a share \(5%\)"):
+        LabelConfig(max_errors=text)
 
 
 @pytest.mark.parametrize("field", ["shard_size", "chunk_size", "limit", "num_actors", "batch_size", "gpus_per_actor"])

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from ddpm_seg import storage
-from ddpm_seg.runs.commit import settle_shard, write_chunk
+from ddpm_seg.runs.commit import delete_chunks, first_one_stays, settle_shard, write_chunk
 from ddpm_seg.runs.layout import RunLayout, finished_chunks, published_shards
 from ddpm_seg.runs.tables import decode, encode
 
@@ -33,6 +37,18 @@ def settle(layout: RunLayout, *, chunks: int = 2, count: int = 3) -> dict[str, i
 def write_both(layout: RunLayout) -> None:
     write_chunk(layout, 42, 1, rows("c", error="empty"))
     write_chunk(layout, 42, 0, rows("a", "b"))
+
+
+def test_a_store_that_overwrites_is_found_out(
+    tmp_path: Path, s3: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for output in (str(tmp_path), s3(), "memory://probed"):
+        assert first_one_stays(output)
+        assert list(storage.list_files(output)) == []
+    put = MemoryFileSystem.pipe_file  # with a store behind it that knows nothing of conditions
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", lambda self, path, value, mode: put(self, path, value))
+    assert not first_one_stays("memory://probed")
+    assert list(storage.list_files("memory://probed")) == []
 
 
 def test_names_are_those_of_the_design(layout: RunLayout, tmp_path: Path) -> None:
@@ -94,6 +110,41 @@ def test_a_missing_derived_table_is_made_again(layout: RunLayout) -> None:
     storage.delete(layout.shard(42, "names"))
     assert settle(layout) == {"empty": 1, "ok": 2}
     assert storage.read_bytes(layout.shard(42, "names")) == before
+
+
+def test_a_resume_reads_no_mask(layout: RunLayout, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_both(layout)
+    settle(layout)
+    monkeypatch.setattr(storage, "read_bytes", lambda uri: pytest.fail("a whole file was asked for"))
+    assert settle(layout) == {"empty": 1, "ok": 2}
+
+
+def test_a_stray_worker_disturbs_nobody(layout: RunLayout) -> None:
+    """It goes on writing chunks while they are merged, deleted, and looked at again."""
+    ended = threading.Event()
+
+    def write() -> None:
+        while not ended.is_set():
+            for chunk in (0, 1):
+                with suppress(OSError):  # the folder goes away under its hands
+                    write_chunk(layout, 42, chunk, rows("stray"))
+
+    write_both(layout)
+    strays = [threading.Thread(target=write) for _ in range(4)]
+    settle(layout)
+    published = storage.read_bytes(layout.shard(42))
+    for stray in strays:
+        stray.start()
+    try:
+        for _ in range(50):
+            assert settle(layout) == {"empty": 1, "ok": 2}
+    finally:
+        ended.set()
+        for stray in strays:
+            stray.join()
+    assert storage.read_bytes(layout.shard(42)) == published
+    delete_chunks(layout.chunks)
+    assert finished_chunks(layout) == set()
 
 
 def test_nothing_is_published_short(layout: RunLayout) -> None:

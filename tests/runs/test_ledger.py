@@ -1,12 +1,24 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from ddpm_seg import storage
-from ddpm_seg.runs.ledger import KnownRun, find_runs, freeze_run, not_done, planned_keys
+from ddpm_seg.runs.commit import write_chunk
+from ddpm_seg.runs.layout import finished_chunks
+from ddpm_seg.runs.ledger import (
+    KnownRun,
+    delete_leftovers,
+    find_runs,
+    freeze_run,
+    input_keys,
+    next_number,
+    planned_keys,
+)
 from ddpm_seg.runs.manifest import Manifest, RunInfo, inputs_table, plan
 
 NOW = datetime(2026, 1, 2, tzinfo=timezone.utc)
@@ -22,7 +34,7 @@ def manifest(files: list[storage.FileInfo], config_hash: str = "c") -> Manifest:
 
 
 def freeze(output: Path, files: list[storage.FileInfo], config_hash: str = "c") -> KnownRun:
-    run = freeze_run(str(output), "labels", manifest(files, config_hash))
+    run = freeze_run(str(output), "labels", manifest(files, config_hash), next_number(str(output)))
     assert run is not None
     return run
 
@@ -35,7 +47,8 @@ def finish(run: KnownRun) -> None:
 
 def new(output: Path, files: list[storage.FileInfo]) -> list[str]:
     inputs = inputs_table(files)
-    return not_done(inputs, planned_keys(find_runs(str(output), "labels", "c")))["uri"].to_pylist()
+    planned = pc.is_in(input_keys(inputs), value_set=planned_keys(find_runs(str(output), "labels", "c")))
+    return inputs.filter(pc.invert(planned))["uri"].to_pylist()
 
 
 def test_an_empty_output_has_no_runs(tmp_path: Path) -> None:
@@ -82,16 +95,39 @@ def test_numbers_are_shared_and_configurations_kept_apart(tmp_path: Path) -> Non
     assert all(run.manifest.info.run_id == run.layout.run_id for run in find_runs(str(tmp_path), "labels", "d"))
 
 
-def test_the_loser_of_a_race_is_told(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_the_loser_of_a_race_is_told(tmp_path: Path) -> None:
+    number = next_number(str(tmp_path))
     first = freeze(tmp_path, [file("a")])
-    # The loser listed the runs before the winner wrote.
-    monkeypatch.setattr("ddpm_seg.runs.ledger.uris_under", lambda prefix: [])
-    assert freeze_run(str(tmp_path), "labels", manifest([file("b")])) is None
-    other = freeze_run(str(tmp_path), "labels", manifest([file("b")], "another"))
+    # Others, who looked before the winner wrote.
+    assert freeze_run(str(tmp_path), "labels", manifest([file("b")]), number) is None
+    other = freeze_run(str(tmp_path), "labels", manifest([file("b")], "another"), number)
     assert other is not None
     assert other.layout.run_id == "run-000002"
-    monkeypatch.undo()
-    assert find_runs(str(tmp_path), "labels", "c") == [replace(first, finished=False)]
+    assert find_runs(str(tmp_path), "labels", "c") == [first]
+
+
+def test_a_plan_made_before_another_run_began_and_ended_is_not_carried_out(tmp_path: Path) -> None:
+    number = next_number(str(tmp_path))
+    finish(freeze(tmp_path, [file("a")], "another"))
+    finish(freeze(tmp_path, [file("a")]))
+    assert freeze_run(str(tmp_path), "labels", manifest([file("a")]), number) is None
+
+
+def test_the_output_may_be_named_like_a_run(tmp_path: Path) -> None:
+    output = tmp_path / "runs" / "run-000007" / "run-000008"
+    assert freeze(output, [file("a")]).layout.run_id == "run-000001"
+    assert freeze(output, [file("b")]).layout.run_id == "run-000002"
+
+
+def test_chunks_of_finished_runs_are_leftovers(tmp_path: Path) -> None:
+    delete_leftovers(str(tmp_path / "not yet"))
+    stray, waiting = freeze(tmp_path, [file("a")]), freeze(tmp_path, [file("b")], "another")
+    finish(stray)
+    for run in (stray, waiting):
+        write_chunk(run.layout, 0, 0, pa.table({"name": ["late"]}))
+    delete_leftovers(str(tmp_path))
+    assert finished_chunks(stray.layout) == set()
+    assert finished_chunks(waiting.layout) == {(0, 0)}
 
 
 def test_of_many_planners_at_once_each_number_has_one(tmp_path: Path) -> None:
@@ -100,7 +136,7 @@ def test_of_many_planners_at_once_each_number_has_one(tmp_path: Path) -> None:
 
     def work(index: int) -> None:
         barrier.wait()
-        results[index] = freeze_run(str(tmp_path), "labels", manifest([file(str(index))], f"config {index % 2}"))
+        results[index] = freeze_run(str(tmp_path), "labels", manifest([file(str(index))], f"config {index % 2}"), 1)
 
     threads = [threading.Thread(target=work, args=(index,)) for index in range(8)]
     for thread in threads:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pyarrow as pa
@@ -30,6 +31,35 @@ def test_each_image_once_from_its_latest_run(tmp_path: Path) -> None:
     publish(tmp_path, 10, "b")
     assert view(tmp_path) == {"a": 1, "b": 10, "c": 1, "d": 2, "x": 2}
     assert list(view(tmp_path)) == sorted(view(tmp_path))
+
+
+def test_many_rows_of_several_runs_stand_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ddpm_seg.runs.view.BLOCK_ROWS", 7)
+    generator = random.Random(0)
+    names = [chr(0x4E00 + i) for i in range(200)]
+    expected: dict[str, int] = {}
+    for number in range(1, 6):
+        drawn = sorted(generator.sample(names, 60))
+        for shard in range(3):
+            publish(tmp_path, number, "".join(drawn[20 * shard : 20 * shard + 20]), shard=shard)
+        expected |= dict.fromkeys(drawn, number)
+    assert view(tmp_path) == expected
+    assert list(view(tmp_path)) == sorted(expected)
+
+
+@pytest.mark.slow  # gigabytes
+def test_more_than_two_gigabytes_of_masks(tmp_path: Path) -> None:
+    names = [f"{i:03}" for i in range(600)]
+    for number in (1, 2):  # every other row is the second run's
+        layout = RunLayout(output=str(tmp_path), table="labels", config_hash="c", run_id=f"run-{number:06d}")
+        for shard in range(3):
+            mine = names[200 * shard + number - 1 : 200 * (shard + 1) : 2]
+            masks = pa.array([name.encode() + bytes(4_000_000) for name in mine], pa.binary())
+            table = pa.table({"image_id": mine, "uri": mine, "mask": masks})
+            storage.write_bytes(layout.shard(shard), encode(table))
+    table = read_labels(str(tmp_path))
+    assert table["uri"].to_pylist() == names
+    assert [bytes(table["mask"][row].as_buffer()[:3]).decode() for row in range(600)] == names
 
 
 def test_models_are_not_mixed(tmp_path: Path) -> None:

@@ -1,0 +1,123 @@
+"""A whole run on a real cluster, through stages of known output, whatever happens on the way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+
+import pyarrow as pa
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+from ddpm_seg import storage
+from ddpm_seg.pipeline import execute
+from ddpm_seg.pipeline.cluster import Placement
+from ddpm_seg.pipeline.stages import StageError, TooManyErrors
+from ddpm_seg.runs.layout import finished_chunks, published_shards
+from ddpm_seg.runs.ledger import KnownRun
+from ddpm_seg.runs.tables import decode
+from tests.pipeline.stand_in import carry_out, frozen_run, table
+
+NAMES = [f"{index:02d}" for index in range(20)]
+
+
+def whole(run: KnownRun, names: list[str]) -> bool:
+    """Whether the published tables hold each of `names` once, in order, with the right value."""
+    columns = ["name", "value", "status", "error_type"]
+    shards = [decode(storage.read_bytes(run.layout.shard(shard))) for shard in run.manifest.shard_sizes()]
+    return pa.concat_tables(shards).select(columns).equals(table(names).select(columns))
+
+
+@contextmanager
+def node_that_dies(when: Callable[[], bool]) -> Iterator[None]:
+    """A second node of the cluster, of 2 CPUs, that is killed in the midst of the block."""
+    cluster = Cluster()
+    cluster.head_node, cluster.redis_address = ray._private.worker._global_node, None
+    node = cluster.add_node(num_cpus=2)
+    killed = Event()
+
+    def kill() -> None:
+        while not when():
+            time.sleep(0.1)
+        cluster.remove_node(node, allow_graceful=False)
+        killed.set()
+
+    killer = Thread(target=kill, daemon=True)
+    killer.start()
+    yield
+    assert killed.is_set()
+
+
+def test_waves_come_one_after_another(ray_cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execute, "WAVE_CHUNKS", 2)
+    run = frozen_run(tmp_path / "out", NAMES, shard_size=8, chunk_size=4)
+    outcome = carry_out(run, tmp_path / "notes")
+    assert whole(run, NAMES)
+    assert (outcome.counts, outcome.timed) == ({"ok": 20}, 20)
+    assert outcome.seconds["read"] == outcome.seconds["segment"] == 5
+    assert published_shards(run.layout) == published_shards(run.layout, "names") == {0, 1, 2}
+    assert len(list((tmp_path / "notes").glob("loaded-*"))) == 3
+
+
+def test_what_a_stage_raises_ends_the_run_at_once_and_is_named(ray_cluster: str, tmp_path: Path) -> None:
+    run, notes = frozen_run(tmp_path / "out", NAMES, shard_size=8, chunk_size=4), tmp_path / "notes"
+    notes.mkdir()
+    causes = {"full": r"^OSError: .*No space left on device$", "no model": "^ValueError: no model here$"}
+    for cause, message in causes.items():
+        (notes / cause).touch()
+        with pytest.raises(StageError, match=message):
+            carry_out(run, notes)
+        (notes / cause).unlink()
+    carry_out(run, notes)
+    assert whole(run, NAMES)
+
+
+def test_a_process_that_dies_while_it_loads_is_not_started_for_ever(ray_cluster: str, tmp_path: Path) -> None:
+    run, notes = frozen_run(tmp_path / "out", NAMES, shard_size=8, chunk_size=4), tmp_path / "notes"
+    notes.mkdir()
+    (notes / "die loading").touch()
+    with pytest.raises(StageError, match="died 3 times while it loaded the model"):
+        carry_out(run, notes)
+    assert len(list(notes.glob("loaded-*"))) == 3
+
+
+def test_errors_over_the_limit_end_the_run_and_those_of_earlier_attempts_count(
+    ray_cluster: str, tmp_path: Path
+) -> None:
+    names = [f"{name}.error_{'ab'[index % 2]}" if index < 10 else name for index, name in enumerate(NAMES)]
+    run, notes = frozen_run(tmp_path / "out", names, shard_size=8, chunk_size=2), tmp_path / "notes"
+    with pytest.raises(TooManyErrors, match=r"^6 of the first \d+ images of run-000001 are errors \(3 error_\w, 3 "):
+        carry_out(run, notes, max_errors=5)
+    with pytest.raises(TooManyErrors, match="and 5 are allowed"):
+        carry_out(run, tmp_path / "second", max_errors=5)
+    assert not list((tmp_path / "second").iterdir())  # nothing was begun
+    outcome = carry_out(run, notes, max_errors=10)
+    assert outcome.counts == {"ok": 10, "error_a": 5, "error_b": 5}
+    assert whole(run, names)
+
+
+def test_an_actor_that_is_killed_loses_and_doubles_nothing(ray_cluster: str, tmp_path: Path) -> None:
+    names = [*NAMES[:9], "09.dies_once", *NAMES[10:]]
+    run = frozen_run(tmp_path / "out", names, shard_size=8, chunk_size=4)
+    assert carry_out(run, tmp_path / "notes").counts == {"ok": 20}
+    assert whole(run, names)
+    assert len(list((tmp_path / "notes").glob("loaded-*"))) == 2
+
+
+def test_a_node_that_is_killed_loses_and_doubles_nothing(ray_cluster: str, tmp_path: Path) -> None:
+    names = [f"{index:02d}" for index in range(32)]
+    run, notes = frozen_run(tmp_path / "out", names, shard_size=8, chunk_size=2), tmp_path / "notes"
+    # An actor on each of two nodes, and room beside each for a task.
+    placement = Placement(actors=2, actor_cpus=1.5, actor_gpus=0, threads=1, task_cpus=0.5)
+
+    def both_work() -> bool:
+        return len(list(notes.glob("loaded-*"))) == 2 and bool(finished_chunks(run.layout))
+
+    with node_that_dies(both_work):
+        outcome = carry_out(run, notes, placement=placement, seconds=0.3)
+    assert outcome.counts == {"ok": 32}
+    assert whole(run, names)
