@@ -1,0 +1,117 @@
+"""Methods side by side: what each scored on the same test images, and the table of means over its training splits."""
+
+# Shapes: S x S pixels of an image, K classes.
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ddpm_seg import storage
+from ddpm_seg.data.annotations import Annotation
+from ddpm_seg.evaluation.miou import class_ious, confusion_matrix, published_miou
+from ddpm_seg.tasks import Task
+
+Labeller = Callable[[np.ndarray], np.ndarray]
+"""Images (N, S, S, 3) uint8 to class ids (N, S, S) uint8."""
+
+BATCH = 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    """One method, trained on one split, and what it scored."""
+
+    method: str
+    """In words, as the table names it."""
+    split: str
+    """What it was trained on."""
+    settings: dict[str, Any]
+    """Whatever the scores depend on, as JSON has it: a result of other settings is not this one."""
+    miou: float
+    """By the published formula, in [0, 1]."""
+    ious: dict[str, float]
+    """By class name."""
+
+
+def evaluate(label: Labeller, annotations: Sequence[Annotation], task: Task) -> np.ndarray:
+    """Confusion matrix int64 (K + 1, K + 1) of `label` on annotated images, padding left out."""
+    total = np.zeros((task.num_classes + 1, task.num_classes + 1), dtype=np.int64)
+    for start in range(0, len(annotations), BATCH):
+        batch = annotations[start : start + BATCH]
+        labels = label(np.stack([annotation.image for annotation in batch]))
+        for annotation, predicted in zip(batch, labels, strict=True):
+            crop = annotation.placement.crop
+            total += confusion_matrix(crop(predicted), crop(annotation.label), task.num_classes)
+    return total
+
+
+def scored(method: str, split: str, settings: dict[str, Any], confusion: np.ndarray, task: Task) -> Result:
+    """The result that a `confusion` matrix (K + 1, K + 1) amounts to."""
+    ious = dict(zip(task.class_names, class_ious(confusion).tolist(), strict=True))
+    miou = published_miou(confusion, task.ignore_label)
+    return Result(method=method, split=split, settings=settings, miou=miou, ious=ious)
+
+
+def write_result(uri: str, result: Result) -> None:
+    """Writes `result` as JSON, whole or not at all."""
+    storage.write_bytes(uri, json.dumps(asdict(result), indent=1).encode())
+
+
+def standing_result(uri: str, settings: dict[str, Any]) -> Result | None:
+    """The result at `uri` if one stands there and it is of the same `settings`.
+
+    Raises ValueError for a file that is not a result.
+    """
+    if not storage.exists(uri):
+        return None
+    try:
+        result = Result(**json.loads(storage.read_bytes(uri)))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{storage.redact(uri)} is not a result of a comparison ({error}); delete it") from None
+    return result if result.settings == settings else None
+
+
+def summarise(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """One JSON-ready row a method, in the order of `results`: mean and deviation over its splits, of every score.
+
+    The deviation is the sample's (n - 1), and None for a single split.
+    """
+    rows = []
+    for method in dict.fromkeys(result.method for result in results):
+        own = [result for result in results if result.method == method]
+        rows.append(
+            {
+                "method": method,
+                "splits": [result.split for result in own],
+                "miou": _mean_and_deviation([result.miou for result in own]),
+                "ious": {name: _mean_and_deviation([result.ious[name] for result in own]) for name in own[0].ious},
+            }
+        )
+    return rows
+
+
+def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
+    """`rows` of `summarise` as a Markdown table: mean ± deviation, and the mean alone of a single split."""
+    names = list(rows[0]["ious"])
+    lines = [["", "mIoU", *names], ["---"] * (len(names) + 2)]
+    for row in rows:
+        lines.append([row["method"], _show(row["miou"], 3), *(_show(row["ious"][name], 2) for name in names)])
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
+
+
+def _mean_and_deviation(values: Sequence[float]) -> dict[str, float | None]:
+    return {
+        "mean": statistics.fmean(values),
+        "deviation": statistics.stdev(values) if len(values) > 1 else None,
+    }
+
+
+def _show(score: dict[str, float | None], digits: int) -> str:
+    mean, deviation = f"{score['mean']:.{digits}f}", score["deviation"]
+    return mean if deviation is None else f"{mean} ± {deviation:.{digits}f}"

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ddpm_seg.model.bundle import save_bundle
+from ddpm_seg.training.baselines import CompareConfig, compare
+from ddpm_seg.training.ensemble import EnsembleConfig
+from ddpm_seg.training.supervised import SupervisedConfig
+from jobs.compare import main
+from tests.tiny_bundle import tiny_bundle
+
+SIZE = 16
+SHORT = EnsembleConfig(members=2, max_iterations=100)
+SHORT_UNET = SupervisedConfig(width=4, levels=2, iterations=10)
+PARTS = [
+    *(f"{method}-annotated-{n}" for method in ("diffusion", "rgb", "untrained", "supervised") for n in (1, 2)),
+    "supervised-plenty",
+]
+
+
+def annotate(folder: Path, count: int, seed: int) -> None:
+    """Dark pictures (background) with a bright box (skin) somewhere."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(seed)
+    for index in range(count):
+        mask = np.zeros((SIZE, SIZE), dtype=np.uint8)
+        top, left = rng.integers(1, 7, 2)
+        mask[top : top + 8, left : left + 8] = 1
+        image = np.where(mask[:, :, None] == 1, 220, 30) + rng.integers(-20, 20, (SIZE, SIZE, 3))
+        Image.fromarray(image.astype(np.uint8)).save(folder / f"{index}.png")
+        np.save(folder / f"{index}.npy", mask)
+
+
+@pytest.fixture
+def avatars(tmp_path: Path) -> str:
+    for seed, (split, count) in enumerate([("annotated-1", 2), ("annotated-2", 2), ("plenty", 5), ("test", 3)]):
+        annotate(tmp_path / "avatars" / split, count, seed)
+    return str(tmp_path / "avatars")
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    save_bundle(tiny_bundle(), str(tmp_path / "model"))
+    return str(tmp_path / "model")
+
+
+def config(avatars: str, model: str, output: Path) -> CompareConfig:
+    splits = ("annotated-1", "annotated-2", "plenty")
+    return CompareConfig(avatars=avatars, model=model, output=str(output), splits=splits)
+
+
+def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
+    return {path.stem: (path.stat().st_mtime_ns, path.read_bytes()) for path in sorted(folder.iterdir())}
+
+
+def test_every_method_is_scored_on_every_split_and_only_once(avatars: str, model: str, tmp_path: Path) -> None:
+    asked = config(avatars, model, tmp_path / "out")
+    results = compare(asked, ensemble=SHORT, supervised=SHORT_UNET)
+    before = contents(tmp_path / "out")
+    assert sorted(before) == sorted(PARTS)
+    assert [result.method for result in results] == [
+        *["diffusion features, 2 images"] * 2,
+        *["RGB + coordinates, 2 images"] * 2,
+        *["untrained UNet, 2 images"] * 2,
+        *["supervised U-Net, 2 images"] * 2,
+        "supervised U-Net, 5 images",
+    ]
+    # Two of ten classes are shown, told apart by brightness; naming all pixels background would score 0.08.
+    assert all(result.miou > 0.17 for result in results if result.method.startswith("RGB"))
+    assert len({result.miou for result in results if "UNet" in result.method or "diffusion" in result.method}) > 1
+
+    (tmp_path / "out" / "rgb-annotated-2.json").unlink()
+    assert compare(asked, ensemble=SHORT, supervised=SHORT_UNET) == results
+    after = contents(tmp_path / "out")
+    assert {part for part in PARTS if before[part] != after[part]} == {"rgb-annotated-2"}
+    assert before["rgb-annotated-2"][1] == after["rgb-annotated-2"][1]
+
+
+def test_what_depends_on_a_change_is_made_anew(avatars: str, model: str, tmp_path: Path) -> None:
+    save_bundle(tiny_bundle(seed=1), str(tmp_path / "other"))
+    compare(config(avatars, model, tmp_path / "out"), ensemble=SHORT, supervised=SHORT_UNET)
+    before = contents(tmp_path / "out")
+    asked = config(avatars, str(tmp_path / "other"), tmp_path / "out")
+    compare(asked, ensemble=SHORT, supervised=SHORT_UNET)
+    after = contents(tmp_path / "out")
+    assert {part for part in PARTS if before[part] != after[part]} == {"diffusion-annotated-1", "diffusion-annotated-2"}
+
+    np.save(Path(avatars) / "annotated-1" / "0.npy", np.zeros((SIZE, SIZE), dtype=np.uint8))
+    compare(asked, ensemble=SHORT, supervised=SHORT_UNET)
+    last = contents(tmp_path / "out")
+    assert {part for part in PARTS if after[part] != last[part]} == {p for p in PARTS if p.endswith("annotated-1")}
+
+
+def test_the_command_writes_and_prints_the_table(
+    avatars: str, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--avatars", avatars, "--model", model, "--output", str(tmp_path / "out")]
+    assert main([*where, "--methods", "rgb", "--splits", "annotated-1", "annotated-2"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("\n") == 3
+    assert "| RGB + coordinates, 2 images |" in printed
+    assert (tmp_path / "out" / "comparison.md").read_text() == printed
+    (row,) = json.loads((tmp_path / "out" / "comparison.json").read_bytes())
+    assert row["splits"] == ["annotated-1", "annotated-2"]
+    assert f"{row['miou']['mean']:.3f} ± {row['miou']['deviation']:.3f}" in printed
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (["--model", "/nowhere"], "no model bundle at /nowhere"),
+        (["--avatars", "/nowhere"], "/nowhere/annotated-1 holds no annotated images"),
+        (["--splits", "annotated-3"], "annotated-3 holds no annotated images"),
+        (["--methods", "rgb", "--splits", "plenty"], "--methods rgb --splits plenty: nothing to train"),
+    ],
+)
+def test_mistakes_end_in_one_line_and_nothing_written(
+    avatars: str, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], wrong: list[str], message: str
+) -> None:
+    where = ["--avatars", avatars, "--model", model, "--output", str(tmp_path / "out"), "--splits", "annotated-1"]
+    with pytest.raises(SystemExit) as stopped:
+        main([*where, *wrong])
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert stopped.value.code == 2
+    assert error.startswith("error: ")
+    assert message in error
+    assert not [path for path in tmp_path.glob("out/*") if path.is_file()]
