@@ -1,0 +1,101 @@
+"""Whether the tables of a disturbed job are those of a quiet one."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+
+from ddpm_seg import storage
+from ddpm_seg.data.schema import class_stats_table
+from ddpm_seg.runs.tables import decode
+
+Rows = dict[str, dict[str, Any]]
+"""By image_id. `created_at`, the start of the run, is left out: it is all that may differ."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """Images lost, doubled and different, and whatever else is wrong, in words."""
+
+    lost: int
+    doubled: int
+    differing: int
+    problems: tuple[str, ...]
+
+
+def read_rows(output: str) -> Rows:
+    """The rows of an output in which no image stands twice."""
+    return {row["image_id"]: row for table in _shards(output, "labels").values() for row in _plain(table)}
+
+
+def count_ok(rows: Rows) -> int:
+    return sum(row["status"] == "ok" for row in rows.values())
+
+
+def compare(reference: Rows, output: str) -> Verdict:
+    """Every row of `labels`, what derives from it, and what else stands under `output`."""
+    labels, class_stats = _shards(output, "labels"), _shards(output, "class_stats")
+    rows = [row for table in labels.values() for row in _plain(table)]
+    counts = Counter(row["image_id"] for row in rows)
+    problems = []
+    if unknown := counts.keys() - reference.keys():
+        problems.append(f"{len(unknown)} images that were never in the input")
+    if {name: class_stats_table(table) for name, table in labels.items()} != class_stats:
+        problems.append("class_stats is not what derives from labels")
+    problems += [f"left behind: {name}" for name in _left_behind(output)]
+    problems += _account(output, reference)
+    return Verdict(
+        lost=len(reference.keys() - counts.keys()),
+        doubled=sum(count > 1 for count in counts.values()),
+        differing=sum(row != reference.get(row["image_id"]) for row in rows),
+        problems=tuple(problems),
+    )
+
+
+def read_manifests(output: str) -> list[pa.Table]:
+    """The plan of each run under `output`, oldest first: columns uri, shard and chunk among others."""
+    names = [file.uri for file in storage.list_files(storage.join(output, "runs"))]
+    return [decode(storage.read_bytes(name)) for name in names if name.endswith("/manifest.parquet")]
+
+
+def _account(output: str, reference: Rows) -> list[str]:
+    """What is wrong with the runs' own account of themselves."""
+    names = {file.uri.removeprefix(f"{output}/runs/") for file in storage.list_files(f"{output}/runs")}
+    expected = {f"run-000001/{name}" for name in ("manifest.parquet", "run.json", "summary.json", "report.html")}
+    if names != expected:
+        return [f"runs/: {sorted(expected - names)} are missing, {sorted(names - expected)} too many"]
+    summary = json.loads(storage.read_bytes(f"{output}/runs/run-000001/summary.json"))
+    ok = count_ok(reference)
+    if (summary["images"], summary["ok"]) != (len(reference), ok):
+        found = f"{summary['images']} images, {summary['ok']} ok"
+        return [f"summary.json has {found}; there are {len(reference)}, {ok} ok"]
+    return []
+
+
+def _shards(output: str, table: str) -> dict[str, pa.Table]:
+    """Tables by name (config=…/run=…/shard-….parquet)."""
+    prefix = storage.join(output, table)
+    return {
+        file.uri.removeprefix(prefix + "/"): decode(storage.read_bytes(file.uri)) for file in storage.list_files(prefix)
+    }
+
+
+def _plain(table: pa.Table) -> list[dict[str, Any]]:
+    return table.drop_columns("created_at").to_pylist()
+
+
+def _left_behind(output: str) -> list[str]:
+    """Chunks and temporary files; `storage` would not list the latter."""
+    if storage.is_local(output):
+        names = [str(Path(folder) / name) for folder, _, files in os.walk(output) for name in files]
+    else:
+        names = [f"s3://{name}" for name in fsspec.filesystem("s3", skip_instance_cache=True).find(output)]
+    names = sorted(name.removeprefix(output) for name in names)
+    return [name for name in names if name.startswith("/_chunks/") or name.endswith(".tmp")]

@@ -1,0 +1,86 @@
+"""What the processes of a job did to the store, as `hooks/sitecustomize.py` wrote it down, and what a fault cost."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Set
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+_CHUNK = re.compile(r"/_chunks/run=[^/]+/shard-(\d+)/chunk-(\d+)\.parquet$")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Event:
+    """`subject` is the URI of a call to `storage`, the number of images of the call "segment"."""
+
+    time: float
+    pid: int
+    call: str
+    when: str
+    subject: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cost:
+    """Images that went through the network more than once; chunks of which an image was fetched again, and those of
+    them that were written by then."""
+
+    segmented_again: int
+    begun_again: int
+    done_again: int
+
+
+def read_journal(path: Path) -> list[Event]:
+    """Events in the order in which they were written; none where nothing was."""
+    if not path.exists():
+        return []
+    # A line may be half written at this moment.
+    return [Event(**json.loads(line)) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
+def chunks_written(events: Iterable[Event], output: str) -> int:
+    """Chunks whose file stands, by the journal."""
+    return len(_written(events, output))
+
+
+def cost(events: list[Event], manifest: pa.Table, output: str, *, ok: int, drivers: Set[int]) -> Cost:
+    """What was done more than once in the run of `manifest` (columns uri, shard, chunk), whose `ok` images have a mask.
+
+    `drivers` are the jobs' own processes, which read pictures for the report.
+    """
+    segmented = sum(int(event.subject) for event in events if event.call == "segment")
+    uris, shards, chunks = (manifest[name].to_pylist() for name in ("uri", "shard", "chunk"))
+    chunk_of = dict(zip(uris, zip(shards, chunks, strict=True), strict=True))
+    written = _written(events, output)
+    fetched: defaultdict[tuple[int, int], Counter[str]] = defaultdict(Counter)
+    done_again = set()
+    for event in events:
+        if (
+            event.call != "read_bytes"
+            or event.when != "before"
+            or event.pid in drivers
+            or event.subject not in chunk_of
+        ):
+            continue
+        chunk = chunk_of[event.subject]
+        fetched[chunk][event.subject] += 1
+        if event.time > written.get(chunk, float("inf")):
+            done_again.add(chunk)
+    begun_again = sum(max(counts.values()) - 1 for counts in fetched.values())
+    return Cost(segmented_again=segmented - ok, begun_again=begun_again, done_again=len(done_again))
+
+
+def _written(events: Iterable[Event], output: str) -> dict[tuple[int, int], float]:
+    """By (shard, chunk), when its file was first there."""
+    times: dict[tuple[int, int], float] = {}
+    for event in events:
+        if event.call == "create_bytes" and event.when == "after" and event.subject.startswith(f"{output}/"):
+            match = _CHUNK.search(event.subject)
+            if match:
+                times.setdefault((int(match[1]), int(match[2])), event.time)
+    return times

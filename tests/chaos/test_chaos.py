@@ -1,0 +1,171 @@
+"""That the harness sees what it is there to see; then, among the slow tests, a few disturbed runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from ddpm_seg import storage
+from ddpm_seg.data.schema import class_stats_table, labels_schema
+from ddpm_seg.runs.tables import decode, encode
+from tests.chaos.campaign import deal
+from tests.chaos.comparison import compare, read_rows
+from tests.chaos.faults import faults_of
+from tests.chaos.journal import cost, read_journal
+from tests.chaos.place import CHECKOUT, HOOKS
+from tests.tiny_bundle import TASK
+
+SHARD = "config=c/run=run-000001/shard-00000.parquet"
+
+
+# --- the comparison ---
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> str:
+    """A finished run of three images, the last of them unreadable."""
+    classes = [{"class_id": 1, "class_name": "red", "pixels": 4}]
+    rows = [
+        {"image_id": name, "uri": name, "status": "ok", "mask": {"bytes": b"png"}, "classes": classes} for name in "ab"
+    ]
+    rows.append({"image_id": "c", "uri": "c", "status": "error", "error_type": "empty"})
+    write(str(tmp_path), pa.Table.from_pylist(rows, schema=labels_schema(TASK)))
+    run = tmp_path / "runs" / "run-000001"
+    for name in ("manifest.parquet", "run.json", "report.html"):
+        storage.write_bytes(str(run / name), b"")
+    storage.write_bytes(str(run / "summary.json"), json.dumps({"images": 3, "ok": 2}).encode())
+    return str(tmp_path)
+
+
+def write(output: str, labels: pa.Table) -> None:
+    storage.write_bytes(f"{output}/labels/{SHARD}", encode(labels))
+    storage.write_bytes(f"{output}/class_stats/{SHARD}", encode(class_stats_table(labels)))
+
+
+def test_an_output_is_as_itself(output: str) -> None:
+    verdict = compare(read_rows(output), output)
+    assert (verdict.lost, verdict.doubled, verdict.differing, verdict.problems) == (0, 0, 0, ())
+
+
+def test_lost_doubled_and_different_rows_are_seen(output: str) -> None:
+    reference, labels = read_rows(output), decode(storage.read_bytes(f"{output}/labels/{SHARD}"))
+    write(output, pa.concat_tables([labels.slice(0, 1), labels.slice(0, 2)]))
+    verdict = compare(reference, output)
+    assert (verdict.lost, verdict.doubled, verdict.differing, verdict.problems) == (1, 1, 0, ())
+    rows = labels.to_pylist()
+    rows[1]["mask"]["bytes"] = b"another"
+    write(output, pa.Table.from_pylist(rows, schema=labels.schema))
+    verdict = compare(reference, output)
+    assert (verdict.lost, verdict.doubled, verdict.differing, verdict.problems) == (0, 0, 1, ())
+
+
+@pytest.mark.parametrize(
+    ("path", "data", "problem"),
+    [
+        ("_chunks/run=run-000001/shard-00000/chunk-0000.parquet", b"", "left behind: /_chunks/"),
+        (f"labels/.ddpm_seg-{'0' * 32}.tmp", b"", "left behind: /labels/"),
+        ("runs/run-000002/manifest.parquet", b"", "too many"),
+        ("runs/run-000001/summary.json", b'{"images": 3, "ok": 3}', "3 images, 3 ok; there are 3, 2 ok"),
+        (f"class_stats/{SHARD}", None, "class_stats"),
+    ],
+)
+def test_what_else_is_wrong_is_named(path: str, data: bytes | None, problem: str, output: str) -> None:
+    reference = read_rows(output)
+    if data is None:
+        storage.delete(f"{output}/{path}")
+    else:
+        storage.write_bytes(f"{output}/{path}", data)
+    (found,) = compare(reference, output).problems
+    assert problem in found
+
+
+# --- death at a call to `storage` ---
+
+
+def create_two_files(folder: Path, *, victim: str = "self", driver: int = 0, when: str = "") -> tuple[int, set[str]]:
+    """Exit status of a process that creates "a" and "b" and may die of the former; then the files that are there."""
+    chaos = folder / "chaos"
+    chaos.mkdir(exist_ok=True)
+    (chaos / "driver.pid").write_text(str(driver))
+    if when:
+        trigger = {"call": "create_bytes", "when": when, "uri": "/a$", "victim": victim}
+        (chaos / "trigger.json").write_text(json.dumps(trigger))
+    code = "import sys; from ddpm_seg import storage; [storage.create_bytes(f'{sys.argv[1]}/{n}', b'x') for n in 'ab']"
+    environment = {**os.environ, "PYTHONPATH": f"{HOOKS}{os.pathsep}{CHECKOUT}", "CHAOS_FOLDER": str(chaos)}
+    process = subprocess.run([sys.executable, "-c", code, str(folder / "out")], env=environment, timeout=100)
+    return process.returncode, {path.name[:10] for path in (folder / "out").glob("*")}
+
+
+@pytest.mark.parametrize(
+    ("when", "left"), [("before", set()), ("during", {".ddpm_seg-"}), ("after", {"a"})], ids=lambda value: str(value)
+)
+def test_a_process_dies_at_its_call_and_only_once(when: str, left: set[str], tmp_path: Path) -> None:
+    assert create_two_files(tmp_path, when=when) == (-signal.SIGKILL, left)
+    assert create_two_files(tmp_path) == (0, left | {"a", "b"})
+    calls = [(event.call, event.when, event.subject[-1]) for event in read_journal(tmp_path / "chaos" / "journal")]
+    first = [("create_bytes", "before", "a")]  # whoever dies afterwards writes nothing more
+    assert calls == first + [("create_bytes", moment, name) for name in "ab" for moment in ("before", "after")]
+
+
+def test_the_driver_dies_and_who_took_the_step_goes_on(tmp_path: Path) -> None:
+    driver = subprocess.Popen(["sleep", "100"])
+    assert create_two_files(tmp_path, when="before", victim="driver", driver=driver.pid) == (0, {"a", "b"})
+    assert driver.wait(10) == -signal.SIGKILL
+
+
+def test_the_journal_tells_what_was_done_twice(tmp_path: Path) -> None:
+    manifest = pa.table({"uri": ["/in/a", "/in/b", "/in/c"], "shard": [0, 0, 1], "chunk": [0, 0, 0]})
+    chunk = "/out/_chunks/run=run-000001/shard-00000/chunk-0000.parquet"
+    calls = [
+        *[("read_bytes", "before", f"/in/{name}") for name in "abca"],  # the first chunk, fetched again
+        ("segment", "before", "2"),
+        ("segment", "before", "2"),
+        ("create_bytes", "after", chunk),
+        *[("read_bytes", "before", f"/in/{name}") for name in "ab"],  # and again, though it was done
+    ]
+    lines = [
+        json.dumps({"time": time, "pid": 1, "call": call, "when": when, "subject": subject})
+        for time, (call, when, subject) in enumerate(calls)
+    ]
+    (tmp_path / "journal").write_text("\n".join([*lines, '{"half a li']))
+    spent = cost(read_journal(tmp_path / "journal"), manifest, "/out", ok=3, drivers={2})
+    assert (spent.segmented_again, spent.begun_again, spent.done_again) == (1, 2, 1)
+
+
+# --- real runs ---
+
+
+def test_small_campaigns_have_as_many_kinds_of_fault_as_they_can() -> None:
+    faults = faults_of("s3")
+    dealt = list(islice(deal(faults, seed=1), 2 * len(faults)))
+    assert set(map(str, dealt[: len(faults)])) == set(map(str, faults))
+    assert all(fault.at_random for fault in dealt[len(faults) : len(faults) + 20])
+    assert list(map(str, islice(deal(faults, seed=1), 2 * len(faults)))) == list(map(str, dealt))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("local", ["actor killed", "driver killed at: chunk written after", "task killed at: shard published during"]),
+        ("s3", ["node lost", "driver killed at: manifest created after", "store restarted"]),
+    ],
+)
+def test_disturbed_runs_end_as_undisturbed_ones(kind: str, names: list[str], tmp_path: Path) -> None:
+    log = tmp_path / "chaos.jsonl"
+    command = [sys.executable, "-m", "tests.chaos", f"--storage={kind}", f"--only=^({'|'.join(names)})$"]
+    # A process of its own: Ray's clusters for tests change the state of those that this one may have.
+    done = subprocess.run([*command, f"--runs={len(names)}", f"--log={log}"], cwd=CHECKOUT, stdout=subprocess.PIPE)
+    assert done.returncode == 0, done.stdout.decode()
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    assert sorted(record["fault"] for record in records) == sorted(names)
+    assert all(record["struck"] for record in records), done.stdout.decode()
