@@ -24,9 +24,9 @@ from ddpm_seg.pipeline.stream import Stages, one_line, redact_lines, stream
 from ddpm_seg.runs.commit import Derive
 from ddpm_seg.runs.ledger import KnownRun
 
-# Chunks that go through one Ray Data pipeline. Their inputs are in memory at once: of a million images with URIs of 66
-# letters 170 MB, in the driver at first and then in Ray's store. The next wave costs the last one's running dry and a
-# start of the actors.
+# Chunks that go through one Ray Data pipeline. Their inputs are in memory at once: of a million images with URIs of 70
+# letters 250 MB in the driver, and as much in Ray's store. The next wave costs the last one's running dry and a start
+# of the actors.
 WAVE_CHUNKS = 4096
 
 # Chunks of a wave that may lose their workers again and again before the wave is broken off.

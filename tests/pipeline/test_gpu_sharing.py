@@ -20,10 +20,19 @@ Row = dict[str, Any]
 
 
 class Where:
+    """Says which process and GPU it is, once all four actors are there: else the quick ones would take all rows."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / str(os.getpid())).touch()
+
     def __call__(self, row: Row) -> Row:
         import ray
 
-        time.sleep(0.3)  # long enough for every actor to get some
+        deadline = time.monotonic() + 200
+        while len(list(self.folder.iterdir())) < 4 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(1)  # and slow enough for rows to wait
         ids = ray.get_runtime_context().get_accelerator_ids()["GPU"]
         return {**row, "payload": f"{os.getpid()} {','.join(ids)}"}
 
@@ -35,8 +44,10 @@ def table(row: Row) -> pa.Table:
 def test_half_a_gpu_each_puts_two_actors_on_a_gpu(ray_cluster: str, tmp_path: Path) -> None:
     placement = cluster.place(cluster.connect(), num_actors=None, gpus_per_actor=0.5)
     assert (placement.actors, placement.actor_gpus) == (4, 0.5)
-    stages = Stages(before=lambda row: row, actor=Where, actor_arguments={}, after=table, killed=table)
-    layout = RunLayout(output=str(tmp_path), table="labels", config_hash="c", run_id="run-000001")
+    (tmp_path / "actors").mkdir()
+    arguments: dict[str, object] = {"folder": tmp_path / "actors"}
+    stages = Stages(before=lambda row: row, actor=Where, actor_arguments=arguments, after=table, killed=table)
+    layout = RunLayout(output=str(tmp_path / "out"), table="labels", config_hash="c", run_id="run-000001")
     rows = [{"shard": 0, "chunk": index, "payload": ""} for index in range(24)]
     results = list(stream(rows, stages, placement, layout, may_be_lost=0))
     assert sorted(row["chunk"] for row in results) == list(range(24))
