@@ -101,7 +101,6 @@ def test_a_fault_that_stays_ends_with_one_clear_message(
         assert "HTTP 500" in str(caught.value) or fault != "500"
 
 
-@pytest.mark.usefixtures("hasty")
 def test_what_was_given_up_is_asked_once_until_it_may_be_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patience, "_given_up", {})
     monkeypatch.setattr(patience, "PATIENCE_S", 0.3)
@@ -128,6 +127,7 @@ def test_what_was_given_up_is_asked_once_until_it_may_be_back(monkeypatch: pytes
     assert tries("https://dead.example/4.png") > 2
 
 
+@pytest.mark.usefixtures("hasty")
 def test_a_server_that_never_answers_is_given_up(
     faulty: FaultyS3, s3: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
