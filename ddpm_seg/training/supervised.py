@@ -27,7 +27,7 @@ LOG_EVERY = 200
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SupervisedConfig:
-    """How to train the network; the defaults are the best of those tried on Avatars-10's validation split."""
+    """How to train the network."""
 
     width: int = 16
     levels: int = 5
@@ -101,7 +101,7 @@ def _step(
 def dice_loss(logits_NKHW: Tensor, target_NHW: Tensor) -> Tensor:
     """Soft Dice loss (Milletari et al., 2016), in [0, 1]: a batch's pixels together, every class alike.
 
-    Cross-entropy alone lets a small part go: a nose is one pixel in a hundred.
+    Cross-entropy alone lets a small part go: a nose is three pixels in a thousand.
     """
     known_NHW = target_NHW != UNLABELLED
     p_NKHW = logits_NKHW.softmax(dim=1) * known_NHW[:, None]
