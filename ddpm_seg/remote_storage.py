@@ -12,12 +12,14 @@ import re
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
+from glob import escape
 from typing import Any
 from urllib.parse import quote
 
 import fsspec
 from fsspec.utils import glob_translate
 
+from ddpm_seg.local_storage import is_temporary
 from ddpm_seg.patience import patiently
 from ddpm_seg.storage_errors import StorageError, status_of
 from ddpm_seg.uris import is_http, redact, scheme
@@ -145,6 +147,13 @@ def delete(uri: str) -> None:
     for name in [*(name for name, _ in find(uri)), *([] if bucket_only else [uri])]:
         with suppress(FileNotFoundError):
             patiently(name, functools.partial(filesystem.rm_file, name))
+
+
+def delete_unfinished(folder: str) -> None:
+    """Delete the temporary files in a folder: writes need none here, so these were probes."""
+    for uri, _ in glob(f"{escape(folder.rstrip('/'))}/.*.tmp"):
+        if is_temporary(uri.rpartition("/")[2]):
+            delete(uri)
 
 
 def _filesystem(uri: str) -> Any:

@@ -151,10 +151,12 @@ def delete(uri: str) -> None:
 
 
 def delete_unfinished(folder: str) -> None:
-    """Delete what killed writers left in a folder, where no writer is at work now; only local disks keep such files."""
+    """Delete what killed writers left in a folder, its own files only, where no writer is at work now."""
     folder = normalize(folder)
     if is_local(folder):
         local_storage.delete_unfinished(Path(folder))
+    else:
+        remote_storage.delete_unfinished(folder)
 
 
 def check_writable(uri: str) -> None:

@@ -150,10 +150,8 @@ def _finish(run: KnownRun, job: LabelPlan, placement: cluster.Placement) -> RunS
 
     try:
         with heartbeat(run.layout):
-            summary = _carry_out(run, job, placement)
-        for folder in (run.layout.folder, run.layout.shards(), run.layout.shards(CLASS_STATS)):
-            storage.delete_unfinished(folder)
-        return summary
+            storage.delete_unfinished(run.layout.folder)  # before the first beat is written, in that folder too
+            return _carry_out(run, job, placement)
     except OSError as error:  # the driver's own files; workers' problems are StageErrors already
         raise StageError(f"{run.layout.run_id}: {error}") from error
 
@@ -187,6 +185,8 @@ def _carry_out(run: KnownRun, job: LabelPlan, placement: cluster.Placement) -> R
     summary = _summary(run, outcome, started)
     if outcome.timed or not storage.exists(run.layout.summary):  # else it has the times of the work already
         write_summary(run.layout, summary)
+    for folder in (run.layout.shards(), run.layout.shards(CLASS_STATS)):
+        storage.delete_unfinished(folder)
     delete_chunks(run.layout.chunks)
     write_report(job.output, run.layout.run_id, read_uris=job.read_uris)
     return summary

@@ -95,13 +95,20 @@ def freeze_run(output: str, table: str, manifest: Manifest, number: int) -> Know
 
 
 def delete_leftovers(output: str) -> None:
-    """Deletes chunks of finished runs: a worker that outlives its driver may write one after they were cleaned up."""
+    """Deletes what dead drivers and workers left: trial files, and the heartbeats and chunks of finished runs.
+
+    A run is finished before its heartbeat is gone, and a worker that outlives its driver may write a chunk even later.
+    """
+    storage.delete_unfinished(output)
+    uris = uris_under(storage.join(output, "runs"))
+    finished = _finished(uris)
+    for uri in uris:
+        if uri.endswith("/heartbeat.json") and run_number(uri) in finished:
+            storage.delete(uri)
     chunks = storage.join(output, "_chunks")
     folders = {uri[len(chunks) + 1 :].partition("/")[0] for uri in uris_under(chunks)}
-    if folders:
-        finished = _finished(uris_under(storage.join(output, "runs")))
-        for folder in folders & {f"run={run_id(number)}" for number in finished}:
-            delete_chunks(storage.join(chunks, folder))
+    for folder in folders & {f"run={run_id(number)}" for number in finished}:
+        delete_chunks(storage.join(chunks, folder))
 
 
 def _finished(uris: Iterable[str]) -> set[int]:

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pytest
 
 from ddpm_seg import storage
+from ddpm_seg.local_storage import temporary_name
 from ddpm_seg.runs.commit import write_chunk
 from ddpm_seg.runs.layout import finished_chunks
 from ddpm_seg.runs.ledger import (
@@ -33,7 +36,7 @@ def manifest(files: list[storage.FileInfo], config_hash: str = "c") -> Manifest:
     return Manifest(info=info, items=plan(inputs_table(files), shard_size=2, chunk_size=1))
 
 
-def freeze(output: Path, files: list[storage.FileInfo], config_hash: str = "c") -> KnownRun:
+def freeze(output: Path | str, files: list[storage.FileInfo], config_hash: str = "c") -> KnownRun:
     run = freeze_run(str(output), "labels", manifest(files, config_hash), next_number(str(output)))
     assert run is not None
     return run
@@ -128,6 +131,23 @@ def test_chunks_of_finished_runs_are_leftovers(tmp_path: Path) -> None:
     delete_leftovers(str(tmp_path))
     assert finished_chunks(stray.layout) == set()
     assert finished_chunks(waiting.layout) == {(0, 0)}
+
+
+@pytest.mark.parametrize("storage_kind", ["local", "s3"])
+def test_heartbeats_of_finished_runs_and_trial_files_are_leftovers(
+    storage_kind: str, tmp_path: Path, s3: Callable[[], str]
+) -> None:
+    place = str(tmp_path) if storage_kind == "local" else s3()
+    done, waiting = freeze(place, [file("a")]), freeze(place, [file("b")], "another")
+    storage.write_bytes(done.layout.report, b"done")
+    for run in (done, waiting):
+        storage.write_bytes(run.layout.heartbeat, b"{}")
+    trial, other = (storage.join(place, name) for name in (temporary_name(), ".mine.tmp"))
+    for uri in (trial, other):
+        storage.write_bytes(uri, b"?")
+    delete_leftovers(place)
+    left = [storage.exists(uri) for uri in (done.layout.heartbeat, waiting.layout.heartbeat, trial, other)]
+    assert left == [False, True, False, True]
 
 
 def test_of_many_planners_at_once_each_number_has_one(tmp_path: Path) -> None:
