@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from ddpm_seg import storage
 from ddpm_seg.data.images import EXTENSIONS
 from ddpm_seg.storage import FileInfo
+from ddpm_seg.uris import is_http
 
 _COLUMNS = ("uri", "url", "path")
 _LISTS = (".txt", ".csv", ".parquet")
@@ -52,7 +53,7 @@ def list_images(input_uri: str) -> Listing:
         suffix = _suffix(uri)
         if suffix in _LISTS:
             return _listed(uri, suffix)
-        if suffix and suffix not in EXTENSIONS and not _is_http(uri):
+        if suffix and suffix not in EXTENSIONS and not is_http(uri):
             raise ValueError(
                 f"{storage.redact(uri)} is neither an image ({_known()}) nor a list of images ({', '.join(_LISTS)})"
             )
@@ -88,13 +89,9 @@ def _single_file(uri: str) -> FileInfo | None:
     try:
         return storage.info(uri)
     except (IsADirectoryError, FileNotFoundError, NotADirectoryError):
-        if _is_http(uri):  # it has no folders to look into
+        if is_http(uri):  # it has no folders to look into
             raise
         return None
-
-
-def _is_http(uri: str) -> bool:
-    return uri.startswith(("http://", "https://"))
 
 
 def _suffix(uri: str) -> str:

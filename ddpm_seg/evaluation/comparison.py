@@ -6,21 +6,15 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from ddpm_seg import storage
-from ddpm_seg.data.annotations import Annotation
-from ddpm_seg.evaluation.miou import class_ious, confusion_matrix, published_miou
+from ddpm_seg.evaluation.miou import class_ious, published_miou
 from ddpm_seg.tasks import Task
-
-Labeller = Callable[[np.ndarray], np.ndarray]
-"""Images (N, S, S, 3) uint8 to class ids (N, S, S) uint8."""
-
-BATCH = 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,18 +31,6 @@ class Result:
     """By the published formula, in [0, 1]."""
     ious: dict[str, float]
     """By class name."""
-
-
-def evaluate(label: Labeller, annotations: Sequence[Annotation], task: Task) -> np.ndarray:
-    """Confusion matrix int64 (K + 1, K + 1) of `label` on annotated images, padding left out."""
-    total = np.zeros((task.num_classes + 1, task.num_classes + 1), dtype=np.int64)
-    for start in range(0, len(annotations), BATCH):
-        batch = annotations[start : start + BATCH]
-        labels = label(np.stack([annotation.image for annotation in batch]))
-        for annotation, predicted in zip(batch, labels, strict=True):
-            crop = annotation.placement.crop
-            total += confusion_matrix(crop(predicted), crop(annotation.label), task.num_classes)
-    return total
 
 
 def scored(method: str, split: str, settings: dict[str, Any], confusion: np.ndarray, task: Task) -> Result:

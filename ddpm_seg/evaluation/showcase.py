@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations import load_annotations
+from ddpm_seg.data.images import encode_png
 from ddpm_seg.evaluation.nearest import nearest_neighbours
 from ddpm_seg.evaluation.sheets import label_sheet, neighbour_sheet, sample_sheet
 from ddpm_seg.model.bundle import Bundle, BundleError, load_bundle
@@ -57,10 +56,15 @@ def showcase(config: ShowcaseConfig) -> str:
         "samples": _spread(near.distance[:, 0]),
         "unseen images": _spread(nearest_neighbours(unseen, training, 1).distance[:, 0]),
     }
-    _write(config.output, "labels.png", _png(label_sheet(bundle, shown)))
-    _write(config.output, "samples.png", _png(sample_sheet(samples, columns=5)))
-    _write(config.output, "neighbours.png", _png(neighbour_sheet(samples[:COLUMNS], training[near.index[:COLUMNS]])))
-    _write(config.output, "distances.json", (json.dumps(distances, indent=2) + "\n").encode())
+    sheets = {
+        "labels.png": label_sheet(bundle, shown),
+        "samples.png": sample_sheet(samples, columns=5),
+        "neighbours.png": neighbour_sheet(samples[:COLUMNS], training[near.index[:COLUMNS]]),
+    }
+    for name, sheet in sheets.items():
+        storage.write_bytes(storage.join(config.output, name), encode_png(np.asarray(sheet)))
+    record = (json.dumps(distances, indent=2) + "\n").encode()
+    storage.write_bytes(storage.join(config.output, "distances.json"), record)
     return "\n".join(
         f"{values['count']:.0f} {name}: root mean square difference to the nearest of {len(training)} training images "
         f"{values['least']:.1f} to {values['most']:.1f}, median {values['median']:.1f} (of 255)"
@@ -84,13 +88,3 @@ def _spread(values: np.ndarray) -> dict[str, float]:
         "median": round(float(np.median(values)), 2),
         "most": round(float(values.max()), 2),
     }
-
-
-def _png(picture: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()
-
-
-def _write(output: str, name: str, data: bytes) -> None:
-    storage.write_bytes(storage.join(output, name), data)

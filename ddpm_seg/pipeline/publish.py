@@ -10,10 +10,9 @@ from typing import Any, cast
 import pyarrow as pa
 import ray
 
-from ddpm_seg.runs.commit import OUTCOME, Derive, outcomes, settle_shard
+from ddpm_seg.runs.commit import Derive, read_outcomes, settle_shard
 from ddpm_seg.runs.layout import finished_chunks, published_shards
 from ddpm_seg.runs.ledger import KnownRun
-from ddpm_seg.runs.tables import open_parquet
 
 # Files of earlier attempts that are looked at side by side.
 READERS = 16
@@ -47,7 +46,7 @@ class Shards:
         chunks = [layout.chunk(*each) for each in self._finished if each[0] not in self._published]
         with ThreadPoolExecutor(READERS) as pool:
             settled = list(pool.map(lambda shard: settle_shard(**self._work(shard)), sorted(self._published)))
-            made = [*settled, *pool.map(_read_outcomes, chunks)]
+            made = [*settled, *pool.map(_outcomes_of_chunk, chunks)]
         self._count(settled)
         for shard in self._sizes:
             if shard not in self._published and not self._open[shard]:
@@ -83,9 +82,8 @@ class Shards:
             self._counts.update(counts)
 
 
-def _read_outcomes(uri: str) -> dict[str, int]:
+def _outcomes_of_chunk(uri: str) -> dict[str, int]:
     try:
-        with open_parquet(uri) as file:
-            return outcomes(file.read(columns=list(OUTCOME)))
+        return read_outcomes(uri)
     except FileNotFoundError:  # a worker that outlived its driver has just published the shard
         return {}

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 Derive = Callable[[pa.Table], pa.Table]
 
-OUTCOME = ("status", "error_type")
+_OUTCOME = ("status", "error_type")
 
 
 def first_one_stays(output: str) -> bool:
@@ -54,7 +54,7 @@ def settle_shard(
             table = decode(storage.read_bytes(uri)) if table is None else table
             storage.create_bytes(derived_uri, encode(derive(table)))
     delete_chunks(layout.shard_chunks(shard))
-    return outcomes(table if table is not None else _read_outcomes(uri))
+    return outcomes(table) if table is not None else read_outcomes(uri)
 
 
 def delete_chunks(folder: str) -> None:
@@ -67,15 +67,15 @@ def delete_chunks(folder: str) -> None:
 
 def outcomes(table: pa.Table) -> dict[str, int]:
     """Rows by outcome: "ok", or the type of their error."""
-    status, error_type = (table[name].to_pylist() for name in OUTCOME)
+    status, error_type = (table[name].to_pylist() for name in _OUTCOME)
     counts = Counter(kind if state == "error" else state for state, kind in zip(status, error_type, strict=True))
     return dict(sorted(counts.items()))
 
 
-def _read_outcomes(uri: str) -> pa.Table:
-    """The columns that `outcomes` needs: a resume asks every shard, and masks would be most of what travels."""
+def read_outcomes(uri: str) -> dict[str, int]:
+    """`outcomes` of a shard or chunk. A resume asks every one, and masks would be most of what travels."""
     with open_parquet(uri) as file:
-        return file.read(columns=list(OUTCOME))
+        return outcomes(file.read(columns=list(_OUTCOME)))
 
 
 def _merge(layout: RunLayout, shard: int, chunks: int, rows: int) -> pa.Table | None:

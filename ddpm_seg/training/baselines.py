@@ -15,7 +15,8 @@ import torch
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations import Annotation, load_annotations
-from ddpm_seg.evaluation.comparison import Labeller, Result, evaluate, scored, standing_result, write_result
+from ddpm_seg.evaluation.comparison import Result, scored, standing_result, write_result
+from ddpm_seg.evaluation.score import Labeller, evaluate, labels_of
 from ddpm_seg.model.bundle import NOISE, UNET, Bundle, load_bundle, read_header
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.segmenter import Segmenter
@@ -88,8 +89,7 @@ class Training:
         trained = train_bundle(
             bundle, annotations, task=TASK, features=self.features, training=self.ensemble, device=self.device
         )
-        segmenter = Segmenter(trained, device=self.device)
-        return lambda images: np.stack([labels.label for labels in segmenter.segment(images)])
+        return labels_of(Segmenter(trained, device=self.device))
 
     def settings(self, method: Method) -> dict[str, Any]:
         """Whatever `method` depends on beside its pictures."""

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations import Annotation, labelled_pixels, load_annotations
-from ddpm_seg.evaluation.miou import confusion_matrix, published_miou
+from ddpm_seg.evaluation.miou import published_miou
+from ddpm_seg.evaluation.score import evaluate, labels_of
 from ddpm_seg.model.bundle import Bundle, load_bundle, refuse_standing_bundle, save_bundle
 from ddpm_seg.model.diffusion import Diffusion
 from ddpm_seg.model.features import FeatureConfig, extract
@@ -168,10 +168,4 @@ def extract_features(
 def score(bundle: Bundle, annotations: Sequence[Annotation], *, device: str | None = None) -> float:
     """Published mean IoU in [0, 1] of `bundle` on annotated images, at the network's resolution, padding left out."""
     segmenter = Segmenter(bundle, device=device)
-    task = segmenter.task
-    total = np.zeros((task.num_classes + 1, task.num_classes + 1), dtype=np.int64)
-    for annotation in tqdm(annotations, desc="validation", unit="image", disable=None):
-        label = segmenter.segment(annotation.image[None])[0].label
-        crop = annotation.placement.crop
-        total += confusion_matrix(crop(label), crop(annotation.label), task.num_classes)
-    return published_miou(total, task.ignore_label)
+    return published_miou(evaluate(labels_of(segmenter), annotations, segmenter.task), segmenter.task.ignore_label)

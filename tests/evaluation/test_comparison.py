@@ -5,11 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddpm_seg.data.annotations import Annotation
-from ddpm_seg.data.images import fit
 from ddpm_seg.evaluation.comparison import (
     Result,
-    evaluate,
     markdown_table,
     scored,
     standing_result,
@@ -17,35 +14,10 @@ from ddpm_seg.evaluation.comparison import (
     write_result,
 )
 from ddpm_seg.tasks import Task
-from tests.tiny_bundle import TASK
-
-
-def annotated(count: int, shape: tuple[int, int]) -> list[Annotation]:
-    rng = np.random.default_rng(0)
-    annotations = []
-    for _ in range(count):
-        image, placement = fit(rng.integers(0, 256, (*shape, 3), dtype=np.uint8), 16)
-        label = np.full((16, 16), 255, dtype=np.uint8)
-        placement.crop(label)[:] = rng.integers(0, 5, (placement.height, placement.width))
-        annotations.append(Annotation(uri="", image=image, label=label, placement=placement))
-    return annotations
 
 
 def result(method: str, split: str, miou: float, red: float) -> Result:
     return Result(method=method, split=split, settings={}, miou=miou, ious={"background": 0.5, "red": red})
-
-
-def test_every_pixel_but_the_padding_is_scored() -> None:
-    annotations = annotated(23, (12, 16))  # more than one batch
-    truth = {annotation.image.tobytes(): annotation.label for annotation in annotations}
-    confusion = evaluate(lambda images: np.stack([truth[image.tobytes()] for image in images]), annotations, TASK)
-    assert confusion.sum() == 23 * 12 * 16
-    assert np.diag(confusion).sum() == confusion.sum()
-    perfect = scored("a", "b", {}, confusion, TASK)
-    assert perfect.miou == pytest.approx(1)
-    assert list(perfect.ious) == list(TASK.class_names)
-    everything_red = evaluate(lambda images: np.ones(images.shape[:3], np.uint8), annotations, TASK)
-    assert everything_red[:, 1].sum() == everything_red.sum()
 
 
 def test_the_ignored_class_is_in_no_mean() -> None:
