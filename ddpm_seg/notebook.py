@@ -15,7 +15,8 @@ from ddpm_seg.data.images import Placement, decode, fit, restore_mask
 from ddpm_seg.data.overlay import colorize, overlay
 from ddpm_seg.data.statistics import ImageStatistics, image_statistics
 from ddpm_seg.model.bundle import load_bundle
-from ddpm_seg.model.segmenter import DType, PixelLabels, Segmenter
+from ddpm_seg.model.pixel_labels import PixelLabels
+from ddpm_seg.model.segmenter import DType, Segmenter
 from ddpm_seg.tasks import Task
 
 ImageLike: TypeAlias = str | PathLike[str] | Image.Image | np.ndarray

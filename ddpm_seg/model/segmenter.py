@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -17,6 +16,7 @@ from ddpm_seg.model.bundle import Bundle, BundleError
 from ddpm_seg.model.diffusion import Diffusion
 from ddpm_seg.model.ensemble import Ensemble, Votes
 from ddpm_seg.model.features import extract
+from ddpm_seg.model.pixel_labels import PixelLabels
 from ddpm_seg.model.unet import UNet, UNetConfig
 
 DType = Literal["float32", "bfloat16", "float16"]
@@ -25,23 +25,6 @@ CPU_ACTIVATION_BYTES = 2**30
 MAX_MICRO_BATCH = {"cpu": 32, "cuda": 256}
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PixelLabels:
-    """One image's answer at the network's resolution."""
-
-    label: np.ndarray
-    """(S, S) uint8 class ids."""
-    uncertainty: np.ndarray
-    """(S, S) float32: Jensen-Shannon divergence between members, in nats."""
-    confidence: np.ndarray
-    """(S, S) float32 in [0, 1]: mean softmax of the label."""
-
-    @property
-    def finite(self) -> bool:
-        """Whether the network's numbers stayed finite; in float16 they can overflow, and the label means nothing."""
-        return bool(np.isfinite(self.uncertainty).all())
 
 
 class Segmenter:

@@ -25,7 +25,7 @@ from ddpm_seg.data.images import (
 )
 from ddpm_seg.data.schema import labels_schema
 from ddpm_seg.data.statistics import image_statistics
-from ddpm_seg.model.segmenter import PixelLabels
+from ddpm_seg.model.pixel_labels import PixelLabels
 from ddpm_seg.pipeline.decoder import decode_and_fit
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.tasks import Task

@@ -12,7 +12,8 @@ import torch
 
 from ddpm_seg.model.bundle import Bundle, BundleError
 from ddpm_seg.model.features import FeatureConfig
-from ddpm_seg.model.segmenter import PixelLabels, Segmenter, to_network
+from ddpm_seg.model.pixel_labels import PixelLabels
+from ddpm_seg.model.segmenter import Segmenter, to_network
 from ddpm_seg.model.unet import UNetConfig
 from tests.model import oracle
 from tests.model.tiny_networks import bundle, drawn_config, images

@@ -13,7 +13,7 @@ from tiny_bundle import TASK
 
 from ddpm_seg import patience, remote_storage, storage
 from ddpm_seg.data.images import Limits
-from ddpm_seg.model.segmenter import PixelLabels
+from ddpm_seg.model.pixel_labels import PixelLabels
 from ddpm_seg.pipeline.label_rows import MAX_MESSAGE, ImageInput, LabelSpec, fetch, label_table
 from ddpm_seg.runs.layout import RunLayout
 

@@ -1,0 +1,24 @@
+"""What the model says of one image. Without torch, so that processes which only read and write need not hold it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PixelLabels:
+    """One image's answer at the network's resolution, S x S pixels."""
+
+    label: np.ndarray
+    """(S, S) uint8 class ids."""
+    uncertainty: np.ndarray
+    """(S, S) float32: Jensen-Shannon divergence between members, in nats."""
+    confidence: np.ndarray
+    """(S, S) float32 in [0, 1]: mean softmax of the label."""
+
+    @property
+    def finite(self) -> bool:
+        """Whether the network's numbers stayed finite; in float16 they can overflow, and the label means nothing."""
+        return bool(np.isfinite(self.uncertainty).all())
