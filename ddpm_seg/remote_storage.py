@@ -110,6 +110,11 @@ def read(uri: str, limit: int | None) -> bytes:
     return patiently(uri, attempt)
 
 
+def read_range(uri: str, start: int, end: int) -> bytes:
+    """Bytes `start` to `end`, which must be there."""
+    return patiently(uri, lambda: _filesystem(uri).cat_file(_name(uri), start=start, end=end))
+
+
 def write(uri: str, data: bytes) -> None:
     patiently(uri, lambda: _listable(uri).pipe_file(uri, data))
 

@@ -22,9 +22,10 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from ddpm_seg import local_storage, remote_storage
+from ddpm_seg.remote_file import RemoteFile
 from ddpm_seg.storage_errors import StorageError, StorageUnavailableError
 from ddpm_seg.uris import is_local, join, normalize, redact
 
@@ -44,6 +45,7 @@ __all__ = [
     "join",
     "list_files",
     "normalize",
+    "open_file",
     "read_bytes",
     "redact",
     "write_bytes",
@@ -119,6 +121,12 @@ def read_bytes(uri: str, *, max_bytes: int | None = None) -> bytes:
     if max_bytes is not None and len(data) > max_bytes:
         raise FileTooLargeError(errno.EFBIG, f"larger than the limit of {max_bytes} bytes", redact(uri))
     return data
+
+
+def open_file(uri: str) -> BinaryIO:
+    """A file to read in parts, of which only those travel. It must not change meanwhile."""
+    uri = normalize(uri)
+    return Path(uri).open("rb") if is_local(uri) else cast(BinaryIO, RemoteFile(uri))
 
 
 def write_bytes(uri: str, data: bytes) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator
 
@@ -32,6 +33,12 @@ def faulty(proxy: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyS
     proxy.heal()
 
 
+def _second_half(uri: str) -> bytes:
+    with storage.open_file(uri) as file:
+        file.seek(-3, os.SEEK_END)
+        return file.read()
+
+
 OPERATIONS: dict[str, tuple[Callable[[str], object], object]] = {
     "exists": (lambda root: storage.exists(f"{root}/a"), True),
     "exists not": (lambda root: storage.exists(f"{root}/absent"), False),
@@ -42,6 +49,7 @@ OPERATIONS: dict[str, tuple[Callable[[str], object], object]] = {
     "glob": (lambda root: len(storage.glob(f"{root}/*/c")), 1),
     "read": (lambda root: storage.read_bytes(f"{root}/a"), b"apple"),
     "read limited": (lambda root: storage.read_bytes(f"{root}/a", max_bytes=5), b"apple"),
+    "read in parts": (lambda root: _second_half(f"{root}/b/c"), b"rry"),
     "write": (lambda root: storage.write_bytes(f"{root}/new", b"1"), None),
     "create": (lambda root: storage.create_bytes(f"{root}/new", b"1"), True),
     "create over": (lambda root: storage.create_bytes(f"{root}/a", b"apple"), False),

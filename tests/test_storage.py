@@ -107,6 +107,19 @@ def test_round_trip(root: str) -> None:
             read(storage.join(root, "absent"))  # type: ignore[operator]
 
 
+def test_an_open_file_is_read_in_any_parts(root: str) -> None:
+    uri, data = storage.join(root, "a file"), bytes(range(100))
+    storage.write_bytes(uri, data)
+    with storage.open_file(uri) as file:
+        for start, size in ((90, 5), (0, 10), (98, 10), (100, 1), (20, 0)):
+            assert file.seek(start) == file.tell() == start
+            assert file.read(size) == data[start : start + size]
+        assert file.seek(-4, os.SEEK_END) == 96
+        assert (file.seek(-1, os.SEEK_CUR), file.read()) == (95, data[95:])
+    with pytest.raises(FileNotFoundError):
+        storage.open_file(storage.join(root, "absent"))
+
+
 def test_info_tells_versions_apart(root: str) -> None:
     uri = storage.join(root, "file")
     storage.write_bytes(uri, b"one")

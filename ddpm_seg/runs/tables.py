@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -37,12 +34,5 @@ def decode(data: bytes, columns: list[str] | None = None) -> pa.Table:
 @contextmanager
 def open_parquet(uri: str) -> Iterator[pq.ParquetFile]:
     """A file of any store, of which only the asked columns travel."""
-    with _open(uri) as file, pq.ParquetFile(file, pre_buffer=True) as parquet:
+    with storage.open_file(uri) as file, pq.ParquetFile(file, pre_buffer=True) as parquet:
         yield parquet
-
-
-def _open(uri: str) -> Any:
-    if storage.is_local(uri):  # taken literally, as storage does
-        return Path(uri).open("rb")
-    filesystem, path = fsspec.url_to_fs(uri)
-    return filesystem.open(path, "rb", cache_type="none")  # read-ahead would fetch the masks between light columns
