@@ -21,6 +21,7 @@ from ray.exceptions import NodeDiedError, ObjectLostError, OutOfMemoryError, Ray
 from ray.experimental import internal_kv
 from ray.util.annotations import RayDeprecationWarning
 
+from ddpm_seg.pipeline.backpressure import limit_waiting
 from ddpm_seg.pipeline.cluster import Placement
 from ddpm_seg.pipeline.stages import Row
 from ddpm_seg.runs.commit import outcomes, write_chunk
@@ -122,6 +123,7 @@ def _dataset(rows: list[Row], stages: Stages, placement: Placement, layout: RunL
     source.context.enable_progress_bars = False
     # What Ray Data sets aside for a stage beyond one task is missing where a small cluster's last stage needs its one.
     source.context.op_resource_reservation_ratio = 0.0
+    limit_waiting(source.context, CHUNKS_IN_FLIGHT * placement.actors)
     source.context.execution_no_progress_timeout_s = LONGEST_ON_GPU_S if placement.actor_gpus else LONGEST_ON_CPU_S
     after = wraps(stages.after)(partial(_finish, stages.after, layout))
     resident = type(stages.actor.__name__, (_Resident,), {})  # the name shows in Ray's dashboard

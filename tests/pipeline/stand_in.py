@@ -92,6 +92,7 @@ class Model:
         time.sleep(self.seconds)
         _meet_fate(row, "actor")
         _die_once(self.notes, row)
+        (self.notes / f"segmented-{row['shard']}-{row['chunk']}").touch()
         return {**row, "segment_seconds": 1.0}
 
 
@@ -99,6 +100,8 @@ def after(row: Row, notes: Path) -> pa.Table:
     _meet_fate(row, "after")
     if (notes / "full").exists():
         raise OSError(28, "No space left on device")
+    while (notes / "no writing").exists():
+        time.sleep(0.1)
     names = pickle.loads(row["payload"])
     return table(names, batch=len(names))
 

@@ -63,6 +63,27 @@ def test_waves_come_one_after_another(ray_cluster: str, tmp_path: Path, monkeypa
     assert len(list((tmp_path / "notes").glob("loaded-*"))) == 3
 
 
+def test_no_stage_runs_far_ahead_of_the_next(ray_cluster: str, tmp_path: Path) -> None:
+    run, notes = frozen_run(tmp_path / "out", NAMES, shard_size=20, chunk_size=1), tmp_path / "notes"
+    notes.mkdir()
+    (notes / "no writing").touch()
+    segmented: list[int] = []
+
+    def write_again_once_nothing_moves() -> None:
+        while len(segmented) < 4 or segmented[-1] == 0 or segmented[-1] != segmented[-4]:
+            segmented.append(len(list(notes.glob("segmented-*"))))
+            time.sleep(1)
+        (notes / "no writing").unlink()
+
+    releaser = Thread(target=write_again_once_nothing_moves, daemon=True)
+    releaser.start()
+    carry_out(run, notes)
+    releaser.join()
+    # Two in writers, two that wait for one, two in the actor.
+    assert segmented[-1] <= 6
+    assert whole(run, NAMES)
+
+
 def test_what_a_stage_raises_ends_the_run_at_once_and_is_named(ray_cluster: str, tmp_path: Path) -> None:
     run, notes = frozen_run(tmp_path / "out", NAMES, shard_size=8, chunk_size=4), tmp_path / "notes"
     notes.mkdir()
