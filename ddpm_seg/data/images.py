@@ -99,7 +99,7 @@ class ImageError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """What an image may cost. `decode` knows bytes and pixels; `pipeline.decoder` holds it to the other two as well."""
+    """What an image may cost. `decode` knows bytes and pixels; `data.decoder` holds it to the other two as well."""
 
     max_bytes: int = 100_000_000
     max_pixels: int = 100_000_000

@@ -15,6 +15,7 @@ from PIL import Image
 
 from ddpm_seg import storage
 from ddpm_seg.data import images
+from ddpm_seg.data.decoder import decode_and_fit
 from ddpm_seg.data.overlay import Palette, colorize, overlay
 from ddpm_seg.evaluation.totals import LabelledRow, read_masks
 from ddpm_seg.tasks import UNLABELLED
@@ -73,10 +74,7 @@ def thumbnails(image: np.ndarray | None, mask: np.ndarray, palette: Palette) -> 
 
 def _tile(row: LabelledRow, mask_png: bytes, palette: Palette, read_uri: str) -> Tile:
     mask = np.asarray(Image.open(io.BytesIO(mask_png)))
-    image, note = _fetch(read_uri)
-    if image is not None and image.shape[:2] != mask.shape:
-        note = f"Changed since: the image is {image.shape[1]} × {image.shape[0]} now. Its mask alone."
-        image = None
+    image, note = _fetch(read_uri, *mask.shape)
     image_src, overlay_src = thumbnails(image, mask, palette)
     uri = storage.redact(row.uri)
     return Tile(
@@ -92,13 +90,22 @@ def _tile(row: LabelledRow, mask_png: bytes, palette: Palette, read_uri: str) ->
     )
 
 
-def _fetch(uri: str) -> tuple[np.ndarray | None, str]:
-    """The image as it is now, (H, W, 3) uint8, or None and a sentence for the reader."""
+def _fetch(uri: str, height: int, width: int) -> tuple[np.ndarray | None, str]:
+    """The image as it is now, (h, w, 3) uint8, no larger than is drawn; or None and a sentence for the reader.
+
+    As the job did, in a process of its own: the file may be another by now, and the report comes last of all.
+    """
+    size = min(max(height, width), LONGEST_SIDE * SHARPER)
     try:
-        return images.decode(storage.read_bytes(uri, max_bytes=images.DEFAULT_LIMITS.max_bytes)), ""
+        data = storage.read_bytes(uri, max_bytes=images.DEFAULT_LIMITS.max_bytes)
+        canvas, placement = decode_and_fit(data, images.DEFAULT_LIMITS, size, "letterbox")
     except (OSError, images.ImageError) as error:
         logger.warning("the report shows %s without its image: %s", storage.redact(uri), error)
         return None, "The image can't be read any more. Its mask alone."
+    if (placement.image_height, placement.image_width) != (height, width):
+        now = f"{placement.image_width} × {placement.image_height}"
+        return None, f"Changed since: the image is {now} now. Its mask alone."
+    return placement.crop(canvas), ""
 
 
 def _fit(shape: tuple[int, ...], longest: int) -> tuple[int, int]:

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from ddpm_seg import storage
+from ddpm_seg.data.decoder import decode_and_fit
 from ddpm_seg.data.images import (
     DEFAULT_LIMITS,
     FitMode,
@@ -26,7 +27,6 @@ from ddpm_seg.data.images import (
 from ddpm_seg.data.schema import labels_schema
 from ddpm_seg.data.statistics import image_statistics
 from ddpm_seg.model.pixel_labels import PixelLabels
-from ddpm_seg.pipeline.decoder import decode_and_fit
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.tasks import Task
 from ddpm_seg.uris import is_http

@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 Child = subprocess.Popen[bytes]
 
-_COMMAND = (sys.executable, "-m", "ddpm_seg.pipeline.decoder")
+_COMMAND = (sys.executable, "-m", "ddpm_seg.data.decoder")
 _READY = b"ready\n"
 _MEMORY_EXIT = 77
 _LATE = (-signal.SIGPROF, -signal.SIGALRM)

@@ -12,9 +12,9 @@ import pytest
 from odd_images import broken_images, encode, picture, readable_images
 from PIL import Image
 
+from ddpm_seg.data import decoder
+from ddpm_seg.data.decoder import decode_and_fit
 from ddpm_seg.data.images import DEFAULT_LIMITS, ImageError, Limits, decode, fit
-from ddpm_seg.pipeline import decoder
-from ddpm_seg.pipeline.decoder import decode_and_fit
 
 SIZE = 32
 GOOD = encode(Image.fromarray(picture()), "PNG")
@@ -67,7 +67,7 @@ def test_an_image_that_takes_too_long_is_an_error_and_the_next_is_read() -> None
 
 def test_a_child_that_hangs_ends_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     # A decoder's heap that is damaged may wait for its own lock for ever, and uses no processor time then.
-    hang = "import time; from ddpm_seg.pipeline import decoder; decoder.decode = lambda *_: time.sleep(60);"
+    hang = "import time; from ddpm_seg.data import decoder; decoder.decode = lambda *_: time.sleep(60);"
     monkeypatch.setattr(decoder, "_COMMAND", (sys.executable, "-c", hang + "decoder._serve()"))
     assert error_of(GOOD, Limits(decode_seconds=0.02))[0] == "decode_timeout"
 
@@ -118,7 +118,7 @@ def test_a_child_is_light_and_inherits_no_credentials(monkeypatch: pytest.Monkey
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_child_ends_with_its_parent() -> None:
     parent = (
-        "import os, sys; from ddpm_seg.pipeline import decoder; from ddpm_seg.data.images import DEFAULT_LIMITS;"
+        "import os, sys; from ddpm_seg.data import decoder; from ddpm_seg.data.images import DEFAULT_LIMITS;"
         "decoder.decode_and_fit(sys.stdin.buffer.read(), DEFAULT_LIMITS, 32, 'letterbox');"
         "print(decoder._idle[0].pid, flush=True); os.kill(os.getpid(), 9)"
     )
