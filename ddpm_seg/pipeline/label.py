@@ -21,7 +21,7 @@ from ddpm_seg.pipeline.label_rows import ImageInput, LabelSpec
 from ddpm_seg.runs.commit import delete_chunks, first_one_stays
 from ddpm_seg.runs.heartbeat import heartbeat, refuse_if_running
 from ddpm_seg.runs.layout import RunLayout
-from ddpm_seg.runs.ledger import KnownRun, delete_leftovers, find_runs, freeze_run
+from ddpm_seg.runs.ledger import KnownRun, delete_leftovers, freeze_run
 from ddpm_seg.runs.manifest import Manifest, RunInfo, chunk_size_for, plan, stored_uri
 from ddpm_seg.runs.summary import RunSummary, write_run_json, write_summary
 
@@ -84,13 +84,12 @@ def run_label(config: LabelConfig) -> LabelSummary:
         done = _work(job)
     else:
         logger.info("nothing new: all %d images are labelled already", job.images)
-    runs = find_runs(job.output, TABLE, job.config_hash)
-    layout = runs[-1].layout if runs else None
-    any_run = RunLayout(output=job.output, table=TABLE, config_hash=job.config_hash, run_id="")
+    last_run = done[-1].run_id if done else job.last_run
+    layout = RunLayout(output=job.output, table=TABLE, config_hash=job.config_hash, run_id=last_run or "")
     return LabelSummary(
-        labels=any_run.configuration(),
-        class_stats=any_run.configuration(CLASS_STATS),
-        report=layout.report if layout else None,
+        labels=layout.configuration(),
+        class_stats=layout.configuration(CLASS_STATS),
+        report=layout.report if last_run else None,
         runs=tuple(done),
         already_done=job.already_done,
         skipped_files=job.skipped_files,

@@ -93,6 +93,8 @@ class LabelPlan:
     images: int
     skipped_files: int
     already_done: int
+    last_run: str | None
+    """Id of the newest run so far."""
     unfinished: list[KnownRun]
     new: pa.Table
     next_number: int
@@ -143,6 +145,7 @@ def plan_label(config: LabelConfig) -> LabelPlan:
         images=inputs.num_rows,
         skipped_files=listing.skipped,
         already_done=inputs.num_rows - new.num_rows - (pc.sum(waiting).as_py() or 0),
+        last_run=runs[-1].layout.run_id if runs else None,
         unfinished=unfinished,
         new=new.slice(0, config.limit),
         next_number=number,
