@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import time
@@ -119,6 +120,9 @@ def _wave(
     lost = [chunk for chunk in wave if chunk[:2] not in back]
     if lost:
         logger.warning("%s: %d chunks lost their workers and are done apart", run.layout.run_id, len(lost))
+        # Ray Data leaves its actors to garbage collection. Errors of dead workers refer to them in circles, and while
+        # this process waits for another actor in their place, nothing would make it collect.
+        gc.collect()
         # Ray works in order: where the wave was broken off, the first ones are those that lost their workers.
         yield from isolate(lost[:MAY_BE_LOST], to_row, stages, placement, run.layout)
     if len(lost) > MAY_BE_LOST:
