@@ -5,16 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from ddpm_seg.model.bundle import save_bundle
 from ddpm_seg.training.baselines import CompareConfig, compare
 from ddpm_seg.training.ensemble import EnsembleConfig
 from ddpm_seg.training.supervised import SupervisedConfig
 from jobs.compare import main
+from tests.annotated_boxes import SIZE, annotate
 from tests.tiny_bundle import tiny_bundle
 
-SIZE = 16
 SHORT = EnsembleConfig(members=2, max_iterations=100)
 SHORT_UNET = SupervisedConfig(width=4, levels=2, iterations=10)
 PARTS = [
@@ -23,23 +22,10 @@ PARTS = [
 ]
 
 
-def annotate(folder: Path, count: int, seed: int) -> None:
-    """Dark pictures (background) with a bright box (skin) somewhere."""
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng(seed)
-    for index in range(count):
-        mask = np.zeros((SIZE, SIZE), dtype=np.uint8)
-        top, left = rng.integers(1, 7, 2)
-        mask[top : top + 8, left : left + 8] = 1
-        image = np.where(mask[:, :, None] == 1, 220, 30) + rng.integers(-20, 20, (SIZE, SIZE, 3))
-        Image.fromarray(image.astype(np.uint8)).save(folder / f"{index}.png")
-        np.save(folder / f"{index}.npy", mask)
-
-
 @pytest.fixture
 def avatars(tmp_path: Path) -> str:
-    for seed, (split, count) in enumerate([("annotated-1", 2), ("annotated-2", 2), ("plenty", 5), ("test", 3)]):
-        annotate(tmp_path / "avatars" / split, count, seed)
+    for split, first, count in [("annotated-1", 0, 2), ("annotated-2", 2, 2), ("plenty", 4, 5), ("test", 9, 3)]:
+        annotate(tmp_path / "avatars" / split, count, first=first)
     return str(tmp_path / "avatars")
 
 

@@ -2,10 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from ddpm_seg.model.bundle import Bundle, load_bundle, save_bundle
 from ddpm_seg.model.diffusion import DiffusionConfig
@@ -14,8 +12,8 @@ from ddpm_seg.model.unet import UNet, UNetConfig
 from ddpm_seg.tasks import TASKS
 from ddpm_seg.training.few_shot import choose_features, named_task
 from jobs.train import main
+from tests.annotated_boxes import SIZE, annotate
 
-SIZE = 16
 TINY = UNetConfig(
     image_size=SIZE, num_channels=32, num_res_blocks=1, channel_mult=(1, 1), attention_resolutions=(), num_heads=1
 )
@@ -32,20 +30,6 @@ def ddpm_bundle(config: UNetConfig = TINY, *, timesteps: int = 1000, features: F
         features=features,
         provenance={"origin": "random weights"},
     )
-
-
-def annotate(folder: Path, count: int, *, first: int = 0) -> Path:
-    """Dark images (background) with a bright box (skin) somewhere: what any network's activations can tell apart."""
-    folder.mkdir()
-    for index in range(first, first + count):
-        rng = np.random.default_rng(index)
-        mask = np.zeros((SIZE, SIZE), dtype=np.uint8)
-        top, left = rng.integers(1, 7, 2)
-        mask[top : top + 8, left : left + 8] = 1
-        image = np.where(mask[:, :, None] == 1, 220, 30) + rng.integers(-20, 20, (SIZE, SIZE, 3))
-        Image.fromarray(image.astype(np.uint8)).save(folder / f"{index}.png")
-        np.save(folder / f"{index}.npy", mask)
-    return folder
 
 
 @pytest.fixture(scope="module")
