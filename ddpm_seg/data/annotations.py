@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import logging
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +17,8 @@ from ddpm_seg.tasks import UNLABELLED, Task
 
 logger = logging.getLogger(__name__)
 
-MIN_CLASS_PIXELS = 20  # `prepare_data` of the published train_interpreter.py
+# `prepare_data` of the published train_interpreter.py: at least 20 pixels of its 256 x 256.
+PUBLISHED_MIN_PIXELS, PUBLISHED_SIZE = 20, 256
 MAX_MASK_BYTES = 8 * DEFAULT_LIMITS.max_pixels  # int64 ids, one a pixel
 
 
@@ -82,7 +85,7 @@ def labelled_pixels(labels: Sequence[np.ndarray], task: Task) -> tuple[np.ndarra
     """Pixels to train on: flat positions int64 (P,) in `labels`, N x (S, S) stacked, and their class ids uint8 (P,).
 
     Left out are the ignored class, the unlabelled pixels and, as in the published `prepare_data`, the pixels of a class
-    that covers fewer than `MIN_CLASS_PIXELS` of an image. `AnnotationError` where fewer than two classes are left.
+    that covers fewer than `min_class_pixels` of an image. `AnnotationError` where fewer than two classes are left.
     """
     kept = np.stack([drop_small_classes(label) for label in labels]).reshape(-1)
     usable = kept != UNLABELLED
@@ -94,15 +97,27 @@ def labelled_pixels(labels: Sequence[np.ndarray], task: Task) -> tuple[np.ndarra
         found = f"only {task.class_names[classes[0]]!r}" if len(classes) else "none"
         raise AnnotationError(
             f"of the {task.num_classes} classes of {task.name}, the {len(labels)} annotated images show {found} "
-            f"(a class with under {MIN_CLASS_PIXELS} pixels in an image is ignored there); annotate at least two"
+            f"(a class with under {min_class_pixels(len(labels[0]))} pixels in an image is ignored there); "
+            "annotate at least two"
         )
     return positions, kept[positions]
 
 
+def min_class_pixels(size: int) -> int:
+    """Pixels that a class must have in an image of `size` x `size`: the published 20 of 256 x 256, the same share of
+    any other. Twenty of 64 x 64 would be most noses."""
+    return math.ceil(PUBLISHED_MIN_PIXELS * (size / PUBLISHED_SIZE) ** 2)
+
+
 def drop_small_classes(label: np.ndarray) -> np.ndarray:
-    """A copy of `label` (S, S) uint8 with every class under `MIN_CLASS_PIXELS` pixels marked `UNLABELLED`."""
+    """A copy of `label` (S, S) uint8 with every class under `min_class_pixels` marked `UNLABELLED`."""
     counts = np.bincount(label.reshape(-1), minlength=256)
-    return np.where(counts[label] < MIN_CLASS_PIXELS, np.uint8(UNLABELLED), label)
+    return np.where(counts[label] < min_class_pixels(len(label)), np.uint8(UNLABELLED), label)
+
+
+def with_mirror_images(annotations: Sequence[Annotation]) -> list[Annotation]:
+    """`annotations` and then the mirror image of each, annotated alike."""
+    return [*annotations, *map(_mirrored, annotations)]
 
 
 def resize_nearest(label: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -129,6 +144,17 @@ def _load(image_uri: str, mask_uri: str, image_size: int, task: Task) -> Annotat
     label = np.full((image_size, image_size), UNLABELLED, dtype=np.uint8)
     placement.crop(label)[:] = resize_nearest(mask.astype(np.uint8), placement.height, placement.width)
     return Annotation(uri=image_uri, image=image, label=label, placement=placement)
+
+
+def _mirrored(annotation: Annotation) -> Annotation:
+    placement = annotation.placement
+    left = annotation.label.shape[1] - placement.left - placement.width
+    return dataclasses.replace(
+        annotation,
+        image=annotation.image[:, ::-1],
+        label=annotation.label[:, ::-1],
+        placement=dataclasses.replace(placement, left=left),
+    )
 
 
 def _read_mask(uri: str) -> np.ndarray:

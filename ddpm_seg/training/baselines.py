@@ -84,10 +84,16 @@ class Training:
             network = train_supervised(images, labels, TASK, self.supervised, self.device)
             return lambda images: label_images(network, images)
         if method == "rgb":
-            return train_on_rgb(annotations, task=TASK, training=self.ensemble, device=self.device)
+            return train_on_rgb(annotations, task=TASK, training=self.ensemble, mirror=True, device=self.device)
         bundle = untrained(self.bundle) if method == "untrained" else self.bundle
         trained = train_bundle(
-            bundle, annotations, task=TASK, features=self.features, training=self.ensemble, device=self.device
+            bundle,
+            annotations,
+            task=TASK,
+            features=self.features,
+            training=self.ensemble,
+            mirror=True,
+            device=self.device,
         )
         return labels_of(Segmenter(trained, device=self.device))
 
@@ -96,9 +102,10 @@ class Training:
         if method == "supervised":
             return asdict(self.supervised)
         if method == "rgb":
-            return {"ensemble": asdict(self.ensemble)}
+            return {"ensemble": asdict(self.ensemble), "mirror": True}
         network = self.weights if method == "diffusion" else asdict(self.bundle.unet)
-        return {"ensemble": asdict(self.ensemble), "features": asdict(self.features), "network": network}
+        features = asdict(self.features)
+        return {"ensemble": asdict(self.ensemble), "mirror": True, "features": features, "network": network}
 
 
 def compare(

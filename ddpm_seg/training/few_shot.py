@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from ddpm_seg import storage
-from ddpm_seg.data.annotations import Annotation, labelled_pixels, load_annotations
+from ddpm_seg.data.annotations import Annotation, labelled_pixels, load_annotations, with_mirror_images
 from ddpm_seg.evaluation.miou import published_miou
 from ddpm_seg.evaluation.score import evaluate, labels_of
 from ddpm_seg.model.bundle import Bundle, load_bundle, refuse_standing_bundle, save_bundle
@@ -20,7 +20,7 @@ from ddpm_seg.model.diffusion import Diffusion
 from ddpm_seg.model.features import FeatureConfig, extract
 from ddpm_seg.model.segmenter import Segmenter, resident_unet, to_network
 from ddpm_seg.tasks import TASKS, Task
-from ddpm_seg.training.ensemble import EnsembleConfig, train_members
+from ddpm_seg.training.ensemble import PUBLISHED, EnsembleConfig, train_members
 from ddpm_seg.training.pixel_features import PixelFeatures
 
 logger = logging.getLogger(__name__)
@@ -50,8 +50,13 @@ class TrainConfig:
     """Decoder blocks to read, counted from 0 at the lowest resolution. Default: the bundle's own, else its middle."""
     upsample_mode: Literal["bilinear", "nearest"] | None = None
     """How features are brought to pixels. Default: the bundle's own, else bilinear."""
-    max_iterations: int | None = None
-    """Batches after which training ends at the latest. Default: each member stops when its loss does, as published."""
+    mirror: bool = False
+    """Train on every image's mirror image too: better masks, but not where classes tell left from right."""
+    recipe: Literal["cosine", "published"] = "cosine"
+    """Batches of 256 standardised pixels, and a learning rate that falls to zero; or the published training: batches of
+    64, a constant rate, and each member stops when its loss does."""
+    iterations: int | None = None
+    """Batches a member is trained on. Default: 1500; with --recipe published no limit but 100 epochs."""
     seed: int = 0
     """Of the members' first weights and their orders of pixels; the same seed gives the same bundle."""
     limit: int | None = None
@@ -67,7 +72,10 @@ def train_from_config(config: TrainConfig) -> Bundle:
 
     Raises ValueError (`BundleError`, `AnnotationError`) or OSError for whatever the user can mend, before training.
     """
-    training = EnsembleConfig(members=config.members, max_iterations=config.max_iterations, seed=config.seed)
+    recipe = PUBLISHED if config.recipe == "published" else EnsembleConfig()
+    training = dataclasses.replace(
+        recipe, members=config.members, iterations=config.iterations or recipe.iterations, seed=config.seed
+    )
     task = named_task(config.task)
     bundle = load_bundle(config.model)
     features = choose_features(bundle, config.steps, config.blocks, config.upsample_mode)
@@ -77,7 +85,9 @@ def train_from_config(config: TrainConfig) -> Bundle:
     annotations = load_annotations(config.images, image_size=size, task=task, limit=config.limit)
     held_out = load_annotations(config.validation, image_size=size, task=task) if config.validation else []
     device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    trained = train_bundle(bundle, annotations, task=task, features=features, training=training, device=device)
+    trained = train_bundle(
+        bundle, annotations, task=task, features=features, training=training, mirror=config.mirror, device=device
+    )
     if held_out:
         miou = score(trained, held_out, device=device)
         logger.info("mean IoU on %d validation images: %.4f", len(held_out), miou)
@@ -125,17 +135,23 @@ def train_bundle(
     task: Task,
     features: FeatureConfig,
     training: EnsembleConfig,
+    mirror: bool = False,
     device: str = "cpu",
 ) -> Bundle:
-    """`bundle` with an ensemble for `task` trained on `annotations`, and how it was trained in its provenance."""
-    pixels, labels = labelled_pixels([annotation.label for annotation in annotations], task)
+    """`bundle` with an ensemble for `task` trained on `annotations`, and how it was trained in its provenance.
+
+    With `mirror`, on their mirror images too.
+    """
+    shown = with_mirror_images(annotations) if mirror else annotations
+    pixels, labels = labelled_pixels([annotation.label for annotation in shown], task)
     logger.info("%d annotated images, %d labelled pixels", len(annotations), len(pixels))
-    maps = extract_features(bundle, annotations, features, device)
+    maps = extract_features(bundle, shown, features, device)
     trained = train_members(maps, torch.from_numpy(pixels), torch.from_numpy(labels).long(), task.num_classes, training)
     how: dict[str, Any] = {
         "images": len(annotations),
+        "mirrored": mirror,
         "labelled_pixels": len(pixels),
-        "seed": training.seed,
+        "training": dataclasses.asdict(training),
         "iterations": [member.iterations for member in trained],
         "final_loss": [member.loss for member in trained],
     }

@@ -40,20 +40,31 @@ def epoch_order(num_pixels: int, generator: torch.Generator) -> Tensor:
     return torch.randperm(num_pixels, generator=generator)
 
 
+def on_raw_features(member: Member, mean_D: Tensor, deviation_D: Tensor) -> Member:
+    """What `member`, trained on (feature - mean) / deviation, is on the features themselves: W / s, b - W m / s."""
+    weight_HD = member["layers.0.weight"].double() / deviation_D.cpu().double()
+    bias_H = member["layers.0.bias"].double() - weight_HD @ mean_D.cpu().double()
+    return {**member, "layers.0.weight": weight_HD.float(), "layers.0.bias": bias_H.float()}
+
+
 class MemberStack:
     """Members in training, stacked along dimension 0, and their Adam state."""
 
-    def __init__(self, members: list[Member], *, learning_rate: float, device: torch.device) -> None:
+    def __init__(self, members: list[Member], *, weight_decay: float = 0.0, device: torch.device) -> None:
         self.tensors = {key: torch.stack([member[key] for member in members]).to(device) for key in members[0]}
-        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
         self.optimizer = self._new_optimizer()
 
-    def step(self, x_MBD: Tensor, label_MB: Tensor) -> Tensor:
+    def step(self, x_MBD: Tensor, label_MB: Tensor, learning_rate: float) -> Tensor:
         """One Adam step of every member on its own batch; returns the cross-entropies (M,) before the step.
+
+        Weight decay is apart from the gradient (AdamW), so that with 0 this is Adam.
 
         Members share no parameter, so the sum of their losses gives each its own gradient.
         """
         losses_M = F.cross_entropy(self._logits(x_MBD), label_MB, reduction="none").mean(dim=1)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
         self.optimizer.zero_grad()
         losses_M.sum().backward()
         self.optimizer.step()
@@ -76,9 +87,9 @@ class MemberStack:
                 "exp_avg_sq": state["exp_avg_sq"][chosen_M],
             }
 
-    def _new_optimizer(self) -> torch.optim.Adam:
+    def _new_optimizer(self) -> torch.optim.AdamW:
         learned = [self.tensors[key].requires_grad_() for key in LEARNED]
-        return torch.optim.Adam(learned, lr=self.learning_rate, fused=True)
+        return torch.optim.AdamW(learned, weight_decay=self.weight_decay, fused=True)
 
     def _logits(self, x_MBD: Tensor) -> Tensor:
         """(M, K, B). Pixels come last, so that all members' BatchNorms are one, over M * H channels, without a copy."""

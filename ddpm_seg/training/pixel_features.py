@@ -12,6 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+VARIANCE_EPS = 1e-5
+"""A channel that is the same everywhere is not blown up."""
+
 
 class PixelFeatures:
     """All images' activation maps in memory, as rows of channels; `gather` upsamples only the pixels asked for.
@@ -52,6 +55,21 @@ class PixelFeatures:
             if self.dtype == torch.float16 and new.abs().max() > torch.finfo(torch.float16).max:
                 self.maps[index] = self.maps[index].float()  # the rare map beyond float16's range
             self.maps[index][first : first + len(new)] = new.permute(0, 2, 3, 1)
+
+    def standardize(self) -> tuple[Tensor, Tensor]:
+        """Brings every feature to mean 0 and deviation 1 over all positions of all images, in place.
+
+        Returns what its mean and deviation were, float32 (D,) each. Interpolation's weights add up to 1, so gathered
+        features are standardised as the maps are.
+        """
+        moments = []
+        for index, stored in enumerate(self.maps):
+            rows = stored.view(-1, stored.shape[-1]).float()
+            mean_C, deviation_C = rows.mean(dim=0), (rows.var(dim=0, correction=0) + VARIANCE_EPS).sqrt()
+            self.maps[index] = ((rows - mean_C) / deviation_C).to(self.dtype).view_as(stored)
+            moments.append((mean_C, deviation_C))
+        means, deviations = zip(*moments, strict=True)
+        return torch.cat(means), torch.cat(deviations)
 
     def gather(self, pixels_P: Tensor) -> Tensor:
         """Features (P, D) float32 of the pixels at flat positions `pixels_P` int64 in (N, S, S).

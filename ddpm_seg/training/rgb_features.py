@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm_seg.data.annotations import Annotation, labelled_pixels
+from ddpm_seg.data.annotations import Annotation, labelled_pixels, with_mirror_images
 from ddpm_seg.model.ensemble import Ensemble
 from ddpm_seg.model.segmenter import to_network
 from ddpm_seg.tasks import Task
@@ -31,14 +31,20 @@ def rgb_and_coordinates(images: np.ndarray, device: str) -> Tensor:
 
 
 def train_on_rgb(
-    annotations: Sequence[Annotation], *, task: Task, training: EnsembleConfig, device: str = "cpu"
+    annotations: Sequence[Annotation],
+    *,
+    task: Task,
+    training: EnsembleConfig,
+    mirror: bool = False,
+    device: str = "cpu",
 ) -> Callable[[np.ndarray], np.ndarray]:
     """The ensemble of `few_shot.train_bundle`, trained alike, on colours and coordinates in place of activations.
 
     Returns what it has learnt: images (N, S, S, 3) uint8 to class ids (N, S, S) uint8.
     """
-    pixels, labels = labelled_pixels([annotation.label for annotation in annotations], task)
-    maps = rgb_and_coordinates(np.stack([annotation.image for annotation in annotations]), device)
+    shown = with_mirror_images(annotations) if mirror else annotations
+    pixels, labels = labelled_pixels([annotation.label for annotation in shown], task)
+    maps = rgb_and_coordinates(np.stack([annotation.image for annotation in shown]), device)
     size = maps.shape[-1]
     features = PixelFeatures(num_images=len(maps), image_size=size, mode="nearest", dtype=torch.float32, device=device)
     features.store(0, [maps])

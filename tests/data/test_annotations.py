@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from ddpm_seg.data.annotations import (
     find_pairs,
     labelled_pixels,
     load_annotations,
+    min_class_pixels,
     resize_nearest,
+    with_mirror_images,
 )
 from ddpm_seg.data.images import fit
 from ddpm_seg.tasks import UNLABELLED, Task
@@ -88,20 +91,35 @@ def test_nearest_is_opencvs(source: int, target: int, expected: list[int]) -> No
     assert resize_nearest(np.stack([row, row], axis=1), target, 1)[:, 0].tolist() == expected
 
 
-def test_classes_under_twenty_pixels_of_an_image_are_left_out_there() -> None:
-    label = np.zeros((10, 10), dtype=np.uint8)
-    label[0] = 1
-    label[1, :9] = 1  # 19 pixels
-    label[8:] = 2  # 20 pixels
+def test_classes_under_twenty_pixels_of_a_published_image_are_left_out_there() -> None:
+    label = np.zeros((256, 256), dtype=np.uint8)
+    label[0, :19], label[1, :20] = 1, 2
     kept = drop_small_classes(label)
-    assert np.unique(kept, return_counts=True)[1].tolist() == [61, 20, 19]
+    assert (kept[0, :19] == UNLABELLED).all()
     assert (kept == UNLABELLED).sum() == 19
     more = label.copy()
-    more[1, 9] = 1  # the other image has 20 of class 1
+    more[0, 19] = 1  # the other image has 20 of class 1
     positions, classes = labelled_pixels([label, more], THREE)
-    assert np.bincount(classes).tolist() == [61 + 60, 20, 40]
+    assert np.bincount(classes).tolist() == [2 * 256 * 256 - 19 - 60, 20, 40]
     np.testing.assert_array_equal(np.concatenate([label.flat, more.flat])[positions], classes)
-    assert positions[classes == 1].min() >= 100
+    assert positions[classes == 1].min() >= 256 * 256
+
+
+def test_what_a_class_needs_is_the_same_share_of_any_image() -> None:
+    assert [min_class_pixels(size) for size in (16, 64, 128, 256, 512)] == [1, 2, 5, 20, 80]
+
+
+def test_mirror_images_are_annotated_alike(tmp_path: Path) -> None:
+    mask = np.zeros((8, 4), dtype=np.uint8)
+    mask[:, 0] = 1
+    write_pair(tmp_path, "tall.png", mask)
+    (tall,) = load_annotations(str(tmp_path), image_size=16, task=THREE)
+    moved = dataclasses.replace(tall.placement, left=1)  # as if the padding were uneven
+    same, mirrored = with_mirror_images([dataclasses.replace(tall, placement=moved)])
+    assert same.label is tall.label
+    np.testing.assert_array_equal(mirrored.image, tall.image[:, ::-1])
+    np.testing.assert_array_equal(mirrored.label, tall.label[:, ::-1])
+    np.testing.assert_array_equal(mirrored.placement.crop(mirrored.label), same.placement.crop(same.label)[:, ::-1])
 
 
 def test_the_ignored_class_is_not_trained_on() -> None:

@@ -14,7 +14,7 @@ from jobs.compare import main
 from tests.annotated_boxes import SIZE, annotate
 from tests.tiny_bundle import tiny_bundle
 
-SHORT = EnsembleConfig(members=2, max_iterations=100)
+SHORT = EnsembleConfig(members=2, iterations=60)
 SHORT_UNET = SupervisedConfig(width=4, levels=2, iterations=10)
 PARTS = [
     *(f"{method}-annotated-{n}" for method in ("diffusion", "rgb", "untrained", "supervised") for n in (1, 2)),

@@ -48,7 +48,7 @@ def test_trains_a_bundle_that_segments(ddpm: str, tmp_path: Path, capsys: pytest
     images = annotate(tmp_path / "train", 4)
     held_out = annotate(tmp_path / "held_out", 3, first=100)
     output = tmp_path / "trained"
-    assert main(arguments(ddpm, images, output, "--validation", str(held_out), "--max-iterations", "80")) == 0
+    assert main(arguments(ddpm, images, output, "--validation", str(held_out), "--iterations", "80")) == 0
     printed = capsys.readouterr().out
     assert "3 members trained on 4 images, 1024 labelled pixels" in printed
     bundle = load_bundle(str(output))
@@ -57,7 +57,7 @@ def test_trains_a_bundle_that_segments(ddpm: str, tmp_path: Path, capsys: pytest
     assert [len(member) for member in bundle.members] == [16, 16, 16]
     how = bundle.provenance["ensemble"]
     assert how["iterations"] == [80, 80, 80]
-    assert (how["images"], how["seed"], len(how["final_loss"])) == (4, 0, 3)
+    assert (how["images"], how["training"]["seed"], len(how["final_loss"])) == (4, 0, 3)
     assert bundle.provenance["origin"] == "random weights"
     # Two of ten classes are shown, each nearly perfect; naming all pixels background would score 0.08.
     score = bundle.provenance["validation"]
@@ -69,16 +69,34 @@ def test_trains_a_bundle_that_segments(ddpm: str, tmp_path: Path, capsys: pytest
 def test_the_same_seed_gives_the_same_bundle(ddpm: str, tmp_path: Path) -> None:
     images = annotate(tmp_path / "train", 4)
     for name, seed in (("a", "3"), ("b", "3"), ("c", "4")):
-        assert main(arguments(ddpm, images, tmp_path / name, "--max-iterations", "10", "--seed", seed)) == 0
+        assert main(arguments(ddpm, images, tmp_path / name, "--iterations", "10", "--seed", seed)) == 0
     a, b, c = ((tmp_path / name / "ensemble.safetensors").read_bytes() for name in "abc")
     assert a == b != c
     assert (tmp_path / "a" / "bundle.json").read_bytes() == (tmp_path / "b" / "bundle.json").read_bytes()
 
 
+def test_mirror_images_are_trained_on_where_asked_for(
+    ddpm: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images, output = annotate(tmp_path / "train", 2), tmp_path / "trained"
+    assert main(arguments(ddpm, images, output, "--iterations", "2", "--mirror")) == 0
+    assert "2 images and their mirror images, 1024 labelled pixels" in capsys.readouterr().out
+    assert load_bundle(str(output)).provenance["ensemble"]["mirrored"] is True
+
+
+def test_the_published_recipe_can_be_had(ddpm: str, tmp_path: Path) -> None:
+    images, output = annotate(tmp_path / "train", 1), tmp_path / "trained"
+    assert main(arguments(ddpm, images, output, "--recipe", "published")) == 0
+    how = load_bundle(str(output)).provenance["ensemble"]
+    assert (how["training"]["batch_size"], how["training"]["standardize"]) == (64, False)
+    epoch = SIZE * SIZE // 64
+    assert all(4 * epoch + 50 < iterations <= 100 * epoch for iterations in how["iterations"])
+
+
 def test_limit_takes_the_first_images(ddpm: str, tmp_path: Path) -> None:
     images = annotate(tmp_path / "train", 4)
     output = tmp_path / "trained"
-    assert main(arguments(ddpm, images, output, "--max-iterations", "2", "--limit", "1")) == 0
+    assert main(arguments(ddpm, images, output, "--iterations", "2", "--limit", "1")) == 0
     assert load_bundle(str(output)).provenance["ensemble"]["labelled_pixels"] == SIZE * SIZE
 
 

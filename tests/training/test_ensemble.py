@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddpm_seg.model.ensemble import member_shapes
-from ddpm_seg.training.ensemble import EnsembleConfig, StoppingRule, train_members
-from ddpm_seg.training.members import MemberStack, epoch_order, initial_member, member_generator
+from ddpm_seg.training.ensemble import PUBLISHED, EarlyStopping, EnsembleConfig, StoppingRule, train_members
+from ddpm_seg.training.members import MemberStack, epoch_order, initial_member, member_generator, on_raw_features
 from ddpm_seg.training.pixel_features import PixelFeatures
 
 CPU = torch.device("cpu")
@@ -81,9 +83,9 @@ def separable_pixels(
 @pytest.mark.parametrize(("classes", "hidden"), [(4, (128, 32)), (31, (256, 128))])
 def test_stack_trains_each_member_as_the_published_loop_does_alone(classes: int, hidden: tuple[int, int]) -> None:
     starts = [double_start(20, classes, number) for number in range(3)]
-    stack = MemberStack(starts, learning_rate=1e-3, device=CPU)
+    stack = MemberStack(starts, device=CPU)
     batches = random_batches(12, 3, 16, 20, classes)
-    losses = torch.stack([stack.step(x, y) for x, y in batches])
+    losses = torch.stack([stack.step(x, y, 1e-3) for x, y in batches])
     for number, start in enumerate(starts):
         alone = published_classifier(start, hidden)
         expected = published_training(alone, [(x[number], y[number]) for x, y in batches])
@@ -93,15 +95,15 @@ def test_stack_trains_each_member_as_the_published_loop_does_alone(classes: int,
 
 def test_stack_goes_on_unchanged_without_a_stopped_member() -> None:
     starts = [double_start(9, 3, number) for number in range(3)]
-    stack = MemberStack(starts, learning_rate=1e-3, device=CPU)
+    stack = MemberStack(starts, device=CPU)
     batches = random_batches(10, 3, 8, 9, 3)
     for x, y in batches[:5]:
-        stack.step(x, y)
+        stack.step(x, y, 1e-3)
     stopped = stack.member(1)
     kept = torch.tensor([True, False, True])
     stack.keep(kept)
     for x, y in batches[5:]:
-        stack.step(x[kept], y[kept])
+        stack.step(x[kept], y[kept], 1e-3)
     for place, number in enumerate([0, 2]):
         alone = published_classifier(starts[number], (128, 32))
         published_training(alone, [(x[number], y[number]) for x, y in batches])
@@ -115,7 +117,7 @@ def test_stack_goes_on_unchanged_without_a_stopped_member() -> None:
 def test_training_equals_the_published_loop_over_shuffled_epochs() -> None:
     features, labels = separable_pixels(images=1, size=10)
     pixels = torch.arange(100)[labels != 1]  # a part of the pixels, as where some are not labelled
-    config = EnsembleConfig(members=2, batch_size=16, seed=5, max_epochs=3)
+    config = replace(PUBLISHED, members=2, batch_size=16, seed=5, early_stopping=EarlyStopping(max_epochs=3))
     trained = train_members(features, pixels, labels[pixels], 3, config)
     x_PD = features.gather(pixels)
     for number, member in enumerate(trained):
@@ -133,22 +135,22 @@ def test_training_equals_the_published_loop_over_shuffled_epochs() -> None:
 
 def test_members_beat_chance_and_have_the_published_keys_and_shapes() -> None:
     features, labels = separable_pixels()
-    config = EnsembleConfig(members=3, max_epochs=20)
+    raw = features.gather(torch.arange(len(labels)))
+    config = EnsembleConfig(members=3, iterations=100)
     trained = train_members(features, torch.arange(len(labels)), labels, 3, config)
     for member in trained:
         assert {key: tuple(value.shape) for key, value in member.weights.items()} == member_shapes(3, 12)
         layers = published_classifier(dict(member.weights), (128, 32)).eval()
-        accuracy = (layers(features.gather(torch.arange(len(labels)))).argmax(1) == labels).float().mean()
+        accuracy = (layers(raw).argmax(1) == labels).float().mean()
         assert accuracy > 0.9
     assert not torch.equal(trained[0].weights["layers.0.weight"], trained[1].weights["layers.0.weight"])
 
 
 def test_a_seed_repeats_and_a_member_does_not_depend_on_its_neighbours() -> None:
-    features, labels = separable_pixels()
-    pixels = torch.arange(len(labels))
-
     def train(members: int, seed: int) -> list[dict[str, Tensor]]:
-        config = EnsembleConfig(members=members, seed=seed, max_iterations=20)
+        features, labels = separable_pixels()
+        pixels = torch.arange(len(labels))
+        config = EnsembleConfig(members=members, seed=seed, iterations=20)
         return [dict(member.weights) for member in train_members(features, pixels, labels, 3, config)]
 
     once, again, other, alone = train(3, 1), train(3, 1), train(3, 2), train(1, 1)
@@ -158,10 +160,57 @@ def test_a_seed_repeats_and_a_member_does_not_depend_on_its_neighbours() -> None
     assert not torch.equal(once[0]["layers.0.weight"], other[0]["layers.0.weight"])
 
 
+def test_the_learning_rate_warms_up_and_falls_to_nothing() -> None:
+    config = EnsembleConfig(iterations=400)
+    rates = [config.learning_rate_factor(iteration) for iteration in range(1, 401)]
+    peak = rates.index(max(rates))
+    assert peak + 1 == 50
+    assert rates == sorted(rates[: peak + 1]) + sorted(rates[peak + 1 :], reverse=True)
+    assert 0 < rates[-1] < 1e-4
+    assert {PUBLISHED.learning_rate_factor(iteration) for iteration in (1, 50, 5000)} == {1.0}
+
+
+def test_weight_decay_is_adamws() -> None:
+    start = double_start(9, 3, 0)
+    stack, alone = MemberStack([start], weight_decay=0.5, device=CPU), published_classifier(start, (128, 32))
+    optimizer = torch.optim.AdamW(alone.parameters(), lr=1e-2, weight_decay=0.5)
+    for x, y in random_batches(5, 1, 8, 9, 3):
+        stack.step(x, y, 1e-2)
+        loss = F.cross_entropy(alone(x[0]), y[0])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert_same_state(stack.member(0), alone)
+
+
+def test_a_member_trained_on_standardised_features_reads_them_as_they_are() -> None:
+    features, _ = separable_pixels()
+    features.maps[0] = 40 + 7 * features.maps[0]
+    pixels = torch.arange(100)
+    raw = features.gather(pixels)
+    mean, deviation = features.standardize()
+    standardised = features.gather(pixels)
+    torch.testing.assert_close(standardised, (raw - mean) / deviation, rtol=1e-4, atol=1e-4)
+    for stored in features.maps:
+        torch.testing.assert_close(stored.mean(dim=(0, 1, 2)), torch.zeros(stored.shape[-1]), atol=1e-4, rtol=0)
+        torch.testing.assert_close(stored.std(dim=(0, 1, 2)), torch.ones(stored.shape[-1]), atol=2e-3, rtol=0)
+    member = initial_member(12, 3, member_generator(0, 0))
+    on_standardised = published_classifier(dict(member), (128, 32)).eval()
+    on_raw = published_classifier(dict(on_raw_features(member, mean, deviation)), (128, 32)).eval()
+    torch.testing.assert_close(on_raw(raw), on_standardised(standardised), rtol=1e-4, atol=1e-4)
+
+
+def test_a_channel_that_is_everywhere_the_same_stays_finite() -> None:
+    features = PixelFeatures(num_images=1, image_size=8, mode="bilinear")
+    features.store(0, [torch.full((1, 2, 4, 4), 3.0)])
+    features.standardize()
+    assert features.maps[0].abs().max() < 0.5
+
+
 def test_stopping_rule_counts_batches_without_a_new_lowest_loss() -> None:
     losses = torch.tensor([[3.0, 3.0], [2.0, 4.0], [2.0, 4.0], [2.5, 2.9], [9.0, 3.0]])
     rule = StoppingRule(2, patience=2)
-    assert [rule.update(row).tolist() for row in losses] == [
+    assert [rule.update(1 + batch, row).tolist() for batch, row in enumerate(losses)] == [
         [False, False],
         [False, False],
         [False, False],
@@ -172,7 +221,8 @@ def test_stopping_rule_counts_batches_without_a_new_lowest_loss() -> None:
 
 def test_members_stop_alone_after_the_warm_up() -> None:
     features, labels = separable_pixels(noise=2.0)
-    config = EnsembleConfig(members=4, warmup_epochs=2, patience=3, max_epochs=50)
+    stopping = EarlyStopping(warmup_epochs=2, patience=3, max_epochs=50)
+    config = replace(PUBLISHED, members=4, early_stopping=stopping)
     batches = len(labels) // config.batch_size
     trained = train_members(features, torch.arange(len(labels)), labels, 3, config)
     iterations = [member.iterations for member in trained]
@@ -185,12 +235,12 @@ def test_members_stop_alone_after_the_warm_up() -> None:
 
 
 def test_impossible_settings_are_refused() -> None:
-    for wrong in ({"members": 0}, {"batch_size": 1}, {"max_iterations": 0}, {"seed": -1}):
+    for wrong in ({"members": 0}, {"batch_size": 1}, {"iterations": 0}, {"iterations": None}, {"seed": -1}):
         name = next(iter(wrong))
         with pytest.raises(ValueError, match=f"{name} is {wrong[name]}"):
             EnsembleConfig(**wrong)
     features, labels = separable_pixels(images=1, size=4)
-    with pytest.raises(ValueError, match="16 labelled pixels do not fill a batch of 64"):
+    with pytest.raises(ValueError, match="16 labelled pixels do not fill a batch of 256"):
         train_members(features, torch.arange(16), labels, 3, EnsembleConfig())
 
 

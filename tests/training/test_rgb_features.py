@@ -35,7 +35,7 @@ def test_a_pixel_is_its_colour_and_its_place() -> None:
 
 
 def test_the_ensemble_learns_from_both() -> None:
-    label = train_on_rgb(coloured(3, 0), task=TASKS["avatars_10"], training=EnsembleConfig(members=2, max_epochs=40))
+    label = train_on_rgb(coloured(3, 0), task=TASKS["avatars_10"], training=EnsembleConfig(members=2, iterations=200))
     test = coloured(3, 100)
     predicted = label(np.stack([annotation.image for annotation in test]))
     assert predicted.dtype == np.uint8
