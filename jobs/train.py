@@ -4,7 +4,8 @@
     python -m jobs.train --model s3://models/ddpm --images s3://photos/annotated --task ffhq_34 \\
         --steps 50 150 250 --blocks 5 6 7 8 12 --validation s3://photos/held-out --output s3://models/ffhq
 
-Annotated images lie as X.png (or .jpg, ...) beside X.npy, an integer array of class ids; about twenty are enough.
+About twenty annotated images are enough: X.png (or .jpg, ...) beside X.npy, an integer array of class ids; folders
+images/ and masks/ with PNG masks; a Parquet table with masks; or COCO's JSON.
 """
 
 from __future__ import annotations

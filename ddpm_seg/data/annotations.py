@@ -1,29 +1,27 @@
-"""Annotated images in the published layout: `X.png` (or `.jpg`, ...) beside `X.npy`, an integer array of class ids."""
+"""Annotated images at the network's size, and which of their pixels to train on."""
 
 from __future__ import annotations
 
 import dataclasses
-import io
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from tqdm import tqdm
 
 from ddpm_seg import storage
-from ddpm_seg.data.images import DEFAULT_LIMITS, EXTENSIONS, ImageError, Placement, decode, fit
+from ddpm_seg.data.annotated_pairs import AnnotationError, Pair, find_pairs
+from ddpm_seg.data.images import ImageError, Placement, decode, fit
+from ddpm_seg.data.mask_files import MaskError
 from ddpm_seg.tasks import UNLABELLED, Task
 
 logger = logging.getLogger(__name__)
 
 # `prepare_data` of the published train_interpreter.py: at least 20 pixels of its 256 x 256.
 PUBLISHED_MIN_PIXELS, PUBLISHED_SIZE = 20, 256
-MAX_MASK_BYTES = 8 * DEFAULT_LIMITS.max_pixels  # int64 ids, one a pixel
-
-
-class AnnotationError(ValueError):
-    """An annotated folder that cannot be used; the message names the file and what to change."""
+SHOWN_PROBLEMS = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,44 +39,30 @@ class Annotation:
 
 
 def load_annotations(uri: str, *, image_size: int, task: Task, limit: int | None = None) -> list[Annotation]:
-    """Reads every annotated image under `uri`, sorted by name (the first `limit` of them), fitted to `image_size`.
+    """Reads every annotated image of `find_pairs` (the first `limit` of them), fitted to `image_size`.
 
     A square image and its mask are prepared as in the published `ImageLabelDataset`; any other is letterboxed.
-    Raises `AnnotationError` for an empty folder, a file without its partner, an image or array that cannot be read,
-    a mask of another shape than its image, and class ids that the task does not have.
+    Raises one `AnnotationError` for all that is wrong: an empty folder, a file without its partner, an image or mask
+    that cannot be read, a mask of another shape than its image, and class ids that the task does not have.
     """
     if limit is not None and limit < 1:
         raise AnnotationError(f"limit is {limit}, expected at least 1 annotated image")
-    pairs = find_pairs(uri)[:limit]
+    pairs = find_pairs(uri, task)[:limit]
     logger.info("reading %d annotated images from %s", len(pairs), storage.redact(uri))
-    return [_load(image_uri, mask_uri, image_size, task) for image_uri, mask_uri in pairs]
-
-
-def find_pairs(uri: str) -> list[tuple[str, str]]:
-    """(image URI, mask URI) of every annotated image under `uri`, sorted; `AnnotationError` for a missing partner."""
-    masks: dict[str, str] = {}
-    images: dict[str, str] = {}
-    for file in storage.list_files(uri):
-        stem, dot, suffix = file.uri.rpartition(".")
-        if dot + suffix.lower() == ".npy":
-            masks[stem] = file.uri
-        elif dot + suffix.lower() in EXTENSIONS:
-            if stem in images:
-                raise AnnotationError(f"{_show([images[stem], file.uri])} would share one mask; remove one of them")
-            images[stem] = file.uri
-    if not images and not masks:
-        raise AnnotationError(f"{storage.redact(uri)} holds no annotated images; expected X.png beside X.npy")
-    if bare := [images[stem] for stem in sorted(images.keys() - masks.keys())]:
-        raise AnnotationError(
-            f"{len(bare)} of {len(images)} images have no mask: {_show(bare)}; "
-            "expected X.npy beside X.png, so add the masks or move these images elsewhere"
-        )
-    if bare := [masks[stem] for stem in sorted(masks.keys() - images.keys())]:
-        raise AnnotationError(
-            f"{len(bare)} of {len(masks)} masks have no image: {_show(bare)}; "
-            "expected X.png beside X.npy, so add the images or move these masks elsewhere"
-        )
-    return [(images[stem], masks[stem]) for stem in sorted(images)]
+    annotations, problems = [], []
+    for pair in tqdm(pairs, desc="annotations", unit="image", disable=None):
+        try:
+            annotations.append(_load(pair, image_size, task))
+        except AnnotationError as error:
+            problems.append(str(error))
+    if len(problems) == 1:
+        raise AnnotationError(problems[0])
+    if problems:
+        shown = [f"  {problem}" for problem in problems[:SHOWN_PROBLEMS]]
+        more = [f"  and {len(problems) - len(shown)} more"] if len(problems) > len(shown) else []
+        heading = f"{len(problems)} of {len(pairs)} annotated images cannot be used:"
+        raise AnnotationError("\n".join([heading, *shown, *more]))
+    return annotations
 
 
 def labelled_pixels(labels: Sequence[np.ndarray], task: Task) -> tuple[np.ndarray, np.ndarray]:
@@ -132,18 +116,22 @@ def _nearest_indices(source: int, target: int) -> np.ndarray:
     return np.minimum(np.floor(np.arange(target) * scale).astype(np.int64), source - 1)
 
 
-def _load(image_uri: str, mask_uri: str, image_size: int, task: Task) -> Annotation:
+def _load(pair: Pair, image_size: int, task: Task) -> Annotation:
     try:
-        own_image = decode(storage.read_bytes(image_uri, max_bytes=DEFAULT_LIMITS.max_bytes))
+        own_image = decode(pair.read_image())
     except ImageError as error:
-        raise AnnotationError(f"{storage.redact(image_uri)}: {error}") from error
-    mask = _read_mask(mask_uri)
-    _check_shape(mask, own_image, mask_uri)
-    _check_ids(mask, task, mask_uri)
+        raise AnnotationError(f"{storage.redact(pair.image)}: {error}") from error
+    name = storage.redact(pair.mask)
+    try:
+        mask = pair.read_mask()
+    except MaskError as error:
+        raise AnnotationError(f"{name} {error}") from error
+    _check_shape(mask, own_image, name)
+    _check_ids(mask, task, name)
     image, placement = fit(own_image, image_size, "letterbox")
     label = np.full((image_size, image_size), UNLABELLED, dtype=np.uint8)
     placement.crop(label)[:] = resize_nearest(mask.astype(np.uint8), placement.height, placement.width)
-    return Annotation(uri=image_uri, image=image, label=label, placement=placement)
+    return Annotation(uri=pair.image, image=image, label=label, placement=placement)
 
 
 def _mirrored(annotation: Annotation) -> Annotation:
@@ -157,43 +145,22 @@ def _mirrored(annotation: Annotation) -> Annotation:
     )
 
 
-def _read_mask(uri: str) -> np.ndarray:
-    data = storage.read_bytes(uri, max_bytes=MAX_MASK_BYTES)
-    try:
-        # Not np.load, which would also open archives.
-        mask = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise AnnotationError(f"{storage.redact(uri)} is not a plain NumPy array file: {error}") from error
-    if mask.ndim != 2 or mask.size == 0:
-        raise AnnotationError(f"{storage.redact(uri)} has shape {mask.shape}, expected (height, width)")
-    if mask.dtype.kind not in "bui":
-        raise AnnotationError(f"{storage.redact(uri)} has dtype {mask.dtype}, expected integer class ids such as uint8")
-    return mask
-
-
-def _check_shape(mask: np.ndarray, image: np.ndarray, uri: str) -> None:
+def _check_shape(mask: np.ndarray, image: np.ndarray, name: str) -> None:
     """The published masks may be larger or smaller than their image, but must show the same picture."""
     (mask_height, mask_width), (height, width) = mask.shape, image.shape[:2]
     # One pixel of slack for a mask that was resized and rounded.
     if abs(mask_width * height - mask_height * width) > max(height, width):
         raise AnnotationError(
-            f"{storage.redact(uri)} is {mask_width} x {mask_height} (width x height), its image {width} x {height}: "
+            f"{name} is {mask_width} x {mask_height} (width x height), its image {width} x {height}: "
             "the aspect ratios differ; expected a mask of the image's size"
         )
 
 
-def _check_ids(mask: np.ndarray, task: Task, uri: str) -> None:
-    allowed = [*range(task.num_classes), *([] if task.ignore_label is None else [task.ignore_label])]
-    wrong = np.setdiff1d(mask, allowed)
+def _check_ids(mask: np.ndarray, task: Task, name: str) -> None:
+    wrong = np.setdiff1d(mask, [*range(task.num_classes), UNLABELLED])
     if len(wrong):
-        ignored = "" if task.ignore_label is None else f" or {task.ignore_label} for ignored pixels"
         raise AnnotationError(
-            f"{storage.redact(uri)} holds class ids that {task.name} does not have: "
+            f"{name} holds class ids that {task.name} does not have: "
             f"{', '.join(map(str, wrong[:5]))}{', ...' if len(wrong) > 5 else ''}; "
-            f"expected 0..{task.num_classes - 1}{ignored}"
+            f"expected 0..{task.num_classes - 1}, or {UNLABELLED} for pixels without a class"
         )
-
-
-def _show(uris: Iterable[str]) -> str:
-    names = [storage.redact(uri) for uri in uris]
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

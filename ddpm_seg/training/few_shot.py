@@ -12,14 +12,16 @@ import torch
 from tqdm import tqdm
 
 from ddpm_seg import storage
+from ddpm_seg.data.annotation_report import describe
 from ddpm_seg.data.annotations import Annotation, labelled_pixels, load_annotations, with_mirror_images
+from ddpm_seg.data.task_file import find_task
 from ddpm_seg.evaluation.miou import published_miou
 from ddpm_seg.evaluation.score import evaluate, labels_of
 from ddpm_seg.model.bundle import Bundle, load_bundle, refuse_standing_bundle, save_bundle
 from ddpm_seg.model.diffusion import Diffusion
 from ddpm_seg.model.features import FeatureConfig, extract
 from ddpm_seg.model.segmenter import Segmenter, resident_unet, to_network
-from ddpm_seg.tasks import TASKS, Task
+from ddpm_seg.tasks import Task
 from ddpm_seg.training.ensemble import PUBLISHED, EnsembleConfig, train_members
 from ddpm_seg.training.pixel_features import PixelFeatures
 
@@ -37,9 +39,10 @@ class TrainConfig:
     model: str
     """Name or URI of a bundle: a DDPM, or a trained bundle whose ensemble is replaced."""
     images: str
-    """Folder or URI prefix of annotated images: X.png (or .jpg, ...) beside X.npy, an array of class ids."""
+    """Annotated images: a folder or prefix with X.png beside X.npy, or with images/X.jpg and masks/X.png; a .parquet
+    table with masks, such as our labels; or COCO's .json."""
     task: str
-    """Name of the task, which says what the class ids mean."""
+    """What the class ids mean: the name of a task, or a .yaml or .json file with class_names."""
     output: str
     """Where the new bundle is written."""
     members: int = 10
@@ -76,7 +79,7 @@ def train_from_config(config: TrainConfig) -> Bundle:
     training = dataclasses.replace(
         recipe, members=config.members, iterations=config.iterations or recipe.iterations, seed=config.seed
     )
-    task = named_task(config.task)
+    task = find_task(config.task)
     bundle = load_bundle(config.model)
     features = choose_features(bundle, config.steps, config.blocks, config.upsample_mode)
     refuse_standing_bundle(config.output)
@@ -84,6 +87,7 @@ def train_from_config(config: TrainConfig) -> Bundle:
     size = bundle.unet.image_size
     annotations = load_annotations(config.images, image_size=size, task=task, limit=config.limit)
     held_out = load_annotations(config.validation, image_size=size, task=task) if config.validation else []
+    logger.info("%d annotated images:\n%s", len(annotations), describe(annotations, task))
     device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
     trained = train_bundle(
         bundle, annotations, task=task, features=features, training=training, mirror=config.mirror, device=device
@@ -95,13 +99,6 @@ def train_from_config(config: TrainConfig) -> Bundle:
         trained = dataclasses.replace(trained, provenance={**trained.provenance, "validation": validation})
     save_bundle(trained, config.output)
     return trained
-
-
-def named_task(name: str) -> Task:
-    """The task of that name; ValueError with the known names otherwise."""
-    if name not in TASKS:
-        raise ValueError(f"task {name!r} is not known; expected one of {', '.join(sorted(TASKS))}")
-    return TASKS[name]
 
 
 def choose_features(

@@ -10,7 +10,7 @@ from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.unet import UNet, UNetConfig
 from ddpm_seg.tasks import TASKS
-from ddpm_seg.training.few_shot import choose_features, named_task
+from ddpm_seg.training.few_shot import choose_features
 from jobs.train import main
 from tests.annotated_boxes import SIZE, annotate
 
@@ -147,4 +147,3 @@ def test_default_features_are_the_published_ones_scaled_to_the_network() -> None
     own = FeatureConfig(steps=(7,), blocks=(2,), upsample_mode="nearest")
     assert choose_features(ddpm_bundle(features=own)) == own
     assert choose_features(ddpm_bundle(features=own), steps=(9,)).steps == (9,)
-    assert named_task("ffhq_34").num_classes == 34

@@ -1,0 +1,98 @@
+"""One mask as bytes, in any accepted form, to class ids: `.npy` arrays, index PNGs and palette PNGs."""
+
+# Shapes: H x W pixels of a mask.
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from ddpm_seg.data.images import DEFAULT_LIMITS, PILLOW_ERRORS
+from ddpm_seg.tasks import UNLABELLED, Task
+
+MAX_MASK_BYTES = 8 * DEFAULT_LIMITS.max_pixels  # int64 ids, one a pixel
+
+
+class MaskError(ValueError):
+    """Bytes that are no mask; the message goes on after the file's name: "is ...", "has ...", "holds ..."."""
+
+
+def read_npy(data: bytes) -> np.ndarray:
+    """Class ids (H, W), of the array's own integer type."""
+    try:
+        # Not np.load, which would also open archives.
+        mask = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise MaskError(f"is not a plain NumPy array file: {error}") from error
+    if mask.ndim != 2 or mask.size == 0:
+        raise MaskError(f"has shape {mask.shape}, expected (height, width)")
+    if mask.dtype.kind not in "bui":
+        raise MaskError(f"has dtype {mask.dtype}, expected integer class ids such as uint8")
+    return mask
+
+
+def read_png(data: bytes, task: Task) -> np.ndarray:
+    """Class ids (H, W), integers.
+
+    * grey: the pixel values are the ids;
+    * colours: those of the task's palette;
+    * indexed: by colour where every colour used is one of the task's, else the indices are the ids.
+    """
+    image = _open(data)
+    if image.mode == "P":
+        return _read_indexed(np.asarray(image), image.getpalette("RGB") or [], task)
+    if image.mode in ("RGB", "RGBA"):
+        return _read_colors(np.asarray(image.convert("RGB")), task)
+    if image.mode in ("1", "L", "I", "I;16", "I;16B"):
+        return np.asarray(image).astype(np.int64)
+    raise MaskError(f"is a PNG of mode {image.mode}, expected grey class ids or the task's colours")
+
+
+def read_colors(data: bytes) -> np.ndarray:
+    """The pixels (H, W, 3) uint8 of a colour PNG."""
+    return np.asarray(_open(data).convert("RGB"))
+
+
+def _open(data: bytes) -> Image.Image:
+    """The decoded PNG. MaskError for what is none, or has too many pixels, or is broken."""
+    try:
+        image = Image.open(io.BytesIO(data), formats=("PNG",))
+        if image.width * image.height > DEFAULT_LIMITS.max_pixels:
+            raise MaskError(f"has {image.width} x {image.height} pixels; the limit is {DEFAULT_LIMITS.max_pixels}")
+        image.load()
+    except MaskError:
+        raise
+    except PILLOW_ERRORS as error:
+        raise MaskError(f"is not a PNG that can be read: {error}") from error
+    return image
+
+
+def _read_indexed(indices_HW: np.ndarray, palette: list[int], task: Task) -> np.ndarray:
+    of_color = _ids_by_color(task) | {None: UNLABELLED}
+    # Index 255 is "no class" in whatever colour, as in Pascal VOC's masks.
+    colors = {i: None if i == UNLABELLED else tuple(palette[3 * i : 3 * i + 3]) for i in np.unique(indices_HW).tolist()}
+    if not set(colors.values()) <= of_color.keys():
+        return indices_HW
+    table = np.zeros(256, np.uint8)
+    for index, color in colors.items():
+        table[index] = of_color[color]
+    return table[indices_HW]
+
+
+def _read_colors(rgb_HW3: np.ndarray, task: Task) -> np.ndarray:
+    packed = rgb_HW3.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
+    found, where = np.unique(packed, return_inverse=True)
+    of_color = _ids_by_color(task)
+    colors = [((value >> 16) & 255, (value >> 8) & 255, value & 255) for value in found.tolist()]
+    if strange := [color for color in colors if color not in of_color]:
+        shown = ", ".join(f"#{r:02x}{g:02x}{b:02x}" for r, g, b in strange[:3]) + (", ..." if len(strange) > 3 else "")
+        raise MaskError(f"holds {len(strange)} colours that are none of the palette of {task.name}: {shown}")
+    return np.array([of_color[color] for color in colors])[where].reshape(packed.shape)
+
+
+def _ids_by_color(task: Task) -> dict[tuple[int, ...] | None, int]:
+    """Class id by colour, without colours that several classes share."""
+    shared = {color for color in task.palette if task.palette.count(color) > 1}
+    return {tuple(color): index for index, color in enumerate(task.palette) if color not in shared}

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from ddpm_seg.data.annotated_pairs import AnnotationError, find_pairs
+from ddpm_seg.data.annotations import load_annotations
+from ddpm_seg.tasks import Task
+
+TASK = Task(
+    name="three", class_names=("a", "b", "c"), palette=((255, 0, 0), (0, 255, 0), (0, 0, 255)), ignore_label=None
+)
+MASK = np.array([[0, 1], [2, 255]], dtype=np.uint8)
+
+
+def png(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def picture(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (2, 2, 3), dtype=np.uint8)
+
+
+def write(path: Path, data: bytes | np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(data, bytes):
+        path.write_bytes(data)
+    elif path.suffix == ".npy":
+        np.save(path, data)
+    else:
+        path.write_bytes(png(data))
+
+
+def table(path: Path, rows: list[dict[str, object]]) -> str:
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return str(path)
+
+
+def test_published_layout_and_its_missing_partners(tmp_path: Path) -> None:
+    folder = str(tmp_path)
+    with pytest.raises(AnnotationError, match="holds no annotated images"):
+        find_pairs(folder, TASK)
+    for name in ("x", "y"):
+        write(tmp_path / f"{name}.png", picture(0))
+        write(tmp_path / f"{name}.npy", MASK)
+    assert [Path(pair.image).name for pair in find_pairs(folder, TASK)] == ["x.png", "y.png"]
+    (tmp_path / "y.npy").unlink()
+    with pytest.raises(AnnotationError, match=r"1 of 2 images have no mask: .*y\.png; expected X\.npy beside X\.png"):
+        find_pairs(folder, TASK)
+    write(tmp_path / "y.npy", MASK)
+    write(tmp_path / "z.npy", MASK)
+    with pytest.raises(AnnotationError, match=r"1 of 3 masks have no image: .*z\.npy"):
+        find_pairs(folder, TASK)
+    (tmp_path / "z.npy").unlink()
+    write(tmp_path / "y.jpg", b"")
+    with pytest.raises(AnnotationError, match=r"y\.jpg, .*y\.png would share one partner"):
+        find_pairs(folder, TASK)
+
+
+def test_two_folders_hold_images_and_masks(tmp_path: Path) -> None:
+    write(tmp_path / "images" / "deep" / "x.png", picture(0))
+    write(tmp_path / "images" / "y.png", picture(1))
+    write(tmp_path / "masks" / "deep" / "x.png", MASK)
+    write(tmp_path / "masks" / "y.npy", MASK)
+    write(tmp_path / "overview.png", picture(2))
+    annotations = load_annotations(str(tmp_path), image_size=2, task=TASK)
+    assert [annotation.uri for annotation in annotations] == [
+        str(tmp_path / "images" / name) for name in ("deep/x.png", "y.png")
+    ]
+    for annotation in annotations:
+        np.testing.assert_array_equal(annotation.label, MASK)
+    (tmp_path / "masks" / "deep" / "x.png").unlink()
+    with pytest.raises(AnnotationError, match=r"1 of 2 images have no mask: .*x\.png; expected X\.png in masks/"):
+        find_pairs(str(tmp_path), TASK)
+
+
+def test_a_table_like_our_labels(tmp_path: Path) -> None:
+    mask = {"bytes": png(MASK), "path": None}
+    for name in "ab":
+        write(tmp_path / f"{name}.png", picture(0))
+    rows = [
+        {"uri": str(tmp_path / "b.png"), "status": "ok", "mask": mask},
+        {"uri": str(tmp_path / "gone.png"), "status": "error", "mask": None},
+        {"uri": str(tmp_path / "a.png"), "status": "ok", "mask": mask},
+    ]
+    uri = table(tmp_path / "labels.parquet", rows)
+    annotations = load_annotations(uri, image_size=2, task=TASK)
+    assert [Path(annotation.uri).name for annotation in annotations] == ["a.png", "b.png"]
+    np.testing.assert_array_equal(annotations[0].label, MASK)
+    with pytest.raises(AnnotationError, match=r"holds .*a\.png more than once"):
+        find_pairs(table(tmp_path / "twice.parquet", [*rows, rows[2]]), TASK)
+
+
+def test_a_table_may_hold_its_images(tmp_path: Path) -> None:
+    rows = [{"image": {"bytes": png(picture(seed)), "path": None}, "mask": {"bytes": png(MASK)}} for seed in (1, 2)]
+    annotations = load_annotations(table(tmp_path / "own.parquet", rows), image_size=2, task=TASK)
+    for annotation, seed in zip(annotations, (1, 2), strict=True):
+        np.testing.assert_array_equal(annotation.image, picture(seed))
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"uri": "a.png"}], "has the columns uri; expected mask, and uri or image"),
+        ([{"uri": "a.png", "mask": {"bytes": None}}], "row 0 has no mask"),
+        ([{"uri": "a.png", "mask": {"bytes": b"x"}, "status": "error"}], "none of its 1 rows has a mask"),
+    ],
+)
+def test_a_table_without_masks_is_named(tmp_path: Path, rows: list[dict[str, object]], message: str) -> None:
+    with pytest.raises(AnnotationError, match=message):
+        find_pairs(table(tmp_path / "wrong.parquet", rows), TASK)
+
+
+def test_a_broken_mask_in_a_table_is_named_by_its_row(tmp_path: Path) -> None:
+    write(tmp_path / "a.png", picture(0))
+    uri = table(tmp_path / "t.parquet", [{"uri": str(tmp_path / "a.png"), "mask": {"bytes": b"\x89PNG no more"}}])
+    with pytest.raises(AnnotationError, match=r"t\.parquet, row 0 is not a PNG that can be read"):
+        load_annotations(uri, image_size=2, task=TASK)
