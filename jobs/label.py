@@ -17,36 +17,19 @@ import sys
 
 from ddpm_seg.pipeline.label import LabelSummary, run_label
 from ddpm_seg.pipeline.label_plan import LabelConfig, plan_label
-from ddpm_seg.pipeline.stages import StageError, TooManyErrors
-from ddpm_seg.runs.heartbeat import AlreadyRunningError
-from ddpm_seg.storage import StorageUnavailableError
-from jobs.arguments import ALREADY_RUNNING, INTERRUPTED, TOO_MANY_ERRORS, parse
+from jobs.arguments import parse
+from jobs.exit_status import exit_status
 
 DESCRIPTION = "Segment every image under a prefix: masks, uncertainty and class statistics as Parquet tables."
 
 
 def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    try:
-        config = parse(LabelConfig, argv, description=DESCRIPTION)
-        if config.dry_run:
-            print(plan_label(config))
-        else:
-            print(describe(run_label(config)))
-    except AlreadyRunningError as error:
-        print(f"already running: {error}", file=sys.stderr)
-        return ALREADY_RUNNING
-    except TooManyErrors as error:
-        print(f"stopped: {error}", file=sys.stderr)
-        return TOO_MANY_ERRORS
-    except (StageError, StorageUnavailableError, KeyboardInterrupt) as error:
-        reason = "interrupted" if isinstance(error, KeyboardInterrupt) else f"failed: {error}"
-        print(f"{reason}; run the same command again to go on", file=sys.stderr)
-        return INTERRUPTED
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_status(lambda: _label(parse(LabelConfig, argv, description=DESCRIPTION)))
+
+
+def _label(config: LabelConfig) -> str:
+    return str(plan_label(config)) if config.dry_run else describe(run_label(config))
 
 
 def describe(summary: LabelSummary) -> str:

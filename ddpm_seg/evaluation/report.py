@@ -6,14 +6,11 @@ import dataclasses
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
-from importlib import resources
 from typing import Any
-
-import jinja2
 
 from ddpm_seg import storage
 from ddpm_seg.evaluation.contact_sheet import Tile, make_tiles
+from ddpm_seg.evaluation.page import count, duration, short, template
 from ddpm_seg.evaluation.totals import Totals, read_totals
 from ddpm_seg.runs.layout import RunLayout, uris_under
 
@@ -50,7 +47,7 @@ def build_report(*, run: Mapping[str, Any], summary: Mapping[str, Any], totals: 
     if "created_at" in known:
         known["created_at"] = known["created_at"][:16].replace("T", " ") + " UTC"
     others = {name: value for name, value in run.items() if name not in (*FACTS, "run_id", "config")}
-    return _template().render(
+    return template("report.html").render(
         run_id=run.get("run_id", "Run"),
         facts=[(FACTS[name], value) for name, value in known.items()],
         headline=_headline(summary, totals),
@@ -61,15 +58,6 @@ def build_report(*, run: Mapping[str, Any], summary: Mapping[str, Any], totals: 
         timings=_timings(summary),
         settings=[*_flatten(run.get("config", {})), *_flatten(others)],
     )
-
-
-@cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(count=_count, short=_short, share=_share, duration=_duration, number=_number)
-    return environment.from_string(resources.files(__package__).joinpath("report.html").read_text("utf-8"))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,7 +98,7 @@ def _histogram(totals: Totals) -> dict[str, Any]:
         ],
         "bar_width": 1 / len(counts),
         "x_ticks": [(tick / right, f"{tick:.6g}") for tick in _ticks(right, 6)],
-        "y_ticks": [(tick / top, _short(tick)) for tick in y_ticks],
+        "y_ticks": [(tick / top, short(tick)) for tick in y_ticks],
         "median": totals.uncertainty.quantile(0.5),
         "ninth_decile": totals.uncertainty.quantile(0.9),
     }
@@ -141,11 +129,11 @@ def _timings(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _headline(summary: Mapping[str, Any], totals: Totals) -> list[tuple[str, str]]:
     """The counts at the top: those of the tables themselves, and the speed of the run's last attempt."""
-    numbers = [("Images", _count(totals.images)), ("Labelled", _count(totals.ok)), ("Errors", _count(totals.errors))]
+    numbers = [("Images", count(totals.images)), ("Labelled", count(totals.ok)), ("Errors", count(totals.errors))]
     if (speed := summary.get("images_per_hour")) is not None:
-        numbers.append(("Images an hour", _short(speed)))
+        numbers.append(("Images an hour", short(speed)))
     if (seconds := summary.get("seconds", {}).get("total")) is not None:
-        numbers.append(("Wall time", _duration(seconds)))
+        numbers.append(("Wall time", duration(seconds)))
     return numbers
 
 
@@ -158,34 +146,3 @@ def _flatten(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
         yield name, storage.redact(value) if "://" in value else value
     else:
         yield name, json.dumps(value, ensure_ascii=False)
-
-
-def _count(number: int) -> str:
-    return f"{number:,}".replace(",", "\u202f")  # narrow no-break space, read by everyone as thousands
-
-
-def _short(number: float) -> str:
-    """1234567 as 1.23M."""
-    for size, suffix in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if number >= size:
-            return f"{number / (1e3 if suffix == 'k' else size):.3g}{suffix}"
-    return f"{number:,.0f}".replace(",", "\u202f") if number >= 100 or number == int(number) else f"{number:.3g}"
-
-
-def _share(fraction: float) -> str:
-    """A fraction as per cent, with a decimal where the whole number would say too little."""
-    if 0 < fraction < 0.0005:
-        return "< 0.1 %"
-    return f"{fraction * 100:.1f} %"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:#.3g} s" if seconds < 9.995 else f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
-
-
-def _number(value: float) -> str:
-    return f"{value:#.3g}"

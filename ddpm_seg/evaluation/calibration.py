@@ -1,0 +1,45 @@
+"""Whether uncertainty predicts error: what the least uncertain images would score alone (El-Yaniv & Wiener, 2010)."""
+
+# Shapes: N images.
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.stats import spearmanr
+
+SHARES = tuple(percent / 100 for percent in range(10, 101, 10))
+
+
+def calibration(uncertainty_N: np.ndarray, wrong_N: np.ndarray, pixels_N: np.ndarray) -> dict[str, Any]:
+    """JSON-ready, from each image's uncertainty, wrong pixels and scored pixels; images without scored pixels are left.
+
+    `rank_correlation` (Spearman's, in [-1, 1]) of uncertainty and the share of wrong pixels, None where either is
+    constant; `risk_coverage`, the error rate (a fraction of the pixels) of the least uncertain share of the images;
+    `aurc`, its mean over all shares; and `perfect_aurc`, the least that any order of the images would give.
+    """
+    scored = pixels_N > 0
+    uncertainty_N, wrong_N, pixels_N = uncertainty_N[scored], wrong_N[scored], pixels_N[scored]
+    rates_N = wrong_N / pixels_N
+    if not len(rates_N):
+        return {"rank_correlation": None, "aurc": None, "perfect_aurc": None, "risk_coverage": []}
+    curve_N, best_N = (
+        _risks(order, wrong_N, pixels_N)
+        for order in (np.argsort(uncertainty_N, kind="stable"), np.argsort(rates_N, kind="stable"))
+    )
+    constant = len(set(uncertainty_N.tolist())) < 2 or len(set(rates_N.tolist())) < 2
+    kept = {share: max(1, round(share * len(rates_N))) for share in SHARES}
+    return {
+        "rank_correlation": None if constant else float(spearmanr(uncertainty_N, rates_N).statistic),
+        "aurc": float(curve_N.mean()),
+        "perfect_aurc": float(best_N.mean()),
+        "risk_coverage": [
+            {"coverage": share, "images": number, "error": float(curve_N[number - 1])} for share, number in kept.items()
+        ],
+    }
+
+
+def _risks(order_N: np.ndarray, wrong_N: np.ndarray, pixels_N: np.ndarray) -> np.ndarray:
+    """Error rate (N,) of the first 1, 2, ... N images in that order."""
+    return np.cumsum(wrong_N[order_N]) / np.cumsum(pixels_N[order_N])

@@ -1,0 +1,52 @@
+"""What all pages share: their style (`page.html`), and how numbers are written."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import jinja2
+
+
+@cache
+def template(name: str) -> jinja2.Template:
+    """The page of that name beside this file; its filters are the functions below."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader(__package__, "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(count=count, short=short, share=share, duration=duration, number=number)
+    return environment.get_template(name)
+
+
+def count(number: int) -> str:
+    return f"{number:,}".replace(",", "\u202f")  # narrow no-break space, read by everyone as thousands
+
+
+def short(number: float) -> str:
+    """1234567 as 1.23M."""
+    for size, suffix in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if number >= size:
+            return f"{number / (1e3 if suffix == 'k' else size):.3g}{suffix}"
+    return f"{number:,.0f}".replace(",", "\u202f") if number >= 100 or number == int(number) else f"{number:.3g}"
+
+
+def share(fraction: float) -> str:
+    """A fraction as per cent, with a decimal where the whole number would say too little."""
+    if 0 < fraction < 0.0005:
+        return "< 0.1 %"
+    return f"{fraction * 100:.1f} %"
+
+
+def duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:#.3g} s" if seconds < 9.995 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
+
+
+def number(value: float) -> str:
+    return f"{value:#.3g}"

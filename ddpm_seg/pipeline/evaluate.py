@@ -1,0 +1,118 @@
+"""The evaluation job: labels annotated images as any others, then scores the table that this makes."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ddpm_seg import storage
+from ddpm_seg.data.annotations import Annotation, load_annotations
+from ddpm_seg.evaluation.calibration import calibration
+from ddpm_seg.evaluation.evaluation_page import evaluation_page
+from ddpm_seg.evaluation.metrics import metrics
+from ddpm_seg.evaluation.score_labels import Scored, score_labels
+from ddpm_seg.model.bundle import BundleError, BundleHeader, read_header
+from ddpm_seg.model.segmenter import DType
+from ddpm_seg.pipeline.label import run_label
+from ddpm_seg.pipeline.label_plan import LabelConfig, hash_config
+from ddpm_seg.runs.tables import encode
+from ddpm_seg.runs.view import read_labels
+from ddpm_seg.tasks import Task
+
+logger = logging.getLogger(__name__)
+
+METRICS, IMAGES, PAGE, LISTED = "metrics.json", "images.parquet", "evaluation.html", "annotated.parquet"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluateConfig:
+    """Settings of `jobs.evaluate`."""
+
+    images: str
+    """Annotated images, in any form that jobs.train takes."""
+    output: str
+    """Folder or prefix for metrics.json, images.parquet, evaluation.html, and the labels themselves."""
+    model: str = "avatars-10"
+    """Model bundle: the name of one that comes with the package, or where jobs.train or jobs.convert wrote one."""
+    labels: str | None = None
+    """Score these labels, an --output of jobs.label with the same --model, instead of labelling the images."""
+    dtype: DType = "float32"
+    """Number format of the network."""
+    limit: int | None = None
+    """Only the first so many images, by name."""
+    num_actors: int | None = None
+    """Copies of the model that work side by side; by default as many as the GPUs hold."""
+
+
+def run_evaluate(config: EvaluateConfig) -> dict[str, Any]:
+    """Writes the scores of a model on annotated images, and returns them as `metrics.json` has them.
+
+    Raises ValueError (`BundleError`, `AnnotationError`) or OSError for whatever the user can mend, before any image is
+    labelled, and what `run_label` raises.
+    """
+    header = read_header(config.model)
+    if header.task is None or not header.num_members:
+        raise BundleError(f"{config.model} holds a DDPM without an ensemble; train one with `python -m jobs.train`")
+    annotations = load_annotations(
+        config.images, image_size=header.unet.image_size, task=header.task, limit=config.limit
+    )
+    storage.check_writable(config.output)
+    scored = score_labels(_labels(config, header, annotations), annotations, header.task)
+    found = summarise(scored, header.task)
+    about = {"model_id": header.model_id, "task": header.task.name, "annotations": storage.redact(config.images)}
+    found = {"miou": found.pop("miou"), **about, "images": len(scored), **found}
+    storage.write_bytes(storage.join(config.output, IMAGES), encode(images_table(scored)))
+    storage.write_bytes(storage.join(config.output, PAGE), evaluation_page(found, scored, header.task).encode())
+    storage.write_bytes(storage.join(config.output, METRICS), json.dumps(found, indent=1).encode())
+    return found
+
+
+def summarise(scored: Sequence[Scored], task: Task) -> dict[str, Any]:
+    """Metrics and calibration over all images."""
+    found = metrics(np.sum([one.confusion for one in scored], axis=0), task)
+    found["calibration"] = calibration(
+        np.array([one.uncertainty for one in scored]),
+        np.array([one.wrong for one in scored]),
+        np.array([one.pixels for one in scored]),
+    )
+    return found
+
+
+def images_table(scored: Sequence[Scored]) -> pa.Table:
+    """One row an image: what it scored by itself."""
+    return pa.table(
+        {
+            "uri": pa.array([one.uri for one in scored], pa.string()),
+            "uncertainty": pa.array([one.uncertainty for one in scored], pa.float32()),
+            "pixels": pa.array([one.pixels for one in scored], pa.int64()),
+            "wrong": pa.array([one.wrong for one in scored], pa.int64()),
+            "pixel_accuracy": pa.array(
+                [1 - one.wrong / one.pixels if one.pixels else None for one in scored], pa.float64()
+            ),
+        }
+    )
+
+
+def _labels(config: EvaluateConfig, header: BundleHeader, annotations: Sequence[Annotation]) -> pa.Table:
+    columns = ["uri", "status", "mask", "uncertainty", "model_id"]
+    if config.labels is not None:
+        labels = read_labels(config.labels, columns=columns)
+        if others := set(labels["model_id"].to_pylist()) - {header.model_id}:
+            raise ValueError(
+                f"the labels at {storage.redact(config.labels)} are of model {min(others)}, not of {config.model} "
+                f"({header.model_id}); give the --model that made them"
+            )
+        return labels
+    listed = storage.join(config.output, LISTED)
+    storage.write_bytes(listed, encode(pa.table({"uri": [annotation.uri for annotation in annotations]})))
+    label = LabelConfig(
+        input=listed, output=config.output, model=config.model, dtype=config.dtype, num_actors=config.num_actors
+    )
+    run_label(label)
+    return read_labels(config.output, config_hash=hash_config(label, header), columns=columns)

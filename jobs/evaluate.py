@@ -1,0 +1,58 @@
+"""Scores a model on annotated images: mean IoU as published and as usual, classes, calibration, worst images.
+
+    python -m jobs.evaluate --model bundles/avatars-10 --images avatars/test --output evaluation
+    python -m jobs.evaluate --model s3://models/ffhq --images s3://photos/test --labels s3://photos/labels \\
+        --output s3://photos/evaluation
+
+Labels the images as jobs.label does, into the same output, or takes labels that are there (--labels). Writes
+metrics.json, images.parquet and evaluation.html. Run again after an interruption, it goes on. Exit status as of
+jobs.label.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+from ddpm_seg import storage
+from ddpm_seg.pipeline.evaluate import METRICS, PAGE, EvaluateConfig, run_evaluate
+from jobs.arguments import parse
+from jobs.exit_status import exit_status
+
+
+def main(argv: list[str] | None = None) -> int:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    return exit_status(lambda: _evaluate(parse(EvaluateConfig, argv, description=__doc__ or "")))
+
+
+def _evaluate(config: EvaluateConfig) -> str:
+    return describe(run_evaluate(config), storage.redact(storage.normalize(config.output)))
+
+
+def describe(found: dict[str, Any], output: str) -> str:
+    """The scores as a person reads them."""
+    width = max(len(entry["class_name"]) for entry in found["classes"])
+    lines = [f"{'class':<{width}}    IoU  usual  annotated pixels"]
+    for entry in found["classes"]:
+        usual = "    –" if entry["usual_iou"] is None else f"{entry['usual_iou']:.3f}"
+        note = "  (ignored)" if entry["ignored"] else ""
+        lines.append(f"{entry['class_name']:<{width}}  {entry['iou']:.3f}  {usual}  {entry['pixels']:>16,}{note}")
+    usual, accuracy = found["usual_miou"], found["pixel_accuracy"]
+    lines += [
+        "",
+        f"mean IoU        {found['miou']:.4f} by the published formula"
+        + (f", {usual:.4f} by the usual one" if usual is not None else ""),
+        f"images          {found['images']}, {found['pixels']:,} pixels scored"
+        + (f", {accuracy:.2%} of them right" if accuracy is not None else ""),
+    ]
+    correlation = found["calibration"]["rank_correlation"]
+    if correlation is not None:
+        lines.append(f"calibration     rank correlation of uncertainty and error {correlation:.2f}")
+    return "\n".join(
+        [*lines, f"metrics         {storage.join(output, METRICS)}", f"page            {storage.join(output, PAGE)}"]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+import ddpm_seg
+from ddpm_seg.evaluation.miou import confusion_matrix, published_miou
+from ddpm_seg.model.bundle import save_bundle
+from jobs.evaluate import main
+from tests.tiny_bundle import TASK, tiny_bundle
+
+SIZES = [(16, 16), (40, 40), (30, 20), (16, 16)]
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    """A model, and images that are annotated with what it says of them, but for some rows."""
+    save_bundle(tiny_bundle(), str(tmp_path / "model"))
+    (tmp_path / "annotated").mkdir()
+    segment = ddpm_seg.load(str(tmp_path / "model"))
+    rng = np.random.default_rng(0)
+    for index, (height, width) in enumerate(SIZES):
+        image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        (labelled,) = segment([image])
+        mask = labelled.mask.copy()
+        mask[: 2 * index] = TASK.num_classes - 1
+        mask[-3:] = 255
+        Image.fromarray(image).save(tmp_path / "annotated" / f"{index}.png")
+        np.save(tmp_path / "annotated" / f"{index}.npy", mask)
+    return tmp_path
+
+
+def arguments(folders: Path, output: str, *more: str) -> list[str]:
+    named = ("--model", "model"), ("--images", "annotated"), ("--output", output)
+    return [*(word for flag, folder in named for word in (flag, str(folders / folder))), *more]
+
+
+def test_labels_and_scores_and_scores_labels_that_are_there(
+    ray_cluster: str, folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [sys.executable, "-m", "jobs.evaluate", *arguments(folders, "out")]
+    ended = subprocess.run(
+        command, env={**os.environ, "RAY_ADDRESS": ray_cluster}, capture_output=True, text=True, timeout=200
+    )
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads((folders / "out" / "metrics.json").read_text())
+    assert next(iter(found)) == "miou"
+    assert f"mean IoU        {found['miou']:.4f} by the published formula" in ended.stdout
+    assert found["images"] == 4
+    images = pq.read_table(folders / "out" / "images.parquet").to_pylist()
+    assert [Path(row["uri"]).name for row in images] == [f"{index}.png" for index in range(4)]
+    # The first image's annotation is the prediction itself, but for the rows without a class.
+    assert images[0]["wrong"] == 0
+    assert images[0]["pixels"] == 16 * 13
+    assert all(row["wrong"] for row in images[1:])
+    assert found["pixel_accuracy"] == pytest.approx(
+        1 - sum(row["wrong"] for row in images) / sum(row["pixels"] for row in images)
+    )
+    page = (folders / "out" / "evaluation.html").read_text()
+    assert page.index("3.png</bdi>") < page.index("0.png</bdi>")  # the worst first
+
+    # Again, over the labels that are there: no cluster, the same scores.
+    assert main(arguments(folders, "again", "--labels", str(folders / "out"))) == 0
+    again = json.loads((folders / "again" / "metrics.json").read_text())
+    assert again == found
+    assert "4, " in capsys.readouterr().out
+
+
+def test_scores_equal_those_of_the_masks_in_memory(ray_cluster: str, folders: Path) -> None:
+    """For images of the network's own size, where nothing is resized."""
+    for index in (1, 2):
+        for suffix in ("png", "npy"):
+            (folders / "annotated" / f"{index}.{suffix}").unlink()
+    assert main(arguments(folders, "out")) == 0
+    segment = ddpm_seg.load(str(folders / "model"))
+    total = np.zeros((TASK.num_classes + 1, TASK.num_classes + 1), np.int64)
+    for index in (0, 3):
+        image = np.asarray(Image.open(folders / "annotated" / f"{index}.png"))
+        target = np.load(folders / "annotated" / f"{index}.npy")
+        total += confusion_matrix(segment([image])[0].mask, target, TASK.num_classes)
+    found = json.loads((folders / "out" / "metrics.json").read_text())
+    assert found["confusion"] == total.tolist()
+    assert found["miou"] == published_miou(total, TASK.ignore_label)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--images", "{0}/none"], "holds no annotated images"),
+        (["--model", "{0}/none"], "none"),
+        (["--labels", "{0}/none"], "no labels table under"),
+        (["--limit", "0"], "limit is 0"),
+    ],
+)
+def test_wrong_use_is_one_message_and_status_2(
+    folders: Path, capsys: pytest.CaptureFixture[str], flags: list[str], message: str
+) -> None:
+    assert main(arguments(folders, "out", *(flag.format(folders) for flag in flags))) == 2
+    shown = capsys.readouterr().err
+    assert message in shown
+    assert "Traceback" not in shown
+    assert not (folders / "out" / "metrics.json").exists()
+
+
+def test_labels_of_another_model_are_refused(
+    ray_cluster: str, folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(folders, "out", "--limit", "1")) == 0
+    save_bundle(tiny_bundle(seed=1), str(folders / "other"))
+    status = main(arguments(folders, "again", "--labels", str(folders / "out"), "--model", str(folders / "other")))
+    assert status == 2
+    assert "give the --model that made them" in capsys.readouterr().err
+    # Nor are labels that lack an annotated image.
+    assert main(arguments(folders, "again", "--labels", str(folders / "out"))) == 2
+    assert "3 of 4 annotated images have no mask in the labels" in capsys.readouterr().err
