@@ -62,13 +62,16 @@ class PixelFeatures:
         Returns what its mean and deviation were, float32 (D,) each. Interpolation's weights add up to 1, so gathered
         features are standardised as the maps are.
         """
-        moments = []
-        for index, stored in enumerate(self.maps):
-            rows = stored.view(-1, stored.shape[-1]).float()
-            mean_C, deviation_C = rows.mean(dim=0), (rows.var(dim=0, correction=0) + VARIANCE_EPS).sqrt()
-            self.maps[index] = ((rows - mean_C) / deviation_C).to(self.dtype).view_as(stored)
-            moments.append((mean_C, deviation_C))
-        means, deviations = zip(*moments, strict=True)
+        means, deviations = [], []
+        for stored in self.maps:
+            # One image at a time: a float32 copy of all of them would be twice what is stored.
+            mean_C = torch.stack([image.float().mean(dim=(0, 1)) for image in stored]).mean(dim=0)
+            squares = [(image.float() - mean_C).square().mean(dim=(0, 1)) for image in stored]
+            deviation_C = (torch.stack(squares).mean(dim=0) + VARIANCE_EPS).sqrt()
+            for image in stored:
+                image.copy_((image.float() - mean_C) / deviation_C)
+            means.append(mean_C)
+            deviations.append(deviation_C)
         return torch.cat(means), torch.cat(deviations)
 
     def gather(self, pixels_P: Tensor) -> Tensor:
