@@ -1,13 +1,14 @@
-"""Compares diffusion features with what they have to beat, on Avatars-10: five splits of 20 annotated images.
+"""Compares diffusion features with what they have to beat, trained on the same few annotated images.
 
-    python -m jobs.avatars --output avatars --splits annotated-1 annotated-2 annotated-3 annotated-4 annotated-5 \\
-        test plenty
-    python -m jobs.compare --avatars avatars --model avatars-10 --output comparison
+    python -m jobs.compare --model avatars-10 --task avatars_10 --train avatars/annotated-{1,2,3,4,5} \\
+        --test avatars/test --plenty avatars/plenty --mirror --output comparison
+    python -m jobs.compare --model s3://models/ffhq --task ffhq_34 --train s3://photos/annotated \\
+        --splits 5 --shots 20 --methods diffusion --output s3://photos/comparison
 
-Trains on each split and scores on the 500 test avatars: the ensemble on the bundle's features, on colours and
-coordinates, and on the features of an untrained UNet; a small U-Net trained from scratch; and, as the ceiling, the same
-U-Net on 2,000 images. An interrupted comparison goes on where it was, and parts of it (--methods, --splits) may run
-beside each other; the whole command then makes the table of them.
+Trains on each split and scores on the test images (with --splits: on those that the split left): the ensemble on the
+bundle's features, on colours and coordinates, and on the features of an untrained UNet; a small U-Net trained from
+scratch; and, as the ceiling, the same U-Net on --plenty. An interrupted comparison goes on where it was, and parts of
+it (--methods) may run beside each other; the whole command then makes the table of them.
 """
 
 from __future__ import annotations

@@ -15,22 +15,23 @@ import torch
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations import Annotation, load_annotations
+from ddpm_seg.data.task_file import find_task
 from ddpm_seg.evaluation.comparison import Result, scored, standing_result, write_result
 from ddpm_seg.evaluation.score import Labeller, evaluate, labels_of
 from ddpm_seg.model.bundle import NOISE, UNET, Bundle, load_bundle, read_header
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.model.unet import UNet
-from ddpm_seg.tasks import TASKS
+from ddpm_seg.tasks import Task
 from ddpm_seg.training.ensemble import EnsembleConfig
 from ddpm_seg.training.few_shot import choose_features, train_bundle
 from ddpm_seg.training.rgb_features import train_on_rgb
+from ddpm_seg.training.splits import Split, find_splits
 from ddpm_seg.training.supervised import SupervisedConfig, label_images, train_supervised
 
 logger = logging.getLogger(__name__)
 
 Method = Literal["diffusion", "rgb", "untrained", "supervised"]
-Split = Literal["annotated-1", "annotated-2", "annotated-3", "annotated-4", "annotated-5", "plenty"]
 
 TITLES: dict[Method, str] = {
     "diffusion": "diffusion features",
@@ -38,42 +39,47 @@ TITLES: dict[Method, str] = {
     "untrained": "untrained UNet",
     "supervised": "supervised U-Net",
 }
-TASK = TASKS["avatars_10"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CompareConfig:
     """Settings of `jobs.compare`."""
 
-    avatars: str
-    """Folder or URI prefix that `python -m jobs.avatars` wrote its splits to."""
     model: str
     """Name or URI of a bundle: its DDPM, its steps and its blocks. The ensemble is trained anew on every split."""
+    task: str
+    """What the class ids mean: the name of a task, or a .yaml or .json file with class_names."""
+    train: tuple[str, ...]
+    """Annotated images to train on, in any form that jobs.train takes: one folder, table or file a split; or a single
+    one with --splits and --shots."""
     output: str
     """Folder or URI prefix for the results. Those that stand there already are not made again."""
+    test: str | None = None
+    """Annotated images to score on. Default, with --splits: what a split does not train on."""
+    splits: int | None = None
+    """Draw so many random splits from the one --train."""
+    shots: int | None = None
+    """Images of each such split to train on."""
+    plenty: str | None = None
+    """Many annotated images, for the supervised U-Net alone: the ceiling."""
     methods: tuple[Method, ...] = get_args(Method)
     """What to compare."""
-    splits: tuple[Split, ...] = get_args(Split)
-    """What to train on; `plenty` (2,000 images) is for the supervised U-Net alone."""
-
-    def parts(self) -> list[tuple[Method, Split]]:
-        """Every training, in the table's order."""
-        few: list[Split] = [split for split in self.splits if split != "plenty"]
-        parts = [(method, split) for method in self.methods for split in few]
-        ceiling: Split = "plenty"
-        return parts + ([("supervised", ceiling)] if "supervised" in self.methods and ceiling in self.splits else [])
+    mirror: bool = False
+    """Train the ensembles on every image's mirror image too; not where classes tell left from right."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
     """What all methods are trained with."""
 
+    task: Task
     bundle: Bundle
     features: FeatureConfig
     weights: dict[str, str]
     """sha256 of the bundle's UNet and noise."""
     ensemble: EnsembleConfig
     supervised: SupervisedConfig
+    mirror: bool
     device: str
 
     def labeller(self, method: Method, annotations: Sequence[Annotation]) -> Labeller:
@@ -81,18 +87,20 @@ class Training:
         if method == "supervised":
             images = np.stack([annotation.image for annotation in annotations])
             labels = np.stack([annotation.label for annotation in annotations])
-            network = train_supervised(images, labels, TASK, self.supervised, self.device)
+            network = train_supervised(images, labels, self.task, self.supervised, self.device)
             return lambda images: label_images(network, images)
         if method == "rgb":
-            return train_on_rgb(annotations, task=TASK, training=self.ensemble, mirror=True, device=self.device)
+            return train_on_rgb(
+                annotations, task=self.task, training=self.ensemble, mirror=self.mirror, device=self.device
+            )
         bundle = untrained(self.bundle) if method == "untrained" else self.bundle
         trained = train_bundle(
             bundle,
             annotations,
-            task=TASK,
+            task=self.task,
             features=self.features,
             training=self.ensemble,
-            mirror=True,
+            mirror=self.mirror,
             device=self.device,
         )
         return labels_of(Segmenter(trained, device=self.device))
@@ -102,10 +110,10 @@ class Training:
         if method == "supervised":
             return asdict(self.supervised)
         if method == "rgb":
-            return {"ensemble": asdict(self.ensemble), "mirror": True}
+            return {"ensemble": asdict(self.ensemble), "mirror": self.mirror}
         network = self.weights if method == "diffusion" else asdict(self.bundle.unet)
         features = asdict(self.features)
-        return {"ensemble": asdict(self.ensemble), "mirror": True, "features": features, "network": network}
+        return {"ensemble": asdict(self.ensemble), "mirror": self.mirror, "features": features, "network": network}
 
 
 def compare(
@@ -114,52 +122,56 @@ def compare(
     ensemble: EnsembleConfig = EnsembleConfig(),  # noqa: B008  frozen
     supervised: SupervisedConfig = SupervisedConfig(),  # noqa: B008  frozen
 ) -> list[Result]:
-    """Trains what `config` asks for and scores it on the test avatars; each result is written as soon as it is there.
+    """Trains what `config` asks for and scores it; each result is written as soon as it is there.
 
     A result that stands there from before is taken as it is where it comes of the same pictures, model and settings,
     and made anew otherwise. Raises ValueError (`BundleError`, `AnnotationError`) or OSError for whatever the user can
     mend, before training.
     """
-    parts = config.parts()
-    if not parts:
-        raise ValueError(f"--methods {' '.join(config.methods)} --splits {' '.join(config.splits)}: nothing to train")
-    bundle = load_bundle(config.model)
+    bundle, task = load_bundle(config.model), find_task(config.task)
     training = Training(
         bundle=bundle,
+        task=task,
         features=choose_features(bundle),
         weights={name: digest for name, digest in read_header(config.model).files.items() if name in (UNET, NOISE)},
         ensemble=ensemble,
         supervised=supervised,
+        mirror=config.mirror,
         device="cuda" if torch.cuda.is_available() else "cpu",
     )
     storage.check_writable(config.output)
-    avatars = {
-        split: load_annotations(storage.join(config.avatars, split), image_size=bundle.unet.image_size, task=TASK)
-        for split in dict.fromkeys([*(split for _, split in parts), "test"])
-    }
-    return [_result(config, training, method, split, avatars[split], avatars["test"]) for method, split in parts]
+    splits = find_splits(
+        config.train,
+        config.test,
+        count=config.splits,
+        shots=config.shots,
+        load=lambda uri: load_annotations(uri, image_size=bundle.unet.image_size, task=task),
+    )
+    parts = [(method, split) for method in config.methods for split in splits]
+    if config.plenty is not None and "supervised" in config.methods:
+        many = load_annotations(config.plenty, image_size=bundle.unet.image_size, task=task)
+        parts.append(("supervised", Split(name="plenty", train=many, test=splits[0].test)))
+    uris = [storage.join(config.output, f"{method}-{split.name}.json") for method, split in parts]
+    return [_result(uri, training, method, split) for uri, (method, split) in zip(uris, parts, strict=True)]
 
 
-def _result(
-    config: CompareConfig,
-    training: Training,
-    method: Method,
-    split: Split,
-    annotations: Sequence[Annotation],
-    test: Sequence[Annotation],
-) -> Result:
+def _result(uri: str, training: Training, method: Method, split: Split) -> Result:
     """The standing result of one method on one split, or a new one."""
-    uri = storage.join(config.output, f"{method}-{split}.json")
-    settings = {"method": training.settings(method), "train": digest(annotations), "test": digest(test)}
+    settings = {
+        "task": training.task.to_dict(),
+        "method": training.settings(method),
+        "train": digest(split.train),
+        "test": digest(split.test),
+    }
     settings = json.loads(json.dumps(settings))  # as it is read back: lists for tuples
     result = standing_result(uri, settings)
     if result is None:
-        logger.info("%s on %s (%d images)", TITLES[method], split, len(annotations))
-        label = training.labeller(method, annotations)
-        title = f"{TITLES[method]}, {len(annotations)} images"
-        result = scored(title, split, settings, evaluate(label, test, TASK), TASK)
+        logger.info("%s on %s (%d images)", TITLES[method], split.name, len(split.train))
+        label = training.labeller(method, split.train)
+        title = f"{TITLES[method]}, {len(split.train)} images"
+        result = scored(title, split.name, settings, evaluate(label, split.test, training.task), training.task)
         write_result(uri, result)
-    logger.info("%s, %s: mean IoU %.4f", result.method, split, result.miou)
+    logger.info("%s, %s: mean IoU %.4f", result.method, split.name, result.miou)
     return result
 
 

@@ -48,12 +48,14 @@ class PixelFeatures:
             for new in maps_NCHW:
                 _, channels, height, width = new.shape
                 shape = (self.num_images, height, width, channels)
-                self.maps.append(torch.zeros(shape, dtype=self.dtype, device=self.device))
+                with torch.inference_mode(False):  # else `standardize` may not write into them
+                    self.maps.append(torch.zeros(shape, dtype=self.dtype, device=self.device))
                 for side in (height, width):
                     self.corners[side] = interpolation_corners(side, self.image_size, self.mode, self.device)
         for index, new in enumerate(maps_NCHW):
             if self.dtype == torch.float16 and new.abs().max() > torch.finfo(torch.float16).max:
-                self.maps[index] = self.maps[index].float()  # the rare map beyond float16's range
+                with torch.inference_mode(False):
+                    self.maps[index] = self.maps[index].float()  # the rare map beyond float16's range
             self.maps[index][first : first + len(new)] = new.permute(0, 2, 3, 1)
 
     def standardize(self) -> tuple[Tensor, Tensor]:

@@ -36,8 +36,19 @@ def model(tmp_path: Path) -> str:
 
 
 def config(avatars: str, model: str, output: Path) -> CompareConfig:
-    splits = ("annotated-1", "annotated-2", "plenty")
-    return CompareConfig(avatars=avatars, model=model, output=str(output), splits=splits)
+    return CompareConfig(
+        model=model,
+        task="avatars_10",
+        train=(f"{avatars}/annotated-1", f"{avatars}/annotated-2"),
+        test=f"{avatars}/test",
+        plenty=f"{avatars}/plenty",
+        output=str(output),
+    )
+
+
+def flags(avatars: str, model: str, output: Path) -> list[str]:
+    train = [f"{avatars}/annotated-1", f"{avatars}/annotated-2"]
+    return f"--model {model} --task avatars_10 --test {avatars}/test --output {output} --train".split() + train
 
 
 def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
@@ -85,8 +96,7 @@ def test_what_depends_on_a_change_is_made_anew(avatars: str, model: str, tmp_pat
 def test_the_command_writes_and_prints_the_table(
     avatars: str, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    where = ["--avatars", avatars, "--model", model, "--output", str(tmp_path / "out")]
-    assert main([*where, "--methods", "rgb", "--splits", "annotated-1", "annotated-2"]) == 0
+    assert main([*flags(avatars, model, tmp_path / "out"), "--methods", "rgb"]) == 0
     printed = capsys.readouterr().out
     assert printed.count("\n") == 3
     assert "| RGB + coordinates, 2 images |" in printed
@@ -100,17 +110,19 @@ def test_the_command_writes_and_prints_the_table(
     ("wrong", "message"),
     [
         (["--model", "/nowhere"], "no model bundle at /nowhere"),
-        (["--avatars", "/nowhere"], "/nowhere/annotated-1 holds no annotated images"),
-        (["--splits", "annotated-3"], "annotated-3 holds no annotated images"),
-        (["--methods", "rgb", "--splits", "plenty"], "--methods rgb --splits plenty: nothing to train"),
+        (["--task", "cats"], "task 'cats' is not known"),
+        (["--test", "/nowhere"], "/nowhere holds no annotated images"),
+        (["--train", "/nowhere/annotated-3"], "annotated-3 holds no annotated images"),
+        (["--train", "a/same", "b/same"], "--train names two sets alike: same, same"),
+        (["--splits", "2"], "--splits and --shots belong together"),
+        (["--splits", "2", "--shots", "2"], "--splits draws from one --train, got 2"),
     ],
 )
 def test_mistakes_end_in_one_line_and_nothing_written(
     avatars: str, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], wrong: list[str], message: str
 ) -> None:
-    where = ["--avatars", avatars, "--model", model, "--output", str(tmp_path / "out"), "--splits", "annotated-1"]
     with pytest.raises(SystemExit) as stopped:
-        main([*where, *wrong])
+        main([*flags(avatars, model, tmp_path / "out"), *wrong])
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert stopped.value.code == 2
     assert error.startswith("error: ")

@@ -1,0 +1,68 @@
+"""What a method is trained on and what it is scored on, several times over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ddpm_seg import storage
+from ddpm_seg.data.annotations import Annotation
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Split:
+    """Annotated images to train on, and others to score on."""
+
+    name: str
+    train: Sequence[Annotation]
+    test: Sequence[Annotation]
+
+
+def find_splits(
+    train: Sequence[str],
+    test: str | None,
+    *,
+    count: int | None,
+    shots: int | None,
+    load: Callable[[str], list[Annotation]],
+) -> list[Split]:
+    """One split for each URI of `train`, named as its last part; or `count` random ones of `shots` images out of one.
+
+    Random splits are the same every time, and are scored on `test` or on what is left. Raises ValueError for a
+    combination that makes no sense, and what `load` raises.
+    """
+    if (count is None) != (shots is None):
+        raise ValueError("--splits and --shots belong together: so many random splits, of so many images each")
+    if count is None or shots is None:
+        names = [storage.normalize(uri).rpartition("/")[2] for uri in train]
+        if len(set(names)) < len(names):
+            raise ValueError(f"--train names two sets alike: {', '.join(names)}; rename one, as results are named so")
+        if test is None:
+            raise ValueError(
+                "--test is missing: annotated images to score on (or draw random --splits from one --train)"
+            )
+        scored = load(test)
+        return [Split(name=name, train=load(uri), test=scored) for name, uri in zip(names, train, strict=True)]
+    if len(train) != 1:
+        raise ValueError(f"--splits draws from one --train, got {len(train)}")
+    pool = load(train[0])
+    most = len(pool) - (test is None)
+    if count < 1 or not 1 <= shots <= most:
+        raise ValueError(
+            f"--splits {count} --shots {shots}: expected at least one split of 1 to {most} images out of the "
+            f"{len(pool)} of {storage.redact(train[0])}"
+        )
+    scored_on = load(test) if test is not None else None
+    return [_draw(pool, number, shots, scored_on) for number in range(1, count + 1)]
+
+
+def _draw(pool: Sequence[Annotation], number: int, shots: int, test: Sequence[Annotation] | None) -> Split:
+    order = np.random.default_rng(number).permutation(len(pool))
+    chosen, left = sorted(order[:shots].tolist()), sorted(order[shots:].tolist())
+    return Split(
+        name=f"split-{number}",
+        train=[pool[index] for index in chosen],
+        test=[pool[index] for index in left] if test is None else test,
+    )
