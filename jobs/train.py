@@ -34,7 +34,7 @@ def _summary(bundle: Bundle, output: str) -> str:
     how, losses = bundle.provenance["ensemble"], bundle.provenance["ensemble"]["final_loss"]
     lines = [
         f"{len(bundle.members)} members trained on {how['images']} images"
-        f"{' and their mirror images' if how['mirrored'] else ''}, {how['labelled_pixels']} labelled pixels",
+        f"{' and copies of them' if any(how['copies'].values()) else ''}, {how['labelled_pixels']} labelled pixels",
         f"batches a member: {min(how['iterations'])} to {max(how['iterations'])}; "
         f"last loss: {sum(losses) / len(losses):.4f}",
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import math
 from collections.abc import Sequence
@@ -99,11 +98,6 @@ def drop_small_classes(label: np.ndarray) -> np.ndarray:
     return np.where(counts[label] < min_class_pixels(len(label)), np.uint8(UNLABELLED), label)
 
 
-def with_mirror_images(annotations: Sequence[Annotation]) -> list[Annotation]:
-    """`annotations` and then the mirror image of each, annotated alike."""
-    return [*annotations, *map(_mirrored, annotations)]
-
-
 def resize_nearest(label: np.ndarray, height: int, width: int) -> np.ndarray:
     """OpenCV's INTER_NEAREST, as published: source index floor(target index * scale), not by pixel centres."""
     rows = _nearest_indices(label.shape[0], height)
@@ -132,17 +126,6 @@ def _load(pair: Pair, image_size: int, task: Task) -> Annotation:
     label = np.full((image_size, image_size), UNLABELLED, dtype=np.uint8)
     placement.crop(label)[:] = resize_nearest(mask.astype(np.uint8), placement.height, placement.width)
     return Annotation(uri=pair.image, image=image, label=label, placement=placement)
-
-
-def _mirrored(annotation: Annotation) -> Annotation:
-    placement = annotation.placement
-    left = annotation.label.shape[1] - placement.left - placement.width
-    return dataclasses.replace(
-        annotation,
-        image=annotation.image[:, ::-1],
-        label=annotation.label[:, ::-1],
-        placement=dataclasses.replace(placement, left=left),
-    )
 
 
 def _check_shape(mask: np.ndarray, image: np.ndarray, name: str) -> None:

@@ -15,11 +15,12 @@ from ddpm_seg.evaluation.nearest import nearest_neighbours
 from ddpm_seg.evaluation.sheets import label_sheet, neighbour_sheet, sample_sheet
 from ddpm_seg.model.bundle import Bundle, BundleError, load_bundle
 from ddpm_seg.model.diffusion import Diffusion
-from ddpm_seg.model.samplers import ddim_timesteps, sample_ddim
+from ddpm_seg.model.samplers import quadratic_timesteps, sample_ddim
 from ddpm_seg.model.segmenter import resident_unet
 from ddpm_seg.training.pretrain import load_images
 
 COLUMNS, SAMPLES, EVALUATIONS, NEIGHBOURS = 8, 25, 20, 3
+FIRST_TIMESTEP = 0.8  # of the schedule; see `quadratic_timesteps`
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,7 +76,8 @@ def showcase(config: ShowcaseConfig) -> str:
 def sample_images(bundle: Bundle, count: int, *, evaluations: int, seed: int) -> np.ndarray:
     """`count` images (count, S, S, 3) uint8 by deterministic DDIM with so many evaluations of the UNet, on the CPU."""
     size = bundle.unet.image_size
-    diffusion = Diffusion(bundle.diffusion, ddim_timesteps(bundle.diffusion.steps, evaluations))
+    timesteps = quadratic_timesteps(round(FIRST_TIMESTEP * bundle.diffusion.steps), evaluations)
+    diffusion = Diffusion(bundle.diffusion, timesteps)
     x_T = torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
     x_0 = sample_ddim(resident_unet(bundle, "cpu"), diffusion, x_T)
     return ((x_0 + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()

@@ -23,6 +23,20 @@ def ddim_timesteps(steps: int, count: int) -> list[int]:
     )
 
 
+def quadratic_timesteps(last: int, count: int) -> list[int]:
+    """`count` timesteps from 0 to `last`, dense near 0 where detail is decided (Song et al., 2021, appendix D.2).
+
+    To begin below the schedule's end, with noise all the same, spares the steps at which next to nothing of the image
+    is left: there a small network's error is divided by the square root of alpha-bar and tints the whole image.
+    Raises ValueError where so many do not fit.
+    """
+    root = math.sqrt(last) / max(1, count - 1)
+    timesteps = [round((index * root) ** 2) for index in range(count)]
+    if count < 2 or len(set(timesteps)) < count:
+        raise ValueError(f"{count} timesteps do not fit quadratically into 0..{last}: expected 2 or more, and fewer")
+    return timesteps
+
+
 @torch.no_grad()
 def sample_ddim(model: Callable[[Tensor, Tensor], Tensor], diffusion: Diffusion, x_T: Tensor) -> Tensor:
     """Deterministic DDIM (Song et al., 2021, equation 12 with sigma = 0) over the timesteps of `diffusion`.

@@ -29,9 +29,9 @@ class Augmentation:
     """Added; images lie in [-1, 1]."""
     contrast: float = 0.3
     """Of the logarithm."""
-    saturation: float = 0.5
+    saturation: float = 0.8
     """Of the logarithm."""
-    hue: float = 30.0
+    hue: float = 180.0
     """Degrees, of 360."""
 
 
@@ -44,21 +44,14 @@ def augment(images: Tensor, labels: Tensor, options: Augmentation, generator: to
     moved = F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
     own = labels[:, None].to(images.dtype)
     own = F.grid_sample(own, grid, mode="nearest", padding_mode="reflection", align_corners=False)
-    return _recolour(moved, options, generator), own[:, 0].round().to(torch.uint8)
+    return recolour(moved, options, generator), own[:, 0].round().to(torch.uint8)
 
 
-def _affine_maps(n: int, options: Augmentation, generator: torch.Generator) -> Tensor:
-    """(N, 2, 3): where each output position is read, in coordinates from -1 to 1."""
-    angle = _uniform(n, math.radians(options.rotation), generator)
-    scale = _uniform(n, options.scale, generator).exp()
-    flip = torch.where(_uniform(n, 1, generator) < 0, -1.0, 1.0)
-    x, y = _uniform(n, 2 * options.shift, generator), _uniform(n, 2 * options.shift, generator)
-    cos, sin = scale * angle.cos(), scale * angle.sin()
-    return torch.stack([cos * flip, -sin, x, sin * flip, cos, y], dim=1).view(n, 2, 3)
+def recolour(images: Tensor, options: Augmentation, generator: torch.Generator) -> Tensor:
+    """Images (N, 3, S, S) float32 in [-1, 1], each in colours of its own.
 
-
-def _recolour(images: Tensor, options: Augmentation, generator: torch.Generator) -> Tensor:
-    """A linear map of each image's colours: contrast everywhere, saturation and hue around grey; then brightness."""
+    A linear map of the colours: contrast everywhere, saturation and hue around grey; then brightness.
+    """
     n = len(images)
     contrast = _uniform(n, options.contrast, generator).exp()
     saturation = _uniform(n, options.saturation, generator).exp()
@@ -72,6 +65,16 @@ def _recolour(images: Tensor, options: Augmentation, generator: torch.Generator)
     of_rgb = torch.linalg.inv(YIQ) @ change @ YIQ
     recoloured = torch.baddbmm(brightness[:, None, None], of_rgb, images.flatten(2)).view_as(images)
     return recoloured.clamp(-1, 1)
+
+
+def _affine_maps(n: int, options: Augmentation, generator: torch.Generator) -> Tensor:
+    """(N, 2, 3): where each output position is read, in coordinates from -1 to 1."""
+    angle = _uniform(n, math.radians(options.rotation), generator)
+    scale = _uniform(n, options.scale, generator).exp()
+    flip = torch.where(_uniform(n, 1, generator) < 0, -1.0, 1.0)
+    x, y = _uniform(n, 2 * options.shift, generator), _uniform(n, 2 * options.shift, generator)
+    cos, sin = scale * angle.cos(), scale * angle.sin()
+    return torch.stack([cos * flip, -sin, x, sin * flip, cos, y], dim=1).view(n, 2, 3)
 
 
 def _uniform(n: int, largest: float, generator: torch.Generator) -> Tensor:

@@ -23,6 +23,7 @@ from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.model.unet import UNet
 from ddpm_seg.tasks import Task
+from ddpm_seg.training.copies import Copies
 from ddpm_seg.training.ensemble import EnsembleConfig
 from ddpm_seg.training.few_shot import choose_features, train_bundle
 from ddpm_seg.training.rgb_features import train_on_rgb
@@ -66,6 +67,8 @@ class CompareConfig:
     """What to compare."""
     mirror: bool = False
     """Train the ensembles on every image's mirror image too; not where classes tell left from right."""
+    recolour: int = 0
+    """Train the ensembles on so many slightly recoloured copies of every image too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +82,7 @@ class Training:
     """sha256 of the bundle's UNet and noise."""
     ensemble: EnsembleConfig
     supervised: SupervisedConfig
-    mirror: bool
+    copies: Copies
     device: str
 
     def labeller(self, method: Method, annotations: Sequence[Annotation]) -> Labeller:
@@ -91,7 +94,7 @@ class Training:
             return lambda images: label_images(network, images)
         if method == "rgb":
             return train_on_rgb(
-                annotations, task=self.task, training=self.ensemble, mirror=self.mirror, device=self.device
+                annotations, task=self.task, training=self.ensemble, copies=self.copies, device=self.device
             )
         bundle = untrained(self.bundle) if method == "untrained" else self.bundle
         trained = train_bundle(
@@ -100,7 +103,7 @@ class Training:
             task=self.task,
             features=self.features,
             training=self.ensemble,
-            mirror=self.mirror,
+            copies=self.copies,
             device=self.device,
         )
         return labels_of(Segmenter(trained, device=self.device))
@@ -110,10 +113,10 @@ class Training:
         if method == "supervised":
             return asdict(self.supervised)
         if method == "rgb":
-            return {"ensemble": asdict(self.ensemble), "mirror": self.mirror}
+            return {"ensemble": asdict(self.ensemble), "copies": asdict(self.copies)}
         network = self.weights if method == "diffusion" else asdict(self.bundle.unet)
-        features = asdict(self.features)
-        return {"ensemble": asdict(self.ensemble), "mirror": self.mirror, "features": features, "network": network}
+        own = {"features": asdict(self.features), "network": network}
+        return {"ensemble": asdict(self.ensemble), "copies": asdict(self.copies), **own}
 
 
 def compare(
@@ -136,7 +139,7 @@ def compare(
         weights={name: digest for name, digest in read_header(config.model).files.items() if name in (UNET, NOISE)},
         ensemble=ensemble,
         supervised=supervised,
-        mirror=config.mirror,
+        copies=Copies(mirror=config.mirror, recolour=config.recolour),
         device="cuda" if torch.cuda.is_available() else "cpu",
     )
     storage.check_writable(config.output)

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotation_report import describe
-from ddpm_seg.data.annotations import Annotation, labelled_pixels, load_annotations, with_mirror_images
+from ddpm_seg.data.annotations import Annotation, labelled_pixels, load_annotations
 from ddpm_seg.data.task_file import find_task
 from ddpm_seg.evaluation.miou import published_miou
 from ddpm_seg.evaluation.score import evaluate, labels_of
@@ -22,6 +22,7 @@ from ddpm_seg.model.diffusion import Diffusion
 from ddpm_seg.model.features import FeatureConfig, extract
 from ddpm_seg.model.segmenter import Segmenter, resident_unet, to_network
 from ddpm_seg.tasks import Task
+from ddpm_seg.training.copies import Copies
 from ddpm_seg.training.ensemble import PUBLISHED, EnsembleConfig, train_members
 from ddpm_seg.training.pixel_features import PixelFeatures
 
@@ -55,6 +56,9 @@ class TrainConfig:
     """How features are brought to pixels. Default: the bundle's own, else bilinear."""
     mirror: bool = False
     """Train on every image's mirror image too: better masks, but not where classes tell left from right."""
+    recolour: int = 0
+    """Train on so many slightly recoloured copies of every image too: better masks from few images, for as much more
+    time and memory."""
     recipe: Literal["cosine", "published"] = "cosine"
     """Batches of 256 standardised pixels, and a learning rate that falls to zero; or the published training: batches of
     64, a constant rate, and each member stops when its loss does."""
@@ -79,6 +83,7 @@ def train_from_config(config: TrainConfig) -> Bundle:
     training = dataclasses.replace(
         recipe, members=config.members, iterations=config.iterations or recipe.iterations, seed=config.seed
     )
+    copies = Copies(mirror=config.mirror, recolour=config.recolour)
     task = find_task(config.task)
     bundle = load_bundle(config.model)
     features = choose_features(bundle, config.steps, config.blocks, config.upsample_mode)
@@ -90,7 +95,7 @@ def train_from_config(config: TrainConfig) -> Bundle:
     logger.info("%d annotated images:\n%s", len(annotations), describe(annotations, task))
     device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
     trained = train_bundle(
-        bundle, annotations, task=task, features=features, training=training, mirror=config.mirror, device=device
+        bundle, annotations, task=task, features=features, training=training, copies=copies, device=device
     )
     if held_out:
         miou = score(trained, held_out, device=device)
@@ -132,21 +137,18 @@ def train_bundle(
     task: Task,
     features: FeatureConfig,
     training: EnsembleConfig,
-    mirror: bool = False,
+    copies: Copies = Copies(),  # noqa: B008  frozen
     device: str = "cpu",
 ) -> Bundle:
-    """`bundle` with an ensemble for `task` trained on `annotations`, and how it was trained in its provenance.
-
-    With `mirror`, on their mirror images too.
-    """
-    shown = with_mirror_images(annotations) if mirror else annotations
+    """`bundle` with an ensemble for `task` trained on `annotations` and `copies` of them; its provenance says how."""
+    shown = copies.added_to(annotations, training.seed)
     pixels, labels = labelled_pixels([annotation.label for annotation in shown], task)
     logger.info("%d annotated images, %d labelled pixels", len(annotations), len(pixels))
     maps = extract_features(bundle, shown, features, device)
     trained = train_members(maps, torch.from_numpy(pixels), torch.from_numpy(labels).long(), task.num_classes, training)
     how: dict[str, Any] = {
         "images": len(annotations),
-        "mirrored": mirror,
+        "copies": dataclasses.asdict(copies),
         "labelled_pixels": len(pixels),
         "training": dataclasses.asdict(training),
         "iterations": [member.iterations for member in trained],

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm_seg.data.annotations import Annotation, labelled_pixels, with_mirror_images
+from ddpm_seg.data.annotations import Annotation, labelled_pixels
 from ddpm_seg.model.ensemble import Ensemble
 from ddpm_seg.model.segmenter import to_network
 from ddpm_seg.tasks import Task
+from ddpm_seg.training.copies import Copies
 from ddpm_seg.training.ensemble import EnsembleConfig, train_members
 from ddpm_seg.training.pixel_features import PixelFeatures
 
@@ -35,14 +36,14 @@ def train_on_rgb(
     *,
     task: Task,
     training: EnsembleConfig,
-    mirror: bool = False,
+    copies: Copies = Copies(),  # noqa: B008  frozen
     device: str = "cpu",
 ) -> Callable[[np.ndarray], np.ndarray]:
     """The ensemble of `few_shot.train_bundle`, trained alike, on colours and coordinates in place of activations.
 
     Returns what it has learnt: images (N, S, S, 3) uint8 to class ids (N, S, S) uint8.
     """
-    shown = with_mirror_images(annotations) if mirror else annotations
+    shown = copies.added_to(annotations, training.seed)
     pixels, labels = labelled_pixels([annotation.label for annotation in shown], task)
     maps = rgb_and_coordinates(np.stack([annotation.image for annotation in shown]), device)
     size = maps.shape[-1]

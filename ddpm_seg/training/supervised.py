@@ -27,11 +27,11 @@ LOG_EVERY = 200
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SupervisedConfig:
-    """How to train the network."""
+    """How to train the network; the defaults are the best of ten tries on 20 avatars, scored on the validation ones."""
 
-    width: int = 16
-    levels: int = 5
-    iterations: int = 1000
+    width: int = 24
+    levels: int = 4
+    iterations: int = 1500
     batch_size: int = 16
     learning_rate: float = 3e-3
     weight_decay: float = 1e-2

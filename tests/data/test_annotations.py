@@ -15,7 +15,6 @@ from ddpm_seg.data.annotations import (
     load_annotations,
     min_class_pixels,
     resize_nearest,
-    with_mirror_images,
 )
 from ddpm_seg.data.images import fit
 from ddpm_seg.tasks import UNLABELLED, Task
@@ -104,19 +103,6 @@ def test_classes_under_twenty_pixels_of_a_published_image_are_left_out_there() -
 
 def test_what_a_class_needs_is_the_same_share_of_any_image() -> None:
     assert [min_class_pixels(size) for size in (16, 64, 128, 256, 512)] == [1, 2, 5, 20, 80]
-
-
-def test_mirror_images_are_annotated_alike(tmp_path: Path) -> None:
-    mask = np.zeros((8, 4), dtype=np.uint8)
-    mask[:, 0] = 1
-    write_pair(tmp_path, "tall.png", mask)
-    (tall,) = load_annotations(str(tmp_path), image_size=16, task=THREE)
-    moved = dataclasses.replace(tall.placement, left=1)  # as if the padding were uneven
-    same, mirrored = with_mirror_images([dataclasses.replace(tall, placement=moved)])
-    assert same.label is tall.label
-    np.testing.assert_array_equal(mirrored.image, tall.image[:, ::-1])
-    np.testing.assert_array_equal(mirrored.label, tall.label[:, ::-1])
-    np.testing.assert_array_equal(mirrored.placement.crop(mirrored.label), same.placement.crop(same.label)[:, ::-1])
 
 
 def test_the_ignored_class_is_not_trained_on() -> None:

@@ -75,13 +75,12 @@ def test_the_same_seed_gives_the_same_bundle(ddpm: str, tmp_path: Path) -> None:
     assert (tmp_path / "a" / "bundle.json").read_bytes() == (tmp_path / "b" / "bundle.json").read_bytes()
 
 
-def test_mirror_images_are_trained_on_where_asked_for(
-    ddpm: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_copies_are_trained_on_where_asked_for(ddpm: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images, output = annotate(tmp_path / "train", 2), tmp_path / "trained"
-    assert main(arguments(ddpm, images, output, "--iterations", "2", "--mirror")) == 0
-    assert "2 images and their mirror images, 1024 labelled pixels" in capsys.readouterr().out
-    assert load_bundle(str(output)).provenance["ensemble"]["mirrored"] is True
+    assert main(arguments(ddpm, images, output, "--iterations", "2", "--mirror", "--recolour", "2")) == 0
+    assert "2 images and copies of them, 3072 labelled pixels" in capsys.readouterr().out
+    how = load_bundle(str(output)).provenance["ensemble"]
+    assert (how["images"], how["copies"]) == (2, {"mirror": True, "recolour": 2})
 
 
 def test_the_published_recipe_can_be_had(ddpm: str, tmp_path: Path) -> None:
@@ -111,6 +110,7 @@ def test_limit_takes_the_first_images(ddpm: str, tmp_path: Path) -> None:
         (["--images", "{empty}"], "holds no annotated images"),
         (["--validation", "{empty}"], "holds no annotated images"),
         (["--limit", "0"], "limit is 0"),
+        (["--recolour", "-1"], "recolour is -1"),
     ],
 )
 def test_mistakes_end_in_one_line_and_nothing_written(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ddpm_seg.model.diffusion import Diffusion, DiffusionConfig
-from ddpm_seg.model.samplers import ddim_timesteps, sample_ddim
+from ddpm_seg.model.samplers import ddim_timesteps, quadratic_timesteps, sample_ddim
 from tests.model.tiny_networks import assert_close, normal
 
 
@@ -38,6 +39,21 @@ def test_counts_without_a_stride_are_refused_with_one_that_has(steps: int, count
 def test_fewer_than_two_timesteps_are_refused(count: int) -> None:
     with pytest.raises(ValueError, match=f"at least 2 timesteps, got {count}"):
         ddim_timesteps(1000, count)
+
+
+def test_quadratic_timesteps_grow_evenly_in_their_roots() -> None:
+    timesteps = quadratic_timesteps(800, 20)
+    assert (timesteps[0], timesteps[-1], len(timesteps)) == (0, 800, 20)
+    roots = [timestep**0.5 for timestep in timesteps[5:]]
+    steps = [after - before for before, after in itertools.pairwise(roots)]
+    assert max(steps) - min(steps) < 0.15
+    assert quadratic_timesteps(9, 4) == [0, 1, 4, 9]
+
+
+@pytest.mark.parametrize(("last", "count"), [(800, 1), (800, 0), (10, 11), (100, 50)])
+def test_quadratic_timesteps_that_do_not_fit_are_refused(last: int, count: int) -> None:
+    with pytest.raises(ValueError, match=f"{count} timesteps do not fit quadratically into 0..{last}"):
+        quadratic_timesteps(last, count)
 
 
 @pytest.mark.parametrize("predict_xstart", [False, True])
