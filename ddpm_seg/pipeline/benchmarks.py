@@ -1,0 +1,156 @@
+"""The six benchmarks of DDPM-Seg (Baranchuk et al., ICLR 2022, table 2), from published files to a score."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from ddpm_seg import storage
+from ddpm_seg.data.annotated_pairs import find_pairs
+from ddpm_seg.model.bundle import save_bundle
+from ddpm_seg.model.checkpoints import ConvertConfig, convert
+from ddpm_seg.model.published_flags import LSUN_FFHQ_256
+from ddpm_seg.pipeline.evaluate import EvaluateConfig, run_evaluate
+from ddpm_seg.tasks import TASKS
+from ddpm_seg.training.few_shot import TrainConfig, train_from_config
+
+logger = logging.getLogger(__name__)
+
+STEPS, BLOCKS = (50, 150, 250), (5, 6, 7, 8, 12)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Benchmark:
+    """What the published experiment file of a task says, and the published score."""
+
+    checkpoint: str
+    """The DDPM's file."""
+    training_images: int
+    testing_images: int
+    miou: float
+    """Published mean, in per cent, over five training splits."""
+    deviation: float
+
+
+BENCHMARKS = {
+    "bedroom_28": Benchmark(
+        checkpoint="lsun_bedroom.pt", training_images=40, testing_images=20, miou=49.4, deviation=1.9
+    ),
+    "ffhq_34": Benchmark(checkpoint="ffhq.pt", training_images=20, testing_images=20, miou=59.1, deviation=1.4),
+    "cat_15": Benchmark(checkpoint="lsun_cat.pt", training_images=30, testing_images=20, miou=53.7, deviation=3.3),
+    "horse_21": Benchmark(checkpoint="lsun_horse.pt", training_images=30, testing_images=30, miou=65.0, deviation=0.8),
+    "celeba_19": Benchmark(checkpoint="ffhq.pt", training_images=20, testing_images=500, miou=59.9, deviation=1.0),
+    "ade_bedroom_30": Benchmark(
+        checkpoint="lsun_bedroom.pt", training_images=50, testing_images=650, miou=34.6, deviation=1.7
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReproduceConfig:
+    """Settings of `jobs.reproduce`."""
+
+    datasets: str
+    """The published data folder, with TASK/real/train and TASK/real/test in it."""
+    checkpoints: str
+    """Folder of the published DDPM checkpoints: ffhq.pt, lsun_bedroom.pt, lsun_cat.pt, lsun_horse.pt."""
+    output: str
+    """Folder or prefix for models, labels and scores."""
+    task: tuple[str, ...] = ()
+    """Names of the benchmarks to run."""
+    all: bool = False
+    """Run all six."""
+    members: int = 10
+    """Classifiers in each ensemble."""
+    iterations: int | None = None
+    """Batches after which a member's training ends at the latest. Default: where its loss stops, as published."""
+    model_flags: str = LSUN_FFHQ_256
+    """MODEL_FLAGS of the checkpoints, should they be others than the published."""
+
+    def names(self) -> tuple[str, ...]:
+        """The benchmarks asked for; ValueError for none or an unknown one."""
+        known = ", ".join(BENCHMARKS)
+        if self.all == bool(self.task):
+            raise ValueError(f"give --task with some of {known}; or --all, alone, for all six")
+        if unknown := [name for name in self.task if name not in BENCHMARKS]:
+            raise ValueError(f"--task {unknown[0]!r} is not a published benchmark; expected some of {known}")
+        return tuple(BENCHMARKS) if self.all else self.task
+
+
+def reproduce(config: ReproduceConfig) -> list[dict[str, Any]]:
+    """Trains and scores every benchmark asked for by the published protocol; one JSON-ready row each.
+
+    The first so many images by name are trained on and scored, as the published scripts take them. What stands at the
+    output from before, a converted DDPM or a trained model, is used as it is. Raises ValueError or OSError for whatever
+    the user can mend, before any training, and what `run_label` raises.
+    """
+    names = config.names()
+    for name in names:
+        _check(config, name)
+    rows = []
+    for name in names:
+        model, folder = _trained(config, name), storage.join(config.output, name)
+        test = storage.join(config.datasets, name, "real", "test")
+        limit = BENCHMARKS[name].testing_images
+        found = run_evaluate(EvaluateConfig(images=test, output=folder, model=model, limit=limit))
+        benchmark = BENCHMARKS[name]
+        rows.append(
+            {
+                "task": name,
+                "miou": found["miou"],
+                "images": found["images"],
+                "published_miou": benchmark.miou / 100,
+                "published_deviation": benchmark.deviation / 100,
+            }
+        )
+        logger.info("%s: mean IoU %.4f, published %.3f", name, found["miou"], benchmark.miou / 100)
+    storage.write_bytes(storage.join(config.output, "benchmarks.json"), json.dumps(rows, indent=1).encode())
+    return rows
+
+
+def _check(config: ReproduceConfig, name: str) -> None:
+    """Finds missing files before any network is trained."""
+    checkpoint = storage.join(config.checkpoints, BENCHMARKS[name].checkpoint)
+    if not storage.exists(checkpoint):
+        raise FileNotFoundError(f"{storage.redact(checkpoint)} is not there; {name} needs this checkpoint")
+    wanted = {"train": BENCHMARKS[name].training_images, "test": BENCHMARKS[name].testing_images}
+    for part, images in wanted.items():
+        uri = storage.join(config.datasets, name, "real", part)
+        found = len(find_pairs(uri, TASKS[name]))
+        if found < images:
+            raise ValueError(f"{storage.redact(uri)} has {found} annotated images; the benchmark takes {images}")
+
+
+def _trained(config: ReproduceConfig, name: str) -> str:
+    """URI of the benchmark's model, trained unless it stands there."""
+    model = storage.join(config.output, "models", name)
+    if storage.exists(storage.join(model, "bundle.json")):
+        logger.info("%s: the model at %s stands", name, storage.redact(model))
+        return model
+    benchmark = BENCHMARKS[name]
+    train_from_config(
+        TrainConfig(
+            model=_converted(config, benchmark.checkpoint),
+            images=storage.join(config.datasets, name, "real", "train"),
+            task=name,
+            output=model,
+            members=config.members,
+            steps=STEPS,
+            blocks=BLOCKS,
+            recipe="published",
+            iterations=config.iterations,
+            limit=benchmark.training_images,
+        )
+    )
+    return model
+
+
+def _converted(config: ReproduceConfig, checkpoint: str) -> str:
+    """URI of the checkpoint as a bundle, with the noise that the published scripts draw on a GPU."""
+    uri = storage.join(config.output, "models", "ddpm-" + checkpoint.removesuffix(".pt"))
+    if not storage.exists(storage.join(uri, "bundle.json")):
+        source = storage.join(config.checkpoints, checkpoint)
+        save_bundle(convert(ConvertConfig(output=uri, ddpm=source, model_flags=config.model_flags)), uri)
+    return uri
