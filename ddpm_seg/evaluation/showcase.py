@@ -36,7 +36,7 @@ class ShowcaseConfig:
     output: str
     """Folder for the pictures."""
     seed: int = 0
-    """Of the noise that the samples begin with."""
+    """Of the first sample; the others count on."""
 
 
 def showcase(config: ShowcaseConfig) -> str:
@@ -74,12 +74,16 @@ def showcase(config: ShowcaseConfig) -> str:
 
 
 def sample_images(bundle: Bundle, count: int, *, evaluations: int, seed: int) -> np.ndarray:
-    """`count` images (count, S, S, 3) uint8 by deterministic DDIM with so many evaluations of the UNet, on the CPU."""
+    """`count` images (count, S, S, 3) uint8 with so many evaluations of the UNet each, on the CPU.
+
+    Samples `seed`, `seed` + 1, ...: each is the same in any number of others.
+    """
     size = bundle.unet.image_size
     timesteps = quadratic_timesteps(round(FIRST_TIMESTEP * bundle.diffusion.steps), evaluations)
     diffusion = Diffusion(bundle.diffusion, timesteps)
-    x_T = torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
-    x_0 = sample_ddim(resident_unet(bundle, "cpu"), diffusion, x_T)
+    generators = [torch.Generator().manual_seed(seed + index) for index in range(count)]
+    x_T = torch.stack([torch.randn(3, size, size, generator=generator) for generator in generators])
+    x_0 = sample_ddim(resident_unet(bundle, "cpu"), diffusion, x_T, eta=1.0, generators=generators)
     return ((x_0 + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -38,16 +38,31 @@ def quadratic_timesteps(last: int, count: int) -> list[int]:
 
 
 @torch.no_grad()
-def sample_ddim(model: Callable[[Tensor, Tensor], Tensor], diffusion: Diffusion, x_T: Tensor) -> Tensor:
-    """Deterministic DDIM (Song et al., 2021, equation 12 with sigma = 0) over the timesteps of `diffusion`.
+def sample_ddim(
+    model: Callable[[Tensor, Tensor], Tensor],
+    diffusion: Diffusion,
+    x_T: Tensor,
+    *,
+    eta: float = 0.0,
+    generators: Sequence[torch.Generator] = (),
+) -> Tensor:
+    """DDIM (Song et al., 2021, equations 12 and 16) over the timesteps of `diffusion`.
 
-    `x_T` (N, 3, H, W) standard normal; returns images of the same shape, in [-1, 1].
+    `x_T` (N, 3, H, W) standard normal; returns images of the same shape, in [-1, 1]. With `eta` 0 deterministic; with 1
+    as noisy as ancestral sampling, which mends what a small network gets wrong on the way. Then `generators` has one a
+    sample, of its device, so that a sample does not depend on its batch.
     """
+    if eta and len(generators) != len(x_T):
+        raise ValueError(f"eta {eta} needs a generator for each of {len(x_T)} samples, got {len(generators)}")
     x_t = x_T
     for index in reversed(range(len(diffusion.timesteps))):
         t_N = torch.full((len(x_T),), index, dtype=torch.int64, device=x_T.device)
         x_0 = diffusion.p_mean_variance(model, x_t, t_N).pred_xstart
         eps = diffusion.predict_eps(x_t, t_N, x_0)
-        previous = diffusion.alpha_bar_prev[index]
-        x_t = math.sqrt(previous) * x_0 + math.sqrt(1 - previous) * eps
+        now, previous = diffusion.alpha_bar[index], diffusion.alpha_bar_prev[index]
+        sigma = eta * math.sqrt((1 - previous) / (1 - now) * (1 - now / previous))
+        x_t = math.sqrt(previous) * x_0 + math.sqrt(max(0.0, 1 - previous - sigma**2)) * eps
+        if sigma:
+            own = [torch.randn(x_T.shape[1:], generator=generator, device=x_T.device) for generator in generators]
+            x_t = x_t + sigma * torch.stack(own)
     return x_t

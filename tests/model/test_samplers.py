@@ -93,6 +93,36 @@ def test_the_path_is_deterministic_and_keeps_the_noise() -> None:
         assert_close(x_t, diffusion.q_sample(x_0, torch.tensor([index]), eps), 1e-5)
 
 
+def seeded(count: int) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(index) for index in range(count)]
+
+
+def test_with_eta_1_a_step_is_ancestral_samplings() -> None:
+    """Ho et al., equation 7: the posterior's mean, and noise of its variance beta-tilde."""
+    config = DiffusionConfig(steps=1000, predict_xstart=True)
+    diffusion, x_0, x_T = Diffusion(config, [0, 300]), normal(0, 2, 3, 4, 4).clamp(-1, 1), normal(1, 2, 3, 4, 4)
+    seen: list[Tensor] = []
+
+    def knows_the_image(x_t: Tensor, t_N: Tensor) -> Tensor:
+        seen.append(x_t)
+        return x_0
+
+    assert_close(sample_ddim(knows_the_image, diffusion, x_T, eta=1.0, generators=seeded(2)), x_0, 1e-5)
+    mean = diffusion.p_mean_variance(lambda x, t: x_0, x_T, torch.tensor([1, 1])).mean
+    noise = torch.stack([torch.randn(3, 4, 4, generator=generator) for generator in seeded(2)])
+    assert_close(seen[1], mean + float(diffusion.posterior_variance[1]) ** 0.5 * noise, 1e-5)
+
+
+def test_a_sample_with_noise_does_not_depend_on_its_batch() -> None:
+    diffusion, x_T = Diffusion(DiffusionConfig(), [0, 9, 90, 800]), normal(1, 3, 3, 4, 4)
+    together = sample_ddim(lambda x, t: 0.9 * x, diffusion, x_T, eta=1.0, generators=seeded(3))
+    alone = sample_ddim(lambda x, t: 0.9 * x, diffusion, x_T[1:2], eta=1.0, generators=seeded(3)[1:2])
+    assert torch.equal(together[1:2], alone)
+    assert not torch.equal(together, sample_ddim(lambda x, t: 0.9 * x, diffusion, x_T))
+    with pytest.raises(ValueError, match="needs a generator for each of 3 samples, got 0"):
+        sample_ddim(lambda x, t: x, diffusion, x_T, eta=0.5)
+
+
 def test_samples_stay_in_range_and_carry_no_gradient() -> None:
     scale = torch.tensor(3.0, requires_grad=True)
     config = DiffusionConfig(steps=100, noise_schedule="cosine")
