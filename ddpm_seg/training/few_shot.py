@@ -25,6 +25,7 @@ from ddpm_seg.tasks import Task
 from ddpm_seg.training.copies import Copies
 from ddpm_seg.training.ensemble import PUBLISHED, EnsembleConfig, train_members
 from ddpm_seg.training.pixel_features import PixelFeatures
+from ddpm_seg.training.tuning import describe_frontier, frontier, tune
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,8 @@ class TrainConfig:
     """Where the new bundle is written."""
     members: int = 10
     """Classifiers in the ensemble."""
+    tune: bool = False
+    """First try steps and blocks by cross-validation on these images, show quality and cost, train with the best."""
     steps: tuple[int, ...] | None = None
     """Diffusion timesteps to read features at. Default: the bundle's own, else 50 150 250 (of 1000)."""
     blocks: tuple[int, ...] | None = None
@@ -84,6 +87,8 @@ def train_from_config(config: TrainConfig) -> Bundle:
         recipe, members=config.members, iterations=config.iterations or recipe.iterations, seed=config.seed
     )
     copies = Copies(mirror=config.mirror, recolour=config.recolour)
+    if config.tune and (config.steps or config.blocks):
+        raise ValueError("--tune chooses the steps and blocks: leave out --steps and --blocks, or --tune")
     task = find_task(config.task)
     bundle = load_bundle(config.model)
     features = choose_features(bundle, config.steps, config.blocks, config.upsample_mode)
@@ -94,6 +99,11 @@ def train_from_config(config: TrainConfig) -> Bundle:
     held_out = load_annotations(config.validation, image_size=size, task=task) if config.validation else []
     logger.info("%d annotated images:\n%s", len(annotations), describe(annotations, task))
     device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if config.tune:
+        trials = tune(bundle, annotations, task, upsample_mode=features.upsample_mode, device=device)
+        logger.info("steps and blocks:\n%s", describe_frontier(trials))
+        best = frontier(trials)[-1]
+        features = dataclasses.replace(features, steps=best.steps, blocks=best.blocks)
     trained = train_bundle(
         bundle, annotations, task=task, features=features, training=training, copies=copies, device=device
     )

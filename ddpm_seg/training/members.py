@@ -47,6 +47,19 @@ def on_raw_features(member: Member, mean_D: Tensor, deviation_D: Tensor) -> Memb
     return {**member, "layers.0.weight": weight_HD.float(), "layers.0.bias": bias_H.float()}
 
 
+def member_logits(member: Member, x_PD: Tensor) -> Tensor:
+    """Logits (P, K) of a trained member on features (P, D): linear, ReLU, BatchNorm by its running moments, twice."""
+    y = x_PD
+    for linear, norm in zip(LINEAR, (*NORM, None), strict=True):
+        y = F.linear(y, *(member[f"layers.{linear}.{name}"].to(y) for name in ("weight", "bias")))
+        if norm is not None:
+            mean, var, weight, bias = (
+                member[f"layers.{norm}.{name}"].to(y) for name in ("running_mean", "running_var", "weight", "bias")
+            )
+            y = F.batch_norm(y.relu(), mean, var, weight, bias, eps=BATCH_NORM_EPS)
+    return y
+
+
 class MemberStack:
     """Members in training, stacked along dimension 0, and their Adam state."""
 

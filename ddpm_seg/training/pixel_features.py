@@ -76,6 +76,14 @@ class PixelFeatures:
             deviations.append(deviation_C)
         return torch.cat(means), torch.cat(deviations)
 
+    def select(self, indices: Sequence[int]) -> PixelFeatures:
+        """Some of the maps, in the order they were stored, without a copy."""
+        chosen = PixelFeatures(
+            num_images=self.num_images, image_size=self.image_size, mode=self.mode, dtype=self.dtype, device=self.device
+        )
+        chosen.maps, chosen.corners = [self.maps[index] for index in indices], self.corners
+        return chosen
+
     def gather(self, pixels_P: Tensor) -> Tensor:
         """Features (P, D) float32 of the pixels at flat positions `pixels_P` int64 in (N, S, S).
 

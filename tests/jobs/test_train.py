@@ -111,6 +111,7 @@ def test_limit_takes_the_first_images(ddpm: str, tmp_path: Path) -> None:
         (["--validation", "{empty}"], "holds no annotated images"),
         (["--limit", "0"], "limit is 0"),
         (["--recolour", "-1"], "recolour is -1"),
+        (["--tune"], "leave out --steps and --blocks, or --tune"),
     ],
 )
 def test_mistakes_end_in_one_line_and_nothing_written(
