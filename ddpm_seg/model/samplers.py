@@ -30,10 +30,12 @@ def quadratic_timesteps(last: int, count: int) -> list[int]:
     is left: there a small network's error is divided by the square root of alpha-bar and tints the whole image.
     Raises ValueError where so many do not fit.
     """
-    root = math.sqrt(last) / max(1, count - 1)
-    timesteps = [round((index * root) ** 2) for index in range(count)]
-    if count < 2 or len(set(timesteps)) < count:
-        raise ValueError(f"{count} timesteps do not fit quadratically into 0..{last}: expected 2 or more, and fewer")
+    if not 2 <= count <= last + 1:
+        raise ValueError(f"{count} timesteps do not fit into 0..{last}: expected 2 to {last + 1}")
+    root = math.sqrt(last) / (count - 1)
+    timesteps = [0]
+    for index in range(1, count):
+        timesteps.append(max(round((index * root) ** 2), timesteps[-1] + 1))
     return timesteps
 
 

@@ -50,9 +50,16 @@ def test_quadratic_timesteps_grow_evenly_in_their_roots() -> None:
     assert quadratic_timesteps(9, 4) == [0, 1, 4, 9]
 
 
-@pytest.mark.parametrize(("last", "count"), [(800, 1), (800, 0), (10, 11), (100, 50)])
+@pytest.mark.parametrize(("last", "count"), [(80, 20), (9, 10), (40, 39), (1, 2), (100, 60)])
+def test_quadratic_timesteps_near_0_are_moved_apart(last: int, count: int) -> None:
+    timesteps = quadratic_timesteps(last, count)
+    assert (timesteps[0], timesteps[-1], len(timesteps)) == (0, last, count)
+    assert timesteps == sorted(set(timesteps))
+
+
+@pytest.mark.parametrize(("last", "count"), [(800, 1), (800, 0), (10, 12)])
 def test_quadratic_timesteps_that_do_not_fit_are_refused(last: int, count: int) -> None:
-    with pytest.raises(ValueError, match=f"{count} timesteps do not fit quadratically into 0..{last}"):
+    with pytest.raises(ValueError, match=f"{count} timesteps do not fit into 0..{last}: expected 2 to {last + 1}"):
         quadratic_timesteps(last, count)
 
 
