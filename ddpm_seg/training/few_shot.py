@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from tqdm import tqdm
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotation_report import describe
@@ -18,13 +17,12 @@ from ddpm_seg.data.task_file import find_task
 from ddpm_seg.evaluation.miou import published_miou
 from ddpm_seg.evaluation.score import evaluate, labels_of
 from ddpm_seg.model.bundle import Bundle, load_bundle, refuse_standing_bundle, save_bundle
-from ddpm_seg.model.diffusion import Diffusion
-from ddpm_seg.model.features import FeatureConfig, extract
-from ddpm_seg.model.segmenter import Segmenter, resident_unet, to_network
+from ddpm_seg.model.features import FeatureConfig
+from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.tasks import Task
 from ddpm_seg.training.copies import Copies
 from ddpm_seg.training.ensemble import PUBLISHED, EnsembleConfig, train_members
-from ddpm_seg.training.pixel_features import PixelFeatures
+from ddpm_seg.training.extraction import extract_features
 from ddpm_seg.training.tuning import describe_frontier, frontier, tune
 
 logger = logging.getLogger(__name__)
@@ -172,22 +170,6 @@ def train_bundle(
         # A score of the ensemble that stood here before says nothing of this one.
         provenance={**{k: v for k, v in bundle.provenance.items() if k != "validation"}, "ensemble": how},
     )
-
-
-@torch.inference_mode()
-def extract_features(
-    bundle: Bundle, annotations: Sequence[Annotation], features: FeatureConfig, device: str
-) -> PixelFeatures:
-    """Native-resolution activations of every annotated image, kept in memory on `device`."""
-    unet, diffusion, noise = resident_unet(bundle, device), Diffusion(bundle.diffusion), bundle.noise.to(device)
-    stored = PixelFeatures(
-        num_images=len(annotations), image_size=bundle.unet.image_size, mode=features.upsample_mode, device=device
-    )
-    for index, annotation in enumerate(tqdm(annotations, desc="features", unit="image", disable=None)):
-        x_0 = to_network(annotation.image[None], device)
-        # One (image, step) pair at a time bounds the memory; few images leave little to gain from batches.
-        stored.store(index, extract(unet, diffusion, x_0, noise, features, micro_batch=1))
-    return stored
 
 
 def score(bundle: Bundle, annotations: Sequence[Annotation], *, device: str | None = None) -> float:

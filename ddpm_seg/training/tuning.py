@@ -8,12 +8,12 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from statistics import fmean, stdev
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ddpm_seg.data.annotations import Annotation, labelled_pixels
 from ddpm_seg.evaluation.metrics import usual_ious
@@ -24,6 +24,7 @@ from ddpm_seg.model.features import FeatureConfig, extract
 from ddpm_seg.model.segmenter import resident_unet, to_network
 from ddpm_seg.tasks import Task
 from ddpm_seg.training.ensemble import EnsembleConfig, train_members
+from ddpm_seg.training.extraction import extract_features
 from ddpm_seg.training.members import member_logits
 from ddpm_seg.training.pixel_features import PixelFeatures
 
@@ -128,7 +129,8 @@ class _Choices:
     ) -> None:
         self.task, self.steps, self.blocks, self.training = task, steps, blocks, training
         features = FeatureConfig(steps=steps, blocks=blocks, upsample_mode=upsample_mode)  # type: ignore[arg-type]
-        self.maps, self.seconds = _extract(bundle, annotations, features, device)
+        self.maps = extract_features(bundle, annotations, features, device)
+        self.seconds = _seconds(bundle, annotations[0], device)
         self.maps.standardize()
         labels = [annotation.label for annotation in annotations]
         pixels, classes = labelled_pixels(labels, task)
@@ -155,31 +157,21 @@ class _Choices:
         return float(np.nanmean(usual_ious(confusion, self.task.ignore_label)))
 
 
-@torch.inference_mode()
-def _extract(
-    bundle: Bundle, annotations: Sequence[Annotation], features: FeatureConfig, device: str
-) -> tuple[PixelFeatures, Callable[[int], float]]:
-    """All maps, and the seconds that one step of one image takes up to a block."""
+def _seconds(bundle: Bundle, annotation: Annotation, device: str) -> Callable[[int], float]:
+    """The seconds that one step of one image takes up to a block; each block is timed once."""
     unet, diffusion, noise = resident_unet(bundle, device), Diffusion(bundle.diffusion), bundle.noise.to(device)
-    maps = PixelFeatures(
-        num_images=len(annotations), image_size=bundle.unet.image_size, mode=features.upsample_mode, device=device
-    )
-    for index, annotation in enumerate(tqdm(annotations, desc="features", unit="image", disable=None)):
-        x_0 = to_network(annotation.image[None], device)
-        maps.store(index, extract(unet, diffusion, x_0, noise, features, micro_batch=1))
-    timed: dict[int, float] = {}
+    x_0 = to_network(annotation.image[None], device)
 
+    @cache
+    @torch.inference_mode()
     def seconds(block: int) -> float:
-        if block not in timed:
-            one = FeatureConfig(steps=features.steps[:1], blocks=(block,))
-            started = time.perf_counter()
-            with torch.inference_mode():
-                for _ in range(3):
-                    extract(unet, diffusion, x_0, noise, one)
-            timed[block] = (time.perf_counter() - started) / 3
-        return timed[block]
+        one = FeatureConfig(steps=(0,), blocks=(block,))
+        started = time.perf_counter()
+        for _ in range(3):
+            extract(unet, diffusion, x_0, noise, one)
+        return (time.perf_counter() - started) / 3
 
-    return maps, seconds
+    return seconds
 
 
 def _some_pixels(labels: Sequence[np.ndarray], fold: int) -> tuple[Tensor, np.ndarray]:
