@@ -132,6 +132,14 @@ def is_in_the_box(name: str) -> bool:
     return bool(name) and "/" not in name and (ASSETS / name / "bundle.json").is_file()
 
 
+def read_trained_header(name_or_uri: str) -> tuple[BundleHeader, Task]:
+    """The description of a bundle that can segment, and its task. Raises BundleError for one without an ensemble."""
+    header = read_header(name_or_uri)
+    if header.task is None or not header.num_members:
+        raise BundleError(f"{name_or_uri} holds a DDPM without an ensemble; train one with `python -m jobs.train`")
+    return header, header.task
+
+
 def read_header(name_or_uri: str) -> BundleHeader:
     """The bundle's description, without its tensors. Raises BundleError, naming what is wrong and where."""
     uri = resolve(name_or_uri)

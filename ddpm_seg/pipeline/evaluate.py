@@ -17,7 +17,7 @@ from ddpm_seg.evaluation.calibration import calibration
 from ddpm_seg.evaluation.evaluation_page import evaluation_page
 from ddpm_seg.evaluation.metrics import metrics
 from ddpm_seg.evaluation.score_labels import Scored, score_labels
-from ddpm_seg.model.bundle import BundleError, BundleHeader, read_header
+from ddpm_seg.model.bundle import BundleHeader, read_trained_header
 from ddpm_seg.model.segmenter import DType
 from ddpm_seg.pipeline.label import run_label
 from ddpm_seg.pipeline.label_plan import LabelConfig, hash_config
@@ -56,19 +56,15 @@ def run_evaluate(config: EvaluateConfig) -> dict[str, Any]:
     Raises ValueError (`BundleError`, `AnnotationError`) or OSError for whatever the user can mend, before any image is
     labelled, and what `run_label` raises.
     """
-    header = read_header(config.model)
-    if header.task is None or not header.num_members:
-        raise BundleError(f"{config.model} holds a DDPM without an ensemble; train one with `python -m jobs.train`")
-    annotations = load_annotations(
-        config.images, image_size=header.unet.image_size, task=header.task, limit=config.limit
-    )
+    header, task = read_trained_header(config.model)
+    annotations = load_annotations(config.images, image_size=header.unet.image_size, task=task, limit=config.limit)
     storage.check_writable(config.output)
-    scored = score_labels(_labels(config, header, annotations), annotations, header.task)
-    found = summarise(scored, header.task)
-    about = {"model_id": header.model_id, "task": header.task.name, "annotations": storage.redact(config.images)}
+    scored = score_labels(_labels(config, header, annotations), annotations, task)
+    found = summarise(scored, task)
+    about = {"model_id": header.model_id, "task": task.name, "annotations": storage.redact(config.images)}
     found = {"miou": found.pop("miou"), **about, "images": len(scored), **found}
     storage.write_bytes(storage.join(config.output, IMAGES), encode(images_table(scored)))
-    storage.write_bytes(storage.join(config.output, PAGE), evaluation_page(found, scored, header.task).encode())
+    storage.write_bytes(storage.join(config.output, PAGE), evaluation_page(found, scored, task).encode())
     storage.write_bytes(storage.join(config.output, METRICS), json.dumps(found, indent=1).encode())
     return found
 

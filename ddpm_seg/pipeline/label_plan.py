@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from ddpm_seg import storage
 from ddpm_seg.data.images import FitMode
 from ddpm_seg.data.listing import list_images
-from ddpm_seg.model.bundle import ASSETS, BundleError, BundleHeader, read_header
+from ddpm_seg.model.bundle import ASSETS, BundleHeader, read_trained_header
 from ddpm_seg.model.segmenter import DType
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.ledger import KnownRun, find_runs, input_keys, next_number, planned_keys
@@ -120,9 +120,7 @@ class LabelPlan:
 
 def plan_label(config: LabelConfig) -> LabelPlan:
     """Reads what is there, writes nothing. Raises ValueError or OSError for a bundle or input that cannot be used."""
-    header = read_header(config.model)
-    if header.task is None or not header.num_members:
-        raise BundleError(f"{config.model} holds a DDPM without an ensemble; train one with `python -m jobs.train`")
+    header, _ = read_trained_header(config.model)
     listing = list_images(config.input if config.input is not None else str(ASSETS / "samples"))
     read_uris: dict[str, str] = {}
     inputs = inputs_table(_noting_read_uris(listing.files, read_uris))
