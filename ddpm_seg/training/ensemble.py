@@ -8,33 +8,27 @@ Shapes: M members still in training, B pixels of a batch, P labelled pixels, D f
 
 from __future__ import annotations
 
+import io
 import logging
 import math
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ddpm_seg import storage
 from ddpm_seg.model.ensemble import Member
 from ddpm_seg.training.members import MemberStack, epoch_order, initial_member, member_generator, on_raw_features
 from ddpm_seg.training.pixel_features import PixelFeatures
+from ddpm_seg.training.stopping import EarlyStopping, StoppingRule
 
 logger = logging.getLogger(__name__)
 
 LOG_EVERY = 500
+SAVE_SECONDS = 60.0
 WARMUP_ITERATIONS = 50
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EarlyStopping:
-    """The published end of a member's training; its learning rate stays constant until then."""
-
-    max_epochs: int = 100
-    warmup_epochs: int = 4
-    """Epochs before the rule begins to count."""
-    patience: int = 50
-    """A member stops when more than this many batches in a row brought no new lowest loss."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,51 +86,131 @@ class TrainedMember:
 
 
 def train_members(
-    features: PixelFeatures, pixels_P: Tensor, labels_P: Tensor, num_classes: int, config: EnsembleConfig
+    features: PixelFeatures,
+    pixels_P: Tensor,
+    labels_P: Tensor,
+    num_classes: int,
+    config: EnsembleConfig,
+    *,
+    state_uri: str | None = None,
 ) -> list[TrainedMember]:
     """Trains `config.members` classifiers on the pixels at `pixels_P` int64, positions in `features`, of classes
     `labels_P` int64. `features` are standardised in place where `config` says so.
 
-    A member depends on the seed and its own number only: not, up to rounding, on how many are trained beside it.
-    Raises ValueError where the pixels do not fill one batch.
+    A member depends on the seed and its own number only: not, up to rounding, on how many are trained beside it. Every
+    minute the state is saved at `state_uri`, and taken up from there; the caller names the state of other pixels or
+    settings otherwise, and deletes it. Raises ValueError where the pixels do not fill one batch.
     """
-    if len(pixels_P) < config.batch_size:
-        raise ValueError(f"{len(pixels_P)} labelled pixels do not fill a batch of {config.batch_size}; annotate more")
-    scale = features.standardize() if config.standardize else None
-    generators = [member_generator(config.seed, number) for number in range(config.members)]
-    members = [initial_member(features.num_features, num_classes, generator) for generator in generators]
-    stack = MemberStack(members, weight_decay=config.weight_decay, device=features.device)
-    running = list(range(config.members))  # the members' own numbers, in the stack's order
-    done: dict[int, TrainedMember] = {}
-    batches = len(pixels_P) // config.batch_size  # as published, an epoch's last incomplete batch is dropped
-    limit, rule = _end_of_training(config, batches)
-    with tqdm(total=rule.first_batch if rule else limit, desc="training", unit="batch", disable=None) as bar:
-        for iteration in range(1, limit + 1):
-            batch = (iteration - 1) % batches
-            if batch == 0:
-                orders = {number: epoch_order(len(pixels_P), generators[number]) for number in running}
-            chosen = slice(batch * config.batch_size, (batch + 1) * config.batch_size)
-            picks_MB = torch.stack([orders[number][chosen] for number in running])
-            x_MBD = features.gather(pixels_P[picks_MB].flatten()).unflatten(0, picks_MB.shape)
-            rate = config.learning_rate * config.learning_rate_factor(iteration)
-            losses_M = stack.step(x_MBD, labels_P[picks_MB].to(features.device), rate).cpu()
-            _show(bar, iteration, losses_M)
+    training = EnsembleTraining(features, pixels_P, labels_P, num_classes, config)
+    if state_uri and storage.exists(state_uri):
+        training.resume(state_uri)
+    saved = time.monotonic()
+    with tqdm(total=training.expected, initial=training.iteration, desc="training", unit="batch", disable=None) as bar:
+        while training.running:
+            _show(bar, training.iteration + 1, training.step())
+            if state_uri and training.running and time.monotonic() - saved >= SAVE_SECONDS:
+                training.save(state_uri)
+                saved = time.monotonic()
+    return training.members()
 
-            stopped_M = torch.full((len(running),), iteration == limit)
-            if rule:
-                stopped_M |= rule.update(iteration, losses_M)
-            for index in stopped_M.nonzero().flatten().tolist():
-                loss = losses_M[index].item()
-                weights = on_raw_features(stack.member(index), *scale) if scale else stack.member(index)
-                done[running[index]] = TrainedMember(weights=weights, iterations=iteration, loss=loss)
-            if stopped_M.all():
-                break
-            if stopped_M.any():  # the others go on alone, so that a stopped member costs nothing more
-                stack.keep(~stopped_M)
-                if rule:
-                    rule.keep(~stopped_M)
-                running = [number for number in running if number not in done]
-    return [done[number] for number in range(config.members)]
+
+class EnsembleTraining:
+    """Members in training: what is done, and all that going on needs."""
+
+    def __init__(
+        self, features: PixelFeatures, pixels_P: Tensor, labels_P: Tensor, num_classes: int, config: EnsembleConfig
+    ) -> None:
+        if len(pixels_P) < config.batch_size:
+            raise ValueError(
+                f"{len(pixels_P)} labelled pixels do not fill a batch of {config.batch_size}; annotate more"
+            )
+        self.features, self.pixels_P, self.labels_P, self.config = features, pixels_P, labels_P, config
+        self.scale = features.standardize() if config.standardize else None
+        self.batches = len(pixels_P) // config.batch_size  # as published, an epoch's last incomplete batch is dropped
+        self.limit, self.rule = _end_of_training(config, self.batches)
+        self.generators = [member_generator(config.seed, number) for number in range(config.members)]
+        members = [initial_member(features.num_features, num_classes, generator) for generator in self.generators]
+        self.stack = MemberStack(members, weight_decay=config.weight_decay, device=features.device)
+        self.iteration = 0
+        self.running = list(range(config.members))  # the members' own numbers, in the stack's order
+        self.done: dict[int, TrainedMember] = {}
+        self._begin_epoch()
+
+    @property
+    def expected(self) -> int:
+        """Batches of each member; where the stopping rule ends them, the first at which it may."""
+        return self.rule.first_batch if self.rule else self.limit
+
+    def step(self) -> Tensor:
+        """One batch of every running member; their losses float32 (M,) before it, on the CPU."""
+        batch = self.iteration % self.batches
+        if batch == 0 and self.iteration:
+            self._begin_epoch()
+        chosen = slice(batch * self.config.batch_size, (batch + 1) * self.config.batch_size)
+        picks_MB = torch.stack([self.orders[number][chosen] for number in self.running])
+        x_MBD = self.features.gather(self.pixels_P[picks_MB].flatten()).unflatten(0, picks_MB.shape)
+        self.iteration += 1
+        rate = self.config.learning_rate * self.config.learning_rate_factor(self.iteration)
+        losses_M = self.stack.step(x_MBD, self.labels_P[picks_MB].to(self.features.device), rate).cpu()
+        stopped_M = torch.full((len(self.running),), self.iteration == self.limit)
+        if self.rule:
+            stopped_M |= self.rule.update(self.iteration, losses_M)
+        if stopped_M.any():
+            self._finish(stopped_M, losses_M)
+        return losses_M
+
+    def members(self) -> list[TrainedMember]:
+        """All of them, in their own order, reading the features as they were before they were standardised."""
+        trained = (self.done[number] for number in range(self.config.members))
+        if self.scale is None:
+            return list(trained)
+        return [replace(member, weights=on_raw_features(member.weights, *self.scale)) for member in trained]
+
+    def save(self, uri: str) -> None:
+        """Writes everything that going on needs, whole or not at all."""
+        done = {
+            number: {"weights": dict(member.weights), "iterations": member.iterations, "loss": member.loss}
+            for number, member in self.done.items()
+        }
+        state = {
+            "iteration": self.iteration,
+            "epoch_began": self.epoch_began,
+            "running": self.running,
+            "done": done,
+            "stack": self.stack.state(),
+            "rule": self.rule.state() if self.rule else None,
+        }
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        storage.write_bytes(uri, buffer.getvalue())
+
+    def resume(self, uri: str) -> None:
+        """Takes over a saved state."""
+        state = torch.load(io.BytesIO(storage.read_bytes(uri)), map_location="cpu", weights_only=True)
+        self.iteration, self.running = state["iteration"], state["running"]
+        self.done = {number: TrainedMember(**member) for number, member in state["done"].items()}
+        self.stack.resume(state["stack"])
+        if self.rule:
+            self.rule.resume(state["rule"])
+        for generator, began in zip(self.generators, state["epoch_began"], strict=True):
+            generator.set_state(began)
+        self._begin_epoch()
+        logger.info("resumed at batch %d", self.iteration)
+
+    def _begin_epoch(self) -> None:
+        self.epoch_began = [generator.get_state() for generator in self.generators]
+        self.orders = {number: epoch_order(len(self.pixels_P), self.generators[number]) for number in self.running}
+
+    def _finish(self, stopped_M: Tensor, losses_M: Tensor) -> None:
+        for index in stopped_M.nonzero().flatten().tolist():
+            self.done[self.running[index]] = TrainedMember(
+                weights=self.stack.member(index), iterations=self.iteration, loss=losses_M[index].item()
+            )
+        self.running = [number for number in self.running if number not in self.done]
+        if self.running:  # the others go on alone, so that a stopped member costs nothing more
+            self.stack.keep(~stopped_M)
+            if self.rule:
+                self.rule.keep(~stopped_M)
 
 
 def _end_of_training(config: EnsembleConfig, batches: int) -> tuple[int, StoppingRule | None]:
@@ -146,29 +220,6 @@ def _end_of_training(config: EnsembleConfig, batches: int) -> tuple[int, Stoppin
         return config.iterations or 0, None
     limit = min(early.max_epochs * batches, config.iterations or early.max_epochs * batches)
     return limit, StoppingRule(config.members, early.patience, first_batch=early.warmup_epochs * batches + 1)
-
-
-class StoppingRule:
-    """The published rule, member by member: stop when more than `patience` batches in a row brought no lowest loss."""
-
-    def __init__(self, members: int, patience: int, *, first_batch: int = 1) -> None:
-        """Batches before `first_batch` do not count."""
-        self.best_M = torch.full((members,), torch.inf)
-        self.waited_M = torch.zeros(members, dtype=torch.int64)
-        self.patience, self.first_batch = patience, first_batch
-
-    def update(self, iteration: int, losses_M: Tensor) -> Tensor:
-        """Takes the losses of batch number `iteration`; returns which members stop, bool (M,)."""
-        if iteration < self.first_batch:
-            return torch.zeros(len(losses_M), dtype=torch.bool)
-        better_M = losses_M < self.best_M
-        self.best_M = torch.where(better_M, losses_M, self.best_M)
-        self.waited_M = torch.where(better_M, 0, self.waited_M + 1)
-        return self.waited_M > self.patience
-
-    def keep(self, chosen_M: Tensor) -> None:
-        """Forgets the members marked false in `chosen_M` bool (M,)."""
-        self.best_M, self.waited_M = self.best_M[chosen_M], self.waited_M[chosen_M]
 
 
 def _show(bar: tqdm, iteration: int, losses_M: Tensor) -> None:

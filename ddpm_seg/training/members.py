@@ -5,6 +5,8 @@ Shapes: M members, B pixels of a batch, D features, H hidden units, K classes.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -65,7 +67,7 @@ class MemberStack:
 
     def __init__(self, members: list[Member], *, weight_decay: float = 0.0, device: torch.device) -> None:
         self.tensors = {key: torch.stack([member[key] for member in members]).to(device) for key in members[0]}
-        self.weight_decay = weight_decay
+        self.weight_decay, self.device = weight_decay, device
         self.optimizer = self._new_optimizer()
 
     def step(self, x_MBD: Tensor, label_MB: Tensor, learning_rate: float) -> Tensor:
@@ -89,16 +91,31 @@ class MemberStack:
 
     def keep(self, chosen_M: Tensor) -> None:
         """Goes on with the members marked true in `chosen_M` only, parameters and Adam state unchanged."""
-        before = {key: self.optimizer.state[self.tensors[key]] for key in LEARNED}
-        chosen_M = chosen_M.to(self.tensors[LEARNED[0]].device)
-        self.tensors = {key: stacked.detach()[chosen_M] for key, stacked in self.tensors.items()}
-        self.optimizer = self._new_optimizer()
-        for key, state in before.items():
-            self.optimizer.state[self.tensors[key]] = {
-                "step": state["step"],
-                "exp_avg": state["exp_avg"][chosen_M],
-                "exp_avg_sq": state["exp_avg_sq"][chosen_M],
+        chosen_M = chosen_M.to(self.device)
+        whole = self.state()
+        self.resume(
+            {
+                "tensors": {key: stacked[chosen_M] for key, stacked in whole["tensors"].items()},
+                "adam": {
+                    key: {name: value if name == "step" else value[chosen_M] for name, value in moments.items()}
+                    for key, moments in whole["adam"].items()
+                },
             }
+        )
+
+    def state(self) -> dict[str, dict[str, Any]]:
+        """Parameters, running moments and Adam's state, sharing memory with the stack."""
+        return {
+            "tensors": {key: stacked.detach() for key, stacked in self.tensors.items()},
+            "adam": {key: dict(self.optimizer.state[self.tensors[key]]) for key in LEARNED},
+        }
+
+    def resume(self, state: dict[str, dict[str, Any]]) -> None:
+        """Takes over another's `state`, with as many members as that has."""
+        self.tensors = {key: stacked.to(self.device) for key, stacked in state["tensors"].items()}
+        self.optimizer = self._new_optimizer()
+        for key, moments in state["adam"].items():
+            self.optimizer.state[self.tensors[key]] = {name: value.to(self.device) for name, value in moments.items()}
 
     def _new_optimizer(self) -> torch.optim.AdamW:
         learned = [self.tensors[key].requires_grad_() for key in LEARNED]

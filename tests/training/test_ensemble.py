@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -8,9 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddpm_seg.model.ensemble import member_shapes
-from ddpm_seg.training.ensemble import PUBLISHED, EarlyStopping, EnsembleConfig, StoppingRule, train_members
+from ddpm_seg.training import ensemble
+from ddpm_seg.training.ensemble import PUBLISHED, EnsembleConfig, TrainedMember, train_members
 from ddpm_seg.training.members import MemberStack, epoch_order, initial_member, member_generator, on_raw_features
 from ddpm_seg.training.pixel_features import PixelFeatures
+from ddpm_seg.training.stopping import EarlyStopping, StoppingRule
 
 CPU = torch.device("cpu")
 
@@ -159,6 +163,42 @@ def test_a_seed_repeats_and_a_member_does_not_depend_on_its_neighbours() -> None
         assert torch.equal(value, again[0][key])
         torch.testing.assert_close(value, alone[0][key], rtol=1e-3, atol=1e-3)
     assert not torch.equal(once[0]["layers.0.weight"], other[0]["layers.0.weight"])
+
+
+@pytest.mark.parametrize("broken_off", [5, 8, 13, 21])
+@pytest.mark.parametrize("recipe", [EnsembleConfig(iterations=30), PUBLISHED])
+def test_an_interrupted_training_goes_on_to_the_same_members(
+    recipe: EnsembleConfig, broken_off: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rule = recipe.early_stopping and EarlyStopping(warmup_epochs=1, patience=2, max_epochs=6)
+    config = replace(recipe, members=3, batch_size=64, early_stopping=rule)
+
+    def train(state_uri: str | None) -> list[TrainedMember]:
+        features, labels = separable_pixels(noise=2.0)  # 8 batches an epoch
+        return train_members(features, torch.arange(len(labels)), labels, 3, config, state_uri=state_uri)
+
+    whole, state = train(None), str(tmp_path / "state.pt")
+    step, taken = MemberStack.step, 0
+
+    def breaks_off(self: MemberStack, *batch: Any) -> Tensor:
+        nonlocal taken
+        taken += 1
+        if taken > broken_off:
+            raise KeyboardInterrupt
+        return step(self, *batch)
+
+    monkeypatch.setattr(ensemble, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(MemberStack, "step", breaks_off)
+    with pytest.raises(KeyboardInterrupt):
+        train(state)
+    taken = broken_off - 1000
+    resumed = train(state)
+    assert taken - (broken_off - 1000) == max(member.iterations for member in whole) - broken_off
+    for before, after in zip(whole, resumed, strict=True):
+        assert (before.iterations, before.loss) == (after.iterations, after.loss)
+        assert all(torch.equal(value, after.weights[key]) for key, value in before.weights.items())
+    if rule:
+        assert len({member.iterations for member in whole}) > 1  # some stopped before others
 
 
 def test_the_learning_rate_warms_up_and_falls_to_nothing() -> None:

@@ -1,0 +1,52 @@
+"""When a member's training ends by the published rule (train_interpreter.py)."""
+
+# Shapes: M members.
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EarlyStopping:
+    """The published end of a member's training; its learning rate stays constant until then."""
+
+    max_epochs: int = 100
+    warmup_epochs: int = 4
+    """Epochs before the rule begins to count."""
+    patience: int = 50
+    """A member stops when more than this many batches in a row brought no new lowest loss."""
+
+
+class StoppingRule:
+    """The published rule, member by member: stop when more than `patience` batches in a row brought no lowest loss."""
+
+    def __init__(self, members: int, patience: int, *, first_batch: int = 1) -> None:
+        """Batches before `first_batch` do not count."""
+        self.best_M = torch.full((members,), torch.inf)
+        self.waited_M = torch.zeros(members, dtype=torch.int64)
+        self.patience, self.first_batch = patience, first_batch
+
+    def update(self, iteration: int, losses_M: Tensor) -> Tensor:
+        """Takes the losses of batch number `iteration`; returns which members stop, bool (M,)."""
+        if iteration < self.first_batch:
+            return torch.zeros(len(losses_M), dtype=torch.bool)
+        better_M = losses_M < self.best_M
+        self.best_M = torch.where(better_M, losses_M, self.best_M)
+        self.waited_M = torch.where(better_M, 0, self.waited_M + 1)
+        return self.waited_M > self.patience
+
+    def keep(self, chosen_M: Tensor) -> None:
+        """Forgets the members marked false in `chosen_M` bool (M,)."""
+        self.best_M, self.waited_M = self.best_M[chosen_M], self.waited_M[chosen_M]
+
+    def state(self) -> dict[str, Tensor]:
+        """What it has seen."""
+        return {"best": self.best_M, "waited": self.waited_M}
+
+    def resume(self, state: dict[str, Tensor]) -> None:
+        """Takes over another's `state`."""
+        self.best_M, self.waited_M = state["best"], state["waited"]
