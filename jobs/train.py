@@ -5,7 +5,8 @@
         --steps 50 150 250 --blocks 5 6 7 8 12 --validation s3://photos/held-out --output s3://models/ffhq
 
 About twenty annotated images are enough: X.png (or .jpg, ...) beside X.npy, an integer array of class ids; folders
-images/ and masks/ with PNG masks; a Parquet table with masks; or COCO's JSON.
+images/ and masks/ with PNG masks; a Parquet table with masks; or COCO's JSON. Run again after an interruption, it goes
+on. Exit status as of jobs.label.
 """
 
 from __future__ import annotations
@@ -16,18 +17,17 @@ import sys
 from ddpm_seg import storage
 from ddpm_seg.model.bundle import Bundle
 from ddpm_seg.training.few_shot import TrainConfig, train_from_config
-from jobs.arguments import parse, stop
+from jobs.arguments import parse
+from jobs.exit_status import exit_status
 
 
 def main(argv: list[str] | None = None) -> int:
-    config = parse(TrainConfig, argv, description=__doc__)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    try:
-        bundle = train_from_config(config)
-    except (ValueError, OSError) as error:
-        stop(str(error))
-    print(_summary(bundle, storage.redact(storage.normalize(config.output))))
-    return 0
+    return exit_status(lambda: _train(parse(TrainConfig, argv, description=__doc__ or "")))
+
+
+def _train(config: TrainConfig) -> str:
+    return _summary(train_from_config(config), storage.redact(storage.normalize(config.output)))
 
 
 def _summary(bundle: Bundle, output: str) -> str:

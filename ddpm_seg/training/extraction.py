@@ -1,31 +1,98 @@
-"""Activations of annotated images, to train on: each image once through the UNet."""
+"""Activations of annotated images, to train on: each image once through the UNet, here or on a cluster's actors."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-import torch
+import numpy as np
 from tqdm import tqdm
 
+from ddpm_seg import storage
 from ddpm_seg.data.annotations import Annotation
 from ddpm_seg.model.bundle import Bundle
-from ddpm_seg.model.diffusion import Diffusion
-from ddpm_seg.model.features import FeatureConfig, extract
-from ddpm_seg.model.segmenter import resident_unet, to_network
+from ddpm_seg.model.features import FeatureConfig
+from ddpm_seg.training.feature_files import FeatureExtractor, feature_uris, read_features
 from ddpm_seg.training.pixel_features import PixelFeatures
 
+ITEM_BYTES = 2  # of float16
 
-@torch.inference_mode()
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Workplace:
+    """Where an interrupted training finds what it has done, and who helps with it."""
+
+    folder: str
+    """URI prefix for activations, and for the state of the members' training."""
+    model: str
+    """Name or URI of the bundle, for the actors."""
+    actors: int = 0
+    """Ray actors that extract; 0 for this process."""
+
+
 def extract_features(
-    bundle: Bundle, annotations: Sequence[Annotation], features: FeatureConfig, device: str
+    bundle: Bundle,
+    annotations: Sequence[Annotation],
+    features: FeatureConfig,
+    device: str,
+    workplace: Workplace | None = None,
 ) -> PixelFeatures:
-    """Native-resolution activations of every annotated image, kept in memory on `device`."""
-    unet, diffusion, noise = resident_unet(bundle, device), Diffusion(bundle.diffusion), bundle.noise.to(device)
-    stored = PixelFeatures(
-        num_images=len(annotations), image_size=bundle.unet.image_size, mode=features.upsample_mode, device=device
-    )
-    for index, annotation in enumerate(tqdm(annotations, desc="features", unit="image", disable=None)):
-        x_0 = to_network(annotation.image[None], device)
-        # One (image, step) pair at a time bounds the memory; few images leave little to gain from batches.
-        stored.store(index, extract(unet, diffusion, x_0, noise, features, micro_batch=1))
+    """Native-resolution activations of every annotated image, float16, memory-mapped (on a GPU, in its memory).
+
+    Those that stand at the `workplace` are not made again. Raises OSError, before anything is made, where the folder
+    for temporary files has no room for them.
+    """
+    if device == "cpu":
+        _check_room(bundle, features, len(annotations))
+    images = [annotation.image for annotation in annotations]
+    with tempfile.TemporaryDirectory() as temporary:
+        uris = feature_uris(bundle, images, features, workplace.folder if workplace else temporary)
+        _make_missing(bundle, dict(zip(uris, images, strict=True)), features, device, workplace)
+        stored = PixelFeatures(
+            num_images=len(images), image_size=bundle.unet.image_size, mode=features.upsample_mode, device=device
+        )
+        for index, uri in enumerate(uris):
+            stored.store(index, read_features(uri))
     return stored
+
+
+def _make_missing(
+    bundle: Bundle,
+    images: dict[str, np.ndarray],
+    features: FeatureConfig,
+    device: str,
+    workplace: Workplace | None,
+) -> None:
+    there = {file.uri for file in storage.list_files(workplace.folder)} if workplace else set()
+    missing = {uri: image for uri, image in images.items() if uri not in there}
+    if not missing:
+        return
+    if workplace and workplace.actors:
+        from ddpm_seg.training.feature_actors import extract_on_actors  # Ray takes seconds to import
+
+        made = extract_on_actors(missing, features, workplace.model, workplace.actors)
+    else:
+        made = _extract_here(missing, FeatureExtractor(bundle, features, device))
+    done = len(images) - len(missing)
+    for _ in tqdm(made, desc="features", unit="image", total=len(images), initial=done, disable=None):
+        pass
+
+
+def _extract_here(images: dict[str, np.ndarray], extractor: FeatureExtractor) -> Iterator[str]:
+    for uri, image in images.items():
+        extractor.write(image, uri)
+        yield uri
+
+
+def _check_room(bundle: Bundle, features: FeatureConfig, num_images: int) -> None:
+    size, folder = bundle.unet.image_size, tempfile.gettempdir()
+    maps = zip(features.channels(bundle.unet), features.strides(bundle.unet), strict=True)
+    needed = ITEM_BYTES * num_images * sum(channels * (size // stride) ** 2 for channels, stride in maps)
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise OSError(
+            f"the features of {num_images} images take {needed / 1e9:.1f} GB, and {folder} has {free / 1e9:.1f} GB "
+            "free; set TMPDIR to a folder with room, or train on fewer images, copies, steps or blocks"
+        )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from ddpm_seg import storage
@@ -16,20 +18,24 @@ from ddpm_seg.data.annotations import Annotation, labelled_pixels, load_annotati
 from ddpm_seg.data.task_file import find_task
 from ddpm_seg.evaluation.miou import published_miou
 from ddpm_seg.evaluation.score import evaluate, labels_of
-from ddpm_seg.model.bundle import Bundle, load_bundle, refuse_standing_bundle, save_bundle
+from ddpm_seg.model.bundle import Bundle, load_bundle, refuse_standing_bundle, resolve, save_bundle
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.tasks import Task
 from ddpm_seg.training.copies import Copies
 from ddpm_seg.training.ensemble import PUBLISHED, EnsembleConfig, train_members
-from ddpm_seg.training.extraction import extract_features
+from ddpm_seg.training.extraction import Workplace, extract_features
+from ddpm_seg.training.feature_files import feature_uris
 from ddpm_seg.training.tuning import describe_frontier, frontier, tune
+from ddpm_seg.training.workers import free_gpus
 
 logger = logging.getLogger(__name__)
 
 # The published choice for 256 x 256 networks: of 1000 timesteps, and of 18 decoder blocks.
 PUBLISHED_STEPS, PUBLISHED_TIMESTEPS = (50, 150, 250), 1000
 PUBLISHED_BLOCKS, PUBLISHED_DEPTH = (5, 6, 7, 8, 12), 18
+
+UNFINISHED = "unfinished"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,14 +77,19 @@ class TrainConfig:
     """Train on the first so many images only, by name."""
     validation: str | None = None
     """Folder or URI prefix of annotated images to score the finished bundle on (published mean IoU)."""
+    num_actors: int | None = None
+    """Ray actors that bring the images through the network, which pays from hundreds of images on. Default: one for
+    each free GPU of the cluster; without, this process alone."""
     device: str | None = None
     """Where torch computes. Default: a GPU if there is one, else the CPU."""
 
 
 def train_from_config(config: TrainConfig) -> Bundle:
-    """Trains and writes the bundle that `config` asks for; nothing is written before it is finished.
+    """Trains and writes the bundle that `config` asks for, or goes on with an interrupted training at the same output.
 
-    Raises ValueError (`BundleError`, `AnnotationError`) or OSError for whatever the user can mend, before training.
+    Until it is finished there is no bundle, only what is kept under "unfinished". Raises ValueError (`BundleError`,
+    `AnnotationError`) or OSError for whatever the user can mend, before training; StageError for work that failed on
+    the cluster.
     """
     recipe = PUBLISHED if config.recipe == "published" else EnsembleConfig()
     training = dataclasses.replace(
@@ -97,13 +108,27 @@ def train_from_config(config: TrainConfig) -> Bundle:
     held_out = load_annotations(config.validation, image_size=size, task=task) if config.validation else []
     logger.info("%d annotated images:\n%s", len(annotations), describe(annotations, task))
     device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    workplace = Workplace(
+        folder=storage.join(storage.normalize(config.output), UNFINISHED),
+        model=resolve(config.model),
+        actors=free_gpus() if config.num_actors is None else config.num_actors,
+    )
     if config.tune:
-        trials = tune(bundle, annotations, task, upsample_mode=features.upsample_mode, device=device)
+        trials = tune(
+            bundle, annotations, task, upsample_mode=features.upsample_mode, device=device, workplace=workplace
+        )
         logger.info("steps and blocks:\n%s", describe_frontier(trials))
         best = frontier(trials)[-1]
         features = dataclasses.replace(features, steps=best.steps, blocks=best.blocks)
     trained = train_bundle(
-        bundle, annotations, task=task, features=features, training=training, copies=copies, device=device
+        bundle,
+        annotations,
+        task=task,
+        features=features,
+        training=training,
+        copies=copies,
+        device=device,
+        workplace=workplace,
     )
     if held_out:
         miou = score(trained, held_out, device=device)
@@ -111,6 +136,7 @@ def train_from_config(config: TrainConfig) -> Bundle:
         validation = {"images": len(held_out), "published_miou": miou}
         trained = dataclasses.replace(trained, provenance={**trained.provenance, "validation": validation})
     save_bundle(trained, config.output)
+    storage.delete(workplace.folder)
     return trained
 
 
@@ -147,13 +173,24 @@ def train_bundle(
     training: EnsembleConfig,
     copies: Copies = Copies(),  # noqa: B008  frozen
     device: str = "cpu",
+    workplace: Workplace | None = None,
 ) -> Bundle:
-    """`bundle` with an ensemble for `task` trained on `annotations` and `copies` of them; its provenance says how."""
+    """`bundle` with an ensemble for `task` trained on `annotations` and `copies` of them; its provenance says how.
+
+    What stands at the `workplace` from an interrupted training of the same images and settings is used.
+    """
     shown = copies.added_to(annotations, training.seed)
     pixels, labels = labelled_pixels([annotation.label for annotation in shown], task)
     logger.info("%d annotated images, %d labelled pixels", len(annotations), len(pixels))
-    maps = extract_features(bundle, shown, features, device)
-    trained = train_members(maps, torch.from_numpy(pixels), torch.from_numpy(labels).long(), task.num_classes, training)
+    maps = extract_features(bundle, shown, features, device, workplace)
+    trained = train_members(
+        maps,
+        torch.from_numpy(pixels),
+        torch.from_numpy(labels).long(),
+        task.num_classes,
+        training,
+        state_uri=_state_uri(bundle, shown, task, features, training, workplace) if workplace else None,
+    )
     how: dict[str, Any] = {
         "images": len(annotations),
         "copies": dataclasses.asdict(copies),
@@ -170,6 +207,23 @@ def train_bundle(
         # A score of the ensemble that stood here before says nothing of this one.
         provenance={**{k: v for k, v in bundle.provenance.items() if k != "validation"}, "ensemble": how},
     )
+
+
+def _state_uri(
+    bundle: Bundle,
+    shown: Sequence[Annotation],
+    task: Task,
+    features: FeatureConfig,
+    training: EnsembleConfig,
+    workplace: Workplace,
+) -> str:
+    """Where the members' unfinished training is kept: named by all that it depends on."""
+    named = hashlib.sha256(repr((task.num_classes, task.ignore_label, training)).encode())
+    for uri in feature_uris(bundle, [annotation.image for annotation in shown], features, workplace.folder):
+        named.update(uri.encode())
+    for annotation in shown:
+        named.update(np.ascontiguousarray(annotation.label).data)
+    return storage.join(workplace.folder, f"members-{named.hexdigest()[:32]}.pt")
 
 
 def score(bundle: Bundle, annotations: Sequence[Annotation], *, device: str | None = None) -> float:

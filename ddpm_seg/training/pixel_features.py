@@ -5,6 +5,9 @@ Shapes: N images, S x S pixels, C channels of one map at h x w, P pixels, D feat
 
 from __future__ import annotations
 
+import math
+import mmap
+import tempfile
 from collections.abc import Sequence
 from typing import Literal
 
@@ -17,9 +20,10 @@ VARIANCE_EPS = 1e-5
 
 
 class PixelFeatures:
-    """All images' activation maps in memory, as rows of channels; `gather` upsamples only the pixels asked for.
+    """All images' activation maps, as rows of channels; `gather` upsamples only the pixels asked for.
 
-    Upsampled, one image of the published size is 2.2 GB; its native maps are about 50 MB in float16.
+    Upsampled, one image of the published size is 2.2 GB; its native maps are about 50 MB in float16. On the CPU they
+    are memory-mapped, so that the system can put out of memory what is not being read.
     """
 
     def __init__(
@@ -49,13 +53,15 @@ class PixelFeatures:
                 _, channels, height, width = new.shape
                 shape = (self.num_images, height, width, channels)
                 with torch.inference_mode(False):  # else `standardize` may not write into them
-                    self.maps.append(torch.zeros(shape, dtype=self.dtype, device=self.device))
+                    self.maps.append(_zeros(shape, self.dtype, self.device))
                 for side in (height, width):
                     self.corners[side] = interpolation_corners(side, self.image_size, self.mode, self.device)
         for index, new in enumerate(maps_NCHW):
             if self.dtype == torch.float16 and new.abs().max() > torch.finfo(torch.float16).max:
                 with torch.inference_mode(False):
-                    self.maps[index] = self.maps[index].float()  # the rare map beyond float16's range
+                    # The rare map beyond float16's range.
+                    half, full = self.maps[index], _zeros(self.maps[index].shape, torch.float32, self.device)
+                    self.maps[index] = full.copy_(half)
             self.maps[index][first : first + len(new)] = new.permute(0, 2, 3, 1)
 
     def standardize(self) -> tuple[Tensor, Tensor]:
@@ -113,6 +119,16 @@ class PixelFeatures:
         rows = ((image_P[:, None] * height + rows_y) * width)[:, :, None] + rows_x[:, None, :]
         weights = weights_y[:, :, None] * weights_x[:, None, :]
         return rows.flatten(1), weights.flatten(1)
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """On the CPU in a file without a name among the temporary ones, which is gone when the process is."""
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    size = math.prod(shape) * dtype.itemsize
+    with tempfile.TemporaryFile() as file:
+        file.truncate(size)
+        return torch.frombuffer(mmap.mmap(file.fileno(), size), dtype=dtype).view(shape)
 
 
 def interpolation_corners(

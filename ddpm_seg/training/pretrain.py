@@ -23,6 +23,7 @@ from ddpm_seg.model.bundle import read_header, refuse_standing_bundle, save_bund
 from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.unet import UNetConfig
 from ddpm_seg.training.ddpm import DDPMTraining, Optimization, Worker, train_ddpm
+from ddpm_seg.training.workers import free_gpus
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ def pretrain(config: PretrainConfig) -> str:
     config.optimization()
     refuse_standing_bundle(config.output)
     storage.check_writable(config.output)
-    workers = config.num_workers if config.num_workers is not None else _gpus_of_cluster()
+    workers = config.num_workers if config.num_workers is not None else free_gpus()
     if workers < 0 or workers > config.batch_size:
         raise ValueError(f"num_workers must be between 0 and the batch size {config.batch_size}, got {workers}")
     if workers:
@@ -160,16 +161,6 @@ def _reporter(iterations: int) -> Callable[[DDPMTraining], None]:
     return report
 
 
-def _gpus_of_cluster() -> int:
-    """GPUs of the cluster that this job runs on; without a cluster this machine's, where one process cannot use all."""
-    if not os.environ.get("RAY_ADDRESS"):
-        return torch.cuda.device_count() if torch.cuda.device_count() > 1 else 0
-    import ray
-
-    ray.init(ignore_reinit_error=True)
-    return int(ray.cluster_resources().get("GPU", 0))
-
-
 def _train_on_ray(config: PretrainConfig, workers: int) -> str:
     """DistributedDataParallel over Ray Train workers; each reads the images and takes its share of every batch."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -179,9 +170,7 @@ def _train_on_ray(config: PretrainConfig, workers: int) -> str:
         TorchTrainer(
             _ray_worker,
             train_loop_config={"config": config},
-            scaling_config=ScalingConfig(
-                num_workers=workers, use_gpu=torch.cuda.is_available() or _gpus_of_cluster() > 0
-            ),
+            scaling_config=ScalingConfig(num_workers=workers, use_gpu=torch.cuda.is_available() or free_gpus() > 0),
             # A lost worker restarts the group, which goes on from the state that the first worker saves at the output.
             run_config=RunConfig(storage_path=folder, failure_config=FailureConfig(max_failures=3)),
         ).fit()

@@ -24,7 +24,7 @@ from ddpm_seg.model.features import FeatureConfig, extract
 from ddpm_seg.model.segmenter import resident_unet, to_network
 from ddpm_seg.tasks import Task
 from ddpm_seg.training.ensemble import EnsembleConfig, train_members
-from ddpm_seg.training.extraction import extract_features
+from ddpm_seg.training.extraction import Workplace, extract_features
 from ddpm_seg.training.members import member_logits
 from ddpm_seg.training.pixel_features import PixelFeatures
 
@@ -61,6 +61,7 @@ def tune(
     upsample_mode: str,
     device: str,
     training: EnsembleConfig = QUICK,
+    workplace: Workplace | None = None,
 ) -> list[Trial]:
     """All trials: steps added one by one while that helps, with all blocks; then blocks left away from either end.
 
@@ -71,7 +72,10 @@ def tune(
     timesteps = bundle.diffusion.steps
     steps = tuple(sorted({candidate * timesteps // 1000 for candidate in CANDIDATES}))
     blocks = tuple(range(bundle.unet.num_output_blocks))
-    choices = _Choices(bundle, annotations, task, steps, blocks, upsample_mode, device, training)
+    features = FeatureConfig(steps=steps, blocks=blocks, upsample_mode=upsample_mode)  # type: ignore[arg-type]
+    maps = extract_features(bundle, annotations, features, device, workplace)
+    seconds = _seconds(bundle, annotations[0], device)
+    choices = _Choices(maps, annotations, task, features, training, seconds)
     trials: list[Trial] = []
 
     def best_of(options: Iterable[tuple[tuple[int, ...], tuple[int, ...]]]) -> Trial:
@@ -118,19 +122,15 @@ class _Choices:
 
     def __init__(
         self,
-        bundle: Bundle,
+        maps: PixelFeatures,
         annotations: Sequence[Annotation],
         task: Task,
-        steps: tuple[int, ...],
-        blocks: tuple[int, ...],
-        upsample_mode: str,
-        device: str,
+        features: FeatureConfig,
         training: EnsembleConfig,
+        seconds: Callable[[int], float],
     ) -> None:
-        self.task, self.steps, self.blocks, self.training = task, steps, blocks, training
-        features = FeatureConfig(steps=steps, blocks=blocks, upsample_mode=upsample_mode)  # type: ignore[arg-type]
-        self.maps = extract_features(bundle, annotations, features, device)
-        self.seconds = _seconds(bundle, annotations[0], device)
+        self.maps, self.task, self.training, self.seconds = maps, task, training, seconds
+        self.steps, self.blocks = features.steps, features.blocks
         self.maps.standardize()
         labels = [annotation.label for annotation in annotations]
         pixels, classes = labelled_pixels(labels, task)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,7 +12,10 @@ from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.unet import UNet, UNetConfig
 from ddpm_seg.tasks import TASKS
+from ddpm_seg.training import ensemble
+from ddpm_seg.training.feature_files import FeatureExtractor
 from ddpm_seg.training.few_shot import choose_features
+from ddpm_seg.training.members import MemberStack
 from jobs.train import main
 from tests.annotated_boxes import SIZE, annotate
 
@@ -75,6 +80,47 @@ def test_the_same_seed_gives_the_same_bundle(ddpm: str, tmp_path: Path) -> None:
     assert (tmp_path / "a" / "bundle.json").read_bytes() == (tmp_path / "b" / "bundle.json").read_bytes()
 
 
+@pytest.mark.parametrize("interrupted", ["extraction", "training"])
+def test_an_interrupted_training_goes_on(
+    ddpm: str, tmp_path: Path, interrupted: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = annotate(tmp_path / "train", 4)
+    run = [*arguments(ddpm, images, tmp_path / "resumed"), "--iterations", "30"]
+    written, write, steps, step = [], FeatureExtractor.write, 0, MemberStack.step
+
+    def write_or_stop(self: FeatureExtractor, image: np.ndarray, uri: str) -> None:
+        if interrupted == "extraction" and len(written) == 3:
+            written.append("the last straw")
+            raise KeyboardInterrupt
+        write(self, image, uri)
+        written.append(uri)
+
+    def step_or_stop(self: MemberStack, *batch: Any) -> torch.Tensor:
+        nonlocal steps
+        steps += 1
+        if interrupted == "training" and steps == 20:
+            raise KeyboardInterrupt
+        return step(self, *batch)
+
+    monkeypatch.setattr(ensemble, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(FeatureExtractor, "write", write_or_stop)
+    monkeypatch.setattr(MemberStack, "step", step_or_stop)
+    assert main(run) == 4
+    assert "interrupted; run the same command again to go on" in capsys.readouterr().err
+    assert not (tmp_path / "resumed" / "bundle.json").exists()
+    before = len(written)
+    assert main(run) == 0
+    assert before + len(written[before:]) == (5 if interrupted == "extraction" else 4)  # no image twice
+    assert steps == (30 if interrupted == "extraction" else 31)  # no batch twice, but for the one broken off
+    assert {path.name for path in (tmp_path / "resumed").iterdir() if path.is_file()} == {
+        path.name for path in Path(ddpm).iterdir()
+    } | {"ensemble.safetensors"}
+    assert not (tmp_path / "resumed" / "unfinished").exists()
+    assert main([*arguments(ddpm, images, tmp_path / "whole"), "--iterations", "30"]) == 0
+    whole, resumed = ((tmp_path / name / "ensemble.safetensors").read_bytes() for name in ("whole", "resumed"))
+    assert whole == resumed
+
+
 def test_copies_are_trained_on_where_asked_for(ddpm: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images, output = annotate(tmp_path / "train", 2), tmp_path / "trained"
     assert main(arguments(ddpm, images, output, "--iterations", "2", "--mirror", "--recolour", "2")) == 0
@@ -121,10 +167,8 @@ def test_mistakes_end_in_one_line_and_nothing_written(
     empty = tmp_path / "empty"
     empty.mkdir()
     output = tmp_path / "trained"
-    with pytest.raises(SystemExit) as stopped:
-        main(arguments(ddpm, images, output, *(value.format(empty=empty) for value in wrong)))
+    assert main(arguments(ddpm, images, output, *(value.format(empty=empty) for value in wrong))) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert stopped.value.code == 2
     assert error.startswith("error: ")
     assert message in error
     assert not [path for path in output.rglob("*") if path.is_file()]
@@ -132,8 +176,7 @@ def test_mistakes_end_in_one_line_and_nothing_written(
 
 def test_another_bundle_is_not_overwritten(ddpm: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images = annotate(tmp_path / "train", 1)
-    with pytest.raises(SystemExit):
-        main(arguments(ddpm, images, Path(ddpm)))
+    assert main(arguments(ddpm, images, Path(ddpm))) == 2
     assert "a bundle stands at" in capsys.readouterr().err
     assert not load_bundle(ddpm).members
 

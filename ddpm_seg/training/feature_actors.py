@@ -1,0 +1,71 @@
+"""Extraction on a Ray cluster: each actor keeps the UNet and writes the activations of one image after another."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from ray.data import ActorPoolStrategy
+from ray.exceptions import RayError
+from ray.util.annotations import RayDeprecationWarning
+
+from ddpm_seg.model.bundle import load_bundle
+from ddpm_seg.model.features import FeatureConfig
+from ddpm_seg.pipeline.cluster import connect, place, refuse_local_paths
+from ddpm_seg.pipeline.stages import StageError
+from ddpm_seg.pipeline.stream import TASK_RETRIES, one_line, redact_lines
+from ddpm_seg.training.feature_files import FeatureExtractor
+
+logger = logging.getLogger(__name__)
+
+
+class ExtractFeatures:
+    """An image in, a file of activations out; an actor that loads the bundle itself, as it may restart elsewhere."""
+
+    def __init__(self, model: str, features: FeatureConfig, threads: int) -> None:
+        torch.set_num_threads(threads)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.extractor = FeatureExtractor(load_bundle(model), features, device)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        self.extractor.write(row["image"], row["uri"])
+        return {"uri": row["uri"]}
+
+
+def extract_on_actors(
+    images: dict[str, np.ndarray], features: FeatureConfig, model: str, num_actors: int
+) -> Iterator[str]:
+    """Writes the activations of each image (S, S, 3) uint8 to its URI; yields the URIs as they are done.
+
+    An image whose worker dies is done again by another, and its file replaced by the same bytes. Raises ValueError for
+    a cluster that cannot hold the actors or does not see the files, StageError where the work fails.
+    """
+    nodes = connect()
+    placement = place(nodes, num_actors=num_actors, gpus_per_actor=1)
+    refuse_local_paths(nodes, [model, *images])
+    logger.info("features on %d actors, each on %s", placement.actors, placement.describe())
+    rows = [{"uri": uri, "image": image} for uri, image in images.items()]
+    source = ray.data.from_items(rows, override_num_blocks=len(rows))
+    source.context.enable_progress_bars = False
+    with warnings.catch_warnings():
+        # Ray 2.60 says that options without a name of their own will go, and has none yet for retries.
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        dataset = source.map(
+            ExtractFeatures,  # type: ignore[arg-type]  # Ray makes the callable of it
+            fn_constructor_kwargs={"model": model, "features": features, "threads": placement.threads},
+            compute=ActorPoolStrategy(size=placement.actors),
+            num_cpus=placement.actor_cpus,
+            num_gpus=placement.actor_gpus or None,
+            max_task_retries=TASK_RETRIES,
+        )
+    try:
+        for row in dataset.iter_rows():
+            yield row["uri"]
+    except RayError as error:
+        logger.error("features: a worker failed\n%s", redact_lines(str(error)))
+        raise StageError(one_line(error)) from error
