@@ -3,6 +3,7 @@
     python -m jobs.evaluate --model bundles/avatars-10 --images avatars/test --output evaluation
     python -m jobs.evaluate --model s3://models/ffhq --images s3://photos/test --labels s3://photos/labels \\
         --output s3://photos/evaluation
+    python -m jobs.evaluate --model bundles/avatars-10 --images avatars/plenty --splits 5 --shots 20 --output few-shot
 
 Labels the images as jobs.label does, into the same output, or takes labels that are there (--labels). Writes
 metrics.json, images.parquet and evaluation.html. Run again after an interruption, it goes on. Exit status as of
@@ -17,6 +18,7 @@ from typing import Any
 
 from ddpm_seg import storage
 from ddpm_seg.pipeline.evaluate import METRICS, PAGE, EvaluateConfig, run_evaluate
+from ddpm_seg.pipeline.evaluate_splits import run_splits
 from jobs.arguments import parse
 from jobs.exit_status import exit_status
 
@@ -27,7 +29,26 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _evaluate(config: EvaluateConfig) -> str:
-    return describe(run_evaluate(config), storage.redact(storage.normalize(config.output)))
+    output = storage.redact(storage.normalize(config.output))
+    if config.splits is not None:
+        return describe_splits(run_splits(config), output)
+    return describe(run_evaluate(config), output)
+
+
+def describe_splits(found: dict[str, Any], output: str) -> str:
+    """Split by split, then mean and deviation."""
+    lines = [f"{'':<10}  published IoU  usual IoU  pixel accuracy"]
+    for row in [*found["splits"], {"split": "mean", **{name: one["mean"] for name, one in found["means"].items()}}]:
+        scores = ["–" if row[name] is None else f"{row[name]:.4f}" for name in found["means"]]
+        lines.append(f"{row['split']:<10}  {scores[0]:>13}  {scores[1]:>9}  {scores[2]:>14}")
+    deviation = "" if found["deviation"] is None else f" ± {found['deviation']:.4f}"
+    lines += [
+        "",
+        f"mean IoU        {found['miou']:.4f}{deviation} by the published formula, {found['shots']} images to train on",
+        f"metrics         {storage.join(output, METRICS)}",
+        f"pages           {storage.join(output, 'split-*/*', PAGE)}",
+    ]
+    return "\n".join(lines)
 
 
 def describe(found: dict[str, Any], output: str) -> str:

@@ -88,6 +88,15 @@ def unet_shapes(config: UNetConfig) -> dict[str, tuple[int, ...]]:
         return {key: tuple(value.shape) for key, value in UNet(config).state_dict().items()}
 
 
+def network_digest(bundle: Bundle) -> str:
+    """64 hex digits over the network that features come from: its configuration, weights and noise."""
+    configs = [dataclasses.asdict(bundle.unet), dataclasses.asdict(bundle.diffusion)]
+    sha256 = hashlib.sha256(json.dumps(configs, sort_keys=True).encode())
+    for tensor in (bundle.noise, *(bundle.unet_weights[key] for key in sorted(bundle.unet_weights))):
+        sha256.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return sha256.hexdigest()
+
+
 def save_bundle(bundle: Bundle, uri: str) -> BundleHeader:
     """Writes `bundle` under `uri`. Raises FileExistsError where another bundle stands; the same one is left alone."""
     ensemble = {f"member_{i}.{key}": value for i, member in enumerate(bundle.members) for key, value in member.items()}

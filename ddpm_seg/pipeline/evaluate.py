@@ -48,6 +48,11 @@ class EvaluateConfig:
     """Only the first so many images, by name."""
     num_actors: int | None = None
     """Copies of the model that work side by side; by default as many as the GPUs hold."""
+    splits: int | None = None
+    """Train so many new ensembles, as the model's own was trained, each on --shots random ones of the images, and score
+    each on the other images: mean and deviation, as in the paper's table."""
+    shots: int = 20
+    """Images that each of the --splits is trained on."""
 
 
 def run_evaluate(config: EvaluateConfig) -> dict[str, Any]:
@@ -59,6 +64,13 @@ def run_evaluate(config: EvaluateConfig) -> dict[str, Any]:
     header, task = read_trained_header(config.model)
     annotations = load_annotations(config.images, image_size=header.unet.image_size, task=task, limit=config.limit)
     storage.check_writable(config.output)
+    return evaluate_annotations(config, header, task, annotations)
+
+
+def evaluate_annotations(
+    config: EvaluateConfig, header: BundleHeader, task: Task, annotations: Sequence[Annotation]
+) -> dict[str, Any]:
+    """`run_evaluate` of images that have been read already."""
     scored = score_labels(_labels(config, header, annotations), annotations, task)
     found = summarise(scored, task)
     about = {"model_id": header.model_id, "task": task.name, "annotations": storage.redact(config.images)}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import json
 
 import numpy as np
 import safetensors
@@ -13,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ddpm_seg import storage
-from ddpm_seg.model.bundle import Bundle
+from ddpm_seg.model.bundle import Bundle, network_digest
 from ddpm_seg.model.diffusion import Diffusion
 from ddpm_seg.model.features import FeatureConfig, extract
 from ddpm_seg.model.segmenter import resident_unet, to_network
@@ -39,11 +37,7 @@ class FeatureExtractor:
 
 def feature_uris(bundle: Bundle, images: list[np.ndarray], features: FeatureConfig, folder: str) -> list[str]:
     """Where below `folder` the activations of each image stand: named by all that they depend on."""
-    source = hashlib.sha256()
-    configs = [dataclasses.asdict(config) for config in (bundle.unet, bundle.diffusion, features)]
-    source.update(json.dumps(configs, sort_keys=True).encode())
-    for tensor in (bundle.noise, *(bundle.unet_weights[key] for key in sorted(bundle.unet_weights))):
-        source.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    source = hashlib.sha256(repr((network_digest(bundle), features)).encode())
     uris = []
     for image in images:
         named = source.copy()

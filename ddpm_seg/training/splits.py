@@ -47,15 +47,23 @@ def find_splits(
         return [Split(name=name, train=load(uri), test=scored) for name, uri in zip(names, train, strict=True)]
     if len(train) != 1:
         raise ValueError(f"--splits draws from one --train, got {len(train)}")
-    pool = load(train[0])
+    return draw_splits(load(train[0]), load(test) if test is not None else None, count=count, shots=shots)
+
+
+def draw_splits(
+    pool: Sequence[Annotation], test: Sequence[Annotation] | None = None, *, count: int, shots: int
+) -> list[Split]:
+    """`count` random splits of `shots` images out of `pool`, scored on `test` or on what each leaves.
+
+    They are the same every time. Raises ValueError where there are too few images.
+    """
     most = len(pool) - (test is None)
     if count < 1 or not 1 <= shots <= most:
         raise ValueError(
             f"--splits {count} --shots {shots}: expected at least one split of 1 to {most} images out of the "
-            f"{len(pool)} of {storage.redact(train[0])}"
+            f"{len(pool)} annotated ones"
         )
-    scored_on = load(test) if test is not None else None
-    return [_draw(pool, number, shots, scored_on) for number in range(1, count + 1)]
+    return [_draw(pool, number, shots, test) for number in range(1, count + 1)]
 
 
 def _draw(pool: Sequence[Annotation], number: int, shots: int, test: Sequence[Annotation] | None) -> Split:

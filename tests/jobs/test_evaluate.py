@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -13,8 +14,11 @@ from PIL import Image
 
 import ddpm_seg
 from ddpm_seg.evaluation.miou import confusion_matrix, published_miou
-from ddpm_seg.model.bundle import save_bundle
+from ddpm_seg.model.bundle import load_bundle, save_bundle
+from ddpm_seg.pipeline import evaluate_splits
+from jobs import train
 from jobs.evaluate import main
+from tests.annotated_boxes import annotate
 from tests.tiny_bundle import TASK, tiny_bundle
 
 SIZES = [(16, 16), (40, 40), (30, 20), (16, 16)]
@@ -98,6 +102,8 @@ def test_scores_equal_those_of_the_masks_in_memory(ray_cluster: str, folders: Pa
         (["--model", "{0}/none"], "none"),
         (["--labels", "{0}/none"], "no labels table under"),
         (["--limit", "0"], "limit is 0"),
+        (["--splits", "2", "--shots", "4"], "expected at least one split of 1 to 3 images out of the 4 annotated ones"),
+        (["--splits", "2", "--labels", "{0}"], "leave out --labels, or --splits"),
     ],
 )
 def test_wrong_use_is_one_message_and_status_2(
@@ -121,3 +127,35 @@ def test_labels_of_another_model_are_refused(
     # Nor are labels that lack an annotated image.
     assert main(arguments(folders, "again", "--labels", str(folders / "out"))) == 2
     assert "3 of 4 annotated images have no mask in the labels" in capsys.readouterr().err
+
+
+def test_splits_train_as_the_model_was_trained_and_score_what_is_left(
+    ray_cluster: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = annotate(tmp_path / "annotated", 6)
+    save_bundle(dataclasses.replace(tiny_bundle(), members=(), task=None), str(tmp_path / "ddpm"))
+    named = ["--images", str(images), "--output"]
+    how = ["--task", "avatars_10", "--members", "2", "--iterations", "60", "--mirror"]
+    assert train.main(["--model", str(tmp_path / "ddpm"), *how, *named, str(tmp_path / "model")]) == 0
+    capsys.readouterr()
+    command = ["--model", str(tmp_path / "model"), "--splits", "2", "--shots", "4", *named, str(tmp_path / "out")]
+    assert main(command) == 0
+    shown = capsys.readouterr().out
+    found = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    scores = [row["miou"] for row in found["splits"]]
+    assert found["miou"] == pytest.approx(np.mean(scores))
+    assert found["deviation"] == pytest.approx(np.std(scores, ddof=1))
+    assert f"mean IoU        {found['miou']:.4f} ± {found['deviation']:.4f}" in shown
+    # Two of ten classes are shown; naming all pixels background would score 0.08.
+    assert all(score > 0.15 for score in scores)
+    for name in ("split-1", "split-2"):
+        (own,) = (tmp_path / "out" / name).iterdir()
+        trained = load_bundle(str(own / "model")).provenance["ensemble"]
+        assert (trained["images"], trained["iterations"], trained["copies"]["mirror"]) == (4, [60, 60], True)
+        assert json.loads((own / "metrics.json").read_text())["images"] == 2
+        assert not (own / "unfinished").exists()
+
+    # Again: nothing is trained a second time.
+    monkeypatch.setattr(evaluate_splits, "train_bundle", None)
+    assert main(command) == 0
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == found

@@ -1,0 +1,104 @@
+"""The few-shot evaluation: several models, each trained on a few of the images and scored on the others."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from statistics import fmean, stdev
+from typing import Any
+
+import torch
+
+from ddpm_seg import storage
+from ddpm_seg.data.annotations import Annotation, load_annotations
+from ddpm_seg.model.bundle import Bundle, load_bundle, network_digest, read_trained_header, save_bundle
+from ddpm_seg.pipeline.evaluate import METRICS, EvaluateConfig, evaluate_annotations
+from ddpm_seg.tasks import Task
+from ddpm_seg.training.baselines import digest
+from ddpm_seg.training.copies import Copies
+from ddpm_seg.training.ensemble import EnsembleConfig
+from ddpm_seg.training.extraction import Workplace
+from ddpm_seg.training.few_shot import UNFINISHED, train_bundle
+from ddpm_seg.training.splits import Split, draw_splits
+from ddpm_seg.training.stopping import EarlyStopping
+
+logger = logging.getLogger(__name__)
+
+SCORES = ("miou", "usual_miou", "pixel_accuracy")
+
+
+def run_splits(config: EvaluateConfig) -> dict[str, Any]:
+    """Writes metrics.json with mean and deviation over `config.splits` splits, and what each split scored beside it.
+
+    Every model gets the steps, blocks, copies and training settings of `config.model`. What stands at the output from
+    an interrupted evaluation is used. Raises ValueError (`BundleError`, `AnnotationError`) or OSError for whatever the
+    user can mend, before any training, and what `run_label` raises.
+    """
+    assert config.splits is not None
+    if config.labels is not None:
+        raise ValueError("--splits trains models whose labels are not there yet: leave out --labels, or --splits")
+    _, task = read_trained_header(config.model)
+    bundle = load_bundle(config.model)
+    annotations = load_annotations(config.images, image_size=bundle.unet.image_size, task=task, limit=config.limit)
+    splits = draw_splits(annotations, count=config.splits, shots=config.shots)
+    storage.check_writable(config.output)
+    rows = []
+    for split in splits:
+        found = _split(config, bundle, task, split)
+        logger.info("%s: mean IoU %.4f", split.name, found["miou"])
+        rows.append({"split": split.name, "images": found["images"], **{name: found[name] for name in SCORES}})
+    means = {name: _mean([row[name] for row in rows]) for name in SCORES}
+    result: dict[str, Any] = {"miou": means["miou"]["mean"], "deviation": means["miou"]["deviation"]}
+    result |= {"shots": config.shots, "means": means, "splits": rows}
+    storage.write_bytes(storage.join(config.output, METRICS), json.dumps(result, indent=1).encode())
+    return result
+
+
+def how_trained(bundle: Bundle) -> tuple[EnsembleConfig, Copies]:
+    """The settings that the bundle's own ensemble was trained with; those of `jobs.train` where it does not say."""
+    how = bundle.provenance.get("ensemble", {})
+    if "training" not in how:
+        return EnsembleConfig(), Copies()
+    stopping = how["training"]["early_stopping"]
+    training = {**how["training"], "early_stopping": EarlyStopping(**stopping) if stopping else None}
+    return EnsembleConfig(**training), Copies(**how["copies"])
+
+
+def _split(config: EvaluateConfig, bundle: Bundle, task: Task, split: Split) -> dict[str, Any]:
+    """What a model trained on one split scores; it stands in a folder named by all that it depends on."""
+    folder = storage.join(storage.normalize(config.output), split.name, _settings(bundle, split.train))
+    model = storage.join(folder, "model")
+    if not storage.exists(storage.join(model, "bundle.json")):
+        training, copies = how_trained(bundle)
+        assert bundle.features is not None
+        workplace = Workplace(folder=storage.join(folder, UNFINISHED), model=config.model)
+        trained = train_bundle(
+            bundle,
+            split.train,
+            task=task,
+            features=bundle.features,
+            training=training,
+            copies=copies,
+            device="cuda" if torch.cuda.is_available() else "cpu",
+            workplace=workplace,
+        )
+        save_bundle(trained, model)
+        storage.delete(workplace.folder)
+    header, _ = read_trained_header(model)
+    return evaluate_annotations(
+        dataclasses.replace(config, model=model, output=folder, splits=None), header, task, split.test
+    )
+
+
+def _settings(bundle: Bundle, train: Sequence[Annotation]) -> str:
+    training, copies = how_trained(bundle)
+    content = repr((network_digest(bundle), bundle.features, training, copies, digest(train)))
+    return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+
+def _mean(values: Sequence[float | None]) -> dict[str, float | None]:
+    known = [value for value in values if value is not None]
+    return {"mean": fmean(known) if known else None, "deviation": stdev(known) if len(known) > 1 else None}
