@@ -15,6 +15,8 @@ from __future__ import annotations
 import logging
 import sys
 
+from ddpm_seg import storage
+from ddpm_seg.evaluation.active import LIST, PAGE
 from ddpm_seg.pipeline.label import LabelSummary, run_label
 from ddpm_seg.pipeline.label_plan import LabelConfig, plan_label
 from jobs.arguments import parse
@@ -29,7 +31,17 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _label(config: LabelConfig) -> str:
-    return str(plan_label(config)) if config.dry_run else describe(run_label(config))
+    if config.dry_run:
+        return str(plan_label(config))
+    summary = run_label(config)
+    return describe(summary) + _annotate_next(summary.annotate_next, storage.normalize(config.output))
+
+
+def _annotate_next(uris: tuple[str, ...], output: str) -> str:
+    if not uris:
+        return ""
+    files = [f"list         {storage.join(output, LIST)}", f"page         {storage.join(output, PAGE)}"]
+    return "\n".join(["", "", "worth annotating next:", *(f"    {uri}" for uri in uris), *files])
 
 
 def describe(summary: LabelSummary) -> str:

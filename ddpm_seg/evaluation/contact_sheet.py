@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
+from typing import Protocol
 
 import numpy as np
 from PIL import Image
@@ -17,7 +18,6 @@ from ddpm_seg import storage
 from ddpm_seg.data import images
 from ddpm_seg.data.decoder import decode_and_fit
 from ddpm_seg.data.overlay import Palette, colorize, overlay
-from ddpm_seg.evaluation.totals import LabelledRow, read_masks
 from ddpm_seg.tasks import UNLABELLED
 
 logger = logging.getLogger(__name__)
@@ -41,16 +41,32 @@ class Tile:
     note: str
 
 
-def make_tiles(rows: Iterable[LabelledRow], palette: Palette, read_uris: Mapping[str, str]) -> Iterator[Tile]:
-    """Tiles of `rows` in their order; `read_uris` has the URI to read where it is not the row's own.
+class Labelled(Protocol):
+    """What a tile says of a row of `labels`."""
+
+    @property
+    def uri(self) -> str: ...
+    @property
+    def uncertainty(self) -> float: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def height(self) -> int: ...
+
+
+def make_tiles(
+    rows: Iterable[Labelled], masks: Iterable[bytes], palette: Palette, read_uris: Mapping[str, str]
+) -> Iterator[Tile]:
+    """Tiles of `rows` and their `masks` (PNG) in their order; `read_uris` has the URI to read where it is not the
+    row's own.
 
     An image that has gone or changed leaves its mask alone, and a `note` that says so.
     """
-    rows = list(rows)
-    masks = read_masks(rows)
     # Two at a time: large images are large in memory, and a store's latency is worth hiding once.
     with ThreadPoolExecutor(2) as readers:
-        yield from readers.map(lambda row: _tile(row, masks[row], palette, read_uris.get(row.uri, row.uri)), rows)
+        yield from readers.map(
+            lambda row, mask: _tile(row, mask, palette, read_uris.get(row.uri, row.uri)), rows, masks
+        )
 
 
 def thumbnails(image: np.ndarray | None, mask: np.ndarray, palette: Palette) -> tuple[str | None, str]:
@@ -72,7 +88,7 @@ def thumbnails(image: np.ndarray | None, mask: np.ndarray, palette: Palette) -> 
     return _jpeg(work.resize(size, Image.Resampling.LANCZOS)), _jpeg(small)
 
 
-def _tile(row: LabelledRow, mask_png: bytes, palette: Palette, read_uri: str) -> Tile:
+def _tile(row: Labelled, mask_png: bytes, palette: Palette, read_uri: str) -> Tile:
     mask = np.asarray(Image.open(io.BytesIO(mask_png)))
     image, note = _fetch(read_uri, *mask.shape)
     image_src, overlay_src = thumbnails(image, mask, palette)

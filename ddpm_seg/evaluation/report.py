@@ -11,7 +11,7 @@ from typing import Any
 from ddpm_seg import storage
 from ddpm_seg.evaluation.contact_sheet import Tile, make_tiles
 from ddpm_seg.evaluation.page import count, duration, short, template
-from ddpm_seg.evaluation.totals import Totals, read_totals
+from ddpm_seg.evaluation.totals import Totals, read_masks, read_totals
 from ddpm_seg.runs.layout import RunLayout, uris_under
 
 ERRORS_SHOWN = 100
@@ -35,7 +35,9 @@ def write_report(
     summary = json.loads(storage.read_bytes(layout.summary)) if storage.exists(layout.summary) else {}
     files = [uri for uri in uris_under(layout.shards()) if uri.endswith(".parquet")]
     totals = read_totals(files, keep_uncertain=contact_sheet, keep_errors=ERRORS_SHOWN)
-    tiles = list(make_tiles(totals.most_uncertain, totals.task.palette if totals.task else (), read_uris or {}))
+    masks, palette = read_masks(totals.most_uncertain), totals.task.palette if totals.task else ()
+    shown = totals.most_uncertain
+    tiles = list(make_tiles(shown, [masks[row] for row in shown], palette, read_uris or {}))
     html = build_report(run=run, summary=summary, totals=totals, tiles=tiles)
     storage.write_bytes(layout.report, html.encode())
     return layout.report

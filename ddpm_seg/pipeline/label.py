@@ -43,6 +43,8 @@ class LabelSummary:
     runs: tuple[RunSummary, ...]
     already_done: int
     skipped_files: int
+    annotate_next: tuple[str, ...]
+    """URIs of the images that `active` chose."""
 
     @property
     def images(self) -> int:
@@ -93,7 +95,18 @@ def run_label(config: LabelConfig) -> LabelSummary:
         runs=tuple(done),
         already_done=job.already_done,
         skipped_files=job.skipped_files,
+        annotate_next=_annotate_next(job),
     )
+
+
+def _annotate_next(job: LabelPlan) -> tuple[str, ...]:
+    if job.config.active is None:
+        return ()
+    from ddpm_seg.evaluation.active import write_active
+
+    count = job.config.active
+    chosen = write_active(job.output, count, config_hash=job.config_hash, read_uris=job.read_uris)
+    return tuple(choice.uri for choice in chosen)
 
 
 def _work(job: LabelPlan) -> list[RunSummary]:

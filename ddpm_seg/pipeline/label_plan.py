@@ -61,8 +61,12 @@ class LabelConfig:
     retry_errors: bool = False
     """Label again the images that were errors in their latest run, though they have not changed since."""
 
+    active: int | None = None
+    """Afterwards, choose so many labelled images that are most worth annotating next: uncertain ones, each in another
+    way. Writes annotate_next.csv and annotate_next.html to the output."""
+
     def __post_init__(self) -> None:
-        for name in ("shard_size", "chunk_size", "limit", "num_actors", "batch_size"):
+        for name in ("shard_size", "chunk_size", "limit", "num_actors", "batch_size", "active"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")

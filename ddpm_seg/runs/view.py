@@ -21,12 +21,18 @@ _SHARD = re.compile(r"/config=([^/]+)/run=(run-\d+)/shard-\d+\.parquet$")
 
 
 def read_view(
-    output: str, table: str, *, config_hash: str | None = None, columns: Sequence[str] | None = None
+    output: str,
+    table: str,
+    *,
+    config_hash: str | None = None,
+    columns: Sequence[str] | None = None,
+    image_ids: Sequence[str] | None = None,
 ) -> pa.Table:
     """Rows of `table` under `output`, one an `image_id`: that of the latest run, sorted by URI.
 
     Models and options are never mixed: `config_hash` says whose rows, by default those of the newest run. `columns`
-    saves reading the pictures. Memory is that of the result, twice where rows of several runs are put in order. Raises
+    saves reading the pictures, and `image_ids` all but the shards that have those images. Memory is that of the result,
+    twice where rows of several runs are put in order. Raises
     FileNotFoundError where nothing was published.
     """
     shards = _shards(output, table, config_hash)
@@ -36,18 +42,32 @@ def read_view(
     with ThreadPoolExecutor(READERS) as readers:
         keys = list(readers.map(lambda uri: _read(uri, ["image_id", "uri"]), shards))
         latest = _latest([one["image_id"] for one in keys])
+        if image_ids is not None:
+            wanted = pa.array(image_ids, pa.string())
+            asked = [pc.is_in(rows["image_id"], value_set=wanted).to_numpy() for rows in keys]
+            latest = [kept & mine for kept, mine in zip(latest, asked, strict=True)]
+            held = [number for number, kept in enumerate(latest) if kept.any()] or [0]
+            shards, keys = [shards[number] for number in held], [keys[number] for number in held]
+            latest = [latest[number] for number in held]
         keys = [rows.filter(pa.array(kept)) for rows, kept in zip(keys, latest, strict=True)]
         parts = list(readers.map(lambda uri, kept: _read(uri, columns).filter(pa.array(kept)), shards, latest))
     return _in_order(parts, pc.sort_indices(pa.concat_tables(keys)["uri"]).to_numpy().astype(np.int64))
 
 
-def read_labels(output: str, *, config_hash: str | None = None, columns: Sequence[str] | None = None) -> pa.Table:
+def read_labels(
+    output: str,
+    *,
+    config_hash: str | None = None,
+    columns: Sequence[str] | None = None,
+    image_ids: Sequence[str] | None = None,
+) -> pa.Table:
     """The current labels under `output`: for each image the row of the latest run that labelled it.
 
     Rows of images that could not be read are there too, with `status` "error". Of several models or options under one
-    output, those of the newest run, or of `config_hash`. `columns=["uri", "classes"]` saves reading the masks.
+    output, those of the newest run, or of `config_hash`. `columns=["uri", "classes"]` saves reading the masks;
+    `image_ids` takes those images only, and reads only the shards that they are in.
     """
-    return read_view(output, "labels", config_hash=config_hash, columns=columns)
+    return read_view(output, "labels", config_hash=config_hash, columns=columns, image_ids=image_ids)
 
 
 def _shards(output: str, table: str, config_hash: str | None) -> list[str]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 from tiny_bundle import tiny_bundle
 
+from ddpm_seg.data.listing import list_images
 from ddpm_seg.model.bundle import save_bundle
 from ddpm_seg.pipeline.stages import StageError, TooManyErrors
 from ddpm_seg.runs.heartbeat import AlreadyRunningError
@@ -44,9 +46,20 @@ def test_the_command_labels_and_then_has_nothing_to_do(ray_cluster: str, argumen
     subprocess.run([sys.executable, "-c", snippet], check=True, timeout=100)
     # An address where no cluster is: with nothing to do none is asked.
     environment["RAY_ADDRESS"] = "127.0.0.1:1"
-    second = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+    choose = [*command, "--active", "2"]
+    second = subprocess.run(choose, env=environment, capture_output=True, text=True, timeout=100)
     assert second.returncode == 0, second.stderr
     assert "nothing new" in second.stdout
+    # Two of the three that could be read are worth annotating; their list is an input of the next run.
+    rows = list(csv.DictReader((tmp_path / "out" / "annotate_next.csv").open()))
+    assert len({row["uri"] for row in rows}) == 2
+    assert all(row["uri"] in second.stdout for row in rows)
+    page = (tmp_path / "out" / "annotate_next.html").read_text()
+    assert [page.index(f">{Path(row['uri']).name}</bdi>") for row in rows] == sorted(
+        page.index(f">{Path(row['uri']).name}</bdi>") for row in rows
+    )
+    assert page.count("<figure>") == 2
+    assert list_images(str(tmp_path / "out" / "annotate_next.csv")).files
 
 
 def test_a_dry_run_says_what_would_be_done_and_writes_nothing(

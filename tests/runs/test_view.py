@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from ddpm_seg import storage
+from ddpm_seg.runs import view as runs_view
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.tables import encode
 from ddpm_seg.runs.view import read_labels
@@ -18,7 +20,7 @@ def publish(output: Path, number: int, names: str, *, config: str = "c", shard: 
     storage.write_bytes(layout.shard(shard), encode(pa.table(columns)))
 
 
-def view(output: Path, **options: str) -> dict[str, int]:
+def view(output: Path, **options: Any) -> dict[str, int]:
     rows = read_labels(str(output), **options).to_pylist()
     assert len({row["uri"] for row in rows}) == len(rows)
     return {row["uri"]: row["run"] for row in rows}
@@ -31,6 +33,17 @@ def test_each_image_once_from_its_latest_run(tmp_path: Path) -> None:
     publish(tmp_path, 10, "b")
     assert view(tmp_path) == {"a": 1, "b": 10, "c": 1, "d": 2, "x": 2}
     assert list(view(tmp_path)) == sorted(view(tmp_path))
+
+
+def test_some_images_only_and_no_other_shards_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(tmp_path, 1, "abc")
+    publish(tmp_path, 1, "def", shard=1)
+    publish(tmp_path, 2, "cx")
+    read, opened = runs_view._read, []
+    monkeypatch.setattr(runs_view, "_read", lambda uri, columns: (columns or opened.append(uri), read(uri, columns))[1])
+    assert view(tmp_path, image_ids=["id x", "id e", "id c", "id nowhere"]) == {"c": 2, "e": 1, "x": 2}
+    assert len(opened) == 2
+    assert view(tmp_path, image_ids=["id nowhere"]) == {}
 
 
 def test_many_rows_of_several_runs_stand_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,111 @@
+"""Which labelled images are most worth annotating next: those in doubt, and each in doubt about something else."""
+
+# Shapes: N images, K classes.
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ddpm_seg import storage
+from ddpm_seg.data.schema import task_of
+from ddpm_seg.evaluation.contact_sheet import make_tiles
+from ddpm_seg.evaluation.page import template
+from ddpm_seg.runs.view import read_labels
+
+LIST, PAGE = "annotate_next.csv", "annotate_next.html"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Choice:
+    """One image of the list."""
+
+    image_id: str
+    uri: str
+    uncertainty: float
+    width: int
+    height: int
+
+
+def write_active(
+    output: str, count: int, *, config_hash: str, read_uris: Mapping[str, str] | None = None
+) -> list[Choice]:
+    """Writes `annotate_next.csv` (the URIs, a list that `jobs.label` takes) and `annotate_next.html` under `output`.
+
+    At most `count` images of `config_hash`'s labels are chosen; `read_uris` has the URI to read for each stored one
+    that is not the same. Raises FileNotFoundError where there are no labels.
+    """
+    columns = ["image_id", "uri", "status", "uncertainty", "width", "height", "classes", "model_id"]
+    labels = read_labels(output, config_hash=config_hash, columns=columns)
+    task = task_of(labels.schema)
+    labels = labels.filter(pc.equal(labels["status"], "ok"))
+    order = farthest_first(uncertainty_by_class(labels["classes"], task.num_classes), count)
+    rows = labels.select(list(Choice.__annotations__)).take(pa.array(order, pa.int64())).to_pylist()
+    chosen = [Choice(**row) for row in rows]
+    masks = read_labels(
+        output,
+        config_hash=config_hash,
+        columns=["image_id", "uri", "mask"],
+        image_ids=[choice.image_id for choice in chosen],
+    )
+    mask_of = {row["image_id"]: row["mask"]["bytes"] for row in masks.to_pylist()}
+    tiles = make_tiles(chosen, [mask_of[choice.image_id] for choice in chosen], task.palette, read_uris or {})
+    colours = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in task.palette]
+    page = template("active.html").render(
+        model_id=labels["model_id"][0].as_py() if labels.num_rows else "",
+        output=storage.redact(output),
+        images=labels.num_rows,
+        uncertainty=pc.mean(labels["uncertainty"]).as_py() or 0.0,
+        chosen_uncertainty=float(np.mean([choice.uncertainty for choice in chosen])) if chosen else 0.0,
+        classes=[{"name": name, "colour": colour} for name, colour in zip(task.class_names, colours, strict=True)],
+        tiles=list(tiles),
+    )
+    storage.write_bytes(storage.join(output, PAGE), page.encode())
+    storage.write_bytes(storage.join(output, LIST), _as_csv(chosen))
+    return chosen
+
+
+def uncertainty_by_class(classes: pa.ChunkedArray, num_classes: int) -> np.ndarray:
+    """Each image's uncertainty, shared out among the classes that its pixels were given: float32 (N, K), in nats.
+
+    A class's share is its fraction of the pixels times its mean uncertainty, as the column `classes` of `labels` has
+    them; their sum is the mean uncertainty of the image's pixels.
+    """
+    parts = []
+    for chunk in classes.chunks:
+        shares = np.zeros((len(chunk), num_classes), np.float32)
+        flat = chunk.flatten()
+        rows, columns = pc.list_parent_indices(chunk).to_numpy(), flat.field("class_id").to_numpy()
+        shares[rows, columns] = flat.field("fraction").to_numpy() * flat.field("mean_uncertainty").to_numpy()
+        parts.append(shares)
+    return np.concatenate(parts) if parts else np.zeros((0, num_classes), np.float32)
+
+
+def farthest_first(vectors_NK: np.ndarray, count: int) -> list[int]:
+    """Indices of up to `count` vectors: each the farthest from all before it and from the origin (greedy k-centre).
+
+    Sener & Savarese, 2018, section 4, on vectors that are long where there is doubt, as in BADGE (Ash et al., 2020):
+    near the origin the members agree, and near a chosen image they disagree about the same.
+    """
+    distance_N = np.linalg.norm(vectors_NK, axis=1)
+    chosen: list[int] = []
+    for _ in range(min(count, len(vectors_NK))):
+        index = int(distance_N.argmax())
+        chosen.append(index)
+        distance_N = np.minimum(distance_N, np.linalg.norm(vectors_NK - vectors_NK[index], axis=1))
+        distance_N[chosen] = -1
+    return chosen
+
+
+def _as_csv(chosen: list[Choice]) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["uri", "uncertainty"])
+    writer.writerows([choice.uri, f"{choice.uncertainty:.6g}"] for choice in chosen)
+    return text.getvalue().encode()
