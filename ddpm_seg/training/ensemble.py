@@ -16,17 +16,16 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ddpm_seg import storage
 from ddpm_seg.model.ensemble import Member
 from ddpm_seg.training.members import MemberStack, epoch_order, initial_member, member_generator, on_raw_features
 from ddpm_seg.training.pixel_features import PixelFeatures
+from ddpm_seg.training.progress import Progress
 from ddpm_seg.training.stopping import EarlyStopping, StoppingRule
 
 logger = logging.getLogger(__name__)
 
-LOG_EVERY = 500
 SAVE_SECONDS = 60.0
 WARMUP_ITERATIONS = 50
 
@@ -105,9 +104,10 @@ def train_members(
     if state_uri and storage.exists(state_uri):
         training.resume(state_uri)
     saved = time.monotonic()
-    with tqdm(total=training.expected, initial=training.iteration, desc="training", unit="batch", disable=None) as bar:
+    with Progress("training", total=training.expected, unit="batch") as progress:
         while training.running:
-            _show(bar, training.iteration + 1, training.step())
+            losses_M = training.step()
+            progress.at(training.iteration, loss=f"{losses_M.mean():.4f}", members=str(len(losses_M)))
             if state_uri and training.running and time.monotonic() - saved >= SAVE_SECONDS:
                 training.save(state_uri)
                 saved = time.monotonic()
@@ -220,14 +220,3 @@ def _end_of_training(config: EnsembleConfig, batches: int) -> tuple[int, Stoppin
         return config.iterations or 0, None
     limit = min(early.max_epochs * batches, config.iterations or early.max_epochs * batches)
     return limit, StoppingRule(config.members, early.patience, first_batch=early.warmup_epochs * batches + 1)
-
-
-def _show(bar: tqdm, iteration: int, losses_M: Tensor) -> None:
-    """Where members stop by a rule nobody knows when, so the bar's end moves ahead of it until they do."""
-    if bar.total is not None and iteration > bar.total:
-        bar.total = iteration
-    if iteration % 20 == 0:
-        bar.set_postfix(loss=f"{losses_M.mean():.4f}", members=len(losses_M), refresh=False)
-    bar.update()
-    if iteration % LOG_EVERY == 0:
-        logger.info("batch %d: mean loss %.4f, %d members in training", iteration, losses_M.mean(), len(losses_M))

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from tqdm import tqdm
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations import Annotation
@@ -16,6 +15,7 @@ from ddpm_seg.model.bundle import Bundle
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.training.feature_files import FeatureExtractor, feature_uris, read_features
 from ddpm_seg.training.pixel_features import PixelFeatures
+from ddpm_seg.training.progress import Progress
 
 ITEM_BYTES = 2  # of float16
 
@@ -76,8 +76,9 @@ def _make_missing(
     else:
         made = _extract_here(missing, FeatureExtractor(bundle, features, device))
     done = len(images) - len(missing)
-    for _ in tqdm(made, desc="features", unit="image", total=len(images), initial=done, disable=None):
-        pass
+    with Progress("features", total=len(images), unit="image") as progress:
+        for number, _ in enumerate(made, start=done + 1):
+            progress.at(number)
 
 
 def _extract_here(images: dict[str, np.ndarray], extractor: FeatureExtractor) -> Iterator[str]:

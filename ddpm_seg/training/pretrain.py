@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import tempfile
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
@@ -23,11 +20,10 @@ from ddpm_seg.model.bundle import read_header, refuse_standing_bundle, save_bund
 from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.unet import UNetConfig
 from ddpm_seg.training.ddpm import DDPMTraining, Optimization, Worker, train_ddpm
+from ddpm_seg.training.progress import Progress
 from ddpm_seg.training.workers import free_gpus
 
 logger = logging.getLogger(__name__)
-
-LOG_SECONDS = 30.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,34 +127,19 @@ def _train(config: PretrainConfig, worker: Worker) -> str:
     diffusion = DiffusionConfig(noise_schedule=config.noise_schedule)
     training = DDPMTraining(config.unet(), diffusion, config.optimization(), worker)
     state_uri = storage.join(config.output, "unfinished_training.pt")
-    train_ddpm(training, images, state_uri, _reporter(config.iterations) if worker.rank == 0 else lambda _: None)
     if worker.rank:
+        train_ddpm(training, images, state_uri, lambda _: None)
         return ""
+    with Progress("training", total=config.iterations, unit="batch") as progress:
+        train_ddpm(
+            training,
+            images,
+            state_uri,
+            lambda training: progress.at(training.iteration, loss=f"{training.loss:.4f}"),
+        )
     model_id = save_bundle(training.bundle({"training_images": len(images)}), config.output).model_id
     storage.delete(state_uri)
     return model_id
-
-
-def _reporter(iterations: int) -> Callable[[DDPMTraining], None]:
-    """Progress with loss and time left: a bar on a terminal, a line now and then in a log."""
-    bar = tqdm(total=iterations, desc="training", unit="batch") if sys.stderr.isatty() else None
-    logged = start = time.monotonic()
-    first: int | None = None
-
-    def report(training: DDPMTraining) -> None:
-        nonlocal logged, first
-        first = training.iteration - 1 if first is None else first
-        if bar is not None:
-            bar.set_postfix(loss=f"{training.loss:.4f}", refresh=False)
-            bar.update(training.iteration - bar.n)
-        elif time.monotonic() - logged > LOG_SECONDS or training.iteration == iterations:
-            logged = time.monotonic()
-            left = (logged - start) / (training.iteration - first) * (iterations - training.iteration)
-            logger.info(
-                "%d of %d, loss %.4f, %.0f minutes left", training.iteration, iterations, training.loss, left / 60
-            )
-
-    return report
 
 
 def _train_on_ray(config: PretrainConfig, workers: int) -> str:

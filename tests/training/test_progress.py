@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from ddpm_seg.training import progress
+from ddpm_seg.training.progress import Progress
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> list[float]:
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    caplog.set_level(logging.INFO)
+    return now
+
+
+def test_a_log_line_now_and_then_counts_what_is_left_by_the_pace_of_this_process(
+    clock: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    with Progress("training", total=1000, unit="batch") as shown:
+        for done in range(801, 901):  # 800 were done before
+            clock[0] += 1
+            shown.at(done, loss="0.5")
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == [
+        "training: 831 of 1000, loss 0.5, 3 minutes left",
+        "training: 862 of 1000, loss 0.5, 2 minutes left",
+        "training: 893 of 1000, loss 0.5, 2 minutes left",
+        "training: 100 x batch in 2 minutes, 1 s each, loss 0.5",
+    ]
+
+
+def test_a_total_that_was_a_guess_moves_on(clock: list[float], caplog: pytest.LogCaptureFixture) -> None:
+    with Progress("training", total=5, unit="batch") as shown:
+        for done in range(1, 41):
+            clock[0] += 1
+            shown.at(done)
+    assert [record.getMessage() for record in caplog.records] == [
+        "training: 31 of 31",
+        "training: 40 x batch in 40 s, 1 s each",
+    ]
+
+
+def test_nothing_done_is_not_worth_a_line(clock: list[float], caplog: pytest.LogCaptureFixture) -> None:
+    with Progress("features", total=5, unit="image"):
+        pass
+    assert not caplog.records
+
+
+def test_a_terminal_gets_a_bar_that_begins_where_the_work_does(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: True, raising=False)
+    with Progress("features", total=50, unit="image") as shown:
+        for done in range(48, 51):
+            shown.at(done)
+    assert "50/50" in capsys.readouterr().err
