@@ -82,8 +82,11 @@ def sample_images(bundle: Bundle, count: int, *, evaluations: int, seed: int) ->
     timesteps = quadratic_timesteps(round(FIRST_TIMESTEP * bundle.diffusion.steps), evaluations)
     diffusion = Diffusion(bundle.diffusion, timesteps)
     generators = [torch.Generator().manual_seed(seed + index) for index in range(count)]
-    x_T = torch.stack([torch.randn(3, size, size, generator=generator) for generator in generators])
-    x_0 = sample_ddim(resident_unet(bundle, "cpu"), diffusion, x_T, eta=1.0, generators=generators)
+
+    def noise() -> torch.Tensor:
+        return torch.stack([torch.randn(3, size, size, generator=generator) for generator in generators])
+
+    x_0 = sample_ddim(resident_unet(bundle, "cpu"), diffusion, noise(), eta=1.0, noise=noise)
     return ((x_0 + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ddpm_seg import storage
 from ddpm_seg.model.ensemble import Member
-from ddpm_seg.training.members import MemberStack, epoch_order, initial_member, member_generator, on_raw_features
+from ddpm_seg.training.members import SEEDS, MemberStack, epoch_order, initial_member, member_generator, on_raw_features
 from ddpm_seg.training.pixel_features import PixelFeatures
 from ddpm_seg.training.progress import Progress
 from ddpm_seg.training.stopping import EarlyStopping, StoppingRule
@@ -54,8 +54,8 @@ class EnsembleConfig:
                 raise ValueError(f"{name} is {value}, expected at least {least}")
         if self.iterations is None and self.early_stopping is None:
             raise ValueError("iterations is None, expected a number where there is no early stopping")
-        if not 0 <= self.seed < 2**48:
-            raise ValueError(f"seed is {self.seed}, expected 0 to {2**48 - 1}")
+        if not 0 <= self.seed < SEEDS:
+            raise ValueError(f"seed is {self.seed}, expected 0 to {SEEDS - 1}")
 
     def learning_rate_factor(self, iteration: int) -> float:
         """Of `learning_rate`, for the step that makes `iteration` the number of steps taken."""

@@ -16,10 +16,13 @@ from ddpm_seg.model.ensemble import BATCH_NORM_EPS, Member, member_shapes
 LINEAR, NORM = (0, 3, 6), (2, 5)  # positions in the published nn.Sequential; 1 and 4 are its ReLUs
 LEARNED = tuple(f"layers.{index}.{name}" for index in (*LINEAR, *NORM) for name in ("weight", "bias"))
 
+MOST_MEMBERS = 2**15
+SEEDS = 2**32 // MOST_MEMBERS  # torch's CPU generator takes 32 bits of a seed: others would repeat these
+
 
 def member_generator(seed: int, number: int) -> torch.Generator:
     """The one source of randomness of member `number`: first its weights, then its epochs' orders."""
-    return torch.Generator().manual_seed(seed * 2**15 + number)
+    return torch.Generator().manual_seed(seed * MOST_MEMBERS + number)
 
 
 def initial_member(num_features: int, num_classes: int, generator: torch.Generator) -> Member:

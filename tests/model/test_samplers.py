@@ -1,8 +1,10 @@
-"""DDIM against what is known without a network: a perfect denoiser, and the respacing rule."""
+"""Samplers against what is known without a network: perfect denoisers, each other, and the respacing rules."""
 
 from __future__ import annotations
 
 import itertools
+import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,7 +12,14 @@ import torch
 from torch import Tensor
 
 from ddpm_seg.model.diffusion import Diffusion, DiffusionConfig
-from ddpm_seg.model.samplers import ddim_timesteps, quadratic_timesteps, sample_ddim
+from ddpm_seg.model.sample_noise import SampleNoise
+from ddpm_seg.model.samplers import (
+    ddim_timesteps,
+    quadratic_timesteps,
+    sample_ancestral,
+    sample_ddim,
+    sample_dpm_solver,
+)
 from tests.model.tiny_networks import assert_close, normal
 
 
@@ -100,10 +109,6 @@ def test_the_path_is_deterministic_and_keeps_the_noise() -> None:
         assert_close(x_t, diffusion.q_sample(x_0, torch.tensor([index]), eps), 1e-5)
 
 
-def seeded(count: int) -> list[torch.Generator]:
-    return [torch.Generator().manual_seed(index) for index in range(count)]
-
-
 def test_with_eta_1_a_step_is_ancestral_samplings() -> None:
     """Ho et al., equation 7: the posterior's mean, and noise of its variance beta-tilde."""
     config = DiffusionConfig(steps=1000, predict_xstart=True)
@@ -114,20 +119,107 @@ def test_with_eta_1_a_step_is_ancestral_samplings() -> None:
         seen.append(x_t)
         return x_0
 
-    assert_close(sample_ddim(knows_the_image, diffusion, x_T, eta=1.0, generators=seeded(2)), x_0, 1e-5)
+    sample = sample_ddim(knows_the_image, diffusion, x_T, eta=1.0, noise=SampleNoise(0, range(2), 4))
+    assert_close(sample, x_0, 1e-5)
     mean = diffusion.p_mean_variance(lambda x, t: x_0, x_T, torch.tensor([1, 1])).mean
-    noise = torch.stack([torch.randn(3, 4, 4, generator=generator) for generator in seeded(2)])
+    noise = SampleNoise(0, range(2), 4)()
     assert_close(seen[1], mean + float(diffusion.posterior_variance[1]) ** 0.5 * noise, 1e-5)
 
 
-def test_a_sample_with_noise_does_not_depend_on_its_batch() -> None:
-    diffusion, x_T = Diffusion(DiffusionConfig(), [0, 9, 90, 800]), normal(1, 3, 3, 4, 4)
-    together = sample_ddim(lambda x, t: 0.9 * x, diffusion, x_T, eta=1.0, generators=seeded(3))
-    alone = sample_ddim(lambda x, t: 0.9 * x, diffusion, x_T[1:2], eta=1.0, generators=seeded(3)[1:2])
-    assert torch.equal(together[1:2], alone)
-    assert not torch.equal(together, sample_ddim(lambda x, t: 0.9 * x, diffusion, x_T))
-    with pytest.raises(ValueError, match="needs a generator for each of 3 samples, got 0"):
-        sample_ddim(lambda x, t: x, diffusion, x_T, eta=0.5)
+Sampler = Callable[[Callable[[Tensor, Tensor], Tensor], Diffusion, Tensor, SampleNoise], Tensor]
+SAMPLERS: dict[str, Sampler] = {
+    "ancestral": lambda model, diffusion, x_T, noise: sample_ancestral(model, diffusion, x_T, noise),
+    "ddim": lambda model, diffusion, x_T, noise: sample_ddim(model, diffusion, x_T),
+    "ddim, eta 1": lambda model, diffusion, x_T, noise: sample_ddim(model, diffusion, x_T, eta=1.0, noise=noise),
+    "dpm solver": lambda model, diffusion, x_T, noise: sample_dpm_solver(model, diffusion, x_T),
+}
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_sample_does_not_depend_on_its_batch(sampler: str) -> None:
+    diffusion = Diffusion(DiffusionConfig(), [0, 9, 90, 800])
+
+    def sample(numbers: list[int]) -> Tensor:
+        noise = SampleNoise(7, numbers, 4)
+        return SAMPLERS[sampler](lambda x, t: 0.9 * x, diffusion, noise(), noise)
+
+    together = sample([3, 8, 5])
+    assert torch.equal(together[1:2], sample([8]))
+    assert not torch.equal(together[:1], together[1:2])
+
+
+def test_noise_is_missed_where_it_is_needed() -> None:
+    with pytest.raises(ValueError, match=r"eta 0\.5 needs noise to draw from"):
+        sample_ddim(lambda x, t: x, Diffusion(DiffusionConfig(), [0, 9]), normal(1, 3, 3, 4, 4), eta=0.5)
+
+
+def of_gaussian_data(deviation: float, diffusion: Diffusion) -> Callable[[Tensor, Tensor], Tensor]:
+    """The one perfect prediction of x_0 where the data are independent N(0, deviation^2): E[x_0 | x_t]."""
+
+    def predict(x_t: Tensor, t_N: Tensor) -> Tensor:
+        index = int((torch.as_tensor(diffusion.timesteps) == int(t_N[0])).nonzero())
+        alpha_bar = diffusion.alpha_bar[index]
+        return math.sqrt(alpha_bar) * deviation**2 / (alpha_bar * deviation**2 + 1 - alpha_bar) * x_t
+
+    return predict
+
+
+@pytest.mark.parametrize(("sampler", "count", "within"), [("ancestral", 250, 0.03), ("ddim, eta 1", 250, 0.03),
+                                                          ("ddim", 250, 0.03), ("dpm solver", 40, 0.03)])  # fmt: skip
+def test_samples_of_a_perfect_network_are_distributed_as_the_data(sampler: str, count: int, within: float) -> None:
+    config, deviation = DiffusionConfig(predict_xstart=True), 0.2  # five deviations fit into [-1, 1]
+    diffusion = Diffusion(config, quadratic_timesteps(999, count))
+    noise = SampleNoise(0, range(2), 64)
+    samples = SAMPLERS[sampler](of_gaussian_data(deviation, diffusion), diffusion, noise(), noise)
+    assert float(samples.std()) == pytest.approx(deviation, rel=within)
+    assert abs(float(samples.mean())) < 0.01
+
+
+def test_the_second_order_solver_comes_nearer_to_the_exact_path_than_ddim() -> None:
+    """Of Gaussian data, each x_T ends at itself times the ratio of the deviations (probability-flow ODE)."""
+    config, deviation, x_T = DiffusionConfig(predict_xstart=True), 0.2, normal(0, 1, 3, 16, 16)
+    whole = Diffusion(config)
+    first = whole.alpha_bar[-1]
+    exact = x_T * deviation / math.sqrt(first * deviation**2 + 1 - first)
+    for count in (20, 40, 80):
+        diffusion = Diffusion(config, quadratic_timesteps(999, count))
+        model = of_gaussian_data(deviation, diffusion)
+        off = {
+            "ddim": (sample_ddim(model, diffusion, x_T) - exact).abs().mean(),
+            "dpm solver": (sample_dpm_solver(model, diffusion, x_T) - exact).abs().mean(),
+        }
+        assert off["dpm solver"] < 0.5 * off["ddim"]
+
+
+def test_of_first_order_the_solver_is_ddim() -> None:
+    """Lu et al., 2022, section 4: with one prediction, and in its last step, which two timesteps leave alone."""
+    diffusion, x_T = Diffusion(DiffusionConfig(), [60, 700]), normal(0, 2, 3, 8, 8)
+    solved = sample_dpm_solver(lambda x, t: 0.8 * x, diffusion, x_T)
+    assert_close(solved, sample_ddim(lambda x, t: 0.8 * x, diffusion, x_T), 1e-5)
+
+
+def test_ancestral_sampling_has_the_networks_own_variance() -> None:
+    diffusion, x_T = Diffusion(DiffusionConfig(), [0, 400]), normal(0, 2, 3, 8, 8)
+    seen: list[Tensor] = []
+
+    def network(x_t: Tensor, t_N: Tensor) -> Tensor:
+        seen.append(x_t)
+        return torch.cat([0.5 * x_t, torch.full_like(x_t, 0.3)], dim=1)
+
+    sample_ancestral(network, diffusion, x_T, SampleNoise(4, range(2), 8))
+    step = diffusion.p_mean_variance(network, x_T, torch.tensor([1, 1]))
+    assert_close((seen[1] - step.mean) / step.variance.sqrt(), SampleNoise(4, range(2), 8)(), 1e-4)
+
+
+def test_noise_of_each_seed_and_number_is_its_own() -> None:
+    names = [(seed, number) for seed in (0, 1, 2**32, 2**40) for number in (0, 1, 50_000, 2**33)]
+    drawn = torch.stack([SampleNoise(seed, [number], 4)()[0] for seed, number in names])
+    assert len({one.numpy().tobytes() for one in drawn}) == len(names)
+    noise = SampleNoise(3, range(4), 64)
+    first, second = noise(), noise()
+    assert not torch.equal(first, second)
+    assert abs(float(first.mean())) < 0.02
+    assert float(first.std()) == pytest.approx(1, abs=0.02)
 
 
 def test_samples_stay_in_range_and_carry_no_gradient() -> None:
