@@ -46,6 +46,14 @@ _LABEL_FIELDS = [
     pa.field("created_at", pa.timestamp("us", tz="UTC")),
 ]
 
+_SAMPLE_FIELDS = [
+    pa.field("seed", pa.int64()),
+    pa.field("number", pa.int64()),
+    pa.field("sampler", pa.string()),
+    pa.field("sampling_steps", pa.int32()),
+    pa.field("image", IMAGE),
+]
+
 _CLASS_STATS_IMAGE_FIELDS = [field for field in _LABEL_FIELDS if field.name in ("image_id", "uri")]
 _CLASS_STATS_RUN_FIELDS = [field for field in _LABEL_FIELDS if field.name in ("config_hash", "run_id")]
 
@@ -53,6 +61,15 @@ _CLASS_STATS_RUN_FIELDS = [field for field in _LABEL_FIELDS if field.name in ("c
 def labels_schema(task: Task) -> pa.Schema:
     """`labels`: one row an input image. The metadata says which column is a picture and what the class ids mean."""
     return pa.schema(_LABEL_FIELDS, metadata={**_image_features("mask"), METADATA_KEY: _task_json(task)})
+
+
+def samples_schema(task: Task | None) -> pa.Schema:
+    """`samples`: one row a generated image. As `labels`, with the image itself and what it was drawn with; `uri` is a
+    name, and what the ensemble says is null where the model has none (`task` None)."""
+    fields = [field for field in _LABEL_FIELDS if field.name not in ("etag", "size_bytes")]
+    place = [field.name for field in fields].index("status")
+    metadata = _image_features("image", "mask") | ({METADATA_KEY: _task_json(task)} if task else {})
+    return pa.schema([*fields[:place], *_SAMPLE_FIELDS, *fields[place:]], metadata=metadata)
 
 
 def class_stats_table(labels: pa.Table) -> pa.Table:

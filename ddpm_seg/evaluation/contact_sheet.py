@@ -6,7 +6,7 @@ import base64
 import dataclasses
 import io
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
 from typing import Protocol
@@ -54,19 +54,29 @@ class Labelled(Protocol):
     def height(self) -> int: ...
 
 
-def make_tiles(
-    rows: Iterable[Labelled], masks: Iterable[bytes], palette: Palette, read_uris: Mapping[str, str]
-) -> Iterator[Tile]:
-    """Tiles of `rows` and their `masks` (PNG) in their order; `read_uris` has the URI to read where it is not the
-    row's own.
+Fetch = Callable[[Labelled, int, int], tuple[np.ndarray | None, str]]
+"""The image of a row whose mask is so high and wide, (h, w, 3) uint8; or None and a sentence for the reader."""
+
+
+def make_tiles(rows: Iterable[Labelled], masks: Iterable[bytes], palette: Palette, fetch: Fetch) -> Iterator[Tile]:
+    """Tiles of `rows` and their `masks` (PNG) in their order.
 
     An image that has gone or changed leaves its mask alone, and a `note` that says so.
     """
     # Two at a time: large images are large in memory, and a store's latency is worth hiding once.
     with ThreadPoolExecutor(2) as readers:
-        yield from readers.map(
-            lambda row, mask: _tile(row, mask, palette, read_uris.get(row.uri, row.uri)), rows, masks
-        )
+        yield from readers.map(lambda row, mask: _tile(row, mask, palette, fetch), rows, masks)
+
+
+def fetch_again(read_uris: Mapping[str, str]) -> Fetch:
+    """Reads a row's image from where it was labelled; `read_uris` has the URI to read where it is not the row's own."""
+    return lambda row, height, width: _fetch(read_uris.get(row.uri, row.uri), height, width)
+
+
+def plain_tile(row: Labelled, image: np.ndarray) -> Tile:
+    """A tile of an image (H, W, 3) uint8 that nobody has labelled."""
+    _, picture = thumbnails(image, np.full(image.shape[:2], UNLABELLED, np.uint8), ())
+    return _described(row, image_src=None, overlay_src=picture, class_ids=(), note="")
 
 
 def thumbnails(image: np.ndarray | None, mask: np.ndarray, palette: Palette) -> tuple[str | None, str]:
@@ -88,10 +98,17 @@ def thumbnails(image: np.ndarray | None, mask: np.ndarray, palette: Palette) -> 
     return _jpeg(work.resize(size, Image.Resampling.LANCZOS)), _jpeg(small)
 
 
-def _tile(row: Labelled, mask_png: bytes, palette: Palette, read_uri: str) -> Tile:
+def _tile(row: Labelled, mask_png: bytes, palette: Palette, fetch: Fetch) -> Tile:
     mask = np.asarray(Image.open(io.BytesIO(mask_png)))
-    image, note = _fetch(read_uri, *mask.shape)
+    image, note = fetch(row, *mask.shape)
     image_src, overlay_src = thumbnails(image, mask, palette)
+    present = tuple(int(class_id) for class_id in np.unique(mask) if class_id != UNLABELLED)
+    return _described(row, image_src=image_src, overlay_src=overlay_src, class_ids=present, note=note)
+
+
+def _described(
+    row: Labelled, *, image_src: str | None, overlay_src: str, class_ids: tuple[int, ...], note: str
+) -> Tile:
     uri = storage.redact(row.uri)
     return Tile(
         name=PurePosixPath(uri).name or uri,
@@ -101,7 +118,7 @@ def _tile(row: Labelled, mask_png: bytes, palette: Palette, read_uri: str) -> Ti
         height=row.height,
         image_src=image_src,
         overlay_src=overlay_src,
-        class_ids=tuple(int(class_id) for class_id in np.unique(mask) if class_id != UNLABELLED),
+        class_ids=class_ids,
         note=note,
     )
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ddpm_seg import storage
-from ddpm_seg.evaluation.contact_sheet import Tile, make_tiles
+from ddpm_seg.data.images import decode
+from ddpm_seg.evaluation.contact_sheet import Fetch, Tile, fetch_again, make_tiles, plain_tile
 from ddpm_seg.evaluation.page import count, duration, short, template
-from ddpm_seg.evaluation.totals import Totals, read_masks, read_totals
+from ddpm_seg.evaluation.totals import Totals, first_rows, read_pictures, read_totals
 from ddpm_seg.runs.layout import RunLayout, uris_under
 
 ERRORS_SHOWN = 100
@@ -23,24 +24,51 @@ STAGES = ("read", "segment", "write")
 def write_report(
     output: str, run_id: str, *, contact_sheet: int = 24, read_uris: Mapping[str, str] | None = None
 ) -> str:
-    """Writes the report of a finished run beside its `run.json` and returns the report's URI.
+    """Writes the report of a finished run of `labels` beside its `run.json` and returns the report's URI.
 
     Reads `run.json`, `summary.json` (may be absent) and the run's `labels`; fetches the `contact_sheet` most uncertain
     images again. `read_uris` has the URI to read for each stored one that is not the same (signed URLs). Raises
     FileNotFoundError where `output` has no such run.
     """
+    fetch = fetch_again(read_uris or {})
+    return _write(output, run_id, "labels", contact_sheet, lambda totals, _: _labelled_tiles(totals, fetch))
+
+
+def write_sample_report(output: str, run_id: str, *, contact_sheet: int = 24) -> str:
+    """`write_report` of a run of `samples`, whose images stand in the table; the first ones where none is labelled."""
+    return _write(output, run_id, "samples", contact_sheet, _sample_tiles)
+
+
+def _write(
+    output: str,
+    run_id: str,
+    table: str,
+    contact_sheet: int,
+    tiles_of: Callable[[Totals, Sequence[str]], Sequence[Tile]],
+) -> str:
     run_json = storage.join(output, "runs", run_id, "run.json")
     run = json.loads(storage.read_bytes(run_json))
-    layout = RunLayout(output=output, table="labels", config_hash=run["config_hash"], run_id=run_id)
+    layout = RunLayout(output=output, table=table, config_hash=run["config_hash"], run_id=run_id)
     summary = json.loads(storage.read_bytes(layout.summary)) if storage.exists(layout.summary) else {}
     files = [uri for uri in uris_under(layout.shards()) if uri.endswith(".parquet")]
     totals = read_totals(files, keep_uncertain=contact_sheet, keep_errors=ERRORS_SHOWN)
-    masks, palette = read_masks(totals.most_uncertain), totals.task.palette if totals.task else ()
-    shown = totals.most_uncertain
-    tiles = list(make_tiles(shown, [masks[row] for row in shown], palette, read_uris or {}))
-    html = build_report(run=run, summary=summary, totals=totals, tiles=tiles)
+    html = build_report(run=run, summary=summary, totals=totals, tiles=tiles_of(totals, files))
     storage.write_bytes(layout.report, html.encode())
     return layout.report
+
+
+def _labelled_tiles(totals: Totals, fetch: Fetch) -> list[Tile]:
+    rows, palette = totals.most_uncertain, totals.task.palette if totals.task else ()
+    masks = read_pictures(rows, "mask")
+    return list(make_tiles(rows, [masks[row] for row in rows], palette, fetch))
+
+
+def _sample_tiles(totals: Totals, files: Sequence[str]) -> list[Tile]:
+    rows = totals.most_uncertain if totals.task else first_rows(files, totals.keep_uncertain)
+    images = {row.uri: decode(data) for row, data in read_pictures(rows, "image").items()}
+    if not totals.task:
+        return [plain_tile(row, images[row.uri]) for row in rows]
+    return _labelled_tiles(totals, lambda row, height, width: (images[row.uri], ""))
 
 
 def build_report(*, run: Mapping[str, Any], summary: Mapping[str, Any], totals: Totals, tiles: Sequence[Tile]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pyarrow as pa
 
-from ddpm_seg.data.schema import task_of
+from ddpm_seg.data.schema import METADATA_KEY, task_of
 from ddpm_seg.runs.tables import open_parquet
 from ddpm_seg.tasks import Task
 
@@ -166,12 +167,13 @@ def read_totals(files: Iterable[str], *, keep_uncertain: int, keep_errors: int) 
     return totals
 
 
-def read_masks(rows: Iterable[LabelledRow]) -> dict[LabelledRow, bytes]:
-    """PNG bytes of the masks of `rows`. Of each file only the row groups that hold them are read, one at a time."""
+def read_pictures(rows: Iterable[LabelledRow], column: str) -> dict[LabelledRow, bytes]:
+    """PNG bytes of a column (`mask`, `image`) of `rows`. Of each file only the row groups that hold them are read, one
+    at a time."""
     by_file: dict[str, list[LabelledRow]] = {}
     for row in rows:
         by_file.setdefault(row.file, []).append(row)
-    masks = {}
+    pictures = {}
     for file, wanted in by_file.items():
         with open_parquet(file) as parquet:
             first_row = 0
@@ -179,15 +181,30 @@ def read_masks(rows: Iterable[LabelledRow]) -> dict[LabelledRow, bytes]:
                 end = first_row + parquet.metadata.row_group(group).num_rows
                 here = [row for row in wanted if first_row <= row.row < end]
                 if here:
-                    column = parquet.read_row_group(group, columns=["mask"])["mask"]
-                    masks.update({row: column[row.row - first_row].as_py()["bytes"] for row in here})
+                    cells = parquet.read_row_group(group, columns=[column])[column]
+                    pictures.update({row: cells[row.row - first_row].as_py()["bytes"] for row in here})
                 first_row = end
-    return masks
+    return pictures
+
+
+def first_rows(files: Iterable[str], count: int) -> list[LabelledRow]:
+    """The first `count` images of samples that nobody has labelled; their uncertainty is not known."""
+    rows: list[LabelledRow] = []
+    for file in files:
+        with open_parquet(file) as parquet:
+            for batch in parquet.iter_batches(BATCH_ROWS, columns=["uri", "status", "width", "height"]):
+                found = [(row, number) for number, row in enumerate(batch.to_pylist()) if row.pop("status") == "ok"]
+                rows += [LabelledRow(**row, uncertainty=math.nan, file=file, row=number) for row, number in found]
+                break  # more than a page shows
+        if len(rows) >= count:
+            break
+    return rows[:count]
 
 
 def _read_file(file: str, keep_uncertain: int, keep_errors: int) -> Totals:
     with open_parquet(file) as parquet:
-        task = task_of(parquet.schema_arrow)
+        schema = parquet.schema_arrow
+        task = task_of(schema) if METADATA_KEY in (schema.metadata or {}) else None  # samples may have no labels
         totals = Totals(keep_uncertain=keep_uncertain, keep_errors=keep_errors, task=task)
         first_row = 0
         for batch in parquet.iter_batches(BATCH_ROWS, columns=COLUMNS):

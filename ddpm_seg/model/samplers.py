@@ -24,6 +24,16 @@ def ddim_timesteps(steps: int, count: int) -> list[int]:
     )
 
 
+def even_timesteps(steps: int, count: int) -> list[int]:
+    """`count` of `steps` timesteps, evenly from the first to the last: guided-diffusion's respacing by one number.
+
+    Raises ValueError where there are not so many.
+    """
+    if not 2 <= count <= steps:
+        raise ValueError(f"{count} timesteps do not fit into 0..{steps - 1}: expected 2 to {steps}")
+    return [round(index * (steps - 1) / (count - 1)) for index in range(count)]
+
+
 def quadratic_timesteps(last: int, count: int) -> list[int]:
     """`count` timesteps from 0 to `last`, dense near 0 where detail is decided (Song et al., 2021, appendix D.2).
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import ray
 
 from ddpm_seg import storage
+from ddpm_seg.pipeline.stages import StageError
 
 logger = logging.getLogger(__name__)
 
@@ -53,9 +54,18 @@ def connect() -> list[Node]:
         if os.environ.get("RAY_ADDRESS"):
             ray.init(logging_level=logging.WARNING)
         else:
-            ray.init(address="local", include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False)
+            _start_here()
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return [Node(cpus=resources.get("CPU", 0.0), gpus=resources.get("GPU", 0.0)) for resources in alive]
+
+
+def _start_here() -> None:
+    try:
+        ray.init(address="local", include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False)
+    except Exception as error:  # Ray raises no narrower one where its processes do not come up in time
+        if type(error) is not Exception:
+            raise
+        raise StageError(f"Ray did not start on this machine; is it very busy? {error}") from error
 
 
 def place(nodes: list[Node], *, num_actors: int | None, gpus_per_actor: float) -> Placement:

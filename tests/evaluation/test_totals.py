@@ -4,7 +4,7 @@ import pytest
 
 from ddpm_seg import storage
 from ddpm_seg.data.schema import labels_schema
-from ddpm_seg.evaluation.totals import COLUMNS, Histogram, Totals, read_masks, read_totals
+from ddpm_seg.evaluation.totals import COLUMNS, Histogram, Totals, read_pictures, read_totals
 from ddpm_seg.runs.tables import encode
 from ddpm_seg.tasks import Task
 
@@ -53,7 +53,7 @@ def test_totals_are_those_of_the_rows(tmp_path):
     assert [row.uri for row in totals.error_rows] == [row["uri"] for row in broken[:7]]
     assert sum(totals.error_types.values()) == len(broken)
     assert totals.uncertainty.counts.sum() == len(ok)
-    masks = {row.uri: mask for row, mask in read_masks(totals.most_uncertain).items()}
+    masks = {row.uri: mask for row, mask in read_pictures(totals.most_uncertain, "mask").items()}
     assert masks == {row["uri"]: row["mask"]["bytes"] for row in ranked}
 
 
@@ -79,7 +79,7 @@ def test_masks_are_read_over_a_network_too(s3):
     file = write(s3(), rows, "shard-0.parquet")
     most_uncertain = read_totals([file], keep_uncertain=1, keep_errors=1).most_uncertain
     expected = max((row for row in rows if row["status"] == "ok"), key=lambda row: row["uncertainty"])
-    assert list(read_masks(most_uncertain).values()) == [expected["mask"]["bytes"]]
+    assert list(read_pictures(most_uncertain, "mask").values()) == [expected["mask"]["bytes"]]
 
 
 def test_nothing_to_add_up():

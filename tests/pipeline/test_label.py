@@ -25,7 +25,7 @@ from ddpm_seg.data.images import decode, fit, restore_mask
 from ddpm_seg.data.schema import class_stats_table, task_of
 from ddpm_seg.model.bundle import read_header, save_bundle
 from ddpm_seg.model.segmenter import Segmenter
-from ddpm_seg.pipeline import cluster, label
+from ddpm_seg.pipeline import cluster, job
 from ddpm_seg.pipeline.label import LabelSummary, run_label
 from ddpm_seg.pipeline.label_plan import LabelConfig, hash_config, plan_label
 from ddpm_seg.pipeline.stages import StageError, TooManyErrors
@@ -254,15 +254,15 @@ def test_a_race_lost_at_planning_finishes_the_winners_run(
 ) -> None:
     write_pictures(tmp_path / "in", "abc")
     config = LabelConfig(input=str(tmp_path / "in"), output=str(tmp_path / "out"), model=bundle)
-    freeze = label.freeze_run
+    freeze = job.freeze_run
 
-    def slow_freeze(output: str, table: str, manifest: label.Manifest, number: int) -> object:
+    def slow_freeze(output: str, table: str, manifest: job.Manifest, number: int) -> object:
         # Another driver, which listed the input a moment earlier, before "c" was there.
-        monkeypatch.setattr(label, "freeze_run", freeze)
+        monkeypatch.setattr(job, "freeze_run", freeze)
         freeze(output, table, replace(manifest, items=manifest.items.slice(0, 2)), number)
         return freeze(output, table, manifest, number)
 
-    monkeypatch.setattr(label, "freeze_run", slow_freeze)
+    monkeypatch.setattr(job, "freeze_run", slow_freeze)
     summary = run_label(config)
     assert [(one.run_id, one.images) for one in summary.runs] == [("run-000001", 2), ("run-000002", 1)]
     assert read_labels(config.output).num_rows == 3
@@ -367,7 +367,7 @@ def test_a_stage_that_fails_is_one_line_and_the_run_goes_on_later(
     model = shutil.copytree(bundle, tmp_path / "model")
     config = LabelConfig(input=str(tmp_path / "in"), output=str(tmp_path / "out"), model=str(model))
     # The model is there when the driver looks, and gone when the actor does.
-    monkeypatch.setattr(label, "load_bundle", shutil.rmtree)
+    monkeypatch.setattr(job, "load_bundle", shutil.rmtree)
     with pytest.raises(StageError, match="BundleError: no model bundle") as error:
         run_label(config)
     assert "\n" not in str(error.value)

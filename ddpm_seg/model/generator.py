@@ -1,0 +1,122 @@
+"""The resident network as a source of images: noise in, samples out."""
+
+# Shapes: N samples of S x S pixels.
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddpm_seg.model.diffusion import Diffusion, DiffusionConfig
+from ddpm_seg.model.sample_noise import SampleNoise
+from ddpm_seg.model.samplers import (
+    even_timesteps,
+    quadratic_timesteps,
+    sample_ancestral,
+    sample_ddim,
+    sample_dpm_solver,
+)
+from ddpm_seg.model.unet import UNet, UNetConfig
+
+Sampler = Literal["ddpm", "ddim", "dpm-solver++"]
+
+FIRST_TIMESTEP = 0.8  # of the schedule; see `quadratic_timesteps`
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SamplingConfig:
+    """How images are drawn."""
+
+    sampler: Sampler = "ddim"
+    steps: int = 20
+    """Evaluations of the UNet for a sample."""
+    eta: float = 1.0
+    """Noise that DDIM adds on the way, as a share of ancestral sampling's."""
+
+    def __post_init__(self) -> None:
+        if self.steps < 2:
+            raise ValueError(f"sampling needs at least 2 steps, got {self.steps}")
+        if not 0 <= self.eta <= 1:
+            raise ValueError(f"eta must lie between 0 and 1, got {self.eta:g}")
+
+    def timesteps(self, diffusion: DiffusionConfig) -> list[int]:
+        """Those of the schedule that the network is asked at, ascending. Raises ValueError for more than there are.
+
+        Ancestral sampling takes even steps over all of it, as published; the others, which are made for few steps, are
+        dense where detail is decided.
+        """
+        if self.sampler == "ddpm":
+            return even_timesteps(diffusion.steps, self.steps)
+        return quadratic_timesteps(round(FIRST_TIMESTEP * diffusion.steps), self.steps)
+
+
+class Generator:
+    """Draws samples with a resident UNet, always `batch_size` at a time, so that a sample's bytes do not depend on how
+    many are asked for. Where a GPU's memory proves too small, that number is halved, for good."""
+
+    def __init__(
+        self, unet: UNet, diffusion: DiffusionConfig, config: SamplingConfig, *, device: torch.device, batch_size: int
+    ) -> None:
+        self.unet, self.config, self.device, self.batch_size = unet, config, device, batch_size
+        self.size = unet.config.image_size
+        self.diffusion = Diffusion(diffusion, config.timesteps(diffusion))
+
+    def sample(self, seed: int, numbers: Sequence[int]) -> list[np.ndarray | None]:
+        """Samples `numbers` of `seed`: (S, S, 3) uint8 RGB each, which depends on (seed, number) alone; None where the
+        network's output is not finite.
+
+        Raises torch.OutOfMemoryError where a GPU has no memory even for one at a time.
+        """
+        images: list[np.ndarray | None] = []
+        while len(images) < len(numbers):
+            wanted = list(numbers[len(images) : len(images) + self.batch_size])
+            padded = wanted + wanted[-1:] * (self.batch_size - len(wanted))
+            try:
+                images.extend(self._batch(seed, padded)[: len(wanted)])
+                continue
+            except torch.OutOfMemoryError as error:
+                message = str(error)
+            # Outside `except`, where the traceback keeps what the failed batch holds.
+            self._halve_batch(message)
+        return images
+
+    @torch.inference_mode()
+    def _batch(self, seed: int, numbers: Sequence[int]) -> list[np.ndarray | None]:
+        noise = SampleNoise(seed, numbers, self.size, self.device)
+        x_0 = self._run(noise(), noise)
+        finite = x_0.isfinite().flatten(1).all(dim=1).tolist()
+        images = ((x_0 + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
+        return [image if fine else None for image, fine in zip(images, finite, strict=True)]
+
+    def _run(self, x_T: Tensor, noise: SampleNoise) -> Tensor:
+        if self.config.sampler == "ddpm":
+            return sample_ancestral(self.unet, self.diffusion, x_T, noise)
+        if self.config.sampler == "ddim":
+            return sample_ddim(self.unet, self.diffusion, x_T, eta=self.config.eta, noise=noise)
+        return sample_dpm_solver(self.unet, self.diffusion, x_T)
+
+    def _halve_batch(self, message: str) -> None:
+        if self.batch_size == 1:
+            raise torch.OutOfMemoryError(f"no memory for one {self.size} x {self.size} sample at a time: {message}")
+        self.batch_size //= 2
+        torch.cuda.empty_cache()
+        logger.warning("out of memory: from now on %d samples at a time", self.batch_size)
+
+
+def default_batch_size(config: UNetConfig, device: torch.device) -> int:
+    """Samples at once: few on a CPU, which they keep busy; on a GPU as many as its whole memory may hold."""
+    if device.type == "cpu":
+        return 8
+    # About twelve feature maps of the first level are alive at the peak: the skips of all levels, and a block's own.
+    bytes_per_sample = 12 * config.channels(0) * config.image_size**2 * 4
+    memory = torch.cuda.get_device_properties(device).total_memory
+    return 2 ** int(math.log2(max(1, min(memory // 2 // bytes_per_sample, 256))))

@@ -1,0 +1,135 @@
+"""The generate job: seeds in, images with masks out. Everything that can be refused is, before Ray starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import pickle
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from ddpm_seg.data.schema import class_stats_table
+from ddpm_seg.pipeline.generate_plan import TABLE, GenerateConfig, GeneratePlan, plan_generate
+from ddpm_seg.pipeline.job import Job, code_version, model_for_workers, run_job
+from ddpm_seg.pipeline.sample_rows import SampleInput, SampleSpec
+from ddpm_seg.runs.layout import RunLayout
+from ddpm_seg.runs.ledger import KnownRun
+from ddpm_seg.runs.manifest import stored_uri
+from ddpm_seg.runs.summary import RunSummary
+
+if TYPE_CHECKING:
+    from ddpm_seg.pipeline.cluster import Placement
+    from ddpm_seg.pipeline.stream import Stages
+
+logger = logging.getLogger(__name__)
+
+CLASS_STATS = "sample_class_stats"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GenerateSummary:
+    """Where the tables are, and what this call drew."""
+
+    samples: str
+    report: str | None
+    runs: tuple[RunSummary, ...]
+    already_done: int
+
+
+def run_generate(config: GenerateConfig) -> GenerateSummary:
+    """Finishes interrupted runs of the same output and configuration, then draws the samples that are missing.
+
+    Raises ValueError or OSError, before any work begins, for a configuration, bundle, output or cluster that cannot be
+    used, and AlreadyRunningError where another driver is at it; StageError for work that failed, after which the same
+    call goes on where it stopped.
+    """
+    plan = plan_generate(config)
+    if config.dry_run:
+        raise ValueError("run_generate does the work; plan_generate(config) is what --dry-run shows")
+    done = run_job(_job(plan), lambda: _job(plan_generate(config)))
+    if not done:
+        logger.info("nothing new: all %d samples of seed %d are there", config.num_samples, config.seed)
+    last_run = done[-1].run_id if done else plan.last_run
+    layout = RunLayout(output=plan.output, table=TABLE, config_hash=plan.config_hash, run_id=last_run or "")
+    return GenerateSummary(
+        samples=layout.configuration(),
+        report=layout.report if last_run else None,
+        runs=tuple(done),
+        already_done=plan.already_done,
+    )
+
+
+def _job(plan: GeneratePlan) -> Job:
+    """The plan as a job of runs."""
+    config = plan.config
+    stored: dict[str, Any] = dataclasses.asdict(config) | {"output": stored_uri(plan.output)}
+    del stored["dry_run"]
+    stored["model"] = stored_uri(config.model)
+    return Job(
+        output=plan.output,
+        table=TABLE,
+        config_hash=plan.config_hash,
+        config=stored,
+        unfinished=plan.unfinished,
+        new=plan.new,
+        next_number=plan.next_number,
+        model=config.model,
+        num_actors=config.num_actors,
+        gpus_per_actor=config.gpus_per_actor,
+        shard_size=config.shard_size,
+        # Never finer, however many actors: every batch is a full one.
+        chunk_size=lambda actors: config.chunk_size,
+        details={
+            "model_id": plan.header.model_id,
+            "task": plan.header.task.name if plan.header.task else None,
+            "timesteps": config.sampling().timesteps(plan.header.diffusion),
+            "samples": {"asked": config.num_samples, "already_done": plan.already_done},
+        },
+        inputs=list,
+        to_row=_to_row,
+        stages=lambda run, placement: _stages(run, plan, placement),
+        derived={CLASS_STATS: class_stats_table} if plan.header.task else {},
+        error_limit=lambda items: None,
+        write_report=lambda run: _write_report(run, plan),
+    )
+
+
+def _to_row(shard: int, chunk: int, items: pa.Table) -> dict[str, Any]:
+    rows = items.select(["image_id", "uri", "seed", "number"]).to_pylist()
+    payload = pickle.dumps([SampleInput(**row) for row in rows], protocol=5)
+    return {"shard": shard, "chunk": chunk, "payload": payload}
+
+
+def _stages(run: KnownRun, plan: GeneratePlan, placement: Placement) -> Stages:
+    from ddpm_seg.pipeline import generate_stages, stream
+
+    config = plan.config
+    spec = SampleSpec(
+        layout=run.layout,
+        created_at=run.manifest.info.created_at,
+        model_id=plan.header.model_id,
+        code_version=code_version(),
+        task=plan.header.task,
+        sampling=config.sampling(),
+    )
+    return stream.Stages(
+        before=generate_stages.nothing_to_read,
+        actor=generate_stages.Draw,
+        actor_arguments={
+            "model": model_for_workers(config.model),
+            "sampling": config.sampling(),
+            "dtype": config.dtype,
+            "batch_size": config.batch_size,
+            "threads": placement.threads,
+        },
+        after=stream.as_stage(generate_stages.tabulate_samples, spec),
+        killed=stream.as_stage(generate_stages.killed_samples, spec),
+    )
+
+
+def _write_report(run: KnownRun, plan: GeneratePlan) -> None:
+    from ddpm_seg.evaluation.report import write_sample_report
+
+    write_sample_report(plan.output, run.layout.run_id)

@@ -1,0 +1,154 @@
+"""What the generate job is asked, and which samples there are to draw: read from what is there, nothing written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ddpm_seg import storage
+from ddpm_seg.model.bundle import BundleHeader, read_header
+from ddpm_seg.model.generator import Sampler, SamplingConfig
+from ddpm_seg.model.segmenter import DType
+from ddpm_seg.runs.ledger import KnownRun, find_runs, input_keys, next_number, planned_keys
+from ddpm_seg.runs.manifest import INPUTS, image_id
+
+TABLE = "samples"
+
+SAMPLES = pa.schema([*INPUTS, pa.field("seed", pa.int64()), pa.field("number", pa.int64())])
+"""Rows of a manifest: `uri` is a sample's name, and there is no file, etag or time."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GenerateConfig:
+    """Images drawn from a model, with their masks, as Parquet."""
+
+    model: str = "avatars-10"
+    """Model bundle: the name of one that comes with the package, or where jobs.train, jobs.pretrain or jobs.convert
+    wrote one. Without an ensemble, its samples are not labelled."""
+    num_samples: int = 100
+    """Samples 0 to this number of the seed. A larger number later draws only what is missing."""
+    seed: int = 0
+    """Each sample depends on the seed and its own number alone."""
+    output: str = "samples"
+    """Folder or prefix for the tables."""
+    sampler: Sampler = "ddim"
+    """DDIM, ancestral sampling (ddpm), or DPM-Solver++ of second order."""
+    steps: int = 20
+    """Evaluations of the network for a sample."""
+    eta: float = 1.0
+    """Noise that DDIM adds on the way, as a share of ancestral sampling's; 0 to 1."""
+    dtype: DType = "float32"
+    """Number format of the network. The narrow ones are faster on GPUs."""
+    dry_run: bool = False
+    """Say what would be done, and do nothing."""
+    num_actors: int | None = None
+    """Copies of the model that work side by side. By default as many as the GPUs hold; one a machine without GPUs."""
+    gpus_per_actor: float = 1.0
+    """Share of a GPU for each copy: 0.5 puts two on a GPU. Without meaning where there is no GPU."""
+    batch_size: int | None = None
+    """Samples drawn at once. By default 8 on a CPU; on a GPU as many as may fit, halved where they do not. The same
+    number gives the same bytes."""
+    shard_size: int = 1000
+    """Samples in each Parquet file of the tables."""
+    chunk_size: int = 64
+    """Samples in a unit of work, which is what is lost when a machine dies."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_samples", "shard_size", "chunk_size", "num_actors", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"--seed must lie between 0 and {2**63 - 1}, got {self.seed}")
+        if not 0 < self.gpus_per_actor <= 1:
+            raise ValueError(f"--gpus-per-actor must be over 0 and at most 1, got {self.gpus_per_actor:g}")
+
+    def sampling(self) -> SamplingConfig:
+        # Only DDIM has an eta: the other samplers' tables should not be apart by it.
+        return SamplingConfig(sampler=self.sampler, steps=self.steps, eta=self.eta if self.sampler == "ddim" else 0.0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GeneratePlan:
+    """What there is to do: `unfinished` runs to finish, then run `next_number` of the `new` samples (SAMPLES rows)."""
+
+    config: GenerateConfig
+    output: str
+    header: BundleHeader
+    config_hash: str
+    already_done: int
+    last_run: str | None
+    """Id of the newest run so far."""
+    unfinished: list[KnownRun]
+    new: pa.Table
+    next_number: int
+
+    def __str__(self) -> str:
+        config, left = self.config, sum(run.manifest.items.num_rows for run in self.unfinished)
+        timesteps = ", ".join(map(str, reversed(config.sampling().timesteps(self.header.diffusion))))
+        return "\n".join(
+            [
+                f"samples    {config.num_samples} of seed {config.seed}",
+                f"done       {self.already_done} of them by earlier runs with this model and these options",
+                f"unfinished {left} in {len(self.unfinished)} interrupted runs, which are finished first",
+                f"new        {self.new.num_rows} in {-(-self.new.num_rows // config.shard_size)} shards",
+                f"timesteps  {timesteps}",
+                "labels     " + (f"{self.header.num_members} members" if self.header.task else "none: no ensemble"),
+            ]
+        )
+
+
+def plan_generate(config: GenerateConfig) -> GeneratePlan:
+    """Reads what is there, writes nothing. Raises ValueError or OSError for a bundle or sampler that cannot be used."""
+    header = read_header(config.model)
+    config.sampling().timesteps(header.diffusion)
+    items, output = sample_items(config.seed, config.num_samples), storage.normalize(config.output)
+    config_hash = hash_config(config, header)
+    number = next_number(output)
+    runs = find_runs(output, TABLE, config_hash)
+    unfinished, finished = [run for run in runs if not run.finished], [run for run in runs if run.finished]
+    keys = input_keys(items)
+    waiting = pc.is_in(keys, value_set=planned_keys(unfinished))
+    new = items.filter(pc.invert(pc.or_(pc.is_in(keys, value_set=planned_keys(finished)), waiting)))
+    return GeneratePlan(
+        config=config,
+        output=output,
+        header=header,
+        config_hash=config_hash,
+        already_done=items.num_rows - new.num_rows - (pc.sum(waiting).as_py() or 0),
+        last_run=runs[-1].layout.run_id if runs else None,
+        unfinished=unfinished,
+        new=new,
+        next_number=number,
+    )
+
+
+def sample_items(seed: int, count: int) -> pa.Table:
+    """SAMPLES rows of samples 0 to `count` of `seed`; their names sort as their numbers do."""
+    names = [f"sample:{seed}/{number:09d}" for number in range(count)]
+    columns = {
+        "image_id": [image_id(name) for name in names],
+        "uri": names,
+        "seed": np.full(count, seed, np.int64),
+        "number": np.arange(count),
+    }
+    nothing = {name: pa.nulls(count, SAMPLES.field(name).type) for name in ("etag", "size_bytes", "modified")}
+    return pa.table({name: ({**columns, **nothing})[name] for name in SAMPLES.names}, schema=SAMPLES)
+
+
+def hash_config(config: GenerateConfig, header: BundleHeader) -> str:
+    """12 hex digits over the model and every option that can change a pixel of the output. It names outputs."""
+    sampling = config.sampling()
+    content = {
+        "model_id": header.model_id,
+        "dtype": config.dtype,
+        "sampler": sampling.sampler,
+        "timesteps": sampling.timesteps(header.diffusion),
+        "eta": sampling.eta,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]

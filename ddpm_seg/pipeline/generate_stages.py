@@ -1,0 +1,88 @@
+"""The stages of the generate job. One Ray Data row is one chunk; between stages its samples travel as one pickle."""
+
+from __future__ import annotations
+
+import pickle
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from ddpm_seg.pipeline.sample_rows import Sample, SampleInput, SampleSpec, sample_table
+from ddpm_seg.pipeline.stages import Row
+
+if TYPE_CHECKING:
+    from ddpm_seg.model.generator import SamplingConfig
+    from ddpm_seg.model.pixel_labels import PixelLabels
+    from ddpm_seg.model.segmenter import DType
+
+
+def nothing_to_read(row: Row) -> Row:
+    """Seeds are all that sampling needs."""
+    return row
+
+
+class Draw:
+    """SampleInputs in, Samples out; an actor that keeps the network, which draws the images and labels them."""
+
+    def __init__(
+        self, model: str, *, sampling: SamplingConfig, dtype: DType, batch_size: int | None, threads: int
+    ) -> None:
+        import torch
+
+        from ddpm_seg.model.bundle import load_bundle
+        from ddpm_seg.model.generator import Generator, default_batch_size
+        from ddpm_seg.model.segmenter import Segmenter, resident_unet
+
+        torch.set_num_threads(threads)
+        bundle, device = load_bundle(model), torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.segmenter = Segmenter(bundle, device=str(device), dtype=dtype) if bundle.members else None
+        unet = self.segmenter.unet if self.segmenter else resident_unet(bundle, device, dtype)
+        batch_size = batch_size or default_batch_size(bundle.unet, device)
+        self.generator = Generator(unet, bundle.diffusion, sampling, device=device, batch_size=batch_size)
+
+    def __call__(self, row: Row) -> Row:
+        start = time.perf_counter()
+        sources: list[SampleInput] = pickle.loads(row["payload"])
+        images = self.generator.sample(sources[0].seed, [source.number for source in sources])
+        labels = self._label([image for image in images if image is not None])
+        samples = [_sample(source, image, labels) for source, image in zip(sources, images, strict=True)]
+        return {
+            **row,
+            "payload": pickle.dumps(samples, protocol=5),
+            "segment_seconds": time.perf_counter() - start,
+        }
+
+    def _label(self, images: list[np.ndarray]) -> list[PixelLabels | None]:
+        """In full batches, as they were drawn, so that a mask's bytes do not depend on the chunk's size either."""
+        if self.segmenter is None or not images:
+            return [None] * len(images)
+        size = self.generator.batch_size
+        padded = images + images[-1:] * (-len(images) % size)
+        labels: list[PixelLabels | None] = []
+        for start in range(0, len(padded), size):
+            labels += self.segmenter.segment(np.stack(padded[start : start + size]))
+        return labels[: len(images)]
+
+
+def tabulate_samples(row: Row, spec: SampleSpec) -> pa.Table:
+    """Samples in; `samples` rows out."""
+    return sample_table(pickle.loads(row["payload"]), spec)
+
+
+def killed_samples(row: Row, spec: SampleSpec) -> pa.Table:
+    """SampleInputs in; for each the row that says that no worker outlives it."""
+    message = "the worker process died (out of memory or a crash in native code) whenever it drew this sample"
+    sources: list[SampleInput] = pickle.loads(row["payload"])
+    killed = [Sample(source=source, error_type="killed_worker", error_message=message) for source in sources]
+    return sample_table(killed, spec)
+
+
+def _sample(source: SampleInput, image: np.ndarray | None, labels: list[PixelLabels | None]) -> Sample:
+    """Takes the next of `labels` for an image that there is."""
+    label = labels.pop(0) if image is not None else None
+    if image is None or (label is not None and not label.finite):
+        message = "the network's output is not finite; try --dtype float32 or bfloat16"
+        return Sample(source=source, error_type="not_finite", error_message=message)
+    return Sample(source=source, image=image, label=label)

@@ -1,0 +1,51 @@
+"""Draws images from a model and labels them: a synthetic dataset, as Parquet tables, on Ray.
+
+    python -m jobs.generate --model avatars-10 --num-samples 2000 --output samples/
+    python -m jobs.generate --model avatars-10 --num-samples 2000 --output samples/ --dry-run    # what would be done
+    ray job submit --working-dir . -- python -m jobs.generate --model s3://models/ffhq --num-samples 50000 \\
+        --output s3://bucket/synthetic
+
+Sample i of a seed is the same whatever the number of samples, actors and restarts. Run again, it finishes what was
+interrupted; with a larger --num-samples it draws only the new ones. Exit status as of jobs.label.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from ddpm_seg.pipeline.generate import GenerateSummary, run_generate
+from ddpm_seg.pipeline.generate_plan import GenerateConfig, plan_generate
+from jobs.arguments import parse
+from jobs.exit_status import exit_status
+
+
+def main(argv: list[str] | None = None) -> int:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    return exit_status(lambda: _generate(parse(GenerateConfig, argv, description=__doc__ or "")))
+
+
+def _generate(config: GenerateConfig) -> str:
+    return str(plan_generate(config)) if config.dry_run else describe(run_generate(config))
+
+
+def describe(summary: GenerateSummary) -> str:
+    """What a person wants to know next."""
+    drawn, failed = sum(run.ok for run in summary.runs), sum(run.images - run.ok for run in summary.runs)
+    speeds = [run.images_per_hour for run in summary.runs if run.images_per_hour]
+    lines = [f"{drawn} samples drawn, {failed} errors" if summary.runs else "nothing new to draw"]
+    if speeds:
+        lines[0] += f", {speeds[-1]:,.0f} an hour"
+    lines += [
+        f"{summary.already_done} drawn before",
+        f"samples  {summary.samples}",
+        f"report   {summary.report}",
+        "",
+        "    import datasets",
+        f"    datasets.load_dataset('parquet', data_files={summary.samples + '/**/*.parquet'!r})['train'][0]['image']",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
