@@ -3,6 +3,7 @@
 segmenter = ddpm_seg.load("avatars-10")
 result = segmenter("portrait.png")
 table = ddpm_seg.read_labels("out")
+samples = ddpm_seg.read_samples("samples")
 """
 
 from __future__ import annotations
@@ -10,12 +11,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ddpm_seg.evaluation.curation import read_samples
     from ddpm_seg.notebook import load
     from ddpm_seg.runs.view import read_labels
 
-__all__ = ["load", "read_labels"]
+__all__ = ["load", "read_labels", "read_samples"]
 
-_HOMES = {"load": "ddpm_seg.notebook", "read_labels": "ddpm_seg.runs.view"}
+_HOMES = {
+    "load": "ddpm_seg.notebook",
+    "read_labels": "ddpm_seg.runs.view",
+    "read_samples": "ddpm_seg.evaluation.curation",
+}
 
 
 def __getattr__(name: str) -> Any:

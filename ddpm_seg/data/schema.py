@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 
+import numpy as np
 import pyarrow as pa
 
 from ddpm_seg.tasks import Task
@@ -68,8 +70,20 @@ def samples_schema(task: Task | None) -> pa.Schema:
     name, and what the ensemble says is null where the model has none (`task` None)."""
     fields = [field for field in _LABEL_FIELDS if field.name not in ("etag", "size_bytes")]
     place = [field.name for field in fields].index("status")
-    metadata = _image_features("image", "mask") | ({METADATA_KEY: _task_json(task)} if task else {})
-    return pa.schema([*fields[:place], *_SAMPLE_FIELDS, *fields[place:]], metadata=metadata)
+    fields = [*fields[:place], *_SAMPLE_FIELDS, *fields[place:]]
+    fields.insert([field.name for field in fields].index("mask") + 1, pa.field("uncertainty_map", IMAGE))
+    pictures = _image_features("image", "mask", "uncertainty_map")
+    return pa.schema(fields, metadata=pictures | ({METADATA_KEY: _task_json(task)} if task else {}))
+
+
+def uncertainty_map(uncertainty: np.ndarray, num_classes: int) -> np.ndarray:
+    """Jensen-Shannon divergence (S, S) in nats as uint8, of which 255 stands for ln(num_classes), its largest value."""
+    return (255 * np.clip(uncertainty / math.log(num_classes), 0, 1)).round().astype(np.uint8)
+
+
+def uncertainty_of(stored: np.ndarray, schema: pa.Schema) -> np.ndarray:
+    """Nats, float64 (S, S), of an `uncertainty_map` in a table of this schema."""
+    return stored / 255 * math.log(task_of(schema).num_classes)
 
 
 def class_stats_table(labels: pa.Table) -> pa.Table:

@@ -75,7 +75,7 @@ def fetch_again(read_uris: Mapping[str, str]) -> Fetch:
 
 def plain_tile(row: Labelled, image: np.ndarray) -> Tile:
     """A tile of an image (H, W, 3) uint8 that nobody has labelled."""
-    _, picture = thumbnails(image, np.full(image.shape[:2], UNLABELLED, np.uint8), ())
+    _, picture = thumbnails(image, np.full(image.shape[:2], UNLABELLED, np.uint8), ((0, 0, 0),))
     return _described(row, image_src=None, overlay_src=picture, class_ids=(), note="")
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from ddpm_seg.data.images import Placement, encode_png
-from ddpm_seg.data.schema import samples_schema
+from ddpm_seg.data.schema import samples_schema, uncertainty_map
 from ddpm_seg.data.statistics import image_statistics
 from ddpm_seg.model.generator import SamplingConfig
 from ddpm_seg.model.pixel_labels import PixelLabels
@@ -87,6 +87,10 @@ def _row(sample: Sample, spec: SampleSpec) -> dict[str, Any]:
     )
     return row | {
         "mask": {"bytes": encode_png(label.label), "path": None},
+        "uncertainty_map": {
+            "bytes": encode_png(uncertainty_map(label.uncertainty, spec.task.num_classes)),
+            "path": None,
+        },
         "uncertainty": statistics.uncertainty,
         "mean_confidence": statistics.mean_confidence,
         "classes": [dataclasses.asdict(one) for one in statistics.classes],

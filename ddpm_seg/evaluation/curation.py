@@ -1,0 +1,160 @@
+"""Which generated samples are good enough to train on: a rule beside the data, which stays as it is."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from PIL import Image
+
+from ddpm_seg import storage
+from ddpm_seg.data.images import encode_png
+from ddpm_seg.data.schema import uncertainty_of
+from ddpm_seg.runs.view import read_view
+from ddpm_seg.tasks import UNLABELLED
+
+TABLE, FILE = "samples", "curation.json"
+
+PUBLISHED_MOST_CERTAIN = 30
+"""Samples that the published code drops at the certain end: those of one class, mostly."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CurateConfig:
+    """Settings of `jobs.curate`."""
+
+    samples: str
+    """An --output of jobs.generate."""
+    drop_uncertain: float = 0.1
+    """Share of the samples to drop, the most uncertain ones."""
+    published_filter: bool = False
+    """Drop the 30 most certain samples too, as the published code does."""
+    ignore_above: float | None = None
+    """In the masks of what is left, mark pixels of more uncertainty than this (nats) as 255, without a class."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.drop_uncertain < 1:
+            raise ValueError(f"--drop-uncertain must be a share of at least 0 and under 1, got {self.drop_uncertain:g}")
+        if self.ignore_above is not None and self.ignore_above < 0:
+            raise ValueError(f"--ignore-above must be at least 0 nats, got {self.ignore_above:g}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Curation:
+    """A rule as it is stored: samples within the limits, and of two classes at least, are kept, old and new ones."""
+
+    config_hash: str
+    """Whose samples the limits were found on."""
+    least_uncertainty: float
+    most_uncertainty: float
+    ignore_above: float | None
+    rule: dict[str, object]
+    """What was asked for."""
+    counts: dict[str, int]
+    """Samples by what became of them when the rule was made."""
+
+
+def curate(config: CurateConfig) -> Curation:
+    """Finds the limits on the samples that are there, and writes them as `curation.json` beside the tables.
+
+    Raises FileNotFoundError where there are no samples, ValueError where they have no labels or none would be left.
+    """
+    output = storage.normalize(config.samples)
+    columns = ["image_id", "uri", "status", "uncertainty", "classes", "config_hash"]
+    rows = read_view(output, TABLE, columns=columns)
+    ok = rows.filter(pc.equal(rows["status"], "ok"))
+    if ok["uncertainty"].null_count:
+        raise ValueError(f"the samples at {storage.redact(output)} have no labels: their model has no ensemble")
+    several = ok.filter(_of_several_classes(ok))
+    uncertainty = np.sort(several["uncertainty"].to_numpy())
+    certain = PUBLISHED_MOST_CERTAIN if config.published_filter else 0
+    kept = uncertainty[certain : len(uncertainty) - int(len(uncertainty) * config.drop_uncertain)]
+    if not len(kept):
+        raise ValueError(
+            f"of {len(uncertainty)} samples of several classes none would be left; draw more, or drop less"
+        )
+    least, most = (float(kept[0]) if certain else 0.0), float(kept[-1])
+    counts = {
+        "samples": rows.num_rows,
+        "errors": rows.num_rows - ok.num_rows,
+        "one_class_only": ok.num_rows - several.num_rows,
+        "too_certain": int((uncertainty < least).sum()),
+        "too_uncertain": int((uncertainty > most).sum()),
+        "kept": int(((uncertainty >= least) & (uncertainty <= most)).sum()),
+    }
+    rule = dataclasses.asdict(config)
+    del rule["samples"]
+    found = Curation(
+        config_hash=rows["config_hash"][0].as_py(),
+        least_uncertainty=least,
+        most_uncertainty=most,
+        ignore_above=config.ignore_above,
+        rule=rule,
+        counts=counts,
+    )
+    storage.write_bytes(storage.join(output, FILE), (json.dumps(dataclasses.asdict(found), indent=2) + "\n").encode())
+    return found
+
+
+def read_curation(output: str) -> Curation:
+    """The rule beside the tables. Raises FileNotFoundError where there is none."""
+    uri = storage.join(storage.normalize(output), FILE)
+    try:
+        return Curation(**json.loads(storage.read_bytes(uri)))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{storage.redact(uri)} is not there; make it with `python -m jobs.curate`") from None
+
+
+def read_samples(output: str, *, columns: Sequence[str] | None = None, curated: bool = True) -> pa.Table:
+    """The generated samples under `output` that the rule beside them keeps, sorted by seed and number.
+
+    Pixels that the rule ignores are 255 in `mask`. With `curated` False, or where no rule was made, all samples as they
+    were drawn, errors among them. `columns=["uri", "classes"]` saves reading the pictures. Raises FileNotFoundError
+    where there are none.
+    """
+    normalized = storage.normalize(output)
+    if not curated or not storage.exists(storage.join(normalized, FILE)):
+        return read_view(normalized, TABLE, columns=columns)
+    curation = read_curation(output)
+    wanted = ["image_id", "uri", "status", "uncertainty", "classes"]
+    rows = read_view(normalized, TABLE, config_hash=curation.config_hash, columns=wanted)
+    kept = rows.filter(keeps(rows, curation))["image_id"].to_pylist()
+    with_map = columns is not None and "mask" in columns and curation.ignore_above is not None
+    asked = [*columns, *(["uncertainty_map"] if with_map else [])] if columns is not None else None
+    asked = list(dict.fromkeys([*asked, "image_id", "uri"])) if asked is not None else None
+    table = read_view(normalized, TABLE, config_hash=curation.config_hash, columns=asked, image_ids=kept)
+    table = ignore_pixels(table, curation)
+    return table.select(list(columns)) if columns is not None else table
+
+
+def keeps(rows: pa.Table, curation: Curation) -> pa.ChunkedArray:
+    """Whether the rule keeps each of `rows` (`status`, `uncertainty`, `classes`), bool."""
+    within = pc.and_(
+        pc.greater_equal(rows["uncertainty"], curation.least_uncertainty),
+        pc.less_equal(rows["uncertainty"], curation.most_uncertainty),
+    )
+    good = pc.and_(pc.equal(rows["status"], "ok"), pc.and_(within, _of_several_classes(rows)))
+    return pc.fill_null(good, False)
+
+
+def ignore_pixels(rows: pa.Table, curation: Curation) -> pa.Table:
+    """`rows` with 255 in `mask` where `uncertainty_map` is over the rule's limit; as they are without such a limit."""
+    if curation.ignore_above is None or "mask" not in rows.column_names:
+        return rows
+    masks = []
+    for mask, uncertainty in zip(rows["mask"].to_pylist(), rows["uncertainty_map"].to_pylist(), strict=True):
+        pixels, doubt = (np.array(Image.open(io.BytesIO(cell["bytes"]))) for cell in (mask, uncertainty))
+        pixels[uncertainty_of(doubt, rows.schema) > curation.ignore_above] = UNLABELLED
+        masks.append({"bytes": encode_png(pixels), "path": None})
+    place = rows.column_names.index("mask")
+    return rows.set_column(place, rows.schema.field(place), pa.array(masks, rows.schema.field(place).type))
+
+
+def _of_several_classes(rows: pa.Table) -> pa.ChunkedArray:
+    return pc.greater(pc.fill_null(pc.list_value_length(rows["classes"]), 0), 1)

@@ -1,0 +1,117 @@
+"""The generate job end to end, on a real Ray cluster."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+import ddpm_seg
+from ddpm_seg.data.schema import task_of
+from ddpm_seg.model.bundle import save_bundle
+from ddpm_seg.pipeline import cluster
+from ddpm_seg.pipeline.generate import run_generate
+from ddpm_seg.pipeline.generate_plan import GenerateConfig, plan_generate
+from ddpm_seg.runs.view import read_view
+from tests.tiny_bundle import TASK, tiny_bundle
+
+SIZE = 16
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    uri = str(tmp_path_factory.mktemp("model") / "tiny")
+    save_bundle(tiny_bundle(size=SIZE), uri)
+    return uri
+
+
+def config(model: str, output: Path, **more: object) -> GenerateConfig:
+    settings: dict[str, object] = {"num_samples": 7, "steps": 3, "batch_size": 2, "chunk_size": 2, "shard_size": 4}
+    return GenerateConfig(model=model, output=str(output), **{**settings, **more})  # type: ignore[arg-type]
+
+
+def pixels(cell: dict[str, bytes]) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(cell["bytes"])))
+
+
+def contents(samples: pa.Table) -> set[tuple[int, int, bytes, bytes]]:
+    rows = samples.select(["seed", "number", "image", "mask"]).to_pylist()
+    return {(row["seed"], row["number"], row["image"]["bytes"], row["mask"]["bytes"]) for row in rows}
+
+
+def test_samples_grow_and_are_the_same_however_they_are_drawn(ray_cluster: str, model: str, tmp_path: Path) -> None:
+    few = run_generate(config(model, tmp_path / "out", num_samples=3, num_actors=1))
+    assert [run.ok for run in few.runs] == [3]
+    first = contents(read_view(str(tmp_path / "out"), "samples"))
+    more = run_generate(config(model, tmp_path / "out", num_actors=2))
+    assert (more.already_done, [run.ok for run in more.runs]) == (3, [4])
+    samples = read_view(str(tmp_path / "out"), "samples")
+    assert samples["number"].to_pylist() == list(range(7))
+    assert first < contents(samples)
+    run_generate(config(model, tmp_path / "at once", num_actors=1, chunk_size=5))
+    assert contents(read_view(str(tmp_path / "at once"), "samples")) == contents(samples)
+
+    # Masks and statistics are what labelling says of the stored images.
+    segment = ddpm_seg.load(model)
+    for row in samples.to_pylist():
+        image = pixels(row["image"])
+        assert image.shape == (SIZE, SIZE, 3)
+        (result,) = segment([image])
+        assert np.array_equal(pixels(row["mask"]), result.mask)
+        assert row["uncertainty"] == pytest.approx(result.uncertainty, rel=1e-4)
+        assert sum(one["pixels"] for one in row["classes"]) == SIZE * SIZE
+        assert (row["status"], row["sampler"], row["sampling_steps"], row["seed"]) == ("ok", "ddim", 3, 0)
+    assert task_of(samples.schema) == TASK
+    statistics = pq.read_table(tmp_path / "out" / "sample_class_stats")
+    assert sum(statistics["pixels"].to_pylist()) == 7 * SIZE * SIZE
+    report = Path(str(more.report)).read_text()
+    assert report.count("<figure>") == 4
+    assert "data:image/png" in report
+
+    # Nothing new starts nothing; another sampler is another table.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cluster, "connect", lambda: pytest.fail("Ray was asked for"))
+        assert not run_generate(config(model, tmp_path / "out", num_samples=5)).runs
+    plan = plan_generate(config(model, tmp_path / "out", sampler="ddpm"))
+    assert (plan.new.num_rows, plan.already_done) == (7, 0)
+    assert plan_generate(config(model, tmp_path / "out", seed=1)).new.num_rows == 7
+
+
+def test_a_model_without_an_ensemble_gives_images_alone(ray_cluster: str, tmp_path: Path) -> None:
+    ddpm = dataclasses.replace(tiny_bundle(size=SIZE), members=(), task=None, features=None)
+    save_bundle(ddpm, str(tmp_path / "ddpm"))
+    summary = run_generate(config(str(tmp_path / "ddpm"), tmp_path / "out", num_samples=3))
+    samples = read_view(str(tmp_path / "out"), "samples")
+    assert samples["status"].to_pylist() == ["ok"] * 3
+    assert samples["mask"].null_count == samples["uncertainty"].null_count == 3
+    assert pixels(samples["image"][2].as_py()).shape == (SIZE, SIZE, 3)
+    report = Path(str(summary.report)).read_text()
+    assert report.count("<figure>") == 3
+    assert "not labelled" in report
+    assert not (tmp_path / "out" / "sample_class_stats").exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"num_samples": 0}, "--num-samples must be at least 1, got 0"),
+        ({"seed": -1}, "--seed must lie between 0 and"),
+        ({"gpus_per_actor": 2.0}, "--gpus-per-actor must be over 0 and at most 1, got 2"),
+        ({"steps": 1}, "sampling needs at least 2 steps, got 1"),
+        ({"steps": 500}, "500 timesteps do not fit into 0..80"),
+        ({"eta": 7.0}, "eta must lie between 0 and 1, got 7"),
+        ({"model": "nowhere"}, "nowhere"),
+    ],
+)
+def test_mistakes_are_found_before_anything_is_done(
+    wrong: dict[str, object], message: str, model: str, tmp_path: Path
+) -> None:
+    with pytest.raises((ValueError, OSError), match=message):
+        run_generate(dataclasses.replace(config(model, tmp_path / "out"), **wrong))  # type: ignore[arg-type]
+    assert not (tmp_path / "out").exists()
