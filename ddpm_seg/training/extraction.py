@@ -44,12 +44,15 @@ def extract_features(
     Those that stand at the `workplace` are not made again. Raises OSError, before anything is made, where the folder
     for temporary files has no room for them.
     """
-    if device == "cpu":
-        _check_room(bundle, features, len(annotations))
     images = [annotation.image for annotation in annotations]
     with tempfile.TemporaryDirectory() as temporary:
         uris = feature_uris(bundle, images, features, workplace.folder if workplace else temporary)
-        _make_missing(bundle, dict(zip(uris, images, strict=True)), features, device, workplace)
+        there = {file.uri for file in storage.list_files(workplace.folder)} if workplace else set()
+        missing = {uri: image for uri, image in zip(uris, images, strict=True) if uri not in there}
+        if device == "cpu":
+            _check_room(bundle, features, len(images), len(missing), workplace)
+        if missing:
+            _make(bundle, missing, features, device, workplace, total=len(set(uris)))
         stored = PixelFeatures(
             num_images=len(images), image_size=bundle.unet.image_size, mode=features.upsample_mode, device=device
         )
@@ -58,26 +61,23 @@ def extract_features(
     return stored
 
 
-def _make_missing(
+def _make(
     bundle: Bundle,
     images: dict[str, np.ndarray],
     features: FeatureConfig,
     device: str,
     workplace: Workplace | None,
+    *,
+    total: int,
 ) -> None:
-    there = {file.uri for file in storage.list_files(workplace.folder)} if workplace else set()
-    missing = {uri: image for uri, image in images.items() if uri not in there}
-    if not missing:
-        return
     if workplace and workplace.actors:
         from ddpm_seg.training.feature_actors import extract_on_actors  # Ray takes seconds to import
 
-        made = extract_on_actors(missing, features, workplace.model, workplace.actors)
+        made = extract_on_actors(images, features, workplace.model, workplace.actors)
     else:
-        made = _extract_here(missing, FeatureExtractor(bundle, features, device))
-    done = len(images) - len(missing)
-    with Progress("features", total=len(images), unit="image") as progress:
-        for number, _ in enumerate(made, start=done + 1):
+        made = _extract_here(images, FeatureExtractor(bundle, features, device))
+    with Progress("features", total=total, unit="image") as progress:
+        for number, _ in enumerate(made, start=total - len(images) + 1):
             progress.at(number)
 
 
@@ -87,11 +87,15 @@ def _extract_here(images: dict[str, np.ndarray], extractor: FeatureExtractor) ->
         yield uri
 
 
-def _check_room(bundle: Bundle, features: FeatureConfig, num_images: int) -> None:
+def _check_room(
+    bundle: Bundle, features: FeatureConfig, num_images: int, num_missing: int, workplace: Workplace | None
+) -> None:
+    """For what training maps into memory, and for the files, where these stand there too or may do so."""
     size, folder = bundle.unet.image_size, tempfile.gettempdir()
     maps = zip(features.channels(bundle.unet), features.strides(bundle.unet), strict=True)
-    needed = ITEM_BYTES * num_images * sum(channels * (size // stride) ** 2 for channels, stride in maps)
-    free = shutil.disk_usage(folder).free
+    each = ITEM_BYTES * sum(channels * (size // stride) ** 2 for channels, stride in maps)
+    files = num_missing if workplace is None or storage.is_local(workplace.folder) else 0
+    needed, free = each * (num_images + files), shutil.disk_usage(folder).free
     if needed > free:
         raise OSError(
             f"the features of {num_images} images take {needed / 1e9:.1f} GB, and {folder} has {free / 1e9:.1f} GB "
