@@ -36,6 +36,13 @@ def describe(summary: GenerateSummary) -> str:
     lines = [f"{drawn} samples drawn, {failed} errors" if summary.runs else "nothing new to draw"]
     if speeds:
         lines[0] += f", {speeds[-1]:,.0f} an hour"
+    if summary.quality:
+        found = summary.quality
+        lines += [
+            f"distance from {found['real_images']} real images: Fréchet {found['frechet_distance']:.4g}, "
+            f"kernel {found['kernel_distance']:.4g} ± {found['kernel_distance_deviation']:.2g} "
+            f"(over {found['num_features']} {found['features']})"
+        ]
     lines += [
         f"{summary.already_done} drawn before",
         f"samples  {summary.samples}",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from ddpm_seg.data.schema import class_stats_table
+from ddpm_seg.evaluation.quality import check_real, write_quality
 from ddpm_seg.pipeline.generate_plan import TABLE, GenerateConfig, GeneratePlan, plan_generate
 from ddpm_seg.pipeline.job import Job, code_version, model_for_workers, run_job
 from ddpm_seg.pipeline.sample_rows import SampleInput, SampleSpec
@@ -36,6 +37,8 @@ class GenerateSummary:
     report: str | None
     runs: tuple[RunSummary, ...]
     already_done: int
+    quality: dict[str, Any] | None
+    """What `quality.json` says, where there are real images to compare with."""
 
 
 def run_generate(config: GenerateConfig) -> GenerateSummary:
@@ -46,6 +49,8 @@ def run_generate(config: GenerateConfig) -> GenerateSummary:
     call goes on where it stopped.
     """
     plan = plan_generate(config)
+    if config.real:
+        check_real(config.real)
     if config.dry_run:
         raise ValueError("run_generate does the work; plan_generate(config) is what --dry-run shows")
     done = run_job(_job(plan), lambda: _job(plan_generate(config)))
@@ -58,6 +63,19 @@ def run_generate(config: GenerateConfig) -> GenerateSummary:
         report=layout.report if last_run else None,
         runs=tuple(done),
         already_done=plan.already_done,
+        quality=_quality(plan),
+    )
+
+
+def _quality(plan: GeneratePlan) -> dict[str, Any] | None:
+    if plan.config.real is None:
+        return None
+    return write_quality(
+        plan.output,
+        config_hash=plan.config_hash,
+        model=plan.config.model,
+        real=plan.config.real,
+        inception=plan.config.inception,
     )
 
 
@@ -66,7 +84,8 @@ def _job(plan: GeneratePlan) -> Job:
     config = plan.config
     stored: dict[str, Any] = dataclasses.asdict(config) | {"output": stored_uri(plan.output)}
     del stored["dry_run"]
-    stored["model"] = stored_uri(config.model)
+    for name in ("model", "real", "inception"):
+        stored[name] = stored_uri(stored[name]) if stored[name] else None
     return Job(
         output=plan.output,
         table=TABLE,

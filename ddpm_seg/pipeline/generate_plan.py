@@ -57,6 +57,11 @@ class GenerateConfig:
     """Samples in each Parquet file of the tables."""
     chunk_size: int = 64
     """Samples in a unit of work, which is what is lost when a machine dies."""
+    real: str | None = None
+    """Real images, annotated or not: says in quality.json how far the samples are from them."""
+    inception: str | None = None
+    """A TorchScript file of a network whose features --real is compared by, such as Inception. Default: the DDPM's
+    own activations."""
 
     def __post_init__(self) -> None:
         for name in ("num_samples", "shard_size", "chunk_size", "num_actors", "batch_size"):
@@ -67,6 +72,8 @@ class GenerateConfig:
             raise ValueError(f"--seed must lie between 0 and {2**63 - 1}, got {self.seed}")
         if not 0 < self.gpus_per_actor <= 1:
             raise ValueError(f"--gpus-per-actor must be over 0 and at most 1, got {self.gpus_per_actor:g}")
+        if self.inception and not self.real:
+            raise ValueError("--inception is what --real images are compared by: give them too")
 
     def sampling(self) -> SamplingConfig:
         # Only DDIM has an eta: the other samplers' tables should not be apart by it.

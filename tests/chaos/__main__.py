@@ -1,6 +1,7 @@
-"""Disturbs the real label job again and again, and tells whether its tables are those of an undisturbed one.
+"""Disturbs the real label or generate job again and again, and tells whether its tables are those of a quiet one.
 
     python -m tests.chaos --runs 100 --seed 0 --log chaos.jsonl
+    python -m tests.chaos --job generate --runs 20 --log chaos-generate.jsonl
     python -m tests.chaos --runs 10 --storage s3 --only "store|node" --log chaos.jsonl
 
 Half of the runs are on local disk, half on an S3 server, with a Ray cluster of one node and of three. Each appends a
@@ -21,11 +22,13 @@ from pathlib import Path
 from tests.chaos.campaign import Record, deal, disturbed, undisturbed
 from tests.chaos.faults import faults_of
 from tests.chaos.place import StorageKind, place
+from tests.chaos.subject import SUBJECTS, Subject
 from tests.chaos.table import table_of
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__.partition("\n")[0])
+    parser.add_argument("--job", choices=tuple(SUBJECTS), default="label")
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--log", type=Path, default=Path("chaos.jsonl"), help="logs of failed runs go beside it")
@@ -36,19 +39,19 @@ def main() -> int:
     kinds: tuple[StorageKind, ...] = (arguments.storage,) if arguments.storage else ("local", "s3")
     for number, kind in enumerate(kinds):
         runs = arguments.runs // len(kinds) + (number < arguments.runs % len(kinds))
-        campaign(kind, runs, arguments.seed, arguments.only, arguments.log)
+        campaign(kind, SUBJECTS[arguments.job], runs, arguments.seed, arguments.only, arguments.log)
     records = [Record(**json.loads(line)) for line in arguments.log.read_text().splitlines()]
     print(table_of(records))
     return 0 if all(record.as_quiet for record in records) else 1
 
 
-def campaign(kind: StorageKind, runs: int, seed: int, only: str, log: Path) -> None:
+def campaign(kind: StorageKind, subject: Subject, runs: int, seed: int, only: str, log: Path) -> None:
     """`runs` lines for the log."""
     faults = [fault for fault in faults_of(kind) if re.search(only, str(fault))]
     if not faults or not runs:
         return
     log.parent.mkdir(parents=True, exist_ok=True)
-    with place(kind, seed) as here:
+    with place(kind, subject, seed) as here:
         reference = undisturbed(here)
         print(f"{kind}: undisturbed, {len(reference.rows)} images in {reference.seconds:.0f} s", flush=True)
         for number, fault in enumerate(islice(deal(faults, seed), runs)):

@@ -16,6 +16,7 @@ from tests.chaos.comparison import Rows, compare, count_ok, read_manifests, read
 from tests.chaos.faults import Fault, Scene
 from tests.chaos.journal import Cost, cost
 from tests.chaos.place import Place, StorageKind
+from tests.chaos.subject import JobName
 
 # How often faults at random moments come for each time that a process dies at a step.
 AT_RANDOM = 4
@@ -43,6 +44,7 @@ class Record:
 
     storage: StorageKind
     seed: int
+    job: JobName
     kind: str
     fault: str
     struck: bool
@@ -80,8 +82,8 @@ def undisturbed(place: Place) -> Reference:
         code = job.wait(ATTEMPT_SECONDS)
     if code:
         raise RuntimeError(f"the undisturbed job ended with {code}:\n{log.read_text(errors='replace')[-3000:]}")
-    seconds, rows = time.monotonic() - start, read_rows(output)
-    if problems := compare(rows, output).problems:
+    seconds, rows = time.monotonic() - start, read_rows(output, place.subject.table)
+    if problems := compare(rows, output, place.subject).problems:
         raise RuntimeError(f"the undisturbed job's output: {problems}")
     (manifest,) = read_manifests(output)
     chunks = manifest.group_by(["shard", "chunk"]).aggregate([]).num_rows
@@ -94,10 +96,11 @@ def disturbed(place: Place, reference: Reference, fault: Fault, seed: int, keep:
     output, start = place.new_output(), time.monotonic()
     attempts = _attempts(place, reference, fault, seed, output)
     seconds = time.monotonic() - start
-    verdict, spent = compare(reference.rows, output), _cost(place, reference, output, attempts.drivers)
+    verdict, spent = compare(reference.rows, output, place.subject), _cost(place, reference, output, attempts.drivers)
     record = Record(
         storage=place.kind,
         seed=seed,
+        job=place.subject.name,
         kind=fault.kind,
         fault=str(fault),
         struck=attempts.struck,

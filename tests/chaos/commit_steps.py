@@ -30,14 +30,22 @@ class Step:
         return ("self", "driver") if self.in_worker else ("self",)
 
 
+SHARD = r"/.*/shard-SHARD\.parquet$"
 STEPS = (
     Step(name="probe written", call="create_bytes", uri=r"/\.ddpm_seg-[0-9a-f]+\.tmp$"),
     Step(name="manifest created", call="create_bytes", uri=r"/manifest\.parquet$"),
     Step(name="heartbeat created", call="create_bytes", uri=r"/heartbeat\.json$"),
     Step(name="run.json created", call="create_bytes", uri=r"/run\.json$"),
     Step(name="chunk written", call="create_bytes", uri=r"/shard-SHARD/chunk-CHUNK\.parquet$", in_worker=True),
-    Step(name="shard published", call="create_bytes", uri=r"/labels/.*/shard-SHARD\.parquet$", in_worker=True),
-    Step(name="class_stats derived", call="create_bytes", uri=r"/class_stats/.*/shard-SHARD\.parquet$", in_worker=True),
+    Step(
+        name="shard published", call="create_bytes", uri=r"/(labels|samples)/.*/shard-SHARD\.parquet$", in_worker=True
+    ),
+    Step(
+        name="class_stats derived",
+        call="create_bytes",
+        uri=r"/(sample_)?class_stats/.*/shard-SHARD\.parquet$",
+        in_worker=True,
+    ),
     Step(name="chunks of a shard deleted", call="delete", uri=r"/_chunks/run=[^/]+/shard-SHARD$", in_worker=True),
     Step(name="summary written", call="write_bytes", uri=r"/summary\.json$"),
     Step(name="chunks deleted", call="delete", uri=r"/_chunks/run=[^/]+$"),

@@ -15,6 +15,7 @@ import pyarrow as pa
 from ddpm_seg import storage
 from ddpm_seg.data.schema import class_stats_table
 from ddpm_seg.runs.tables import decode
+from tests.chaos.subject import Subject
 
 Rows = dict[str, dict[str, Any]]
 """By image_id. `created_at`, the start of the run, is left out: it is all that may differ."""
@@ -30,25 +31,25 @@ class Verdict:
     problems: tuple[str, ...]
 
 
-def read_rows(output: str) -> Rows:
-    """The rows of an output in which no image stands twice."""
-    return {row["image_id"]: row for table in _shards(output, "labels").values() for row in _plain(table)}
+def read_rows(output: str, table: str) -> Rows:
+    """The rows of a table in which no image stands twice."""
+    return {row["image_id"]: row for shard in _shards(output, table).values() for row in _plain(shard)}
 
 
 def count_ok(rows: Rows) -> int:
     return sum(row["status"] == "ok" for row in rows.values())
 
 
-def compare(reference: Rows, output: str) -> Verdict:
-    """Every row of `labels`, what derives from it, and what else stands under `output`."""
-    labels, class_stats = _shards(output, "labels"), _shards(output, "class_stats")
-    rows = [row for table in labels.values() for row in _plain(table)]
+def compare(reference: Rows, output: str, subject: Subject) -> Verdict:
+    """Every row of the job's table, what derives from it, and what else stands under `output`."""
+    shards, class_stats = _shards(output, subject.table), _shards(output, subject.derived)
+    rows = [row for table in shards.values() for row in _plain(table)]
     counts = Counter(row["image_id"] for row in rows)
     problems = []
     if unknown := counts.keys() - reference.keys():
         problems.append(f"{len(unknown)} images that were never in the input")
-    if {name: class_stats_table(table) for name, table in labels.items()} != class_stats:
-        problems.append("class_stats is not what derives from labels")
+    if {name: class_stats_table(table) for name, table in shards.items()} != class_stats:
+        problems.append(f"{subject.derived} is not what derives from {subject.table}")
     problems += [f"left behind: {name}" for name in _left_behind(output)]
     problems += _account(output, reference)
     return Verdict(

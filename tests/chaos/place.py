@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 import uuid
@@ -21,13 +20,8 @@ from tests.chaos.cluster import ChaosCluster
 from tests.chaos.journal import Event, read_journal
 from tests.chaos.object_store import ChaosStore
 from tests.chaos.pictures import write_model, write_pictures
+from tests.chaos.subject import Subject
 from tests.seaweedfs import s3_server
-
-IMAGES = 1000
-SHARD_SIZE = 150
-CHUNK_SIZE = 16
-# Batches are what rounding depends on: one size, on every attempt.
-BATCH_SIZE = 16
 
 StorageKind = Literal["local", "s3"]
 CHECKOUT = Path(__file__).parents[2]
@@ -39,6 +33,7 @@ class Place:
     """One kind of storage with a cluster: of one node for local disk, else of several. `folder` is for logs."""
 
     kind: StorageKind
+    subject: Subject
     prefix: str
     folder: Path
     cluster: ChaosCluster
@@ -50,13 +45,15 @@ class Place:
     @contextmanager
     def job(self, output: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
         """The job as anyone would start it, until the block ends; what it says goes to `log`."""
-        command = [sys.executable, "-m", "jobs.label", f"--input={self.prefix}/in", f"--model={self.prefix}/model"]
-        command += [f"--output={output}", f"--shard-size={SHARD_SIZE}", f"--chunk-size={CHUNK_SIZE}"]
-        command += [f"--batch-size={BATCH_SIZE}"]
         environment = {**os.environ, "RAY_ADDRESS": self.cluster.address}
         with log.open("wb") as file:
             job = subprocess.Popen(
-                command, cwd=CHECKOUT, env=environment, stdout=file, stderr=file, stdin=subprocess.DEVNULL
+                self.subject.command(self.prefix, output),
+                cwd=CHECKOUT,
+                env=environment,
+                stdout=file,
+                stderr=file,
+                stdin=subprocess.DEVNULL,
             )
         try:
             (self.folder / "driver.pid").write_text(str(job.pid))
@@ -75,7 +72,7 @@ class Place:
 
 
 @contextmanager
-def place(kind: StorageKind, seed: int, images: int = IMAGES) -> Iterator[Place]:
+def place(kind: StorageKind, subject: Subject, seed: int) -> Iterator[Place]:
     """Starts everything; at the end all processes and files are gone."""
     folder = Path(tempfile.mkdtemp(prefix="ddpm_seg-chaos-"))
     environment = {
@@ -89,11 +86,11 @@ def place(kind: StorageKind, seed: int, images: int = IMAGES) -> Iterator[Place]
     try:
         # In this process's environment, because a cluster's processes take theirs from it.
         with patch.dict(os.environ, environment), _prefix(kind, folder) as (prefix, store):
-            write_pictures(storage.join(prefix, "in"), images, seed)
+            write_pictures(storage.join(prefix, "in"), subject.images, seed)
             write_model(storage.join(prefix, "model"))
             cluster = ChaosCluster(workers=0 if kind == "local" else 2)
             try:
-                yield Place(kind=kind, prefix=prefix, folder=folder, cluster=cluster, store=store)
+                yield Place(kind=kind, subject=subject, prefix=prefix, folder=folder, cluster=cluster, store=store)
             finally:
                 cluster.stop()
     finally:

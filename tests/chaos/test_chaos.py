@@ -21,8 +21,10 @@ from tests.chaos.comparison import compare, read_rows
 from tests.chaos.faults import faults_of
 from tests.chaos.journal import cost, read_journal
 from tests.chaos.place import CHECKOUT, HOOKS
+from tests.chaos.subject import SUBJECTS
 from tests.tiny_bundle import TASK
 
+LABEL = SUBJECTS["label"]
 SHARD = "config=c/run=run-000001/shard-00000.parquet"
 
 
@@ -51,19 +53,19 @@ def write(output: str, labels: pa.Table) -> None:
 
 
 def test_an_output_is_as_itself(output: str) -> None:
-    verdict = compare(read_rows(output), output)
+    verdict = compare(read_rows(output, "labels"), output, LABEL)
     assert (verdict.lost, verdict.doubled, verdict.differing, verdict.problems) == (0, 0, 0, ())
 
 
 def test_lost_doubled_and_different_rows_are_seen(output: str) -> None:
-    reference, labels = read_rows(output), decode(storage.read_bytes(f"{output}/labels/{SHARD}"))
+    reference, labels = read_rows(output, "labels"), decode(storage.read_bytes(f"{output}/labels/{SHARD}"))
     write(output, pa.concat_tables([labels.slice(0, 1), labels.slice(0, 2)]))
-    verdict = compare(reference, output)
+    verdict = compare(reference, output, LABEL)
     assert (verdict.lost, verdict.doubled, verdict.differing, verdict.problems) == (1, 1, 0, ())
     rows = labels.to_pylist()
     rows[1]["mask"]["bytes"] = b"another"
     write(output, pa.Table.from_pylist(rows, schema=labels.schema))
-    verdict = compare(reference, output)
+    verdict = compare(reference, output, LABEL)
     assert (verdict.lost, verdict.doubled, verdict.differing, verdict.problems) == (0, 0, 1, ())
 
 
@@ -78,12 +80,12 @@ def test_lost_doubled_and_different_rows_are_seen(output: str) -> None:
     ],
 )
 def test_what_else_is_wrong_is_named(path: str, data: bytes | None, problem: str, output: str) -> None:
-    reference = read_rows(output)
+    reference = read_rows(output, "labels")
     if data is None:
         storage.delete(f"{output}/{path}")
     else:
         storage.write_bytes(f"{output}/{path}", data)
-    (found,) = compare(reference, output).problems
+    (found,) = compare(reference, output, LABEL).problems
     assert problem in found
 
 
@@ -154,15 +156,21 @@ def test_small_campaigns_have_as_many_kinds_of_fault_as_they_can() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize(
-    ("kind", "names"),
+    ("job", "kind", "names"),
     [
-        ("local", ["actor killed", "driver killed at: chunk written after", "task killed at: shard published during"]),
-        ("s3", ["node lost", "driver killed at: manifest created after", "store restarted"]),
+        ("generate", "local", ["actor killed", "driver killed at: shard published during"]),
+        (
+            "label",
+            "local",
+            ["actor killed", "driver killed at: chunk written after", "task killed at: shard published during"],
+        ),
+        ("label", "s3", ["node lost", "driver killed at: manifest created after", "store restarted"]),
     ],
 )
-def test_disturbed_runs_end_as_undisturbed_ones(kind: str, names: list[str], tmp_path: Path) -> None:
+def test_disturbed_runs_end_as_undisturbed_ones(job: str, kind: str, names: list[str], tmp_path: Path) -> None:
     log = tmp_path / "chaos.jsonl"
-    command = [sys.executable, "-m", "tests.chaos", f"--storage={kind}", f"--only=^({'|'.join(names)})$"]
+    command = [sys.executable, "-m", "tests.chaos", f"--job={job}", f"--storage={kind}"]
+    command += [f"--only=^({'|'.join(names)})$"]
     # A process of its own: Ray's clusters for tests change the state of those that this one may have.
     done = subprocess.run([*command, f"--runs={len(names)}", f"--log={log}"], cwd=CHECKOUT, stdout=subprocess.PIPE)
     assert done.returncode == 0, done.stdout.decode()

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
 import ddpm_seg
 from ddpm_seg.data.schema import task_of
+from ddpm_seg.evaluation.image_features import torchscript_features
 from ddpm_seg.model.bundle import save_bundle
 from ddpm_seg.pipeline import cluster
 from ddpm_seg.pipeline.generate import run_generate
 from ddpm_seg.pipeline.generate_plan import GenerateConfig, plan_generate
 from ddpm_seg.runs.view import read_view
+from tests.annotated_boxes import annotate
 from tests.tiny_bundle import TASK, tiny_bundle
 
 SIZE = 16
@@ -97,6 +101,43 @@ def test_a_model_without_an_ensemble_gives_images_alone(ray_cluster: str, tmp_pa
     assert not (tmp_path / "out" / "sample_class_stats").exists()
 
 
+def test_samples_are_compared_with_real_images(ray_cluster: str, model: str, tmp_path: Path) -> None:
+    boxes = annotate(tmp_path / "boxes", 5)
+    found = run_generate(config(model, tmp_path / "out", real=str(boxes))).quality
+    assert found == json.loads((tmp_path / "out" / "quality.json").read_text())
+    assert (found["samples"], found["real_images"]) == (7, 5)
+    shares = found["class_shares"]
+    for part in ("samples", "real"):
+        assert sum(share[part] for share in shares.values()) == pytest.approx(1)
+    assert shares["red"]["real"] == pytest.approx(64 / 256)  # each box has 8 x 8 of 16 x 16 pixels
+
+    # Of the samples themselves, as PNGs, they are not far; nor have these masks. Nothing is drawn again.
+    (tmp_path / "own").mkdir()
+    for row in read_view(str(tmp_path / "out"), "samples").to_pylist():
+        (tmp_path / "own" / f"{row['number']}.png").write_bytes(row["image"]["bytes"])
+    again = run_generate(config(model, tmp_path / "out", real=str(tmp_path / "own")))
+    assert not again.runs
+    assert again.quality is not None
+    assert again.quality["frechet_distance"] == pytest.approx(0, abs=1e-5)
+    assert again.quality["frechet_distance"] < 0.01 * found["frechet_distance"]
+    assert again.quality["class_shares"]["red"]["real"] is None
+
+
+def test_the_users_own_network_may_give_the_features(tmp_path: Path) -> None:
+    class Colours(torch.nn.Module):
+        def forward(self, images: torch.Tensor, return_features: bool = False) -> torch.Tensor:
+            assert images.dtype == torch.uint8
+            return images.float().mean(dim=[2, 3]) if return_features else images.float()
+
+    torch.jit.script(Colours()).save(str(tmp_path / "colours.pt"))
+    images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), dtype=np.uint8)
+    found = torchscript_features(str(tmp_path / "colours.pt"), "cpu")(images)
+    np.testing.assert_allclose(found, images.mean(axis=(1, 2)), rtol=1e-5)
+    (tmp_path / "none.pt").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"none\.pt is not a TorchScript file"):
+        torchscript_features(str(tmp_path / "none.pt"), "cpu")
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -107,6 +148,8 @@ def test_a_model_without_an_ensemble_gives_images_alone(ray_cluster: str, tmp_pa
         ({"steps": 500}, "500 timesteps do not fit into 0..80"),
         ({"eta": 7.0}, "eta must lie between 0 and 1, got 7"),
         ({"model": "nowhere"}, "nowhere"),
+        ({"real": "/not/there"}, "/not/there"),
+        ({"inception": "inception.pt"}, "give them too"),
     ],
 )
 def test_mistakes_are_found_before_anything_is_done(
