@@ -12,18 +12,6 @@ from torch import Tensor
 from ddpm_seg.model.diffusion import Diffusion
 
 
-def ddim_timesteps(steps: int, count: int) -> list[int]:
-    """`count` timesteps at the one integer stride that gives exactly so many: guided-diffusion's "ddimN"."""
-    if count < 2:
-        raise ValueError(f"a respaced schedule needs at least 2 timesteps, got {count}")
-    for stride in range(1, steps + 1):
-        if math.ceil(steps / stride) == count:
-            return list(range(0, steps, stride))
-    raise ValueError(
-        f"no integer stride over {steps} timesteps gives {count}; try {math.ceil(steps / (steps // count + 1))}"
-    )
-
-
 def even_timesteps(steps: int, count: int) -> list[int]:
     """`count` of `steps` timesteps, evenly from the first to the last: guided-diffusion's respacing by one number.
 

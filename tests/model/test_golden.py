@@ -14,7 +14,7 @@ from ddpm_seg.data.statistics import most_uncertain_tenth
 from ddpm_seg.model.diffusion import Diffusion, DiffusionConfig
 from ddpm_seg.model.ensemble import Ensemble, Votes, member_shapes, vote
 from ddpm_seg.model.features import FeatureConfig, extract
-from ddpm_seg.model.samplers import ddim_timesteps, sample_ddim
+from ddpm_seg.model.samplers import sample_ddim
 from ddpm_seg.model.segmenter import to_network
 from ddpm_seg.model.unet import UNet, UNetConfig
 from tests.model import golden_weights
@@ -110,8 +110,10 @@ def test_the_last_step_of_the_network_equals_the_published_one(case: Case) -> No
 def test_ddim_samples_equal_the_published_ones(case: Case) -> None:
     if case.respacing is None:
         pytest.skip("this case has no sample")
-    count = int(case.respacing.removeprefix("ddim"))
-    respaced = Diffusion(case.diffusion_config, ddim_timesteps(case.diffusion_config.steps, count))
+    # guided-diffusion's "ddimN": the integer stride that gives so many timesteps from 0 on.
+    steps, count = case.diffusion_config.steps, int(case.respacing.removeprefix("ddim"))
+    respaced = Diffusion(case.diffusion_config, range(0, steps, steps // count))
+    assert len(respaced.timesteps) == count
     _assert_close(sample_ddim(case.unet, respaced, case.noise)[0].numpy(), case.expected["ddim"])
 
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from torch import Tensor
 from ddpm_seg.model.diffusion import Diffusion, DiffusionConfig
 from ddpm_seg.model.sample_noise import SampleNoise
 from ddpm_seg.model.samplers import (
-    ddim_timesteps,
+    even_timesteps,
     quadratic_timesteps,
     sample_ancestral,
     sample_ddim,
@@ -23,31 +24,18 @@ from ddpm_seg.model.samplers import (
 from tests.model.tiny_networks import assert_close, normal
 
 
-@pytest.mark.parametrize(("steps", "count"), [(1000, 10), (1000, 1000), (1000, 250), (50, 7), (4000, 25), (100, 34)])
-def test_timesteps_are_the_one_stride_that_gives_so_many(steps: int, count: int) -> None:
-    timesteps = ddim_timesteps(steps, count)
-    stride = timesteps[1]
-    assert timesteps == list(range(0, steps, stride))
-    assert len(timesteps) == count
+@pytest.mark.parametrize(("steps", "count"), [(1000, 10), (1000, 1000), (1000, 250), (50, 7), (50, 2)])
+def test_even_timesteps_go_from_the_first_to_the_last(steps: int, count: int) -> None:
+    timesteps = even_timesteps(steps, count)
+    assert (timesteps[0], timesteps[-1], len(timesteps)) == (0, steps - 1, count)
+    strides = np.diff(timesteps)
+    assert strides.max() - strides.min() <= 1
 
 
-def test_of_two_strides_the_smaller_is_taken() -> None:
-    assert ddim_timesteps(10, 2) == [0, 5]
-
-
-@pytest.mark.parametrize(
-    ("steps", "count", "named"), [(1000, 300, "try 250"), (1000, 1001, "try 1000"), (50, 49, "try 25")]
-)
-def test_counts_without_a_stride_are_refused_with_one_that_has(steps: int, count: int, named: str) -> None:
-    with pytest.raises(ValueError, match=f"over {steps} timesteps gives {count}; {named}"):
-        ddim_timesteps(steps, count)
-    assert ddim_timesteps(steps, int(named.removeprefix("try ")))
-
-
-@pytest.mark.parametrize("count", [1, 0, -5])
-def test_fewer_than_two_timesteps_are_refused(count: int) -> None:
-    with pytest.raises(ValueError, match=f"at least 2 timesteps, got {count}"):
-        ddim_timesteps(1000, count)
+@pytest.mark.parametrize("count", [1, 0, 51])
+def test_even_timesteps_that_do_not_fit_are_refused(count: int) -> None:
+    with pytest.raises(ValueError, match=f"{count} timesteps do not fit into 0..49: expected 2 to 50"):
+        even_timesteps(50, count)
 
 
 def test_quadratic_timesteps_grow_evenly_in_their_roots() -> None:
@@ -88,7 +76,7 @@ def test_a_perfect_denoiser_gives_back_its_image(
         answer = x_0 if predict_xstart else whole.predict_eps(x_t, t_N, x_0)
         return torch.cat([answer, torch.zeros_like(answer)], dim=1) if learned else answer
 
-    timesteps = ddim_timesteps(steps, count)
+    timesteps = even_timesteps(steps, count)
     assert_close(sample_ddim(knows_the_image, Diffusion(config, timesteps), normal(1, 2, 3, 4, 4)), x_0, 1e-4)
     assert calls == timesteps[::-1]
 
@@ -225,6 +213,6 @@ def test_noise_of_each_seed_and_number_is_its_own() -> None:
 def test_samples_stay_in_range_and_carry_no_gradient() -> None:
     scale = torch.tensor(3.0, requires_grad=True)
     config = DiffusionConfig(steps=100, noise_schedule="cosine")
-    sample = sample_ddim(lambda x, t: x * scale, Diffusion(config, ddim_timesteps(100, 5)), normal(1, 2, 3, 4, 4))
+    sample = sample_ddim(lambda x, t: x * scale, Diffusion(config, even_timesteps(100, 5)), normal(1, 2, 3, 4, 4))
     assert not sample.requires_grad
     assert sample.abs().max() <= 1
