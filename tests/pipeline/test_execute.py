@@ -129,6 +129,7 @@ def test_an_actor_that_is_killed_loses_and_doubles_nothing(ray_cluster: str, tmp
     assert len(list((tmp_path / "notes").glob("loaded-*"))) == 2
 
 
+@pytest.mark.slow  # half a minute; the chaos runs lose nodes, too
 def test_a_node_that_is_killed_loses_and_doubles_nothing(ray_cluster: str, tmp_path: Path) -> None:
     names = [f"{index:02d}" for index in range(32)]
     run, notes = frozen_run(tmp_path / "out", names, shard_size=8, chunk_size=2), tmp_path / "notes"
