@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from ddpm_seg import storage
 from ddpm_seg.data.schema import task_of
 from ddpm_seg.evaluation.contact_sheet import fetch_again, make_tiles
-from ddpm_seg.evaluation.page import template
+from ddpm_seg.evaluation.page import css_colours, template
 from ddpm_seg.runs.view import read_labels
 
 LIST, PAGE = "annotate_next.csv", "annotate_next.html"
@@ -57,7 +57,7 @@ def write_active(
     mask_of = {row["image_id"]: row["mask"]["bytes"] for row in masks.to_pylist()}
     fetch = fetch_again(read_uris or {})
     tiles = make_tiles(chosen, [mask_of[choice.image_id] for choice in chosen], task.palette, fetch)
-    colours = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in task.palette]
+    colours = css_colours(task.palette)
     page = template("active.html").render(
         model_id=labels["model_id"][0].as_py() if labels.num_rows else "",
         output=storage.redact(output),

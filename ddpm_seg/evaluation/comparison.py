@@ -71,8 +71,8 @@ def summarise(results: Sequence[Result]) -> list[dict[str, Any]]:
             {
                 "method": method,
                 "splits": [result.split for result in own],
-                "miou": _mean_and_deviation([result.miou for result in own]),
-                "ious": {name: _mean_and_deviation([result.ious[name] for result in own]) for name in own[0].ious},
+                "miou": mean_and_deviation([result.miou for result in own]),
+                "ious": {name: mean_and_deviation([result.ious[name] for result in own]) for name in own[0].ious},
             }
         )
     return rows
@@ -87,10 +87,12 @@ def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
 
 
-def _mean_and_deviation(values: Sequence[float]) -> dict[str, float | None]:
+def mean_and_deviation(values: Sequence[float | None]) -> dict[str, float | None]:
+    """Over the values that are known; None where there are too few."""
+    known = [value for value in values if value is not None]
     return {
-        "mean": statistics.fmean(values),
-        "deviation": statistics.stdev(values) if len(values) > 1 else None,
+        "mean": statistics.fmean(known) if known else None,
+        "deviation": statistics.stdev(known) if len(known) > 1 else None,
     }
 
 

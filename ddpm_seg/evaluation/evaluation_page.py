@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ddpm_seg.evaluation.contact_sheet import thumbnails
-from ddpm_seg.evaluation.page import template
+from ddpm_seg.evaluation.page import css_colours, template
 from ddpm_seg.evaluation.score_labels import Scored
 from ddpm_seg.tasks import UNLABELLED, Task
 
@@ -21,7 +21,7 @@ TILES = 24
 def evaluation_page(found: Mapping[str, Any], images: Sequence[Scored], task: Task) -> str:
     """HTML of the metrics `found` and of the worst of `images`."""
     worst = sorted(images, key=lambda one: (-_error(one), one.uri))[:TILES]
-    colours = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in task.palette]
+    colours = css_colours(task.palette)
     curve = found["calibration"]["risk_coverage"]
     return template("evaluation.html").render(
         found=found,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 import jinja2
@@ -19,6 +20,11 @@ def template(name: str) -> jinja2.Template:
     )
     environment.filters.update(count=count, short=short, share=share, duration=duration, number=number)
     return environment.get_template(name)
+
+
+def css_colours(palette: Sequence[Sequence[int]]) -> list[str]:
+    """Each class's colour as #rrggbb."""
+    return ["#{:02x}{:02x}{:02x}".format(*colour) for colour in palette]
 
 
 def count(number: int) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from ddpm_seg import storage
 from ddpm_seg.data.images import decode
 from ddpm_seg.evaluation.contact_sheet import Fetch, Tile, fetch_again, make_tiles, plain_tile
-from ddpm_seg.evaluation.page import count, duration, short, template
+from ddpm_seg.evaluation.page import count, css_colours, duration, short, template
 from ddpm_seg.evaluation.totals import Totals, first_rows, read_pictures, read_totals
 from ddpm_seg.runs.layout import RunLayout, uris_under
 
@@ -107,11 +107,13 @@ def _class_areas(totals: Totals) -> list[ClassArea]:
         ClassArea(
             class_id=class_id,
             name=name,
-            colour="#{:02x}{:02x}{:02x}".format(*colour),
+            colour=colour,
             area=float(totals.area[class_id]) / max(1, totals.ok),
             images=int(totals.images_with[class_id]),
         )
-        for class_id, (name, colour) in enumerate(zip(totals.task.class_names, totals.task.palette, strict=True))
+        for class_id, (name, colour) in enumerate(
+            zip(totals.task.class_names, css_colours(totals.task.palette), strict=True)
+        )
     ]
 
 

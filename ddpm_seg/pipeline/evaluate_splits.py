@@ -7,13 +7,13 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
-from statistics import fmean, stdev
 from typing import Any
 
 import torch
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations import Annotation, load_annotations
+from ddpm_seg.evaluation.comparison import mean_and_deviation
 from ddpm_seg.model.bundle import Bundle, load_bundle, network_digest, read_trained_header, save_bundle
 from ddpm_seg.pipeline.evaluate import METRICS, EvaluateConfig, evaluate_annotations
 from ddpm_seg.tasks import Task
@@ -50,7 +50,7 @@ def run_splits(config: EvaluateConfig) -> dict[str, Any]:
         found = _split(config, bundle, task, split)
         logger.info("%s: mean IoU %.4f", split.name, found["miou"])
         rows.append({"split": split.name, "images": found["images"], **{name: found[name] for name in SCORES}})
-    means = {name: _mean([row[name] for row in rows]) for name in SCORES}
+    means = {name: mean_and_deviation([row[name] for row in rows]) for name in SCORES}
     result: dict[str, Any] = {"miou": means["miou"]["mean"], "deviation": means["miou"]["deviation"]}
     result |= {"shots": config.shots, "means": means, "splits": rows}
     storage.write_bytes(storage.join(config.output, METRICS), json.dumps(result, indent=1).encode())
@@ -97,8 +97,3 @@ def _settings(bundle: Bundle, train: Sequence[Annotation]) -> str:
     training, copies = how_trained(bundle)
     content = repr((network_digest(bundle), bundle.features, training, copies, digest(train)))
     return hashlib.sha256(content.encode()).hexdigest()[:12]
-
-
-def _mean(values: Sequence[float | None]) -> dict[str, float | None]:
-    known = [value for value in values if value is not None]
-    return {"mean": fmean(known) if known else None, "deviation": stdev(known) if len(known) > 1 else None}
