@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike, fspath
-from typing import TypeAlias, overload
+from typing import TYPE_CHECKING, TypeAlias, overload
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -14,10 +14,13 @@ from ddpm_seg import storage
 from ddpm_seg.data.images import Placement, decode, fit, restore_mask
 from ddpm_seg.data.overlay import colorize, overlay
 from ddpm_seg.data.statistics import ImageStatistics, image_statistics
-from ddpm_seg.model.bundle import load_bundle
 from ddpm_seg.model.pixel_labels import PixelLabels
-from ddpm_seg.model.segmenter import DType, Segmenter
+from ddpm_seg.model.segmenter import DType
+from ddpm_seg.model.trained import load_model, resident
 from ddpm_seg.tasks import Task
+
+if TYPE_CHECKING:
+    from ddpm_seg.model.trained import ResidentModel
 
 ImageLike: TypeAlias = str | PathLike[str] | Image.Image | np.ndarray
 
@@ -34,7 +37,7 @@ class Segmentation:
     task: Task
     _labels: PixelLabels
     _placement: Placement
-    _segmenter: Segmenter
+    _segmenter: ResidentModel
     _canvas: np.ndarray
 
     def __repr__(self) -> str:
@@ -71,7 +74,7 @@ class Segmentation:
 class ImageSegmenter:
     """A resident model: call it with an image for a `Segmentation`, or with a list for a list."""
 
-    def __init__(self, segmenter: Segmenter) -> None:
+    def __init__(self, segmenter: ResidentModel) -> None:
         self.segmenter = segmenter
         self.task = segmenter.task
 
@@ -126,10 +129,9 @@ def load(
 ) -> ImageSegmenter:
     """The model bundle of that name ("avatars-10"), path or URI, on `device` (a GPU if there is one, else the CPU).
 
-    Raises `ddpm_seg.model.bundle.BundleError` where there is none or it is damaged.
+    Raises `ddpm_seg.model.bundle_files.BundleError` where there is none or it is damaged.
     """
-    bundle = load_bundle(fspath(model))
-    return ImageSegmenter(Segmenter(bundle, device=device, dtype=dtype, batch_size=batch_size))
+    return ImageSegmenter(resident(load_model(fspath(model)), device=device, dtype=dtype, batch_size=batch_size))
 
 
 def _to_rgb(image: ImageLike) -> np.ndarray:

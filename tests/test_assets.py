@@ -9,7 +9,8 @@ from PIL import Image
 import ddpm_seg
 from ddpm_seg.data.avatars import render
 from ddpm_seg.evaluation.miou import confusion_matrix, published_miou
-from ddpm_seg.model.bundle import ASSETS, load_bundle, read_header
+from ddpm_seg.model.bundle import load_bundle, read_header
+from ddpm_seg.model.bundle_files import ASSETS
 
 SAMPLES_SEED, UNUSED_SEED = 3, 4
 

@@ -8,7 +8,8 @@ from PIL import Image
 
 import ddpm_seg
 from ddpm_seg.data.images import decode, fit
-from ddpm_seg.model.bundle import BundleError, load_bundle, save_bundle
+from ddpm_seg.model.bundle import load_bundle, save_bundle
+from ddpm_seg.model.bundle_files import BundleError
 from ddpm_seg.model.segmenter import Segmenter
 from tests.tiny_bundle import tiny_bundle
 

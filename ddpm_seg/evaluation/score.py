@@ -5,14 +5,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
 
 from ddpm_seg.data.annotations import Annotation
 from ddpm_seg.evaluation.miou import confusion_matrix
-from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.tasks import Task
+
+if TYPE_CHECKING:
+    from ddpm_seg.model.trained import ResidentModel
 
 Labeller = Callable[[np.ndarray], np.ndarray]
 """Images (N, S, S, 3) uint8 to class ids (N, S, S) uint8."""
@@ -32,6 +35,6 @@ def evaluate(label: Labeller, annotations: Sequence[Annotation], task: Task) -> 
     return total
 
 
-def labels_of(segmenter: Segmenter) -> Labeller:
+def labels_of(segmenter: ResidentModel) -> Labeller:
     """What `segmenter` says of images, as `evaluate` asks it."""
     return lambda images: np.stack([pixels.label for pixels in segmenter.segment(images)])

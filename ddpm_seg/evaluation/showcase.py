@@ -13,7 +13,8 @@ from ddpm_seg.data.annotations import load_annotations
 from ddpm_seg.data.images import encode_png
 from ddpm_seg.evaluation.nearest import nearest_neighbours
 from ddpm_seg.evaluation.sheets import label_sheet, neighbour_sheet, sample_sheet
-from ddpm_seg.model.bundle import Bundle, BundleError, load_bundle
+from ddpm_seg.model.bundle import Bundle, load_bundle
+from ddpm_seg.model.bundle_files import BundleError
 from ddpm_seg.model.diffusion import Diffusion
 from ddpm_seg.model.samplers import quadratic_timesteps, sample_ddim
 from ddpm_seg.model.segmenter import resident_unet

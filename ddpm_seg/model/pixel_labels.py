@@ -14,9 +14,9 @@ class PixelLabels:
     label: np.ndarray
     """(S, S) uint8 class ids."""
     uncertainty: np.ndarray
-    """(S, S) float32: Jensen-Shannon divergence between members, in nats."""
+    """(S, S) float32, in nats: Jensen-Shannon divergence between members; of a student, the entropy of its softmax."""
     confidence: np.ndarray
-    """(S, S) float32 in [0, 1]: mean softmax of the label."""
+    """(S, S) float32 in [0, 1]: softmax of the label, the members' mean."""
 
     @property
     def finite(self) -> bool:

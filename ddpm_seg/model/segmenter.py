@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm_seg.model.bundle import Bundle, BundleError
+from ddpm_seg.model.bundle import Bundle
+from ddpm_seg.model.bundle_files import BundleError
 from ddpm_seg.model.diffusion import Diffusion
 from ddpm_seg.model.ensemble import Ensemble, Votes
 from ddpm_seg.model.features import extract

@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,13 +17,16 @@ from ddpm_seg.evaluation.calibration import calibration
 from ddpm_seg.evaluation.evaluation_page import evaluation_page
 from ddpm_seg.evaluation.metrics import metrics
 from ddpm_seg.evaluation.score_labels import Scored, score_labels
-from ddpm_seg.model.bundle import BundleHeader, read_trained_header
 from ddpm_seg.model.segmenter import DType
+from ddpm_seg.model.trained import read_trained_header
 from ddpm_seg.pipeline.label import run_label
 from ddpm_seg.pipeline.label_plan import LabelConfig, hash_config
 from ddpm_seg.runs.tables import encode
 from ddpm_seg.runs.view import read_labels
 from ddpm_seg.tasks import Task
+
+if TYPE_CHECKING:
+    from ddpm_seg.model.trained import TrainedHeader
 
 logger = logging.getLogger(__name__)
 
@@ -62,13 +65,13 @@ def run_evaluate(config: EvaluateConfig) -> dict[str, Any]:
     labelled, and what `run_label` raises.
     """
     header, task = read_trained_header(config.model)
-    annotations = load_annotations(config.images, image_size=header.unet.image_size, task=task, limit=config.limit)
+    annotations = load_annotations(config.images, image_size=header.image_size, task=task, limit=config.limit)
     storage.check_writable(config.output)
     return evaluate_annotations(config, header, task, annotations)
 
 
 def evaluate_annotations(
-    config: EvaluateConfig, header: BundleHeader, task: Task, annotations: Sequence[Annotation]
+    config: EvaluateConfig, header: TrainedHeader, task: Task, annotations: Sequence[Annotation]
 ) -> dict[str, Any]:
     """`run_evaluate` of images that have been read already."""
     scored = score_labels(_labels(config, header, annotations), annotations, task)
@@ -107,7 +110,7 @@ def images_table(scored: Sequence[Scored]) -> pa.Table:
     )
 
 
-def _labels(config: EvaluateConfig, header: BundleHeader, annotations: Sequence[Annotation]) -> pa.Table:
+def _labels(config: EvaluateConfig, header: TrainedHeader, annotations: Sequence[Annotation]) -> pa.Table:
     columns = ["uri", "status", "mask", "uncertainty", "model_id"]
     if config.labels is not None:
         labels = read_labels(config.labels, columns=columns)

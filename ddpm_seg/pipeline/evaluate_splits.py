@@ -14,7 +14,8 @@ import torch
 from ddpm_seg import storage
 from ddpm_seg.data.annotations import Annotation, load_annotations
 from ddpm_seg.evaluation.comparison import mean_and_deviation
-from ddpm_seg.model.bundle import Bundle, load_bundle, network_digest, read_trained_header, save_bundle
+from ddpm_seg.model.bundle import Bundle, load_bundle, network_digest, save_bundle
+from ddpm_seg.model.trained import read_trained_header
 from ddpm_seg.pipeline.evaluate import METRICS, EvaluateConfig, evaluate_annotations
 from ddpm_seg.tasks import Task
 from ddpm_seg.training.baselines import digest

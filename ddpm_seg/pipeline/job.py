@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from ddpm_seg import storage
-from ddpm_seg.model.bundle import is_in_the_box, load_bundle, resolve
+from ddpm_seg.model.bundle_files import is_in_the_box, resolve
+from ddpm_seg.model.trained import load_model
 from ddpm_seg.runs.commit import Derive, delete_chunks, first_one_stays
 from ddpm_seg.runs.heartbeat import heartbeat, refuse_if_running
 from ddpm_seg.runs.ledger import KnownRun, delete_leftovers, freeze_run
@@ -101,7 +102,7 @@ def _work(job: Job, plan_again: Callable[[], Job]) -> list[RunSummary]:
     # Ray takes seconds to import, and a run with nothing to do should not wait for it.
     from ddpm_seg.pipeline import cluster
 
-    load_bundle(job.model)  # damaged weights are found here, not by an actor that dies again and again
+    load_model(job.model)  # damaged weights are found here, not by an actor that dies again and again
     nodes = cluster.connect()
     placement = cluster.place(nodes, num_actors=job.num_actors, gpus_per_actor=job.gpus_per_actor)
     own = [] if is_in_the_box(job.model) else [resolve(job.model)]

@@ -156,7 +156,7 @@ def _stages(run: KnownRun, plan: LabelPlan, placement: Placement) -> Stages:
         created_at=run.manifest.info.created_at,
         model_id=plan.header.model_id,
         code_version=code_version(),
-        image_size=plan.header.unet.image_size,
+        image_size=plan.header.image_size,
         fit=plan.config.fit,
         task=plan.header.task,
     )

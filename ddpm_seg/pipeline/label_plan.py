@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,12 +15,16 @@ import pyarrow.compute as pc
 from ddpm_seg import storage
 from ddpm_seg.data.images import FitMode
 from ddpm_seg.data.listing import list_images
-from ddpm_seg.model.bundle import ASSETS, BundleHeader, read_trained_header
+from ddpm_seg.model.bundle_files import ASSETS
 from ddpm_seg.model.segmenter import DType
+from ddpm_seg.model.trained import read_trained_header
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.ledger import KnownRun, find_runs, input_keys, next_number, planned_keys
 from ddpm_seg.runs.manifest import chunk_size_for, inputs_table, stored_uri
 from ddpm_seg.runs.view import read_labels
+
+if TYPE_CHECKING:
+    from ddpm_seg.model.trained import TrainedHeader
 
 TABLE = "labels"
 
@@ -92,7 +97,7 @@ class LabelPlan:
 
     config: LabelConfig
     output: str
-    header: BundleHeader
+    header: TrainedHeader
     config_hash: str
     images: int
     skipped_files: int
@@ -172,7 +177,7 @@ def _failed(output: str, config_hash: str) -> pa.ChunkedArray:
     return rows.filter(pc.equal(rows["status"], "error"))["image_id"]
 
 
-def hash_config(config: LabelConfig, header: BundleHeader) -> str:
+def hash_config(config: LabelConfig, header: TrainedHeader) -> str:
     """12 hex digits over the model and every option that can change a pixel of the output. It names outputs."""
     content = {"model_id": header.model_id, "fit": config.fit, "dtype": config.dtype}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]

@@ -55,11 +55,10 @@ class Segment:
     def __init__(self, model: str, *, dtype: DType, batch_size: int | None, threads: int) -> None:
         import torch
 
-        from ddpm_seg.model.bundle import load_bundle
-        from ddpm_seg.model.segmenter import Segmenter
+        from ddpm_seg.model.trained import load_model, resident
 
         torch.set_num_threads(threads)
-        self.segmenter = Segmenter(load_bundle(model), dtype=dtype, batch_size=batch_size)
+        self.segmenter = resident(load_model(model), dtype=dtype, batch_size=batch_size)
 
     def __call__(self, row: Row) -> Row:
         start = time.perf_counter()

@@ -24,6 +24,7 @@ from ddpm_seg.model.bundle import Bundle
 from ddpm_seg.model.diffusion import Diffusion, DiffusionConfig
 from ddpm_seg.model.segmenter import to_network
 from ddpm_seg.model.unet import UNet, UNetConfig
+from ddpm_seg.training.workers import Worker
 
 logger = logging.getLogger(__name__)
 
@@ -51,17 +52,6 @@ class Optimization:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must be in [0, 1), got {self.ema_decay}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Worker:
-    """This process's place among those that train one network."""
-
-    rank: int = 0
-    world_size: int = 1
-    device: str = "cpu"
-    parallel: Callable[[nn.Module], nn.Module] | None = None
-    """Wraps the network for gradient averaging (DistributedDataParallel) where there are several workers."""
 
 
 def draw_batch(images: np.ndarray, steps: int, options: Optimization, iteration: int) -> tuple[Tensor, Tensor, Tensor]:

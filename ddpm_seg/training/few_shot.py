@@ -18,7 +18,8 @@ from ddpm_seg.data.annotations import Annotation, labelled_pixels, load_annotati
 from ddpm_seg.data.task_file import find_task
 from ddpm_seg.evaluation.miou import published_miou
 from ddpm_seg.evaluation.score import evaluate, labels_of
-from ddpm_seg.model.bundle import Bundle, load_bundle, refuse_standing_bundle, resolve, save_bundle
+from ddpm_seg.model.bundle import Bundle, load_bundle, save_bundle
+from ddpm_seg.model.bundle_files import refuse_standing_bundle, resolve
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.tasks import Task

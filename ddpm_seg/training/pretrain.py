@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from ddpm_seg import storage
 from ddpm_seg.data.images import ImageError, decode, fit
 from ddpm_seg.data.listing import list_images
-from ddpm_seg.model.bundle import read_header, refuse_standing_bundle, save_bundle
+from ddpm_seg.model.bundle import read_header, save_bundle
+from ddpm_seg.model.bundle_files import refuse_standing_bundle
 from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.unet import UNetConfig
-from ddpm_seg.training.ddpm import DDPMTraining, Optimization, Worker, train_ddpm
+from ddpm_seg.training.ddpm import DDPMTraining, Optimization, train_ddpm
 from ddpm_seg.training.progress import Progress
-from ddpm_seg.training.workers import free_gpus
+from ddpm_seg.training.workers import Worker, free_gpus, train_here, train_on_ray
 
 logger = logging.getLogger(__name__)
 
@@ -95,8 +94,10 @@ def pretrain(config: PretrainConfig) -> str:
         raise ValueError(f"num_workers must be between 0 and the batch size {config.batch_size}, got {workers}")
     if workers:
         list_images(config.images)  # a wrong name is found here, not by every worker
-        return _train_on_ray(config, workers)
-    return _train(config, Worker(device="cuda" if torch.cuda.is_available() else "cpu"))
+        train_on_ray(_train, config, workers)
+    else:
+        train_here(_train, config)
+    return read_header(config.output).model_id
 
 
 def load_images(uri: str, size: int) -> np.ndarray:
@@ -121,15 +122,16 @@ def load_images(uri: str, size: int) -> np.ndarray:
     return np.stack(images)
 
 
-def _train(config: PretrainConfig, worker: Worker) -> str:
-    """One worker's whole training; the first one writes the bundle. Returns its model id there, else ''."""
+def _train(config: PretrainConfig, worker: Worker) -> None:
+    """One worker's whole training; each reads the images and takes its share of every batch. The first one saves the
+    state at the output as it goes, and then the bundle."""
     images = load_images(config.images, config.image_size)
     diffusion = DiffusionConfig(noise_schedule=config.noise_schedule)
     training = DDPMTraining(config.unet(), diffusion, config.optimization(), worker)
     state_uri = storage.join(config.output, "unfinished_training.pt")
     if worker.rank:
         train_ddpm(training, images, state_uri, lambda _: None)
-        return ""
+        return
     with Progress("training", total=config.iterations, unit="batch") as progress:
         train_ddpm(
             training,
@@ -137,36 +139,5 @@ def _train(config: PretrainConfig, worker: Worker) -> str:
             state_uri,
             lambda training: progress.at(training.iteration, loss=f"{training.loss:.4f}"),
         )
-    model_id = save_bundle(training.bundle({"training_images": len(images)}), config.output).model_id
+    save_bundle(training.bundle({"training_images": len(images)}), config.output)
     storage.delete(state_uri)
-    return model_id
-
-
-def _train_on_ray(config: PretrainConfig, workers: int) -> str:
-    """DistributedDataParallel over Ray Train workers; each reads the images and takes its share of every batch."""
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
-
-    with tempfile.TemporaryDirectory() as folder:
-        TorchTrainer(
-            _ray_worker,
-            train_loop_config={"config": config},
-            scaling_config=ScalingConfig(num_workers=workers, use_gpu=torch.cuda.is_available() or free_gpus() > 0),
-            # A lost worker restarts the group, which goes on from the state that the first worker saves at the output.
-            run_config=RunConfig(storage_path=folder, failure_config=FailureConfig(max_failures=3)),
-        ).fit()
-    return read_header(config.output).model_id
-
-
-def _ray_worker(loop_config: dict[str, PretrainConfig]) -> None:
-    import ray.train
-    import ray.train.torch
-
-    context = ray.train.get_context()
-    worker = Worker(
-        rank=context.get_world_rank(),
-        world_size=context.get_world_size(),
-        device=str(ray.train.torch.get_device()),
-        parallel=ray.train.torch.prepare_model,
-    )
-    _train(loop_config["config"], worker)

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from ddpm_seg.model.bundle import Bundle, BundleError, load_bundle, read_header, save_bundle
+from ddpm_seg.model.bundle import Bundle, load_bundle, read_header, save_bundle
+from ddpm_seg.model.bundle_files import BundleError
 from ddpm_seg.model.segmenter import Segmenter
 from tests.model.tiny_networks import images
 from tests.tiny_bundle import tiny_bundle

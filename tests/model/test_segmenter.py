@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from ddpm_seg.model.bundle import Bundle, BundleError
+from ddpm_seg.model.bundle import Bundle
+from ddpm_seg.model.bundle_files import BundleError
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.pixel_labels import PixelLabels
 from ddpm_seg.model.segmenter import Segmenter, to_network

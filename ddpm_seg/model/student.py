@@ -1,0 +1,95 @@
+"""DatasetDDPM's student: torchvision's DeepLabV3 (Chen et al., 2017), which names every pixel in one pass."""
+
+# Shapes: N images of S x S pixels, K classes.
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models.segmentation import deeplabv3_mobilenet_v3_large, deeplabv3_resnet50, deeplabv3_resnet101
+
+Backbone = Literal["resnet101", "resnet50", "mobilenet_v3_large"]
+
+_DEEPLAB = {
+    "resnet101": deeplabv3_resnet101,
+    "resnet50": deeplabv3_resnet50,
+    "mobilenet_v3_large": deeplabv3_mobilenet_v3_large,
+}
+
+# Of ImageNet's pixels in [0, 1], as in the published transform.
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StudentConfig:
+    """Which network."""
+
+    backbone: Backbone
+    num_classes: int
+    image_size: int
+    """S, side of its square input and output."""
+    resolution: int
+    """Side that images are enlarged to before the first convolution: the backbones look at an eighth (ResNet) or a
+    sixteenth (MobileNetV3) of it."""
+
+    def __post_init__(self) -> None:
+        if self.backbone not in get_args(Backbone):
+            raise ValueError(f"backbone is {self.backbone!r}, expected one of {', '.join(get_args(Backbone))}")
+        if self.resolution < self.image_size:
+            raise ValueError(
+                f"resolution is {self.resolution}, expected at least the side of the images, {self.image_size}"
+            )
+
+
+class Student(nn.Module):
+    """Images (N, 3, S, S) as of `to_student` to logits (N, K, S, S) float32."""
+
+    def __init__(self, config: StudentConfig) -> None:
+        super().__init__()
+        self.config = config
+        # Nothing is downloaded: torchvision's default is a backbone trained on ImageNet.
+        model = _DEEPLAB[config.backbone](
+            weights=None, weights_backbone=None, num_classes=config.num_classes, aux_loss=False
+        )
+        self.backbone, self.classifier = model.backbone, model.classifier
+
+    def forward(self, x: Tensor) -> Tensor:
+        resolution, size = self.config.resolution, self.config.image_size
+        if resolution != size:
+            x = F.interpolate(x, size=(resolution, resolution), mode="bilinear", align_corners=False)
+        logits = self.classifier(self.backbone(x)["out"])
+        return F.interpolate(logits.float(), size=(size, size), mode="bilinear", align_corners=False)
+
+
+def to_student(images: np.ndarray, device: torch.device | str) -> Tensor:
+    """(N, S, S, 3) uint8 to (N, 3, S, S) float32, standardised with ImageNet's mean and deviation as published."""
+    x = torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2).float() / 255
+    mean, deviation = (torch.tensor(values, device=x.device)[:, None, None] for values in (MEAN, DEVIATION))
+    return (x - mean) / deviation
+
+
+def student_shapes(config: StudentConfig) -> dict[str, tuple[int, ...]]:
+    """Shape of every entry of the network's state dict; no memory is spent on weights."""
+    with torch.device("meta"):
+        return {key: tuple(value.shape) for key, value in Student(config).state_dict().items()}
+
+
+def backbone_weights(classifier: Mapping[str, Tensor], student: Student) -> dict[str, Tensor]:
+    """Of the state dict of a torchvision image classifier, what its backbone's entries in `student` are.
+
+    Raises ValueError where one is missing or of another shape: the classifier is another network.
+    """
+    found = {}
+    for key, own in student.backbone.state_dict().items():
+        # MobileNetV3's layers are numbered in DeepLab, and in the classifier they stand under "features".
+        source = f"features.{key}" if student.config.backbone.startswith("mobilenet") else key
+        if source not in classifier or classifier[source].shape != own.shape:
+            raise ValueError(f"expected the weights of torchvision's {student.config.backbone}; {source} does not fit")
+        found[key] = classifier[source]
+    return found

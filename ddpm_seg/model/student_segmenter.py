@@ -1,0 +1,92 @@
+"""A resident student: images in, labels out, as `Segmenter`."""
+
+# Shapes: N images of S x S pixels, S the network's size; K classes.
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddpm_seg.model.pixel_labels import PixelLabels
+from ddpm_seg.model.segmenter import DType
+from ddpm_seg.model.student import Student, to_student
+from ddpm_seg.model.student_bundle import StudentBundle
+
+BATCH_SIZE = {"cpu": 8, "cuda": 64}
+
+logger = logging.getLogger(__name__)
+
+
+class StudentSegmenter:
+    """The network of a student's bundle, loaded once. `dtype` is the type of its convolutions.
+
+    Where a GPU's memory proves too small for `batch_size` images, that number is halved, for good.
+    """
+
+    def __init__(
+        self,
+        bundle: StudentBundle,
+        *,
+        device: str | None = None,
+        dtype: DType = "float32",
+        batch_size: int | None = None,
+    ) -> None:
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.task, self.image_size, self.dtype = bundle.task, bundle.student.image_size, getattr(torch, dtype)
+        with torch.device("meta"):
+            network = Student(bundle.student)
+        network.load_state_dict(dict(bundle.weights), assign=True)
+        network.to(self.device, self.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network.eval().requires_grad_(False)
+        self.batch_size = batch_size or BATCH_SIZE.get(self.device.type, 1)
+
+    def segment(self, images: np.ndarray) -> list[PixelLabels]:
+        """Labels for `images` (N, S, S, 3) uint8 RGB, in order; a pixel's uncertainty is the entropy of its softmax.
+
+        Raises torch.OutOfMemoryError where a GPU has no memory even for one at a time.
+        """
+        return [_pixel_labels(p_KSS) for p_KSS in self._probabilities(images)]
+
+    def probabilities(self, image: np.ndarray) -> np.ndarray:
+        """Softmax (K, S, S) float32 for one `image` (S, S, 3) uint8."""
+        return next(self._probabilities(image[None])).cpu().numpy()
+
+    @torch.inference_mode()
+    def _probabilities(self, images: np.ndarray) -> Iterator[Tensor]:
+        size = self.image_size
+        if images.ndim != 4 or images.shape[1:] != (size, size, 3) or images.dtype != np.uint8:
+            raise ValueError(f"images must be (N, {size}, {size}, 3) uint8, got {images.shape} {images.dtype}")
+        done = 0
+        while done < len(images):
+            try:
+                x = to_student(images[done : done + self.batch_size], self.device).to(self.dtype)
+                found = self.network(x.contiguous(memory_format=torch.channels_last)).softmax(dim=1)
+                yield from found
+                done += len(found)
+                continue
+            except torch.OutOfMemoryError as error:
+                message = str(error)
+            # Outside `except`, where the traceback keeps what the failed batch holds.
+            self._halve_batch(message)
+
+    def _halve_batch(self, message: str) -> None:
+        if self.batch_size == 1:
+            raise torch.OutOfMemoryError(f"no memory for one image at a time: {message}")
+        self.batch_size //= 2
+        torch.cuda.empty_cache()
+        logger.warning("out of memory: from now on at most %d at a time", self.batch_size)
+
+
+def _pixel_labels(p_KSS: Tensor) -> PixelLabels:
+    confidence, label = p_KSS.max(dim=0)
+    return PixelLabels(
+        label=label.to(torch.uint8).cpu().numpy(),
+        uncertainty=torch.special.entr(p_KSS).sum(dim=0).cpu().numpy(),
+        confidence=confidence.cpu().numpy(),
+    )

@@ -1,0 +1,60 @@
+"""Whatever can label images: a DDPM with its ensemble, or a student. Their `bundle.json` tells them apart."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+from ddpm_seg.model.bundle import Bundle, BundleHeader, load_bundle, read_header
+from ddpm_seg.model.bundle_files import BundleError, read_content
+from ddpm_seg.model.segmenter import DType, Segmenter
+from ddpm_seg.tasks import Task
+
+if TYPE_CHECKING:
+    from ddpm_seg.model.student_bundle import StudentBundle, StudentHeader
+    from ddpm_seg.model.student_segmenter import StudentSegmenter
+
+    TrainedHeader: TypeAlias = BundleHeader | StudentHeader
+    ResidentModel: TypeAlias = Segmenter | StudentSegmenter
+
+# Imported where it is used: torchvision takes a second, which a model without it need not spend.
+
+
+def read_trained_header(name_or_uri: str) -> tuple[TrainedHeader, Task]:
+    """The description of a bundle that can label, and its task. Raises BundleError for one without an ensemble."""
+    if _is_student(name_or_uri):
+        from ddpm_seg.model.student_bundle import read_student_header
+
+        student = read_student_header(name_or_uri)
+        return student, student.task
+    header = read_header(name_or_uri)
+    if header.task is None or not header.num_members:
+        raise BundleError(f"{name_or_uri} holds a DDPM without an ensemble; train one with `python -m jobs.train`")
+    return header, header.task
+
+
+def load_model(name_or_uri: str) -> Bundle | StudentBundle:
+    """Any bundle with its tensors, each file checked against its sha256. Raises BundleError."""
+    if _is_student(name_or_uri):
+        from ddpm_seg.model.student_bundle import load_student
+
+        return load_student(name_or_uri)
+    return load_bundle(name_or_uri)
+
+
+def resident(
+    model: Bundle | StudentBundle,
+    *,
+    device: str | None = None,
+    dtype: DType = "float32",
+    batch_size: int | None = None,
+) -> ResidentModel:
+    """`model` loaded for good on `device`, by default a GPU if there is one. Raises BundleError without an ensemble."""
+    if isinstance(model, Bundle):
+        return Segmenter(model, device=device, dtype=dtype, batch_size=batch_size)
+    from ddpm_seg.model.student_segmenter import StudentSegmenter
+
+    return StudentSegmenter(model, device=device, dtype=dtype, batch_size=batch_size)
+
+
+def _is_student(name_or_uri: str) -> bool:
+    return "student" in read_content(name_or_uri)[1]
