@@ -1,0 +1,91 @@
+"""A stand-in for the person who annotates samples: a supervised network that has seen many annotated images.
+
+DatasetDDPM's ensemble is trained on a few generated images that people annotated. Where measurements must repeat by
+themselves, this names their pixels instead.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from PIL import Image
+
+from ddpm_seg import storage
+from ddpm_seg.data.annotations import load_annotations
+from ddpm_seg.data.images import encode_png
+from ddpm_seg.data.schema import IMAGE
+from ddpm_seg.data.task_file import find_task
+from ddpm_seg.evaluation.curation import read_samples
+from ddpm_seg.runs.tables import encode
+from ddpm_seg.training.supervised import SupervisedConfig, label_images, train_supervised
+
+logger = logging.getLogger(__name__)
+
+BATCH = 32
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AnnotateConfig:
+    """Settings of `jobs.annotate`."""
+
+    samples: str
+    """Generated images, an --output of jobs.generate; a model without an ensemble will do."""
+    plenty: str
+    """Many annotated real images, in any form that jobs.train takes: what the stand-in learns from."""
+    task: str
+    """What the class ids of --plenty mean: the name of a task, or a .yaml or .json file with class_names."""
+    output: str
+    """Parquet file to write: samples and their masks, which jobs.train takes as --images."""
+    limit: int | None = None
+    """Annotate the first so many samples only."""
+    seed: int = 0
+    """Of the stand-in's training."""
+
+    def __post_init__(self) -> None:
+        if not self.output.endswith(".parquet"):
+            raise ValueError(f"--output must end with .parquet, got {self.output!r}")
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"--limit must be at least 1, got {self.limit}")
+
+
+def annotate(config: AnnotateConfig, training: SupervisedConfig | None = None) -> int:
+    """Trains the stand-in and writes what it says of the samples; how many there are.
+
+    Raises ValueError (`AnnotationError`) or OSError, before any training, for whatever the user can mend.
+    """
+    task = find_task(config.task)
+    images = _images(config)
+    plenty = load_annotations(config.plenty, image_size=images.shape[1], task=task)
+    storage.check_writable(config.output.rpartition("/")[0] or ".")
+    network = train_supervised(
+        np.stack([annotation.image for annotation in plenty]),
+        np.stack([annotation.label for annotation in plenty]),
+        task,
+        training or SupervisedConfig(seed=config.seed),
+        "cuda" if torch.cuda.is_available() else "cpu",
+    )
+    masks = np.concatenate([label_images(network, images[start:][:BATCH]) for start in range(0, len(images), BATCH)])
+    table = pa.table(
+        {
+            "uri": [f"sample {number}" for number in range(len(images))],
+            "image": pa.array([{"bytes": encode_png(image), "path": None} for image in images], IMAGE),
+            "mask": pa.array([{"bytes": encode_png(mask), "path": None} for mask in masks], IMAGE),
+        }
+    )
+    storage.write_bytes(storage.normalize(config.output), encode(table))
+    return len(images)
+
+
+def _images(config: AnnotateConfig) -> np.ndarray:
+    """(N, S, S, 3) uint8 of the samples."""
+    rows = read_samples(config.samples, columns=["status", "image"], curated=False)
+    rows = rows.filter(pc.equal(rows["status"], "ok")).slice(0, config.limit)
+    if not rows.num_rows:
+        raise ValueError(f"there are no samples to annotate at {storage.redact(config.samples)}")
+    return np.stack([np.asarray(Image.open(io.BytesIO(cell["bytes"]))) for cell in rows["image"].to_pylist()])
