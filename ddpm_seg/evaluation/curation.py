@@ -102,13 +102,10 @@ def curate(config: CurateConfig) -> Curation:
     return found
 
 
-def read_curation(output: str) -> Curation:
-    """The rule beside the tables. Raises FileNotFoundError where there is none."""
+def read_curation(output: str) -> Curation | None:
+    """The rule beside the tables, if one was made."""
     uri = storage.join(storage.normalize(output), FILE)
-    try:
-        return Curation(**json.loads(storage.read_bytes(uri)))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{storage.redact(uri)} is not there; make it with `python -m jobs.curate`") from None
+    return Curation(**json.loads(storage.read_bytes(uri))) if storage.exists(uri) else None
 
 
 def read_samples(output: str, *, columns: Sequence[str] | None = None, curated: bool = True) -> pa.Table:
@@ -119,9 +116,9 @@ def read_samples(output: str, *, columns: Sequence[str] | None = None, curated: 
     where there are none.
     """
     normalized = storage.normalize(output)
-    if not curated or not storage.exists(storage.join(normalized, FILE)):
+    curation = read_curation(output) if curated else None
+    if curation is None:
         return read_view(normalized, TABLE, columns=columns)
-    curation = read_curation(output)
     wanted = ["image_id", "uri", "status", "uncertainty", "classes"]
     rows = read_view(normalized, TABLE, config_hash=curation.config_hash, columns=wanted)
     kept = rows.filter(keeps(rows, curation))["image_id"].to_pylist()

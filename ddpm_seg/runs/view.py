@@ -35,7 +35,7 @@ def read_view(
     twice where rows of several runs are put in order. Raises
     FileNotFoundError where nothing was published.
     """
-    shards = _shards(output, table, config_hash)
+    shards = view_shards(output, table, config_hash)
     if not shards:
         of_config = f" for config {config_hash}" if config_hash else ""
         raise FileNotFoundError(f"no {table} table under {storage.redact(output)}{of_config}")
@@ -70,8 +70,8 @@ def read_labels(
     return read_view(output, "labels", config_hash=config_hash, columns=columns, image_ids=image_ids)
 
 
-def _shards(output: str, table: str, config_hash: str | None) -> list[str]:
-    """Shards of one configuration, by run and number."""
+def view_shards(output: str, table: str, config_hash: str | None) -> list[str]:
+    """URIs of the shards of one configuration, by default the newest, in order of run and number."""
     found = []
     for uri in uris_under(storage.join(storage.normalize(output), table)):
         match = _SHARD.search(uri)

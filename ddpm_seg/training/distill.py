@@ -1,0 +1,202 @@
+"""From generated, labelled samples to a student that labels images by itself (DatasetDDPM's last step)."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import logging
+import pickle
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddpm_seg import storage
+from ddpm_seg.data.annotations import Annotation, load_annotations
+from ddpm_seg.evaluation.miou import published_miou
+from ddpm_seg.evaluation.score import evaluate
+from ddpm_seg.model.bundle_files import refuse_standing_bundle
+from ddpm_seg.model.student import Backbone, Student, StudentConfig, backbone_weights
+from ddpm_seg.model.student_bundle import StudentBundle, StudentHeader, read_student_header, save_student
+from ddpm_seg.training.annotated_set import AnnotatedSet
+from ddpm_seg.training.progress import Progress
+from ddpm_seg.training.sample_stream import SampleStream
+from ddpm_seg.training.student_training import StudentOptimization, StudentTraining
+from ddpm_seg.training.supervised import usable_labels
+from ddpm_seg.training.workers import Worker, free_gpus, train_here, train_on_ray
+
+logger = logging.getLogger(__name__)
+
+STATE = "unfinished_training.pt"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DistillConfig:
+    """Settings of `jobs.distill`."""
+
+    samples: str
+    """Labelled samples, an --output of jobs.generate. Those that jobs.curate drops are left out."""
+    output: str
+    """Where the student is written. The state of an unfinished training stands there too."""
+    validation: str | None = None
+    """Annotated images, in any form that jobs.train takes. The epoch that scores best on them is kept; without them
+    the last one."""
+    images: str | None = None
+    """Train on these annotated images instead, at the samples' size and for their task: what the samples must beat."""
+    repeat: int = 1
+    """Times that each of --images comes in an epoch: as many batches from few images as from many samples."""
+    backbone: Backbone = "resnet101"
+    """Of the DeepLabV3: resnet101 as published; the others for small machines."""
+    backbone_weights: str | None = None
+    """State dict of torchvision's ImageNet classifier of that name (.pth), to begin with. Default: random weights."""
+    resolution: int = 256
+    """Side that images are enlarged to for the network, which looks at an eighth of it (mobilenet_v3_large: a
+    sixteenth)."""
+    epochs: int = 20
+    """Passes over the samples."""
+    batch_size: int = 8
+    """Images a batch, over all workers together."""
+    learning_rate: float = 1e-3
+    """Of Adam."""
+    augment: bool = False
+    """Mirror, turn, scale, shift and recolour what is trained on; not where classes tell left from right."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the activations; weights and sums stay float32. bfloat16 is faster on GPUs and on CPUs with AVX512-BF16."""
+    seed: int = 0
+    """Of the first weights and of the order of the samples."""
+    num_workers: int | None = None
+    """Ray Train workers. Default: one for each GPU of the cluster; without GPUs, this process alone."""
+
+    def __post_init__(self) -> None:
+        if self.repeat < 1:
+            raise ValueError(f"--repeat must be at least 1, got {self.repeat}")
+        if self.repeat > 1 and self.images is None:
+            raise ValueError("--repeat is for --images; for more passes over the samples give more --epochs")
+
+    def optimization(self) -> StudentOptimization:
+        return StudentOptimization(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            augment=self.augment,
+            precision=self.precision,
+            seed=self.seed,
+        )
+
+
+def distill(config: DistillConfig) -> StudentHeader:
+    """Trains a student, or goes on with an interrupted training at the same output, and writes its bundle.
+
+    Raises ValueError (`AnnotationError`) or OSError, before any training, for whatever the user can mend.
+    """
+    config.optimization()
+    refuse_standing_bundle(config.output)
+    storage.check_writable(config.output)
+    workers = config.num_workers if config.num_workers is not None else free_gpus()
+    if workers < 0 or 2 * workers > config.batch_size:
+        raise ValueError(f"num_workers is {workers}; a batch of {config.batch_size} has two images for each of "
+                         f"0 to {config.batch_size // 2}")  # fmt: skip
+    stream = SampleStream(config.samples)
+    student = _student_config(config, stream)
+    _source(config, stream).num_batches(config.seed, 0, config.batch_size // max(1, workers), max(1, workers))
+    if config.backbone_weights is not None:
+        with torch.device("meta"):
+            backbone_weights(_read_weights(config.backbone_weights), Student(student))
+    if workers:
+        if config.validation is not None:  # what is wrong is found here, not by every worker
+            _annotations(config.validation, stream)
+        train_on_ray(_train, config, workers)
+    else:
+        train_here(_train, config)
+    return read_student_header(config.output)
+
+
+def _train(config: DistillConfig, worker: Worker) -> None:
+    """One worker's whole training; the first one scores the epochs, saves the state after each, and the bundle."""
+    stream = SampleStream(config.samples)
+    source = _source(config, stream)
+    classifier = _read_weights(config.backbone_weights) if config.backbone_weights is not None else None
+    held_out = _annotations(config.validation, stream) if config.validation is not None and not worker.rank else []
+    settings, student = _settings(config, stream), _student_config(config, stream)
+    training = StudentTraining(student, config.optimization(), worker, settings=settings, classifier=classifier)
+    state = storage.join(config.output, STATE)
+    if storage.exists(state):
+        training.resume(state)
+    share = config.batch_size // worker.world_size
+    while len(training.epochs) < config.epochs:
+        _epoch(training, source, held_out, stream, share)
+        if not worker.rank:
+            training.save(state)
+    if not worker.rank:
+        provenance = {"distillation": {**training.settings, "history": training.epochs}}
+        save_student(
+            StudentBundle(student=student, weights=training.best, task=stream.task, provenance=provenance),
+            config.output,
+        )
+        storage.delete(state)
+
+
+def _epoch(
+    training: StudentTraining,
+    source: SampleStream | AnnotatedSet,
+    held_out: list[Annotation],
+    stream: SampleStream,
+    share: int,
+) -> None:
+    number, worker, seed = len(training.epochs), training.worker, training.options.seed
+    total = source.num_batches(seed, number, share, worker.world_size)
+    batches = source.batches(seed, number, share, worker.rank, worker.world_size)
+    if worker.rank:
+        training.finish_epoch(training.train_epoch(batches, lambda _: None), None)
+        return
+    with Progress(f"epoch {number + 1} of {training.options.epochs}", total=total, unit="batch") as progress:
+        loss = training.train_epoch(batches, lambda loss: progress.at(progress.done + 1, loss=f"{loss:.4f}"))
+    miou = None
+    if held_out:
+        miou = published_miou(evaluate(training.label, held_out, stream.task), stream.task.ignore_label)
+    training.finish_epoch(loss, miou)
+    scored = f", mean IoU {miou:.4f} on {len(held_out)} validation images" if miou is not None else ""
+    logger.info("epoch %d of %d: loss %.4f%s", number + 1, training.options.epochs, loss, scored)
+
+
+def _student_config(config: DistillConfig, stream: SampleStream) -> StudentConfig:
+    return StudentConfig(
+        backbone=config.backbone,
+        num_classes=stream.task.num_classes,
+        image_size=stream.size,
+        resolution=config.resolution,
+    )
+
+
+def _source(config: DistillConfig, stream: SampleStream) -> SampleStream | AnnotatedSet:
+    if config.images is None:
+        return stream
+    annotations = _annotations(config.images, stream)
+    images = np.stack([annotation.image for annotation in annotations])
+    labels = usable_labels(np.stack([annotation.label for annotation in annotations]), stream.task)
+    return AnnotatedSet(images, labels, config.repeat)
+
+
+def _annotations(uri: str, stream: SampleStream) -> list[Annotation]:
+    return load_annotations(uri, image_size=stream.size, task=stream.task)
+
+
+def _settings(config: DistillConfig, stream: SampleStream) -> dict[str, Any]:
+    """What a student depends on beside its network and optimisation, as JSON has it."""
+    about: dict[str, Any] = {"validation": storage.redact(config.validation) if config.validation else None}
+    about["backbone_weights"] = storage.redact(config.backbone_weights) if config.backbone_weights else None
+    if config.images is not None:
+        return {**about, "images": storage.redact(config.images), "repeat": config.repeat}
+    curation = dataclasses.asdict(stream.curation) if stream.curation else None
+    samples = {"uri": storage.redact(stream.output), "config_hash": stream.config_hash, "count": stream.num_samples}
+    return {**about, "samples": {**samples, "curation": curation}}
+
+
+def _read_weights(uri: str) -> dict[str, Tensor]:
+    """Raises ValueError for a file that is no state dict."""
+    try:
+        return torch.load(io.BytesIO(storage.read_bytes(uri)), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+        raise ValueError(f"{storage.redact(uri)} is not a state dict of torch.save: {error}") from error

@@ -1,0 +1,139 @@
+"""Training of a student: cross-entropy over whole images with Adam, as published, one epoch after another."""
+
+# Shapes: B images of S x S pixels, K classes.
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ddpm_seg import storage
+from ddpm_seg.model.segmenter import to_network
+from ddpm_seg.model.student import Student, StudentConfig, backbone_weights, to_student
+from ddpm_seg.tasks import UNLABELLED
+from ddpm_seg.training.augmentation import Augmentation, augment
+from ddpm_seg.training.sample_stream import Batch
+from ddpm_seg.training.workers import Worker
+
+logger = logging.getLogger(__name__)
+
+USUAL = Augmentation(rotation=10, scale=0.25, shift=0.1, brightness=0.1, contrast=0.2, saturation=0.3, hue=15)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StudentOptimization:
+    """How a student is trained; the defaults are the published ones."""
+
+    epochs: int = 20
+    batch_size: int = 8
+    learning_rate: float = 1e-3
+    augment: bool = False
+    precision: Literal["float32", "bfloat16"] = "float32"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "learning_rate"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.batch_size < 2:
+            raise ValueError(f"batch_size is {self.batch_size}, expected at least 2: batch normalisation needs them")
+
+
+class StudentTraining:
+    """A student being trained: weights, the optimiser's state, what the epochs scored and the best one's weights."""
+
+    def __init__(
+        self,
+        config: StudentConfig,
+        options: StudentOptimization,
+        worker: Worker,
+        *,
+        settings: Mapping[str, Any],
+        classifier: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """`settings` are what a saved state must have been trained with; `classifier` is a state dict for the backbone
+        to begin with. Raises ValueError where that is of another network."""
+        torch.manual_seed(options.seed)
+        self.options, self.worker = options, worker
+        self.settings = {"student": asdict(config), **asdict(options), **settings}
+        self.student = Student(config)
+        if classifier is not None:
+            self.student.backbone.load_state_dict(backbone_weights(classifier, self.student))
+        self.student.to(worker.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = worker.parallel(self.student) if worker.parallel else self.student
+        self.optimizer = torch.optim.Adam(self.student.parameters(), lr=options.learning_rate)
+        self.epochs: list[dict[str, float | None]] = []
+        """Of each epoch done: mean `loss`, and `miou` where there are validation images."""
+        self.best: dict[str, Tensor] = {}
+
+    def train_epoch(self, batches: Iterable[Batch], show: Callable[[float], None]) -> float:
+        """One pass over `batches`; the mean loss. `show` is told each batch's."""
+        epoch, rank, losses = len(self.epochs), self.worker.rank, []
+        # Dropout draws from torch's own generator, augmentation from this one: a resumed training draws the same.
+        torch.manual_seed(1_000_003 * self.options.seed + 1009 * epoch + rank)
+        generator = torch.Generator().manual_seed(1_000_033 * self.options.seed + 1009 * epoch + rank)
+        self.network.train()
+        for images, labels in batches:
+            losses.append(self._step(*self._prepared(images, labels, generator)))
+            show(losses[-1])
+        return float(np.mean(losses))
+
+    def finish_epoch(self, loss: float, miou: float | None) -> None:
+        """Notes what an epoch scored, and keeps its weights where none before it had scored as much."""
+        scores = [one["miou"] for one in self.epochs if one["miou"] is not None]
+        if miou is None or not scores or miou > max(scores):
+            self.best = {key: value.detach().cpu().clone() for key, value in self.student.state_dict().items()}
+        self.epochs.append({"loss": loss, "miou": miou})
+
+    @torch.inference_mode()
+    def label(self, images: np.ndarray) -> np.ndarray:
+        """Class ids (B, S, S) uint8 of `images` (B, S, S, 3) uint8."""
+        self.student.eval()
+        x = to_student(images, self.worker.device).contiguous(memory_format=torch.channels_last)
+        return self.student(x).argmax(dim=1).to(torch.uint8).cpu().numpy()
+
+    def save(self, uri: str) -> None:
+        """Writes everything that going on needs, whole or not at all."""
+        buffer = io.BytesIO()
+        modules = {"student": self.student.state_dict(), "optimizer": self.optimizer.state_dict()}
+        torch.save({"settings": self.settings, "epochs": self.epochs, "best": self.best, **modules}, buffer)
+        storage.write_bytes(uri, buffer.getvalue())
+
+    def resume(self, uri: str) -> None:
+        """Takes over a saved state. Raises ValueError where it belongs to other settings; more epochs are none."""
+        data = io.BytesIO(storage.read_bytes(uri))
+        state: dict[str, Any] = torch.load(data, map_location="cpu", weights_only=True)
+        for name, value in self.settings.items():
+            if name != "epochs" and state["settings"].get(name) != value:
+                raise ValueError(
+                    f"the interrupted training at {storage.redact(uri)} has {name} {state['settings'].get(name)}, not "
+                    f"{value}; use its settings, or delete it to start anew"
+                )
+        self.student.load_state_dict(state["student"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.epochs, self.best = state["epochs"], state["best"]
+        logger.info("resumed after epoch %d of %d", len(self.epochs), self.options.epochs)
+
+    def _prepared(self, images: np.ndarray, labels: np.ndarray, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        target = torch.from_numpy(np.ascontiguousarray(labels))
+        if self.options.augment:
+            changed, target = augment(to_network(images, "cpu"), target, USUAL, generator)
+            images = ((changed.permute(0, 2, 3, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
+        return to_student(images, self.worker.device), target.to(self.worker.device)
+
+    def _step(self, x: Tensor, target: Tensor) -> float:
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):
+            logits = self.network(x.contiguous(memory_format=torch.channels_last))
+        loss = F.cross_entropy(logits, target.long(), ignore_index=UNLABELLED)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        return float(loss.detach())

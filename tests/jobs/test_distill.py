@@ -1,0 +1,151 @@
+"""The distillation job end to end: samples in, a student out that the other jobs take."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torchvision.models import mobilenet_v3_large, resnet50
+
+import ddpm_seg
+from ddpm_seg.model.bundle import save_bundle
+from ddpm_seg.model.student_bundle import load_student
+from ddpm_seg.training.student_training import StudentTraining
+from jobs import evaluate, generate
+from jobs.distill import main
+from tests.annotated_boxes import annotate
+from tests.boxed_samples import publish_boxes
+from tests.tiny_bundle import tiny_bundle
+
+SMALL = ["--backbone", "mobilenet_v3_large", "--resolution", "32"]
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("samples")
+    publish_boxes(output, 64)
+    return output
+
+
+@pytest.fixture(scope="module")
+def annotated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return annotate(tmp_path_factory.mktemp("annotated") / "validation", 4, first=1000)
+
+
+def run(samples: Path, output: Path, *more: str) -> int:
+    return main(["--samples", str(samples), "--output", str(output), *SMALL, *more])
+
+
+def test_a_student_is_a_model_as_any_other(samples, annotated, tmp_path, ray_cluster, capsys) -> None:
+    output = tmp_path / "student"
+    # Two images a batch: many batches, which the running statistics of batch normalisation need.
+    how = ["--resolution", "64", "--epochs", "2", "--batch-size", "2"]
+    assert run(samples, output, "--validation", str(annotated), *how) == 0
+    shown = capsys.readouterr().out
+    assert sorted(path.name for path in output.iterdir()) == ["bundle.json", "student.safetensors"]
+    how = json.loads((output / "bundle.json").read_text())["provenance"]["distillation"]
+    assert (how["samples"]["count"], len(how["history"])) == (64, 2)
+    best = max(epoch["miou"] for epoch in how["history"])
+    assert f"{best:.4f}" in shown
+
+    found = ddpm_seg.load(output)(str(annotated / "1000.png"))
+    truth = np.load(annotated / "1000.npy")
+    assert (found.mask == truth).mean() > 0.8  # better than one class everywhere
+    assert 0 < found.statistics.mean_confidence <= 1
+
+    scored = ["--model", str(output), "--images", str(annotated), "--output", str(tmp_path / "scores")]
+    assert evaluate.main(scored) == 0
+    metrics = json.loads((tmp_path / "scores/metrics.json").read_text())
+    assert metrics["miou"] == pytest.approx(best, abs=1e-3)  # the epoch that was kept
+
+
+def test_a_training_that_was_interrupted_goes_on(samples, tmp_path, monkeypatch, capsys) -> None:
+    assert run(samples, tmp_path / "whole", "--epochs", "2") == 0
+    real, calls = StudentTraining.train_epoch, []
+
+    def interrupted_once(self, batches, show):
+        calls.append(len(self.epochs))
+        if calls == [0, 1]:
+            raise KeyboardInterrupt
+        return real(self, batches, show)
+
+    monkeypatch.setattr(StudentTraining, "train_epoch", interrupted_once)
+    assert run(samples, tmp_path / "twice", "--epochs", "2") == 4
+    assert "run the same command again to go on" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "twice").iterdir()] == ["unfinished_training.pt"]
+    assert run(samples, tmp_path / "twice", "--epochs", "2") == 0
+    assert calls == [0, 1, 1]
+    whole, twice = (load_student(str(tmp_path / name)).weights for name in ("whole", "twice"))
+    assert all(torch.equal(twice[key], value) for key, value in whole.items())
+
+
+def test_annotated_images_instead_of_samples(samples, annotated, tmp_path, capsys) -> None:
+    assert run(samples, tmp_path / "real", "--images", str(annotated), "--repeat", "4", "--epochs", "1") == 0
+    how = load_student(str(tmp_path / "real")).provenance["distillation"]
+    assert (how["images"], how["repeat"]) == (str(annotated), 4)
+    assert "kept      epoch 1" in capsys.readouterr().out
+
+
+def test_a_backbone_of_imagenet_is_begun_with(samples, tmp_path, capsys) -> None:
+    torch.manual_seed(1)
+    torch.save(mobilenet_v3_large(weights=None).state_dict(), tmp_path / "mobilenet.pth")
+    torch.save(resnet50(weights=None).state_dict(), tmp_path / "resnet.pth")
+    more = ["--epochs", "1", "--learning-rate", "1e-12"]
+    assert run(samples, tmp_path / "a", *more, "--backbone-weights", str(tmp_path / "mobilenet.pth")) == 0
+    first = torch.load(tmp_path / "mobilenet.pth")["features.0.0.weight"]
+    torch.testing.assert_close(load_student(str(tmp_path / "a")).weights["backbone.0.0.weight"], first)
+    assert run(samples, tmp_path / "b", *more, "--backbone-weights", str(tmp_path / "resnet.pth")) == 2
+    assert "expected the weights of torchvision's mobilenet_v3_large" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_two_ray_train_workers(samples, annotated, tmp_path, ray_cluster) -> None:
+    more = ["--epochs", "2", "--num-workers", "2", "--validation", str(annotated)]
+    assert run(samples, tmp_path / "student", *more) == 0
+    assert len(load_student(str(tmp_path / "student")).provenance["distillation"]["history"]) == 2
+    assert sorted(path.name for path in (tmp_path / "student").iterdir()) == ["bundle.json", "student.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--samples", "/nowhere"], "no samples table under /nowhere"),
+        (["--validation", "/nowhere"], "/nowhere"),
+        (["--num-workers", "5"], "num_workers is 5; a batch of 8 has two images for each of 0 to 4"),
+        (["--resolution", "8"], "resolution is 8, expected at least the side of the images, 16"),
+        (["--batch-size", "65"], "64 samples are fewer than a batch"),
+        (["--repeat", "2"], "--repeat is for --images"),
+        (["--epochs", "0"], "epochs must be positive"),
+        (["--backbone-weights", __file__], "is not a state dict"),
+    ],
+)
+def test_wrong_use_is_one_message_and_trains_nothing(samples, tmp_path, capsys, more, message) -> None:
+    try:
+        status = run(samples, tmp_path / "student", *more)
+    except SystemExit as stop:
+        status = int(str(stop.code))
+    assert status == 2
+    error = capsys.readouterr().err
+    assert message in " ".join(error.split())
+    assert "Traceback" not in error
+    assert not (tmp_path / "student").exists() or not any((tmp_path / "student").iterdir())
+
+
+def test_samples_without_labels_are_refused(tmp_path, ray_cluster, capsys) -> None:
+    unlabelled = tiny_bundle()
+    save_bundle(
+        type(unlabelled)(
+            unet=unlabelled.unet,
+            diffusion=unlabelled.diffusion,
+            unet_weights=unlabelled.unet_weights,
+            noise=unlabelled.noise,
+        ),
+        str(tmp_path / "ddpm"),
+    )
+    drawn = ["--model", str(tmp_path / "ddpm"), "--num-samples", "4", "--steps", "2", "--output", str(tmp_path / "out")]
+    assert generate.main(drawn) == 0
+    assert run(tmp_path / "out", tmp_path / "student") == 2
+    assert "have no labels: their model has no ensemble" in capsys.readouterr().err
