@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ddpm_seg import storage
-from tests.chaos.comparison import Rows, compare, count_ok, read_manifests, read_rows
+from tests.chaos.comparison import Rows, compare, count_ok, digest, read_manifests, read_rows
 from tests.chaos.faults import Fault, Scene
 from tests.chaos.journal import Cost, cost
 from tests.chaos.place import Place, StorageKind
@@ -34,6 +34,8 @@ class Reference:
     """An undisturbed run."""
 
     rows: Rows
+    digest: str
+    """16 hex digits over all rows, pictures and masks among them."""
     seconds: float
     chunks: int
 
@@ -45,6 +47,9 @@ class Record:
     storage: StorageKind
     seed: int
     job: JobName
+    actors: int
+    reference: str
+    """Digest of the undisturbed run's rows."""
     kind: str
     fault: str
     struck: bool
@@ -87,7 +92,7 @@ def undisturbed(place: Place) -> Reference:
         raise RuntimeError(f"the undisturbed job's output: {problems}")
     (manifest,) = read_manifests(output)
     chunks = manifest.group_by(["shard", "chunk"]).aggregate([]).num_rows
-    return Reference(rows=rows, seconds=seconds, chunks=chunks)
+    return Reference(rows=rows, digest=digest(rows), seconds=seconds, chunks=chunks)
 
 
 def disturbed(place: Place, reference: Reference, fault: Fault, seed: int, keep: Path) -> Record:
@@ -101,6 +106,8 @@ def disturbed(place: Place, reference: Reference, fault: Fault, seed: int, keep:
         storage=place.kind,
         seed=seed,
         job=place.subject.name,
+        actors=place.actors,
+        reference=reference.digest,
         kind=fault.kind,
         fault=str(fault),
         struck=attempts.struck,

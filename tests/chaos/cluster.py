@@ -21,10 +21,10 @@ PATIENCE_SECONDS = 20.0
 
 
 class ChaosCluster:
-    """`workers` nodes with an actor each beside a head without; none of them: a head with an actor."""
+    """`workers` nodes with an actor each beside a head without; none of them: a head with so many `actors`."""
 
-    def __init__(self, workers: int) -> None:
-        self.workers = workers
+    def __init__(self, *, workers: int = 0, actors: int = 1) -> None:
+        self.workers, self.actors = workers, actors
         self._start()
 
     @property
@@ -70,7 +70,7 @@ class ChaosCluster:
 
     def _start(self) -> None:
         handler = signal.getsignal(signal.SIGTERM)
-        head = HEAD if self.workers else ACTOR_NODE | HEAD
+        head = HEAD if self.workers else ACTOR_NODE | HEAD | {"num_cpus": 1 + self.actors, "num_gpus": self.actors}
         self._cluster = ray.cluster_utils.Cluster(initialize_head=True, head_node_args=head)
         for _ in range(self.workers):
             self._cluster.add_node(**ACTOR_NODE)

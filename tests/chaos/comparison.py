@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections import Counter
@@ -34,6 +35,11 @@ class Verdict:
 def read_rows(output: str, table: str) -> Rows:
     """The rows of a table in which no image stands twice."""
     return {row["image_id"]: row for shard in _shards(output, table).values() for row in _plain(shard)}
+
+
+def digest(rows: Rows) -> str:
+    """16 hex digits over all of `rows`, pictures and masks among them."""
+    return hashlib.sha256(repr([rows[key] for key in sorted(rows)]).encode()).hexdigest()[:16]
 
 
 def count_ok(rows: Rows) -> int:

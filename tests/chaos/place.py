@@ -30,10 +30,11 @@ HOOKS = Path(__file__).parent / "hooks"
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """One kind of storage with a cluster: of one node for local disk, else of several. `folder` is for logs."""
+    """One kind of storage with a cluster: of one node for local disk, else one for each actor. `folder` is for logs."""
 
     kind: StorageKind
     subject: Subject
+    actors: int
     prefix: str
     folder: Path
     cluster: ChaosCluster
@@ -72,7 +73,7 @@ class Place:
 
 
 @contextmanager
-def place(kind: StorageKind, subject: Subject, seed: int) -> Iterator[Place]:
+def place(kind: StorageKind, subject: Subject, seed: int, actors: int) -> Iterator[Place]:
     """Starts everything; at the end all processes and files are gone."""
     folder = Path(tempfile.mkdtemp(prefix="ddpm_seg-chaos-"))
     environment = {
@@ -88,9 +89,17 @@ def place(kind: StorageKind, subject: Subject, seed: int) -> Iterator[Place]:
         with patch.dict(os.environ, environment), _prefix(kind, folder) as (prefix, store):
             write_pictures(storage.join(prefix, "in"), subject.images, seed)
             write_model(storage.join(prefix, "model"))
-            cluster = ChaosCluster(workers=0 if kind == "local" else 2)
+            cluster = ChaosCluster(actors=actors) if kind == "local" else ChaosCluster(workers=actors)
             try:
-                yield Place(kind=kind, subject=subject, prefix=prefix, folder=folder, cluster=cluster, store=store)
+                yield Place(
+                    kind=kind,
+                    subject=subject,
+                    actors=actors,
+                    prefix=prefix,
+                    folder=folder,
+                    cluster=cluster,
+                    store=store,
+                )
             finally:
                 cluster.stop()
     finally:
