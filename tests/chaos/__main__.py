@@ -51,9 +51,7 @@ def main() -> int:
     return 0 if alike and all(record.as_quiet for record in records) else 1
 
 
-def campaign(
-    kind: StorageKind, subject: Subject, actors: int, runs: int, seed: int, only: str, log: Path
-) -> None:
+def campaign(kind: StorageKind, subject: Subject, actors: int, runs: int, seed: int, only: str, log: Path) -> None:
     """`runs` lines for the log."""
     faults = [fault for fault in faults_of(kind) if re.search(only, str(fault))]
     if not faults or not runs:

@@ -1,4 +1,7 @@
-"""The driver's memory over many samples: `GENERATED_SAMPLES=10000 pytest -m slow -s tests/pipeline/test_generate_scale.py`."""
+"""The driver's memory over many samples.
+
+GENERATED_SAMPLES=10000 pytest -m slow -s tests/pipeline/test_generate_scale.py
+"""
 
 from __future__ import annotations
 
@@ -26,8 +29,9 @@ print(json.dumps({"status": status, "peak": resource.getrusage(resource.RUSAGE_S
 
 def peak_memory(folder: Path, count: int) -> int:
     """Bytes, of the driver alone."""
-    arguments = [f"--model={folder / 'model'}", f"--output={folder / str(count)}", f"--num-samples={count}", "--steps=2"]
-    job = subprocess.run([sys.executable, "-c", JOB, *arguments], capture_output=True, text=True, timeout=3000)
+    where = [f"--model={folder / 'model'}", f"--output={folder / str(count)}"]
+    command = [sys.executable, "-c", JOB, *where, f"--num-samples={count}", "--steps=2"]
+    job = subprocess.run(command, capture_output=True, text=True, timeout=3000)
     assert job.returncode == 0, job.stderr
     figures = json.loads(job.stdout.splitlines()[-1])
     assert figures["status"] == 0
