@@ -13,26 +13,26 @@ from ddpm_seg.data.images import encode_png
 from ddpm_seg.data.schema import samples_schema, uncertainty_map
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.tables import encode
-from ddpm_seg.tasks import TASKS, Task
+from ddpm_seg.tasks import TASKS
 
 SIZE = 16
 
 
 def publish_boxes(
-    output: Path, count: int, *, first: int = 0, shard: int = 0, row_group_size: int = 8, task: Task | None = None
+    output: Path, count: int, *, first: int = 0, shard: int = 0, row_group_size: int = 8, labelled: bool = True
 ) -> None:
     """Samples `first` and on, one shard of them: a bright box (class 1) on a dark ground (class 0) somewhere.
 
     Sample i has uncertainty i / 1000; all of it lies in the picture's first row.
     """
-    task = TASKS["avatars_10"] if task is None else task
-    rows = [_row(number, task) for number in range(first, first + count)]
+    task = TASKS["avatars_10"] if labelled else None
+    rows = [_row(number) for number in range(first, first + count)]
     layout = RunLayout(output=str(output), table="samples", config_hash="c", run_id="run-000001")
     table = pa.Table.from_pylist(rows, schema=samples_schema(task))
     storage.write_bytes(layout.shard(shard), encode(table, row_group_size=row_group_size))
 
 
-def _row(number: int, task: Task) -> dict[str, Any]:
+def _row(number: int) -> dict[str, Any]:
     rng = np.random.default_rng(number)
     mask = np.zeros((SIZE, SIZE), np.uint8)
     top, left = rng.integers(1, 7, 2)
@@ -54,7 +54,7 @@ def _row(number: int, task: Task) -> dict[str, Any]:
         "classes": [{"class_id": class_id} for class_id in range(2)],
         "image": _picture(image.astype(np.uint8)),
         "mask": _picture(mask),
-        "uncertainty_map": _picture(uncertainty_map(doubt, task.num_classes)),
+        "uncertainty_map": _picture(uncertainty_map(doubt, TASKS["avatars_10"].num_classes)),
     }
 
 

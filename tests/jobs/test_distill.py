@@ -11,14 +11,12 @@ import torch
 from torchvision.models import mobilenet_v3_large, resnet50
 
 import ddpm_seg
-from ddpm_seg.model.bundle import save_bundle
 from ddpm_seg.model.student_bundle import load_student
 from ddpm_seg.training.student_training import StudentTraining
-from jobs import evaluate, generate
+from jobs import evaluate
 from jobs.distill import main
 from tests.annotated_boxes import annotate
 from tests.boxed_samples import publish_boxes
-from tests.tiny_bundle import tiny_bundle
 
 SMALL = ["--backbone", "mobilenet_v3_large", "--resolution", "32"]
 
@@ -62,7 +60,9 @@ def test_a_student_is_a_model_as_any_other(samples, annotated, tmp_path, ray_clu
     assert metrics["miou"] == pytest.approx(best, abs=1e-3)  # the epoch that was kept
 
 
-def test_a_training_that_was_interrupted_goes_on(samples, tmp_path, monkeypatch, capsys) -> None:
+def test_a_training_that_was_interrupted_goes_on(tmp_path, monkeypatch, capsys) -> None:
+    samples = tmp_path / "samples"
+    publish_boxes(samples, 24)
     assert run(samples, tmp_path / "whole", "--epochs", "2") == 0
     real, calls = StudentTraining.train_epoch, []
 
@@ -134,18 +134,7 @@ def test_wrong_use_is_one_message_and_trains_nothing(samples, tmp_path, capsys, 
     assert not (tmp_path / "student").exists() or not any((tmp_path / "student").iterdir())
 
 
-def test_samples_without_labels_are_refused(tmp_path, ray_cluster, capsys) -> None:
-    unlabelled = tiny_bundle()
-    save_bundle(
-        type(unlabelled)(
-            unet=unlabelled.unet,
-            diffusion=unlabelled.diffusion,
-            unet_weights=unlabelled.unet_weights,
-            noise=unlabelled.noise,
-        ),
-        str(tmp_path / "ddpm"),
-    )
-    drawn = ["--model", str(tmp_path / "ddpm"), "--num-samples", "4", "--steps", "2", "--output", str(tmp_path / "out")]
-    assert generate.main(drawn) == 0
+def test_samples_without_labels_are_refused(tmp_path, capsys) -> None:
+    publish_boxes(tmp_path / "out", 8, labelled=False)
     assert run(tmp_path / "out", tmp_path / "student") == 2
     assert "have no labels: their model has no ensemble" in capsys.readouterr().err

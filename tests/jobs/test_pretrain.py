@@ -37,6 +37,7 @@ def test_pretraining_writes_a_bundle_and_leaves_nothing_unfinished(images, tmp_p
     assert str(output) in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_two_ray_train_workers_train_the_same_network_as_one_process(images, tmp_path, ray_cluster) -> None:
     assert _run(images, str(tmp_path / "one")) == 0
     assert _run(images, str(tmp_path / "two"), "--num-workers", "2") == 0

@@ -192,7 +192,7 @@ def test_a_bundle_that_is_not_there_is_refused(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_bundle_in_the_box_has_a_name(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ddpm_seg.model.bundle.ASSETS", saved.parent)
+    monkeypatch.setattr("ddpm_seg.model.bundle_files.ASSETS", saved.parent)
     assert load_bundle("model").unet == tiny_bundle().unet
     with pytest.raises(BundleError, match="in the box: model"):
         load_bundle("modal")

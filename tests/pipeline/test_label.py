@@ -367,7 +367,7 @@ def test_a_stage_that_fails_is_one_line_and_the_run_goes_on_later(
     model = shutil.copytree(bundle, tmp_path / "model")
     config = LabelConfig(input=str(tmp_path / "in"), output=str(tmp_path / "out"), model=str(model))
     # The model is there when the driver looks, and gone when the actor does.
-    monkeypatch.setattr(job, "load_bundle", shutil.rmtree)
+    monkeypatch.setattr(job, "load_model", shutil.rmtree)
     with pytest.raises(StageError, match="BundleError: no model bundle") as error:
         run_label(config)
     assert "\n" not in str(error.value)
