@@ -35,7 +35,9 @@ imported = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpa
 status = main(sys.argv[1:])
 seconds, usage = time.monotonic() - start, resource.getrusage(resource.RUSAGE_SELF)
 used = {"seconds": seconds, "cpu_seconds": usage.ru_utime + usage.ru_stime}
-memory = {"imported": imported, "peak": usage.ru_maxrss * 1024}
+# Not ru_maxrss, which begins with the parent's.
+peak = int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) * 1024
+memory = {"imported": imported, "peak": peak}
 print(json.dumps({"status": status, "ray": "ray" in sys.modules, **used, **memory}))
 """
 
