@@ -22,6 +22,8 @@ _DEEPLAB = {
     "mobilenet_v3_large": deeplabv3_mobilenet_v3_large,
 }
 
+BATCH_NORM_MOMENTUM = 0.1  # torch's own default, and ResNet's
+
 # Of ImageNet's pixels in [0, 1], as in the published transform.
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -58,6 +60,11 @@ class Student(nn.Module):
             weights=None, weights_backbone=None, num_classes=config.num_classes, aux_loss=False
         )
         self.backbone, self.classifier = model.backbone, model.classifier
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                # MobileNetV3's 0.01 is for ImageNet's hundred thousands of batches: after a thousand, its running
+                # statistics are still of weights long gone, and what was learnt is not seen in evaluation mode.
+                module.momentum = BATCH_NORM_MOMENTUM
 
     def forward(self, x: Tensor) -> Tensor:
         resolution, size = self.config.resolution, self.config.image_size

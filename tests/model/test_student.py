@@ -40,6 +40,16 @@ def test_at_the_images_own_size_it_is_torchvisions_network() -> None:
         torch.testing.assert_close(student(x), theirs(x)["out"])
 
 
+def test_running_statistics_follow_in_tens_of_batches() -> None:
+    config = StudentConfig(backbone="mobilenet_v3_large", num_classes=2, image_size=32, resolution=32)
+    student = Student(config)
+    x = 5 + 3 * torch.randn(8, 3, 32, 32)
+    with torch.no_grad():
+        for _ in range(50):
+            trained = student.train().backbone["0"](x)
+        torch.testing.assert_close(student.eval().backbone["0"](x), trained, atol=0.05, rtol=0.05)
+
+
 def test_images_are_prepared_as_by_torchvisions_normalize() -> None:
     pixels = images(2, 16)
     expected = transforms.normalize(torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255, list(MEAN), list(DEVIATION))
