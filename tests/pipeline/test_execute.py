@@ -63,6 +63,7 @@ def test_waves_come_one_after_another(ray_cluster: str, tmp_path: Path, monkeypa
     assert len(list((tmp_path / "notes").glob("loaded-*"))) == 3
 
 
+@pytest.mark.slow
 def test_no_stage_runs_far_ahead_of_the_next(ray_cluster: str, tmp_path: Path) -> None:
     run, notes = frozen_run(tmp_path / "out", NAMES, shard_size=20, chunk_size=1), tmp_path / "notes"
     notes.mkdir()

@@ -16,6 +16,7 @@ from ddpm_seg.runs.tables import decode
 from tests.pipeline.stand_in import carry_out, frozen_run
 
 
+@pytest.mark.slow
 def test_a_killer_in_any_stage_is_an_error_row_and_its_neighbours_succeed(
     ray_cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
