@@ -48,12 +48,12 @@ class Segmentation:
 
     @property
     def uncertainty(self) -> float:
-        """Mean Jensen-Shannon divergence of the most uncertain tenth of pixels, in nats; padding does not count."""
+        """Mean of `uncertainty_map` over its most uncertain tenth of pixels, in nats; padding does not count."""
         return self.statistics.uncertainty
 
     @property
     def uncertainty_map(self) -> np.ndarray:
-        """(H, W) float32: Jensen-Shannon divergence between the members at every pixel, in nats."""
+        """(H, W) float32 in nats: Jensen-Shannon divergence between the members; of a student, entropy."""
         return restore_mask(self._labels.uncertainty, self._placement)
 
     @cached_property

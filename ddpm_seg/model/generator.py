@@ -23,6 +23,7 @@ from ddpm_seg.model.samplers import (
     sample_ddim,
     sample_dpm_solver,
 )
+from ddpm_seg.model.segmenter import from_network
 from ddpm_seg.model.unet import UNet, UNetConfig
 
 Sampler = Literal["ddpm", "ddim", "dpm-solver++"]
@@ -94,8 +95,7 @@ class Generator:
         noise = SampleNoise(seed, numbers, self.size, self.device)
         x_0 = self._run(noise(), noise)
         finite = x_0.isfinite().flatten(1).all(dim=1).tolist()
-        images = ((x_0 + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
-        return [image if fine else None for image, fine in zip(images, finite, strict=True)]
+        return [image if fine else None for image, fine in zip(from_network(x_0), finite, strict=True)]
 
     def _run(self, x_T: Tensor, noise: SampleNoise) -> Tensor:
         if self.config.sampler == "ddpm":

@@ -116,6 +116,11 @@ def to_network(images: np.ndarray, device: torch.device | str) -> Tensor:
     return x.float() / 255 * 2 - 1
 
 
+def from_network(x: Tensor) -> np.ndarray:
+    """(N, 3, H, W) float32 in [-1, 1] to (N, H, W, 3) uint8: the nearest picture."""
+    return ((x + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
 def resident_unet(bundle: Bundle, device: torch.device | str, dtype: DType = "float32") -> UNet:
     """The bundle's UNet in evaluation mode, its tensors taken over rather than copied where types agree."""
     with torch.device("meta"):

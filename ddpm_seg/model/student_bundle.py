@@ -21,6 +21,7 @@ from ddpm_seg.model.bundle_files import (
     publish,
     read_content,
     refuse_missing_files,
+    resolve,
     staged_weights,
 )
 from ddpm_seg.model.student import StudentConfig, student_shapes
@@ -108,7 +109,7 @@ def read_student_header(name_or_uri: str) -> StudentHeader:
 
 def load_student(name_or_uri: str) -> StudentBundle:
     """The student with its tensors, checked against their sha256. Raises BundleError."""
-    uri, _ = read_content(name_or_uri)
+    uri = resolve(name_or_uri)
     header = read_student_header(uri)
     weights = load_tensors(storage.join(uri, WEIGHTS), header.files[WEIGHTS])
     return StudentBundle(student=header.student, weights=weights, task=header.task, provenance=header.provenance)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from ddpm_seg.data.annotations import Annotation
-from ddpm_seg.model.segmenter import to_network
+from ddpm_seg.model.segmenter import from_network, to_network
 from ddpm_seg.training.augmentation import Augmentation, recolour
 
 # Pixels stay where they are: to move them is to blur them, and a DDPM has not been trained on blurred images.
@@ -51,5 +51,4 @@ def mirrored(annotation: Annotation) -> Annotation:
 def recoloured(annotation: Annotation, generator: torch.Generator) -> Annotation:
     """The image in slightly other colours, rounded to uint8 again."""
     changed = recolour(to_network(annotation.image[None], "cpu"), COLOURS, generator)
-    pixels = ((changed[0].permute(1, 2, 0) + 1) * 127.5).round().to(torch.uint8)
-    return dataclasses.replace(annotation, image=pixels.numpy())
+    return dataclasses.replace(annotation, image=from_network(changed)[0])

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ddpm_seg import storage
-from ddpm_seg.model.segmenter import to_network
+from ddpm_seg.model.segmenter import from_network, to_network
 from ddpm_seg.model.student import Student, StudentConfig, backbone_weights, to_student
 from ddpm_seg.tasks import UNLABELLED
 from ddpm_seg.training.augmentation import Augmentation, augment
@@ -126,7 +126,7 @@ class StudentTraining:
         target = torch.from_numpy(np.ascontiguousarray(labels))
         if self.options.augment:
             changed, target = augment(to_network(images, "cpu"), target, USUAL, generator)
-            images = ((changed.permute(0, 2, 3, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
+            images = from_network(changed)
         return to_student(images, self.worker.device), target.to(self.worker.device)
 
     def _step(self, x: Tensor, target: Tensor) -> float:
