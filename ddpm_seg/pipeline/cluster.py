@@ -126,7 +126,9 @@ def _place_on_cpus(nodes: list[Node], num_actors: int | None) -> Placement:
     for each in range((cpus - 1) // actors, 0, -1):
         if sum(math.floor(node.cpus) // each for node in nodes) >= actors:
             task_cpus = 1 if cpus - actors * each >= 2 else 0.5
-            return Placement(actors=actors, actor_cpus=each, actor_gpus=0, threads=each, task_cpus=task_cpus)
+            # The one over is idle most of the time: where it would be half of the machine, the network uses it too.
+            threads = min(2, cpus // actors) if each == 1 else each
+            return Placement(actors=actors, actor_cpus=each, actor_gpus=0, threads=threads, task_cpus=task_cpus)
     raise ValueError(
         f"the cluster has {cpus} CPUs on {len(nodes)} nodes, room for {cpus - 1} actors and one CPU to read and write; "
         f"{actors} actors asked for. Lower --num-actors."

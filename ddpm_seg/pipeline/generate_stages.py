@@ -35,7 +35,9 @@ class Draw:
         from ddpm_seg.model.generator import Generator, default_batch_size
         from ddpm_seg.model.segmenter import Segmenter, resident_unet
 
-        torch.set_num_threads(threads)
+        # A single thread here, for a reason that `Segment` says.
+        torch.set_num_threads(1)
+        self.threads = threads
         bundle, device = load_bundle(model), torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.segmenter = Segmenter(bundle, device=str(device), dtype=dtype) if bundle.members else None
         unet = self.segmenter.unet if self.segmenter else resident_unet(bundle, device, dtype)
@@ -43,6 +45,9 @@ class Draw:
         self.generator = Generator(unet, bundle.diffusion, sampling, device=device, batch_size=batch_size)
 
     def __call__(self, row: Row) -> Row:
+        import torch
+
+        torch.set_num_threads(self.threads)
         start = time.perf_counter()
         sources: list[SampleInput] = pickle.loads(row["payload"])
         images = self.generator.sample(sources[0].seed, [source.number for source in sources])

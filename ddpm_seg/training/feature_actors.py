@@ -28,11 +28,14 @@ class ExtractFeatures:
     """An image in, a file of activations out; an actor that loads the bundle itself, as it may restart elsewhere."""
 
     def __init__(self, model: str, features: FeatureConfig, threads: int) -> None:
-        torch.set_num_threads(threads)
+        # A single thread here, for a reason that `ddpm_seg.pipeline.stages.Segment` says.
+        torch.set_num_threads(1)
+        self.threads = threads
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.extractor = FeatureExtractor(load_bundle(model), features, device)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        torch.set_num_threads(self.threads)
         self.extractor.write(row["image"], row["uri"])
         return {"uri": row["uri"]}
 

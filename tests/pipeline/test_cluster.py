@@ -40,13 +40,19 @@ def test_actors_on_cpus_leave_room_for_tasks_or_are_refused(
     placement = place(cluster, num_actors=num_actors, gpus_per_actor=1)
     assert fits(cluster, placement)
     assert placement.actor_gpus == 0
-    assert placement.threads == max(1, placement.actor_cpus)
+    assert max(1, placement.actor_cpus) <= placement.threads
+    assert placement.threads * placement.actors <= cpus
     assert num_actors in (None, placement.actors)
 
 
 def test_one_cpu_actor_uses_all_cpus_but_one() -> None:
     placement = place(nodes((16, 0)), num_actors=None, gpus_per_actor=1)
     assert (placement.actors, placement.actor_cpus, placement.threads) == (1, 15, 15)
+
+
+def test_the_cpu_left_over_is_used_where_it_is_half_of_the_machine() -> None:
+    placement = place(nodes((2, 0)), num_actors=None, gpus_per_actor=1)
+    assert (placement.actors, placement.actor_cpus, placement.threads) == (1, 1, 2)
 
 
 @pytest.mark.parametrize(

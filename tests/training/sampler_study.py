@@ -21,7 +21,7 @@ from typing import Any
 
 from jobs import curate, distill, evaluate, generate
 
-STUDENT = ["--backbone", "mobilenet_v3_large", "--resolution", "256", "--precision", "bfloat16", "--batch-size", "16"]
+STUDENT = ["--backbone", "mobilenet_v3_large", "--resolution", "128", "--precision", "bfloat16", "--batch-size", "8"]
 
 
 def main() -> None:
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--cells", nargs="+", required=True)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--num-samples", type=int, default=500)
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--without-student", action="store_true", help="distances alone")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ def measured(options: argparse.Namespace, cell: str, seed: int) -> dict[str, Any
     folder = options.folder / f"{cell}-{seed}"
     samples, student, scores = (str(folder / name) for name in ("samples", "student", "scores"))
     started = time.monotonic()
-    drawn = ["--num-samples", str(options.num_samples), "--seed", str(seed), "--sampler", sampler, "--steps", steps]
+    drawn = ["--num-samples", str(options.num_samples), "--seed", str(seed), "--sampler", sampler, "--steps", steps, "--dtype", "bfloat16"]
     run(generate.main, ["--model", options.model, "--output", samples, "--real", options.test, *drawn])
     quality = json.loads((folder / "samples" / "quality.json").read_text())
     found = {
