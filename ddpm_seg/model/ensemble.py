@@ -5,21 +5,23 @@ W concat(up(a_1), up(a_2), ...) = sum_i up(W_i a_i). The product is taken at eac
 at once, and the concatenated feature image (2.2 GB at the published size) is never built.
 """
 
-# Shapes: M members, K classes, D features, H1 and H2 hidden units, P = H * W pixels.
+# Shapes: M members, K classes, D features, H1 and H2 hidden units, P pixels.
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ddpm_seg.model.voting import Votes, stack_rows, vote
+
 Member = Mapping[str, Tensor]
 """A pixel classifier's state dict with the published keys: layers.0.weight (H1, D) ... layers.6.bias (K,)."""
 
 BATCH_NORM_EPS = 1e-5
+CACHED_BYTES = 2**21
 
 
 def hidden_sizes(num_classes: int) -> tuple[int, int]:
@@ -37,20 +39,6 @@ def member_shapes(num_classes: int, dim: int) -> dict[str, tuple[int, ...]]:
         shapes |= {f"layers.{index}.{name}": (width,) for name in ("weight", "bias", "running_mean", "running_var")}
         shapes[f"layers.{index}.num_batches_tracked"] = ()
     return shapes
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Votes:
-    """What the ensemble says of one image's H x W pixels."""
-
-    label: Tensor
-    """(H, W) uint8: the class that most members name; the smallest of several."""
-    uncertainty: Tensor
-    """(H, W) float32 in [0, log K]: Jensen-Shannon divergence between members, H(mean p) - mean H(p)."""
-    confidence: Tensor
-    """(H, W) float32 in [0, 1]: the members' mean softmax for the label."""
-    probabilities: Tensor
-    """(K, H, W) float32: the members' mean softmax."""
 
 
 class Ensemble:
@@ -74,74 +62,71 @@ class Ensemble:
         self.upsample_mode = upsample_mode
         self.num_members = len(members)
         self.groups = [[i for i, s in enumerate(strides) if s == stride] for stride in sorted(set(strides))]
-        first = torch.cat([member["layers.0.weight"] for member in members]).float()
-        columns = first.split(list(channels), dim=1)
-        self.first_weights = [torch.cat([columns[i] for i in group], dim=1).to(device) for group in self.groups]
+        first = torch.stack([member["layers.0.weight"] for member in members]).float()
+        columns = first.split(list(channels), dim=2)
+        self.first_weights = [torch.cat([columns[i] for i in group], dim=2).to(device) for group in self.groups]
         self.first_bias = torch.stack([member["layers.0.bias"] for member in members]).float().to(device)
         self.rest = [_fold_batch_norms(member, device) for member in members]
 
     @torch.inference_mode()
     def __call__(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Iterator[Votes]:
-        """Votes for each image of `maps` (each (N, C_i, h_i, w_i)), at `size` (H, W).
-
-        One image at a time: M x H1 x H x W hidden units of one image are already 170 MB at the published size.
-        """
+        """Votes for each image of `maps` (each (N, C_i, h_i, w_i)), at `size` (H, W)."""
         for index in range(len(maps[0])):
-            yield vote(self.logits([map_NCHW[index] for map_NCHW in maps], size), size)
+            hidden = self.first_layer([map_NCHW[index] for map_NCHW in maps])
+            rows = self._rows_at_once(size, maps[0].device)
+            strips = [range(top, min(top + rows, size[0])) for top in range(0, size[0], rows)]
+            yield stack_rows([vote(self.logits(hidden, strip, size), size[1]) for strip in strips])
 
-    def logits(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Iterator[Tensor]:
-        """Each member's logits (K, P) for one image's maps (C_i, h_i, w_i)."""
-        hidden = [
-            self._first_layer(weight, [maps[i] for i in group])
-            for weight, group in zip(self.first_weights, self.groups, strict=True)
-        ]
+    def first_layer(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Before the first activation, from one image's maps (C_i, h_i, w_i): what the maps of each resolution, finest
+        first, add to every member's hidden units, (M, h, w, H1)."""
+        hidden = []
+        for weight_MHD, group in zip(self.first_weights, self.groups, strict=True):
+            pixels_PD = torch.cat([maps[i].float().permute(1, 2, 0).flatten(0, 1) for i in group], dim=1)
+            product_MPH = pixels_PD.new_empty(len(weight_MHD), len(pixels_PD), weight_MHD.shape[1])
+            for weight_HD, product_PH in zip(weight_MHD, product_MPH, strict=True):
+                torch.mm(pixels_PD, weight_HD.T, out=product_PH)
+            hidden.append(product_MPH.unflatten(1, maps[group[0]].shape[1:]))
+        # Upsampling keeps constants: the bias is added where there are fewest pixels.
+        hidden[-1] += self.first_bias[:, None, None]
+        return hidden
+
+    def logits(self, hidden: Sequence[Tensor], rows: range, size: tuple[int, int]) -> Iterator[Tensor]:
+        """Each member's logits (P, K) for the pixels of `rows` of an image of `size` (H, W)."""
+        neighbours = [self._neighbours(rows, size[0], hidden_MhwH.shape[1]) for hidden_MhwH in hidden]
         for member, (w2, b2, w3, b3) in enumerate(self.rest):
-            h_1P = self.first_bias[member][:, None]
-            for hidden_MHhw in hidden:
-                h_1P = h_1P + self._upsample(hidden_MHhw[member], size).flatten(1)
-            h_2P = torch.addmm(b2[:, None], w2, h_1P.relu_()).relu_()
-            yield torch.addmm(b3[:, None], w3, h_2P)
+            h_PH = self._upsample(hidden[0][member], neighbours[0], size[1])
+            for hidden_MhwH, where in zip(hidden[1:], neighbours[1:], strict=True):
+                h_PH += self._upsample(hidden_MhwH[member], where, size[1])
+            h_PH = torch.addmm(b2, h_PH.relu_(), w2.T).relu_()
+            yield torch.addmm(b3, h_PH, w3.T)
 
-    def _first_layer(self, weight: Tensor, maps: Sequence[Tensor]) -> Tensor:
-        """All members' first products at one resolution: (M, H1, h, w)."""
-        stacked = torch.cat([map_Chw.float() for map_Chw in maps]) if len(maps) > 1 else maps[0].float()
-        product = weight @ stacked.flatten(1)
-        return product.view(self.num_members, -1, *stacked.shape[1:])
+    def _neighbours(self, rows: range, height: int, map_height: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Between which rows of a map each of `rows` of the enlarged one lies, and how far from the first (R, 1, 1)."""
+        row = torch.arange(rows.start, rows.stop, device=self.first_bias.device)
+        if self.upsample_mode == "nearest" or map_height == height:
+            first = row * map_height // height
+            return first, first, torch.zeros(len(row), 1, 1, device=row.device)
+        position = ((row + 0.5) * (map_height / height) - 0.5).clamp_min(0)
+        first = position.long()
+        return first, (first + 1).clamp_max(map_height - 1), (position - first)[:, None, None]
 
-    def _upsample(self, hidden_Hhw: Tensor, size: tuple[int, int]) -> Tensor:
-        if hidden_Hhw.shape[1:] == size:
-            return hidden_Hhw
-        return F.interpolate(hidden_Hhw[None], size=size, mode=self.upsample_mode)[0]
+    def _upsample(self, hidden_hwH: Tensor, neighbours: tuple[Tensor, Tensor, Tensor], width: int) -> Tensor:
+        """Pixels (P, H1) of some rows of the enlarged map: as F.interpolate, first down and then across."""
+        first, second, distance = neighbours
+        rows_RwH = torch.lerp(hidden_hwH.index_select(0, first), hidden_hwH.index_select(0, second), distance)
+        if rows_RwH.shape[1] != width:
+            # In this order the strides say channels-last; of a picture that is made one of one later they do not.
+            nchw = rows_RwH[None].permute(0, 3, 1, 2)
+            nchw = F.interpolate(nchw, size=(len(rows_RwH), width), mode=self.upsample_mode)
+            rows_RwH = nchw.permute(0, 2, 3, 1)[0]
+        return rows_RwH.flatten(0, 1)
 
-
-def vote(logits: Iterator[Tensor], size: tuple[int, int]) -> Votes:
-    """Majority label, disagreement and confidence (DDPM-Seg, `predict_labels`) from members' (K, P) logits."""
-    sum_p = sum_entropy = counts = None
-    members = 0
-    for logits_KP in logits:
-        log_p = logits_KP.float().log_softmax(dim=0)
-        p_KP = log_p.exp()
-        entropy_P = -(p_KP * log_p).sum(dim=0)
-        named_KP = F.one_hot(logits_KP.argmax(dim=0), len(logits_KP)).T
-        if sum_p is None or sum_entropy is None or counts is None:
-            sum_p, sum_entropy, counts = p_KP, entropy_P, named_KP
-        else:
-            sum_p, sum_entropy, counts = sum_p + p_KP, sum_entropy + entropy_P, counts + named_KP
-        members += 1
-    if sum_p is None or sum_entropy is None or counts is None:
-        raise ValueError("an ensemble needs at least one member")
-    mean_KP = sum_p / members
-    # Ties go to the smallest class, as torch.mode gives them: a strictly decreasing bonus below one vote.
-    classes = torch.arange(len(counts), device=counts.device)[:, None]
-    label_P = (counts * len(counts) - classes).argmax(dim=0)
-    js_P = (-torch.special.xlogy(mean_KP, mean_KP).sum(dim=0) - sum_entropy / members).clamp_min(0)
-    confidence_P = mean_KP.gather(0, label_P[None])[0]
-    return Votes(
-        label=label_P.to(torch.uint8).view(size),
-        uncertainty=js_P.view(size),
-        confidence=confidence_P.view(size),
-        probabilities=mean_KP.view(-1, *size),
-    )
+    def _rows_at_once(self, size: tuple[int, int], device: torch.device) -> int:
+        """All of them on a GPU; on a CPU so few that their hidden units stay in its cache, which is times faster."""
+        if device.type != "cpu":
+            return size[0]
+        return max(1, CACHED_BYTES // (4 * self.first_bias.shape[1] * size[1]))
 
 
 def _fold_batch_norms(member: Member, device: torch.device | str) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -52,7 +52,18 @@ def measured(options: argparse.Namespace, cell: str, seed: int) -> dict[str, Any
     folder = options.folder / f"{cell}-{seed}"
     samples, student, scores = (str(folder / name) for name in ("samples", "student", "scores"))
     started = time.monotonic()
-    drawn = ["--num-samples", str(options.num_samples), "--seed", str(seed), "--sampler", sampler, "--steps", steps, "--dtype", "bfloat16"]
+    drawn = [
+        "--num-samples",
+        str(options.num_samples),
+        "--seed",
+        str(seed),
+        "--sampler",
+        sampler,
+        "--steps",
+        steps,
+        "--dtype",
+        "bfloat16",
+    ]
     run(generate.main, ["--model", options.model, "--output", samples, "--real", options.test, *drawn])
     quality = json.loads((folder / "samples" / "quality.json").read_text())
     found = {

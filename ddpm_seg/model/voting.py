@@ -1,0 +1,69 @@
+"""The members' vote: from logits to label, uncertainty and confidence of every pixel."""
+
+# Shapes: M members, K classes, P pixels of R rows of W.
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Votes:
+    """What the ensemble says of R rows of W pixels."""
+
+    label: Tensor
+    """(R, W) uint8: the class that most members name; the smallest of several."""
+    uncertainty: Tensor
+    """(R, W) float32 in [0, log K]: Jensen-Shannon divergence between members, H(mean p) - mean H(p)."""
+    confidence: Tensor
+    """(R, W) float32 in [0, 1]: the members' mean softmax for the label."""
+    probabilities: Tensor
+    """(K, R, W) float32: the members' mean softmax."""
+
+
+def vote(logits: Iterable[Tensor], width: int) -> Votes:
+    """Majority label, disagreement and confidence (DDPM-Seg, `predict_labels`) from each member's logits (P, K), for
+    rows of `width` pixels.
+
+    Raises ValueError for no members.
+    """
+    sums: tuple[Tensor, Tensor, Tensor] | None = None
+    members = 0
+    for logits_PK in logits:
+        log_p = logits_PK.float().log_softmax(dim=1)
+        p_PK = log_p.exp()
+        entropy_P = -(p_PK * log_p).sum(dim=1)
+        if sums is None:
+            sums = p_PK, entropy_P, torch.zeros_like(p_PK)
+        else:
+            sums[0].add_(p_PK)
+            sums[1].add_(entropy_P)
+        sums[2].scatter_add_(1, logits_PK.argmax(dim=1, keepdim=True), torch.ones_like(p_PK[:, :1]))
+        members += 1
+    if sums is None:
+        raise ValueError("an ensemble needs at least one member")
+    mean_PK, entropy_P, counts_PK = sums[0].div_(members), sums[1].div_(members), sums[2]
+    # Ties go to the smallest class, as torch.mode gives them: a strictly decreasing bonus below one vote.
+    classes = torch.arange(counts_PK.shape[1], device=counts_PK.device)
+    label_P = (counts_PK * counts_PK.shape[1] - classes).argmax(dim=1)
+    js_P = (-torch.special.xlogy(mean_PK, mean_PK).sum(dim=1) - entropy_P).clamp_min_(0)
+    return Votes(
+        label=label_P.to(torch.uint8).view(-1, width),
+        uncertainty=js_P.view(-1, width),
+        confidence=mean_PK.gather(1, label_P[:, None]).view(-1, width),
+        probabilities=mean_PK.T.unflatten(1, (-1, width)),
+    )
+
+
+def stack_rows(strips: Sequence[Votes]) -> Votes:
+    """The votes of strips of an image, one below the other."""
+    return Votes(
+        label=torch.cat([strip.label for strip in strips]),
+        uncertainty=torch.cat([strip.uncertainty for strip in strips]),
+        confidence=torch.cat([strip.confidence for strip in strips]),
+        probabilities=torch.cat([strip.probabilities for strip in strips], dim=1),
+    )
