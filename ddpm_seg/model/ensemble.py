@@ -78,8 +78,8 @@ class Ensemble:
             yield stack_rows([vote(self.logits(hidden, strip, size), size[1]) for strip in strips])
 
     def first_layer(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Before the first activation, from one image's maps (C_i, h_i, w_i): what the maps of each resolution, finest
-        first, add to every member's hidden units, (M, h, w, H1)."""
+        """Before the first activation, from one image's maps (C_i, h_i, w_i): what the maps of each resolution add to
+        every member's hidden units, (M, h, w, H1)."""
         hidden = []
         for weight_MHD, group in zip(self.first_weights, self.groups, strict=True):
             pixels_PD = torch.cat([maps[i].float().permute(1, 2, 0).flatten(0, 1) for i in group], dim=1)
@@ -87,40 +87,34 @@ class Ensemble:
             for weight_HD, product_PH in zip(weight_MHD, product_MPH, strict=True):
                 torch.mm(pixels_PD, weight_HD.T, out=product_PH)
             hidden.append(product_MPH.unflatten(1, maps[group[0]].shape[1:]))
-        # Upsampling keeps constants: the bias is added where there are fewest pixels.
-        hidden[-1] += self.first_bias[:, None, None]
         return hidden
 
     def logits(self, hidden: Sequence[Tensor], rows: range, size: tuple[int, int]) -> Iterator[Tensor]:
         """Each member's logits (P, K) for the pixels of `rows` of an image of `size` (H, W)."""
-        neighbours = [self._neighbours(rows, size[0], hidden_MhwH.shape[1]) for hidden_MhwH in hidden]
         for member, (w2, b2, w3, b3) in enumerate(self.rest):
-            h_PH = self._upsample(hidden[0][member], neighbours[0], size[1])
-            for hidden_MhwH, where in zip(hidden[1:], neighbours[1:], strict=True):
-                h_PH += self._upsample(hidden_MhwH[member], where, size[1])
+            h_PH = self.first_bias[member].repeat(len(rows) * size[1], 1)
+            for hidden_MhwH in hidden:
+                h_PH += self._upsample(hidden_MhwH[member], rows, size)
             h_PH = torch.addmm(b2, h_PH.relu_(), w2.T).relu_()
             yield torch.addmm(b3, h_PH, w3.T)
 
-    def _neighbours(self, rows: range, height: int, map_height: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Between which rows of a map each of `rows` of the enlarged one lies, and how far from the first (R, 1, 1)."""
-        row = torch.arange(rows.start, rows.stop, device=self.first_bias.device)
-        if self.upsample_mode == "nearest" or map_height == height:
-            first = row * map_height // height
-            return first, first, torch.zeros(len(row), 1, 1, device=row.device)
-        position = ((row + 0.5) * (map_height / height) - 0.5).clamp_min(0)
-        first = position.long()
-        return first, (first + 1).clamp_max(map_height - 1), (position - first)[:, None, None]
-
-    def _upsample(self, hidden_hwH: Tensor, neighbours: tuple[Tensor, Tensor, Tensor], width: int) -> Tensor:
-        """Pixels (P, H1) of some rows of the enlarged map: as F.interpolate, first down and then across."""
-        first, second, distance = neighbours
-        rows_RwH = torch.lerp(hidden_hwH.index_select(0, first), hidden_hwH.index_select(0, second), distance)
-        if rows_RwH.shape[1] != width:
-            # In this order the strides say channels-last; of a picture that is made one of one later they do not.
-            nchw = rows_RwH[None].permute(0, 3, 1, 2)
-            nchw = F.interpolate(nchw, size=(len(rows_RwH), width), mode=self.upsample_mode)
-            rows_RwH = nchw.permute(0, 2, 3, 1)[0]
-        return rows_RwH.flatten(0, 1)
+    def _upsample(self, hidden_hwH: Tensor, rows: range, size: tuple[int, int]) -> Tensor:
+        """Pixels (P, H1) of some rows of the enlarged map: as F.interpolate, but first down and then across."""
+        height = len(hidden_hwH)
+        if height == size[0]:
+            return hidden_hwH[rows.start : rows.stop].flatten(0, 1)
+        row = torch.arange(rows.start, rows.stop, device=hidden_hwH.device)
+        if self.upsample_mode == "nearest":
+            rows_RwH = hidden_hwH[row * height // size[0]]
+        else:
+            position = ((row + 0.5) * (height / size[0]) - 0.5).clamp_min(0)
+            above = position.long()
+            below = (above + 1).clamp_max(height - 1)
+            rows_RwH = torch.lerp(hidden_hwH[above], hidden_hwH[below], (position - above)[:, None, None])
+        # In this order the strides say channels-last; of a picture that is made one of one later they do not.
+        nchw = rows_RwH[None].permute(0, 3, 1, 2)
+        nchw = F.interpolate(nchw, size=(len(rows), size[1]), mode=self.upsample_mode)
+        return nchw[0].permute(1, 2, 0).flatten(0, 1)
 
     def _rows_at_once(self, size: tuple[int, int], device: torch.device) -> int:
         """All of them on a GPU; on a CPU so few that their hidden units stay in its cache, which is times faster."""

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from ddpm_seg.benchmark import transcription
 from ddpm_seg.model.diffusion import Diffusion, DiffusionConfig, cosine_betas, linear_betas
-from tests.model import oracle
 from tests.model.tiny_networks import assert_close, normal
 
 SCHEDULES = [("linear", 1000), ("cosine", 1000), ("linear", 50), ("cosine", 50), ("linear", 4000), ("cosine", 2)]
@@ -24,9 +24,9 @@ def _diffusion(schedule: Any, steps: int, timesteps: list[int] | None = None, **
 @pytest.mark.parametrize(("schedule", "steps"), SCHEDULES)
 def test_signal_only_fades(schedule: str, steps: int) -> None:
     diffusion = _diffusion(schedule, steps)
-    np.testing.assert_allclose(diffusion.alpha_bar, oracle.alpha_bars(schedule, steps), rtol=1e-9)
+    np.testing.assert_allclose(diffusion.alpha_bar, transcription.alpha_bars(schedule, steps), rtol=1e-9)
     betas = linear_betas(steps) if schedule == "linear" else cosine_betas(steps)
-    np.testing.assert_allclose(betas, oracle.betas(schedule, steps), rtol=1e-9)
+    np.testing.assert_allclose(betas, transcription.betas(schedule, steps), rtol=1e-9)
     np.testing.assert_allclose(diffusion.beta, betas, rtol=1e-9)
     assert (np.diff(diffusion.alpha_bar) < 0).all()
     assert 0 < diffusion.alpha_bar[-1] < diffusion.alpha_bar[0] < 1
@@ -49,7 +49,7 @@ def test_noise_and_image_explain_each_other(schedule: str, steps: int) -> None:
     t_N = torch.tensor([0, steps // 3, steps // 2])
     x_t = diffusion.q_sample(x_0, t_N, noise)
     for index, t in enumerate(t_N.tolist()):
-        assert_close(x_t[index], oracle.q_sample(x_0[index], float(diffusion.alpha_bar[t]), noise[index]), 1e-6)
+        assert_close(x_t[index], transcription.q_sample(x_0[index], float(diffusion.alpha_bar[t]), noise[index]), 1e-6)
     assert_close(diffusion.predict_xstart(x_t, t_N, noise), x_0, 1e-4)
     assert_close(diffusion.predict_eps(x_t, t_N, x_0), noise, 1e-3)
 
@@ -78,7 +78,7 @@ def test_reverse_step_is_the_papers(
     t_N = torch.tensor([0, 1, 9])
     step = diffusion.p_mean_variance(lambda *_: output, x_t, t_N, clip_denoised=clip)
 
-    kept = oracle.alpha_bars("cosine", 250)[timesteps or slice(None)]
+    kept = transcription.alpha_bars("cosine", 250)[timesteps or slice(None)]
     alpha_bar = np.append(1.0, kept)
     for index, t in enumerate(t_N.tolist()):
         now, before = alpha_bar[t + 1], alpha_bar[t]

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from ddpm_seg.benchmark import transcription
 from ddpm_seg.data.statistics import most_uncertain_tenth
 from ddpm_seg.model.ensemble import Ensemble, hidden_sizes
-from tests.model import oracle
 from tests.model.tiny_networks import assert_close, members, normal
 
 SIZE = (16, 24)
@@ -22,9 +22,9 @@ def test_equals_the_plain_classifiers(classes: int, count: int, mode: str) -> No
     maps = _maps(images=3)
     fast = Ensemble(models, channels=CHANNELS, strides=STRIDES, upsample_mode=mode)
     for index, votes in enumerate(fast(maps, SIZE)):
-        features_PD = oracle.pixel_features([m[index] for m in maps], SIZE, mode)
-        logits_MPK = torch.stack([oracle.classifier(member)(features_PD) for member in models])
-        label_P, js_P, mean_PK, uncertainty = oracle.ensemble(logits_MPK)
+        features_PD = transcription.pixel_features([m[index] for m in maps], SIZE, mode)
+        logits_MPK = torch.stack([transcription.classifier(member)(features_PD) for member in models])
+        label_P, js_P, mean_PK, uncertainty = transcription.ensemble(logits_MPK)
 
         hidden = fast.first_layer([m[index] for m in maps])
         for actual, expected in zip(fast.logits(hidden, range(SIZE[0]), SIZE), logits_MPK, strict=True):

@@ -1,4 +1,4 @@
-"""Which maps come out, in which order, against the plain network of oracle.py."""
+"""Which maps come out, in which order, against the plain network of transcription.py."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
+from ddpm_seg.benchmark import transcription
 from ddpm_seg.model.diffusion import Diffusion, DiffusionConfig
 from ddpm_seg.model.features import FeatureConfig, extract
 from ddpm_seg.model.unet import UNetConfig
-from tests.model import oracle
 from tests.model.tiny_networks import assert_close, drawn_config, network, normal, weights
 
 CONFIG = UNetConfig(image_size=16, num_channels=32, num_res_blocks=1, channel_mult=(1, 2), attention_resolutions=(8,))
@@ -39,8 +39,8 @@ def test_equals_the_plain_extraction(seed: int, batch: int, micro_batch: int | N
 
     expected = []
     for step in config.steps:
-        x_t = oracle.q_sample(x_0, oracle.alpha_bars(schedule, steps)[step], noise)
-        maps, _ = oracle.unet(unet, weights(unet), x_t, torch.full((batch,), step))
+        x_t = transcription.q_sample(x_0, transcription.alpha_bars(schedule, steps)[step], noise)
+        maps, _ = transcription.unet(unet, weights(unet), x_t, torch.full((batch,), step))
         expected += [maps[block] for block in sorted(set(config.blocks))]
 
     actual = extract(network(unet), Diffusion(diffusion), x_0, noise, config, micro_batch=micro_batch)

@@ -1,4 +1,4 @@
-"""Whole images through the resident model, against the plain method of oracle.py from pixels to votes."""
+"""Whole images through the resident model, against the plain method of transcription.py from pixels to votes."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from ddpm_seg.benchmark import transcription
 from ddpm_seg.model.bundle import Bundle
 from ddpm_seg.model.bundle_files import BundleError
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.pixel_labels import PixelLabels
 from ddpm_seg.model.segmenter import Segmenter, to_network
 from ddpm_seg.model.unet import UNetConfig
-from tests.model import oracle
 from tests.model.tiny_networks import bundle, drawn_config, images
 
 CONFIG = UNetConfig(image_size=16, num_channels=32, num_res_blocks=1, channel_mult=(1, 2), attention_resolutions=(8,))
@@ -167,18 +167,18 @@ def test_a_ddpm_without_an_ensemble_is_refused() -> None:
 
 
 def _plain(model: Bundle, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """label (P,), uncertainty (P,) and mean softmax (P, K) by the oracle."""
+    """label (P,), uncertainty (P,) and mean softmax (P, K) by the transcription."""
     assert model.features is not None
     x_0 = torch.from_numpy(picture).permute(2, 0, 1)[None] / 127.5 - 1
-    alpha_bars = oracle.alpha_bars(model.diffusion.noise_schedule, model.diffusion.steps)
+    alpha_bars = transcription.alpha_bars(model.diffusion.noise_schedule, model.diffusion.steps)
     maps = []
     for step in model.features.steps:
-        x_t = oracle.q_sample(x_0, alpha_bars[step], model.noise)
-        decoded, _ = oracle.unet(model.unet, model.unet_weights, x_t, torch.tensor([step]))
+        x_t = transcription.q_sample(x_0, alpha_bars[step], model.noise)
+        decoded, _ = transcription.unet(model.unet, model.unet_weights, x_t, torch.tensor([step]))
         maps += [decoded[block][0] for block in sorted(model.features.blocks)]
-    features_PD = oracle.pixel_features(maps, picture.shape[:2], model.features.upsample_mode)
-    logits_MPK = torch.stack([oracle.classifier(member)(features_PD) for member in model.members])
-    label_P, js_P, mean_PK, _ = oracle.ensemble(logits_MPK)
+    features_PD = transcription.pixel_features(maps, picture.shape[:2], model.features.upsample_mode)
+    logits_MPK = torch.stack([transcription.classifier(member)(features_PD) for member in model.members])
+    label_P, js_P, mean_PK, _ = transcription.ensemble(logits_MPK)
     return label_P.numpy(), js_P.numpy(), mean_PK.numpy()
 
 

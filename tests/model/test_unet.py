@@ -1,4 +1,4 @@
-"""The network against the plain one of oracle.py, and what it promises beyond: early exit, little memory."""
+"""The network against the plain one of transcription.py, and what it promises beyond: early exit, little memory."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import nn
 
+from ddpm_seg.benchmark import transcription
 from ddpm_seg.model.bundle import unet_shapes
 from ddpm_seg.model.unet import UNet, UNetConfig, block_channels, block_strides, timestep_embedding
-from tests.model import oracle
 from tests.model.tiny_networks import assert_close, drawn_config, network, normal, weights
 
 CONFIG = UNetConfig(
@@ -36,7 +36,7 @@ def test_equals_the_plain_network(seed: int) -> None:
     height, width = config.stride * (2 + seed % 2), config.stride * (1 + (seed + 1) % 4)
     x = normal(seed, 1 + seed % 3, 3, height, width)
     t_N = torch.tensor([3.0, 250.5, 999.0])[: len(x)]
-    maps, output = oracle.unet(config, weights(config), x, t_N)
+    maps, output = transcription.unet(config, weights(config), x, t_N)
 
     actual = unet.activations(x, t_N, range(config.num_output_blocks))
     assert len(actual) == len(maps)

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from ddpm_seg.benchmark import transcription
 from ddpm_seg.model.voting import Votes, stack_rows, vote
-from tests.model import oracle
 from tests.model.tiny_networks import normal
 
 
@@ -46,7 +46,7 @@ def test_uncertainty_runs_from_agreement_to_full_disagreement() -> None:
 def test_uncertainty_is_the_published_formula_and_members_have_no_order() -> None:
     logits_MPK = normal(0, 4, 200, 6) * 3
     votes = vote(logits_MPK, 20)
-    label_P, js_P, mean_PK, _ = oracle.ensemble(logits_MPK)
+    label_P, js_P, mean_PK, _ = transcription.ensemble(logits_MPK)
     torch.testing.assert_close(votes.uncertainty.flatten(), js_P, atol=1e-5, rtol=0)
     torch.testing.assert_close(votes.probabilities.flatten(1).T, mean_PK)
     assert torch.equal(votes.label.flatten().long(), label_P)

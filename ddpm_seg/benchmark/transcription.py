@@ -1,7 +1,8 @@
 """The published method written plainly: every block run, every map upsampled, every pixel a row of features.
 
-Slow and memory-hungry on purpose. It reads the published state-dict keys and shares no code with `ddpm_seg.model`
-but the description of the architecture. What it is compared with equals the published code (test_golden.py).
+The yardstick of the benchmarks and of the tests, as slow and as hungry for memory as the published code. It reads the
+published state-dict keys and shares no code with `ddpm_seg.model` but the description of the architecture. What it is
+compared with equals the published code (tests/model/test_golden.py).
 """
 
 # Shapes: N images, C channels, H x W pixels, P = H * W, D features a pixel, K classes.
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Categorical
 
+from ddpm_seg.model.bundle import Bundle
 from ddpm_seg.model.unet import UNetConfig
 
 Weights = Mapping[str, Tensor]
@@ -86,13 +88,8 @@ class _Layers:
         return F.conv2d(x, weight, bias, stride=stride, padding=weight.shape[-1] // 2)
 
     def norm(self, name: str, x: Tensor) -> Tensor:
-        """Group norm from its definition: 32 groups of neighbouring channels, biased variance."""
-        n, c = x.shape[:2]
-        groups = x.reshape(n, 32, -1)
-        centred = groups - groups.mean(dim=-1, keepdim=True)
-        normed = (centred / (centred.square().mean(dim=-1, keepdim=True) + 1e-5).sqrt()).reshape(n, c, -1)
         weight, bias = self.parameters(name)
-        return (normed * weight[:, None] + bias[:, None]).reshape(x.shape)
+        return F.group_norm(x, 32, weight, bias)
 
     def time_embedding(self, t_N: Tensor) -> Tensor:
         half = self.config.num_channels // 2
@@ -113,23 +110,20 @@ class _Layers:
         return h + (self.convolution(f"{name}.skip_connection", x) if x.shape[1] != h.shape[1] else x)
 
     def attention(self, name: str, x: Tensor, heads: int) -> Tensor:
-        """Softmax attention, one image and head at a time."""
+        """Softmax attention over positions, all heads at once."""
         n, c, height, width = x.shape
         d = self.config.num_head_channels or c // heads
         heads = c // d
         rows = [f"{name}.qkv", f"{name}.proj_out"]
         (qkv_weight, qkv_bias), (out_weight, out_bias) = (self.parameters(row) for row in rows)
-        qkv = qkv_weight[..., 0] @ self.norm(f"{name}.norm", x).reshape(n, c, -1) + qkv_bias[:, None]
-        attended = torch.empty_like(qkv[:, :c])
-        for head in range(heads):
-            if self.config.use_new_attention_order:  # all queries, all keys, all values
-                q, k, v = (qkv[:, part * c + head * d : part * c + (head + 1) * d] for part in range(3))
-            else:  # a head's query, key and value, then the next head's
-                q, k, v = (qkv[:, (3 * head + part) * d : (3 * head + part + 1) * d] for part in range(3))
-            share_NTT = (q.transpose(1, 2) @ k / math.sqrt(d)).softmax(dim=-1)
-            attended[:, head * d : (head + 1) * d] = v @ share_NTT.transpose(1, 2)
-        projected = out_weight[..., 0] @ attended + out_bias[:, None]
-        return x + projected.reshape(n, c, height, width)
+        qkv = F.conv1d(self.norm(f"{name}.norm", x).reshape(n, c, -1), qkv_weight, qkv_bias)
+        if self.config.use_new_attention_order:  # all queries, all keys, all values
+            q, k, v = (part.reshape(n * heads, d, -1) for part in qkv.chunk(3, dim=1))
+        else:  # a head's query, key and value, then the next head's
+            q, k, v = qkv.reshape(n * heads, 3 * d, -1).split(d, dim=1)
+        share_NTT = (q.transpose(1, 2) @ k / math.sqrt(d)).softmax(dim=-1)
+        attended = (v @ share_NTT.transpose(1, 2)).reshape(n, c, -1)
+        return x + F.conv1d(attended, out_weight, out_bias).reshape(n, c, height, width)
 
 
 def _double(x: Tensor) -> Tensor:
@@ -165,9 +159,23 @@ def q_sample(x_0: Tensor, alpha_bar: float, noise: Tensor) -> Tensor:
     return math.sqrt(alpha_bar) * x_0 + math.sqrt(1 - alpha_bar) * noise
 
 
-def pixel_features(maps: Sequence[Tensor], size: tuple[int, int], mode: str) -> Tensor:
+def segment(bundle: Bundle, x_0: Tensor) -> Tensor:
+    """Labels (P,) of an image `x_0` (1, 3, H, W) in [-1, 1] by a bundle's network and ensemble."""
+    assert bundle.features is not None
+    bars = alpha_bars(bundle.diffusion.noise_schedule, bundle.diffusion.steps)
+    weights, maps = {key: value.float() for key, value in bundle.unet_weights.items()}, []
+    for step in bundle.features.steps:
+        x_t = q_sample(x_0, bars[step], bundle.noise)
+        decoded, _ = unet(bundle.unet, weights, x_t, torch.tensor([step]))
+        maps += [decoded[block][0] for block in sorted(set(bundle.features.blocks))]
+    features_PD = pixel_features(maps, x_0.shape[2:], bundle.features.upsample_mode)
+    del maps, decoded
+    return ensemble(torch.stack([classifier(member)(features_PD) for member in bundle.members]))[0]
+
+
+def pixel_features(maps: Sequence[Tensor], size: Sequence[int], mode: str) -> Tensor:
     """(P, D) of one image, whose maps are (C_i, h_i, w_i)."""
-    upsampled = [F.interpolate(map_Chw[None], size=size, mode=mode)[0] for map_Chw in maps]
+    upsampled = [F.interpolate(map_Chw[None], size=tuple(size), mode=mode)[0] for map_Chw in maps]
     return torch.cat(upsampled).flatten(1).T
 
 

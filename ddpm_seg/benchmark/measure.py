@@ -1,0 +1,92 @@
+"""Time, memory and the limit that the machine sets."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from statistics import median
+from types import TracebackType
+from typing import Any
+
+import torch
+
+MATRIX_SIDE = {"cpu": 2048, "cuda": 8192}
+MATRIX_PRODUCTS = 5
+POLL_SECONDS = 0.005
+
+
+def in_turn(
+    works: Mapping[str, Callable[[], Any]], rounds: int, device: torch.device
+) -> tuple[dict[str, list[float]], dict[str, Any]]:
+    """Seconds of each of `works` in each round, A B C A B C …, so that what else the machine does meets all of them
+    alike; and what each returned last."""
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    results = {}
+    for _ in range(rounds):
+        for name, work in works.items():
+            _synchronize(device)
+            started = time.perf_counter()
+            results[name] = work()
+            _synchronize(device)
+            seconds[name].append(time.perf_counter() - started)
+    return seconds, results
+
+
+def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
+    """Floating-point operations a second of a large matrix product (a multiplication and an addition are two): the
+    limit that a network is held against. The best of a few."""
+    side = MATRIX_SIDE[device.type]
+    a = torch.randn(side, side, device=device).to(dtype)
+    seconds, _ = in_turn({"product": lambda: a @ a}, MATRIX_PRODUCTS, device)
+    return 2 * side**3 / min(seconds["product"])
+
+
+class PeakMemory:
+    """How far memory rises above where it was, in bytes: this process's resident memory, or a GPU's allocations.
+
+    A context manager; resident memory is read every few milliseconds.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.bytes = device, 0
+
+    def __enter__(self) -> PeakMemory:
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+            self._before = torch.cuda.memory_allocated(self.device)
+            return self
+        # What was freed but not given back would hide what is taken now.
+        ctypes.CDLL(None).malloc_trim(0)
+        self._before, self._done = _resident_bytes(), threading.Event()
+        self._thread = threading.Thread(target=self._poll, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self.device.type == "cuda":
+            self.bytes = torch.cuda.max_memory_allocated(self.device) - self._before
+            return
+        self._done.set()
+        self._thread.join()
+
+    def _poll(self) -> None:
+        while not self._done.wait(POLL_SECONDS):
+            self.bytes = max(self.bytes, _resident_bytes() - self._before)
+
+
+def ratio(slower: list[float], faster: list[float]) -> float:
+    """The median over the rounds of how many times longer the first took."""
+    return median(a / b for a, b in zip(slower, faster, strict=True))
+
+
+def _resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

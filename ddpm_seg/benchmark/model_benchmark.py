@@ -1,0 +1,151 @@
+"""Where a resident model's time goes, and how far each part is from what the machine can do."""
+
+# Shapes: N images of S x S pixels.
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from ddpm_seg.benchmark import transcription
+from ddpm_seg.benchmark.measure import PeakMemory, in_turn, peak_flops, ratio
+from ddpm_seg.model.bundle import Bundle
+from ddpm_seg.model.features import extract
+from ddpm_seg.model.segmenter import DType, Segmenter, to_network
+
+SEGMENTATION, REFERENCE = "segmentation", "published algorithm"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """One part of the work, an image."""
+
+    seconds: float
+    """Median over the rounds."""
+    flops: float
+    """Floating-point operations of its matrix products and convolutions."""
+    share_of_limit: float
+    """Of the speed of a large matrix product in the same run."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """Ours beside the plain transcription, taken in turn."""
+
+    speedup: float
+    """How many times longer the transcription takes."""
+    equal_pixels: float
+    """Share of pixels with the same label."""
+    memory_bytes: int
+    """What the transcription needs beyond the weights."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelBenchmark:
+    """What one type of activations costs on this device."""
+
+    dtype: DType
+    batch_size: int
+    """Images at a time."""
+    peak_flops: float
+    """Operations a second of a large matrix product of that type."""
+    parts: dict[str, Part]
+    """By name: the UNet to the last block that is read, at all timesteps; the head; both together; and one whole
+    evaluation of the UNet, as in sampling."""
+    memory_bytes: int
+    """Beyond the weights, at the peak of one image's segmentation."""
+    rounds: dict[str, list[float]] = field(repr=False)
+    """Seconds an image of every part in every round."""
+    comparison: Comparison | None
+    labels: np.ndarray = field(repr=False)
+    """(N, S, S) uint8: what it said of the images."""
+
+    @property
+    def images_per_hour(self) -> float:
+        return 3600 / self.parts[SEGMENTATION].seconds
+
+
+def benchmark_model(
+    bundle: Bundle, images: np.ndarray, *, dtype: DType, device: torch.device, rounds: int, reference: bool
+) -> ModelBenchmark:
+    """Measures `bundle` on `images` (N, S, S, 3) uint8, all at once where memory allows it.
+
+    `reference` adds the plain transcription, in float32 and one image at a time. Raises ValueError for a bundle without
+    an ensemble.
+    """
+    segmenter = Segmenter(bundle, device=str(device), dtype=dtype)
+    images = images[: max(1, segmenter.micro_batch // len(segmenter.features.steps))]
+    with PeakMemory(device) as memory:
+        segmenter.segment(images[:1])
+    works, n = _works(segmenter, images), len(images)
+    flops = {name: _flops(work) / n for name, work in works.items()}
+    works["limit"] = lambda: peak_flops(device, getattr(torch, dtype))
+    if reference:
+        works[REFERENCE] = lambda: _transcribed(bundle, images[0])
+    seconds, results = in_turn(works, rounds, device)
+    limit = results["limit"]
+    for name in flops:
+        seconds[name] = [taken / n for taken in seconds[name]]
+    return ModelBenchmark(
+        dtype=dtype,
+        batch_size=n,
+        peak_flops=limit,
+        parts={name: _part(flops[name], median(seconds[name]), limit) for name in flops},
+        memory_bytes=memory.bytes,
+        rounds=seconds,
+        comparison=_compared(results, seconds) if reference else None,
+        labels=np.stack([found.label for found in results[SEGMENTATION]]),
+    )
+
+
+def _part(flops: float, seconds: float, limit: float) -> Part:
+    return Part(seconds=seconds, flops=flops, share_of_limit=flops / seconds / limit)
+
+
+def _works(segmenter: Segmenter, images: np.ndarray) -> dict[str, Callable[[], object]]:
+    """The parts; each runs over all images."""
+    x_0 = to_network(images, segmenter.device)
+    size = (segmenter.image_size, segmenter.image_size)
+    features = torch.inference_mode()(
+        lambda: extract(
+            segmenter.unet, segmenter.diffusion, x_0, segmenter.noise, segmenter.features,
+            micro_batch=segmenter.micro_batch,
+        )
+    )  # fmt: skip
+    maps, t_N = features(), torch.full((len(images),), segmenter.features.steps[0], device=segmenter.device)
+    return {
+        "UNet, to the last block read": features,
+        "head": lambda: list(segmenter.ensemble(maps, size)),
+        SEGMENTATION: lambda: segmenter.segment(images),
+        "UNet, one evaluation in sampling": torch.inference_mode()(lambda: segmenter.unet(x_0, t_N)),
+    }
+
+
+def _flops(work: Callable[[], object]) -> float:
+    """Counted while it warms up."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()
+
+
+@torch.inference_mode()
+def _transcribed(bundle: Bundle, image: np.ndarray) -> tuple[np.ndarray, int]:
+    """Labels (S, S), and the bytes that they cost beyond the weights."""
+    with PeakMemory(torch.device("cpu")) as memory:
+        label_P = transcription.segment(bundle, to_network(image[None], "cpu"))
+    return label_P.view(image.shape[:2]).numpy(), memory.bytes
+
+
+def _compared(results: Mapping[str, Any], seconds: Mapping[str, list[float]]) -> Comparison:
+    label, memory_bytes = results[REFERENCE]
+    return Comparison(
+        speedup=ratio(seconds[REFERENCE], seconds[SEGMENTATION]),
+        equal_pixels=float((label == results[SEGMENTATION][0].label).mean()),
+        memory_bytes=memory_bytes,
+    )

@@ -1,0 +1,172 @@
+"""The benchmark: a model on this machine, for each type of activations, as a table and as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import platform
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ddpm_seg import storage
+from ddpm_seg.benchmark.label_benchmark import LabelBenchmark, benchmark_labelling
+from ddpm_seg.benchmark.model_benchmark import SEGMENTATION, ModelBenchmark, benchmark_model
+from ddpm_seg.benchmark.published_size import published_size_bundle
+from ddpm_seg.model.bundle import Bundle, load_bundle
+from ddpm_seg.model.segmenter import DType
+
+logger = logging.getLogger(__name__)
+
+IMAGES = 32  # at most, at once
+RESULT = "benchmark.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BenchmarkConfig:
+    """Settings of `jobs.benchmark`."""
+
+    model: str = "avatars-10"
+    """The bundle: a name or a URI."""
+    published_size: bool = False
+    """In its place, the network of the published checkpoints (552.8 million parameters, 256 x 256, ten members) with
+    random weights."""
+    dtypes: tuple[DType, ...] | None = None
+    """Types of activations to try. Default: float32 and bfloat16; on a GPU float16 too."""
+    rounds: int = 3
+    """Times that everything is measured, in turn; medians are shown."""
+    reference: bool = False
+    """Beside it, a plain transcription of the published algorithm, on the CPU in float32."""
+    label: int = 0
+    """Images to label from files to tables too, on Ray."""
+    output: str | None = None
+    """Folder for benchmark.json."""
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1:
+            raise ValueError(f"--rounds must be at least 1, got {self.rounds}")
+        if self.label < 0:
+            raise ValueError(f"--label is a number of images, got {self.label}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BenchmarkReport:
+    """What was measured, and where."""
+
+    hardware: str
+    date: str
+    model: str
+    models: tuple[ModelBenchmark, ...]
+    """One a type of activations, float32 first."""
+    labelling: LabelBenchmark | None
+
+    @property
+    def fastest(self) -> ModelBenchmark:
+        return max(self.models, key=lambda one: one.images_per_hour)
+
+    def equal_pixels(self, one: ModelBenchmark) -> float:
+        """Share of pixels that `one` labels as the first type does."""
+        n = min(len(one.labels), len(self.models[0].labels))
+        return float((one.labels[:n] == self.models[0].labels[:n]).mean())
+
+
+def run_benchmark(config: BenchmarkConfig) -> BenchmarkReport:
+    """Measures, and writes `benchmark.json` where an output is given.
+
+    Raises ValueError (`BundleError`) or OSError for a model or an output that cannot be used.
+    """
+    if config.output:
+        storage.check_writable(config.output)
+    bundle = published_size_bundle() if config.published_size else load_bundle(config.model)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtypes = config.dtypes or (("float32", "bfloat16", "float16") if device.type == "cuda" else ("float32", "bfloat16"))
+    images, models = pictures(bundle), []
+    for dtype in dtypes:
+        logger.info("%s on %s, %d rounds", dtype, device.type, config.rounds)
+        reference = config.reference and dtype == dtypes[0]
+        models.append(
+            benchmark_model(bundle, images, dtype=dtype, device=device, rounds=config.rounds, reference=reference)
+        )
+    report = BenchmarkReport(
+        hardware=_hardware(device),
+        date=datetime.now(UTC).date().isoformat(),
+        model="published size, random weights" if config.published_size else storage.redact(config.model),
+        models=tuple(models),
+        labelling=benchmark_labelling(bundle, images, config.label, dtypes[0]) if config.label else None,
+    )
+    if config.output:
+        storage.write_bytes(storage.join(config.output, RESULT), json.dumps(as_json(report), indent=2).encode())
+    return report
+
+
+def pictures(bundle: Bundle) -> np.ndarray:
+    """(32, S, S, 3) uint8: soft blobs of colour, the same always."""
+    rng, size = np.random.default_rng(0), bundle.unet.image_size
+    small = rng.integers(0, 256, (IMAGES, 8, 8, 3), dtype=np.uint8)
+    return np.stack([np.asarray(Image.fromarray(one).resize((size, size), Image.Resampling.BICUBIC)) for one in small])
+
+
+def as_json(report: BenchmarkReport) -> dict[str, Any]:
+    """Everything that was measured."""
+    values = dataclasses.asdict(report)
+    for entry, one in zip(values["models"], report.models, strict=True):
+        del entry["labels"]
+        entry |= {"images_per_hour": one.images_per_hour, "equal_pixels": report.equal_pixels(one)}
+    return values
+
+
+def table(report: BenchmarkReport) -> str:
+    """For people: Markdown, an image at a time."""
+    lines = [
+        f"{report.model}, {report.hardware}, {report.date}",
+        "",
+        "| activations | part | seconds an image | GFLOP | of the matrix product's speed | of the segmentation |",
+        "|---|---|---|---|---|---|",
+    ]
+    for one in report.models:
+        whole = one.parts[SEGMENTATION].seconds
+        lines += [
+            f"| {one.dtype} | {name} | {part.seconds:.4g} | {part.flops / 1e9:.4g} | {part.share_of_limit:.0%} | "
+            f"{part.seconds / whole:.1%} |"
+            for name, part in one.parts.items()
+        ]
+    return "\n".join([*lines, "", *(_sentence(report, one) for one in report.models), *_conclusions(report)])
+
+
+def _sentence(report: BenchmarkReport, one: ModelBenchmark) -> str:
+    return (
+        f"{one.dtype}: {one.images_per_hour:,.0f} images an hour ({one.batch_size} at a time), "
+        f"{one.memory_bytes / 2**30:.2f} GiB beyond the weights for one image; the limit is "
+        f"{one.peak_flops / 1e9:,.0f} GFLOP/s; {report.equal_pixels(one):.2%} of the pixels as with "
+        f"{report.models[0].dtype}"
+    )
+
+
+def _conclusions(report: BenchmarkReport) -> list[str]:
+    first, fastest, lines = report.models[0], report.fastest, []
+    if found := first.comparison:
+        lines.append(
+            f"published algorithm, {first.dtype}: takes {found.speedup:.2f} times as long, and "
+            f"{found.memory_bytes / 2**30:.2f} GiB; {found.equal_pixels:.4%} of the pixels equal"
+        )
+    if found_labels := report.labelling:
+        lines.append(
+            f"from files to tables: {found_labels.images_per_hour:,.0f} images an hour ({found_labels.images} images); "
+            f"actors compute {found_labels.computing:.0%} of the time"
+        )
+    if fastest is not first:
+        gain = fastest.images_per_hour / first.images_per_hour
+        lines.append(f"fastest: --dtype {fastest.dtype}, {gain:.2f} times {first.dtype}'s speed")
+    return lines
+
+
+def _hardware(device: torch.device) -> str:
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
+    return f"{torch.get_num_threads()} of {os.cpu_count()} CPU cores ({platform.machine()}), torch {torch.__version__}"

@@ -1,0 +1,26 @@
+"""Measures a model on this machine: images an hour, where the time goes, and how far that is from the hardware's limit.
+
+    python -m jobs.benchmark                                    # the model in the box
+    python -m jobs.benchmark --model s3://models/ffhq --label 64 --output benchmark/
+    python -m jobs.benchmark --published-size --reference       # beside the published algorithm, in turn
+
+Exit status as of jobs.label.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from ddpm_seg.benchmark.run import BenchmarkConfig, run_benchmark, table
+from jobs.arguments import parse
+from jobs.exit_status import exit_status
+
+
+def main(argv: list[str] | None = None) -> int:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    return exit_status(lambda: table(run_benchmark(parse(BenchmarkConfig, argv, description=__doc__ or ""))))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

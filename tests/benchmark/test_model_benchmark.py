@@ -1,0 +1,70 @@
+"""Counts and shares, not seconds: how fast this machine is no test may say."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ddpm_seg.benchmark.measure import PeakMemory, in_turn, ratio
+from ddpm_seg.benchmark.model_benchmark import SEGMENTATION, ModelBenchmark, benchmark_model
+from ddpm_seg.benchmark.run import pictures
+from ddpm_seg.model.features import FeatureConfig
+from ddpm_seg.model.unet import UNetConfig
+from tests.model import tiny_networks
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def measured() -> ModelBenchmark:
+    config = UNetConfig(
+        image_size=32, num_channels=32, num_res_blocks=1, channel_mult=(1, 2), attention_resolutions=(16,), num_heads=2
+    )
+    bundle = tiny_networks.bundle(config, FeatureConfig(steps=(50, 150, 250), blocks=(0, 2)))
+    return benchmark_model(bundle, pictures(bundle)[:2], dtype="float32", device=CPU, rounds=2, reference=True)
+
+
+def test_our_masks_are_the_transcriptions(measured: ModelBenchmark) -> None:
+    assert measured.comparison is not None
+    assert measured.comparison.equal_pixels >= 0.9999
+    assert measured.comparison.speedup > 0
+
+
+def test_a_whole_is_what_its_parts_cost(measured: ModelBenchmark) -> None:
+    unet, head, whole, sampling = measured.parts.values()
+    assert whole.flops == pytest.approx(unet.flops + head.flops)
+    assert unet.flops < 3 * sampling.flops  # three timesteps, and nothing after the last block that is read
+    for part in measured.parts.values():
+        assert part.share_of_limit == pytest.approx(part.flops / part.seconds / measured.peak_flops)
+    assert measured.images_per_hour == pytest.approx(3600 / measured.parts[SEGMENTATION].seconds)
+
+
+def test_every_round_is_kept(measured: ModelBenchmark) -> None:
+    assert all(len(seconds) == 2 for seconds in measured.rounds.values())
+    assert measured.labels.shape == (2, 32, 32)
+
+
+def test_works_are_taken_in_turn() -> None:
+    order: list[str] = []
+
+    def noted(name: str) -> str:
+        order.append(name)
+        return f"{name}{len(order)}"
+
+    seconds, results = in_turn({"a": lambda: noted("a"), "b": lambda: noted("b")}, 3, CPU)
+    assert order == ["a", "b"] * 3
+    assert results == {"a": "a5", "b": "b6"}
+    assert [len(taken) for taken in seconds.values()] == [3, 3]
+
+
+def test_a_ratio_is_taken_round_by_round() -> None:
+    assert ratio([2.0, 40.0, 9.0], [1.0, 10.0, 3.0]) == 3
+
+
+def test_peak_memory_is_what_was_held_at_once() -> None:
+    with PeakMemory(CPU) as memory:
+        for _ in range(3):
+            held = torch.ones(40 * 2**20)  # 160 MiB
+            held.sum()
+            del held
+    assert 0.9 * 160 * 2**20 < memory.bytes < 3 * 160 * 2**20
