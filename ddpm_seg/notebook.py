@@ -15,7 +15,7 @@ from ddpm_seg.data.images import Placement, decode, fit, restore_mask
 from ddpm_seg.data.overlay import colorize, overlay
 from ddpm_seg.data.statistics import ImageStatistics, image_statistics
 from ddpm_seg.model.pixel_labels import PixelLabels
-from ddpm_seg.model.segmenter import DType
+from ddpm_seg.model.segmenter import SegmentDType
 from ddpm_seg.model.trained import load_model, resident
 from ddpm_seg.tasks import Task
 
@@ -124,7 +124,7 @@ def load(
     model: str | PathLike[str],
     *,
     device: str | None = None,
-    dtype: DType = "float32",
+    dtype: SegmentDType = "float32",
     batch_size: int | None = None,
 ) -> ImageSegmenter:
     """The model bundle of that name ("avatars-10"), path or URI, on `device` (a GPU if there is one, else the CPU).

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ddpm_seg.model.bundle import Bundle, save_bundle
-from ddpm_seg.model.segmenter import DType
+from ddpm_seg.model.segmenter import SegmentDType
 from ddpm_seg.pipeline.label import run_label
 from ddpm_seg.pipeline.label_plan import LabelConfig
 
@@ -28,7 +28,7 @@ class LabelBenchmark:
     """Share of that time which an actor spends in the model; all actors' together, so two busy ones are 2."""
 
 
-def benchmark_labelling(bundle: Bundle, images: np.ndarray, count: int, dtype: DType) -> LabelBenchmark:
+def benchmark_labelling(bundle: Bundle, images: np.ndarray, count: int, dtype: SegmentDType) -> LabelBenchmark:
     """Labels `count` files made of `images` (N, S, S, 3) uint8, in a temporary folder of this machine.
 
     Raises ValueError for a cluster of several nodes, which do not all see it.

@@ -17,7 +17,7 @@ from ddpm_seg.benchmark import transcription
 from ddpm_seg.benchmark.measure import PeakMemory, in_turn, peak_flops, ratio
 from ddpm_seg.model.bundle import Bundle
 from ddpm_seg.model.features import extract
-from ddpm_seg.model.segmenter import DType, Segmenter, to_network
+from ddpm_seg.model.segmenter import SegmentDType, Segmenter, to_network
 
 SEGMENTATION, REFERENCE = "segmentation", "published algorithm"
 
@@ -50,7 +50,7 @@ class Comparison:
 class ModelBenchmark:
     """What one type of activations costs on this device."""
 
-    dtype: DType
+    dtype: SegmentDType
     batch_size: int
     """Images at a time."""
     peak_flops: float
@@ -72,7 +72,7 @@ class ModelBenchmark:
 
 
 def benchmark_model(
-    bundle: Bundle, images: np.ndarray, *, dtype: DType, device: torch.device, rounds: int, reference: bool
+    bundle: Bundle, images: np.ndarray, *, dtype: SegmentDType, device: torch.device, rounds: int, reference: bool
 ) -> ModelBenchmark:
     """Measures `bundle` on `images` (N, S, S, 3) uint8, all at once where memory allows it.
 

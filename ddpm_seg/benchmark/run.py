@@ -20,7 +20,7 @@ from ddpm_seg.benchmark.label_benchmark import LabelBenchmark, benchmark_labelli
 from ddpm_seg.benchmark.model_benchmark import SEGMENTATION, ModelBenchmark, benchmark_model
 from ddpm_seg.benchmark.published_size import published_size_bundle
 from ddpm_seg.model.bundle import Bundle, load_bundle
-from ddpm_seg.model.segmenter import DType
+from ddpm_seg.model.segmenter import SegmentDType
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class BenchmarkConfig:
     published_size: bool = False
     """In its place, the network of the published checkpoints (552.8 million parameters, 256 x 256, ten members) with
     random weights."""
-    dtypes: tuple[DType, ...] | None = None
+    dtypes: tuple[SegmentDType, ...] | None = None
     """Types of activations to try. Default: float32 and bfloat16; on a GPU float16 too."""
     rounds: int = 3
     """Times that everything is measured, in turn; medians are shown."""

@@ -15,12 +15,16 @@ from torch import Tensor
 from ddpm_seg.model.bundle import Bundle
 from ddpm_seg.model.bundle_files import BundleError
 from ddpm_seg.model.diffusion import Diffusion
-from ddpm_seg.model.ensemble import Ensemble, Votes
+from ddpm_seg.model.ensemble import Ensemble
 from ddpm_seg.model.features import extract
+from ddpm_seg.model.int8 import to_int8
 from ddpm_seg.model.pixel_labels import PixelLabels
 from ddpm_seg.model.unet import UNet, UNetConfig
+from ddpm_seg.model.voting import Votes
 
 DType = Literal["float32", "bfloat16", "float16"]
+SegmentDType = Literal["float32", "bfloat16", "float16", "int8"]
+"""int8: the convolutions in 8-bit integers, on CPUs alone."""
 
 CPU_ACTIVATION_BYTES = 2**30
 MAX_MICRO_BATCH = {"cpu": 32, "cuda": 256}
@@ -31,13 +35,19 @@ logger = logging.getLogger(__name__)
 class Segmenter:
     """UNet and ensemble of a bundle, loaded once.
 
-    `dtype` is the type of the UNet's convolutions; the ensemble always runs in float32. `batch_size` bounds how many
-    (image, step) pairs go through the UNet at once; by default as many as fit in memory. Where a GPU's memory proves
-    too small, that number is halved, for good.
+    `dtype` is the type of the UNet's convolutions; the ensemble always runs in float32. int8 (the rest of the network
+    in bfloat16) is for CPUs with VNNI; elsewhere it raises ValueError. `batch_size` bounds how many (image, step) pairs
+    go through the UNet at once; by default as many as fit in memory. Where a GPU's memory proves too small, that number
+    is halved, for good.
     """
 
     def __init__(
-        self, bundle: Bundle, *, device: str | None = None, dtype: DType = "float32", batch_size: int | None = None
+        self,
+        bundle: Bundle,
+        *,
+        device: str | None = None,
+        dtype: SegmentDType = "float32",
+        batch_size: int | None = None,
     ) -> None:
         if bundle.features is None or bundle.task is None or not bundle.members:
             raise BundleError("this bundle holds a DDPM without an ensemble; train one with `python -m jobs.train`")
@@ -57,7 +67,7 @@ class Segmenter:
             upsample_mode=self.features.upsample_mode,
             device=self.device,
         )
-        itemsize = getattr(torch, dtype).itemsize
+        itemsize = torch.float32.itemsize if dtype == "float32" else torch.bfloat16.itemsize
         self.micro_batch = batch_size or _fitting_micro_batch(bundle.unet, itemsize, self.device)
 
     def segment(self, images: np.ndarray) -> list[PixelLabels]:
@@ -121,13 +131,15 @@ def from_network(x: Tensor) -> np.ndarray:
     return ((x + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
-def resident_unet(bundle: Bundle, device: torch.device | str, dtype: DType = "float32") -> UNet:
+def resident_unet(bundle: Bundle, device: torch.device | str, dtype: SegmentDType = "float32") -> UNet:
     """The bundle's UNet in evaluation mode, its tensors taken over rather than copied where types agree."""
     with torch.device("meta"):
         unet = UNet(bundle.unet)
     unet.load_state_dict({key: value.float() for key, value in bundle.unet_weights.items()}, assign=True)
+    if dtype == "int8":
+        to_int8(unet, torch.device(device))
     if dtype != "float32":
-        unet.cast_torso(getattr(torch, dtype))
+        unet.cast_torso(torch.bfloat16 if dtype == "int8" else getattr(torch, dtype))
     unet.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return unet.eval().requires_grad_(False)
 

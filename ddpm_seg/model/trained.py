@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from ddpm_seg.model.bundle import Bundle, BundleHeader, load_bundle, read_header
 from ddpm_seg.model.bundle_files import BundleError, read_content
-from ddpm_seg.model.segmenter import DType, Segmenter
+from ddpm_seg.model.segmenter import DType, SegmentDType, Segmenter
 from ddpm_seg.tasks import Task
 
 if TYPE_CHECKING:
@@ -45,15 +45,25 @@ def resident(
     model: Bundle | StudentBundle,
     *,
     device: str | None = None,
-    dtype: DType = "float32",
+    dtype: SegmentDType = "float32",
     batch_size: int | None = None,
 ) -> ResidentModel:
-    """`model` loaded for good on `device`, by default a GPU if there is one. Raises BundleError without an ensemble."""
+    """`model` loaded for good on `device`, by default a GPU if there is one.
+
+    Raises BundleError without an ensemble, ValueError for int8 where it does not run.
+    """
     if isinstance(model, Bundle):
         return Segmenter(model, device=device, dtype=dtype, batch_size=batch_size)
     from ddpm_seg.model.student_segmenter import StudentSegmenter
 
-    return StudentSegmenter(model, device=device, dtype=dtype, batch_size=batch_size)
+    return StudentSegmenter(model, device=device, dtype=student_dtype(dtype), batch_size=batch_size)
+
+
+def student_dtype(dtype: SegmentDType) -> DType:
+    """`dtype`, of those that a student takes. Raises ValueError."""
+    if dtype == "int8":
+        raise ValueError("int8 is for the network of a DDPM; a student takes float32, bfloat16 or float16")
+    return dtype
 
 
 def _is_student(name_or_uri: str) -> bool:

@@ -17,7 +17,7 @@ from ddpm_seg.evaluation.calibration import calibration
 from ddpm_seg.evaluation.evaluation_page import evaluation_page
 from ddpm_seg.evaluation.metrics import metrics
 from ddpm_seg.evaluation.score_labels import Scored, score_labels
-from ddpm_seg.model.segmenter import DType
+from ddpm_seg.model.segmenter import SegmentDType
 from ddpm_seg.model.trained import read_trained_header
 from ddpm_seg.pipeline.label import run_label
 from ddpm_seg.pipeline.label_plan import LabelConfig, hash_config
@@ -45,7 +45,7 @@ class EvaluateConfig:
     """Model bundle: the name of one that comes with the package, or where jobs.train or jobs.convert wrote one."""
     labels: str | None = None
     """Score these labels, an --output of jobs.label with the same --model, instead of labelling the images."""
-    dtype: DType = "float32"
+    dtype: SegmentDType = "float32"
     """Number format of the network."""
     limit: int | None = None
     """Only the first so many images, by name."""

@@ -97,6 +97,7 @@ def _job(plan: GeneratePlan) -> Job:
         model=config.model,
         num_actors=config.num_actors,
         gpus_per_actor=config.gpus_per_actor,
+        dtype=config.dtype,
         shard_size=config.shard_size,
         # Never finer, however many actors: every batch is a full one.
         chunk_size=lambda actors: config.chunk_size,

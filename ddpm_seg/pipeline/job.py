@@ -23,6 +23,7 @@ from ddpm_seg.runs.manifest import Manifest, RunInfo, plan
 from ddpm_seg.runs.summary import RunSummary, write_run_json, write_summary
 
 if TYPE_CHECKING:
+    from ddpm_seg.model.segmenter import SegmentDType
     from ddpm_seg.pipeline import cluster, execute
     from ddpm_seg.pipeline.stages import Row
     from ddpm_seg.pipeline.stream import Stages
@@ -49,6 +50,7 @@ class Job:
     model: str
     num_actors: int | None
     gpus_per_actor: float
+    dtype: SegmentDType
     shard_size: int
     chunk_size: Callable[[int], int]
     """Items of a chunk, where there are so many actors."""
@@ -105,6 +107,8 @@ def _work(job: Job, plan_again: Callable[[], Job]) -> list[RunSummary]:
     load_model(job.model)  # damaged weights are found here, not by an actor that dies again and again
     nodes = cluster.connect()
     placement = cluster.place(nodes, num_actors=job.num_actors, gpus_per_actor=job.gpus_per_actor)
+    if job.dtype == "int8" and placement.actor_gpus:
+        raise ValueError("--dtype int8 is for CPUs, and this cluster has GPUs; take bfloat16 or float16")
     own = [] if is_in_the_box(job.model) else [resolve(job.model)]
     cluster.refuse_local_paths(nodes, [job.output, *own, *job.inputs()])
     logger.info("%d actors, each on %s", placement.actors, placement.describe())

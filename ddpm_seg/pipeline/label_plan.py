@@ -15,9 +15,10 @@ import pyarrow.compute as pc
 from ddpm_seg import storage
 from ddpm_seg.data.images import FitMode
 from ddpm_seg.data.listing import list_images
+from ddpm_seg.model.bundle import BundleHeader
 from ddpm_seg.model.bundle_files import ASSETS
-from ddpm_seg.model.segmenter import DType
-from ddpm_seg.model.trained import read_trained_header
+from ddpm_seg.model.segmenter import SegmentDType
+from ddpm_seg.model.trained import read_trained_header, student_dtype
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.ledger import KnownRun, find_runs, input_keys, next_number, planned_keys
 from ddpm_seg.runs.manifest import chunk_size_for, inputs_table, stored_uri
@@ -44,8 +45,9 @@ class LabelConfig:
     """Model bundle: the name of one that comes with the package, or where jobs.train or jobs.convert wrote one."""
     fit: FitMode = "letterbox"
     """How an image that is not square meets the network's square: edges padded and cut off again, or stretched."""
-    dtype: DType = "float32"
-    """Number format of the network. The narrow ones are faster on GPUs and change a few pixels."""
+    dtype: SegmentDType = "float32"
+    """Number format of the network. The narrow ones change a few pixels; 16 bits are for GPUs, and faster on CPUs with
+    instructions for them; int8 is for large networks on CPUs. `jobs.benchmark` says what pays."""
     limit: int | None = None
     """Label at most this many of the new images, and leave the rest to the next run. Useful to try things out."""
     dry_run: bool = False
@@ -130,6 +132,8 @@ class LabelPlan:
 def plan_label(config: LabelConfig) -> LabelPlan:
     """Reads what is there, writes nothing. Raises ValueError or OSError for a bundle or input that cannot be used."""
     header, _ = read_trained_header(config.model)
+    if not isinstance(header, BundleHeader):
+        student_dtype(config.dtype)
     listing = list_images(config.input if config.input is not None else str(ASSETS / "samples"))
     read_uris: dict[str, str] = {}
     inputs = inputs_table(_noting_read_uris(listing.files, read_uris))

@@ -14,7 +14,7 @@ from ddpm_seg.pipeline.label_rows import FittedImage, ImageInput, LabelSpec, fet
 
 if TYPE_CHECKING:
     from ddpm_seg.model.pixel_labels import PixelLabels
-    from ddpm_seg.model.segmenter import DType
+    from ddpm_seg.model.segmenter import SegmentDType
 
 # Hides the latency of object storage without holding more than a few large images at a time.
 FETCH_THREADS = 4
@@ -52,7 +52,7 @@ class Segment:
     It loads the bundle itself, from its URI: an actor that restarts on another node has nothing else to load it from.
     """
 
-    def __init__(self, model: str, *, dtype: DType, batch_size: int | None, threads: int) -> None:
+    def __init__(self, model: str, *, dtype: SegmentDType, batch_size: int | None, threads: int) -> None:
         import torch
 
         from ddpm_seg.model.trained import load_model, resident

@@ -12,11 +12,12 @@ import torch
 
 from ddpm_seg.data.statistics import most_uncertain_tenth
 from ddpm_seg.model.diffusion import Diffusion, DiffusionConfig
-from ddpm_seg.model.ensemble import Ensemble, Votes, member_shapes, vote
+from ddpm_seg.model.ensemble import Ensemble, member_shapes
 from ddpm_seg.model.features import FeatureConfig, extract
 from ddpm_seg.model.samplers import sample_ddim
 from ddpm_seg.model.segmenter import to_network
 from ddpm_seg.model.unet import UNet, UNetConfig
+from ddpm_seg.model.voting import Votes, vote
 from tests.model import golden_weights
 
 GOLDEN = Path(__file__).parent / "golden"
