@@ -37,11 +37,12 @@ def in_turn(
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations a second of a large matrix product (a multiplication and an addition are two): the
-    limit that a network is held against. The best of a few."""
+    """Operations a second of a large matrix product (a multiplication and an addition are two): the limit that a
+    network is held against. The best of a few."""
     side = MATRIX_SIDE[device.type]
     a = torch.randn(side, side, device=device).to(dtype)
-    seconds, _ = in_turn({"product": lambda: a @ a}, MATRIX_PRODUCTS, device)
+    product = torch._int_mm if dtype == torch.int8 else torch.mm
+    seconds, _ = in_turn({"product": lambda: product(a, a)}, MATRIX_PRODUCTS, device)
     return 2 * side**3 / min(seconds["product"])
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from ddpm_seg.benchmark import transcription
 from ddpm_seg.benchmark.measure import PeakMemory, in_turn, peak_flops, ratio
@@ -29,7 +29,7 @@ class Part:
     seconds: float
     """Median over the rounds."""
     flops: float
-    """Floating-point operations of its matrix products and convolutions."""
+    """Operations of its matrix products and convolutions, those in 8-bit integers too."""
     share_of_limit: float
     """Of the speed of a large matrix product in the same run."""
 
@@ -129,9 +129,17 @@ def _works(segmenter: Segmenter, images: np.ndarray) -> dict[str, Callable[[], o
 
 def _flops(work: Callable[[], object]) -> float:
     """Counted while it warms up."""
-    with FlopCounterMode(display=False) as counter:
+    int8 = {torch.ops.onednn.qconv2d_pointwise: _int8_conv_flops}
+    with FlopCounterMode(display=False, custom_mapping=int8) as counter:
         work()
     return counter.get_total_flops()
+
+
+def _int8_conv_flops(
+    x_shape: torch.Size, scale: float, zero: int, weight_shape: torch.Size, *_: object, out_shape: torch.Size
+) -> int:
+    """By the operator's arguments, as torch's counter calls it."""
+    return conv_flop_count(list(x_shape), list(weight_shape), list(out_shape))
 
 
 @torch.inference_mode()

@@ -8,6 +8,7 @@ import torch
 from ddpm_seg.benchmark.measure import PeakMemory, in_turn, ratio
 from ddpm_seg.benchmark.model_benchmark import SEGMENTATION, ModelBenchmark, benchmark_model
 from ddpm_seg.benchmark.run import pictures
+from ddpm_seg.model.bundle import Bundle
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.unet import UNetConfig
 from tests.model import tiny_networks
@@ -16,11 +17,15 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def measured() -> ModelBenchmark:
+def bundle() -> Bundle:
     config = UNetConfig(
         image_size=32, num_channels=32, num_res_blocks=1, channel_mult=(1, 2), attention_resolutions=(16,), num_heads=2
     )
-    bundle = tiny_networks.bundle(config, FeatureConfig(steps=(50, 150, 250), blocks=(0, 2)))
+    return tiny_networks.bundle(config, FeatureConfig(steps=(50, 150, 250), blocks=(0, 2)))
+
+
+@pytest.fixture(scope="module")
+def measured(bundle: Bundle) -> ModelBenchmark:
     return benchmark_model(bundle, pictures(bundle)[:2], dtype="float32", device=CPU, rounds=2, reference=True)
 
 
@@ -37,6 +42,15 @@ def test_a_whole_is_what_its_parts_cost(measured: ModelBenchmark) -> None:
     for part in measured.parts.values():
         assert part.share_of_limit == pytest.approx(part.flops / part.seconds / measured.peak_flops)
     assert measured.images_per_hour == pytest.approx(3600 / measured.parts[SEGMENTATION].seconds)
+
+
+@pytest.mark.skipif(not torch.cpu._is_vnni_supported(), reason="int8 needs a CPU with VNNI")
+def test_operations_are_as_many_in_8_bits(bundle: Bundle, measured: ModelBenchmark) -> None:
+    narrow = benchmark_model(bundle, pictures(bundle)[:2], dtype="int8", device=CPU, rounds=1, reference=False)
+    assert {name: part.flops for name, part in narrow.parts.items()} == {
+        name: part.flops for name, part in measured.parts.items()
+    }
+    assert narrow.peak_flops > 0
 
 
 def test_every_round_is_kept(measured: ModelBenchmark) -> None:

@@ -18,6 +18,7 @@ from ddpm_seg.model.student import DEVIATION, MEAN, Student, StudentConfig, back
 from ddpm_seg.model.student_bundle import StudentBundle, load_student, save_student
 from ddpm_seg.model.student_segmenter import StudentSegmenter
 from ddpm_seg.model.trained import load_model, read_trained_header, resident
+from ddpm_seg.pipeline.label_plan import LabelConfig, plan_label
 from tests.model.tiny_networks import images
 from tests.tiny_bundle import TASK
 
@@ -88,6 +89,10 @@ def test_a_bundle_comes_back_and_is_any_model(bundle: StudentBundle, tmp_path: P
     assert loaded.student == CONFIG
     assert all(torch.equal(loaded.weights[key], value) for key, value in bundle.weights.items())
     assert isinstance(resident(loaded, device="cpu"), StudentSegmenter)
+    with pytest.raises(ValueError, match="a student takes float32, bfloat16 or float16"):
+        resident(loaded, device="cpu", dtype="int8")
+    with pytest.raises(ValueError, match="a student takes float32, bfloat16 or float16"):
+        plan_label(LabelConfig(model=uri, output=str(tmp_path / "labels"), dtype="int8"))
 
 
 def test_what_is_not_a_student_or_not_whole_is_refused(bundle: StudentBundle, tmp_path: Path) -> None:

@@ -169,6 +169,12 @@ def test_nothing_new_starts_nothing(s3_run: S3Run, monkeypatch: pytest.MonkeyPat
     assert summary.report == s3_run.summary.report
 
 
+def test_int8_is_refused_on_gpus_before_a_run_is_begun(ray_cluster: str, bundle: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="this cluster has GPUs; take bfloat16"):
+        run_label(LabelConfig(output=str(tmp_path / "labels"), model=bundle, dtype="int8"))
+    assert not list(tmp_path.rglob("run-*"))
+
+
 # --- on local disk, with the actor on a CPU and one left free ---
 
 
