@@ -23,6 +23,7 @@ import ray
 
 from ddpm_seg.pipeline.cluster import Placement
 from ddpm_seg.pipeline.execute import execute
+from ddpm_seg.pipeline.generate_stages import nothing_to_read
 from ddpm_seg.pipeline.stream import Stages, as_stage
 from ddpm_seg.runs.commit import settle_shard, write_chunk
 from tests.pipeline.stand_in import ONE_ACTOR, frozen_run, killed, table, to_row
@@ -93,7 +94,7 @@ def busy_share(folder: Path, actors: int, seconds: float) -> tuple[float, float]
     notes.mkdir()
     placement = Placement(actors=actors, actor_cpus=0, actor_gpus=1, threads=1, task_cpus=0.5)
     stages = Stages(
-        before=as_stage(dict), actor=Waiting, actor_arguments={"notes": notes, "seconds": seconds},
+        before=nothing_to_read, actor=Waiting, actor_arguments={"notes": notes, "seconds": seconds},
         after=nothing_found, killed=as_stage(killed),
     )  # fmt: skip
     execute(run, to_row=to_row, stages=stages, placement=placement, derived={}, max_errors=None)
