@@ -67,8 +67,7 @@ class Segmenter:
             upsample_mode=self.features.upsample_mode,
             device=self.device,
         )
-        itemsize = torch.float32.itemsize if dtype == "float32" else torch.bfloat16.itemsize
-        self.micro_batch = batch_size or _fitting_micro_batch(bundle.unet, itemsize, self.device)
+        self.micro_batch = batch_size or _fitting_micro_batch(bundle.unet, _activations(dtype).itemsize, self.device)
 
     def segment(self, images: np.ndarray) -> list[PixelLabels]:
         """Labels for `images` (N, S, S, 3) uint8 RGB, in order. Batch size changes nothing but rounding.
@@ -139,9 +138,14 @@ def resident_unet(bundle: Bundle, device: torch.device | str, dtype: SegmentDTyp
     if dtype == "int8":
         to_int8(unet, torch.device(device))
     if dtype != "float32":
-        unet.cast_torso(torch.bfloat16 if dtype == "int8" else getattr(torch, dtype))
+        unet.cast_torso(_activations(dtype))
     unet.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return unet.eval().requires_grad_(False)
+
+
+def _activations(dtype: SegmentDType) -> torch.dtype:
+    """The type of what is between the convolutions."""
+    return torch.bfloat16 if dtype == "int8" else getattr(torch, dtype)
 
 
 def _fitting_micro_batch(config: UNetConfig, itemsize: int, device: torch.device) -> int:
