@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ddpm_seg.model.device_copies import to_device
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DiffusionConfig:
@@ -84,7 +86,7 @@ class Diffusion:
 
     def network_timesteps(self, t_N: Tensor) -> Tensor:
         """What the sampler shows the network for schedule indices `t_N`."""
-        original = torch.as_tensor(self.timesteps, device=t_N.device)[t_N]
+        original = to_device(torch.from_numpy(self.timesteps), t_N.device)[t_N]
         return original.float() * (1000 / self.config.steps) if self.config.rescale_timesteps else original
 
     def predict_xstart(self, x_t: Tensor, t_N: Tensor, eps: Tensor) -> Tensor:
@@ -133,4 +135,4 @@ class Diffusion:
 
 def _take(values: np.ndarray, t_N: Tensor, like: Tensor) -> Tensor:
     """values[t] as float32, shaped to broadcast over `like`'s images."""
-    return torch.as_tensor(values, dtype=torch.float32, device=like.device)[t_N].view(-1, *[1] * (like.dim() - 1))
+    return to_device(torch.from_numpy(values).float(), like.device)[t_N].view(-1, *[1] * (like.dim() - 1))

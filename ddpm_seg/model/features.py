@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ddpm_seg.model.device_copies import to_device
 from ddpm_seg.model.diffusion import Diffusion, DiffusionConfig
 from ddpm_seg.model.unet import UNet, UNetConfig, block_channels, block_strides
 
@@ -62,7 +63,7 @@ def extract(
     n = len(x_0)
     # The schedule's own index, never rescaled: the published extractor does not apply rescale_timesteps (its
     # SpacedDiffusion leaves that to the sampler), and its classifiers were trained so.
-    t_SN = torch.tensor(config.steps, device=x_0.device).repeat_interleave(n)
+    t_SN = to_device(torch.tensor(config.steps), x_0.device).repeat_interleave(n)
     x_t = diffusion.q_sample(x_0.repeat(len(config.steps), 1, 1, 1), t_SN, noise)
     size = micro_batch or len(t_SN)
     batches = [

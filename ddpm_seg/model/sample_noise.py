@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ddpm_seg.model.device_copies import to_device
+
 
 class SampleNoise:
     """Draws standard normal noise (N, 3, S, S) float32 for samples `numbers`, time after time.
@@ -24,4 +26,4 @@ class SampleNoise:
 
     def __call__(self) -> Tensor:
         drawn = [generator.standard_normal(self.shape, dtype=np.float32) for generator in self.generators]
-        return torch.from_numpy(np.stack(drawn)).to(self.device)
+        return to_device(torch.from_numpy(np.stack(drawn)), self.device)

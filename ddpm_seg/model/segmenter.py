@@ -14,6 +14,8 @@ from torch import Tensor
 
 from ddpm_seg.model.bundle import Bundle
 from ddpm_seg.model.bundle_files import BundleError
+from ddpm_seg.model.compiled import compiled
+from ddpm_seg.model.device_copies import to_device, to_host
 from ddpm_seg.model.diffusion import Diffusion
 from ddpm_seg.model.ensemble import Ensemble
 from ddpm_seg.model.features import extract
@@ -38,7 +40,7 @@ class Segmenter:
     `dtype` is the type of the UNet's convolutions; the ensemble always runs in float32. int8 (the rest of the network
     in bfloat16) is for CPUs with VNNI; elsewhere it raises ValueError. `batch_size` bounds how many (image, step) pairs
     go through the UNet at once; by default as many as fit in memory. Where a GPU's memory proves too small, that number
-    is halved, for good.
+    is halved, for good. `compile`: as of `compiled`, for the UNet.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Segmenter:
         device: str | None = None,
         dtype: SegmentDType = "float32",
         batch_size: int | None = None,
+        compile: bool = False,
     ) -> None:
         if bundle.features is None or bundle.task is None or not bundle.members:
             raise BundleError("this bundle holds a DDPM without an ensemble; train one with `python -m jobs.train`")
@@ -58,7 +61,7 @@ class Segmenter:
         self.image_size = bundle.unet.image_size
         self.features = bundle.features
         self.diffusion = Diffusion(bundle.diffusion)
-        self.unet = resident_unet(bundle, self.device, dtype)
+        self.unet = resident_unet(bundle, self.device, dtype, compile=compile)
         self.noise = bundle.noise.to(self.device)
         self.ensemble = Ensemble(
             bundle.members,
@@ -74,14 +77,8 @@ class Segmenter:
 
         Raises torch.OutOfMemoryError where a GPU has no memory even for one (image, step) pair at a time.
         """
-        return [
-            PixelLabels(
-                label=votes.label.cpu().numpy(),
-                uncertainty=votes.uncertainty.cpu().numpy(),
-                confidence=votes.confidence.cpu().numpy(),
-            )
-            for votes in self._votes(images)
-        ]
+        found = ((votes.label, votes.uncertainty, votes.confidence) for votes in self._votes(images))
+        return [PixelLabels(*arrays) for arrays in to_host(found, self.device)]
 
     def probabilities(self, image: np.ndarray) -> np.ndarray:
         """The members' mean softmax (K, S, S) float32 for one `image` (S, S, 3) uint8."""
@@ -121,7 +118,7 @@ class Segmenter:
 
 def to_network(images: np.ndarray, device: torch.device | str) -> Tensor:
     """(N, H, W, 3) uint8 to (N, 3, H, W) float32 in [-1, 1], rounded as the published ToTensor and 2x - 1."""
-    x = torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2)
+    x = to_device(torch.from_numpy(np.ascontiguousarray(images)), device).permute(0, 3, 1, 2)
     return x.float() / 255 * 2 - 1
 
 
@@ -130,7 +127,9 @@ def from_network(x: Tensor) -> np.ndarray:
     return ((x + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
-def resident_unet(bundle: Bundle, device: torch.device | str, dtype: SegmentDType = "float32") -> UNet:
+def resident_unet(
+    bundle: Bundle, device: torch.device | str, dtype: SegmentDType = "float32", *, compile: bool = False
+) -> UNet:
     """The bundle's UNet in evaluation mode, its tensors taken over rather than copied where types agree."""
     with torch.device("meta"):
         unet = UNet(bundle.unet)
@@ -140,6 +139,8 @@ def resident_unet(bundle: Bundle, device: torch.device | str, dtype: SegmentDTyp
     if dtype != "float32":
         unet.cast_torso(_activations(dtype))
     unet.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if compile:
+        unet.decode = compiled(unet.decode)  # type: ignore[method-assign]
     return unet.eval().requires_grad_(False)
 
 

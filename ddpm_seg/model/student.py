@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.segmentation import deeplabv3_mobilenet_v3_large, deeplabv3_resnet50, deeplabv3_resnet101
 
+from ddpm_seg.model.device_copies import to_device
+
 Backbone = Literal["resnet101", "resnet50", "mobilenet_v3_large"]
 
 _DEEPLAB = {
@@ -76,8 +78,8 @@ class Student(nn.Module):
 
 def to_student(images: np.ndarray, device: torch.device | str) -> Tensor:
     """(N, S, S, 3) uint8 to (N, 3, S, S) float32, standardised with ImageNet's mean and deviation as published."""
-    x = torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2).float() / 255
-    mean, deviation = (torch.tensor(values, device=x.device)[:, None, None] for values in (MEAN, DEVIATION))
+    x = to_device(torch.from_numpy(np.ascontiguousarray(images)), device).permute(0, 3, 1, 2).float() / 255
+    mean, deviation = (to_device(torch.tensor(values), device)[:, None, None] for values in (MEAN, DEVIATION))
     return (x - mean) / deviation
 
 

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ddpm_seg.model.compiled import compiled
+from ddpm_seg.model.device_copies import to_host
 from ddpm_seg.model.pixel_labels import PixelLabels
 from ddpm_seg.model.segmenter import DType
 from ddpm_seg.model.student import Student, to_student
@@ -24,7 +26,8 @@ logger = logging.getLogger(__name__)
 class StudentSegmenter:
     """The network of a student's bundle, loaded once. `dtype` is the type of its convolutions.
 
-    Where a GPU's memory proves too small for `batch_size` images, that number is halved, for good.
+    Where a GPU's memory proves too small for `batch_size` images, that number is halved, for good. `compile`: as of
+    `compiled`, for the network.
     """
 
     def __init__(
@@ -34,6 +37,7 @@ class StudentSegmenter:
         device: str | None = None,
         dtype: DType = "float32",
         batch_size: int | None = None,
+        compile: bool = False,
     ) -> None:
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
@@ -43,7 +47,8 @@ class StudentSegmenter:
             network = Student(bundle.student)
         network.load_state_dict(dict(bundle.weights), assign=True)
         network.to(self.device, self.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.network = network.eval().requires_grad_(False)
+        network.eval().requires_grad_(False)
+        self.network = compiled(network) if compile else network
         self.batch_size = batch_size or BATCH_SIZE.get(self.device.type, 1)
 
     def segment(self, images: np.ndarray) -> list[PixelLabels]:
@@ -51,7 +56,8 @@ class StudentSegmenter:
 
         Raises torch.OutOfMemoryError where a GPU has no memory even for one at a time.
         """
-        return [_pixel_labels(p_KSS) for p_KSS in self._probabilities(images)]
+        found = (_named(p_KSS) for p_KSS in self._probabilities(images))
+        return [PixelLabels(*arrays) for arrays in to_host(found, self.device)]
 
     def probabilities(self, image: np.ndarray) -> np.ndarray:
         """Softmax (K, S, S) float32 for one `image` (S, S, 3) uint8."""
@@ -83,10 +89,7 @@ class StudentSegmenter:
         logger.warning("out of memory: from now on at most %d at a time", self.batch_size)
 
 
-def _pixel_labels(p_KSS: Tensor) -> PixelLabels:
+def _named(p_KSS: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Label, uncertainty and confidence of every pixel."""
     confidence, label = p_KSS.max(dim=0)
-    return PixelLabels(
-        label=label.to(torch.uint8).cpu().numpy(),
-        uncertainty=torch.special.entr(p_KSS).sum(dim=0).cpu().numpy(),
-        confidence=confidence.cpu().numpy(),
-    )
+    return label.to(torch.uint8), torch.special.entr(p_KSS).sum(dim=0), confidence

@@ -47,16 +47,17 @@ def resident(
     device: str | None = None,
     dtype: SegmentDType = "float32",
     batch_size: int | None = None,
+    compile: bool = False,
 ) -> ResidentModel:
     """`model` loaded for good on `device`, by default a GPU if there is one.
 
     Raises BundleError without an ensemble, ValueError for int8 where it does not run.
     """
     if isinstance(model, Bundle):
-        return Segmenter(model, device=device, dtype=dtype, batch_size=batch_size)
+        return Segmenter(model, device=device, dtype=dtype, batch_size=batch_size, compile=compile)
     from ddpm_seg.model.student_segmenter import StudentSegmenter
 
-    return StudentSegmenter(model, device=device, dtype=student_dtype(dtype), batch_size=batch_size)
+    return StudentSegmenter(model, device=device, dtype=student_dtype(dtype), batch_size=batch_size, compile=compile)
 
 
 def student_dtype(dtype: SegmentDType) -> DType:

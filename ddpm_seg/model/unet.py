@@ -143,7 +143,7 @@ class UNet(nn.Module):
         Returns (N, 3, H, W), or (N, 6, H, W) with the variance's interpolation behind it when `learn_sigma`. H and W
         are multiples of `config.stride`.
         """
-        h = self._decode(x_t, t_N, last=len(self.output_blocks) - 1)[-1]
+        h = self.decode(x_t, t_N, last=len(self.output_blocks) - 1)[-1]
         return self.out(h.to(x_t.dtype))
 
     def activations(self, x_t: Tensor, t_N: Tensor, blocks: Sequence[int]) -> list[Tensor]:
@@ -151,7 +151,7 @@ class UNet(nn.Module):
         wanted = sorted(set(blocks))
         if not wanted or wanted[0] < 0 or wanted[-1] >= len(self.output_blocks):
             raise ValueError(f"blocks must lie in 0..{len(self.output_blocks) - 1}, got {list(blocks)}")
-        return self._decode(x_t, t_N, last=wanted[-1], keep=frozenset(wanted))
+        return self.decode(x_t, t_N, last=wanted[-1], keep=frozenset(wanted))
 
     def cast_torso(self, dtype: torch.dtype) -> UNet:
         """Stores all blocks' convolutions in `dtype`, as the published `use_fp16` does; the rest stays float32."""
@@ -161,7 +161,7 @@ class UNet(nn.Module):
                     module.to(dtype)
         return self
 
-    def _decode(self, x_t: Tensor, t_N: Tensor, *, last: int, keep: frozenset[int] = frozenset()) -> list[Tensor]:
+    def decode(self, x_t: Tensor, t_N: Tensor, *, last: int, keep: frozenset[int] = frozenset()) -> list[Tensor]:
         """Outputs of decoder blocks `keep`, or only of block `last`."""
         if x_t.shape[-2] % self.config.stride or x_t.shape[-1] % self.config.stride:
             raise ValueError(f"image sides must be multiples of {self.config.stride}, got {tuple(x_t.shape[-2:])}")

@@ -142,6 +142,7 @@ def _stages(run: KnownRun, plan: GeneratePlan, placement: Placement) -> Stages:
             "sampling": config.sampling(),
             "dtype": config.dtype,
             "batch_size": config.batch_size,
+            "compile": config.compile,
             "threads": placement.threads,
         },
         after=stream.as_stage(generate_stages.tabulate_samples, spec),

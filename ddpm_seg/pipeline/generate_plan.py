@@ -53,6 +53,9 @@ class GenerateConfig:
     batch_size: int | None = None
     """Samples drawn at once. By default 8 on a CPU; on a GPU as many as may fit, halved where they do not. The same
     number gives the same bytes."""
+    compile: bool = False
+    """Run the network through torch.compile: every actor begins half a minute to minutes later, and is then faster,
+    which pays for long runs, mostly on GPUs."""
     shard_size: int = 1000
     """Samples in each Parquet file of the tables."""
     chunk_size: int = 64

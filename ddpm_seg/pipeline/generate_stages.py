@@ -27,7 +27,14 @@ class Draw:
     """SampleInputs in, Samples out; an actor that keeps the network, which draws the images and labels them."""
 
     def __init__(
-        self, model: str, *, sampling: SamplingConfig, dtype: DType, batch_size: int | None, threads: int
+        self,
+        model: str,
+        *,
+        sampling: SamplingConfig,
+        dtype: DType,
+        batch_size: int | None,
+        threads: int,
+        compile: bool = False,
     ) -> None:
         import torch
 
@@ -39,8 +46,8 @@ class Draw:
         torch.set_num_threads(1)
         self.threads = threads
         bundle, device = load_bundle(model), torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.segmenter = Segmenter(bundle, device=str(device), dtype=dtype) if bundle.members else None
-        unet = self.segmenter.unet if self.segmenter else resident_unet(bundle, device, dtype)
+        self.segmenter = Segmenter(bundle, device=str(device), dtype=dtype, compile=compile) if bundle.members else None
+        unet = self.segmenter.unet if self.segmenter else resident_unet(bundle, device, dtype, compile=compile)
         batch_size = batch_size or default_batch_size(bundle.unet, device)
         self.generator = Generator(unet, bundle.diffusion, sampling, device=device, batch_size=batch_size)
 

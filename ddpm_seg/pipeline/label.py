@@ -168,6 +168,7 @@ def _stages(run: KnownRun, plan: LabelPlan, placement: Placement) -> Stages:
             "model": model_for_workers(plan.config.model),
             "dtype": plan.config.dtype,
             "batch_size": plan.config.batch_size,
+            "compile": plan.config.compile,
             "threads": placement.threads,
         },
         after=stream.as_stage(stages.tabulate, spec),

@@ -58,6 +58,9 @@ class LabelConfig:
     """Share of a GPU for each copy: 0.5 puts two on a GPU. Without meaning where there is no GPU."""
     batch_size: int | None = None
     """Images (times diffusion steps) that go through the network at once. By default as many as fit in memory."""
+    compile: bool = False
+    """Run the network through torch.compile: every actor begins half a minute to minutes later, and is then faster,
+    which pays for long runs, mostly on GPUs."""
     shard_size: int = 1000
     """Images in each Parquet file of the tables."""
     chunk_size: int = 256

@@ -52,7 +52,9 @@ class Segment:
     It loads the bundle itself, from its URI: an actor that restarts on another node has nothing else to load it from.
     """
 
-    def __init__(self, model: str, *, dtype: SegmentDType, batch_size: int | None, threads: int) -> None:
+    def __init__(
+        self, model: str, *, dtype: SegmentDType, batch_size: int | None, threads: int, compile: bool = False
+    ) -> None:
         import torch
 
         from ddpm_seg.model.trained import load_model, resident
@@ -61,7 +63,7 @@ class Segment:
         # there are more threads than CPUs, and OpenMP lets them sleep in between: 1.4 times slower.
         torch.set_num_threads(1)
         self.threads = threads
-        self.segmenter = resident(load_model(model), dtype=dtype, batch_size=batch_size)
+        self.segmenter = resident(load_model(model), dtype=dtype, batch_size=batch_size, compile=compile)
 
     def __call__(self, row: Row) -> Row:
         import torch

@@ -1,0 +1,26 @@
+"""Copies to and from a GPU that the CPU does not wait for, so that there is always work queued. On a CPU: nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def to_device(x: Tensor, device: torch.device | str) -> Tensor:
+    """`x` of the CPU's memory on `device`: `x` itself where that is the CPU.
+
+    A GPU reads on its own only from pinned memory; what is pinned here is kept until it has done so.
+    """
+    pinned = x.pin_memory() if torch.device(device).type == "cuda" else x
+    return pinned.to(device, non_blocking=True)
+
+
+def to_host(rows: Iterable[tuple[Tensor, ...]], device: torch.device) -> list[tuple[np.ndarray, ...]]:
+    """All tensors of `rows`, of `device`, in the CPU's memory. A GPU is waited for once, after the last row."""
+    copies = [tuple(x.to("cpu", non_blocking=True) for x in row) for row in rows]
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return [tuple(x.numpy() for x in row) for row in copies]
