@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -19,7 +19,7 @@ MARKERS = {"ddim": "o", "dpm-solver++": "s", "ddpm": "^"}
 
 
 def draw(rows: list[dict[str, Any]], picture: Path) -> None:
-    """Two panels over the evaluations a sample: kernel distance, and the student's mIoU; every seed is a point."""
+    """Two panels over the evaluations a sample: kernel distance, and the student's mIoU; bars are seeds' deviations."""
     figure, (distance, miou) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     panel(distance, rows, "kernel_distance", "kernel distance to real images × 1000", 1000)
     panel(miou, rows, "miou", "student's mean IoU", 1)
@@ -40,9 +40,9 @@ def panel(axes: Axes, rows: list[dict[str, Any]], key: str, label: str, factor: 
             if name == sampler and key in row:
                 points.setdefault(int(steps), []).append(factor * row[key])
         steps = sorted(points)
-        (line,) = axes.plot(steps, [fmean(points[step]) for step in steps], marker="", label=sampler)
-        for step in steps:
-            axes.plot([step] * len(points[step]), points[step], marker, color=line.get_color(), alpha=0.7)
+        means = [fmean(points[step]) for step in steps]
+        deviations = [stdev(points[step]) if len(points[step]) > 1 else 0.0 for step in steps]
+        axes.errorbar(steps, means, deviations, marker=marker, capsize=3, label=sampler)
     axes.set_xscale("log")
     ticks = sorted({int(row["cell"].rpartition("-")[2]) for row in rows})
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
