@@ -79,6 +79,12 @@ def place(nodes: list[Node], *, num_actors: int | None, gpus_per_actor: float) -
     return _place_on_cpus(nodes, num_actors)
 
 
+def room_on_gpus(nodes: list[Node], gpus_per_actor: float) -> int:
+    """Actors that fit on the nodes' GPUs."""
+    # A hair is added because 1 / 0.1 is 10 and not 9.999…
+    return sum(math.floor(node.gpus / gpus_per_actor + 1e-6) for node in nodes)
+
+
 def refuse_local_paths(nodes: list[Node], uris: Iterable[str]) -> None:
     """Raises ValueError for a path that only this machine has, where workers run on others too."""
     if len(nodes) < 2:
@@ -93,8 +99,7 @@ def refuse_local_paths(nodes: list[Node], uris: Iterable[str]) -> None:
 
 def _place_on_gpus(nodes: list[Node], num_actors: int | None, gpus_per_actor: float) -> Placement:
     gpus, cpus = sum(node.gpus for node in nodes), sum(node.cpus for node in nodes)
-    # A hair is added because 1 / 0.1 is 10 and not 9.999…
-    most = sum(math.floor(node.gpus / gpus_per_actor + 1e-6) for node in nodes)
+    most = room_on_gpus(nodes, gpus_per_actor)
     actors = most if num_actors is None else num_actors
     if not 1 <= actors <= most:
         raise ValueError(

@@ -97,6 +97,7 @@ def _job(plan: GeneratePlan) -> Job:
         model=config.model,
         num_actors=config.num_actors,
         gpus_per_actor=config.gpus_per_actor,
+        wait_for_gpus=config.wait_for_gpus,
         dtype=config.dtype,
         shard_size=config.shard_size,
         # Never finer, however many actors: every batch is a full one.

@@ -50,6 +50,8 @@ class GenerateConfig:
     """Copies of the model that work side by side. By default as many as the GPUs hold; one a machine without GPUs."""
     gpus_per_actor: float = 1.0
     """Share of a GPU for each copy: 0.5 puts two on a GPU. Without meaning where there is no GPU."""
+    wait_for_gpus: float = 0.0
+    """Minutes to wait until the cluster's GPUs hold --num-actors, for clusters that grow; an autoscaler is asked."""
     batch_size: int | None = None
     """Samples drawn at once. By default 8 on a CPU; on a GPU as many as may fit, halved where they do not. The same
     number gives the same bytes."""
@@ -75,6 +77,10 @@ class GenerateConfig:
             raise ValueError(f"--seed must lie between 0 and {2**63 - 1}, got {self.seed}")
         if not 0 < self.gpus_per_actor <= 1:
             raise ValueError(f"--gpus-per-actor must be over 0 and at most 1, got {self.gpus_per_actor:g}")
+        if self.wait_for_gpus < 0 or (self.wait_for_gpus and self.num_actors is None):
+            raise ValueError(
+                f"--wait-for-gpus {self.wait_for_gpus:g} is a number of minutes, and needs --num-actors to wait for"
+            )
         if self.inception and not self.real:
             raise ValueError("--inception is what --real images are compared by: give them too")
 

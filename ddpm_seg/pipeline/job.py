@@ -50,6 +50,8 @@ class Job:
     model: str
     num_actors: int | None
     gpus_per_actor: float
+    wait_for_gpus: float
+    """Minutes."""
     dtype: SegmentDType
     shard_size: int
     chunk_size: Callable[[int], int]
@@ -105,7 +107,7 @@ def _work(job: Job, plan_again: Callable[[], Job]) -> list[RunSummary]:
     from ddpm_seg.pipeline import cluster
 
     load_model(job.model)  # damaged weights are found here, not by an actor that dies again and again
-    nodes = cluster.connect()
+    nodes = _nodes(job)
     placement = cluster.place(nodes, num_actors=job.num_actors, gpus_per_actor=job.gpus_per_actor)
     if job.dtype == "int8" and placement.actor_gpus:
         raise ValueError("--dtype int8 is for CPUs, and this cluster has GPUs; take bfloat16 or float16")
@@ -123,6 +125,15 @@ def _work(job: Job, plan_again: Callable[[], Job]) -> list[RunSummary]:
         if run_or_none is not None:
             return [*done, _finish(run_or_none, job, placement)]
         job = plan_again()  # another driver was quicker: help with its run, then see what is left
+
+
+def _nodes(job: Job) -> list[cluster.Node]:
+    from ddpm_seg.pipeline import cluster
+    from ddpm_seg.pipeline.gpu_wait import wait_for_gpus
+
+    if job.num_actors and job.wait_for_gpus:
+        return wait_for_gpus(job.num_actors, job.gpus_per_actor, job.wait_for_gpus)
+    return cluster.connect()
 
 
 def _manifest(job: Job, actors: int) -> Manifest:

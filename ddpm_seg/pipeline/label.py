@@ -107,6 +107,7 @@ def _job(plan: LabelPlan) -> Job:
         model=config.model,
         num_actors=config.num_actors,
         gpus_per_actor=config.gpus_per_actor,
+        wait_for_gpus=config.wait_for_gpus,
         dtype=config.dtype,
         shard_size=config.shard_size,
         chunk_size=lambda actors: chunk_size_for(plan.new.num_rows, config.chunk_size, actors),

@@ -56,6 +56,8 @@ class LabelConfig:
     """Copies of the model that work side by side. By default as many as the GPUs hold; one a machine without GPUs."""
     gpus_per_actor: float = 1.0
     """Share of a GPU for each copy: 0.5 puts two on a GPU. Without meaning where there is no GPU."""
+    wait_for_gpus: float = 0.0
+    """Minutes to wait until the cluster's GPUs hold --num-actors, for clusters that grow; an autoscaler is asked."""
     batch_size: int | None = None
     """Images (times diffusion steps) that go through the network at once. By default as many as fit in memory."""
     compile: bool = False
@@ -82,6 +84,10 @@ class LabelConfig:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
         if not 0 < self.gpus_per_actor <= 1:
             raise ValueError(f"--gpus-per-actor must be over 0 and at most 1, got {self.gpus_per_actor:g}")
+        if self.wait_for_gpus < 0 or (self.wait_for_gpus and self.num_actors is None):
+            raise ValueError(
+                f"--wait-for-gpus {self.wait_for_gpus:g} is a number of minutes, and needs --num-actors to wait for"
+            )
         self.error_limit(0)
 
     def error_limit(self, images: int) -> int | None:

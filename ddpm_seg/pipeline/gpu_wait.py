@@ -1,0 +1,36 @@
+"""Waiting for a cluster that grows: `ray up` and spot markets hand out machines minutes after the job could begin."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from ray.autoscaler.sdk import request_resources
+
+from ddpm_seg.pipeline.cluster import Node, connect, room_on_gpus
+from ddpm_seg.pipeline.stages import StageError
+
+POLL_SECONDS = 2.0
+
+logger = logging.getLogger(__name__)
+
+
+def wait_for_gpus(actors: int, gpus_per_actor: float, minutes: float) -> list[Node]:
+    """The cluster's nodes, as soon as their GPUs hold so many actors. An autoscaler is asked for them.
+
+    Raises StageError where they do not after `minutes`.
+    """
+    end = time.monotonic() + 60 * minutes
+    nodes = connect()
+    if room_on_gpus(nodes, gpus_per_actor) < actors:
+        logger.info("waiting up to %g minutes for GPUs that hold %d actors", minutes, actors)
+        request_resources(bundles=[{"GPU": gpus_per_actor}] * actors)
+    try:
+        while (room := room_on_gpus(nodes, gpus_per_actor)) < actors:
+            if time.monotonic() > end:
+                raise StageError(f"after {minutes:g} minutes the cluster's GPUs hold {room} of {actors} actors")
+            time.sleep(POLL_SECONDS)
+            nodes = connect()
+    finally:
+        request_resources(bundles=[])  # from here on the actors themselves keep the nodes, and idle ones may go
+    return nodes
