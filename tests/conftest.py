@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 sys.path.insert(0, str(Path(__file__).parent))  # importmode=importlib leaves the helpers beside the tests unfindable
 
@@ -16,8 +15,11 @@ from seaweedfs import S3Server, s3_server
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
-        pytest.skip("there is no CUDA GPU here")
+    if item.get_closest_marker("gpu"):
+        import torch  # seconds, which sessions without such a test need not spend
+
+        if not torch.cuda.is_available():
+            pytest.skip("there is no CUDA GPU here")
 
 
 @pytest.fixture(scope="session")

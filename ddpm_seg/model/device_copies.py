@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
@@ -18,9 +18,9 @@ def to_device(x: Tensor, device: torch.device | str) -> Tensor:
     return pinned.to(device, non_blocking=True)
 
 
-def to_host(rows: Iterable[tuple[Tensor, ...]], device: torch.device) -> list[tuple[np.ndarray, ...]]:
+def to_host(rows: Iterable[Mapping[str, Tensor]], device: torch.device) -> list[dict[str, np.ndarray]]:
     """All tensors of `rows`, of `device`, in the CPU's memory. A GPU is waited for once, after the last row."""
-    copies = [tuple(x.to("cpu", non_blocking=True) for x in row) for row in rows]
+    copies = [{name: x.to("cpu", non_blocking=True) for name, x in row.items()} for row in rows]
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return [tuple(x.numpy() for x in row) for row in copies]
+    return [{name: x.numpy() for name, x in row.items()} for row in copies]

@@ -77,8 +77,11 @@ class Segmenter:
 
         Raises torch.OutOfMemoryError where a GPU has no memory even for one (image, step) pair at a time.
         """
-        found = ((votes.label, votes.uncertainty, votes.confidence) for votes in self._votes(images))
-        return [PixelLabels(*arrays) for arrays in to_host(found, self.device)]
+        found = (
+            {"label": votes.label, "uncertainty": votes.uncertainty, "confidence": votes.confidence}
+            for votes in self._votes(images)
+        )
+        return [PixelLabels(**arrays) for arrays in to_host(found, self.device)]
 
     def probabilities(self, image: np.ndarray) -> np.ndarray:
         """The members' mean softmax (K, S, S) float32 for one `image` (S, S, 3) uint8."""

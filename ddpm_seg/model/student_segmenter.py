@@ -57,7 +57,7 @@ class StudentSegmenter:
         Raises torch.OutOfMemoryError where a GPU has no memory even for one at a time.
         """
         found = (_named(p_KSS) for p_KSS in self._probabilities(images))
-        return [PixelLabels(*arrays) for arrays in to_host(found, self.device)]
+        return [PixelLabels(**arrays) for arrays in to_host(found, self.device)]
 
     def probabilities(self, image: np.ndarray) -> np.ndarray:
         """Softmax (K, S, S) float32 for one `image` (S, S, 3) uint8."""
@@ -89,7 +89,8 @@ class StudentSegmenter:
         logger.warning("out of memory: from now on at most %d at a time", self.batch_size)
 
 
-def _named(p_KSS: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _named(p_KSS: Tensor) -> dict[str, Tensor]:
     """Label, uncertainty and confidence of every pixel."""
     confidence, label = p_KSS.max(dim=0)
-    return label.to(torch.uint8), torch.special.entr(p_KSS).sum(dim=0), confidence
+    uncertainty = torch.special.entr(p_KSS).sum(dim=0)
+    return {"label": label.to(torch.uint8), "uncertainty": uncertainty, "confidence": confidence}

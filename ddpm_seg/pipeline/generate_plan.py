@@ -14,6 +14,7 @@ from ddpm_seg import storage
 from ddpm_seg.model.bundle import BundleHeader, read_header
 from ddpm_seg.model.generator import Sampler, SamplingConfig
 from ddpm_seg.model.segmenter import DType
+from ddpm_seg.pipeline.actor_options import check_actor_options
 from ddpm_seg.runs.ledger import KnownRun, find_runs, input_keys, next_number, planned_keys
 from ddpm_seg.runs.manifest import INPUTS, image_id
 
@@ -75,12 +76,7 @@ class GenerateConfig:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"--seed must lie between 0 and {2**63 - 1}, got {self.seed}")
-        if not 0 < self.gpus_per_actor <= 1:
-            raise ValueError(f"--gpus-per-actor must be over 0 and at most 1, got {self.gpus_per_actor:g}")
-        if self.wait_for_gpus < 0 or (self.wait_for_gpus and self.num_actors is None):
-            raise ValueError(
-                f"--wait-for-gpus {self.wait_for_gpus:g} is a number of minutes, and needs --num-actors to wait for"
-            )
+        check_actor_options(self.num_actors, self.gpus_per_actor, self.wait_for_gpus)
         if self.inception and not self.real:
             raise ValueError("--inception is what --real images are compared by: give them too")
 

@@ -22,9 +22,10 @@ def wait_for_gpus(actors: int, gpus_per_actor: float, minutes: float) -> list[No
     """
     end = time.monotonic() + 60 * minutes
     nodes = connect()
-    if room_on_gpus(nodes, gpus_per_actor) < actors:
-        logger.info("waiting up to %g minutes for GPUs that hold %d actors", minutes, actors)
-        request_resources(bundles=[{"GPU": gpus_per_actor}] * actors)
+    if room_on_gpus(nodes, gpus_per_actor) >= actors:
+        return nodes
+    logger.info("waiting up to %g minutes for GPUs that hold %d actors", minutes, actors)
+    request_resources(bundles=[{"GPU": gpus_per_actor}] * actors)
     try:
         while (room := room_on_gpus(nodes, gpus_per_actor)) < actors:
             if time.monotonic() > end:

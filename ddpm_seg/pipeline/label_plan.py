@@ -19,6 +19,7 @@ from ddpm_seg.model.bundle import BundleHeader
 from ddpm_seg.model.bundle_files import ASSETS
 from ddpm_seg.model.segmenter import SegmentDType
 from ddpm_seg.model.trained import read_trained_header, student_dtype
+from ddpm_seg.pipeline.actor_options import check_actor_options
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.ledger import KnownRun, find_runs, input_keys, next_number, planned_keys
 from ddpm_seg.runs.manifest import chunk_size_for, inputs_table, stored_uri
@@ -82,12 +83,7 @@ class LabelConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
-        if not 0 < self.gpus_per_actor <= 1:
-            raise ValueError(f"--gpus-per-actor must be over 0 and at most 1, got {self.gpus_per_actor:g}")
-        if self.wait_for_gpus < 0 or (self.wait_for_gpus and self.num_actors is None):
-            raise ValueError(
-                f"--wait-for-gpus {self.wait_for_gpus:g} is a number of minutes, and needs --num-actors to wait for"
-            )
+        check_actor_options(self.num_actors, self.gpus_per_actor, self.wait_for_gpus)
         self.error_limit(0)
 
     def error_limit(self, images: int) -> int | None:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from ddpm_seg import storage
 from ddpm_seg.model.bundle import Bundle
+from ddpm_seg.model.device_copies import to_device
 from ddpm_seg.model.diffusion import Diffusion, DiffusionConfig
 from ddpm_seg.model.segmenter import to_network
 from ddpm_seg.model.unet import UNet, UNetConfig
@@ -69,7 +70,7 @@ def denoising_loss(unet: nn.Module, diffusion: Diffusion, x_0: Tensor, t_N: Tens
     """Mean squared error of the predicted noise, weighted by min(SNR, 5) / SNR (Hang et al., 2023, equation 7)."""
     prediction = unet(diffusion.q_sample(x_0, t_N, noise), t_N)[:, :3]
     error_N = (prediction - noise).square().mean(dim=(1, 2, 3))
-    alpha_bar = torch.as_tensor(diffusion.alpha_bar, dtype=torch.float32, device=x_0.device)[t_N]
+    alpha_bar = to_device(torch.from_numpy(diffusion.alpha_bar).float(), x_0.device)[t_N]
     snr_N = alpha_bar / (1 - alpha_bar)
     return (error_N * snr_N.clamp_max(MIN_SNR_GAMMA) / snr_N).mean()
 
@@ -103,7 +104,7 @@ class DDPMTraining:
         share = slice(self.worker.rank, None, self.worker.world_size)
         # Dropout draws from torch's own generator: seeded here, a resumed run drops the same units.
         torch.manual_seed(1_000_003 * self.options.seed + self.iteration)
-        x_0, t_N, noise = (tensor[share].to(self.worker.device) for tensor in batch)
+        x_0, t_N, noise = (to_device(tensor[share], self.worker.device) for tensor in batch)
         with torch.autocast(x_0.device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):
             loss = denoising_loss(self.network, self.diffusion, x_0, t_N, noise)
         self.optimizer.zero_grad(set_to_none=True)

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ddpm_seg import storage
+from ddpm_seg.model.device_copies import to_device
 from ddpm_seg.model.segmenter import from_network, to_network
 from ddpm_seg.model.student import Student, StudentConfig, backbone_weights, to_student
 from ddpm_seg.tasks import UNLABELLED
@@ -127,7 +128,7 @@ class StudentTraining:
         if self.options.augment:
             changed, target = augment(to_network(images, "cpu"), target, USUAL, generator)
             images = from_network(changed)
-        return to_student(images, self.worker.device), target.to(self.worker.device)
+        return to_student(images, self.worker.device), to_device(target, self.worker.device)
 
     def _step(self, x: Tensor, target: Tensor) -> float:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):

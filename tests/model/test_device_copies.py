@@ -80,5 +80,5 @@ def test_sampling_waits_for_nothing(sampler: Sampler) -> None:
 def test_on_a_cpu_nothing_is_copied() -> None:
     x = normal(0, 2, 3)
     assert to_device(x, "cpu") is x
-    ((found,),) = to_host(iter([(x,)]), torch.device("cpu"))
-    assert found.ctypes.data == x.data_ptr()
+    (found,) = to_host(iter([{"x": x}]), torch.device("cpu"))
+    assert found["x"].ctypes.data == x.data_ptr()

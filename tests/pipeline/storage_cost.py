@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
 from ddpm_seg import storage
@@ -80,7 +79,7 @@ def prepared(folder: Path, count: int) -> LabelConfig:
     for first in range(0, count, FOLDER):
         inside = folder / "in" / f"{first // FOLDER:05}"
         inside.mkdir(parents=True)
-        for index in np.arange(first, min(first + FOLDER, count)):
+        for index in range(first, min(first + FOLDER, count)):
             (inside / f"photograph-{index:09}.png").touch()
     save_bundle(tiny_bundle(), str(folder / "model"))
     return LabelConfig(input=str(folder / "in"), output=str(folder / "out"), model=str(folder / "model"))

@@ -6,22 +6,19 @@ import json
 import os
 import subprocess
 import sys
-from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from tiny_bundle import TASK, tiny_bundle
+from tiny_bundle import TASK
 
 from ddpm_seg import storage
 from ddpm_seg.data.schema import labels_schema
-from ddpm_seg.model.bundle import save_bundle
-from ddpm_seg.pipeline.label_plan import TABLE, LabelConfig, plan_label
-from ddpm_seg.runs.ledger import freeze_run
-from ddpm_seg.runs.manifest import Manifest, RunInfo, plan
+from ddpm_seg.pipeline.label_plan import LabelConfig, plan_label
 from ddpm_seg.runs.tables import encode
 from ddpm_seg.runs.view import read_labels
+from tests.pipeline.storage_cost import frozen, prepared
 
 IMAGES = int(os.environ.get("PLANNED_IMAGES", "100000"))
 
@@ -44,17 +41,9 @@ print(json.dumps({"status": status, "ray": "ray" in sys.modules, **used, **memor
 
 def finished_run(folder: Path) -> LabelConfig:
     """A run over `IMAGES` empty files that ended without an error, as its tables and manifest show it."""
-    for i in range(IMAGES):
-        if i % 1000 == 0:
-            (folder / "in" / f"{i // 1000:05}").mkdir(parents=True)
-        (folder / "in" / f"{i // 1000:05}" / f"photograph-{i:09}.png").touch()
-    save_bundle(tiny_bundle(), str(folder / "model"))
-    config = LabelConfig(input=str(folder / "in"), output=str(folder / "out"), model=str(folder / "model"))
-    job = plan_label(config)
-    info = RunInfo(run_id="", config_hash=job.config_hash, created_at=datetime.now(timezone.utc), config={})
-    items = plan(job.new, config.shard_size, config.chunk_size)
-    run = freeze_run(config.output, TABLE, Manifest(info=info, items=items), job.next_number)
-    assert run is not None
+    config = prepared(folder, IMAGES)
+    run = frozen(plan_label(config))
+    items = run.manifest.items
     shards = items["shard"].to_numpy()
     for shard in range(shards[-1] + 1):
         first, last = np.searchsorted(shards, [shard, shard + 1])
