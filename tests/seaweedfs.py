@@ -79,7 +79,7 @@ def _start(binary: str, folder: Path, bucket: str) -> tuple[subprocess.Popen[byt
     credentials = [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}]
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
     config.write_text(json.dumps({"identities": [{"name": "test", "credentials": credentials, "actions": actions}]}))
-    ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
+    ports = dict(zip(_PORTS, free_ports(len(_PORTS)), strict=True))
     command = [binary, "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.config={config}"]
     command += [f"-bucket={bucket}", *_OFF, *(f"-{name}={port}" for name, port in ports.items())]
     with (folder / "log.txt").open("wb") as log:
@@ -91,7 +91,7 @@ def _url(ports: dict[str, int]) -> str:
     return f"http://127.0.0.1:{ports['s3.port']}"
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:

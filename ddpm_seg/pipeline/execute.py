@@ -18,6 +18,8 @@ from ray.exceptions import RayError
 
 from ddpm_seg.pipeline.cluster import Placement
 from ddpm_seg.pipeline.isolate import isolate
+from ddpm_seg.pipeline.log_place import place
+from ddpm_seg.pipeline.metrics import RunMetrics
 from ddpm_seg.pipeline.progress import Progress
 from ddpm_seg.pipeline.publish import Chunk, Shards
 from ddpm_seg.pipeline.stages import Row, StageError, TooManyErrors
@@ -68,7 +70,7 @@ def execute(
     """
     start = time.monotonic()
     outcome, limit = Outcome(), _ErrorLimit(run.layout.run_id, max_errors)
-    images = run.manifest.items.num_rows
+    images, metrics = run.manifest.items.num_rows, RunMetrics(run.layout.run_id, run.layout.config_hash)
     with _failures_named(run.layout.run_id):
         shards = Shards(run, derived)
         limit.add(shards.take_over())
@@ -82,6 +84,7 @@ def execute(
                 shards.finished(row["shard"])
                 bar.add(counts.total(), counts.total() - counts["ok"])
                 outcome.add(row, counts.total())
+                metrics.add(row, counts)
                 limit.add(counts)
         outcome.counts = shards.outcomes()
     outcome.seconds["total"] = time.monotonic() - start
@@ -113,8 +116,9 @@ def _wave(
         for row in results:
             if row["failure"]:
                 trace, _, line = row["failure"].rpartition("\n")
-                logger.error("%s: a stage failed\n%s", run.layout.run_id, trace)
-                raise StageError(line)
+                where = place(run.layout.run_id, row["shard"], row["chunk"])
+                logger.error("%s: a stage failed\n%s", where, trace)
+                raise StageError(f"{where}: {line}")
             back.add((row["shard"], row["chunk"]))
             yield row
     lost = [chunk for chunk in wave if chunk[:2] not in back]

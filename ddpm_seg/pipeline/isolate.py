@@ -10,6 +10,7 @@ import pyarrow as pa
 import ray
 
 from ddpm_seg.pipeline.cluster import Placement
+from ddpm_seg.pipeline.log_place import log_as, place
 from ddpm_seg.pipeline.publish import Chunk
 from ddpm_seg.pipeline.stages import Row, StageError
 from ddpm_seg.pipeline.stream import DEATHS, LOADS, NOT_LOADED, Stages, one_line, result
@@ -37,13 +38,13 @@ def isolate(
     A whole chunk is tried first, so that what was only a killer's neighbour is done as it would have been, to the last
     bit. Raises StageError where it is not the images that kill.
     """
-    process = _Process(stages, placement)
+    process = _Process(stages, placement, layout.run_id)
     try:
         for shard, chunk, items in chunks:
             row = to_row(shard, chunk, items)
             table = process.run(row)
             if table is None:
-                logger.warning("%s: chunk %d of shard %d kills its process", layout.run_id, chunk, shard)
+                logger.warning("%s: kills its process", place(layout.run_id, shard, chunk))
                 images = [items.slice(index, 1) for index in range(items.num_rows)]
                 table = pa.concat_tables([_judge(process, to_row(shard, chunk, image), image) for image in images])
             yield result(row, table, layout)
@@ -57,7 +58,7 @@ def _judge(process: _Process, row: Row, image: pa.Table) -> pa.Table:
         process.killed_in_a_row = 0
         return table
     uri = image["uri"][0].as_py()
-    logger.warning("%s kills its process", uri)
+    logger.warning("%s: %s kills its process", place(process.run_id, row["shard"], row["chunk"]), uri)
     process.killed_in_a_row += 1
     if process.killed_in_a_row == KILLERS_IN_A_ROW:
         raise StageError(
@@ -70,8 +71,8 @@ def _judge(process: _Process, row: Row, image: pa.Table) -> pa.Table:
 class _Process:
     """One worker with all stages in it, which has one row at a time; another one where it dies."""
 
-    def __init__(self, stages: Stages, placement: Placement) -> None:
-        self.stages = stages
+    def __init__(self, stages: Stages, placement: Placement, run_id: str) -> None:
+        self.stages, self.run_id = stages, run_id
         self.killed_in_a_row = 0
         self._worker: Any = None
         self._class: Any = cast(Any, ray.remote(_Worker)).options(
@@ -97,7 +98,7 @@ class _Process:
         for attempt in range(1, LOADS + 1):
             worker = self._class.remote()
             try:
-                ray.get(worker.load.remote(self.stages))
+                ray.get(worker.load.remote(self.stages, self.run_id))
                 return worker
             except DEATHS as error:
                 if attempt == LOADS:
@@ -106,9 +107,10 @@ class _Process:
 
 
 class _Worker:
-    def load(self, stages: Stages) -> None:
-        self.stages = stages
+    def load(self, stages: Stages, run_id: str) -> None:
+        self.stages, self.run_id = stages, run_id
         self.actor = stages.actor(**stages.actor_arguments)
 
     def run(self, row: Row) -> pa.Table:
+        log_as(self.run_id, row["shard"], row["chunk"])
         return self.stages.after(self.actor(self.stages.before(row)))

@@ -23,6 +23,7 @@ from ray.util.annotations import RayDeprecationWarning
 
 from ddpm_seg.pipeline.backpressure import limit_waiting
 from ddpm_seg.pipeline.cluster import Placement
+from ddpm_seg.pipeline.log_place import log_as
 from ddpm_seg.pipeline.stages import Row
 from ddpm_seg.runs.commit import outcomes, write_chunk
 from ddpm_seg.runs.layout import RunLayout
@@ -94,7 +95,10 @@ def stream(
 
 
 def result(row: Row, table: pa.Table, layout: RunLayout) -> Row:
-    """Writes the file of the chunk that `row` is; what the driver needs to know: outcomes (JSON), seconds by stage."""
+    """Writes the file of the chunk that `row` is, and returns what the driver needs to know.
+
+    That is `shard`, `chunk`, seconds by stage and, as JSON, `outcomes` and the `uncertainties` of labelled images.
+    """
     start = time.perf_counter()
     write_chunk(layout, row["shard"], row["chunk"], table)
     return {
@@ -102,6 +106,7 @@ def result(row: Row, table: pa.Table, layout: RunLayout) -> Row:
         "chunk": row["chunk"],
         "failure": "",
         "outcomes": json.dumps(outcomes(table)),
+        "uncertainties": json.dumps(table["uncertainty"].drop_null().to_pylist()),
         "read_seconds": row.get("read_seconds", 0.0),
         "segment_seconds": row.get("segment_seconds", 0.0),
         "write_seconds": time.perf_counter() - start,
@@ -131,10 +136,14 @@ def _dataset(rows: list[Row], stages: Stages, placement: Placement, layout: RunL
         # Ray 2.60 says that options without a name of their own will go, and has none yet for retries.
         warnings.simplefilter("ignore", RayDeprecationWarning)
         return (
-            source.map(_guarded(stages.before), num_cpus=placement.task_cpus, max_retries=TASK_RETRIES)
+            source.map(_guarded(stages.before, layout.run_id), num_cpus=placement.task_cpus, max_retries=TASK_RETRIES)
             .map(
                 resident,
-                fn_constructor_kwargs={"actor": stages.actor, "arguments": stages.actor_arguments},
+                fn_constructor_kwargs={
+                    "actor": stages.actor,
+                    "arguments": stages.actor_arguments,
+                    "run_id": layout.run_id,
+                },
                 compute=ActorPoolStrategy(size=placement.actors, max_tasks_in_flight_per_actor=CHUNKS_IN_FLIGHT),
                 num_cpus=placement.actor_cpus,
                 num_gpus=placement.actor_gpus or None,
@@ -143,14 +152,14 @@ def _dataset(rows: list[Row], stages: Stages, placement: Placement, layout: RunL
                 label_selector={},
                 max_task_retries=TASK_RETRIES,
             )
-            .map(_guarded(after), num_cpus=placement.task_cpus, max_retries=TASK_RETRIES)
+            .map(_guarded(after, layout.run_id), num_cpus=placement.task_cpus, max_retries=TASK_RETRIES)
         )
 
 
 class _Resident:
     """`actor` in an actor of Ray Data. That it cannot be made is found in its rows, like other failures."""
 
-    def __init__(self, actor: type, arguments: dict[str, object]) -> None:
+    def __init__(self, actor: type, arguments: dict[str, object], run_id: str) -> None:
         self.failure = ""
         loads = f"ddpm_seg/loads/{ray.get_runtime_context().get_actor_id()}"
         begun = int(internal_kv._internal_kv_get(loads) or 0)
@@ -159,7 +168,7 @@ class _Resident:
             return
         internal_kv._internal_kv_put(loads, str(begun + 1))
         try:
-            self.call = _guarded(actor(**arguments))
+            self.call = _guarded(actor(**arguments), run_id)
         except Exception as error:
             self.failure = _described(error)
         internal_kv._internal_kv_del(loads)
@@ -174,13 +183,14 @@ def _finish(after: Callable[[Row], pa.Table], layout: RunLayout, row: Row) -> Ro
     return {**done, "write_seconds": time.perf_counter() - start}
 
 
-def _guarded(function: Callable[[Row], Row]) -> Callable[[Row], Row]:
+def _guarded(function: Callable[[Row], Row], run_id: str) -> Callable[[Row], Row]:
     """`function`, with what it raises in the row: Ray would drop the row, as it does those of workers that died."""
 
     @wraps(function)
     def stage(row: Row) -> Row:
         if row["failure"]:
             return row
+        log_as(run_id, row["shard"], row["chunk"])
         try:
             return {"failure": "", **function(row)}
         except Exception as error:

@@ -62,7 +62,7 @@ def delete_chunks(folder: str) -> None:
     try:
         storage.delete(folder)
     except OSError as error:  # a worker that outlived its driver is just writing there, for one
-        logger.warning("some chunks stay until the next run: %s", error)
+        logger.warning("%s: some chunks stay until the next run: %s", storage.redact(folder), error)
 
 
 def outcomes(table: pa.Table) -> dict[str, int]:

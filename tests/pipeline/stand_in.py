@@ -65,6 +65,7 @@ def table(names: list[str], *, batch: int = 1, error: str | None = None) -> pa.T
             "batch": pa.array([batch] * len(names), pa.int64()),
             "status": pa.array(["error" if kind else "ok" for kind in errors], pa.string()),
             "error_type": pa.array(errors, pa.string()),
+            "uncertainty": pa.array([None if kind else 0.5 for kind in errors], pa.float32()),
         }
     )
 

@@ -1,0 +1,162 @@
+"""A Ray cluster as people start one, with `ray start`, on this machine: a head without work and nodes with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tests.seaweedfs import free_ports
+
+CHECKOUT = Path(__file__).parents[2]
+RAY = [sys.executable, "-m", "ray.scripts.scripts"]
+# Counted, not there: with GPUs an actor has one thread however many nodes are alive, and threads change rounding.
+WORKER = ("--num-cpus=1", "--num-gpus=1")
+PATIENCE_SECONDS = 120.0
+
+
+class RayNodes:
+    """A running cluster; everything it started ends with `stop`."""
+
+    def __init__(self, workers: int) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="ray-"))  # short: names of sockets have a limit
+        self._environment = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "OMP_NUM_THREADS": "1",
+            "RAY_AUTH_MODE": "disabled",  # else Ray makes a token in the developer's home
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_metrics_report_interval_ms": "1000",
+        }
+        for name in ("RAY_ADDRESS", "PYTHONPATH"):  # a job's working directory is where its code is
+            self._environment.pop(name, None)
+        port, self._dashboard = free_ports(2)
+        self._gcs = f"127.0.0.1:{port}"
+        self.address = f"http://127.0.0.1:{self._dashboard}"
+        self._head = self._start("--head", f"--port={port}", f"--dashboard-port={self._dashboard}", "--num-cpus=0")
+        self._wait_for(self.address)
+        self.workers: list[subprocess.Popen[bytes]] = []
+        for _ in range(workers):  # one by one: two at once may wait for each other for good
+            self.workers.append(self._start(f"--address={self._gcs}", *WORKER))
+            self._wait_for_nodes(1 + len(self.workers))
+
+    def submit(self, *entrypoint: str, wait: bool = True) -> str:
+        """`ray job submit --working-dir . -- entrypoint`; the job's id. With `wait`, its log must tell of success."""
+        options = ["--working-dir", ".", *([] if wait else ["--no-wait"])]
+        said = self._job("submit", *options, "--", *entrypoint)
+        assert not wait or "succeeded" in said, said
+        return re.findall(r"'(raysubmit_\w+)'", said)[0]
+
+    def wait(self, job: str) -> str:
+        """The state that `job` ends in."""
+        end = time.monotonic() + PATIENCE_SECONDS
+        while (state := self.state(job)) in ("PENDING", "RUNNING"):
+            assert time.monotonic() < end, self.log(job)
+            time.sleep(0.3)
+        return state
+
+    def state(self, job: str) -> str:
+        return str(json.loads(self._get(f"{self.address}/api/jobs/{job}"))["status"])
+
+    def stop_job(self, job: str) -> None:
+        """`ray job stop`, which asks and, three seconds later, kills."""
+        self._job("stop", job)
+
+    def log(self, job: str) -> str:
+        return str(json.loads(self._get(f"{self.address}/api/jobs/{job}/logs"))["logs"])
+
+    def metrics(self) -> str:
+        """What Prometheus would get from all nodes, found as Ray tells Prometheus to find them."""
+        (discovery,) = self._folder.glob("0/prom_metrics_service_discovery.json")
+        targets = [target for group in json.loads(discovery.read_text()) for target in group["targets"]]
+        return "".join(self._get(f"http://{target}/metrics") for target in targets)
+
+    def lose_worker(self) -> None:
+        """One node goes without a word, with all that is on it."""
+        _kill_tree(self.workers.pop().pid)
+
+    def stop(self) -> None:
+        for node in [*self.workers, self._head]:
+            _kill_tree(node.pid)
+            node.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _start(self, *options: str) -> subprocess.Popen[bytes]:
+        names = ("dashboard-agent-listen", "dashboard-agent-grpc", "runtime-env-agent", "metrics-export")
+        ports = [f"--{name}-port={port}" for name, port in zip(names, free_ports(len(names)), strict=True)]
+        command = [*RAY, "start", "--block", *ports, *options]
+        command += ["--min-worker-port=0", "--max-worker-port=0", "--object-store-memory=200000000"]
+        # Nodes with one folder between them would delete each other's copy of a job's working directory.
+        own = self._folder / str(len(list(self._folder.iterdir())))
+        own.mkdir()
+        with (own / "start.log").open("wb") as log:
+            return subprocess.Popen(
+                [*command, f"--temp-dir={own}"], env=self._environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            )
+
+    def _job(self, verb: str, *arguments: str) -> str:
+        command = [*RAY, "job", verb, "--address", self.address, *arguments]
+        done = subprocess.run(
+            command, cwd=CHECKOUT, env=self._environment, capture_output=True, text=True, timeout=2 * PATIENCE_SECONDS
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def _wait_for(self, url: str) -> None:
+        end = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                self._get(url)
+                return
+            except OSError:
+                assert time.monotonic() < end, f"nobody answers at {url}"
+                assert self._head.poll() is None, f"the head ended with {self._head.returncode}"
+                time.sleep(0.3)
+
+    def _wait_for_nodes(self, count: int) -> None:
+        end = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            nodes = json.loads(self._get(f"{self.address}/nodes?view=summary"))["data"]["summary"]
+            if sum(node["raylet"].get("state") == "ALIVE" for node in nodes) == count:
+                return
+            assert time.monotonic() < end, nodes
+            time.sleep(0.3)
+
+    @staticmethod
+    def _get(url: str) -> str:
+        with urllib.request.urlopen(url, timeout=20) as answer:
+            return str(answer.read().decode())
+
+
+@contextmanager
+def ray_nodes(workers: int) -> Iterator[RayNodes]:
+    nodes = RayNodes(workers)
+    try:
+        yield nodes
+    finally:
+        nodes.stop()
+
+
+def _kill_tree(pid: int) -> None:
+    """SIGKILL for a process and all that it started, children first to be found while their parent is there."""
+    for child in _children(pid):
+        _kill_tree(child)
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
