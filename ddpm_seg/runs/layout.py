@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ddpm_seg import storage
 
 _SHARD = re.compile(r"/run=([^/]+)/shard-(\d+)\.parquet$")
+_PUBLISHED = re.compile(r"^(.*)/([^/]+)/config=([^/]+)/run=([^/]+)/shard-\d+\.parquet$")
 _CHUNK = re.compile(r"shard-(\d+)/chunk-(\d+)\.parquet$")
 _RUN = re.compile(r"/runs/run-(\d+)/[^/]+$")
 
@@ -64,6 +65,14 @@ class RunLayout:
 
     def shard(self, shard: int, table: str | None = None) -> str:
         return storage.join(self.shards(table), f"shard-{shard:05d}.parquet")
+
+
+def layout_of(shard: str) -> RunLayout:
+    """The run that the published shard with this URI is of. Raises ValueError for another file's URI."""
+    match = _PUBLISHED.match(shard)
+    if match is None:
+        raise ValueError(f"{shard} is no published shard")
+    return RunLayout(output=match[1], table=match[2], config_hash=match[3], run_id=match[4])
 
 
 def published_shards(layout: RunLayout, table: str | None = None) -> set[int]:

@@ -35,13 +35,8 @@ def read_view(
     twice where rows of several runs are put in order. Raises
     FileNotFoundError where nothing was published.
     """
-    shards = view_shards(output, table, config_hash)
-    if not shards:
-        of_config = f" for config {config_hash}" if config_hash else ""
-        raise FileNotFoundError(f"no {table} table under {storage.redact(output)}{of_config}")
+    shards, keys, latest = _shards_and_latest(output, table, config_hash)
     with ThreadPoolExecutor(READERS) as readers:
-        keys = list(readers.map(lambda uri: _read(uri, ["image_id", "uri"]), shards))
-        latest = _latest([one["image_id"] for one in keys])
         if image_ids is not None:
             wanted = pa.array(image_ids, pa.string())
             asked = [pc.is_in(rows["image_id"], value_set=wanted).to_numpy() for rows in keys]
@@ -68,6 +63,27 @@ def read_labels(
     `image_ids` takes those images only, and reads only the shards that they are in.
     """
     return read_view(output, "labels", config_hash=config_hash, columns=columns, image_ids=image_ids)
+
+
+def current_rows(output: str, table: str, *, config_hash: str | None = None) -> list[tuple[str, np.ndarray]]:
+    """`read_view` for those who take a shard at a time: URIs of the shards, oldest run first, and of each the rows
+    (bool, one a row) that no later row replaces. Raises FileNotFoundError where nothing was published.
+    """
+    shards, _, latest = _shards_and_latest(output, table, config_hash)
+    return list(zip(shards, latest, strict=True))
+
+
+def _shards_and_latest(
+    output: str, table: str, config_hash: str | None
+) -> tuple[list[str], list[pa.Table], list[np.ndarray]]:
+    """URIs of the shards; of each the columns image_id and uri, and which rows are current."""
+    shards = view_shards(output, table, config_hash)
+    if not shards:
+        of_config = f" for config {config_hash}" if config_hash else ""
+        raise FileNotFoundError(f"no {table} table under {storage.redact(output)}{of_config}")
+    with ThreadPoolExecutor(READERS) as readers:
+        keys = list(readers.map(lambda uri: _read(uri, ["image_id", "uri"]), shards))
+    return shards, keys, _latest([one["image_id"] for one in keys])
 
 
 def view_shards(output: str, table: str, config_hash: str | None) -> list[str]:

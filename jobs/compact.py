@@ -1,0 +1,38 @@
+"""Writes a year of small nightly shards as a few large files, to a new prefix: each image once, its latest row.
+
+    python -m jobs.compact --labels s3://bucket/labels --output s3://bucket/labels-2026
+
+What stands under --labels stays as it is. The nightly job may go on in the new prefix: it knows what is done.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from ddpm_seg import storage
+from ddpm_seg.data.schema import class_stats_table
+from ddpm_seg.evaluation.report import write_report
+from ddpm_seg.runs.compact import CompactConfig, compact
+from jobs.arguments import parse
+from jobs.exit_status import exit_status
+
+
+def main(argv: list[str] | None = None) -> int:
+    return exit_status(lambda: _compact(parse(CompactConfig, argv, description=__doc__ or "")))
+
+
+def _compact(config: CompactConfig) -> str:
+    done = compact(config, {"class_stats": class_stats_table})
+    report = write_report(done.layout.output, done.layout.run_id)
+    return "\n".join(
+        [
+            f"{done.files_before:,} files, {done.rows_before:,} rows -> {done.files:,} files, {done.rows:,} rows",
+            f"labels       {storage.redact(done.layout.configuration())}",
+            f"class stats  {storage.redact(done.layout.configuration('class_stats'))}",
+            f"report       {storage.redact(report)}",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

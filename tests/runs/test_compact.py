@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pyarrow.compute as pc
+import pytest
+
+from ddpm_seg import storage
+from ddpm_seg.data.schema import class_stats_table
+from ddpm_seg.runs import compact as runs_compact
+from ddpm_seg.runs.compact import CompactConfig, Compacted, compact
+from ddpm_seg.runs.layout import uris_under
+from ddpm_seg.runs.ledger import find_runs, input_keys, planned_keys
+from ddpm_seg.runs.manifest import read_manifest
+from ddpm_seg.runs.tables import open_parquet
+from ddpm_seg.runs.view import read_labels, read_view
+from tests.runs.nightly_runs import labelled, night
+from tests.tiny_bundle import TASK
+
+NIGHTS, NAMES = 12, [f"{i:02d}.png" for i in range(40)]
+DERIVED = {"class_stats": class_stats_table}
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    """Twelve nights, of which each labels ten images anew, one of them badly."""
+    generator = random.Random(0)
+    for number in range(1, NIGHTS + 1):
+        drawn = sorted(generator.sample(NAMES, 10))
+        images = {name: labelled(number, **{TASK.class_names[1]: 0.5}) for name in drawn}
+        night(tmp_path / "labels", number, {**images, drawn[0]: {"error_type": "empty", "error_message": "empty"}})
+    return tmp_path / "labels"
+
+
+def run(output: Path, **options: int) -> Compacted:
+    """As the job does it, with its last file."""
+    done = compact(CompactConfig(labels=str(output), output=str(output.parent / "new"), **options), DERIVED)
+    storage.write_bytes(done.layout.report, b"report")
+    return done
+
+
+def test_the_view_stays_the_same_in_fewer_files(output: Path) -> None:
+    before = read_labels(str(output))
+    done = run(output, shard_size=15)
+    assert read_labels(done.layout.output).equals(before)
+    assert (done.files_before, done.rows_before) == (4 * NIGHTS, 10 * NIGHTS)
+    assert (done.files, done.rows) == (-(-before.num_rows // 15), before.num_rows)
+    shards = uris_under(done.layout.shards())
+    sizes = []
+    for shard in shards:
+        with open_parquet(shard) as file:
+            sizes.append(file.metadata.num_rows)
+    assert sizes == [15] * (len(shards) - 1) + [before.num_rows - 15 * (len(shards) - 1)]
+    stats = read_view(str(output.parent / "new"), "class_stats", columns=["image_id"])
+    assert set(stats["image_id"].to_pylist()) == set(before.filter(pc.field("status") == "ok")["image_id"].to_pylist())
+    summary = json.loads(storage.read_bytes(done.layout.summary))
+    assert (summary["images"], summary["ok"]) == (before.num_rows, before.num_rows - summary["errors"]["empty"])
+
+
+def test_the_nightly_job_may_go_on_there(output: Path) -> None:
+    before = read_labels(str(output))
+    done = run(output)
+    (known,) = find_runs(done.layout.output, "labels", "c")
+    assert known.finished
+    keys = set(planned_keys([known]).to_pylist())
+    items = known.manifest.items
+    assert keys == set(input_keys(items).to_pylist())
+    versions = dict(zip(items["image_id"].to_pylist(), items["etag"].to_pylist(), strict=True))
+    assert versions == dict(zip(before["image_id"].to_pylist(), before["etag"].to_pylist(), strict=True))
+
+
+def test_large_rows_close_a_file_early(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs_compact, "SHARD_BYTES", 1)
+    before = read_labels(str(output))
+    done = run(output)
+    assert done.files > NIGHTS
+    assert read_labels(done.layout.output).equals(before)
+
+
+def test_an_interrupted_compaction_begins_anew(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(runs_compact, "create_manifest", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(output, shard_size=5)
+    before = read_labels(str(output))
+    done = run(output, shard_size=30)
+    assert read_labels(done.layout.output).equals(before)
+    with pytest.raises(ValueError, match="is not empty"):
+        run(output)
+
+
+def test_what_is_somebody_elses_stays(output: Path) -> None:
+    storage.write_bytes(str(output.parent / "new" / "thesis.txt"), b"years")
+    with pytest.raises(ValueError, match="is not empty"):
+        run(output)
+    assert uris_under(str(output.parent / "new")) == [str(output.parent / "new" / "thesis.txt")]
+
+
+@pytest.mark.parametrize("inside", ["labels", "labels/2026", "."])
+def test_not_into_itself(output: Path, inside: str) -> None:
+    with pytest.raises(ValueError, match="one inside the other"):
+        CompactConfig(labels=str(output), output=str(output.parent / inside))
+
+
+def test_a_table_that_is_not_its_manifests_is_named(output: Path) -> None:
+    first = find_runs(str(output), "labels", "c")[-1]
+    other = find_runs(str(output), "labels", "c")[-2]
+    storage.write_bytes(first.layout.shard(0), storage.read_bytes(other.layout.shard(0)))
+    assert read_manifest(first.layout.manifest).items.num_rows == 10
+    with pytest.raises(ValueError, match="does not hold what"):
+        run(output)
