@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -11,9 +12,13 @@ from typing import Any
 from ddpm_seg import storage
 from ddpm_seg.data.images import decode
 from ddpm_seg.evaluation.contact_sheet import Fetch, Tile, fetch_again, make_tiles, plain_tile
+from ddpm_seg.evaluation.drift import describe, earlier_statistics, find_drift, statistics_of
 from ddpm_seg.evaluation.page import count, css_colours, duration, short, template
 from ddpm_seg.evaluation.totals import Totals, first_rows, read_pictures, read_totals
 from ddpm_seg.runs.layout import RunLayout, uris_under
+from ddpm_seg.runs.summary import write_json
+
+logger = logging.getLogger(__name__)
 
 ERRORS_SHOWN = 100
 MOST_BARS = 32
@@ -26,9 +31,10 @@ def write_report(
 ) -> str:
     """Writes the report of a finished run of `labels` beside its `run.json` and returns the report's URI.
 
-    Reads `run.json`, `summary.json` (may be absent) and the run's `labels`; fetches the `contact_sheet` most uncertain
-    images again. `read_uris` has the URI to read for each stored one that is not the same (signed URLs). Raises
-    FileNotFoundError where `output` has no such run.
+    Reads `run.json`, `summary.json` (may be absent) and the run's `labels`; adds to `summary.json` the run's
+    `statistics` and its `drift` against earlier runs; fetches the `contact_sheet` most uncertain images again.
+    `read_uris` has the URI to read for each stored one that is not the same (signed URLs). Raises FileNotFoundError
+    where `output` has no such run.
     """
     fetch = fetch_again(read_uris or {})
     return _write(output, run_id, "labels", contact_sheet, lambda totals, _: _labelled_tiles(totals, fetch))
@@ -52,9 +58,20 @@ def _write(
     summary = json.loads(storage.read_bytes(layout.summary)) if storage.exists(layout.summary) else {}
     files = [uri for uri in uris_under(layout.shards()) if uri.endswith(".parquet")]
     totals = read_totals(files, keep_uncertain=contact_sheet, keep_errors=ERRORS_SHOWN)
+    if summary:
+        summary |= _compare_with_earlier(layout, totals)
+        write_json(layout.summary, summary)
     html = build_report(run=run, summary=summary, totals=totals, tiles=tiles_of(totals, files))
     storage.write_bytes(layout.report, html.encode())
     return layout.report
+
+
+def _compare_with_earlier(layout: RunLayout, totals: Totals) -> dict[str, Any]:
+    now = statistics_of(totals)
+    drift = find_drift(now, earlier_statistics(layout))
+    for flag in drift["flags"]:
+        logger.warning("%s: %s", layout.run_id, describe(flag))
+    return {"statistics": now, "drift": drift}
 
 
 def _labelled_tiles(totals: Totals, fetch: Fetch) -> list[Tile]:
@@ -81,6 +98,7 @@ def build_report(*, run: Mapping[str, Any], summary: Mapping[str, Any], totals: 
         run_id=run.get("run_id", "Run"),
         facts=[(FACTS[name], value) for name, value in known.items()],
         headline=_headline(summary, totals),
+        drift=summary.get("drift"),
         tiles=tiles,
         totals=totals,
         classes=_class_areas(totals),

@@ -96,7 +96,12 @@ class Totals:
     images: int = 0
     ok: int = 0
     area: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(256))
+    area_squares: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(256))
     images_with: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(256, np.int64))
+    class_uncertainty: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((3, 256)))
+    """Of each class, the images that have it, and sum and sum of squares of its mean uncertainties there (nats)."""
+    image_uncertainty: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(3))
+    """Number, sum and sum of squares of the images' uncertainties (nats)."""
     uncertainty: Histogram = dataclasses.field(default_factory=Histogram)
     error_types: Counter[str] = dataclasses.field(default_factory=Counter)
     error_rows: list[ErrorRow] = dataclasses.field(default_factory=list)
@@ -115,7 +120,9 @@ class Totals:
         self._add_errors(batch, ~is_ok)
         uncertainty = batch["uncertainty"].to_numpy(zero_copy_only=False).astype(np.float64)  # null becomes NaN
         uncertainty[~is_ok] = np.nan
-        self.uncertainty.add(uncertainty[np.isfinite(uncertainty)])
+        known = uncertainty[np.isfinite(uncertainty)]
+        self.uncertainty.add(known)
+        self.image_uncertainty = self.image_uncertainty + np.array([(known**power).sum() for power in range(3)])
         self._keep_most_uncertain(batch, uncertainty, file=file, first_row=first_row)
 
     def merge(self, other: Totals) -> None:
@@ -123,6 +130,9 @@ class Totals:
         self.images += other.images
         self.ok += other.ok
         self.area = self.area + other.area
+        self.area_squares = self.area_squares + other.area_squares
+        self.class_uncertainty = self.class_uncertainty + other.class_uncertainty
+        self.image_uncertainty = self.image_uncertainty + other.image_uncertainty
         self.images_with = self.images_with + other.images_with
         self.uncertainty.merge(other.uncertainty)
         self.error_types.update(other.error_types)
@@ -134,7 +144,13 @@ class Totals:
         class_id = flat.field("class_id").to_numpy(zero_copy_only=False).astype(np.int64)
         fraction = flat.field("fraction").to_numpy(zero_copy_only=False)
         self.area = self.area + np.bincount(class_id, weights=fraction, minlength=256)
+        self.area_squares = self.area_squares + np.bincount(class_id, weights=np.square(fraction), minlength=256)
         self.images_with = self.images_with + np.bincount(class_id, minlength=256)  # a row names a class once
+        uncertainty = flat.field("mean_uncertainty").to_numpy(zero_copy_only=False).astype(np.float64)
+        known = np.isfinite(uncertainty)
+        for power in range(3):
+            weights = uncertainty[known] ** power
+            self.class_uncertainty[power] += np.bincount(class_id[known], weights=weights, minlength=256)
 
     def _add_errors(self, batch: pa.RecordBatch, is_error: np.ndarray) -> None:
         rows = batch.select(["uri", "error_type", "error_message"]).filter(pa.array(is_error))

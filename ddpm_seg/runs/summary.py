@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -17,7 +18,8 @@ class RunSummary:
     """Counts of the whole run, and times of its last attempt.
 
     `seconds` has "total" (wall time) and, summed over tasks that ran side by side, "read", "segment" and "write" of the
-    `timed_images` that this attempt worked on.
+    `timed_images` that this attempt worked on. The report adds `statistics` and `drift` (`evaluation/drift.py`) to
+    the file.
     """
 
     run_id: str
@@ -40,17 +42,14 @@ def write_run_json(layout: RunLayout, info: RunInfo, details: dict[str, object])
 
 
 def write_summary(layout: RunLayout, summary: RunSummary) -> None:
-    storage.write_bytes(layout.summary, _as_json(dataclasses.asdict(summary)))
+    write_json(layout.summary, dataclasses.asdict(summary))
 
 
-def read_summary(layout: RunLayout) -> RunSummary:
-    """Raises FileNotFoundError where the run has not finished."""
-    values = json.loads(storage.read_bytes(layout.summary))
-    times = {name: datetime.fromisoformat(values[name]) for name in ("started_at", "finished_at")}
-    return RunSummary(**{**values, **times})
+def write_json(uri: str, record: Mapping[str, object]) -> None:
+    storage.write_bytes(uri, _as_json(record))
 
 
-def _as_json(record: dict[str, object]) -> bytes:
+def _as_json(record: Mapping[str, object]) -> bytes:
     return (json.dumps(record, indent=2, default=_plain) + "\n").encode()
 
 

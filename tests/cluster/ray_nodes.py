@@ -15,6 +15,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from tests.seaweedfs import free_ports
 
@@ -26,9 +27,9 @@ PATIENCE_SECONDS = 120.0
 
 
 class RayNodes:
-    """A running cluster; everything it started ends with `stop`."""
+    """A cluster between `start` and `stop`, which ends everything that was started."""
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="ray-"))  # short: names of sockets have a limit
         self._environment = {
             **os.environ,
@@ -40,15 +41,18 @@ class RayNodes:
         }
         for name in ("RAY_ADDRESS", "PYTHONPATH"):  # a job's working directory is where its code is
             self._environment.pop(name, None)
-        port, self._dashboard = free_ports(2)
+        port, dashboard = free_ports(2)
         self._gcs = f"127.0.0.1:{port}"
-        self.address = f"http://127.0.0.1:{self._dashboard}"
-        self._head = self._start("--head", f"--port={port}", f"--dashboard-port={self._dashboard}", "--num-cpus=0")
+        self.address = f"http://127.0.0.1:{dashboard}"
+        self._head_options = ("--head", f"--port={port}", f"--dashboard-port={dashboard}", "--num-cpus=0")
+        self._nodes: list[subprocess.Popen[bytes]] = []
+
+    def start(self, workers: int) -> None:
+        self._start(*self._head_options)
         self._wait_for(self.address)
-        self.workers: list[subprocess.Popen[bytes]] = []
         for _ in range(workers):  # one by one: two at once may wait for each other for good
-            self.workers.append(self._start(f"--address={self._gcs}", *WORKER))
-            self._wait_for_nodes(1 + len(self.workers))
+            self._start(f"--address={self._gcs}", *WORKER)
+            self._wait_for_nodes(len(self._nodes))
 
     def submit(self, *entrypoint: str, wait: bool = True) -> str:
         """`ray job submit --working-dir . -- entrypoint`; the job's id. With `wait`, its log must tell of success."""
@@ -83,26 +87,25 @@ class RayNodes:
 
     def lose_worker(self) -> None:
         """One node goes without a word, with all that is on it."""
-        _kill_tree(self.workers.pop().pid)
+        _kill_tree(self._nodes.pop().pid)
 
     def stop(self) -> None:
-        for node in [*self.workers, self._head]:
+        for node in reversed(self._nodes):
             _kill_tree(node.pid)
             node.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _start(self, *options: str) -> subprocess.Popen[bytes]:
+    def _start(self, *options: str) -> None:
         names = ("dashboard-agent-listen", "dashboard-agent-grpc", "runtime-env-agent", "metrics-export")
         ports = [f"--{name}-port={port}" for name, port in zip(names, free_ports(len(names)), strict=True)]
-        command = [*RAY, "start", "--block", *ports, *options]
-        command += ["--min-worker-port=0", "--max-worker-port=0", "--object-store-memory=200000000"]
+        common = ("--block", "--min-worker-port=0", "--max-worker-port=0", "--object-store-memory=200000000")
         # Nodes with one folder between them would delete each other's copy of a job's working directory.
         own = self._folder / str(len(list(self._folder.iterdir())))
         own.mkdir()
         with (own / "start.log").open("wb") as log:
-            return subprocess.Popen(
-                [*command, f"--temp-dir={own}"], env=self._environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL
-            )
+            command = [*RAY, "start", *common, *ports, f"--temp-dir={own}", *options]
+            streams: dict[str, Any] = {"stdout": log, "stderr": log, "stdin": subprocess.DEVNULL}
+            self._nodes.append(subprocess.Popen(command, env=self._environment, **streams))
 
     def _job(self, verb: str, *arguments: str) -> str:
         command = [*RAY, "job", verb, "--address", self.address, *arguments]
@@ -120,7 +123,7 @@ class RayNodes:
                 return
             except OSError:
                 assert time.monotonic() < end, f"nobody answers at {url}"
-                assert self._head.poll() is None, f"the head ended with {self._head.returncode}"
+                assert self._nodes[0].poll() is None, f"the head ended with {self._nodes[0].returncode}"
                 time.sleep(0.3)
 
     def _wait_for_nodes(self, count: int) -> None:
@@ -140,8 +143,9 @@ class RayNodes:
 
 @contextmanager
 def ray_nodes(workers: int) -> Iterator[RayNodes]:
-    nodes = RayNodes(workers)
+    nodes = RayNodes()
     try:
+        nodes.start(workers)
         yield nodes
     finally:
         nodes.stop()
