@@ -15,12 +15,20 @@ from ddpm_seg.runs.ledger import KnownRun, freeze_run
 from ddpm_seg.runs.manifest import Manifest, RunInfo, inputs_table, plan
 from ddpm_seg.runs.summary import write_run_json
 from ddpm_seg.runs.tables import encode
+from ddpm_seg.tasks import Task
 from tests.tiny_bundle import TASK
 
 FIRST_NIGHT = datetime(2026, 1, 1, 1, tzinfo=timezone.utc)
 
 
-def night(output: Path | str, number: int, images: Mapping[str, Mapping[str, Any]], *, shard_size: int = 3) -> KnownRun:
+def night(
+    output: Path | str,
+    number: int,
+    images: Mapping[str, Mapping[str, Any]],
+    *,
+    shard_size: int = 3,
+    task: Task = TASK,
+) -> KnownRun:
     """Run `number`, finished: `images` by name, with what is to stand in their rows; {"error_type": …} for errors."""
     begun = FIRST_NIGHT + timedelta(days=number)
     files = [
@@ -35,16 +43,16 @@ def night(output: Path | str, number: int, images: Mapping[str, Mapping[str, Any
     for shard in run.manifest.shard_sizes():
         mine = [row for row in items.to_pylist() if row["shard"] == shard]
         rows = [_row(run, item, images[item["uri"].removeprefix("s3://b/")], begun) for item in mine]
-        table = pa.Table.from_pylist(rows, schema=labels_schema(TASK))
+        table = pa.Table.from_pylist(rows, schema=labels_schema(task))
         storage.write_bytes(run.layout.shard(shard), encode(table))
         storage.write_bytes(run.layout.shard(shard, "class_stats"), encode(class_stats_table(table)))
     storage.write_bytes(run.layout.report, b"report")
     return run
 
 
-def labelled(number: int, uncertainty: float = 0.1, **fractions: float) -> dict[str, Any]:
-    """A row of an image of 10 x 10 pixels with these classes of the tiny task; `number` tells masks apart."""
-    names = TASK.class_names
+def labelled(number: int, uncertainty: float = 0.1, task: Task = TASK, **fractions: float) -> dict[str, Any]:
+    """A row of an image of 10 x 10 pixels with these classes of `task`; `number` tells masks apart."""
+    names = task.class_names
     classes = [
         {
             "class_id": names.index(name),
