@@ -1,7 +1,8 @@
-"""Which annotated images a URI stands for: files beside each other, two folders, a Parquet table, or COCO's JSON."""
+"""Which annotated images a URI stands for: files beside each other, two folders, a Parquet table, or a tool's JSON."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
@@ -40,7 +41,8 @@ def find_pairs(uri: str, task: Task) -> list[Pair]:
     * a folder or prefix: `X.png` (or .jpg, ...) beside `X.npy`, as published; or a folder `images/` with `X.jpg` and a
       folder `masks/` with `X.png` or `X.npy`;
     * a `.parquet` file: rows of `uri` or an `image` struct, and a `mask` struct, such as our `labels`;
-    * a `.json` file: COCO, panoptic or with polygons or run lengths; its categories are classes by name.
+    * a `.json` file: COCO, panoptic or with polygons or run lengths, or Label Studio's export of brush labels; their
+      categories and labels are classes by name.
 
     Raises `AnnotationError` where there are none or a partner is missing.
     """
@@ -48,9 +50,7 @@ def find_pairs(uri: str, task: Task) -> list[Pair]:
     if uri.lower().endswith(".parquet"):
         return _pairs_of_table(uri, task)
     if uri.lower().endswith(".json"):
-        from ddpm_seg.data.coco import coco_pairs  # pycocotools only where it is needed
-
-        return coco_pairs(uri, task)
+        return _pairs_of_json(uri, task)
     return _pairs_of_files(uri, task)
 
 
@@ -62,6 +62,17 @@ def image_pair(image: str, mask: str, read_mask: Callable[[], np.ndarray]) -> Pa
 def read_image_file(uri: str) -> bytes:
     """Bytes of an image file within the limits."""
     return storage.read_bytes(uri, max_bytes=DEFAULT_LIMITS.max_bytes)
+
+
+def _pairs_of_json(uri: str, task: Task) -> list[Pair]:
+    from ddpm_seg.data.coco import coco_pairs  # both make pairs of what is here
+    from ddpm_seg.data.label_studio import is_label_studio, label_studio_pairs
+
+    try:
+        content = json.loads(storage.read_bytes(uri))
+    except ValueError as error:
+        raise AnnotationError(f"{storage.redact(uri)} is not JSON ({error})") from None
+    return label_studio_pairs(uri, content, task) if is_label_studio(content) else coco_pairs(uri, content, task)
 
 
 def _pairs_of_files(uri: str, task: Task) -> list[Pair]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from functools import partial
 from typing import Any
@@ -19,21 +18,22 @@ Json = dict[str, Any]
 _KEYS = {"images": ("id", "file_name"), "annotations": ("image_id",), "categories": ("id", "name")}
 
 
-def coco_pairs(uri: str, task: Task) -> list[Pair]:
-    """Pairs of every image with annotations. Categories are classes of `task` by name; pixels without are unlabelled.
+def coco_pairs(uri: str, content: object, task: Task) -> list[Pair]:
+    """Pairs of every image with annotations in `content`, the JSON at `uri`.
 
-    Images are sought at their `file_name` beside the JSON or in a folder `images` there; panoptic PNGs in the folder
-    named as the JSON. Of overlapping objects the smaller is in front.
+    Categories are classes of `task` by name; pixels without are unlabelled. Images are sought at their `file_name`
+    beside the JSON or in a folder `images` there; panoptic PNGs in the folder named as the JSON. Of overlapping objects
+    the smaller is in front.
     """
-    content = _read(uri)
-    class_of = _classes(uri, content["categories"], task)
-    panoptic = any("segments_info" in annotation for annotation in content["annotations"])
+    parts = _parts(uri, content)
+    class_of = _classes(uri, parts["categories"], task)
+    panoptic = any("segments_info" in annotation for annotation in parts["annotations"])
     annotations: dict[int, list[Json]] = defaultdict(list)
-    for annotation in content["annotations"]:
+    for annotation in parts["annotations"]:
         annotations[annotation["image_id"]].append(annotation)
     folder = uri.rpartition("/")[0]
     pairs = []
-    for image in sorted(content["images"], key=lambda image: str(image["file_name"])):
+    for image in sorted(parts["images"], key=lambda image: str(image["file_name"])):
         if own := annotations.get(image["id"]):
             read_mask = (
                 partial(_read_panoptic, storage.join(uri[: -len(".json")], own[0]["file_name"]), own[0], class_of)
@@ -47,9 +47,8 @@ def coco_pairs(uri: str, task: Task) -> list[Pair]:
     return pairs
 
 
-def _read(uri: str) -> Json:
+def _parts(uri: str, content: Any) -> Json:
     try:
-        content = json.loads(storage.read_bytes(uri))
         parts = {name: list(content[name]) for name in _KEYS}
         missing = [key for name, keys in _KEYS.items() for entry in parts[name] for key in keys if key not in entry]
         if missing:

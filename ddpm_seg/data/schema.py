@@ -62,7 +62,7 @@ _CLASS_STATS_RUN_FIELDS = [field for field in _LABEL_FIELDS if field.name in ("c
 
 def labels_schema(task: Task) -> pa.Schema:
     """`labels`: one row an input image. The metadata says which column is a picture and what the class ids mean."""
-    return pa.schema(_LABEL_FIELDS, metadata={**_image_features("mask"), METADATA_KEY: _task_json(task)})
+    return pa.schema(_LABEL_FIELDS, metadata={**image_features("mask"), METADATA_KEY: _task_json(task)})
 
 
 def samples_schema(task: Task | None) -> pa.Schema:
@@ -72,7 +72,7 @@ def samples_schema(task: Task | None) -> pa.Schema:
     place = [field.name for field in fields].index("status")
     fields = [*fields[:place], *_SAMPLE_FIELDS, *fields[place:]]
     fields.insert([field.name for field in fields].index("mask") + 1, pa.field("uncertainty_map", IMAGE))
-    pictures = _image_features("image", "mask", "uncertainty_map")
+    pictures = image_features("image", "mask", "uncertainty_map")
     return pa.schema(fields, metadata=pictures | ({METADATA_KEY: _task_json(task)} if task else {}))
 
 
@@ -114,7 +114,7 @@ def task_of(schema: pa.Schema) -> Task:
     return Task.from_dict({**values, "name": name})
 
 
-def _image_features(*columns: str) -> dict[bytes, bytes]:
+def image_features(*columns: str) -> dict[bytes, bytes]:
     # `datasets` takes the type of each column named here and works out the others from the Arrow types.
     features = {column: {"_type": "Image"} for column in columns}
     return {b"huggingface": json.dumps({"info": {"features": features}}).encode()}

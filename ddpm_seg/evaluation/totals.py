@@ -45,7 +45,7 @@ class Histogram:
     BINS = 2048
 
     def __init__(self) -> None:
-        self.counts = np.zeros(self.BINS, np.int64)
+        self.counts: np.ndarray = np.zeros(self.BINS, np.int64)
         self.width = 2.0**-16
 
     def add(self, values: np.ndarray) -> None:

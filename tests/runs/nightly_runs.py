@@ -28,11 +28,12 @@ def night(
     *,
     shard_size: int = 3,
     task: Task = TASK,
+    prefix: str = "s3://b",
 ) -> KnownRun:
     """Run `number`, finished: `images` by name, with what is to stand in their rows; {"error_type": …} for errors."""
     begun = FIRST_NIGHT + timedelta(days=number)
     files = [
-        storage.FileInfo(uri=f"s3://b/{name}", size_bytes=number, etag=f"{name} {number}", modified=begun)
+        storage.FileInfo(uri=f"{prefix}/{name}", size_bytes=number, etag=f"{name} {number}", modified=begun)
         for name in images
     ]
     info = RunInfo(run_id="", config_hash="c", created_at=begun, config={"model": "m"})
@@ -42,7 +43,7 @@ def night(
     write_run_json(run.layout, run.info, {"model_id": "m"})
     for shard in run.manifest.shard_sizes():
         mine = [row for row in items.to_pylist() if row["shard"] == shard]
-        rows = [_row(run, item, images[item["uri"].removeprefix("s3://b/")], begun) for item in mine]
+        rows = [_row(run, item, images[item["uri"].removeprefix(f"{prefix}/")], begun) for item in mine]
         table = pa.Table.from_pylist(rows, schema=labels_schema(task))
         storage.write_bytes(run.layout.shard(shard), encode(table))
         storage.write_bytes(run.layout.shard(shard, "class_stats"), encode(class_stats_table(table)))

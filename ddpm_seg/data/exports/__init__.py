@@ -1,0 +1,1 @@
+"""Labelled images in the formats of other tools, one file a format."""

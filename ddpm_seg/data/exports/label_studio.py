@@ -1,0 +1,62 @@
+"""Label Studio's tasks with brush predictions, and the labelling interface that they are for."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import quote
+from xml.etree import ElementTree
+
+from ddpm_seg import storage
+from ddpm_seg.data.brush_rle import encode_brush
+from ddpm_seg.data.exports.picture import Picture
+from ddpm_seg.tasks import Task
+
+CONTROL, OBJECT = "classes", "image"
+"""Names of the interface's brush and of what it paints on."""
+
+
+def write_label_studio(pictures: Iterable[Picture], task: Task, output: str) -> None:
+    """`tasks.json`, the most uncertain image first, and `interface.xml`.
+
+    Images stay where they are: Label Studio reads s3://, gs:// and http(s):// URIs, and local files through its local
+    storage, whose root is "/" here. A prediction's score is exp(-uncertainty), so 1 where the members are of one mind.
+    """
+    tasks = [_task(picture, task) for picture in pictures]
+    tasks.sort(key=lambda one: -one["data"]["uncertainty"])
+    storage.write_bytes(storage.join(output, "tasks.json"), json.dumps(tasks).encode())
+    storage.write_bytes(storage.join(output, "interface.xml"), _interface(task))
+
+
+def _task(picture: Picture, task: Task) -> dict[str, Any]:
+    height, width = picture.mask.shape
+    result = [
+        {
+            "id": f"{picture.name}-{class_id}",
+            "type": "brushlabels",
+            "from_name": CONTROL,
+            "to_name": OBJECT,
+            "original_width": width,
+            "original_height": height,
+            "image_rotation": 0,
+            "value": {"format": "rle", "rle": encode_brush(pixels), "brushlabels": [task.class_names[class_id]]},
+        }
+        for class_id, pixels in picture.classes()
+    ]
+    local = storage.is_local(picture.uri)
+    url = f"/data/local-files/?d={quote(picture.uri.lstrip('/'))}" if local else picture.uri
+    prediction = {"model_version": picture.model_id, "score": math.exp(-picture.uncertainty), "result": result}
+    data = {"image": url, "uri": picture.uri, "uncertainty": picture.uncertainty}
+    return {"data": data, "predictions": [prediction]}
+
+
+def _interface(task: Task) -> bytes:
+    view = ElementTree.Element("View")
+    ElementTree.SubElement(view, "Image", {"name": OBJECT, "value": "$image", "zoom": "true"})
+    brush = ElementTree.SubElement(view, "BrushLabels", {"name": CONTROL, "toName": OBJECT})
+    for name, colour in zip(task.class_names, task.palette, strict=True):
+        ElementTree.SubElement(brush, "Label", {"value": name, "background": "#{:02x}{:02x}{:02x}".format(*colour)})
+    ElementTree.indent(view)
+    return ElementTree.tostring(view, encoding="utf-8")

@@ -1,0 +1,73 @@
+"""One labelled image on its way into another tool."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import numpy as np
+from PIL import Image
+
+from ddpm_seg import storage
+from ddpm_seg.data.images import FORMATS, ImageError, decode, encode_png
+from ddpm_seg.tasks import UNLABELLED
+
+# What browsers and annotation tools show as it is. Others, and those that are to be turned, become PNGs.
+PLAIN_FORMATS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}
+
+_ORIENTATION = 0x0112  # EXIF tag; not every tool that shows an image obeys it
+_UPRIGHT = (None, 1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Picture:
+    """A row of `labels` with its image."""
+
+    name: str
+    """Of its files, without a suffix: unique, and safe in any folder."""
+    uri: str
+    mask: np.ndarray
+    """(H, W) uint8 class ids; 255 is no class."""
+    uncertainty: float
+    mean_confidence: float
+    model_id: str
+    image: bytes
+    """A file that any tool can show, upright and of the mask's size; empty where the format only refers to `uri`."""
+    suffix: str
+    """Of `image`: ".jpg", ".png" or ".webp"."""
+
+    @property
+    def file_name(self) -> str:
+        return self.name + self.suffix
+
+    def classes(self) -> Iterator[tuple[int, np.ndarray]]:
+        """(class id, bool (H, W)) of each class that the mask has."""
+        for class_id in np.unique(self.mask).tolist():
+            if class_id != UNLABELLED:
+                yield class_id, self.mask == class_id
+
+    def write_image(self, folder: str) -> None:
+        storage.write_bytes(storage.join(folder, self.file_name), self.image)
+
+
+def safe_name(uri: str, image_id: str) -> str:
+    """The file's own name without what some file system or tool may trip over, and enough of its id to be unique."""
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "_", PurePosixPath(uri).stem)[:60].strip("_")
+    return f"{stem}-{image_id[:12]}" if stem else image_id[:12]
+
+
+def showable(data: bytes, height: int, width: int) -> tuple[bytes, str]:
+    """An image file as any tool can show it, and its suffix: itself, or a PNG where it is turned or of a rarer format.
+
+    Raises ImageError for one that cannot be read, or is not of this size any more.
+    """
+    pixels = decode(data)
+    if pixels.shape[:2] != (height, width):
+        now = f"{pixels.shape[1]} x {pixels.shape[0]}"
+        raise ImageError("changed", f"the image is {now} now, its mask {width} x {height}")
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        plain = image.format in PLAIN_FORMATS and image.getexif().get(_ORIENTATION) in _UPRIGHT
+        return (data, PLAIN_FORMATS[str(image.format)]) if plain else (encode_png(pixels), ".png")

@@ -1,0 +1,42 @@
+"""Folders of images and masks, as `jobs.train --images` and most training code read them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable
+
+from PIL import Image
+
+from ddpm_seg import storage
+from ddpm_seg.data.exports.picture import Picture
+from ddpm_seg.tasks import Task
+
+
+def write_png(pictures: Iterable[Picture], task: Task, output: str) -> None:
+    """`images/NAME.jpg` beside `masks/NAME.png`, whose pixels are class ids (255: none) shown in the task's colours.
+
+    `task.json` has the class names (`--task` of other jobs), `pictures.csv` each name's URI and uncertainty.
+    """
+    table = io.StringIO()
+    rows = csv.writer(table, lineterminator="\n")
+    rows.writerow(["name", "uri", "uncertainty"])
+    for picture in pictures:
+        picture.write_image(storage.join(output, "images"))
+        storage.write_bytes(storage.join(output, "masks", f"{picture.name}.png"), _indexed(picture, task))
+        rows.writerow([picture.name, picture.uri, picture.uncertainty])
+    storage.write_bytes(storage.join(output, "pictures.csv"), table.getvalue().encode())
+    described: dict[str, object] = {"name": task.name, "class_names": task.class_names, "palette": task.palette}
+    if task.ignore_label is not None:
+        described["ignore_label"] = task.ignore_label
+    storage.write_bytes(storage.join(output, "task.json"), json.dumps(described, indent=1).encode())
+
+
+def _indexed(picture: Picture, task: Task) -> bytes:
+    image = Image.fromarray(picture.mask)
+    colours = [value for colour in task.palette for value in colour]
+    image.putpalette(colours + [0] * (3 * 256 - len(colours)))  # with fewer than 256 the file would not hold id 255
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()

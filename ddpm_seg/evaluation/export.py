@@ -1,0 +1,157 @@
+"""Labels into other tools: rows that were asked for, with their images, through the writer of a format."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from ddpm_seg import storage
+from ddpm_seg.data.exports.coco import write_coco
+from ddpm_seg.data.exports.cvat import write_cvat
+from ddpm_seg.data.exports.fiftyone import write_fiftyone
+from ddpm_seg.data.exports.huggingface import write_huggingface
+from ddpm_seg.data.exports.label_studio import write_label_studio
+from ddpm_seg.data.exports.picture import Picture, safe_name, showable
+from ddpm_seg.data.exports.png import write_png
+from ddpm_seg.data.images import DEFAULT_LIMITS, ImageError
+from ddpm_seg.evaluation.selection import Selection, select
+from ddpm_seg.runs.layout import uris_under
+from ddpm_seg.runs.tables import open_parquet
+from ddpm_seg.tasks import Task
+
+logger = logging.getLogger(__name__)
+
+Format = Literal["coco", "png", "huggingface", "fiftyone", "label-studio", "cvat"]
+
+_WRITERS: dict[Format, Callable[[Iterable[Picture], Task, str], None]] = {
+    "coco": write_coco,
+    "png": write_png,
+    "huggingface": write_huggingface,
+    "fiftyone": write_fiftyone,
+    "label-studio": write_label_studio,
+    "cvat": write_cvat,
+}
+
+READERS = 8  # images on their way at once: against a distant store the wait is latency
+
+_COLUMNS = ["image_id", "uri", "mask", "uncertainty", "mean_confidence", "model_id"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExportConfig:
+    """Which labels go into which tool's format."""
+
+    labels: str
+    """Output of jobs.label: the folder or prefix with labels/ and runs/."""
+    to: Format
+    """Whose format."""
+    output: str
+    """Folder or prefix for the export: an empty one."""
+    most_uncertain: int | None = None
+    """At most so many images, the most uncertain ones."""
+    min_uncertainty: float | None = None
+    """Only images at least so uncertain (nats)."""
+    max_uncertainty: float | None = None
+    """Only images at most so uncertain (nats): those to train another model on."""
+    classes: tuple[str, ...] = ()
+    """Only images that have one of these classes."""
+    config_hash: str | None = None
+    """Whose labels, where several models or options are under --labels; by default those of the newest run."""
+
+    def __post_init__(self) -> None:
+        if self.most_uncertain is not None and self.most_uncertain < 1:
+            raise ValueError(f"--most-uncertain is {self.most_uncertain}, expected at least 1 image")
+
+
+@dataclass(kw_only=True, slots=True)
+class Exported:
+    """What became of the current labels."""
+
+    selection: Selection
+    images: int = 0
+    gone: Counter[str] = field(default_factory=Counter)
+    """Images that were asked for and cannot be had any more, by reason."""
+
+
+def export(config: ExportConfig) -> Exported:
+    """Writes the labels that `config` asks for; an image that has gone or changed is left out, counted and logged.
+
+    Masks and images are read a few at a time. Raises FileNotFoundError where there are no labels, and ValueError for a
+    class that the task does not have, a filter that leaves nothing, or an output that is not empty.
+    """
+    selection = select(
+        storage.normalize(config.labels),
+        config_hash=config.config_hash,
+        classes=config.classes,
+        min_uncertainty=config.min_uncertainty,
+        max_uncertainty=config.max_uncertainty,
+        most_uncertain=config.most_uncertain,
+    )
+    if not selection.images:
+        raise ValueError(
+            f"nothing to export: of {selection.others + selection.errors} images, {selection.errors} are errors and "
+            f"{selection.others} are not what the filters ask for"
+        )
+    output = storage.normalize(config.output)
+    storage.check_writable(output)
+    if uris_under(output):
+        raise ValueError(f"--output {storage.redact(output)} is not empty; take a prefix where nothing is yet")
+    done = Exported(selection=selection)
+    _WRITERS[config.to](_pictures(done, with_images=config.to != "label-studio"), selection.task, output)
+    return done
+
+
+def _pictures(done: Exported, *, with_images: bool) -> Iterator[Picture]:
+    """The selected rows whose images are still there, in order; counts them in `done`."""
+    with ThreadPoolExecutor(READERS) as readers:
+        for rows in _batches(done.selection):
+            for picture in readers.map(lambda row: _picture(row, with_images), rows):
+                if isinstance(picture, Picture):
+                    done.images += 1
+                    yield picture
+                else:
+                    done.gone[picture] += 1
+
+
+def _batches(selection: Selection) -> Iterator[list[dict[str, Any]]]:
+    """Rows with their masks, at most a row group at a time."""
+    for uri, wanted in selection.shards:
+        with open_parquet(uri) as file:
+            first = 0
+            for group in range(file.num_row_groups):
+                end = first + file.metadata.row_group(group).num_rows
+                here = wanted[(wanted >= first) & (wanted < end)] - first
+                if len(here):
+                    yield file.read_row_group(group, columns=_COLUMNS).take(here).to_pylist()
+                first = end
+
+
+def _picture(row: dict[str, Any], with_image: bool) -> Picture | str:
+    """The row's picture, or why there is none."""
+    mask = np.asarray(Image.open(io.BytesIO(row["mask"]["bytes"])))
+    image, suffix = b"", ""
+    try:
+        if with_image:
+            data = storage.read_bytes(row["uri"], max_bytes=DEFAULT_LIMITS.max_bytes)
+            image, suffix = showable(data, *mask.shape)
+    except (OSError, ImageError) as error:
+        logger.warning("%s is left out: %s", storage.redact(row["uri"]), error)
+        return error.error_type if isinstance(error, ImageError) else "not readable"
+    return Picture(
+        name=safe_name(row["uri"], row["image_id"]),
+        uri=row["uri"],
+        mask=mask,
+        uncertainty=row["uncertainty"],
+        mean_confidence=row["mean_confidence"],
+        model_id=row["model_id"],
+        image=image,
+        suffix=suffix,
+    )

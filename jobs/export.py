@@ -1,0 +1,36 @@
+"""Labels into the tools that people have: annotation, training, browsing.
+
+    python -m jobs.export --labels out --to label-studio --most-uncertain 200 --output review
+    python -m jobs.export --labels s3://bucket/labels --to coco --max-uncertainty 0.2 --output s3://bucket/coco
+    python -m jobs.export --labels out --to png --classes hair "facial hair" --output hair
+
+Corrected masks come back as annotations: jobs.train --images reads Label Studio's JSON export and the folders of
+--to png.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from ddpm_seg import storage
+from ddpm_seg.evaluation.export import ExportConfig, export
+from jobs.arguments import parse
+from jobs.exit_status import exit_status
+
+
+def main(argv: list[str] | None = None) -> int:
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    return exit_status(lambda: _export(parse(ExportConfig, argv, description=__doc__ or "")))
+
+
+def _export(config: ExportConfig) -> str:
+    done = export(config)
+    left = {"filtered out": done.selection.others, "without a mask": done.selection.errors, **done.gone}
+    reasons = ", ".join(f"{number} {reason}" for reason, number in left.items() if number)
+    where = storage.redact(storage.normalize(config.output))
+    return f"{done.images} images to {where}" + (f"; left out: {reasons}" if reasons else "")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

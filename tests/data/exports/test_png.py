@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ddpm_seg.data.annotated_pairs import find_pairs
+from ddpm_seg.data.exports.png import write_png
+from ddpm_seg.data.task_file import find_task
+from tests.data.exports.drawn import TASK, pictures, pixels_of
+
+
+def test_masks_are_class_ids_in_the_tasks_colours(tmp_path: Path) -> None:
+    write_png(pictures(), TASK, str(tmp_path))
+    for one in pictures():
+        mask = Image.open(tmp_path / "masks" / f"{one.name}.png")
+        assert np.array_equal(np.asarray(mask), one.mask)
+        shown = np.asarray(mask.convert("RGB"))
+        for class_id, pixels in one.classes():
+            assert np.all(shown[pixels] == TASK.palette[class_id])
+        assert np.array_equal(np.asarray(Image.open(tmp_path / "images" / one.file_name)), pixels_of(one))
+    rows = list(csv.DictReader((tmp_path / "pictures.csv").open()))
+    assert [(row["name"], row["uri"], float(row["uncertainty"])) for row in rows] == [
+        (one.name, one.uri, one.uncertainty) for one in pictures()
+    ]
+
+
+def test_it_comes_back_as_annotations_of_the_same_task(tmp_path: Path) -> None:
+    write_png(pictures(), TASK, str(tmp_path))
+    task = find_task(str(tmp_path / "task.json"))
+    assert task == TASK
+    pairs = find_pairs(str(tmp_path), task)
+    assert [pair.read_mask().tolist() for pair in pairs] == [one.mask.tolist() for one in pictures()]

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+from PIL import Image
+
+from ddpm_seg import read_labels, storage
+from ddpm_seg.data.annotations import load_annotations
+from ddpm_seg.data.images import encode_png
+from ddpm_seg.runs.layout import uris_under
+from jobs.export import main
+from tests.runs.nightly_runs import labelled, night
+from tests.tiny_bundle import TASK
+
+FORMATS = ["coco", "png", "huggingface", "fiftyone", "label-studio", "cvat"]
+
+
+def write_nights(output: str, folder: str) -> None:
+    """Four labelled images under `folder`, two of one name, and an error; of them one is gone and one is another."""
+    images = {}
+    for number, name in enumerate(["a/x.png", "b/x.png", "gone.png", "changed.png", "broken.png"]):
+        mask = np.full((10, 10), number % 3, np.uint8)
+        if name != "gone.png":
+            size = (10, 12) if name == "changed.png" else (10, 10)
+            storage.write_bytes(f"{folder}/{name}", encode_png(np.full((*size, 3), number, np.uint8)))
+        row = labelled(number, 0.1 * number, **{TASK.class_names[number % 3]: 1.0})
+        row["mask"] = {"bytes": encode_png(mask), "path": None}
+        images[name] = row if name != "broken.png" else {"error_type": "empty", "error_message": "no bytes"}
+    night(output, 1, images, prefix=folder)
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_each_format_through_a_bucket(s3: Callable[[], str], to: str, capsys: pytest.CaptureFixture[str]) -> None:
+    prefix = s3()
+    write_nights(f"{prefix}/labels", f"{prefix}/in")
+    arguments = [f"--labels={prefix}/labels", f"--to={to}", f"--output={prefix}/out"]
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    expected = 4 if to == "label-studio" else 2
+    assert f"{expected} images to {prefix}/out; left out: 1 without a mask" in said
+    assert ("1 changed, 1 not readable" in said) == (to != "label-studio")
+    assert uris_under(f"{prefix}/out")
+    assert main(arguments) == 2
+    assert "is not empty" in capsys.readouterr().err
+
+
+def test_filters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_nights(str(tmp_path / "labels"), str(tmp_path / "in"))
+    common = [f"--labels={tmp_path / 'labels'}", "--to=huggingface"]
+    assert main([*common, f"--output={tmp_path / 'one'}", "--classes", "red", "green", "--most-uncertain=2"]) == 0
+    assert "1 images" in capsys.readouterr().out  # green.png is gone
+    loaded = datasets.load_dataset(str(tmp_path / "one"), split="train", cache_dir=str(tmp_path / "cache"))
+    assert [Path(uri).parent.name for uri in loaded["uri"]] == ["b"]
+    assert main([*common, f"--output={tmp_path / 'two'}", "--min-uncertainty=3"]) == 2
+    assert "nothing to export: of 5 images, 1 are errors and 4 are not" in capsys.readouterr().err
+
+
+def test_a_corrected_mask_comes_back(tmp_path: Path) -> None:
+    write_nights(str(tmp_path / "labels"), str(tmp_path / "in"))
+    common = [f"--labels={tmp_path / 'labels'}", "--max-uncertainty=0.15"]
+    assert main([*common, "--to=png", f"--output={tmp_path / 'png'}"]) == 0
+    assert main([*common, "--to=label-studio", f"--output={tmp_path / 'ls'}"]) == 0
+    first, second = sorted((tmp_path / "png" / "masks").iterdir())
+    mask = np.asarray(Image.open(first)).copy()
+    mask[2:5, 3:9] = 3
+    Image.fromarray(mask).save(first)
+    found = load_annotations(str(tmp_path / "png"), image_size=10, task=TASK)
+    assert np.array_equal(found[0].label, mask)
+    assert np.array_equal(found[1].label, np.asarray(Image.open(second)))
+
+    tasks = json.loads((tmp_path / "ls" / "tasks.json").read_text())
+    for task in tasks:  # accepted as they are
+        task["annotations"] = task.pop("predictions")
+    (tmp_path / "export.json").write_text(json.dumps(tasks))
+    accepted = load_annotations(str(tmp_path / "export.json"), image_size=10, task=TASK)
+    rows = read_labels(str(tmp_path / "labels")).to_pylist()[:2]
+    assert [one.uri for one in accepted] == [row["uri"] for row in rows]
+    assert [np.unique(one.label).tolist() for one in accepted] == [[0], [1]]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--labels=nowhere", "--to=png"], "no labels table"),
+        (["--to=png", "--most-uncertain=0"], "expected at least 1"),
+        (["--to=png", "--classes=hat"], "'hat': tiny-5 has the classes"),
+        (["--to=photoshop"], "photoshop"),
+    ],
+)
+def test_wrong_use(tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], message: str) -> None:
+    write_nights(str(tmp_path / "labels"), str(tmp_path / "in"))
+    try:
+        status: object = main([f"--labels={tmp_path / 'labels'}", f"--output={tmp_path / 'out'}", *flags])
+    except SystemExit as error:
+        status = error.code
+    assert status == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
