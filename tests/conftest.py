@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 sys.path.insert(0, str(Path(__file__).parent))  # importmode=importlib leaves the helpers beside the tests unfindable
 
@@ -37,6 +42,20 @@ def s3_endpoint() -> Iterator[S3Server]:
 def s3(s3_endpoint: S3Server) -> Callable[[], str]:
     """Makes URIs of fresh, empty S3 prefixes."""
     return lambda: f"s3://{s3_endpoint.bucket}/{uuid.uuid4().hex}"
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium without a window."""
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        pytest.skip("there is no Chromium here: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])  # root has no sandbox
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,11 @@
-"""The most uncertain images beside their overlays, small enough to stand inside one HTML file."""
+"""Images with their masks over them, small enough to stand inside one HTML file."""
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import io
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
 from typing import Protocol
@@ -17,13 +16,13 @@ from PIL import Image
 from ddpm_seg import storage
 from ddpm_seg.data import images
 from ddpm_seg.data.decoder import decode_and_fit
-from ddpm_seg.data.overlay import Palette, colorize, overlay
+from ddpm_seg.data.overlay import Palette
+from ddpm_seg.evaluation.layers import LONGEST_SIDE, SHARP_BELOW, image_layer, mask_layer
 from ddpm_seg.tasks import UNLABELLED
 
 logger = logging.getLogger(__name__)
 
-LONGEST_SIDE = 192
-SHARPER = 4  # overlays are drawn this much larger than shown, so that the edges of regions come out smooth
+SHARPER = 2  # images are fetched this much larger than they are shown, to be made smaller well
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,9 +35,20 @@ class Tile:
     width: int
     height: int
     image_src: str | None
-    overlay_src: str
-    class_ids: tuple[int, ...]
+    mask_srcs: tuple[str, ...]
+    """One mask; two where models are compared; none of an image that nobody has labelled."""
+    areas: tuple[dict[int, float], ...]
+    """Of each mask, the share of pixels of each class that it has, the largest first."""
     note: str
+
+    @property
+    def sharp(self) -> bool:
+        """Whether the picture is so small that its pixels are to be seen."""
+        return max(self.width, self.height) <= SHARP_BELOW
+
+    @property
+    def class_ids(self) -> list[int]:
+        return sorted(set().union(*self.areas))
 
 
 class Labelled(Protocol):
@@ -65,7 +75,7 @@ def make_tiles(rows: Iterable[Labelled], masks: Iterable[bytes], palette: Palett
     """
     # Two at a time: large images are large in memory, and a store's latency is worth hiding once.
     with ThreadPoolExecutor(2) as readers:
-        yield from readers.map(lambda row, mask: _tile(row, mask, palette, fetch), rows, masks)
+        yield from readers.map(lambda row, mask: make_tile(row, [mask], palette, fetch), rows, masks)
 
 
 def fetch_again(read_uris: Mapping[str, str]) -> Fetch:
@@ -75,39 +85,25 @@ def fetch_again(read_uris: Mapping[str, str]) -> Fetch:
 
 def plain_tile(row: Labelled, image: np.ndarray) -> Tile:
     """A tile of an image (H, W, 3) uint8 that nobody has labelled."""
-    _, picture = thumbnails(image, np.full(image.shape[:2], UNLABELLED, np.uint8), ((0, 0, 0),))
-    return _described(row, image_src=None, overlay_src=picture, class_ids=(), note="")
+    return _described(row, image_layer(image), (), (), "")
 
 
-def thumbnails(image: np.ndarray | None, mask: np.ndarray, palette: Palette) -> tuple[str | None, str]:
-    """data: URIs of `image` (H, W, 3) uint8 and of `mask` (H, W) uint8 over it, longest side at most 192.
-
-    Without an image the mask stands alone. Small images grow by a whole factor, every pixel a sharp square.
-    """
-    factor = LONGEST_SIDE // max(mask.shape)
-    if factor >= 1:
-        drawn = colorize(mask, palette) if image is None else overlay(image, mask, palette)
-        return None if image is None else _png(_enlarge(image, factor)), _png(_enlarge(drawn, factor))
-    size, work_size = _fit(mask.shape, LONGEST_SIDE), _fit(mask.shape, LONGEST_SIDE * SHARPER)
-    mask = np.asarray(Image.fromarray(mask).resize(work_size, Image.Resampling.NEAREST))
-    if image is None:
-        return None, _jpeg(Image.fromarray(colorize(mask, palette)).resize(size, Image.Resampling.LANCZOS))
-    work = Image.fromarray(image).resize(work_size, Image.Resampling.LANCZOS, reducing_gap=2)
-    drawn = overlay(np.asarray(work), mask, palette)
-    small = Image.fromarray(drawn).resize(size, Image.Resampling.LANCZOS)
-    return _jpeg(work.resize(size, Image.Resampling.LANCZOS)), _jpeg(small)
+def make_tile(row: Labelled, masks: Sequence[bytes], palette: Palette, fetch: Fetch) -> Tile:
+    """A tile of `row` with its `masks` (PNGs of one size), the first one's model first."""
+    drawn = [np.asarray(Image.open(io.BytesIO(mask))) for mask in masks]
+    image, note = fetch(row, *drawn[0].shape)
+    layers = tuple(mask_layer(mask, palette) for mask in drawn)
+    return _described(row, None if image is None else image_layer(image), layers, tuple(map(_areas, drawn)), note)
 
 
-def _tile(row: Labelled, mask_png: bytes, palette: Palette, fetch: Fetch) -> Tile:
-    mask = np.asarray(Image.open(io.BytesIO(mask_png)))
-    image, note = fetch(row, *mask.shape)
-    image_src, overlay_src = thumbnails(image, mask, palette)
-    present = tuple(int(class_id) for class_id in np.unique(mask) if class_id != UNLABELLED)
-    return _described(row, image_src=image_src, overlay_src=overlay_src, class_ids=present, note=note)
+def _areas(mask: np.ndarray) -> dict[int, float]:
+    counts = np.bincount(mask.reshape(-1), minlength=256)
+    found = [class_id for class_id in np.argsort(-counts, kind="stable").tolist() if counts[class_id]]
+    return {class_id: counts[class_id] / mask.size for class_id in found if class_id != UNLABELLED}
 
 
 def _described(
-    row: Labelled, *, image_src: str | None, overlay_src: str, class_ids: tuple[int, ...], note: str
+    row: Labelled, image_src: str | None, mask_srcs: tuple[str, ...], areas: tuple[dict[int, float], ...], note: str
 ) -> Tile:
     uri = storage.redact(row.uri)
     return Tile(
@@ -117,8 +113,8 @@ def _described(
         width=row.width,
         height=row.height,
         image_src=image_src,
-        overlay_src=overlay_src,
-        class_ids=class_ids,
+        mask_srcs=mask_srcs,
+        areas=areas,
         note=note,
     )
 
@@ -139,27 +135,3 @@ def _fetch(uri: str, height: int, width: int) -> tuple[np.ndarray | None, str]:
         now = f"{placement.image_width} × {placement.image_height}"
         return None, f"Changed since: the image is {now} now. Its mask alone."
     return placement.crop(canvas), ""
-
-
-def _fit(shape: tuple[int, ...], longest: int) -> tuple[int, int]:
-    """Width and height of (H, W) within `longest`, never enlarged."""
-    scale = min(1.0, longest / max(shape))
-    return max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale))
-
-
-def _enlarge(pixels: np.ndarray, factor: int) -> np.ndarray:
-    return pixels.repeat(factor, axis=0).repeat(factor, axis=1)
-
-
-def _png(pixels: np.ndarray) -> str:
-    return _data_uri("image/png", images.encode_png(pixels))
-
-
-def _jpeg(picture: Image.Image) -> str:
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=85, subsampling=0)
-    return _data_uri("image/jpeg", buffer.getvalue())
-
-
-def _data_uri(media_type: str, data: bytes) -> str:
-    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"

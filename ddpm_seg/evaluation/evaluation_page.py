@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ddpm_seg.evaluation.contact_sheet import thumbnails
 from ddpm_seg.evaluation.page import css_colours, template
 from ddpm_seg.evaluation.score_labels import Scored
+from ddpm_seg.evaluation.thumbnails import thumbnails
 from ddpm_seg.tasks import UNLABELLED, Task
 
 TILES = 24

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import jinja2
 
@@ -20,6 +24,22 @@ def template(name: str) -> jinja2.Template:
     )
     environment.filters.update(count=count, short=short, share=share, duration=duration, number=number)
     return environment.get_template(name)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Script:
+    """What the page runs: the one script that its Content-Security-Policy lets through, by `sha256`."""
+
+    text: str
+    sha256: str
+
+
+@cache
+def review_script() -> Script:
+    """`review.js`, for pages with the controls and the sheet of `tiles.html`."""
+    text = (Path(__file__).parent / "review.js").read_text()
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return Script(text=text, sha256=f"sha256-{digest}")
 
 
 def css_colours(palette: Sequence[Sequence[int]]) -> list[str]:

@@ -13,7 +13,7 @@ from ddpm_seg import storage
 from ddpm_seg.data.images import decode
 from ddpm_seg.evaluation.contact_sheet import Fetch, Tile, fetch_again, make_tiles, plain_tile
 from ddpm_seg.evaluation.drift import describe, earlier_statistics, find_drift, statistics_of
-from ddpm_seg.evaluation.page import count, css_colours, duration, short, template
+from ddpm_seg.evaluation.page import count, css_colours, duration, review_script, short, template
 from ddpm_seg.evaluation.totals import Totals, first_rows, read_pictures, read_totals
 from ddpm_seg.runs.layout import RunLayout, uris_under
 from ddpm_seg.runs.summary import write_json
@@ -27,7 +27,7 @@ STAGES = ("read", "segment", "write")
 
 
 def write_report(
-    output: str, run_id: str, *, contact_sheet: int = 24, read_uris: Mapping[str, str] | None = None
+    output: str, run_id: str, *, contact_sheet: int = 60, read_uris: Mapping[str, str] | None = None
 ) -> str:
     """Writes the report of a finished run of `labels` beside its `run.json` and returns the report's URI.
 
@@ -40,7 +40,7 @@ def write_report(
     return _write(output, run_id, "labels", contact_sheet, lambda totals, _: _labelled_tiles(totals, fetch))
 
 
-def write_sample_report(output: str, run_id: str, *, contact_sheet: int = 24) -> str:
+def write_sample_report(output: str, run_id: str, *, contact_sheet: int = 60) -> str:
     """`write_report` of a run of `samples`, whose images stand in the table; the first ones where none is labelled."""
     return _write(output, run_id, "samples", contact_sheet, _sample_tiles)
 
@@ -94,7 +94,9 @@ def build_report(*, run: Mapping[str, Any], summary: Mapping[str, Any], totals: 
     if "created_at" in known:
         known["created_at"] = known["created_at"][:16].replace("T", " ") + " UTC"
     others = {name: value for name, value in run.items() if name not in (*FACTS, "run_id", "config")}
+    script = {"script": review_script()} if tiles and totals.task else {}
     return template("report.html").render(
+        **script,
         run_id=run.get("run_id", "Run"),
         facts=[(FACTS[name], value) for name, value in known.items()],
         headline=_headline(summary, totals),

@@ -9,6 +9,7 @@ import pytest
 from ddpm_seg import storage
 from ddpm_seg.data.images import encode_png
 from ddpm_seg.data.schema import labels_schema
+from ddpm_seg.evaluation.page import review_script
 from ddpm_seg.evaluation.report import build_report, write_report
 from ddpm_seg.evaluation.totals import Totals
 from ddpm_seg.runs.layout import RunLayout
@@ -23,7 +24,7 @@ HOSTILE = "<script>alert(1)<_script>\"'><img src=x onerror=y>&.png"
 
 
 class Page(html.parser.HTMLParser):
-    """Tags and their attributes, and all text outside of styles."""
+    """Tags and their attributes, and all text outside of styles and scripts."""
 
     def __init__(self, text):
         super().__init__()
@@ -33,7 +34,7 @@ class Page(html.parser.HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         self.tags.append((tag, dict(attributes)))
-        if tag not in ("meta", "img"):
+        if tag not in ("meta", "img", "input"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag, attributes):
@@ -43,7 +44,7 @@ class Page(html.parser.HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        if "style" not in self.open:
+        if not {"style", "script"} & set(self.open):
             self.text += data + " "
 
     def all(self, tag):
@@ -124,16 +125,18 @@ def test_the_page_shows_the_run(tmp_path):
         "nested.deep 3",
     ):
         assert expected in text
-    assert [tag.get("style") for tag in page.all("span") if tag.get("class") == "swatch"] == [
-        "background:#c8dcf0",
-        "background:#0000ff",
-    ]
+    swatches = [tag.get("style") for tag in page.all("span") if tag.get("class") == "swatch"]
+    assert swatches[:2] == ["background:#c8dcf0", "background:#0000ff"]
 
 
-def test_the_page_needs_no_other_file_and_no_script(tmp_path):
+def test_the_page_needs_no_other_file_and_runs_its_own_script_alone(tmp_path):
     write_run(tmp_path / "out", [ok_row(tmp_path, "a.png", 0.1), error_row("https://example.com/a.jpg")])
     page = report_of(tmp_path / "out")
-    assert not {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object", "a", "base"}
+    assert not {tag for tag, _ in page.tags} & {"link", "iframe", "object", "a", "base"}
+    assert page.all("script") == [{}]
+    (policy,) = (meta["content"] for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'; ")
+    assert policy.endswith(f"script-src '{review_script().sha256}'")
     for _, attributes in page.tags:
         assert all(not name.startswith("on") for name in attributes)
         assert attributes.get("src", "data:image/").startswith("data:image/")
@@ -146,7 +149,8 @@ def test_hostile_names_and_messages_are_text(tmp_path):
     rows = [ok_row(tmp_path, HOSTILE, 0.1), error_row(f"/in/{HOSTILE}", kind="<i>", message=message)]
     write_run(tmp_path / "out", rows, input=HOSTILE)
     page = report_of(tmp_path / "out")
-    assert not {tag for tag, _ in page.tags} & {"script", "i", "b"}
+    assert not {tag for tag, _ in page.tags} & {"i", "b"}
+    assert len(page.all("script")) == 1
     assert page.all("img")[0]["alt"] == HOSTILE
     assert len(page.all("img")) == 2
     assert message in page.text

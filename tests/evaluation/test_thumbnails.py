@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from ddpm_seg.data.overlay import overlay
-from ddpm_seg.evaluation.contact_sheet import thumbnails
+from ddpm_seg.evaluation.thumbnails import thumbnails
 
 PALETTE = ((0, 0, 0), (255, 0, 0), (0, 255, 0))
 
