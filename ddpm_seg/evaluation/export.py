@@ -24,7 +24,7 @@ from ddpm_seg.data.exports.png import write_png
 from ddpm_seg.data.images import DEFAULT_LIMITS, ImageError
 from ddpm_seg.evaluation.selection import Selection, select
 from ddpm_seg.runs.layout import uris_under
-from ddpm_seg.runs.tables import open_parquet
+from ddpm_seg.runs.tables import read_rows
 from ddpm_seg.tasks import Task
 
 logger = logging.getLogger(__name__)
@@ -124,14 +124,8 @@ def _pictures(done: Exported, *, with_images: bool) -> Iterator[Picture]:
 def _batches(selection: Selection) -> Iterator[list[dict[str, Any]]]:
     """Rows with their masks, at most a row group at a time."""
     for uri, wanted in selection.shards:
-        with open_parquet(uri) as file:
-            first = 0
-            for group in range(file.num_row_groups):
-                end = first + file.metadata.row_group(group).num_rows
-                here = wanted[(wanted >= first) & (wanted < end)] - first
-                if len(here):
-                    yield file.read_row_group(group, columns=_COLUMNS).take(here).to_pylist()
-                first = end
+        for table in read_rows(uri, wanted, _COLUMNS):
+            yield table.to_pylist()
 
 
 def _picture(row: dict[str, Any], with_image: bool) -> Picture | str:

@@ -8,8 +8,8 @@
   const tiles = [...sheet.children];
   const orders = {
     order: (a, b) => a.dataset.order - b.dataset.order,
-    most: (a, b) => b.dataset.value - a.dataset.value,
-    least: (a, b) => a.dataset.value - b.dataset.value,
+    most: (a, b) => b.dataset.uncertainty - a.dataset.uncertainty,
+    least: (a, b) => a.dataset.uncertainty - b.dataset.uncertainty,
     name: (a, b) => a.dataset.name.localeCompare(b.dataset.name, "en", {numeric: true}),
   };
   let open = null;
@@ -49,7 +49,7 @@
     for (const layer of bare.querySelectorAll(".layer")) layer.remove();
     const pictures = bare.querySelector("img") ? [bare, marked] : [marked];
     for (const picture of pictures) for (const name of ["tabindex", "role", "aria-label", "aria-haspopup"]) picture.removeAttribute(name);
-    closer.querySelector(".pictures").replaceChildren(...pictures);
+    closer.querySelector(".pair").replaceChildren(...pictures);
     closer.querySelector(".about").replaceChildren(...[".uri", "table"].flatMap((part) => [...tile.querySelectorAll(part)]).map((part) => part.cloneNode(true)));
     if (!closer.open) closer.showModal();
   }

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from ddpm_seg.data.schema import METADATA_KEY, task_of
-from ddpm_seg.runs.tables import open_parquet
+from ddpm_seg.runs.tables import open_parquet, read_rows
 from ddpm_seg.tasks import Task
 
 COLUMNS = ["uri", "status", "error_type", "error_message", "width", "height", "uncertainty", "classes"]
@@ -189,17 +189,12 @@ def read_pictures(rows: Iterable[LabelledRow], column: str) -> dict[LabelledRow,
     by_file: dict[str, list[LabelledRow]] = {}
     for row in rows:
         by_file.setdefault(row.file, []).append(row)
-    pictures = {}
+    pictures: dict[LabelledRow, bytes] = {}
     for file, wanted in by_file.items():
-        with open_parquet(file) as parquet:
-            first_row = 0
-            for group in range(parquet.num_row_groups):
-                end = first_row + parquet.metadata.row_group(group).num_rows
-                here = [row for row in wanted if first_row <= row.row < end]
-                if here:
-                    cells = parquet.read_row_group(group, columns=[column])[column]
-                    pictures.update({row: cells[row.row - first_row].as_py()["bytes"] for row in here})
-                first_row = end
+        wanted.sort(key=lambda row: row.row)
+        tables = read_rows(file, np.array([row.row for row in wanted]), [column])
+        cells = (cell["bytes"] for table in tables for cell in table[column].to_pylist())
+        pictures.update(zip(wanted, cells, strict=True))
     return pictures
 
 

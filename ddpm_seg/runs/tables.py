@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -36,3 +37,16 @@ def open_parquet(uri: str) -> Iterator[pq.ParquetFile]:
     """A file of any store, of which only the asked columns travel."""
     with storage.open_file(uri) as file, pq.ParquetFile(file, pre_buffer=True) as parquet:
         yield parquet
+
+
+def read_rows(uri: str, rows: np.ndarray, columns: list[str]) -> Iterator[pa.Table]:
+    """These rows of a file, numbered from 0 and ascending: a table for each row group that has any, and no other is
+    read."""
+    with open_parquet(uri) as file:
+        first = 0
+        for group in range(file.num_row_groups):
+            end = first + file.metadata.row_group(group).num_rows
+            here = rows[(rows >= first) & (rows < end)] - first
+            if len(here):
+                yield file.read_row_group(group, columns=columns).take(here)
+            first = end

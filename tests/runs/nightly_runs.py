@@ -29,6 +29,7 @@ def night(
     shard_size: int = 3,
     task: Task = TASK,
     prefix: str = "s3://b",
+    config_hash: str = "c",
 ) -> KnownRun:
     """Run `number`, finished: `images` by name, with what is to stand in their rows; {"error_type": …} for errors."""
     begun = FIRST_NIGHT + timedelta(days=number)
@@ -36,7 +37,7 @@ def night(
         storage.FileInfo(uri=f"{prefix}/{name}", size_bytes=number, etag=f"{name} {number}", modified=begun)
         for name in images
     ]
-    info = RunInfo(run_id="", config_hash="c", created_at=begun, config={"model": "m"})
+    info = RunInfo(run_id="", config_hash=config_hash, created_at=begun, config={"model": "m"})
     items = plan(inputs_table(files), shard_size=shard_size, chunk_size=2)
     run = freeze_run(str(output), "labels", Manifest(info=info, items=items), number)
     assert run is not None
@@ -79,5 +80,11 @@ def labelled(number: int, uncertainty: float = 0.1, task: Task = TASK, **fractio
 
 def _row(run: KnownRun, item: dict[str, Any], what: Mapping[str, Any], begun: datetime) -> dict[str, Any]:
     own = {name: item[name] for name in ("image_id", "uri", "etag", "size_bytes")}
-    ids = {"model_id": "m", "config_hash": "c", "code_version": "1", "run_id": run.layout.run_id, "created_at": begun}
+    ids = {
+        "model_id": "m",
+        "config_hash": run.layout.config_hash,
+        "code_version": "1",
+        "run_id": run.layout.run_id,
+        "created_at": begun,
+    }
     return {**own, **ids, "status": "error" if "error_type" in what else "ok", **what}
