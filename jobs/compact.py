@@ -22,14 +22,15 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _compact(config: CompactConfig) -> str:
-    done = compact(config, {"class_stats": class_stats_table})
-    report = write_report(done.layout.output, done.layout.run_id)
+    done = compact(
+        config, {"class_stats": class_stats_table}, lambda layout: write_report(layout.output, layout.run_id)
+    )
     return "\n".join(
         [
             f"{done.files_before:,} files, {done.rows_before:,} rows -> {done.files:,} files, {done.rows:,} rows",
             f"labels       {storage.redact(done.layout.configuration())}",
             f"class stats  {storage.redact(done.layout.configuration('class_stats'))}",
-            f"report       {storage.redact(report)}",
+            f"report       {storage.redact(done.layout.report)}",
         ]
     )
 

@@ -23,7 +23,7 @@ from ddpm_seg.data.exports.picture import Picture, safe_name, showable
 from ddpm_seg.data.exports.png import write_png
 from ddpm_seg.data.images import DEFAULT_LIMITS, ImageError
 from ddpm_seg.evaluation.selection import Selection, select
-from ddpm_seg.runs.layout import uris_under
+from ddpm_seg.runs.fresh_output import fresh_output
 from ddpm_seg.runs.tables import read_rows
 from ddpm_seg.tasks import Task
 
@@ -100,12 +100,9 @@ def export(config: ExportConfig) -> Exported:
             f"nothing to export: of {selection.others + selection.errors} images, {selection.errors} are errors and "
             f"{selection.others} are not what the filters ask for"
         )
-    output = storage.normalize(config.output)
-    storage.check_writable(output)
-    if uris_under(output):
-        raise ValueError(f"--output {storage.redact(output)} is not empty; take a prefix where nothing is yet")
     done = Exported(selection=selection)
-    _WRITERS[config.to](_pictures(done, with_images=config.to != "label-studio"), selection.task, output)
+    with fresh_output(config.output) as output:
+        _WRITERS[config.to](_pictures(done, with_images=config.to != "label-studio"), selection.task, output)
     return done
 
 

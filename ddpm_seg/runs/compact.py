@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 import numpy as np
@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from ddpm_seg import storage
 from ddpm_seg.runs.commit import Derive, outcomes
-from ddpm_seg.runs.layout import RunLayout, layout_of, uris_under
+from ddpm_seg.runs.fresh_output import fresh_output
+from ddpm_seg.runs.layout import RunLayout, layout_of
 from ddpm_seg.runs.manifest import Manifest, create_manifest, read_info, read_manifest
 from ddpm_seg.runs.summary import RunSummary, write_run_json, write_summary
 from ddpm_seg.runs.tables import decode, encode
@@ -56,28 +57,31 @@ class Compacted:
     rows: int
 
 
-def compact(config: CompactConfig, derived: Mapping[str, Derive]) -> Compacted:
+def compact(
+    config: CompactConfig, derived: Mapping[str, Derive], write_report: Callable[[RunLayout], object]
+) -> Compacted:
     """Writes the current rows (`view.read_labels`) of one output to another, in order of run and shard.
 
     Rows stay as they are, their `run_id` too; their files stand under the newest run's name, with the inputs that they
-    are of as its manifest, so that `jobs.label` may go on there. The caller's `report.html` is the last file: without
-    it the next call begins anew. Raises FileNotFoundError where nothing was published, and ValueError for an output
-    that holds something else.
+    are of as its manifest, so that `jobs.label` may go on there. Raises FileNotFoundError where nothing was published,
+    and ValueError for an output that holds something.
     """
     source = storage.normalize(config.labels)
     shards = current_rows(source, "labels", config_hash=config.config_hash)
-    newest = layout_of(shards[-1][0])
-    layout = RunLayout(
-        output=storage.normalize(config.output),
-        table=newest.table,
-        config_hash=newest.config_hash,
-        run_id=newest.run_id,
-    )
-    info, started = read_info(newest.manifest), datetime.now(timezone.utc)
-    _make_room(layout, source)
-    record = json.loads(storage.read_bytes(newest.run_json))
-    write_run_json(layout, info, {**record, "compacted_from": storage.redact(source)})
-    writer = _Writer(layout, derived, config.shard_size)
+    with fresh_output(config.output) as output:
+        done = _write(shards, output, derived, config.shard_size)
+        write_report(done.layout)  # which marks the run as finished
+    return done
+
+
+def _write(
+    shards: list[tuple[str, np.ndarray]], output: str, derived: Mapping[str, Derive], shard_size: int
+) -> Compacted:
+    newest, started = layout_of(shards[-1][0]), datetime.now(timezone.utc)
+    layout = replace(newest, output=output)
+    info, record = read_info(newest.manifest), json.loads(storage.read_bytes(newest.run_json))
+    write_run_json(layout, info, {**record, "compacted_from": storage.redact(newest.output)})
+    writer = _Writer(layout, derived, shard_size)
     for rows, items in _rows_and_inputs(shards):
         writer.add(rows, items)
     writer.flush()
@@ -90,22 +94,6 @@ def compact(config: CompactConfig, derived: Mapping[str, Derive]) -> Compacted:
         rows_before=sum(len(kept) for _, kept in shards),
         rows=writer.counts.total(),
     )
-
-
-def _make_room(layout: RunLayout, source: str) -> None:
-    """Nothing stands in the output but, at most, what an interrupted compaction of the same `source` left: that goes.
-
-    Raises ValueError where there is something else.
-    """
-    storage.check_writable(layout.output)
-    if not uris_under(layout.output):
-        return
-    ours = storage.exists(layout.run_json) and not storage.exists(layout.report)
-    if not ours or json.loads(storage.read_bytes(layout.run_json)).get("compacted_from") != storage.redact(source):
-        raise ValueError(f"--output {storage.redact(layout.output)} is not empty; take a prefix where nothing is yet")
-    for uri in uris_under(layout.output):
-        if uri != layout.run_json:
-            storage.delete(uri)
 
 
 def _rows_and_inputs(shards: list[tuple[str, np.ndarray]]) -> Iterator[tuple[pa.Table, pa.Table]]:

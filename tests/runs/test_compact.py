@@ -35,10 +35,8 @@ def output(tmp_path: Path) -> Path:
 
 
 def run(output: Path, **options: int) -> Compacted:
-    """As the job does it, with its last file."""
-    done = compact(CompactConfig(labels=str(output), output=str(output.parent / "new"), **options), DERIVED)
-    storage.write_bytes(done.layout.report, b"report")
-    return done
+    config = CompactConfig(labels=str(output), output=str(output.parent / "new"), **options)
+    return compact(config, DERIVED, lambda layout: storage.write_bytes(layout.report, b"report"))
 
 
 def test_the_view_stays_the_same_in_fewer_files(output: Path) -> None:
