@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from scipy.stats import t
+from scipy.stats import t as students_t
 
 from ddpm_seg import storage
 from ddpm_seg.evaluation.totals import Totals
@@ -87,7 +87,8 @@ def find_drift(now: Mapping[str, Any], earlier: Sequence[Mapping[str, Any]]) -> 
         theirs = [one[measure] for one in before if measure in one]
         if len(theirs) >= FEWEST_RUNS and (found := _compare(mine, theirs)):
             flags.append({"class_name": measure[0], "measure": measure[1], **found})
-    flags.sort(key=lambda flag: -abs(flag["now"] - flag["before"]) / flag["deviation"])
+    # Where all images are alike, so that nothing deviates, any difference is as unexpected as can be.
+    flags.sort(key=lambda flag: -abs(flag["now"] - flag["before"]) / max(flag["deviation"], 1e-12))
     return {"runs": len(earlier), "flags": flags}
 
 
@@ -105,10 +106,10 @@ def _compare(mine: Moments, theirs: Sequence[Moments]) -> dict[str, Any] | None:
     of_an_image = statistics.fmean(one["variance"] for one in (mine, *theirs))
     of_runs, of_chance = between * (1 + 1 / len(means)), of_an_image / mine["images"]
     deviation, moved = math.sqrt(of_runs + of_chance), abs(mine["mean"] - before)
-    # Student's t, with Satterthwaite's degrees of freedom: what a few runs differ by may have come out too small, while
+    # With Satterthwaite's degrees of freedom: what a few runs differ by may have come out too small, while
     # chance is known from many images.
     freedom = (len(means) - 1) * (1 + of_chance / of_runs) ** 2 if of_runs else math.inf
-    if moved <= t.isf(CHANCE / 2, freedom) * deviation or moved <= SHARE * before:
+    if moved <= students_t.isf(CHANCE / 2, freedom) * deviation or moved <= SHARE * before:
         return None
     return {"now": mine["mean"], "before": before, "deviation": deviation, "runs": len(means)}
 

@@ -94,6 +94,16 @@ def test_a_difference_that_nights_always_have_is_no_drift(tmp_path: Path) -> Non
     assert find_drift(of_night(99, tmp_path, area=0.85), before)["flags"] != []
 
 
+def test_images_that_are_all_alike(tmp_path: Path) -> None:
+    def alike(share: float) -> dict[str, Any]:
+        rows = [{"uri": str(i), "status": "ok", **labelled(i, 0.1, **{A: 1 - share, B: share})} for i in range(30)]
+        return statistics(rows, tmp_path)
+
+    assert find_drift(alike(0.25), [alike(0.25)] * 6)["flags"] == []
+    drift = find_drift(alike(0.5), [alike(0.25)] * 6)
+    assert {(flag["class_name"], flag["measure"]) for flag in drift["flags"]} == {(A, "area"), (B, "area")}
+
+
 def test_few_runs_or_images_say_nothing(tmp_path: Path) -> None:
     before = [of_night(seed, tmp_path) for seed in range(8)]
     assert find_drift(of_night(99, tmp_path, area=0.9), before[:4])["flags"] == []
