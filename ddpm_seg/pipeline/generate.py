@@ -112,7 +112,7 @@ def _job(plan: GeneratePlan) -> Job:
         to_row=_to_row,
         stages=lambda run, placement: _stages(run, plan, placement),
         derived={CLASS_STATS: class_stats_table} if plan.header.task else {},
-        error_limit=lambda items: None,
+        error_limit=lambda run: None,
         write_report=lambda run: _write_report(run, plan),
     )
 

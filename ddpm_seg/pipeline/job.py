@@ -63,8 +63,8 @@ class Job:
     to_row: Callable[[int, int, pa.Table], Row]
     stages: Callable[[KnownRun, cluster.Placement], Stages]
     derived: Mapping[str, Derive]
-    error_limit: Callable[[int], int | None]
-    """Of a run's number of items, how many may be errors."""
+    error_limit: Callable[[KnownRun], int | None]
+    """How many of a run's items may be errors."""
     write_report: Callable[[KnownRun], object]
     """The last file of a run, which marks it as finished."""
 
@@ -170,7 +170,7 @@ def _carry_out(run: KnownRun, job: Job, placement: cluster.Placement) -> RunSumm
         stages=job.stages(run, placement),
         placement=placement,
         derived=job.derived,
-        max_errors=job.error_limit(run.manifest.items.num_rows),
+        max_errors=job.error_limit(run),
     )
     summary = _summary(run, outcome, started)
     if outcome.timed or not storage.exists(run.layout.summary):  # else it has the times of the work already

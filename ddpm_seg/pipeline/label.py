@@ -120,13 +120,20 @@ def _job(plan: LabelPlan) -> Job:
         to_row=lambda shard, chunk, items: _to_row(shard, chunk, items, plan.read_uris),
         stages=lambda run, placement: _stages(run, plan, placement),
         derived={CLASS_STATS: class_stats_table},
-        error_limit=config.error_limit,
+        error_limit=lambda run: _error_limit(run, config),
         write_report=lambda run: _write_report(run, plan),
     )
 
 
+def _error_limit(run: KnownRun, config: LabelConfig) -> int | None:
+    """What failed before may fail again: else a night of few new images and many known errors would stop for good."""
+    limit, retried = config.error_limit(run.manifest.items.num_rows), run.info.config.get("retried_errors", 0)
+    return None if limit is None else limit + int(str(retried))
+
+
 def _stored(plan: LabelPlan) -> dict[str, object]:
     config: dict[str, object] = dataclasses.asdict(plan.config) | {"output": plan.output}
+    config["retried_errors"] = plan.retried
     del config["dry_run"]
     for name in ("input", "output", "model"):
         config[name] = stored_uri(str(config[name])) if config[name] else config[name]

@@ -69,8 +69,8 @@ class LabelConfig:
     chunk_size: int = 256
     """Most images in a unit of work, which is what is lost when a machine dies. Small inputs are cut finer."""
     max_errors: str | None = None
-    """Stop a run in which more images than this are errors: a number (100), or a share of the run's images (5%). By
-    default errors are counted and the run goes on."""
+    """Stop a run in which more images than this are errors: a number (100), or a share of the run's images (5%). Those
+    that --retry-errors tries again do not count. By default errors are counted and the run goes on."""
     retry_errors: bool = False
     """Label again the images that were errors in their latest run, though they have not changed since."""
 
@@ -113,6 +113,8 @@ class LabelPlan:
     """Id of the newest run so far."""
     unfinished: list[KnownRun]
     new: pa.Table
+    retried: int
+    """Of `new`, those that were errors before."""
     next_number: int
     read_uris: dict[str, str]
     """By the URI as tables hold it, the URI to read, where they differ."""
@@ -150,9 +152,11 @@ def plan_label(config: LabelConfig) -> LabelPlan:
     keys = input_keys(inputs)
     waiting = pc.is_in(keys, value_set=planned_keys(unfinished))
     done = pc.is_in(keys, value_set=planned_keys([run for run in runs if run.finished]))
-    if config.retry_errors:
-        done = pc.and_not(done, pc.is_in(inputs["image_id"], value_set=_failed(output, config_hash)))
-    new = inputs.filter(pc.invert(pc.or_(done, waiting)))
+    failed = _failed(output, config_hash) if config.retry_errors else pa.chunked_array([], pa.string())
+    again = pc.and_(done, pc.is_in(inputs["image_id"], value_set=failed))
+    done = pc.and_not(done, again)
+    new = inputs.append_column("again", again).filter(pc.invert(pc.or_(done, waiting)))
+    now = new.slice(0, config.limit)
     return LabelPlan(
         config=config,
         output=output,
@@ -163,7 +167,8 @@ def plan_label(config: LabelConfig) -> LabelPlan:
         already_done=inputs.num_rows - new.num_rows - (pc.sum(waiting).as_py() or 0),
         last_run=runs[-1].layout.run_id if runs else None,
         unfinished=unfinished,
-        new=new.slice(0, config.limit),
+        new=now.drop_columns("again"),
+        retried=pc.sum(now["again"]).as_py() or 0,
         next_number=number,
         read_uris=read_uris,
     )

@@ -328,6 +328,12 @@ def test_a_run_of_broken_input_stops_and_goes_on_under_a_higher_limit(
         run_label(replace(config, max_errors="49%"))
     summary = run_label(replace(config, max_errors="50%"))
     assert (summary.ok, summary.errors) == (3, {"empty": 3})
+    # A night after: what failed before and fails again does not count, what is new and broken does.
+    again = replace(config, retry_errors=True, max_errors="0")
+    assert run_label(again).errors == {"empty": 3}
+    (folder / "g.png").write_bytes(b"")
+    with pytest.raises(TooManyErrors, match="and 3 are allowed"):
+        run_label(again)
 
 
 def test_two_drivers_do_not_work_on_one_run(on_cpus: None, copy: LabelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
