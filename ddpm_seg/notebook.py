@@ -14,8 +14,8 @@ from ddpm_seg import storage
 from ddpm_seg.data.images import Placement, decode, fit, restore_mask
 from ddpm_seg.data.overlay import colorize, overlay
 from ddpm_seg.data.statistics import ImageStatistics, image_statistics
+from ddpm_seg.model.dtypes import SegmentDType
 from ddpm_seg.model.pixel_labels import PixelLabels
-from ddpm_seg.model.segmenter import SegmentDType
 from ddpm_seg.model.trained import load_model, resident
 from ddpm_seg.tasks import Task
 

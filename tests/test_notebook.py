@@ -62,7 +62,7 @@ def test_the_overlay_is_a_picture_that_can_be_saved(segmenter, picture, tmp_path
 
 
 def test_the_mask_is_the_segmenter_s_own(bundle_uri, segmenter, picture) -> None:
-    size = load_bundle(bundle_uri).unet.image_size
+    size = load_bundle(bundle_uri).network.image_size
     square = picture[:30, :30]
     canvas, _ = fit(square, size)
     label = Segmenter(load_bundle(bundle_uri)).segment(canvas[None])[0].label

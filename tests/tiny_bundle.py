@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from ddpm_seg.model.bundle import Bundle, unet_shapes
+from ddpm_seg.model.bundle import Bundle
+from ddpm_seg.model.ddpm import DDPMConfig
 from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.ensemble import member_shapes
 from ddpm_seg.model.features import FeatureConfig
-from ddpm_seg.model.unet import UNetConfig
+from ddpm_seg.model.unet import UNetConfig, unet_shapes
 from ddpm_seg.tasks import Task
 
 TASK = Task(
@@ -22,17 +23,17 @@ def tiny_bundle(seed: int = 0, size: int = 16) -> Bundle:
     unet = UNetConfig(
         image_size=size, num_channels=32, num_res_blocks=1, channel_mult=(1, 2), attention_resolutions=(size // 2,)
     )
+    network = DDPMConfig(unet=unet, diffusion=DiffusionConfig(steps=100))
     features = FeatureConfig(steps=(10,), blocks=(0, 1))
     generator = torch.Generator().manual_seed(seed)
 
     def random(shape: tuple[int, ...]) -> torch.Tensor:
         return torch.randn(shape, generator=generator)
 
-    members = member_shapes(TASK.num_classes, sum(features.channels(unet)))
+    members = member_shapes(TASK.num_classes, sum(features.channels(network)))
     return Bundle(
-        unet=unet,
-        diffusion=DiffusionConfig(steps=100),
-        unet_weights={key: random(shape) * 0.1 for key, shape in unet_shapes(unet).items()},
+        network=network,
+        weights={key: random(shape) * 0.1 for key, shape in unet_shapes(unet).items()},
         noise=random((1, 3, size, size)),
         features=features,
         # A running variance is never negative.

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ddpm_seg.model.bundle import Bundle, save_bundle
-from ddpm_seg.model.segmenter import SegmentDType
+from ddpm_seg.model.dtypes import SegmentDType
 from ddpm_seg.pipeline.label import run_label
 from ddpm_seg.pipeline.label_plan import LabelConfig
 

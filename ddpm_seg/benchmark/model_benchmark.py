@@ -16,8 +16,11 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 from ddpm_seg.benchmark import transcription
 from ddpm_seg.benchmark.measure import PeakMemory, in_turn, peak_flops, ratio
 from ddpm_seg.model.bundle import Bundle
-from ddpm_seg.model.features import extract
-from ddpm_seg.model.segmenter import SegmentDType, Segmenter, to_network
+from ddpm_seg.model.ddpm import DDPMExtractor
+from ddpm_seg.model.dtypes import SegmentDType
+from ddpm_seg.model.networks import require_ddpm
+from ddpm_seg.model.pixel_values import to_network
+from ddpm_seg.model.segmenter import Segmenter
 
 SEGMENTATION, REFERENCE = "segmentation", "published algorithm"
 
@@ -77,10 +80,11 @@ def benchmark_model(
     """Measures `bundle` on `images` (N, S, S, 3) uint8, all at once where memory allows it.
 
     `reference` adds the plain transcription, in float32 and one image at a time. Raises ValueError for a bundle without
-    an ensemble.
+    an ensemble or a DDPM.
     """
+    require_ddpm(bundle.network)
     segmenter = Segmenter(bundle, device=str(device), dtype=dtype)
-    images = images[: max(1, segmenter.micro_batch // len(segmenter.features.steps))]
+    images = images[: max(1, segmenter.micro_batch // segmenter.features.passes)]
     with PeakMemory(device) as memory:
         segmenter.segment(images[:1])
     works, n = _works(segmenter, images), len(images)
@@ -110,20 +114,17 @@ def _part(flops: float, seconds: float, limit: float) -> Part:
 
 def _works(segmenter: Segmenter, images: np.ndarray) -> dict[str, Callable[[], object]]:
     """The parts; each runs over all images."""
+    extractor = segmenter.extractor
+    assert isinstance(extractor, DDPMExtractor)  # benchmark_model
     x_0 = to_network(images, segmenter.device)
     size = (segmenter.image_size, segmenter.image_size)
-    features = torch.inference_mode()(
-        lambda: extract(
-            segmenter.unet, segmenter.diffusion, x_0, segmenter.noise, segmenter.features,
-            micro_batch=segmenter.micro_batch,
-        )
-    )  # fmt: skip
+    features = torch.inference_mode()(lambda: extractor(images, segmenter.features, micro_batch=segmenter.micro_batch))
     maps, t_N = features(), torch.full((len(images),), segmenter.features.steps[0], device=segmenter.device)
     return {
         "UNet, to the last block read": features,
         "head": lambda: list(segmenter.ensemble(maps, size)),
         SEGMENTATION: lambda: segmenter.segment(images),
-        "UNet, one evaluation in sampling": torch.inference_mode()(lambda: segmenter.unet(x_0, t_N)),
+        "UNet, one evaluation in sampling": torch.inference_mode()(lambda: extractor.unet(x_0, t_N)),
     }
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ddpm_seg.model.bundle import Bundle, unet_shapes
+from ddpm_seg.model.bundle import Bundle
+from ddpm_seg.model.ddpm import DDPMConfig
 from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.ensemble import member_shapes
 from ddpm_seg.model.features import FeatureConfig
-from ddpm_seg.model.unet import UNetConfig
+from ddpm_seg.model.unet import UNetConfig, unet_shapes
 from ddpm_seg.tasks import TASKS
 
 MEMBERS = 10
@@ -21,13 +22,13 @@ def published_size_bundle(dtype: torch.dtype = torch.float32) -> Bundle:
         image_size=256, num_channels=256, num_res_blocks=2, channel_mult=(1, 1, 2, 2, 4, 4),
         attention_resolutions=(32, 16, 8), num_head_channels=64, resblock_updown=True, learn_sigma=True,
     )  # fmt: skip
+    network = DDPMConfig(unet=config, diffusion=DiffusionConfig())
     features = FeatureConfig(steps=(50, 150, 250), blocks=(5, 6, 7, 8, 12))
     task, generator = TASKS["ffhq_34"], torch.Generator().manual_seed(0)
-    classifier = member_shapes(task.num_classes, sum(features.channels(config)))
+    classifier = member_shapes(task.num_classes, sum(features.channels(network)))
     return Bundle(
-        unet=config,
-        diffusion=DiffusionConfig(),
-        unet_weights={key: _random(key, shape, generator).to(dtype) for key, shape in unet_shapes(config).items()},
+        network=network,
+        weights={key: _random(key, shape, generator).to(dtype) for key, shape in unet_shapes(config).items()},
         noise=torch.randn(1, 3, 256, 256, generator=generator),
         features=features,
         members=tuple(

@@ -20,7 +20,7 @@ from ddpm_seg.benchmark.label_benchmark import LabelBenchmark, benchmark_labelli
 from ddpm_seg.benchmark.model_benchmark import SEGMENTATION, ModelBenchmark, benchmark_model
 from ddpm_seg.benchmark.published_size import published_size_bundle
 from ddpm_seg.model.bundle import Bundle, load_bundle
-from ddpm_seg.model.segmenter import SegmentDType
+from ddpm_seg.model.dtypes import SegmentDType
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ def run_benchmark(config: BenchmarkConfig) -> BenchmarkReport:
 
 def pictures(bundle: Bundle) -> np.ndarray:
     """(32, S, S, 3) uint8: soft blobs of colour, the same always."""
-    rng, size = np.random.default_rng(0), bundle.unet.image_size
+    rng, size = np.random.default_rng(0), bundle.network.image_size
     small = rng.integers(0, 256, (IMAGES, 8, 8, 3), dtype=np.uint8)
     return np.stack([np.asarray(Image.fromarray(one).resize((size, size), Image.Resampling.BICUBIC)) for one in small])
 

@@ -162,11 +162,12 @@ def q_sample(x_0: Tensor, alpha_bar: float, noise: Tensor) -> Tensor:
 def segment(bundle: Bundle, x_0: Tensor) -> Tensor:
     """Labels (P,) of an image `x_0` (1, 3, H, W) in [-1, 1] by a bundle's network and ensemble."""
     assert bundle.features is not None
-    bars = alpha_bars(bundle.diffusion.noise_schedule, bundle.diffusion.steps)
-    weights, maps = {key: value.float() for key, value in bundle.unet_weights.items()}, []
+    assert bundle.noise is not None
+    bars = alpha_bars(bundle.ddpm.diffusion.noise_schedule, bundle.ddpm.diffusion.steps)
+    weights, maps = {key: value.float() for key, value in bundle.weights.items()}, []
     for step in bundle.features.steps:
         x_t = q_sample(x_0, bars[step], bundle.noise)
-        decoded, _ = unet(bundle.unet, weights, x_t, torch.tensor([step]))
+        decoded, _ = unet(bundle.ddpm.unet, weights, x_t, torch.tensor([step]))
         maps += [decoded[block][0] for block in sorted(set(bundle.features.blocks))]
     features_PD = pixel_features(maps, x_0.shape[2:], bundle.features.upsample_mode)
     del maps, decoded

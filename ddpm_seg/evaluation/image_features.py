@@ -13,9 +13,8 @@ from tqdm import tqdm
 
 from ddpm_seg import storage
 from ddpm_seg.model.bundle import Bundle
-from ddpm_seg.model.diffusion import Diffusion
-from ddpm_seg.model.features import FeatureConfig, extract
-from ddpm_seg.model.segmenter import resident_unet, to_network
+from ddpm_seg.model.extractors import resident_ddpm
+from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.unet import UNetConfig, block_strides
 
 ImageFeatures = Callable[[np.ndarray], np.ndarray]
@@ -28,14 +27,12 @@ BATCH = 16
 def activation_features(bundle: Bundle, device: str) -> ImageFeatures:
     """The DDPM's own: activations at timestep 50 of 1000, of each resolution's last decoder block, averaged over the
     image. Numbers of different networks cannot be compared."""
-    unet, diffusion, noise = resident_unet(bundle, device), Diffusion(bundle.diffusion), bundle.noise.to(device)
-    step = TIMESTEP * bundle.diffusion.steps // 1000
-    config = FeatureConfig(steps=(step,), blocks=last_blocks(bundle.unet))
+    extract, network = resident_ddpm(bundle, device), bundle.ddpm
+    config = FeatureConfig(steps=(TIMESTEP * network.timesteps // 1000,), blocks=last_blocks(network.unet))
 
     @torch.inference_mode()
     def features(images: np.ndarray) -> np.ndarray:
-        maps = extract(unet, diffusion, to_network(images, device), noise, config)
-        return torch.cat([one.mean(dim=(2, 3)) for one in maps], dim=1).float().cpu().numpy()
+        return torch.cat([one.mean(dim=(2, 3)) for one in extract(images, config)], dim=1).float().cpu().numpy()
 
     return _in_batches(features)
 

@@ -46,7 +46,7 @@ def write_quality(output: str, *, config_hash: str, model: str, real: str, incep
         output, "samples", config_hash=config_hash, columns=["image_id", "uri", "image", "classes"], image_ids=ids
     )
     drawn = np.stack([np.asarray(Image.open(io.BytesIO(cell["bytes"]))) for cell in samples["image"].to_pylist()])
-    images = load_images(real, bundle.unet.image_size)[:MOST_IMAGES]
+    images = load_images(real, bundle.network.image_size)[:MOST_IMAGES]
     drawn_features, real_features = features(drawn), features(images)
     kernel = kernel_distance(drawn_features, real_features)
     found = {

@@ -16,8 +16,8 @@ from ddpm_seg.evaluation.sheets import label_sheet, neighbour_sheet, sample_shee
 from ddpm_seg.model.bundle import Bundle, load_bundle
 from ddpm_seg.model.bundle_files import BundleError
 from ddpm_seg.model.diffusion import Diffusion
+from ddpm_seg.model.extractors import resident_ddpm
 from ddpm_seg.model.samplers import quadratic_timesteps, sample_ddim
-from ddpm_seg.model.segmenter import resident_unet
 from ddpm_seg.training.pretrain import load_images
 
 COLUMNS, SAMPLES, EVALUATIONS, NEIGHBOURS = 8, 25, 20, 3
@@ -48,7 +48,7 @@ def showcase(config: ShowcaseConfig) -> str:
     bundle = load_bundle(config.model)
     if bundle.task is None:
         raise BundleError(f"{config.model} holds a DDPM without an ensemble; train one with `python -m jobs.train`")
-    size = bundle.unet.image_size
+    size = bundle.ddpm.image_size
     storage.check_writable(config.output)
     shown = load_annotations(config.images, image_size=size, task=bundle.task, limit=COLUMNS)
     unseen, training = load_images(config.images, size), load_images(config.training_images, size)
@@ -79,15 +79,15 @@ def sample_images(bundle: Bundle, count: int, *, evaluations: int, seed: int) ->
 
     Samples `seed`, `seed` + 1, ...: each is the same in any number of others.
     """
-    size = bundle.unet.image_size
-    timesteps = quadratic_timesteps(round(FIRST_TIMESTEP * bundle.diffusion.steps), evaluations)
-    diffusion = Diffusion(bundle.diffusion, timesteps)
+    size = bundle.ddpm.image_size
+    timesteps = quadratic_timesteps(round(FIRST_TIMESTEP * bundle.ddpm.diffusion.steps), evaluations)
+    diffusion = Diffusion(bundle.ddpm.diffusion, timesteps)
     generators = [torch.Generator().manual_seed(seed + index) for index in range(count)]
 
     def noise() -> torch.Tensor:
         return torch.stack([torch.randn(3, size, size, generator=generator) for generator in generators])
 
-    x_0 = sample_ddim(resident_unet(bundle, "cpu"), diffusion, noise(), eta=1.0, noise=noise)
+    x_0 = sample_ddim(resident_ddpm(bundle, "cpu").unet, diffusion, noise(), eta=1.0, noise=noise)
     return ((x_0 + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
 
 

@@ -27,22 +27,22 @@ from ddpm_seg.model.bundle_files import (
     refuse_missing_files,
     resolve,
     staged_weights,
+    with_tuples,
 )
-from ddpm_seg.model.diffusion import DiffusionConfig
+from ddpm_seg.model.ddpm import DDPMConfig
 from ddpm_seg.model.ensemble import member_shapes
-from ddpm_seg.model.features import FeatureConfig
-from ddpm_seg.model.unet import UNet, UNetConfig
+from ddpm_seg.model.features import FeatureConfig, Network
+from ddpm_seg.model.networks import network_from_json, network_to_json, require_ddpm, weight_shapes
 from ddpm_seg.tasks import Task
 
-UNET, ENSEMBLE, NOISE = "unet.safetensors", "ensemble.safetensors", "noise.safetensors"
+ENSEMBLE, NOISE = "ensemble.safetensors", "noise.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
 class BundleHeader:
     """What `bundle.json` says: everything but the tensors."""
 
-    unet: UNetConfig
-    diffusion: DiffusionConfig
+    network: Network
     features: FeatureConfig | None
     task: Task | None
     num_members: int
@@ -58,50 +58,61 @@ class BundleHeader:
     @property
     def image_size(self) -> int:
         """Side of the network's square input."""
-        return self.unet.image_size
+        return self.network.image_size
+
+    @property
+    def ddpm(self) -> DDPMConfig:
+        """The network, for what only a DDPM can do. Raises BundleError where it is another."""
+        return require_ddpm(self.network)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
-    """A model in memory; without `members` a DDPM that awaits an ensemble."""
+    """A model in memory; without `members` a network that awaits an ensemble."""
 
-    unet: UNetConfig
-    diffusion: DiffusionConfig
-    unet_weights: Mapping[str, Tensor]
-    """The published state-dict keys."""
-    noise: Tensor
-    """(1, 3, S, S) float32: the noise that every image shares (part of the model; see DDPM-Seg's `share_noise`)."""
+    network: Network
+    weights: Mapping[str, Tensor]
+    """Of the network; a DDPM's under the published state-dict keys."""
+    noise: Tensor | None = None
+    """(1, 3, S, S) float32: the noise that every image shares (part of a DDPM; see DDPM-Seg's `share_noise`)."""
     features: FeatureConfig | None = None
     members: tuple[Mapping[str, Tensor], ...] = ()
     task: Task | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        size = self.unet.image_size
-        if tuple(self.noise.shape) != (1, 3, size, size):
-            raise BundleError(f"noise must be (1, 3, {size}, {size}), got {tuple(self.noise.shape)}")
-        check_shapes("unet", self.unet_weights, unet_shapes(self.unet))
+        size = self.network.image_size
+        expected_noise = (1, 3, size, size) if self.network.timesteps else None
+        found = None if self.noise is None else tuple(self.noise.shape)
+        if found != expected_noise:
+            raise BundleError(f"noise must be {expected_noise}, got {found}")
+        check_shapes(self.network.kind, self.weights, weight_shapes(self.network))
         if not self.members:
             return
         if self.features is None or self.task is None:
             raise BundleError("a bundle with an ensemble needs its features and its task")
-        self.features.check(self.unet, self.diffusion)
-        expected = member_shapes(self.task.num_classes, sum(self.features.channels(self.unet)))
+        self.features.check(self.network)
+        expected = member_shapes(self.task.num_classes, sum(self.features.channels(self.network)))
         for index, member in enumerate(self.members):
             check_shapes(f"ensemble member {index}", member, expected)
 
+    @property
+    def ddpm(self) -> DDPMConfig:
+        """The network, for what only a DDPM can do. Raises BundleError where it is another."""
+        return require_ddpm(self.network)
 
-def unet_shapes(config: UNetConfig) -> dict[str, tuple[int, ...]]:
-    """Shape of every entry of the network's state dict; no memory is spent on weights."""
-    with torch.device("meta"):
-        return {key: tuple(value.shape) for key, value in UNet(config).state_dict().items()}
+
+def network_file(network: Network) -> str:
+    """Name of the file of its weights."""
+    return f"{network.kind}.safetensors"
 
 
 def network_digest(bundle: Bundle) -> str:
     """64 hex digits over the network that features come from: its configuration, weights and noise."""
-    configs = [dataclasses.asdict(bundle.unet), dataclasses.asdict(bundle.diffusion)]
-    sha256 = hashlib.sha256(json.dumps(configs, sort_keys=True).encode())
-    for tensor in (bundle.noise, *(bundle.unet_weights[key] for key in sorted(bundle.unet_weights))):
+    config = list(network_to_json(bundle.network).values())
+    sha256 = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    noise = () if bundle.noise is None else (bundle.noise,)
+    for tensor in (*noise, *(bundle.weights[key] for key in sorted(bundle.weights))):
         sha256.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return sha256.hexdigest()
 
@@ -109,11 +120,12 @@ def network_digest(bundle: Bundle) -> str:
 def save_bundle(bundle: Bundle, uri: str) -> BundleHeader:
     """Writes `bundle` under `uri`. Raises FileExistsError where another bundle stands; the same one is left alone."""
     ensemble = {f"member_{i}.{key}": value for i, member in enumerate(bundle.members) for key, value in member.items()}
-    tensors = {UNET: bundle.unet_weights, NOISE: {"noise": bundle.noise}} | ({ENSEMBLE: ensemble} if ensemble else {})
+    tensors = {network_file(bundle.network): bundle.weights}
+    tensors |= {NOISE: {"noise": bundle.noise}} if bundle.noise is not None else {}
+    tensors |= {ENSEMBLE: ensemble} if ensemble else {}
     with staged_weights(tensors) as paths:
         header = BundleHeader(
-            unet=bundle.unet,
-            diffusion=bundle.diffusion,
+            network=bundle.network,
             features=bundle.features,
             task=bundle.task,
             num_members=len(bundle.members),
@@ -139,7 +151,8 @@ def read_header(name_or_uri: str) -> BundleHeader:
         header = _header_from_json(content)
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{storage.redact(uri)}/bundle.json: {type(error).__name__}: {error}") from error
-    refuse_missing_files(uri, header.files, (UNET, NOISE))
+    needed = [network_file(header.network), *([NOISE] if header.network.timesteps else [])]
+    refuse_missing_files(uri, header.files, needed)
     return header
 
 
@@ -154,10 +167,9 @@ def load_bundle(name_or_uri: str) -> Bundle:
         raise BundleError(f"{storage.redact(uri)} holds other members than the {header.num_members} of bundle.json")
     try:
         return Bundle(
-            unet=header.unet,
-            diffusion=header.diffusion,
-            unet_weights=tensors[UNET],
-            noise=tensors[NOISE]["noise"],
+            network=header.network,
+            weights=tensors[network_file(header.network)],
+            noise=tensors[NOISE]["noise"] if NOISE in tensors else None,
             features=header.features,
             members=members,
             task=header.task,
@@ -171,12 +183,10 @@ def header_to_json(header: BundleHeader) -> dict[str, Any]:
     """The content of `bundle.json`."""
     return {
         "schema_version": SCHEMA_VERSION,
-        # 1 and 1.0 are the same multiplier and must not make two models.
-        "unet": dataclasses.asdict(header.unet) | {"channel_mult": [float(mult) for mult in header.unet.channel_mult]},
-        "diffusion": dataclasses.asdict(header.diffusion),
+        **network_to_json(header.network),
         "features": dataclasses.asdict(header.features) if header.features else None,
         "task": header.task.to_dict() if header.task else None,
-        "input_size": header.unet.image_size,
+        "input_size": header.network.image_size,
         "num_members": header.num_members,
         "files": dict(header.files),
         "provenance": dict(header.provenance),
@@ -184,13 +194,9 @@ def header_to_json(header: BundleHeader) -> dict[str, Any]:
 
 
 def _header_from_json(content: dict[str, Any]) -> BundleHeader:
-    def tuples(values: dict[str, Any]) -> dict[str, Any]:
-        return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-
     return BundleHeader(
-        unet=UNetConfig(**tuples(content["unet"])),
-        diffusion=DiffusionConfig(**content["diffusion"]),
-        features=FeatureConfig(**tuples(content["features"])) if content["features"] else None,
+        network=network_from_json(content),
+        features=FeatureConfig(**with_tuples(content["features"])) if content["features"] else None,
         task=Task.from_dict(content["task"]) if content["task"] else None,
         num_members=content["num_members"],
         files=content["files"],

@@ -104,6 +104,11 @@ def read_content(name_or_uri: str) -> tuple[str, dict[str, Any]]:
     return uri, content
 
 
+def with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration's fields as it has them: JSON knows lists alone."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+
+
 def refuse_missing_files(uri: str, files: Mapping[str, str], needed: Iterable[str]) -> None:
     """Raises BundleError where a weights file is missing from `files` or from its place."""
     for name in sorted({*needed, *files}):

@@ -17,13 +17,14 @@ import torch
 from torch import Tensor
 
 from ddpm_seg import storage
-from ddpm_seg.model.bundle import Bundle, unet_shapes
+from ddpm_seg.model.bundle import Bundle
+from ddpm_seg.model.ddpm import DDPMConfig
 from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.ensemble import member_shapes
 from ddpm_seg.model.published_experiment import Experiment, load_experiment, load_modelscope_configuration
 from ddpm_seg.model.published_flags import LSUN_FFHQ_256, configs_from_flags, contradictions, split_model_flags
 from ddpm_seg.model.reference_noise import torch_cpu_noise, torch_cuda_noise
-from ddpm_seg.model.unet import UNetConfig
+from ddpm_seg.model.unet import UNetConfig, unet_shapes
 
 logger = logging.getLogger(__name__)
 
@@ -119,19 +120,18 @@ def _assemble(
     provenance: dict[str, Any],
 ) -> Bundle:
     """The network first: flags that are not the checkpoint's would make the experiment look wrong."""
-    unet_weights = load_unet(ddpm, unet)
+    network, weights = DDPMConfig(unet=unet, diffusion=diffusion), load_unet(ddpm, unet)
     features, task = None, None
     members: tuple[State, ...] = ()
     if experiment is not None and classifiers is not None:
-        features, task = experiment.features(unet, diffusion), experiment.task()
+        features, task = experiment.features(network), experiment.task()
         members = load_members(
             classifiers, experiment.model_num, dim=experiment.dim[2], num_classes=experiment.number_class
         )
         provenance |= {"classifiers": [f"model_{index}.pth" for index in range(len(members))]}
     return Bundle(
-        unet=unet,
-        diffusion=diffusion,
-        unet_weights=unet_weights,
+        network=network,
+        weights=weights,
         noise=noise,
         features=features,
         members=members,

@@ -1,23 +1,24 @@
-"""Which activations describe a pixel (DDPM-Seg section 3), each at its own resolution: nothing is upsampled here."""
+"""Which activations describe a pixel (DDPM-Seg section 3), and what a network offers so that they can be read."""
 
-# Shapes: N images, S steps, B decoder blocks, C channels, h x w an activation's own resolution.
+# Shapes: N images of S x S pixels, C channels, h x w an activation's own resolution.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal, Protocol
 
+import numpy as np
 import torch
-from torch import Tensor
-
-from ddpm_seg.model.device_copies import to_device
-from ddpm_seg.model.diffusion import Diffusion, DiffusionConfig
-from ddpm_seg.model.unet import UNet, UNetConfig, block_channels, block_strides
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FeatureConfig:
-    """Timesteps to noise the image to, decoder blocks to read there, and how their maps are brought to pixels."""
+    """Timesteps to noise the image to, blocks to read there, and how their maps are brought to pixels.
+
+    A network without a noise schedule sees the image once, as it is: `steps` is empty.
+    """
 
     steps: tuple[int, ...]
     blocks: tuple[int, ...]
@@ -26,49 +27,83 @@ class FeatureConfig:
     def __post_init__(self) -> None:
         if self.upsample_mode not in ("bilinear", "nearest"):
             raise ValueError(f"upsample_mode must be 'bilinear' or 'nearest', got {self.upsample_mode!r}")
-        if not self.steps or not self.blocks:
-            raise ValueError(f"features need at least one step and one block, got {self.steps} and {self.blocks}")
+        if not self.blocks:
+            raise ValueError(f"features need at least one block, got {self.blocks}")
 
-    def check(self, unet: UNetConfig, diffusion: DiffusionConfig) -> None:
+    @property
+    def passes(self) -> int:
+        """Times that an image goes through the network."""
+        return max(1, len(self.steps))
+
+    def check(self, network: Network) -> None:
         """Raises ValueError where a step or a block does not exist in this network."""
-        if min(self.steps) < 0 or max(self.steps) >= diffusion.steps:
-            raise ValueError(f"steps must lie in 0..{diffusion.steps - 1}, got {self.steps}")
-        if min(self.blocks) < 0 or max(self.blocks) >= unet.num_output_blocks:
-            raise ValueError(f"blocks must lie in 0..{unet.num_output_blocks - 1}, got {self.blocks}")
+        if network.timesteps == 0 and self.steps:
+            raise ValueError(f"steps are of a DDPM, and this is a {network.title}: leave them out, got {self.steps}")
+        if network.timesteps and not self.steps:
+            raise ValueError(f"features of a {network.title} need at least one step, got {self.steps}")
+        if self.steps and (min(self.steps) < 0 or max(self.steps) >= network.timesteps):
+            raise ValueError(f"steps must lie in 0..{network.timesteps - 1}, got {self.steps}")
+        last = len(network.block_channels) - 1
+        if min(self.blocks) < 0 or max(self.blocks) > last:
+            raise ValueError(f"blocks must lie in 0..{last}, got {self.blocks}")
 
-    def channels(self, unet: UNetConfig) -> list[int]:
-        """Channels of every map that `extract` returns, in its order; their sum is the published `dim[2]`."""
-        return [block_channels(unet)[block] for _ in self.steps for block in sorted(set(self.blocks))]
+    def channels(self, network: Network) -> list[int]:
+        """Channels of every map that an `Extractor` returns, in its order; their sum is the published `dim[2]`."""
+        return [network.block_channels[block] for block in sorted(set(self.blocks))] * self.passes
 
-    def strides(self, unet: UNetConfig) -> list[int]:
-        """Image pixels per map pixel of every map that `extract` returns, in its order."""
-        return [block_strides(unet)[block] for _ in self.steps for block in sorted(set(self.blocks))]
+    def strides(self, network: Network) -> list[int]:
+        """Image pixels per map pixel of every map that an `Extractor` returns, in its order."""
+        return [network.block_strides[block] for block in sorted(set(self.blocks))] * self.passes
 
 
-def extract(
-    unet: UNet,
-    diffusion: Diffusion,
-    x_0: Tensor,
-    noise: Tensor,
-    config: FeatureConfig,
-    *,
-    micro_batch: int | None = None,
-) -> list[Tensor]:
-    """Maps of images `x_0` (N, 3, H, W) in [-1, 1] under shared `noise` (1, 3, H, W).
+class Network(Protocol):
+    """What a bundle says of the network that features come from: everything but its weights."""
 
-    Returns one (N, C_i, h_i, w_i) tensor a step and block, steps outermost, blocks ascending: the published order,
-    whatever the order in which blocks are named (the reference's hooks fire as the decoder runs). At most
-    `micro_batch` of the N x S (image, step) pairs go through the network at once.
-    """
-    n = len(x_0)
-    # The schedule's own index, never rescaled: the published extractor does not apply rescale_timesteps (its
-    # SpacedDiffusion leaves that to the sampler), and its classifiers were trained so.
-    t_SN = to_device(torch.tensor(config.steps), x_0.device).repeat_interleave(n)
-    x_t = diffusion.q_sample(x_0.repeat(len(config.steps), 1, 1, 1), t_SN, noise)
-    size = micro_batch or len(t_SN)
-    batches = [
-        unet.activations(x_t[start : start + size], t_SN[start : start + size], config.blocks)
-        for start in range(0, len(t_SN), size)
-    ]
-    per_block = [torch.cat(maps) if len(maps) > 1 else maps[0] for maps in zip(*batches, strict=True)]
-    return [maps[step * n : (step + 1) * n] for step in range(len(config.steps)) for maps in per_block]
+    kind: ClassVar[str]
+    """Of its section in bundle.json, and of its weights file."""
+
+    @property
+    def title(self) -> str:
+        """Its name in messages."""
+
+    @property
+    def image_size(self) -> int:
+        """Side of its square input."""
+
+    @property
+    def timesteps(self) -> int:
+        """Of its noise schedule; 0 where there is none."""
+
+    @property
+    def block_channels(self) -> Sequence[int]:
+        """Channels of the map that each block gives."""
+
+    @property
+    def block_strides(self) -> Sequence[int]:
+        """Image pixels per pixel of that map."""
+
+    @property
+    def peak_values(self) -> int:
+        """Numbers, about, that are in memory at the peak of an image's way through it."""
+
+    def published_features(self) -> FeatureConfig:
+        """What the published classifiers read."""
+
+    def build(self) -> nn.Module:
+        """The network as training would begin with it."""
+
+
+class Extractor(Protocol):
+    """A network on a device, with its weights and with the preprocessing that it was trained with."""
+
+    def __call__(self, images: np.ndarray, features: FeatureConfig, *, micro_batch: int | None = None) -> list[Tensor]:
+        """Maps of `images` (N, S, S, 3) uint8, none of them upsampled.
+
+        One (N, C_i, h_i, w_i) tensor a step and block, steps outermost, blocks ascending: the published order, whatever
+        the order in which blocks are named. At most `micro_batch` of the images and steps go through at once.
+        """
+
+
+def joined(batches: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+    """Maps of consecutive batches as those of all their images."""
+    return [torch.cat(maps) if len(maps) > 1 else maps[0] for maps in zip(*batches, strict=True)]

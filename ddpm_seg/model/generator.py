@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ddpm_seg.model.diffusion import Diffusion, DiffusionConfig
+from ddpm_seg.model.pixel_values import from_network
 from ddpm_seg.model.sample_noise import SampleNoise
 from ddpm_seg.model.samplers import (
     even_timesteps,
@@ -23,7 +24,6 @@ from ddpm_seg.model.samplers import (
     sample_ddim,
     sample_dpm_solver,
 )
-from ddpm_seg.model.segmenter import from_network
 from ddpm_seg.model.unet import UNet, UNetConfig
 
 Sampler = Literal["ddpm", "ddim", "dpm-solver++"]

@@ -10,10 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ddpm_seg import storage
-from ddpm_seg.model.diffusion import DiffusionConfig
-from ddpm_seg.model.features import FeatureConfig
+from ddpm_seg.model.features import FeatureConfig, Network
 from ddpm_seg.model.published_flags import DEFAULTS
-from ddpm_seg.model.unet import UNetConfig
 from ddpm_seg.tasks import TASKS, UNLABELLED, Task
 
 logger = logging.getLogger(__name__)
@@ -34,17 +32,17 @@ class Experiment:
     upsample_mode: Literal["bilinear", "nearest"]
     share_noise: bool
 
-    def features(self, unet: UNetConfig, diffusion: DiffusionConfig) -> FeatureConfig:
+    def features(self, network: Network) -> FeatureConfig:
         """What to read from the network. ValueError where the network cannot give it, or gives another `dim`."""
         height, width, channels = self.dim
-        if not height == width == unet.image_size:
+        if not height == width == network.image_size:
             raise ValueError(
                 f"experiment: dim {list(self.dim)} means images of {height}x{width}, but the network's image_size is "
-                f"{unet.image_size}; give the model flags and the experiment of one model"
+                f"{network.image_size}; give the model flags and the experiment of one model"
             )
         features = FeatureConfig(steps=self.steps, blocks=self.blocks, upsample_mode=self.upsample_mode)
-        features.check(unet, diffusion)
-        found = sum(features.channels(unet))
+        features.check(network)
+        found = sum(features.channels(network))
         if found != channels:
             raise ValueError(
                 f"experiment: dim {list(self.dim)} means {channels} feature channels, but steps {list(self.steps)} and "

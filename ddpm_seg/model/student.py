@@ -8,13 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.segmentation import deeplabv3_mobilenet_v3_large, deeplabv3_resnet50, deeplabv3_resnet101
-
-from ddpm_seg.model.device_copies import to_device
 
 Backbone = Literal["resnet101", "resnet50", "mobilenet_v3_large"]
 
@@ -27,7 +24,6 @@ _DEEPLAB = {
 BATCH_NORM_MOMENTUM = 0.1  # torch's own default, and ResNet's
 
 # Of ImageNet's pixels in [0, 1], as in the published transform.
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,7 +48,7 @@ class StudentConfig:
 
 
 class Student(nn.Module):
-    """Images (N, 3, S, S) as of `to_student` to logits (N, K, S, S) float32."""
+    """Images (N, 3, S, S) as of `to_imagenet` to logits (N, K, S, S) float32."""
 
     def __init__(self, config: StudentConfig) -> None:
         super().__init__()
@@ -74,13 +70,6 @@ class Student(nn.Module):
             x = F.interpolate(x, size=(resolution, resolution), mode="bilinear", align_corners=False)
         logits = self.classifier(self.backbone(x)["out"])
         return F.interpolate(logits.float(), size=(size, size), mode="bilinear", align_corners=False)
-
-
-def to_student(images: np.ndarray, device: torch.device | str) -> Tensor:
-    """(N, S, S, 3) uint8 to (N, 3, S, S) float32, standardised with ImageNet's mean and deviation as published."""
-    x = to_device(torch.from_numpy(np.ascontiguousarray(images)), device).permute(0, 3, 1, 2).float() / 255
-    mean, deviation = (to_device(torch.tensor(values), device)[:, None, None] for values in (MEAN, DEVIATION))
-    return (x - mean) / deviation
 
 
 def student_shapes(config: StudentConfig) -> dict[str, tuple[int, ...]]:

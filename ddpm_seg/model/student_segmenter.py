@@ -13,9 +13,10 @@ from torch import Tensor
 
 from ddpm_seg.model.compiled import compiled
 from ddpm_seg.model.device_copies import to_host
+from ddpm_seg.model.dtypes import DType
 from ddpm_seg.model.pixel_labels import PixelLabels
-from ddpm_seg.model.segmenter import DType
-from ddpm_seg.model.student import Student, to_student
+from ddpm_seg.model.pixel_values import to_imagenet
+from ddpm_seg.model.student import Student
 from ddpm_seg.model.student_bundle import StudentBundle
 
 BATCH_SIZE = {"cpu": 8, "cuda": 64}
@@ -71,7 +72,7 @@ class StudentSegmenter:
         done = 0
         while done < len(images):
             try:
-                x = to_student(images[done : done + self.batch_size], self.device).to(self.dtype)
+                x = to_imagenet(images[done : done + self.batch_size], self.device).to(self.dtype)
                 found = self.network(x.contiguous(memory_format=torch.channels_last)).softmax(dim=1)
                 yield from found
                 done += len(found)

@@ -1,4 +1,4 @@
-"""Whatever can label images: a DDPM with its ensemble, or a student. Their `bundle.json` tells them apart."""
+"""Whatever can label images: a network with its ensemble, or a student. Their `bundle.json` tells them apart."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from ddpm_seg.model.bundle import Bundle, BundleHeader, load_bundle, read_header
 from ddpm_seg.model.bundle_files import BundleError, read_content
-from ddpm_seg.model.segmenter import DType, SegmentDType, Segmenter
+from ddpm_seg.model.ddpm import DDPMConfig
+from ddpm_seg.model.dtypes import SegmentDType, without_int8
+from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.tasks import Task
 
 if TYPE_CHECKING:
@@ -28,8 +30,18 @@ def read_trained_header(name_or_uri: str) -> tuple[TrainedHeader, Task]:
         return student, student.task
     header = read_header(name_or_uri)
     if header.task is None or not header.num_members:
-        raise BundleError(f"{name_or_uri} holds a DDPM without an ensemble; train one with `python -m jobs.train`")
+        raise BundleError(
+            f"{name_or_uri} holds a {header.network.title} without an ensemble; train one with `python -m jobs.train`"
+        )
     return header, header.task
+
+
+def check_dtype(header: TrainedHeader, dtype: SegmentDType) -> None:
+    """Raises ValueError for a number format that the network does not run in."""
+    if not isinstance(header, BundleHeader):
+        without_int8(dtype, "student")
+    elif not isinstance(header.network, DDPMConfig):
+        without_int8(dtype, header.network.title)
 
 
 def load_model(name_or_uri: str) -> Bundle | StudentBundle:
@@ -57,14 +69,9 @@ def resident(
         return Segmenter(model, device=device, dtype=dtype, batch_size=batch_size, compile=compile)
     from ddpm_seg.model.student_segmenter import StudentSegmenter
 
-    return StudentSegmenter(model, device=device, dtype=student_dtype(dtype), batch_size=batch_size, compile=compile)
-
-
-def student_dtype(dtype: SegmentDType) -> DType:
-    """`dtype`, of those that a student takes. Raises ValueError."""
-    if dtype == "int8":
-        raise ValueError("int8 is for the network of a DDPM; a student takes float32, bfloat16 or float16")
-    return dtype
+    return StudentSegmenter(
+        model, device=device, dtype=without_int8(dtype, "student"), batch_size=batch_size, compile=compile
+    )
 
 
 def _is_student(name_or_uri: str) -> bool:

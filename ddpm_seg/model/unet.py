@@ -114,6 +114,12 @@ def _levels_up(config: UNetConfig) -> range:
     return range(len(config.channel_mult) - 1, -1, -1)
 
 
+def unet_shapes(config: UNetConfig) -> dict[str, tuple[int, ...]]:
+    """Shape of every entry of the network's state dict; no memory is spent on weights."""
+    with torch.device("meta"):
+        return {key: tuple(value.shape) for key, value in UNet(config).state_dict().items()}
+
+
 def timestep_embedding(t_N: Tensor, dim: int) -> Tensor:
     """Sinusoids of (possibly fractional) timesteps, (N, dim) float32; guided-diffusion's `timestep_embedding`."""
     half = dim // 2

@@ -17,7 +17,7 @@ from ddpm_seg.evaluation.calibration import calibration
 from ddpm_seg.evaluation.evaluation_page import evaluation_page
 from ddpm_seg.evaluation.metrics import metrics
 from ddpm_seg.evaluation.score_labels import Scored, score_labels
-from ddpm_seg.model.segmenter import SegmentDType
+from ddpm_seg.model.dtypes import SegmentDType
 from ddpm_seg.model.trained import read_trained_header
 from ddpm_seg.pipeline.label import run_label
 from ddpm_seg.pipeline.label_plan import LabelConfig, hash_config

@@ -43,7 +43,7 @@ def run_splits(config: EvaluateConfig) -> dict[str, Any]:
         raise ValueError("--splits trains models whose labels are not there yet: leave out --labels, or --splits")
     _, task = read_trained_header(config.model)
     bundle = load_bundle(config.model)
-    annotations = load_annotations(config.images, image_size=bundle.unet.image_size, task=task, limit=config.limit)
+    annotations = load_annotations(config.images, image_size=bundle.network.image_size, task=task, limit=config.limit)
     splits = draw_splits(annotations, count=config.splits, shots=config.shots)
     storage.check_writable(config.output)
     rows = []

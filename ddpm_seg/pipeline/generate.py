@@ -105,7 +105,7 @@ def _job(plan: GeneratePlan) -> Job:
         details={
             "model_id": plan.header.model_id,
             "task": plan.header.task.name if plan.header.task else None,
-            "timesteps": config.sampling().timesteps(plan.header.diffusion),
+            "timesteps": config.sampling().timesteps(plan.header.ddpm.diffusion),
             "samples": {"asked": config.num_samples, "already_done": plan.already_done},
         },
         inputs=list,

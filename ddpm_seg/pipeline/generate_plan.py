@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 
 from ddpm_seg import storage
 from ddpm_seg.model.bundle import BundleHeader, read_header
+from ddpm_seg.model.dtypes import DType
 from ddpm_seg.model.generator import Sampler, SamplingConfig
-from ddpm_seg.model.segmenter import DType
 from ddpm_seg.pipeline.actor_options import check_actor_options
 from ddpm_seg.runs.ledger import KnownRun, find_runs, input_keys, next_number, planned_keys
 from ddpm_seg.runs.manifest import INPUTS, image_id
@@ -102,7 +102,7 @@ class GeneratePlan:
 
     def __str__(self) -> str:
         config, left = self.config, sum(run.manifest.items.num_rows for run in self.unfinished)
-        timesteps = ", ".join(map(str, reversed(config.sampling().timesteps(self.header.diffusion))))
+        timesteps = ", ".join(map(str, reversed(config.sampling().timesteps(self.header.ddpm.diffusion))))
         return "\n".join(
             [
                 f"samples    {config.num_samples} of seed {config.seed}",
@@ -118,7 +118,7 @@ class GeneratePlan:
 def plan_generate(config: GenerateConfig) -> GeneratePlan:
     """Reads what is there, writes nothing. Raises ValueError or OSError for a bundle or sampler that cannot be used."""
     header = read_header(config.model)
-    config.sampling().timesteps(header.diffusion)
+    config.sampling().timesteps(header.ddpm.diffusion)
     items, output = sample_items(config.seed, config.num_samples), storage.normalize(config.output)
     config_hash = hash_config(config, header)
     number = next_number(output)
@@ -160,7 +160,7 @@ def hash_config(config: GenerateConfig, header: BundleHeader) -> str:
         "model_id": header.model_id,
         "dtype": config.dtype,
         "sampler": sampling.sampler,
-        "timesteps": sampling.timesteps(header.diffusion),
+        "timesteps": sampling.timesteps(header.ddpm.diffusion),
         "eta": sampling.eta,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]

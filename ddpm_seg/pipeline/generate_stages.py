@@ -13,9 +13,9 @@ from ddpm_seg.pipeline.sample_rows import Sample, SampleInput, SampleSpec, sampl
 from ddpm_seg.pipeline.stages import Row
 
 if TYPE_CHECKING:
+    from ddpm_seg.model.dtypes import DType
     from ddpm_seg.model.generator import SamplingConfig
     from ddpm_seg.model.pixel_labels import PixelLabels
-    from ddpm_seg.model.segmenter import DType
 
 
 def nothing_to_read(row: Row) -> Row:
@@ -39,17 +39,20 @@ class Draw:
         import torch
 
         from ddpm_seg.model.bundle import load_bundle
+        from ddpm_seg.model.ddpm import DDPMExtractor
+        from ddpm_seg.model.extractors import resident_ddpm
         from ddpm_seg.model.generator import Generator, default_batch_size
-        from ddpm_seg.model.segmenter import Segmenter, resident_unet
+        from ddpm_seg.model.segmenter import Segmenter
 
         # A single thread here, for a reason that `Segment` says.
         torch.set_num_threads(1)
         self.threads = threads
         bundle, device = load_bundle(model), torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.segmenter = Segmenter(bundle, device=str(device), dtype=dtype, compile=compile) if bundle.members else None
-        unet = self.segmenter.unet if self.segmenter else resident_unet(bundle, device, dtype, compile=compile)
-        batch_size = batch_size or default_batch_size(bundle.unet, device)
-        self.generator = Generator(unet, bundle.diffusion, sampling, device=device, batch_size=batch_size)
+        resident = self.segmenter.extractor if self.segmenter else resident_ddpm(bundle, device, dtype, compile=compile)
+        assert isinstance(resident, DDPMExtractor)  # plan_generate
+        batch_size = batch_size or default_batch_size(bundle.ddpm.unet, device)
+        self.generator = Generator(resident.unet, bundle.ddpm.diffusion, sampling, device=device, batch_size=batch_size)
 
     def __call__(self, row: Row) -> Row:
         import torch

@@ -23,7 +23,7 @@ from ddpm_seg.runs.manifest import Manifest, RunInfo, plan
 from ddpm_seg.runs.summary import RunSummary, write_run_json, write_summary
 
 if TYPE_CHECKING:
-    from ddpm_seg.model.segmenter import SegmentDType
+    from ddpm_seg.model.dtypes import SegmentDType
     from ddpm_seg.pipeline import cluster, execute
     from ddpm_seg.pipeline.stages import Row
     from ddpm_seg.pipeline.stream import Stages

@@ -15,10 +15,9 @@ import pyarrow.compute as pc
 from ddpm_seg import storage
 from ddpm_seg.data.images import FitMode
 from ddpm_seg.data.listing import list_images
-from ddpm_seg.model.bundle import BundleHeader
 from ddpm_seg.model.bundle_files import ASSETS
-from ddpm_seg.model.segmenter import SegmentDType
-from ddpm_seg.model.trained import read_trained_header, student_dtype
+from ddpm_seg.model.dtypes import SegmentDType
+from ddpm_seg.model.trained import check_dtype, read_trained_header
 from ddpm_seg.pipeline.actor_options import check_actor_options
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.ledger import KnownRun, find_runs, input_keys, next_number, planned_keys
@@ -139,8 +138,7 @@ class LabelPlan:
 def plan_label(config: LabelConfig) -> LabelPlan:
     """Reads what is there, writes nothing. Raises ValueError or OSError for a bundle or input that cannot be used."""
     header, _ = read_trained_header(config.model)
-    if not isinstance(header, BundleHeader):
-        student_dtype(config.dtype)
+    check_dtype(header, config.dtype)
     listing = list_images(config.input if config.input is not None else str(ASSETS / "samples"))
     read_uris: dict[str, str] = {}
     inputs = inputs_table(_noting_read_uris(listing.files, read_uris))

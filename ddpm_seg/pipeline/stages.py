@@ -13,8 +13,8 @@ import pyarrow as pa
 from ddpm_seg.pipeline.label_rows import FittedImage, ImageInput, LabelSpec, fetch, label_table
 
 if TYPE_CHECKING:
+    from ddpm_seg.model.dtypes import SegmentDType
     from ddpm_seg.model.pixel_labels import PixelLabels
-    from ddpm_seg.model.segmenter import SegmentDType
 
 # Hides the latency of object storage without holding more than a few large images at a time.
 FETCH_THREADS = 4

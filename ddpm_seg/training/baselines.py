@@ -18,10 +18,9 @@ from ddpm_seg.data.annotations import Annotation, load_annotations
 from ddpm_seg.data.task_file import find_task
 from ddpm_seg.evaluation.comparison import Result, scored, standing_result, write_result
 from ddpm_seg.evaluation.score import Labeller, evaluate, labels_of
-from ddpm_seg.model.bundle import NOISE, UNET, Bundle, load_bundle, read_header
+from ddpm_seg.model.bundle import ENSEMBLE, Bundle, load_bundle, read_header
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.segmenter import Segmenter
-from ddpm_seg.model.unet import UNet
 from ddpm_seg.tasks import Task
 from ddpm_seg.training.copies import Copies
 from ddpm_seg.training.ensemble import EnsembleConfig
@@ -79,7 +78,7 @@ class Training:
     bundle: Bundle
     features: FeatureConfig
     weights: dict[str, str]
-    """sha256 of the bundle's UNet and noise."""
+    """sha256 of the bundle's network and noise."""
     ensemble: EnsembleConfig
     supervised: SupervisedConfig
     copies: Copies
@@ -114,7 +113,7 @@ class Training:
             return asdict(self.supervised)
         if method == "rgb":
             return {"ensemble": asdict(self.ensemble), "copies": asdict(self.copies)}
-        network = self.weights if method == "diffusion" else asdict(self.bundle.unet)
+        network = self.weights if method == "diffusion" else asdict(self.bundle.ddpm.unet)
         own = {"features": asdict(self.features), "network": network}
         return {"ensemble": asdict(self.ensemble), "copies": asdict(self.copies), **own}
 
@@ -136,7 +135,7 @@ def compare(
         bundle=bundle,
         task=task,
         features=choose_features(bundle),
-        weights={name: digest for name, digest in read_header(config.model).files.items() if name in (UNET, NOISE)},
+        weights={name: digest for name, digest in read_header(config.model).files.items() if name != ENSEMBLE},
         ensemble=ensemble,
         supervised=supervised,
         copies=Copies(mirror=config.mirror, recolour=config.recolour),
@@ -148,11 +147,11 @@ def compare(
         config.test,
         count=config.splits,
         shots=config.shots,
-        load=lambda uri: load_annotations(uri, image_size=bundle.unet.image_size, task=task),
+        load=lambda uri: load_annotations(uri, image_size=bundle.network.image_size, task=task),
     )
     parts = [(method, split) for method in config.methods for split in splits]
     if config.plenty is not None and "supervised" in config.methods:
-        many = load_annotations(config.plenty, image_size=bundle.unet.image_size, task=task)
+        many = load_annotations(config.plenty, image_size=bundle.network.image_size, task=task)
         parts.append(("supervised", Split(name="plenty", train=many, test=splits[0].test)))
     uris = [storage.join(config.output, f"{method}-{split.name}.json") for method, split in parts]
     return [_result(uri, training, method, split) for uri, (method, split) in zip(uris, parts, strict=True)]
@@ -182,7 +181,7 @@ def untrained(bundle: Bundle) -> Bundle:
     """`bundle` with its UNet's weights as training would begin with them, from a fixed seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return dataclasses.replace(bundle, unet_weights=UNet(bundle.unet).state_dict())
+        return dataclasses.replace(bundle, weights=bundle.network.build().state_dict())
 
 
 def digest(annotations: Sequence[Annotation]) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from ddpm_seg.data.annotations import Annotation
-from ddpm_seg.model.segmenter import from_network, to_network
+from ddpm_seg.model.pixel_values import from_network, to_network
 from ddpm_seg.training.augmentation import Augmentation, recolour
 
 # Pixels stay where they are: to move them is to blur them, and a DDPM has not been trained on blurred images.

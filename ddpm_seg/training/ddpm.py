@@ -21,9 +21,10 @@ from torch import Tensor, nn
 
 from ddpm_seg import storage
 from ddpm_seg.model.bundle import Bundle
+from ddpm_seg.model.ddpm import DDPMConfig
 from ddpm_seg.model.device_copies import to_device
 from ddpm_seg.model.diffusion import Diffusion, DiffusionConfig
-from ddpm_seg.model.segmenter import to_network
+from ddpm_seg.model.pixel_values import to_network
 from ddpm_seg.model.unet import UNet, UNetConfig
 from ddpm_seg.training.workers import Worker
 
@@ -150,9 +151,8 @@ class DDPMTraining:
         """The averaged network as a DDPM bundle, in float16, with its shared noise (torch's CPU generator, seed 0)."""
         size = self.unet.config.image_size
         return Bundle(
-            unet=self.unet.config,
-            diffusion=self.diffusion.config,
-            unet_weights={key: value.half().cpu() for key, value in self.average.state_dict().items()},
+            network=DDPMConfig(unet=self.unet.config, diffusion=self.diffusion.config),
+            weights={key: value.half().cpu() for key, value in self.average.state_dict().items()},
             noise=torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0)),
             provenance=provenance | {"optimization": asdict(self.options), "final_loss": round(self.loss, 5)},
         )

@@ -54,7 +54,7 @@ def extract_features(
         if missing:
             _make(bundle, missing, features, device, workplace, total=len(set(uris)))
         stored = PixelFeatures(
-            num_images=len(images), image_size=bundle.unet.image_size, mode=features.upsample_mode, device=device
+            num_images=len(images), image_size=bundle.network.image_size, mode=features.upsample_mode, device=device
         )
         for index, uri in enumerate(uris):
             stored.store(index, read_features(uri))
@@ -91,8 +91,8 @@ def _check_room(
     bundle: Bundle, features: FeatureConfig, num_images: int, num_missing: int, workplace: Workplace | None
 ) -> None:
     """For what training maps into memory, and for the files, where these stand there too or may do so."""
-    size, folder = bundle.unet.image_size, tempfile.gettempdir()
-    maps = zip(features.channels(bundle.unet), features.strides(bundle.unet), strict=True)
+    size, folder = bundle.network.image_size, tempfile.gettempdir()
+    maps = zip(features.channels(bundle.network), features.strides(bundle.network), strict=True)
     each = ITEM_BYTES * sum(channels * (size // stride) ** 2 for channels, stride in maps)
     files = num_missing if workplace is None or storage.is_local(workplace.folder) else 0
     needed, free = each * (num_images + files), shutil.disk_usage(folder).free

@@ -12,25 +12,21 @@ from torch import Tensor
 
 from ddpm_seg import storage
 from ddpm_seg.model.bundle import Bundle, network_digest
-from ddpm_seg.model.diffusion import Diffusion
-from ddpm_seg.model.features import FeatureConfig, extract
-from ddpm_seg.model.segmenter import resident_unet, to_network
+from ddpm_seg.model.extractors import resident_extractor
+from ddpm_seg.model.features import FeatureConfig
 
 
 class FeatureExtractor:
-    """The UNet of a bundle, loaded once."""
+    """The network of a bundle, loaded once."""
 
     def __init__(self, bundle: Bundle, features: FeatureConfig, device: str) -> None:
-        self.features, self.device = features, device
-        self.unet, self.diffusion = resident_unet(bundle, device), Diffusion(bundle.diffusion)
-        self.noise = bundle.noise.to(device)
+        self.features, self.extract = features, resident_extractor(bundle, device)
 
     @torch.inference_mode()
     def write(self, image: np.ndarray, uri: str) -> None:
         """Writes the maps of `image` (S, S, 3) uint8, each (h, w, C) at its own resolution."""
-        x_0 = to_network(image[None], self.device)
         # One (image, step) pair at a time bounds the memory; few images leave little to gain from batches.
-        maps = extract(self.unet, self.diffusion, x_0, self.noise, self.features, micro_batch=1)
+        maps = self.extract(image[None], self.features, micro_batch=1)
         tensors = {str(index): _half(map_NCHW[0].permute(1, 2, 0)) for index, map_NCHW in enumerate(maps)}
         storage.write_bytes(uri, safetensors.torch.save(tensors))
 

@@ -32,10 +32,6 @@ from ddpm_seg.training.workers import free_gpus
 
 logger = logging.getLogger(__name__)
 
-# The published choice for 256 x 256 networks: of 1000 timesteps, and of 18 decoder blocks.
-PUBLISHED_STEPS, PUBLISHED_TIMESTEPS = (50, 150, 250), 1000
-PUBLISHED_BLOCKS, PUBLISHED_DEPTH = (5, 6, 7, 8, 12), 18
-
 UNFINISHED = "unfinished"
 
 
@@ -104,7 +100,7 @@ def train_from_config(config: TrainConfig) -> Bundle:
     features = choose_features(bundle, config.steps, config.blocks, config.upsample_mode)
     refuse_standing_bundle(config.output)
     storage.check_writable(config.output)
-    size = bundle.unet.image_size
+    size = bundle.network.image_size
     annotations = load_annotations(config.images, image_size=size, task=task, limit=config.limit)
     held_out = load_annotations(config.validation, image_size=size, task=task) if config.validation else []
     logger.info("%d annotated images:\n%s", len(annotations), describe(annotations, task))
@@ -151,17 +147,13 @@ def choose_features(
 
     Raises ValueError for a step or block that the network does not have.
     """
-    depth, timesteps = bundle.unet.num_output_blocks, bundle.diffusion.steps
-    chosen = bundle.features or FeatureConfig(
-        steps=tuple(step * timesteps // PUBLISHED_TIMESTEPS for step in PUBLISHED_STEPS),
-        blocks=tuple(sorted({block * depth // PUBLISHED_DEPTH for block in PUBLISHED_BLOCKS})),
-    )
+    chosen = bundle.features or bundle.network.published_features()
     features = FeatureConfig(
         steps=steps or chosen.steps,
         blocks=tuple(sorted(set(blocks or chosen.blocks))),
         upsample_mode=upsample_mode or chosen.upsample_mode,
     )
-    features.check(bundle.unet, bundle.diffusion)
+    features.check(bundle.network)
     return features
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ddpm_seg.data.annotations import Annotation, labelled_pixels
 from ddpm_seg.model.ensemble import Ensemble
-from ddpm_seg.model.segmenter import to_network
+from ddpm_seg.model.pixel_values import to_network
 from ddpm_seg.tasks import Task
 from ddpm_seg.training.copies import Copies
 from ddpm_seg.training.ensemble import EnsembleConfig, train_members

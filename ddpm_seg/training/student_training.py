@@ -17,8 +17,8 @@ from torch import Tensor
 
 from ddpm_seg import storage
 from ddpm_seg.model.device_copies import to_device
-from ddpm_seg.model.segmenter import from_network, to_network
-from ddpm_seg.model.student import Student, StudentConfig, backbone_weights, to_student
+from ddpm_seg.model.pixel_values import from_network, to_imagenet, to_network
+from ddpm_seg.model.student import Student, StudentConfig, backbone_weights
 from ddpm_seg.tasks import UNLABELLED
 from ddpm_seg.training.augmentation import Augmentation, augment
 from ddpm_seg.training.sample_stream import Batch
@@ -98,7 +98,7 @@ class StudentTraining:
     def label(self, images: np.ndarray) -> np.ndarray:
         """Class ids (B, S, S) uint8 of `images` (B, S, S, 3) uint8."""
         self.student.eval()
-        x = to_student(images, self.worker.device).contiguous(memory_format=torch.channels_last)
+        x = to_imagenet(images, self.worker.device).contiguous(memory_format=torch.channels_last)
         return self.student(x).argmax(dim=1).to(torch.uint8).cpu().numpy()
 
     def save(self, uri: str) -> None:
@@ -128,7 +128,7 @@ class StudentTraining:
         if self.options.augment:
             changed, target = augment(to_network(images, "cpu"), target, USUAL, generator)
             images = from_network(changed)
-        return to_student(images, self.worker.device), to_device(target, self.worker.device)
+        return to_imagenet(images, self.worker.device), to_device(target, self.worker.device)
 
     def _step(self, x: Tensor, target: Tensor) -> float:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ddpm_seg.model.segmenter import to_network
+from ddpm_seg.model.pixel_values import to_network
 from ddpm_seg.tasks import UNLABELLED, Task
 from ddpm_seg.training.augmentation import Augmentation, augment
 from ddpm_seg.training.plain_unet import PlainUNet

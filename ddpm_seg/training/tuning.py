@@ -19,9 +19,8 @@ from ddpm_seg.data.annotations import Annotation, labelled_pixels
 from ddpm_seg.evaluation.metrics import usual_ious
 from ddpm_seg.evaluation.miou import confusion_matrix
 from ddpm_seg.model.bundle import Bundle
-from ddpm_seg.model.diffusion import Diffusion
-from ddpm_seg.model.features import FeatureConfig, extract
-from ddpm_seg.model.segmenter import resident_unet, to_network
+from ddpm_seg.model.extractors import resident_extractor
+from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.tasks import Task
 from ddpm_seg.training.ensemble import EnsembleConfig, train_members
 from ddpm_seg.training.extraction import Workplace, extract_features
@@ -69,9 +68,9 @@ def tune(
     """
     if len(annotations) < FOLDS:
         raise ValueError(f"--tune needs at least {FOLDS} annotated images to hold some out, got {len(annotations)}")
-    timesteps = bundle.diffusion.steps
-    steps = tuple(sorted({candidate * timesteps // 1000 for candidate in CANDIDATES}))
-    blocks = tuple(range(bundle.unet.num_output_blocks))
+    network = bundle.network
+    steps = tuple(sorted({candidate * network.timesteps // 1000 for candidate in CANDIDATES}))
+    blocks = tuple(range(len(network.block_channels)))
     features = FeatureConfig(steps=steps, blocks=blocks, upsample_mode=upsample_mode)  # type: ignore[arg-type]
     maps = extract_features(bundle, annotations, features, device, workplace)
     seconds = _seconds(bundle, annotations[0], device)
@@ -159,8 +158,7 @@ class _Choices:
 
 def _seconds(bundle: Bundle, annotation: Annotation, device: str) -> Callable[[int], float]:
     """The seconds that one step of one image takes up to a block; each block is timed once."""
-    unet, diffusion, noise = resident_unet(bundle, device), Diffusion(bundle.diffusion), bundle.noise.to(device)
-    x_0 = to_network(annotation.image[None], device)
+    extract = resident_extractor(bundle, device)
 
     @cache
     @torch.inference_mode()
@@ -168,7 +166,7 @@ def _seconds(bundle: Bundle, annotation: Annotation, device: str) -> Callable[[i
         one = FeatureConfig(steps=(0,), blocks=(block,))
         started = time.perf_counter()
         for _ in range(3):
-            extract(unet, diffusion, x_0, noise, one)
+            extract(annotation.image[None], one)
         return (time.perf_counter() - started) / 3
 
     return seconds

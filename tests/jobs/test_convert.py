@@ -27,7 +27,7 @@ def test_it_writes_a_bundle_and_says_what_to_do_next(tmp_path: Path, capsys: pyt
     assert str(output) in printed
     assert "cat_15, 3 classifiers" in printed
     assert "python -m jobs.label --model" in printed
-    assert torch.equal(bundle.unet_weights["out.2.weight"], unet_state()["out.2.weight"])
+    assert torch.equal(bundle.weights["out.2.weight"], unet_state()["out.2.weight"])
     assert main(arguments) == 0  # the same again is no mistake
     assert capsys.readouterr().out == printed
 

@@ -42,8 +42,8 @@ def test_two_ray_train_workers_train_the_same_network_as_one_process(images, tmp
     assert _run(images, str(tmp_path / "one")) == 0
     assert _run(images, str(tmp_path / "two"), "--num-workers", "2") == 0
     one, two = load_bundle(str(tmp_path / "one")), load_bundle(str(tmp_path / "two"))
-    for key, value in one.unet_weights.items():
-        torch.testing.assert_close(two.unet_weights[key].float(), value.float(), rtol=0, atol=2e-3)
+    for key, value in one.weights.items():
+        torch.testing.assert_close(two.weights[key].float(), value.float(), rtol=0, atol=2e-3)
 
 
 @pytest.mark.parametrize(

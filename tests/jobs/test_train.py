@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from ddpm_seg.model.bundle import Bundle, load_bundle, save_bundle
+from ddpm_seg.model.ddpm import DDPMConfig
 from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.unet import UNet, UNetConfig
@@ -28,9 +29,8 @@ def ddpm_bundle(config: UNetConfig = TINY, *, timesteps: int = 1000, features: F
     torch.manual_seed(0)
     size = config.image_size
     return Bundle(
-        unet=config,
-        diffusion=DiffusionConfig(steps=timesteps),
-        unet_weights=UNet(config).state_dict(),
+        network=DDPMConfig(unet=config, diffusion=DiffusionConfig(steps=timesteps)),
+        weights=UNet(config).state_dict(),
         noise=torch.randn(1, 3, size, size),
         features=features,
         provenance={"origin": "random weights"},

@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddpm_seg.model.bundle import unet_shapes
 from ddpm_seg.model.ensemble import member_shapes
 from ddpm_seg.model.published_flags import parse_model_flags
-from ddpm_seg.model.unet import block_channels
+from ddpm_seg.model.unet import block_channels, unet_shapes
 
 FLAGS = (
     "--image_size 16 --num_channels 32 --num_res_blocks 1 --channel_mult 1,2 --attention_resolutions 8 "

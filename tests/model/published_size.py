@@ -23,7 +23,7 @@ def save(folder: str, dtype_name: str) -> None:
     from ddpm_seg.model.bundle import save_bundle
 
     bundle = published_size_bundle(getattr(torch, dtype_name))
-    assert abs(sum(value.numel() for value in bundle.unet_weights.values()) - UNET_PARAMETERS) < 1e5
+    assert abs(sum(value.numel() for value in bundle.weights.values()) - UNET_PARAMETERS) < 1e5
     save_bundle(bundle, folder)
 
 

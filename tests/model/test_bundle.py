@@ -34,10 +34,10 @@ def saved(bundle: Bundle, tmp_path: Path) -> Path:
 
 def test_round_trip(bundle: Bundle, saved: Path) -> None:
     read = load_bundle(str(saved))
-    for name in ("unet", "diffusion", "features", "task", "provenance"):
+    for name in ("network", "features", "task", "provenance"):
         assert getattr(read, name) == getattr(bundle, name)
     assert torch.equal(read.noise, bundle.noise)
-    _assert_equal(read.unet_weights, bundle.unet_weights)
+    _assert_equal(read.weights, bundle.weights)
     assert len(read.members) == len(bundle.members)
     for actual, expected in zip(read.members, bundle.members, strict=True):
         _assert_equal(actual, expected)
@@ -59,7 +59,7 @@ def test_ddpm_without_an_ensemble_round_trips(bundle: Bundle, tmp_path: Path) ->
     save_bundle(ddpm, str(tmp_path / "ddpm"))
     read = load_bundle(str(tmp_path / "ddpm"))
     assert (read.features, read.task, read.members) == (None, None, ())
-    _assert_equal(read.unet_weights, ddpm.unet_weights)
+    _assert_equal(read.weights, ddpm.weights)
 
 
 def test_model_id_is_kept_on_disk_and_tells_models_apart(bundle: Bundle, tmp_path: Path) -> None:
@@ -77,15 +77,16 @@ def test_model_id_is_kept_on_disk_and_tells_models_apart(bundle: Bundle, tmp_pat
     assert int(first, 16) >= 0
     assert model_id(tiny_bundle()) == first  # who made it does not matter
     key = "time_embed.0.bias"
+    cosine = dataclasses.replace(bundle.ddpm.diffusion, noise_schedule="cosine")
     changes: list[dict[str, Any]] = [
-        {"unet_weights": {**bundle.unet_weights, key: bundle.unet_weights[key] + 1e-3}},
+        {"weights": {**bundle.weights, key: bundle.weights[key] + 1e-3}},
         {"noise": bundle.noise + 1e-3},
         {"members": bundle.members[:1]},
         {"members": bundle.members[::-1]},
         {"features": dataclasses.replace(bundle.features, steps=(11,))},
         {"features": dataclasses.replace(bundle.features, upsample_mode="nearest")},
-        {"diffusion": dataclasses.replace(bundle.diffusion, noise_schedule="cosine")},
-        {"unet": dataclasses.replace(bundle.unet, num_heads=2)},
+        {"network": dataclasses.replace(bundle.ddpm, diffusion=cosine)},
+        {"network": dataclasses.replace(bundle.ddpm, unet=dataclasses.replace(bundle.ddpm.unet, num_heads=2))},
         {"task": dataclasses.replace(bundle.task, name="other")},
     ]
     ids = [model_id(dataclasses.replace(bundle, **change)) for change in changes]
@@ -106,7 +107,7 @@ def test_an_interrupted_save_is_no_bundle_and_can_be_repeated(bundle: Bundle, sa
     with pytest.raises(BundleError, match=r"bundle\.json is missing"):
         load_bundle(str(saved))
     save_bundle(bundle, str(saved))
-    _assert_equal(load_bundle(str(saved)).unet_weights, bundle.unet_weights)
+    _assert_equal(load_bundle(str(saved)).weights, bundle.weights)
 
 
 @pytest.mark.parametrize("name", ["unet.safetensors", "ensemble.safetensors", "noise.safetensors"])
@@ -193,21 +194,21 @@ def test_a_bundle_that_is_not_there_is_refused(tmp_path: Path, monkeypatch: pyte
 
 def test_a_bundle_in_the_box_has_a_name(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ddpm_seg.model.bundle_files.ASSETS", saved.parent)
-    assert load_bundle("model").unet == tiny_bundle().unet
+    assert load_bundle("model").network == tiny_bundle().network
     with pytest.raises(BundleError, match="in the box: model"):
         load_bundle("modal")
 
 
 def test_impossible_bundles_are_refused(bundle: Bundle) -> None:
     weight = "input_blocks.0.0.weight"
-    renamed = {f"module.{key}": value for key, value in bundle.unet_weights.items()}
-    without = {key: value for key, value in bundle.unet_weights.items() if key != weight}
+    renamed = {f"module.{key}": value for key, value in bundle.weights.items()}
+    without = {key: value for key, value in bundle.weights.items() if key != weight}
     changes: list[tuple[dict[str, Any], str]] = [
         ({"noise": torch.zeros(1, 3, 8, 8)}, r"noise must be \(1, 3, 16, 16\), got \(1, 3, 8, 8\)"),
-        ({"unet_weights": without}, f"1 tensors are missing, the first is {weight}"),
-        ({"unet_weights": {**bundle.unet_weights, "label_emb.weight": torch.zeros(3)}}, r"unknown.*label_emb"),
-        ({"unet_weights": {**bundle.unet_weights, weight: torch.zeros(32, 4, 3, 3)}}, r"\(32, 4, 3, 3\), expected"),
-        ({"unet_weights": renamed}, "missing"),
+        ({"weights": without}, f"1 tensors are missing, the first is {weight}"),
+        ({"weights": {**bundle.weights, "label_emb.weight": torch.zeros(3)}}, r"unknown.*label_emb"),
+        ({"weights": {**bundle.weights, weight: torch.zeros(32, 4, 3, 3)}}, r"\(32, 4, 3, 3\), expected"),
+        ({"weights": renamed}, "missing"),
         ({"features": None}, "features and its task"),
         ({"task": None}, "features and its task"),
         ({"features": dataclasses.replace(bundle.features, steps=(10, 20))}, r"member 0: layers\.0\.weight"),  # type: ignore[type-var]

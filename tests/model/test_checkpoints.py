@@ -50,13 +50,13 @@ def test_published_files_become_a_bundle(tmp_path: Path) -> None:
     bundle = convert_published(tmp_path)
     save_bundle(bundle, str(tmp_path / "bundle"))
     loaded = load_bundle(str(tmp_path / "bundle"))
-    assert loaded.unet == UNET
-    assert loaded.diffusion.steps == 1000
+    assert loaded.ddpm.unet == UNET
+    assert loaded.ddpm.diffusion.steps == 1000
     assert loaded.features == FeatureConfig(steps=tuple(STEPS), blocks=tuple(BLOCKS))
     assert loaded.task == TASKS["cat_15"]
     assert torch.equal(loaded.noise, torch_cuda_noise(0, (1, 3, 16, 16)))
     for key, value in unet_state().items():
-        assert torch.equal(loaded.unet_weights[key], value), key
+        assert torch.equal(loaded.weights[key], value), key
     assert len(loaded.members) == 3
     for index, member in enumerate(loaded.members):
         saved = torch.load(tmp_path / "pixel_classifiers" / f"model_{index}.pth")["model_state_dict"]
@@ -83,7 +83,7 @@ def test_a_modelscope_folder(tmp_path: Path) -> None:
     write_modelscope(tmp_path / "model")
     bundle = convert(ConvertConfig(modelscope=str(tmp_path / "model"), output="unused"))
     published = convert_published(tmp_path)
-    assert (bundle.unet, bundle.diffusion, bundle.features) == (published.unet, published.diffusion, published.features)
+    assert (bundle.network, bundle.features) == (published.network, published.features)
     assert bundle.task == TASKS["cat_15"]
     assert torch.equal(bundle.noise, torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)))
     assert len(bundle.members) == 3
@@ -92,7 +92,7 @@ def test_a_modelscope_folder(tmp_path: Path) -> None:
 
 def test_image_size_is_the_experiments_where_no_flag_gives_it(tmp_path: Path) -> None:
     """As the published train_interpreter.py takes it from dim."""
-    assert convert_published(tmp_path, model_flags=FLAGS.replace("--image_size 16", "")).unet.image_size == 16
+    assert convert_published(tmp_path, model_flags=FLAGS.replace("--image_size 16", "")).network.image_size == 16
 
 
 def test_an_unknown_category_gets_generic_names(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

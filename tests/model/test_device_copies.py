@@ -15,10 +15,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ddpm_seg.model.device_copies import to_device, to_host
+from ddpm_seg.model.extractors import resident_ddpm
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.generator import Generator, Sampler, SamplingConfig
 from ddpm_seg.model.sample_noise import SampleNoise
-from ddpm_seg.model.segmenter import Segmenter, resident_unet
+from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.model.unet import UNetConfig
 from tests.model.tiny_networks import bundle, images, normal
 
@@ -71,7 +72,7 @@ def test_segmentation_waits_for_nothing(upsample_mode: Any) -> None:
 def test_sampling_waits_for_nothing(sampler: Sampler) -> None:
     model = bundle(CONFIG, FEATURES)
     how = SamplingConfig(sampler=sampler, steps=3)
-    generator = Generator(resident_unet(model, "meta"), model.diffusion, how, device=META, batch_size=2)
+    generator = Generator(resident_ddpm(model, "meta").unet, model.ddpm.diffusion, how, device=META, batch_size=2)
     noise = SampleNoise(0, [0, 1], 16, META)
     with no_waiting(at_least=3), torch.inference_mode():
         assert generator._run(noise(), noise).shape == (2, 3, 16, 16)

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from ddpm_seg.model.diffusion import Diffusion
+from ddpm_seg.model.extractors import resident_ddpm
 from ddpm_seg.model.generator import Generator, Sampler, SamplingConfig
 from ddpm_seg.model.sample_noise import SampleNoise
 from ddpm_seg.model.samplers import sample_ancestral, sample_ddim, sample_dpm_solver
-from ddpm_seg.model.segmenter import resident_unet
 from tests.tiny_bundle import tiny_bundle
 
 SIZE = 16
@@ -21,8 +21,8 @@ BUNDLE = tiny_bundle(size=SIZE)
 
 def generator(batch_size: int = 2, **how: Any) -> Generator:
     config = SamplingConfig(**{"steps": 4, **how})
-    unet = resident_unet(BUNDLE, "cpu")
-    return Generator(unet, BUNDLE.diffusion, config, device=torch.device("cpu"), batch_size=batch_size)
+    unet = resident_ddpm(BUNDLE, "cpu").unet
+    return Generator(unet, BUNDLE.ddpm.diffusion, config, device=torch.device("cpu"), batch_size=batch_size)
 
 
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpm-solver++"])
@@ -41,11 +41,11 @@ def test_samples_are_those_of_the_samplers() -> None:
     def drawn(x_0: Tensor) -> np.ndarray:
         return ((x_0 + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
 
-    unet = resident_unet(BUNDLE, "cpu")
+    unet = resident_ddpm(BUNDLE, "cpu").unet
     for sampler, eta in (("ddpm", 1.0), ("ddim", 1.0), ("ddim", 0.0), ("dpm-solver++", 0.0)):
         draw = generator(sampler=sampler, eta=eta)
         noise = SampleNoise(9, range(2), SIZE)
-        diffusion = Diffusion(BUNDLE.diffusion, draw.config.timesteps(BUNDLE.diffusion))
+        diffusion = Diffusion(BUNDLE.ddpm.diffusion, draw.config.timesteps(BUNDLE.ddpm.diffusion))
         with torch.inference_mode():
             if sampler == "ddpm":
                 x_0 = sample_ancestral(unet, diffusion, noise(), noise)
@@ -108,5 +108,5 @@ def test_impossible_sampling_is_refused(how: dict[str, Any], message: str) -> No
 
 def test_more_steps_than_the_schedule_has_are_refused() -> None:
     with pytest.raises(ValueError, match=r"101 timesteps do not fit into 0\.\.99"):
-        SamplingConfig(sampler="ddpm", steps=101).timesteps(BUNDLE.diffusion)
-    assert SamplingConfig(sampler="ddpm", steps=100).timesteps(BUNDLE.diffusion) == list(range(100))
+        SamplingConfig(sampler="ddpm", steps=101).timesteps(BUNDLE.ddpm.diffusion)
+    assert SamplingConfig(sampler="ddpm", steps=100).timesteps(BUNDLE.ddpm.diffusion) == list(range(100))

@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from ddpm_seg.data.statistics import most_uncertain_tenth
+from ddpm_seg.model.ddpm import DDPMConfig, extract
 from ddpm_seg.model.diffusion import Diffusion, DiffusionConfig
 from ddpm_seg.model.ensemble import Ensemble, member_shapes
-from ddpm_seg.model.features import FeatureConfig, extract
+from ddpm_seg.model.features import FeatureConfig
+from ddpm_seg.model.pixel_values import to_network
 from ddpm_seg.model.samplers import sample_ddim
-from ddpm_seg.model.segmenter import to_network
 from ddpm_seg.model.unet import UNet, UNetConfig
 from ddpm_seg.model.voting import Votes, vote
 from tests.model import golden_weights
@@ -36,14 +37,15 @@ class Case:
         self.diffusion_config = DiffusionConfig(noise_schedule=flags.pop("noise_schedule"))
         flags["attention_resolutions"] = tuple(map(int, flags["attention_resolutions"].split(",")))
         self.size: int = flags["image_size"]
-        self.unet = UNet(UNetConfig(channel_mult=CHANNEL_MULT[self.size], **flags))
+        unet = UNetConfig(channel_mult=CHANNEL_MULT[self.size], **flags)
+        network, self.unet = DDPMConfig(unet=unet, diffusion=self.diffusion_config), UNet(unet)
         shapes = json.loads((GOLDEN / f"{name}.unet_shapes.json").read_text())
         self.unet.load_state_dict({k: _tensor(f"{name}/unet/{k}", shape) for k, shape in shapes.items()})
         self.unet.eval().requires_grad_(False)
         self.features = FeatureConfig(
             steps=tuple(case["steps"]), blocks=tuple(case["blocks"]), upsample_mode=case["upsample_mode"]
         )
-        channels = self.features.channels(self.unet.config)
+        channels = self.features.channels(network)
         self.members = [
             {
                 key: _tensor(f"{name}/mlp{index}/{key}", shape) if shape else torch.tensor(0)
@@ -54,7 +56,7 @@ class Case:
         self.ensemble = Ensemble(
             self.members,
             channels=channels,
-            strides=self.features.strides(self.unet.config),
+            strides=self.features.strides(network),
             upsample_mode=case["upsample_mode"],
         )
         self.x_0 = to_network(golden_weights.image(case["image_seed"], self.size)[None], "cpu")

@@ -13,10 +13,12 @@ import torch
 from ddpm_seg.data.annotations import Annotation
 from ddpm_seg.data.images import Placement
 from ddpm_seg.model.bundle import Bundle, load_bundle
+from ddpm_seg.model.dtypes import DType
+from ddpm_seg.model.extractors import resident_ddpm
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.generator import Generator, Sampler, SamplingConfig
 from ddpm_seg.model.sample_noise import SampleNoise
-from ddpm_seg.model.segmenter import DType, Segmenter, resident_unet
+from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.model.student import Student, StudentConfig
 from ddpm_seg.model.student_bundle import StudentBundle
 from ddpm_seg.model.student_segmenter import StudentSegmenter
@@ -61,9 +63,9 @@ def test_labels(device: str, dtype: DType, share: float) -> None:
 @pytest.mark.parametrize("device", DEVICES)
 def test_samples(device: str, sampler: Sampler) -> None:
     def drawn(where: str) -> np.ndarray:
-        unet = resident_unet(model(), where)
+        unet = resident_ddpm(model(), where).unet
         how = SamplingConfig(sampler=sampler, steps=4)
-        generator = Generator(unet, model().diffusion, how, device=torch.device(where), batch_size=2)
+        generator = Generator(unet, model().ddpm.diffusion, how, device=torch.device(where), batch_size=2)
         return np.stack([image for image in generator.sample(0, range(2)) if image is not None]).astype(int)
 
     assert np.abs(drawn(device) - drawn("cpu")).mean() < 1  # of 255
@@ -100,7 +102,9 @@ def test_training_an_ensemble(device: str) -> None:
 def test_training_a_ddpm(device: str) -> None:
     def loss(where: str) -> float:
         bundle = tiny_bundle()
-        training = DDPMTraining(bundle.unet, bundle.diffusion, Optimization(batch_size=4), Worker(device=where))
+        training = DDPMTraining(
+            bundle.ddpm.unet, bundle.ddpm.diffusion, Optimization(batch_size=4), Worker(device=where)
+        )
         for _ in range(5):
             training.step(images(4, 16))
         return training.loss
@@ -111,7 +115,9 @@ def test_training_a_ddpm(device: str) -> None:
 @pytest.mark.gpu
 def test_nothing_waits_for_the_gpu() -> None:
     segmenter, device = Segmenter(model(), device="cuda", dtype="bfloat16"), torch.device("cuda")
-    generator = Generator(segmenter.unet, model().diffusion, SamplingConfig(steps=4), device=device, batch_size=2)
+    generator = Generator(
+        segmenter.extractor.unet, model().ddpm.diffusion, SamplingConfig(steps=4), device=device, batch_size=2
+    )
     for watch in (nullcontext, no_waiting):  # the first calls may, to choose their kernels
         noise = SampleNoise(0, [0, 1], 64, device)
         with watch(), torch.inference_mode():

@@ -10,8 +10,9 @@ from torch import nn
 from ddpm_seg.data.decoder import decode
 from ddpm_seg.model.bundle import load_bundle
 from ddpm_seg.model.bundle_files import ASSETS
+from ddpm_seg.model.extractors import resident_ddpm
 from ddpm_seg.model.int8 import Int8Conv2d, to_int8
-from ddpm_seg.model.segmenter import Segmenter, resident_unet
+from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.model.unet import UNet
 
 pytestmark = pytest.mark.skipif(not torch.cpu._is_vnni_supported(), reason="int8 needs a CPU with VNNI")
@@ -76,13 +77,13 @@ def test_the_masks_of_the_model_in_the_box() -> None:
     exact = Segmenter(bundle, device="cpu").segment(images)
     found = Segmenter(bundle, device="cpu", dtype="int8").segment(images)
     assert np.mean([a.label == b.label for a, b in zip(exact, found, strict=True)]) > 0.99
-    unet = resident_unet(bundle, "cpu", "int8")
+    unet = resident_ddpm(bundle, "cpu", "int8").unet
     assert sum(isinstance(module, Int8Conv2d) for module in unet.modules()) > 10
 
 
 def test_gpus_and_other_cpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with torch.device("meta"):
-        unet = UNet(load_bundle("avatars-10").unet)
+        unet = UNet(load_bundle("avatars-10").ddpm.unet)
     with pytest.raises(ValueError, match="take bfloat16 or float16"):
         to_int8(unet, torch.device("cuda"))
     monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)

@@ -7,8 +7,8 @@ import math
 
 import pytest
 
-from ddpm_seg.model.bundle import unet_shapes
 from ddpm_seg.model.published_flags import LSUN_FFHQ_256, contradictions, parse_model_flags
+from ddpm_seg.model.unet import unet_shapes
 
 BASE = {
     "image_size": "32",

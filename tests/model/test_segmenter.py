@@ -15,7 +15,8 @@ from ddpm_seg.model.bundle import Bundle
 from ddpm_seg.model.bundle_files import BundleError
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.pixel_labels import PixelLabels
-from ddpm_seg.model.segmenter import Segmenter, to_network
+from ddpm_seg.model.pixel_values import to_network
+from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.model.unet import UNetConfig
 from tests.model.tiny_networks import bundle, drawn_config, images
 
@@ -83,8 +84,9 @@ def test_out_of_memory_halves_the_batch_for_good(largest: int, part: str) -> Non
     model, pictures = bundle(CONFIG, FEATURES), images(7, 16)
     expected = Segmenter(model, device="cpu").segment(pictures)
     segmenter = Segmenter(model, device="cpu", batch_size=14)
-    small = SmallMemory(getattr(segmenter, part), largest)
-    setattr(segmenter, part, small)
+    owner = segmenter.extractor if part == "unet" else segmenter
+    small = SmallMemory(getattr(owner, part), largest)
+    setattr(owner, part, small)
     for actual, plain in zip(segmenter.segment(pictures), expected, strict=True):
         _assert_same(actual, plain)
     small.sizes.clear()
@@ -94,7 +96,7 @@ def test_out_of_memory_halves_the_batch_for_good(largest: int, part: str) -> Non
 
 def test_no_memory_for_one_image_is_an_error_that_says_its_size() -> None:
     segmenter = Segmenter(bundle(CONFIG, FEATURES), device="cpu", batch_size=4)
-    segmenter.unet = SmallMemory(segmenter.unet, 0)  # type: ignore[assignment]
+    segmenter.extractor.unet = SmallMemory(segmenter.extractor.unet, 0)  # type: ignore[assignment]
     with pytest.raises(torch.OutOfMemoryError, match=r"no memory for one 16 x 16 image at a time: CUDA out of memory"):
         segmenter.segment(images(3, 16))
 
@@ -123,20 +125,20 @@ def test_views_of_images_are_read_as_they_look() -> None:
 
 def test_bfloat16_keeps_most_labels_and_leaves_the_bundle_alone() -> None:
     model, pictures = bundle(CONFIG, FEATURES, num_members=5), images(3, 16)
-    before = {key: value.clone() for key, value in model.unet_weights.items()}
+    before = {key: value.clone() for key, value in model.weights.items()}
     exact = Segmenter(model, device="cpu").segment(pictures)
     rounded = Segmenter(model, device="cpu", dtype="bfloat16").segment(pictures)
     kept = [(a.label == b.label).mean() for a, b in zip(exact, rounded, strict=True)]
     assert min(kept) > 0.9
     assert any((a.uncertainty != b.uncertainty).any() for a, b in zip(exact, rounded, strict=True))
-    for key, value in model.unet_weights.items():
+    for key, value in model.weights.items():
         assert value.dtype == torch.float32
         assert torch.equal(value, before[key])
 
 
 def test_weights_stored_in_half_precision_give_nearly_the_same() -> None:
     model, pictures = bundle(CONFIG, FEATURES), images(2, 16)
-    half = dataclasses.replace(model, unet_weights={key: value.half() for key, value in model.unet_weights.items()})
+    half = dataclasses.replace(model, weights={key: value.half() for key, value in model.weights.items()})
     exact, rounded = (Segmenter(stored, device="cpu").segment(pictures) for stored in (model, half))
     for a, b in zip(exact, rounded, strict=True):
         assert (a.label == b.label).mean() > 0.97
@@ -170,11 +172,11 @@ def _plain(model: Bundle, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
     """label (P,), uncertainty (P,) and mean softmax (P, K) by the transcription."""
     assert model.features is not None
     x_0 = torch.from_numpy(picture).permute(2, 0, 1)[None] / 127.5 - 1
-    alpha_bars = transcription.alpha_bars(model.diffusion.noise_schedule, model.diffusion.steps)
+    alpha_bars = transcription.alpha_bars(model.ddpm.diffusion.noise_schedule, model.ddpm.diffusion.steps)
     maps = []
     for step in model.features.steps:
         x_t = transcription.q_sample(x_0, alpha_bars[step], model.noise)
-        decoded, _ = transcription.unet(model.unet, model.unet_weights, x_t, torch.tensor([step]))
+        decoded, _ = transcription.unet(model.ddpm.unet, model.weights, x_t, torch.tensor([step]))
         maps += [decoded[block][0] for block in sorted(model.features.blocks)]
     features_PD = transcription.pixel_features(maps, picture.shape[:2], model.features.upsample_mode)
     logits_MPK = torch.stack([transcription.classifier(member)(features_PD) for member in model.members])

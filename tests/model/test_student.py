@@ -14,7 +14,8 @@ from torchvision.models.segmentation import deeplabv3_mobilenet_v3_large
 
 from ddpm_seg.model.bundle import load_bundle, read_header
 from ddpm_seg.model.bundle_files import BundleError
-from ddpm_seg.model.student import DEVIATION, MEAN, Student, StudentConfig, backbone_weights, to_student
+from ddpm_seg.model.pixel_values import DEVIATION, MEAN, to_imagenet
+from ddpm_seg.model.student import Student, StudentConfig, backbone_weights
 from ddpm_seg.model.student_bundle import StudentBundle, load_student, save_student
 from ddpm_seg.model.student_segmenter import StudentSegmenter
 from ddpm_seg.model.trained import load_model, read_trained_header, resident
@@ -54,7 +55,7 @@ def test_running_statistics_follow_in_tens_of_batches() -> None:
 def test_images_are_prepared_as_by_torchvisions_normalize() -> None:
     pixels = images(2, 16)
     expected = transforms.normalize(torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255, list(MEAN), list(DEVIATION))
-    torch.testing.assert_close(to_student(pixels, "cpu"), expected)
+    torch.testing.assert_close(to_imagenet(pixels, "cpu"), expected)
 
 
 def test_a_backbone_of_imagenet_goes_into_its_place() -> None:

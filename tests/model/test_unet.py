@@ -14,8 +14,7 @@ import torch
 from torch import nn
 
 from ddpm_seg.benchmark import transcription
-from ddpm_seg.model.bundle import unet_shapes
-from ddpm_seg.model.unet import UNet, UNetConfig, block_channels, block_strides, timestep_embedding
+from ddpm_seg.model.unet import UNet, UNetConfig, block_channels, block_strides, timestep_embedding, unet_shapes
 from tests.model.tiny_networks import assert_close, drawn_config, network, normal, weights
 
 CONFIG = UNetConfig(

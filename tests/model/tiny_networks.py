@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm_seg.model.bundle import Bundle, unet_shapes
+from ddpm_seg.model.bundle import Bundle
+from ddpm_seg.model.ddpm import DDPMConfig
 from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.ensemble import member_shapes
 from ddpm_seg.model.features import FeatureConfig
-from ddpm_seg.model.unet import UNet, UNetConfig
+from ddpm_seg.model.unet import UNet, UNetConfig, unet_shapes
 from ddpm_seg.tasks import Task
 from tests.model import golden_weights
 
@@ -80,13 +81,13 @@ def bundle(
     num_members: int = 3,
     seed: int = 0,
 ) -> Bundle:
+    network = DDPMConfig(unet=config, diffusion=DiffusionConfig())
     return Bundle(
-        unet=config,
-        diffusion=DiffusionConfig(),
-        unet_weights=weights(config, seed),
+        network=network,
+        weights=weights(config, seed),
         noise=normal(seed, 1, 3, config.image_size, config.image_size),
         features=features,
-        members=tuple(members(num_members, classes, sum(features.channels(config)), seed)),
+        members=tuple(members(num_members, classes, sum(features.channels(network)), seed)),
         task=task(classes),
     )
 

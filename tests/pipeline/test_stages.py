@@ -49,8 +49,8 @@ def test_every_image_keeps_its_place_whatever_is_broken(tmp_path, broken) -> Non
 
 def test_a_network_that_overflows_gives_error_rows_and_no_masks(tmp_path) -> None:
     bundle = tiny_bundle()
-    weights = {key: value * 1e30 for key, value in bundle.unet_weights.items()}
-    save_bundle(dataclasses.replace(bundle, unet_weights=weights), str(tmp_path))
+    weights = {key: value * 1e30 for key, value in bundle.weights.items()}
+    save_bundle(dataclasses.replace(bundle, weights=weights), str(tmp_path))
     images, _ = _segment(str(tmp_path), [_fitted(0), _fitted(1)])
     assert [image.error_type for image in images] == ["not_finite", "not_finite"]
     assert all(image.placement is None for image in images)

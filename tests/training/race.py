@@ -86,7 +86,7 @@ def race(
     def result(seconds: float, trained: Sequence[Member]) -> dict[str, float]:
         return {"seconds": seconds, "miou": score(dataclasses.replace(bundle, members=tuple(trained)), test)}
 
-    found: dict[str, Any] = {"features": sum(features.channels(bundle.unet)), "pixels": len(pixels)}
+    found: dict[str, Any] = {"features": sum(features.channels(bundle.network)), "pixels": len(pixels)}
     for number in iterations:
         maps = extract_features(bundle, train, features, "cpu")
         started = time.perf_counter()
@@ -109,7 +109,7 @@ def main() -> None:
     options = parser.parse_args()
     bundle = load_bundle(options.model)
     assert bundle.task is not None
-    size, task = bundle.unet.image_size, bundle.task
+    size, task = bundle.network.image_size, bundle.task
     test = load_annotations(options.test, image_size=size, task=task)
     rows = []
     for uri in options.train:

@@ -157,7 +157,7 @@ def test_the_bundle_holds_the_average_in_float16(tmp_path) -> None:
     save_bundle(training.bundle({"training_images": 12}), str(tmp_path / "bundle"))
     bundle = load_bundle(str(tmp_path / "bundle"))
     for key, value in training.average.state_dict().items():
-        assert torch.equal(bundle.unet_weights[key], value.half())
+        assert torch.equal(bundle.weights[key], value.half())
     assert bundle.provenance["training_images"] == 12
     assert not bundle.members
 

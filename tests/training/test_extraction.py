@@ -12,9 +12,11 @@ import torch.nn.functional as F
 from ddpm_seg.data.annotations import Annotation
 from ddpm_seg.data.images import Placement
 from ddpm_seg.model.bundle import save_bundle
+from ddpm_seg.model.ddpm import extract
 from ddpm_seg.model.diffusion import Diffusion
-from ddpm_seg.model.features import FeatureConfig, extract
-from ddpm_seg.model.segmenter import resident_unet, to_network
+from ddpm_seg.model.extractors import resident_ddpm
+from ddpm_seg.model.features import FeatureConfig
+from ddpm_seg.model.pixel_values import to_network
 from ddpm_seg.training import feature_files
 from ddpm_seg.training.extraction import Workplace, extract_features
 from ddpm_seg.training.pixel_features import PixelFeatures
@@ -51,7 +53,7 @@ def test_features_are_the_interpolated_activations_of_every_image() -> None:
     bundle, images = tiny_bundle(size=SIZE), annotations(3)
     x_0 = to_network(np.stack([image.image for image in images]), "cpu")
     with torch.inference_mode():
-        maps = extract(resident_unet(bundle, "cpu"), Diffusion(bundle.diffusion), x_0, bundle.noise, FEATURES)
+        maps = extract(resident_ddpm(bundle, "cpu").unet, Diffusion(bundle.ddpm.diffusion), x_0, bundle.noise, FEATURES)
     expected = torch.cat([F.interpolate(one, (SIZE, SIZE), mode="bilinear") for one in maps], dim=1)
     found = everything(extract_features(bundle, images, FEATURES, "cpu"))
     torch.testing.assert_close(found, expected.permute(0, 2, 3, 1).reshape(len(found), -1), rtol=2e-3, atol=2e-3)

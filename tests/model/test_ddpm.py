@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from ddpm_seg.benchmark import transcription
+from ddpm_seg.model.ddpm import DDPMConfig, extract
 from ddpm_seg.model.diffusion import Diffusion, DiffusionConfig
-from ddpm_seg.model.features import FeatureConfig, extract
+from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.unet import UNetConfig
 from tests.model.tiny_networks import assert_close, drawn_config, network, normal, weights
 
@@ -43,11 +44,12 @@ def test_equals_the_plain_extraction(seed: int, batch: int, micro_batch: int | N
         maps, _ = transcription.unet(unet, weights(unet), x_t, torch.full((batch,), step))
         expected += [maps[block] for block in sorted(set(config.blocks))]
 
+    described = DDPMConfig(unet=unet, diffusion=diffusion)
     actual = extract(network(unet), Diffusion(diffusion), x_0, noise, config, micro_batch=micro_batch)
     for map_NCHW, plain in zip(actual, expected, strict=True):
         assert_close(map_NCHW, plain)
-    assert [m.shape[1] for m in actual] == config.channels(unet)
-    assert [x_0.shape[3] // m.shape[3] for m in actual] == config.strides(unet)
+    assert [m.shape[1] for m in actual] == config.channels(described)
+    assert [x_0.shape[3] // m.shape[3] for m in actual] == config.strides(described)
 
 
 @torch.inference_mode()
@@ -77,4 +79,4 @@ def test_steps_keep_their_order_and_repeat_while_blocks_do_neither() -> None:
 def test_impossible_features_are_refused(change: dict[str, Any], named: str) -> None:
     values: dict[str, Any] = {"steps": (50,), "blocks": (1,)} | change
     with pytest.raises(ValueError, match=named):
-        FeatureConfig(**values).check(CONFIG, DiffusionConfig())
+        FeatureConfig(**values).check(DDPMConfig(unet=CONFIG, diffusion=DiffusionConfig()))
