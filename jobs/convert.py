@@ -5,7 +5,7 @@
 
 guided-diffusion's network, ddpm-segmentation's classifiers (model_0.pth, model_1.pth, …) and their experiment file. The
 network is taken for one of the LSUN/FFHQ-256 family; any other needs its own flags. Without --classifiers and
---experiment, the bundle holds the DDPM alone, to train an ensemble on (`python -m jobs.train`):
+--experiment, the bundle holds the network alone, to train an ensemble on (`python -m jobs.train`):
 
     python -m jobs.convert --ddpm model.pt --output s3://models/faces-128 \\
         --model-flags "--image_size 128 --num_channels 128 --num_res_blocks 2 --learn_sigma True"
@@ -13,6 +13,11 @@ network is taken for one of the LSUN/FFHQ-256 family; any other needs its own fl
 All images share one noise, and classifiers have to meet the noise that they were trained with. ddpm-segmentation drew
 it on a GPU from seed 0, which is the default (`--noise-generator cuda`, computed without a GPU). Classifiers trained on
 a CPU take `--noise-generator cpu`; any other noise comes as `--noise FILE.npy`.
+
+    python -m jobs.convert --mae ffhq.pth --classifiers pixel_classifiers/ffhq_34/mae \\
+        --experiment experiments/ffhq_34/mae.json --output bundles/ffhq-34-mae
+
+What ddpm-segmentation compares with: --mae, or --swav or --swav-w2 with their own experiments and classifiers.
 
     python -m jobs.convert --modelscope cv_diffusion_image-segmentation --output bundles/modelscope-ffhq-34
 
@@ -41,7 +46,8 @@ def main(argv: list[str] | None = None) -> int:
         size = sum(file.size_bytes or 0 for file in storage.list_files(output))
     except (ValueError, OSError) as error:
         stop(str(error))
-    kind = f"{bundle.task.name}, {len(bundle.members)} classifiers" if bundle.task else "a DDPM without classifiers"
+    network = f"a {bundle.network.title} without classifiers"
+    kind = f"{bundle.task.name}, {len(bundle.members)} classifiers" if bundle.task else network
     print(f"bundle:   {storage.redact(output)}  ({kind}, {size / 1e6:.1f} MB)")
     print(f"model_id: {header.model_id}")
     if bundle.task:

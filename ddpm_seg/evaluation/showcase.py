@@ -46,9 +46,9 @@ def showcase(config: ShowcaseConfig) -> str:
     Raises ValueError or OSError for what the user can mend.
     """
     bundle = load_bundle(config.model)
+    size = bundle.ddpm.image_size
     if bundle.task is None:
         raise BundleError(f"{config.model} holds a DDPM without an ensemble; train one with `python -m jobs.train`")
-    size = bundle.ddpm.image_size
     storage.check_writable(config.output)
     shown = load_annotations(config.images, image_size=size, task=bundle.task, limit=COLUMNS)
     unseen, training = load_images(config.images, size), load_images(config.training_images, size)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ddpm_seg import storage
 from ddpm_seg.model.bundle_files import (
+    NETWORKS_SCHEMA_VERSION,
     SCHEMA_VERSION,
     BundleError,
     another_stands,
@@ -182,7 +183,7 @@ def load_bundle(name_or_uri: str) -> Bundle:
 def header_to_json(header: BundleHeader) -> dict[str, Any]:
     """The content of `bundle.json`."""
     return {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": SCHEMA_VERSION if isinstance(header.network, DDPMConfig) else NETWORKS_SCHEMA_VERSION,
         **network_to_json(header.network),
         "features": dataclasses.asdict(header.features) if header.features else None,
         "task": header.task.to_dict() if header.task else None,

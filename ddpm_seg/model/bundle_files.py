@@ -17,6 +17,9 @@ from torch import Tensor
 from ddpm_seg import storage
 
 SCHEMA_VERSION = 1
+NETWORKS_SCHEMA_VERSION = 2
+"""Of bundles whose features come from a network that is no DDPM: versions of this package that know of DDPMs alone say
+that they cannot read them."""
 ASSETS = Path(__file__).parent.parent / "assets"
 
 
@@ -96,10 +99,10 @@ def read_content(name_or_uri: str) -> tuple[str, dict[str, Any]]:
         raise BundleError(f"{storage.redact(uri)}/bundle.json is not JSON: {error}") from error
     if not isinstance(content, dict):
         raise BundleError(f"{storage.redact(uri)}/bundle.json must hold a JSON object, got {type(content).__name__}")
-    if content.get("schema_version") != SCHEMA_VERSION:
+    if content.get("schema_version") not in (SCHEMA_VERSION, NETWORKS_SCHEMA_VERSION):
         raise BundleError(
             f"{storage.redact(uri)} has schema version {content.get('schema_version')}; "
-            f"this version reads {SCHEMA_VERSION}"
+            f"this version reads {SCHEMA_VERSION} and {NETWORKS_SCHEMA_VERSION}"
         )
     return uri, content
 

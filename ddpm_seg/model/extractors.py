@@ -6,18 +6,34 @@ import torch
 
 from ddpm_seg.model.bundle import Bundle
 from ddpm_seg.model.compiled import compiled
-from ddpm_seg.model.ddpm import DDPMExtractor
-from ddpm_seg.model.dtypes import SegmentDType, activations
+from ddpm_seg.model.ddpm import DDPMConfig, DDPMExtractor
+from ddpm_seg.model.dtypes import SegmentDType, activations, without_int8
 from ddpm_seg.model.features import Extractor
+from ddpm_seg.model.image_extractor import ImageExtractor
 from ddpm_seg.model.int8 import to_int8
+from ddpm_seg.model.mae import MAE
+from ddpm_seg.model.swav import SwAV
 from ddpm_seg.model.unet import UNet
 
 
 def resident_extractor(
     bundle: Bundle, device: torch.device | str, dtype: SegmentDType = "float32", *, compile: bool = False
 ) -> Extractor:
-    """The bundle's network in evaluation mode, its tensors taken over rather than copied where types agree."""
-    return resident_ddpm(bundle, device, dtype, compile=compile)
+    """The bundle's network in evaluation mode, its tensors taken over rather than copied where types agree.
+
+    int8 is for a DDPM's network, on CPUs with VNNI; elsewhere it raises ValueError. `compile`: as of `compiled`.
+    """
+    if isinstance(bundle.network, DDPMConfig):
+        return resident_ddpm(bundle, device, dtype, compile=compile)
+    with torch.device("meta"):
+        network = bundle.network.build()
+    network.load_state_dict(dict(bundle.weights), assign=True)
+    network.to(device, activations(without_int8(dtype, bundle.network.title)))
+    assert isinstance(network, MAE | SwAV)  # whatever is no DDPM
+    if compile:
+        network.activations = compiled(network.activations)  # type: ignore[method-assign]
+    network.eval().requires_grad_(False)
+    return ImageExtractor(network)
 
 
 def resident_ddpm(

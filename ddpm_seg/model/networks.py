@@ -12,6 +12,8 @@ from ddpm_seg.model.bundle_files import BundleError, with_tuples
 from ddpm_seg.model.ddpm import DDPMConfig
 from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.features import Network
+from ddpm_seg.model.mae import MAEConfig
+from ddpm_seg.model.swav import SwAVConfig
 from ddpm_seg.model.unet import UNetConfig
 
 
@@ -21,11 +23,16 @@ def network_to_json(network: Network) -> dict[str, Any]:
         unet, diffusion = dataclasses.asdict(network.unet), dataclasses.asdict(network.diffusion)
         # 1 and 1.0 are the same multiplier and must not make two models.
         return {"unet": unet | {"channel_mult": [float(mult) for mult in unet["channel_mult"]]}, "diffusion": diffusion}
+    if isinstance(network, MAEConfig | SwAVConfig):
+        return {network.kind: dataclasses.asdict(network)}
     raise TypeError(f"{type(network).__name__} is no network of a bundle")
 
 
 def network_from_json(content: Mapping[str, Any]) -> Network:
     """The network that `bundle.json` describes. Raises KeyError, TypeError or ValueError."""
+    for other in (MAEConfig, SwAVConfig):
+        if other.kind in content:
+            return other(**content[other.kind])
     unet, diffusion = UNetConfig(**with_tuples(content["unet"])), DiffusionConfig(**content["diffusion"])
     return DDPMConfig(unet=unet, diffusion=diffusion)
 

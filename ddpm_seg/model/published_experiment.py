@@ -7,11 +7,12 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ddpm_seg import storage
 from ddpm_seg.model.features import FeatureConfig, Network
 from ddpm_seg.model.published_flags import DEFAULTS
+from ddpm_seg.model.published_networks import ModelType
 from ddpm_seg.tasks import TASKS, UNLABELLED, Task
 
 logger = logging.getLogger(__name__)
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 class Experiment:
     """The fields of an experiment file that a trained ensemble depends on, named as there."""
 
+    model_type: ModelType
     category: str
     number_class: int
     ignore_label: int | None
@@ -33,20 +35,25 @@ class Experiment:
     share_noise: bool
 
     def features(self, network: Network) -> FeatureConfig:
-        """What to read from the network. ValueError where the network cannot give it, or gives another `dim`."""
+        """What to read from the network. ValueError where the network cannot give it, or gives another `dim`.
+
+        Only a DDPM's steps and blocks stand in the experiment; of the others the published extractors read the same
+        blocks always.
+        """
         height, width, channels = self.dim
         if not height == width == network.image_size:
             raise ValueError(
                 f"experiment: dim {list(self.dim)} means images of {height}x{width}, but the network's image_size is "
                 f"{network.image_size}; give the model flags and the experiment of one model"
             )
-        features = FeatureConfig(steps=self.steps, blocks=self.blocks, upsample_mode=self.upsample_mode)
+        blocks = self.blocks or network.published_features().blocks
+        features = FeatureConfig(steps=self.steps, blocks=blocks, upsample_mode=self.upsample_mode)
         features.check(network)
         found = sum(features.channels(network))
         if found != channels:
             raise ValueError(
                 f"experiment: dim {list(self.dim)} means {channels} feature channels, but steps {list(self.steps)} and "
-                f"blocks {list(self.blocks)} of this network have {found}; give the experiment of this checkpoint"
+                f"blocks {list(blocks)} of this network have {found}; give the experiment of this checkpoint"
             )
         return features
 
@@ -95,20 +102,25 @@ def load_modelscope_configuration(directory: str) -> tuple[Experiment, dict[str,
     if "ignore_label" not in {**mlp, **of_category}:
         classes["ignore_label"] = UNLABELLED
     values = {**ddpm, **classes, "category": category, "dim": mlp.get("dim"), "model_num": mlp.get("model_num", 1)}
-    return _experiment(values, name), {flag: ddpm[flag] for flag in DEFAULTS if flag in ddpm}
+    experiment = _experiment(values, name)
+    if experiment.model_type != "ddpm":
+        raise ValueError(f"{name}: model.ddpm.model_type is {experiment.model_type!r}; expected 'ddpm'")
+    return experiment, {flag: ddpm[flag] for flag in DEFAULTS if flag in ddpm}
 
 
 def _experiment(values: Mapping[str, Any], where: str) -> Experiment:
     model_type = values.get("model_type", "ddpm")
-    if model_type != "ddpm":
-        raise ValueError(f"{where}: model_type {model_type!r}; only 'ddpm' experiments can be converted")
-    if values.get("input_activations", False) is not False:
+    if model_type not in get_args(ModelType):
+        raise ValueError(f"{where}: model_type {model_type!r}; expected one of {', '.join(get_args(ModelType))}")
+    of_inputs = model_type.startswith("swav")
+    side = "inputs" if of_inputs else "outputs"
+    if values.get("input_activations", of_inputs) is not of_inputs:
         raise ValueError(
-            f"{where}: input_activations {values['input_activations']!r}; only classifiers on the blocks' outputs "
-            "(input_activations false, as all published DDPM experiments) can be converted"
+            f"{where}: input_activations {values['input_activations']!r}; of {model_type}, only classifiers on the "
+            f"blocks' {side} (input_activations {json.dumps(of_inputs)}, as all published ones) can be converted"
         )
     share_noise = values.get("share_noise", False)
-    if share_noise is not True:
+    if model_type == "ddpm" and share_noise is not True:
         logger.warning(
             "%s: share_noise is %s: these classifiers were trained under fresh noise for every image; the bundle "
             "shares one draw among all images",
@@ -128,14 +140,16 @@ def _experiment(values: Mapping[str, Any], where: str) -> Experiment:
     upsample_mode = _field(values, "upsample_mode", str, where)
     if upsample_mode not in ("bilinear", "nearest"):
         raise ValueError(f"{where}: upsample_mode {upsample_mode!r}; expected 'bilinear' or 'nearest'")
+    ddpm = model_type == "ddpm"
     return Experiment(
+        model_type=model_type,
         category=_field(values, "category", str, where),
         number_class=number_class,
         ignore_label=ignore_label,
         dim=(dim[0], dim[1], dim[2]),
-        steps=_integers(values, "steps", where),
+        steps=_integers(values, "steps", where) if ddpm else (),
         # The published extractor asks of each block whether it is listed: order and repetition mean nothing.
-        blocks=tuple(sorted(set(_integers(values, "blocks", where)))),
+        blocks=tuple(sorted(set(_integers(values, "blocks", where)))) if ddpm else (),
         model_num=model_num,
         upsample_mode=upsample_mode,
         share_noise=share_noise is True,

@@ -19,7 +19,9 @@ from ddpm_seg.data.task_file import find_task
 from ddpm_seg.evaluation.comparison import Result, scored, standing_result, write_result
 from ddpm_seg.evaluation.score import Labeller, evaluate, labels_of
 from ddpm_seg.model.bundle import ENSEMBLE, Bundle, load_bundle, read_header
+from ddpm_seg.model.ddpm import DDPMConfig
 from ddpm_seg.model.features import FeatureConfig
+from ddpm_seg.model.networks import network_to_json
 from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.tasks import Task
 from ddpm_seg.training.copies import Copies
@@ -46,7 +48,7 @@ class CompareConfig:
     """Settings of `jobs.compare`."""
 
     model: str
-    """Name or URI of a bundle: its DDPM, its steps and its blocks. The ensemble is trained anew on every split."""
+    """Name or URI of a bundle: its network, its steps and its blocks. The ensemble is trained anew on every split."""
     task: str
     """What the class ids mean: the name of a task, or a .yaml or .json file with class_names."""
     train: tuple[str, ...]
@@ -113,9 +115,19 @@ class Training:
             return asdict(self.supervised)
         if method == "rgb":
             return {"ensemble": asdict(self.ensemble), "copies": asdict(self.copies)}
-        network = self.weights if method == "diffusion" else asdict(self.bundle.ddpm.unet)
+        network = self.weights if method == "diffusion" else self._architecture()
         own = {"features": asdict(self.features), "network": network}
         return {"ensemble": asdict(self.ensemble), "copies": asdict(self.copies), **own}
+
+    def title(self, method: Method) -> str:
+        """Of `method` in the table."""
+        kind = self.bundle.network.title
+        own = {} if kind == "DDPM" else {"diffusion": f"{kind} features", "untrained": f"untrained {kind}"}
+        return own.get(method, TITLES[method])
+
+    def _architecture(self) -> dict[str, Any]:
+        network = self.bundle.network
+        return asdict(network.unet) if isinstance(network, DDPMConfig) else network_to_json(network)
 
 
 def compare(
@@ -168,9 +180,9 @@ def _result(uri: str, training: Training, method: Method, split: Split) -> Resul
     settings = json.loads(json.dumps(settings))  # as it is read back: lists for tuples
     result = standing_result(uri, settings)
     if result is None:
-        logger.info("%s on %s (%d images)", TITLES[method], split.name, len(split.train))
+        logger.info("%s on %s (%d images)", training.title(method), split.name, len(split.train))
         label = training.labeller(method, split.train)
-        title = f"{TITLES[method]}, {len(split.train)} images"
+        title = f"{training.title(method)}, {len(split.train)} images"
         result = scored(title, split.name, settings, evaluate(label, split.test, training.task), training.task)
         write_result(uri, result)
     logger.info("%s, %s: mean IoU %.4f", result.method, split.name, result.miou)
@@ -178,7 +190,7 @@ def _result(uri: str, training: Training, method: Method, split: Split) -> Resul
 
 
 def untrained(bundle: Bundle) -> Bundle:
-    """`bundle` with its UNet's weights as training would begin with them, from a fixed seed."""
+    """`bundle` with its network's weights as training would begin with them, from a fixed seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return dataclasses.replace(bundle, weights=bundle.network.build().state_dict())

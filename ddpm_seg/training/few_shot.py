@@ -1,4 +1,4 @@
-"""From a DDPM and a few annotated images to a bundle with a trained ensemble (DDPM-Seg, section 3)."""
+"""From a network and a few annotated images to a bundle with a trained ensemble (DDPM-Seg, section 3)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class TrainConfig:
     """Settings of `jobs.train`."""
 
     model: str
-    """Name or URI of a bundle: a DDPM, or a trained bundle whose ensemble is replaced."""
+    """Name or URI of a bundle: a DDPM, a MAE or a SwAV, or a trained bundle whose ensemble is replaced."""
     images: str
     """Annotated images: a folder or prefix with X.png beside X.npy, or with images/X.jpg and masks/X.png; a .parquet
     table with masks, such as our labels; or COCO's .json."""
@@ -53,9 +53,11 @@ class TrainConfig:
     tune: bool = False
     """First try steps and blocks by cross-validation on these images, show quality and cost, train with the best."""
     steps: tuple[int, ...] | None = None
-    """Diffusion timesteps to read features at. Default: the bundle's own, else 50 150 250 (of 1000)."""
+    """Diffusion timesteps to read features at. Default: the bundle's own, else 50 150 250 (of 1000). Not of a MAE or
+    SwAV, which see the image as it is."""
     blocks: tuple[int, ...] | None = None
-    """Decoder blocks to read, counted from 0 at the lowest resolution. Default: the bundle's own, else its middle."""
+    """Blocks to read. Default: the bundle's own, else the published ones. A DDPM's decoder blocks are counted from 0 at
+    the lowest resolution, a MAE's and a SwAV's blocks from 0 at the image."""
     upsample_mode: Literal["bilinear", "nearest"] | None = None
     """How features are brought to pixels. Default: the bundle's own, else bilinear."""
     mirror: bool = False

@@ -49,7 +49,7 @@ class Trial:
     deviation: float
     """Over the folds."""
     seconds: float
-    """Of an image through the UNet, here: steps times the time up to the last block."""
+    """Of an image through the network, here: steps times the time up to the last block."""
 
 
 def tune(
@@ -64,12 +64,14 @@ def tune(
 ) -> list[Trial]:
     """All trials: steps added one by one while that helps, with all blocks; then blocks left away from either end.
 
+    A network without steps is first tried with all blocks and with the published ones.
+
     Raises ValueError for fewer images than folds.
     """
     if len(annotations) < FOLDS:
         raise ValueError(f"--tune needs at least {FOLDS} annotated images to hold some out, got {len(annotations)}")
     network = bundle.network
-    steps = tuple(sorted({candidate * network.timesteps // 1000 for candidate in CANDIDATES}))
+    steps = tuple(sorted({candidate * network.timesteps // 1000 for candidate in CANDIDATES if network.timesteps}))
     blocks = tuple(range(len(network.block_channels)))
     features = FeatureConfig(steps=steps, blocks=blocks, upsample_mode=upsample_mode)  # type: ignore[arg-type]
     maps = extract_features(bundle, annotations, features, device, workplace)
@@ -85,14 +87,17 @@ def tune(
         trials.extend(tried)
         return max(tried, key=lambda trial: trial.miou)
 
-    best = best_of(((step,), blocks) for step in steps)
+    if steps:
+        best = best_of(((step,), blocks) for step in steps)
+    else:
+        best = best_of(((), few) for few in sorted({blocks, network.published_features().blocks}))
     while len(best.steps) < min(MOST_STEPS, len(steps)):
         left = [step for step in steps if step not in best.steps]
         longer = best_of((tuple(sorted((*best.steps, step))), blocks) for step in left)
         if longer.miou <= best.miou:
             break
         best = longer
-    cuts = [blocks[:-cut] for cut in (1, 2, 3)] + [blocks[cut:] for cut in (1, 2, 3)]
+    cuts = [best.blocks[:-cut] for cut in (1, 2, 3)] + [best.blocks[cut:] for cut in (1, 2, 3)]
     best_of((best.steps, cut) for cut in cuts if cut)
     return trials
 
@@ -110,7 +115,8 @@ def describe_frontier(trials: Sequence[Trial]) -> str:
     """The frontier as a table, and how many trials are behind it."""
     lines = [f"{'mean IoU':<16}{'s an image':>10}  steps and blocks"]
     for trial in frontier(trials):
-        chosen = f"--steps {' '.join(map(str, trial.steps))} --blocks {' '.join(map(str, trial.blocks))}"
+        steps = f"--steps {' '.join(map(str, trial.steps))} " if trial.steps else ""
+        chosen = f"{steps}--blocks {' '.join(map(str, trial.blocks))}"
         lines.append(f"{trial.miou:.3f} ± {trial.deviation:.3f}   {trial.seconds:>10.3f}  {chosen}")
     lines.append(f"best of {len(trials)} choices, each over {FOLDS} folds; what is slower and worse is left out")
     return "\n".join(lines)
@@ -138,10 +144,11 @@ class _Choices:
         self.held_out = [_some_pixels(labels, fold) for fold in range(FOLDS)]
 
     def trial(self, steps: tuple[int, ...], blocks: tuple[int, ...]) -> Trial:
-        places = [(step, block) for step in self.steps for block in self.blocks]
-        maps = self.maps.select([i for i, (step, block) in enumerate(places) if step in steps and block in blocks])
+        places = [(step, block) for step in self.steps or (None,) for block in self.blocks]
+        read = [i for i, (step, block) in enumerate(places) if (step is None or step in steps) and block in blocks]
+        maps = self.maps.select(read)
         scores = [self._score(maps, fold) for fold in range(FOLDS)]
-        seconds = len(steps) * self.seconds(blocks[-1])
+        seconds = max(1, len(steps)) * self.seconds(blocks[-1])
         return Trial(steps=steps, blocks=blocks, miou=fmean(scores), deviation=stdev(scores), seconds=seconds)
 
     def _score(self, maps: PixelFeatures, fold: int) -> float:
@@ -163,7 +170,7 @@ def _seconds(bundle: Bundle, annotation: Annotation, device: str) -> Callable[[i
     @cache
     @torch.inference_mode()
     def seconds(block: int) -> float:
-        one = FeatureConfig(steps=(0,), blocks=(block,))
+        one = FeatureConfig(steps=(0,) if bundle.network.timesteps else (), blocks=(block,))
         started = time.perf_counter()
         for _ in range(3):
             extract(annotation.image[None], one)

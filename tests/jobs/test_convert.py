@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,15 @@ import torch
 from ddpm_seg import storage
 from ddpm_seg.model.bundle import load_bundle
 from jobs.convert import main
-from tests.model.published_files import FLAGS, unet_state, write_modelscope, write_published
+from tests.model.published_files import (
+    FLAGS,
+    unet_state,
+    write_modelscope,
+    write_published,
+    write_published_backbone,
+)
+
+OF_MAE = ["--classifiers", "{classifiers}", "--experiment", "{experiment}"]
 
 
 def as_flags(paths: dict[str, str], *more: str) -> list[str]:
@@ -43,6 +52,44 @@ def test_a_ddpm_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert main(["--ddpm", ddpm, f"--model-flags={FLAGS}", "--output", str(tmp_path / "bundle")]) == 0
     assert "jobs.train" in capsys.readouterr().out
     assert load_bundle(str(tmp_path / "bundle")).members == ()
+
+
+@pytest.mark.parametrize(("name", "title"), [("mae64", "MAE"), ("swav64", "SwAV")])
+def test_what_the_paper_compares_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, title: str
+) -> None:
+    paths, output = write_published_backbone(tmp_path, name), tmp_path / "bundle"
+    assert main([*as_flags(paths), "--output", str(output)]) == 0
+    assert "cat_15, 3 classifiers" in capsys.readouterr().out
+    bundle = load_bundle(str(output))
+    assert (bundle.network.title, bundle.network.image_size, bundle.noise) == (title, 64, None)
+    assert bundle.features == bundle.network.published_features()
+    del paths["classifiers"], paths["experiment"]
+    assert main([*as_flags(paths), "--output", str(tmp_path / "alone")]) == 0
+    assert f"a {title} without classifiers" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "changes", "message"),
+    [
+        (["--ddpm", "{mae}"], {}, "is a MAE checkpoint; use --mae"),
+        (["--swav", "{mae}"], {}, "is a MAE checkpoint; use --mae"),
+        (["--mae", "{mae}", "--swav", "{mae}"], {}, "one network a bundle: give --mae or --swav"),
+        (["--mae", "{mae}", "--noise-seed", "1"], {}, "--noise-seed is of a DDPM: leave it out with --mae"),
+        (["--mae", "{mae}", "--model-flags=--image_size 64"], {}, "--model-flags is of a DDPM"),
+        (["--mae", "{mae}", *OF_MAE], {"model_type": "swav", "input_activations": True}, "--swav, and --mae is given"),
+        (["--mae", "{mae}", *OF_MAE], {"input_activations": True}, "only classifiers on the blocks' outputs"),
+        (["--mae", "{mae}", *OF_MAE], {"dim": [256, 256, 1536]}, "256x256, but the network's image_size is 64"),
+        (["--mae", "{mae}", *OF_MAE], {"dim": [64, 64, 12288]}, "12288 feature channels"),
+        (["--mae", "{mae}", *OF_MAE], {"model_type": "vit"}, "model_type 'vit'; expected one of ddpm, mae, swav"),
+    ],
+)
+def test_a_network_for_another_flag_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], changes: dict[str, Any], message: str
+) -> None:
+    paths, output = write_published_backbone(tmp_path, "mae64", **changes), tmp_path / "bundle"
+    assert_refused([*(flag.format(**paths) for flag in flags), "--output", str(output)], message, capsys)
+    assert not output.exists()
 
 
 def test_files_and_bundle_in_object_storage(tmp_path: Path, s3: Callable[[], str]) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from ddpm_seg.model.bundle import save_bundle
 from jobs.generate import main
+from tests.model.tiny_networks import TINY_MAE, backbone_bundle
 from tests.tiny_bundle import tiny_bundle
 
 
@@ -36,6 +37,15 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(
     assert "new        5 in 1 shards" in shown
     assert "timesteps  80, 20, 0" in shown
     assert "labels     2 members" in shown
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_network_that_is_no_ddpm_draws_nothing(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_bundle(backbone_bundle(TINY_MAE), str(tmp_path / "mae"))
+    assert main([*arguments, "--model", str(tmp_path / "mae")]) == 2
+    assert "needs a DDPM, which draws images, and the bundle holds a MAE" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

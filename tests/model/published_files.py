@@ -12,6 +12,7 @@ from torch import Tensor
 from ddpm_seg.model.ensemble import member_shapes
 from ddpm_seg.model.published_flags import parse_model_flags
 from ddpm_seg.model.unet import block_channels, unet_shapes
+from tests.model import recorded_extractors
 
 FLAGS = (
     "--image_size 16 --num_channels 32 --num_res_blocks 1 --channel_mult 1,2 --attention_resolutions 8 "
@@ -61,10 +62,12 @@ def experiment_values(**changes: Any) -> dict[str, Any]:
     return {key: value for key, value in {**values, **changes}.items() if value != "absent"}
 
 
-def write_members(folder: Path, *, count: int = 3, num_classes: int = 15, prefix: str = "module.") -> None:
+def write_members(
+    folder: Path, *, count: int = 3, num_classes: int = 15, prefix: str = "module.", dim: int | None = None
+) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(count):
-        state = random_state(member_shapes(num_classes, feature_channels()), seed=100 + index)
+        state = random_state(member_shapes(num_classes, dim or feature_channels()), seed=100 + index)
         prefixed = {prefix + key: value for key, value in state.items()}
         torch.save({"model_state_dict": prefixed}, folder / f"model_{index}.pth")
 
@@ -81,6 +84,23 @@ def write_published(folder: Path, **changes: Any) -> dict[str, str]:
     write_members(paths["classifiers"], num_classes=values["number_class"])
     paths["experiment"].write_text(json.dumps(values))
     return {name: str(path) for name, path in paths.items()}
+
+
+def write_published_backbone(folder: Path, name: str, **changes: Any) -> dict[str, str]:
+    """The same of a MAE or SwAV, of the case `name` of `recorded_extractors`."""
+    model_type = recorded_extractors.CASES[name]["model_type"]
+    dim = {"mae64": 1536, "swav64": 6720, "swav_w2_64": 13440}[name]
+    paths = {
+        model_type: folder / f"{model_type}.pth",
+        "classifiers": folder / "pixel_classifiers",
+        "experiment": folder / f"{model_type}.json",
+    }
+    of_inputs = {"model_type": model_type, "steps": [], "blocks": [], "input_activations": model_type != "mae"}
+    values = experiment_values(**{**of_inputs, "dim": [64, 64, dim], "share_noise": "absent", **changes})
+    recorded_extractors.write_checkpoint(paths[model_type], name, without_values=model_type != "mae")
+    write_members(paths["classifiers"], dim=dim)
+    paths["experiment"].write_text(json.dumps(values))
+    return {flag: str(path) for flag, path in paths.items()}
 
 
 def modelscope_configuration() -> dict[str, Any]:

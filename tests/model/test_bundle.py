@@ -16,8 +16,9 @@ import torch
 
 from ddpm_seg.model.bundle import Bundle, load_bundle, read_header, save_bundle
 from ddpm_seg.model.bundle_files import BundleError
+from ddpm_seg.model.features import Network
 from ddpm_seg.model.segmenter import Segmenter
-from tests.model.tiny_networks import images
+from tests.model.tiny_networks import TINY_MAE, TINY_SWAV, backbone_bundle, images
 from tests.tiny_bundle import tiny_bundle
 
 
@@ -60,6 +61,32 @@ def test_ddpm_without_an_ensemble_round_trips(bundle: Bundle, tmp_path: Path) ->
     read = load_bundle(str(tmp_path / "ddpm"))
     assert (read.features, read.task, read.members) == (None, None, ())
     _assert_equal(read.weights, ddpm.weights)
+
+
+@pytest.mark.parametrize("network", [TINY_MAE, TINY_SWAV], ids=["MAE", "SwAV"])
+def test_other_networks_round_trip(network: Network, tmp_path: Path) -> None:
+    bundle = backbone_bundle(network)
+    header = save_bundle(bundle, str(tmp_path / "model"))
+    assert {path.name for path in (tmp_path / "model").iterdir()} == {
+        "bundle.json",
+        f"{network.kind}.safetensors",
+        "ensemble.safetensors",
+    }
+    # Earlier versions, which would look for a DDPM, say that they cannot read it.
+    assert json.loads((tmp_path / "model" / "bundle.json").read_text())["schema_version"] == 2
+    read = load_bundle(str(tmp_path / "model"))
+    assert (read.network, read.features, read.task, read.noise) == (network, bundle.features, bundle.task, None)
+    _assert_equal(read.weights, bundle.weights)
+    assert read_header(str(tmp_path / "model")).model_id == header.model_id
+    with pytest.raises(BundleError, match=f"needs a DDPM, .* holds a {network.title}"):
+        _ = read.ddpm
+    with pytest.raises(BundleError, match=r"noise must be None, got \(1, 3, 32, 32\)"):
+        dataclasses.replace(bundle, noise=torch.zeros(1, 3, 32, 32))
+
+
+def test_a_ddpms_bundle_keeps_its_schema_version(saved: Path) -> None:
+    assert json.loads((saved / "bundle.json").read_text())["schema_version"] == 1
+    assert read_header("avatars-10").model_id == "d27ce97be82479b9"
 
 
 def test_model_id_is_kept_on_disk_and_tells_models_apart(bundle: Bundle, tmp_path: Path) -> None:
@@ -148,7 +175,7 @@ def test_a_missing_file_is_refused(saved: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (lambda content: content.update(schema_version=2), "schema version 2; this version reads 1"),
+        (lambda content: content.update(schema_version=3), "schema version 3; this version reads 1 and 2"),
         (lambda content: content.pop("schema_version"), "schema version None"),
         (lambda content: content.pop("unet"), "'unet'"),
         (lambda content: content["unet"].update(num_channels=33), "33"),

@@ -16,9 +16,11 @@ import pytest
 import torch
 
 from ddpm_seg.model.bundle import load_bundle, save_bundle
-from ddpm_seg.model.checkpoints import ConvertConfig, convert, load_members, load_noise, load_unet, read_checkpoint
+from ddpm_seg.model.checkpoint_files import read_checkpoint
+from ddpm_seg.model.checkpoints import ConvertConfig, convert, load_members, load_noise
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.published_flags import parse_model_flags
+from ddpm_seg.model.published_networks import load_unet
 from ddpm_seg.model.reference_noise import torch_cpu_noise, torch_cuda_noise
 from ddpm_seg.tasks import TASKS
 from tests.model.published_files import (
@@ -336,7 +338,8 @@ def test_members_of_other_classes_or_features(tmp_path: Path, num_classes: int, 
         ({"number_class": "15"}, "number_class is '15'"),
         ({"model_num": 0}, "model_num 0"),
         ({"upsample_mode": "bicubic"}, "upsample_mode 'bicubic'"),
-        ({"model_type": "swav"}, "model_type 'swav'"),
+        ({"model_type": "swav", "input_activations": True}, "model_type 'swav'.*--swav, and --ddpm is given"),
+        ({"model_type": "vit"}, "model_type 'vit'; expected one of ddpm, mae, swav, swav_w2"),
         ({"input_activations": True}, "input_activations"),
     ],
 )

@@ -13,12 +13,21 @@ import torch
 from ddpm_seg.benchmark import transcription
 from ddpm_seg.model.bundle import Bundle
 from ddpm_seg.model.bundle_files import BundleError
-from ddpm_seg.model.features import FeatureConfig
+from ddpm_seg.model.extractors import resident_extractor
+from ddpm_seg.model.features import FeatureConfig, Network
 from ddpm_seg.model.pixel_labels import PixelLabels
 from ddpm_seg.model.pixel_values import to_network
 from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.model.unet import UNetConfig
-from tests.model.tiny_networks import bundle, drawn_config, images
+from tests.model.tiny_networks import (
+    TINY_MAE,
+    TINY_SWAV,
+    assert_close,
+    backbone_bundle,
+    bundle,
+    drawn_config,
+    images,
+)
 
 CONFIG = UNetConfig(image_size=16, num_channels=32, num_res_blocks=1, channel_mult=(1, 2), attention_resolutions=(8,))
 FEATURES = FeatureConfig(steps=(50, 150), blocks=(0, 2, 3))
@@ -99,6 +108,31 @@ def test_no_memory_for_one_image_is_an_error_that_says_its_size() -> None:
     segmenter.extractor.unet = SmallMemory(segmenter.extractor.unet, 0)  # type: ignore[assignment]
     with pytest.raises(torch.OutOfMemoryError, match=r"no memory for one 16 x 16 image at a time: CUDA out of memory"):
         segmenter.segment(images(3, 16))
+
+
+@pytest.mark.parametrize("network", [TINY_MAE, TINY_SWAV], ids=["MAE", "SwAV"])
+@pytest.mark.parametrize("mode", ["bilinear", "nearest"])
+def test_the_fast_head_equals_the_plain_one_on_other_networks(network: Network, mode: Any) -> None:
+    model = backbone_bundle(network)
+    features = dataclasses.replace(model.features, upsample_mode=mode)  # type: ignore[type-var]
+    model, size = dataclasses.replace(model, features=features), network.image_size
+    found = Segmenter(model, device="cpu", batch_size=2).segment(images(3, size))
+    maps = resident_extractor(model, "cpu")(images(3, size), features)
+    for index, actual in enumerate(found):
+        features_PD = transcription.pixel_features([one[index] for one in maps], (size, size), mode)
+        logits = torch.stack([transcription.classifier(member)(features_PD) for member in model.members])
+        label_P, uncertainty_P, _, _ = transcription.ensemble(logits)
+        assert (torch.from_numpy(actual.label).flatten() == label_P).float().mean() > 0.999
+        assert_close(torch.from_numpy(actual.uncertainty).flatten(), uncertainty_P.float())
+
+
+def test_other_networks_take_the_other_number_formats_but_int8() -> None:
+    model = backbone_bundle(TINY_MAE)
+    plain, narrow = (Segmenter(model, device="cpu", dtype=dtype) for dtype in ("float32", "bfloat16"))
+    agree = narrow.segment(images(1, 32))[0].label == plain.segment(images(1, 32))[0].label
+    assert agree.mean() > 0.9
+    with pytest.raises(ValueError, match="int8 is for the network of a DDPM; a MAE takes float32"):
+        Segmenter(model, device="cpu", dtype="int8")
 
 
 def test_answers_have_the_promised_types() -> None:

@@ -12,10 +12,17 @@ from ddpm_seg.model.bundle import Bundle
 from ddpm_seg.model.ddpm import DDPMConfig
 from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.ensemble import member_shapes
-from ddpm_seg.model.features import FeatureConfig
+from ddpm_seg.model.extractors import resident_extractor
+from ddpm_seg.model.features import FeatureConfig, Network
+from ddpm_seg.model.mae import MAEConfig
+from ddpm_seg.model.networks import weight_shapes
+from ddpm_seg.model.swav import SwAVConfig
 from ddpm_seg.model.unet import UNet, UNetConfig, unet_shapes
 from ddpm_seg.tasks import Task
 from tests.model import golden_weights
+
+TINY_MAE = MAEConfig(image_size=32, patch_size=8, width=32, depth=3, num_heads=2)
+TINY_SWAV = SwAVConfig(image_size=32, width=8)
 
 
 def drawn_config(seed: int) -> UNetConfig:
@@ -90,6 +97,31 @@ def bundle(
         members=tuple(members(num_members, classes, sum(features.channels(network)), seed)),
         task=task(classes),
     )
+
+
+def backbone_bundle(network: Network, *, classes: int = 5, num_members: int = 3) -> Bundle:
+    """Of a network that is no DDPM."""
+    features = network.published_features()
+    return Bundle(
+        network=network,
+        weights={key: _tensor(key, shape) for key, shape in weight_shapes(network).items()},
+        features=features,
+        members=tuple(members(num_members, classes, sum(features.channels(network)))),
+        task=task(classes),
+    )
+
+
+@torch.inference_mode()
+def assert_extractor_keeps_its_word(network: Network) -> None:
+    """Maps come in ascending block order, each once, equal whatever is read beside them and in whatever batches."""
+    extract, pictures = resident_extractor(backbone_bundle(network), "cpu"), images(3, network.image_size)
+    every = FeatureConfig(steps=(), blocks=tuple(range(len(network.block_channels))))
+    whole = extract(pictures, every)
+    assert [one.shape[1] for one in whole] == every.channels(network)
+    assert [network.image_size // one.shape[3] for one in whole] == every.strides(network)
+    some = extract(pictures, FeatureConfig(steps=(), blocks=(2, 0, 2)), micro_batch=2)
+    for actual, expected in zip(some, (whole[0], whole[2]), strict=True):
+        assert_close(actual, expected, 1e-5)
 
 
 def assert_close(actual: Tensor, expected: Tensor, tolerance: float = 1e-4) -> None:

@@ -12,6 +12,7 @@ from ddpm_seg.training.ensemble import EnsembleConfig, train_members
 from ddpm_seg.training.members import initial_member, member_generator, member_logits
 from ddpm_seg.training.tuning import FOLDS, QUICK, Trial, describe_frontier, frontier, tune
 from tests.annotated_boxes import annotate
+from tests.model.tiny_networks import TINY_SWAV, backbone_bundle
 from tests.tiny_bundle import tiny_bundle
 from tests.training.test_ensemble import published_classifier, separable_pixels
 
@@ -64,6 +65,19 @@ def test_tries_steps_one_by_one_and_then_fewer_blocks(tmp_path: Path) -> None:
     whole = next(one for one in trials if one.blocks == (3,))
     assert quick.seconds > 0
     assert len(quick.steps) == len(whole.steps)
+
+
+def test_a_network_without_steps_is_tried_with_all_blocks_and_the_published_ones(tmp_path: Path) -> None:
+    annotate(tmp_path / "images", FOLDS)
+    annotations = load_annotations(str(tmp_path / "images"), image_size=32, task=TASK)
+    bundle = backbone_bundle(TINY_SWAV)
+    trials = tune(bundle, annotations, TASK, upsample_mode="bilinear", device="cpu", training=SHORT)
+    assert {one.steps for one in trials} == {()}
+    first, second = trials[:2]
+    assert {first.blocks, second.blocks} == {tuple(range(16)), bundle.network.published_features().blocks}
+    assert len(trials) == 8
+    assert all(one.seconds > 0 for one in trials)
+    assert "  --blocks 0" in describe_frontier(trials)
 
 
 def test_too_few_images_are_refused(tmp_path: Path) -> None:

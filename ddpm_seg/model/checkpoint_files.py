@@ -1,0 +1,107 @@
+"""What `torch.save` wrote, as tensors by name: read without running anything, and checked."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import pickle
+import re
+import warnings
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddpm_seg import storage
+
+State = dict[str, Tensor]
+
+
+def read_checkpoint(uri: str) -> Any:
+    """What `torch.save` wrote, in its zip or its older form, on the CPU; tensors and plain containers only.
+
+    A pickle may name any function and have it called, so that a checkpoint which needs anything else is refused; but
+    for `argparse.Namespace`, which is a plain container too.
+    """
+    name = storage.redact(uri)
+    uri = storage.normalize(uri)
+    # Mapped, a file of gigabytes costs no memory until its weights are read. Only the zip form can be.
+    mapped = storage.is_local(uri) and zipfile.is_zipfile(uri)
+    source = uri if mapped else io.BytesIO(storage.read_bytes(uri))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickle protocols that it then reads, or refuses with a message
+            # The published MAE checkpoints hold the arguments of their training beside the weights.
+            with torch.serialization.safe_globals([argparse.Namespace]):
+                return torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
+    except pickle.UnpicklingError as error:
+        if found := re.search(r"GLOBAL (\S+)", str(error)):
+            raise ValueError(
+                f"{name}: refused: it needs {found[1]}, and only tensors in plain containers are read from a pickle; "
+                "save the state dict alone, with torch.save(model.state_dict(), FILE)"
+            ) from None
+        raise ValueError(f"{name}: not a checkpoint that can be read: {reason(error)}") from None
+    except OSError:
+        raise
+    # A damaged pickle can end in almost any exception of the interpreter that torch runs it with.
+    except Exception as error:
+        raise ValueError(f"{name}: not a checkpoint, or a damaged one: {reason(error)}") from None
+
+
+def state_dict(content: Any, name: str) -> State:
+    """Tensors by key, without the prefix of `DataParallel`."""
+    tensors = isinstance(content, Mapping) and all(
+        isinstance(key, str) and isinstance(value, Tensor) and value.layout is torch.strided
+        for key, value in content.items()
+    )
+    if not tensors or not content:
+        raise ValueError(f"{name}: expected a plain state dict (tensors by name), got {describe(content)}")
+    prefixed = all(key.startswith("module.") for key in content)
+    return {key.removeprefix("module.") if prefixed else key: value for key, value in content.items()}
+
+
+def check_shapes(shapes: Mapping[str, Any], expected: Mapping[str, Any], complaint: str) -> None:
+    """Raises ValueError, with `complaint` and the first differences, where `shapes` are others than `expected`."""
+    missing, unknown = expected.keys() - shapes.keys(), shapes.keys() - expected.keys()
+    wrong = [key for key in expected if key in shapes and shapes[key] != expected[key]]
+    details = [f"{key} is {shapes[key]}, expected {expected[key]}" for key in wrong[:3]]
+    if missing:
+        details.append(f"it lacks {some(missing)}")
+    if unknown:
+        details.append(f"it has {some(unknown)}, which the network lacks")
+    if details:
+        raise ValueError(f"{complaint}: {'; '.join(details)}")
+
+
+def usable(state: State, name: str) -> State:
+    """Float16 and float32 as they are, other floating types as float32; ValueError for a weight that is no number."""
+    usable = {}
+    for key, tensor in state.items():
+        if not tensor.is_floating_point() and not key.endswith("num_batches_tracked"):
+            raise ValueError(f"{name}: {key} is {tensor.dtype}; expected floating-point weights")
+        if tensor.is_floating_point() and tensor.dtype not in (torch.float16, torch.float32):
+            tensor = tensor.float()
+        if not tensor.isfinite().all():
+            raise ValueError(f"{name}: {key} has values that are not finite numbers; the file is damaged")
+        usable[key] = tensor
+    return usable
+
+
+def describe(content: Any) -> str:
+    """What was found in place of something else."""
+    return f"a dictionary with {some(content)}" if isinstance(content, Mapping) else f"a {type(content).__name__}"
+
+
+def some(names: Any) -> str:
+    """The first few names, and how many more there are."""
+    ordered = sorted(map(str, names))
+    rest = f" and {len(ordered) - 3} more" if len(ordered) > 3 else ""
+    return (", ".join(ordered[:3]) + rest) or "nothing"
+
+
+def reason(error: Exception) -> str:
+    """The first sentence; of torch's refusals what its unpickler says, not the advice to load them all the same."""
+    text = str(error).partition("WeightsUnpickler error:")[2] or str(error)
+    return (re.split(r"\. |\n", text.strip())[0] or type(error).__name__)[:200]

@@ -1,0 +1,104 @@
+"""The encoder of a masked autoencoder (He et al., CVPR 2022), all patches shown, as a source of features."""
+
+# Shapes: N images of S x S pixels, C channels, T = (S / patch)^2 patches.
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ddpm_seg.model.features import FeatureConfig
+
+PUBLISHED_BLOCKS = 12
+"""The last of them are read."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MAEConfig:
+    """Architecture of the vision transformer; the published one is ViT-L of patch 8: 24 blocks of width 1024."""
+
+    kind: ClassVar[str] = "mae"
+
+    image_size: int
+    patch_size: int
+    width: int
+    depth: int
+    num_heads: int
+
+    def __post_init__(self) -> None:
+        for name in ("image_size", "patch_size", "width", "depth", "num_heads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.image_size % self.patch_size:
+            raise ValueError(f"image_size {self.image_size} must be a multiple of patch_size {self.patch_size}")
+        if self.width % self.num_heads:
+            raise ValueError(f"width {self.width} must be a multiple of num_heads {self.num_heads}")
+
+    @property
+    def title(self) -> str:
+        return "MAE"
+
+    @property
+    def timesteps(self) -> int:
+        return 0
+
+    @property
+    def num_patches(self) -> int:
+        return (self.image_size // self.patch_size) ** 2
+
+    @property
+    def block_channels(self) -> list[int]:
+        """Of the transformer's blocks, the first one first."""
+        return [self.width] * self.depth
+
+    @property
+    def block_strides(self) -> list[int]:
+        return [self.patch_size] * self.depth
+
+    @property
+    def peak_values(self) -> int:
+        """The maps that are kept, a block's own, and one attention matrix of all heads."""
+        return self.num_patches * (self.width * (self.depth + 8) + self.num_heads * self.num_patches)
+
+    def published_features(self) -> FeatureConfig:
+        return FeatureConfig(steps=(), blocks=tuple(range(max(0, self.depth - PUBLISHED_BLOCKS), self.depth)))
+
+    def build(self) -> MAE:
+        return MAE(self)
+
+
+class MAE(nn.Module):
+    """A vision transformer that hands out its blocks' outputs, without the final norm that nobody reads."""
+
+    def __init__(self, config: MAEConfig) -> None:
+        from torchvision.models.vision_transformer import EncoderBlock  # takes a second, which others need not spend
+
+        super().__init__()
+        width, patch = config.width, config.patch_size
+        self.patch_embed = nn.Conv2d(3, width, patch, stride=patch)
+        self.cls_token = nn.Parameter(0.02 * torch.randn(1, 1, width))
+        self.pos_embed = nn.Parameter(0.02 * torch.randn(1, 1 + config.num_patches, width))
+        # Pre-norm, with an epsilon of 1e-6, as the published ones.
+        self.blocks = nn.ModuleList(
+            EncoderBlock(config.num_heads, width, 4 * width, dropout=0.0, attention_dropout=0.0)
+            for _ in range(config.depth)
+        )
+
+    def activations(self, x: Tensor, blocks: Collection[int]) -> list[Tensor]:
+        """Outputs (N, C, S / patch, S / patch) of `blocks`, ascending, for `x` (N, 3, S, S) as of `to_imagenet`.
+
+        The class token is left out. Nothing after the last block is computed.
+        """
+        patches_NChw = self.patch_embed(x)
+        tokens_NTC = patches_NChw.flatten(2).transpose(1, 2)
+        h = torch.cat([self.cls_token.expand(len(x), -1, -1), tokens_NTC], dim=1) + self.pos_embed
+        kept = []
+        for index, block in enumerate(self.blocks[: max(blocks) + 1]):
+            h = block(h)
+            if index in blocks:
+                kept.append(h[:, 1:].transpose(1, 2).reshape_as(patches_NChw))
+        return kept

@@ -1,0 +1,108 @@
+"""The ResNet-50 of SwAV (Caron et al., NeurIPS 2020), or one twice as wide, as a source of features."""
+
+# Shapes: N images of S x S pixels, C channels.
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ddpm_seg.model.features import FeatureConfig
+
+DEPTHS = (3, 4, 6, 3)
+"""Residual blocks of each of the four layers."""
+EXPANSION = 4
+STRIDE = 32
+"""Image pixels per pixel of the last layer."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SwAVConfig:
+    """Architecture: `width` is 64 in SwAV and 128 in SwAVw2, in which every convolution is twice as wide."""
+
+    kind: ClassVar[str] = "swav"
+
+    image_size: int
+    width: int
+
+    def __post_init__(self) -> None:
+        if self.image_size < 1 or self.image_size % STRIDE:
+            raise ValueError(f"image_size must be a multiple of {STRIDE}, got {self.image_size}")
+        if self.width < 1:
+            raise ValueError(f"width must be at least 1, got {self.width}")
+
+    @property
+    def title(self) -> str:
+        return "SwAVw2" if self.width == 128 else "SwAV"
+
+    @property
+    def timesteps(self) -> int:
+        return 0
+
+    @property
+    def block_channels(self) -> list[int]:
+        """Of each residual block's input, which is the block before it, and at first the stem."""
+        outputs = [EXPANSION * self.width * 2**layer for layer, depth in enumerate(DEPTHS) for _ in range(depth)]
+        return [self.width, *outputs[:-1]]
+
+    @property
+    def block_strides(self) -> list[int]:
+        outputs = [4 * 2**layer for layer, depth in enumerate(DEPTHS) for _ in range(depth)]
+        return [4, *outputs[:-1]]
+
+    @property
+    def peak_values(self) -> int:
+        """About six maps of the first layer, whose pixels are 4 x 4 of the image's."""
+        return 6 * EXPANSION * self.width * (self.image_size // 4) ** 2
+
+    def published_features(self) -> FeatureConfig:
+        """Every second block of each layer, from its first one on."""
+        starts = [0, *accumulate(DEPTHS)]
+        blocks = [start + index for start, depth in zip(starts, DEPTHS, strict=False) for index in range(0, depth, 2)]
+        return FeatureConfig(steps=(), blocks=tuple(blocks))
+
+    def build(self) -> SwAV:
+        return SwAV(self)
+
+
+class SwAV(nn.Module):
+    """A ResNet-50 that hands out its residual blocks' inputs; module names are torchvision's, and SwAV's own."""
+
+    def __init__(self, config: SwAVConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.layer1, self.layer2, self.layer3, self.layer4 = (
+            _layer(width * 2**layer, depth, first=layer == 0) for layer, depth in enumerate(DEPTHS)
+        )
+
+    def activations(self, x: Tensor, blocks: Collection[int]) -> list[Tensor]:
+        """Inputs (N, C, h, w) of the residual `blocks`, ascending, for `x` (N, 3, S, S) as of `to_imagenet`.
+
+        Blocks are counted through all layers. Nothing after the last input is computed.
+        """
+        h = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, stride=2, padding=1)
+        kept, last = [], max(blocks)
+        for index, block in enumerate([*self.layer1, *self.layer2, *self.layer3, *self.layer4]):
+            if index in blocks:
+                kept.append(h)
+            if index == last:
+                break
+            h = block(h)
+        return kept
+
+
+def _layer(planes: int, depth: int, *, first: bool) -> nn.Sequential:
+    """`depth` bottlenecks of `planes`; the first one widens, and halves the resolution in all layers but the first."""
+    from torchvision.models.resnet import Bottleneck  # takes a second, which others need not spend
+
+    entering, leaving, stride = planes if first else EXPANSION * planes // 2, EXPANSION * planes, 1 if first else 2
+    shortcut = nn.Sequential(nn.Conv2d(entering, leaving, 1, stride=stride, bias=False), nn.BatchNorm2d(leaving))
+    blocks = [Bottleneck(leaving, planes) for _ in range(depth - 1)]
+    return nn.Sequential(Bottleneck(entering, planes, stride, shortcut), *blocks)

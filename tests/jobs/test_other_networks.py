@@ -1,0 +1,44 @@
+"""Train, evaluate and label with a network that is no DDPM, on a Ray cluster."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import ddpm_seg
+from ddpm_seg.model.bundle import load_bundle, save_bundle
+from ddpm_seg.model.features import Network
+from jobs import evaluate, label, train
+from tests.annotated_boxes import annotate
+from tests.model.tiny_networks import TINY_MAE, TINY_SWAV, backbone_bundle
+
+
+@pytest.mark.parametrize("network", [TINY_MAE, TINY_SWAV], ids=["MAE", "SwAV"])
+def test_train_evaluate_and_label(
+    ray_cluster: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], network: Network
+) -> None:
+    images, held_out = annotate(tmp_path / "train", 4), annotate(tmp_path / "held_out", 3, first=100)
+    start, model = str(tmp_path / "start"), str(tmp_path / "model")
+    untrained = backbone_bundle(network)
+    save_bundle(untrained, start)
+    how = ["--task", "avatars_10", "--members", "2", "--iterations", "60", "--device", "cpu"]
+    assert train.main(["--model", start, "--images", str(images), "--output", model, "--num-actors", "1", *how]) == 0
+    bundle = load_bundle(model)
+    assert (bundle.network, bundle.features) == (network, untrained.network.published_features())
+    assert "2 members trained on 4 images" in capsys.readouterr().out
+
+    place = ["--model", model, "--images", str(held_out), "--output", str(tmp_path / "scores")]
+    assert evaluate.main(place) == 0
+    # A bright box on a dark ground, by features of random weights; all background would be less than 0.4.
+    assert json.loads((tmp_path / "scores" / "metrics.json").read_text())["usual_miou"] > 0.6
+
+    place = ["--model", model, "--input", str(held_out), "--output", str(tmp_path / "out")]
+    assert label.main(place) == 0
+    assert ddpm_seg.read_labels(str(tmp_path / "out"))["status"].to_pylist() == ["ok"] * 3
+    assert label.main([*place, "--dtype", "int8"]) == 2
+    assert f"a {network.title} takes float32, bfloat16 or float16" in capsys.readouterr().err
+
+    assert train.main(["--model", start, "--images", str(images), "--output", f"{model}-2", "--steps", "50", *how]) == 2
+    assert f"this is a {network.title}: leave them out" in capsys.readouterr().err
