@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from PIL import Image
 
 from ddpm_seg.tasks import UNLABELLED
 
 Palette = Sequence[Sequence[int]]
+
+
+def css_colours(palette: Palette) -> list[str]:
+    """Each class's colour as #rrggbb."""
+    return ["#{:02x}{:02x}{:02x}".format(*colour) for colour in palette]
 
 
 def colorize(mask: np.ndarray, palette: Palette) -> np.ndarray:
@@ -17,6 +23,18 @@ def colorize(mask: np.ndarray, palette: Palette) -> np.ndarray:
     Raises ValueError for a class id that `palette` (one R, G, B in 0..255 a class) does not hold.
     """
     return _lookup_table(mask, palette)[mask]
+
+
+def indexed(mask: np.ndarray, palette: Palette) -> Image.Image:
+    """`mask` (H, W) uint8 as a picture of mode P: the pixels stay class ids, shown in their colours; 255 is black.
+
+    Raises ValueError for a class id that `palette` does not hold.
+    """
+    # All 256 colours: with a shorter palette Pillow writes fewer bits a pixel, and id 255 is lost.
+    colours = _lookup_table(mask, palette)
+    picture = Image.fromarray(mask)
+    picture.putpalette(colours.reshape(-1).tolist())
+    return picture
 
 
 def overlay(image: np.ndarray, mask: np.ndarray, palette: Palette, opacity: float = 0.5) -> np.ndarray:

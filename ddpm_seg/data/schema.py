@@ -88,9 +88,7 @@ def uncertainty_of(stored: np.ndarray, schema: pa.Schema) -> np.ndarray:
 
 def class_stats_table(labels: pa.Table) -> pa.Table:
     """`class_stats`, one row an image and class, from the statistics nested in a `labels` table, in its order."""
-    classes = labels["classes"].combine_chunks()
-    if isinstance(classes, pa.ChunkedArray):  # newer pyarrow returns chunks where there are none
-        classes = pa.concat_arrays(classes.chunks) if classes.num_chunks else pa.array([], classes.type)
+    classes = classes_of(labels)
     image_of_row = classes.value_parent_indices()
     statistics = dict(zip([field.name for field in _CLASS_FIELDS], classes.flatten().flatten(), strict=True))
     fields = [*_CLASS_STATS_IMAGE_FIELDS, *_CLASS_FIELDS, *_CLASS_STATS_RUN_FIELDS]
@@ -101,6 +99,14 @@ def class_stats_table(labels: pa.Table) -> pa.Table:
     metadata = labels.schema.metadata or {}
     kept = {METADATA_KEY: metadata[METADATA_KEY]} if METADATA_KEY in metadata else None
     return pa.table(columns, schema=pa.schema(fields, metadata=kept))
+
+
+def classes_of(rows: pa.Table) -> pa.ListArray:
+    """The column `classes` of some rows in one piece."""
+    classes = rows["classes"].combine_chunks()
+    if isinstance(classes, pa.ChunkedArray):  # newer pyarrow returns chunks where there are none
+        classes = pa.concat_arrays(classes.chunks) if classes.num_chunks else pa.array([], classes.type)
+    return classes
 
 
 def task_of(schema: pa.Schema) -> Task:

@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ddpm_seg import storage
+from ddpm_seg.data.overlay import css_colours
 from ddpm_seg.data.schema import task_of
 from ddpm_seg.evaluation.contact_sheet import fetch_again, make_tiles
-from ddpm_seg.evaluation.page import css_colours, template
+from ddpm_seg.evaluation.page import template
 from ddpm_seg.runs.view import read_labels
 
 LIST, PAGE = "annotate_next.csv", "annotate_next.html"

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from ddpm_seg import storage
+from ddpm_seg.data.overlay import css_colours
 from ddpm_seg.evaluation.changes import Changes
 from ddpm_seg.evaluation.contact_sheet import fetch_again, make_tile
-from ddpm_seg.evaluation.page import css_colours, review_script, template
+from ddpm_seg.evaluation.page import review_script, template
 
 COMMONEST = 12
 

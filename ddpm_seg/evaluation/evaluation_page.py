@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ddpm_seg.evaluation.page import css_colours, template
+from ddpm_seg.data.overlay import css_colours
+from ddpm_seg.evaluation.page import template
 from ddpm_seg.evaluation.score_labels import Scored
 from ddpm_seg.evaluation.thumbnails import thumbnails
 from ddpm_seg.tasks import UNLABELLED, Task

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ddpm_seg.data.images import encode_png
-from ddpm_seg.data.overlay import Palette
+from ddpm_seg.data.overlay import Palette, indexed
 from ddpm_seg.tasks import UNLABELLED
 
 LONGEST_SIDE = 320
@@ -32,12 +32,8 @@ def mask_layer(mask: np.ndarray, palette: Palette) -> str:
 
     Raises ValueError for a class id that `palette` does not hold.
     """
-    largest = int(np.max(mask, where=mask != UNLABELLED, initial=0))
-    if largest >= len(palette):
-        raise ValueError(f"the mask holds class {largest}, the palette only 0 to {len(palette) - 1}")
-    picture = Image.fromarray(mask).resize(fitted_size(mask.shape, LONGEST_SIDE), Image.Resampling.NEAREST)
-    colours = [value for colour in palette for value in colour]
-    picture.putpalette(colours + [0] * (3 * 256 - len(colours)))
+    size = fitted_size(mask.shape, LONGEST_SIDE)
+    picture = indexed(mask, palette).resize(size, Image.Resampling.NEAREST)
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", transparency=UNLABELLED, optimize=True)
     return _data_uri("image/png", buffer.getvalue())

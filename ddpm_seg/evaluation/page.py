@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -40,11 +39,6 @@ def review_script() -> Script:
     text = (Path(__file__).parent / "review.js").read_text()
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
     return Script(text=text, sha256=f"sha256-{digest}")
-
-
-def css_colours(palette: Sequence[Sequence[int]]) -> list[str]:
-    """Each class's colour as #rrggbb."""
-    return ["#{:02x}{:02x}{:02x}".format(*colour) for colour in palette]
 
 
 def count(number: int) -> str:

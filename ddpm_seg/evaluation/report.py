@@ -11,9 +11,10 @@ from typing import Any
 
 from ddpm_seg import storage
 from ddpm_seg.data.images import decode
+from ddpm_seg.data.overlay import css_colours
 from ddpm_seg.evaluation.contact_sheet import Fetch, Tile, fetch_again, make_tiles, plain_tile
 from ddpm_seg.evaluation.drift import describe, earlier_statistics, find_drift, statistics_of
-from ddpm_seg.evaluation.page import count, css_colours, duration, review_script, short, template
+from ddpm_seg.evaluation.page import count, duration, review_script, short, template
 from ddpm_seg.evaluation.totals import Totals, first_rows, read_pictures, read_totals
 from ddpm_seg.runs.layout import RunLayout, uris_under
 from ddpm_seg.runs.summary import write_json

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from ddpm_seg.data.schema import task_of
+from ddpm_seg.data.schema import classes_of, task_of
 from ddpm_seg.runs.tables import open_parquet
 from ddpm_seg.runs.view import current_rows
 from ddpm_seg.tasks import Task
@@ -83,10 +83,8 @@ def _within(doubt: np.ndarray, least: float | None, most: float | None) -> np.nd
 
 def _has_one_of(rows: pa.Table, class_ids: Sequence[int]) -> np.ndarray:
     found = np.full(rows.num_rows, not class_ids)
-    if class_ids and rows.num_rows:
-        classes = rows["classes"].combine_chunks()
-        if isinstance(classes, pa.ChunkedArray):  # newer pyarrow returns chunks
-            classes = pa.concat_arrays(classes.chunks)
+    if class_ids:
+        classes = classes_of(rows)
         ids = classes.flatten().field("class_id").to_numpy(zero_copy_only=False)
         found[classes.value_parent_indices().to_numpy()[np.isin(ids, class_ids)]] = True
     return found

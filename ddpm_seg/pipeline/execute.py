@@ -22,7 +22,7 @@ from ddpm_seg.pipeline.log_place import place
 from ddpm_seg.pipeline.metrics import RunMetrics
 from ddpm_seg.pipeline.progress import Progress
 from ddpm_seg.pipeline.publish import Chunk, Shards
-from ddpm_seg.pipeline.stages import Row, StageError, TooManyErrors
+from ddpm_seg.pipeline.stages import STAGES, Row, StageError, TooManyErrors
 from ddpm_seg.pipeline.stream import Stages, one_line, redact_lines, stream
 from ddpm_seg.runs.commit import Derive
 from ddpm_seg.runs.ledger import KnownRun
@@ -34,8 +34,6 @@ WAVE_CHUNKS = 4096
 
 # Chunks of a wave that may lose their workers again and again before the wave is broken off.
 MAY_BE_LOST = 32
-
-STAGES = ("read", "segment", "write")
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from collections import Counter as Counts
 
 from ray.util.metrics import Counter, Histogram
 
-from ddpm_seg.pipeline.stages import Row
+from ddpm_seg.pipeline.stages import STAGES, Row
 
 # Nats. An image's uncertainty is at most log(members), 2.3 for ten of them, and most images are far below.
 UNCERTAINTY_BOUNDARIES = [0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5]
@@ -36,7 +36,7 @@ class RunMetrics:
         """One chunk's `stream.result`, and its rows by outcome."""
         for outcome, images in counts.items():
             self._images.inc(images, {"outcome": outcome})
-        for stage in ("read", "segment", "write"):
+        for stage in STAGES:
             if row[f"{stage}_seconds"]:  # Ray's counters refuse to add nothing
                 self._seconds.inc(row[f"{stage}_seconds"], {"stage": stage})
         for uncertainty in json.loads(row["uncertainties"]):

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 # Hides the latency of object storage without holding more than a few large images at a time.
 FETCH_THREADS = 4
 
+STAGES = ("read", "segment", "write")
+"""What a row has the seconds of."""
+
 Row = dict[str, Any]
 """int `shard`, `chunk`; bytes `payload`; seconds by stage."""
 

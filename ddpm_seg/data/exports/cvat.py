@@ -9,6 +9,7 @@ import numpy as np
 
 from ddpm_seg import storage
 from ddpm_seg.data.exports.picture import Picture
+from ddpm_seg.data.overlay import css_colours
 from ddpm_seg.tasks import Task
 
 
@@ -17,9 +18,9 @@ def write_cvat(pictures: Iterable[Picture], task: Task, output: str) -> None:
     root = ElementTree.Element("annotations")
     ElementTree.SubElement(root, "version").text = "1.1"
     labels = ElementTree.SubElement(ElementTree.SubElement(ElementTree.SubElement(root, "meta"), "task"), "labels")
-    for name, colour in zip(task.class_names, task.palette, strict=True):
+    for name, colour in zip(task.class_names, css_colours(task.palette), strict=True):
         label = ElementTree.SubElement(labels, "label")
-        for key, text in {"name": name, "color": "#{:02x}{:02x}{:02x}".format(*colour), "type": "mask"}.items():
+        for key, text in {"name": name, "color": colour, "type": "mask"}.items():
             ElementTree.SubElement(label, key).text = text
     for number, picture in enumerate(pictures):
         picture.write_image(storage.join(output, "images"))

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 from ddpm_seg import storage
 from ddpm_seg.data.brush_rle import encode_brush
 from ddpm_seg.data.exports.picture import Picture
+from ddpm_seg.data.overlay import css_colours
 from ddpm_seg.tasks import Task
 
 CONTROL, OBJECT = "classes", "image"
@@ -56,7 +57,7 @@ def _interface(task: Task) -> bytes:
     view = ElementTree.Element("View")
     ElementTree.SubElement(view, "Image", {"name": OBJECT, "value": "$image", "zoom": "true"})
     brush = ElementTree.SubElement(view, "BrushLabels", {"name": CONTROL, "toName": OBJECT})
-    for name, colour in zip(task.class_names, task.palette, strict=True):
-        ElementTree.SubElement(brush, "Label", {"value": name, "background": "#{:02x}{:02x}{:02x}".format(*colour)})
+    for name, colour in zip(task.class_names, css_colours(task.palette), strict=True):
+        ElementTree.SubElement(brush, "Label", {"value": name, "background": colour})
     ElementTree.indent(view)
     return ElementTree.tostring(view, encoding="utf-8")

@@ -7,10 +7,9 @@ import io
 import json
 from collections.abc import Iterable
 
-from PIL import Image
-
 from ddpm_seg import storage
 from ddpm_seg.data.exports.picture import Picture
+from ddpm_seg.data.overlay import indexed
 from ddpm_seg.tasks import Task
 
 
@@ -24,7 +23,7 @@ def write_png(pictures: Iterable[Picture], task: Task, output: str) -> None:
     rows.writerow(["name", "uri", "uncertainty"])
     for picture in pictures:
         picture.write_image(storage.join(output, "images"))
-        storage.write_bytes(storage.join(output, "masks", f"{picture.name}.png"), _indexed(picture, task))
+        storage.write_bytes(storage.join(output, "masks", f"{picture.name}.png"), _png(picture, task))
         rows.writerow([picture.name, picture.uri, picture.uncertainty])
     storage.write_bytes(storage.join(output, "pictures.csv"), table.getvalue().encode())
     described: dict[str, object] = {"name": task.name, "class_names": task.class_names, "palette": task.palette}
@@ -33,10 +32,7 @@ def write_png(pictures: Iterable[Picture], task: Task, output: str) -> None:
     storage.write_bytes(storage.join(output, "task.json"), json.dumps(described, indent=1).encode())
 
 
-def _indexed(picture: Picture, task: Task) -> bytes:
-    image = Image.fromarray(picture.mask)
-    colours = [value for colour in task.palette for value in colour]
-    image.putpalette(colours + [0] * (3 * 256 - len(colours)))  # with fewer than 256 the file would not hold id 255
+def _png(picture: Picture, task: Task) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, "PNG")
+    indexed(picture.mask, task.palette).save(buffer, "PNG")
     return buffer.getvalue()
