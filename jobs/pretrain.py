@@ -15,13 +15,17 @@ import logging
 import sys
 
 from ddpm_seg import storage
-from ddpm_seg.training.pretrain import PretrainConfig, pretrain
+from ddpm_seg.training.pretrain import PretrainConfig, PretrainDDPMConfig, pretrain
 from jobs.arguments import INTERRUPTED, parse, stop
 
 
 def main(argv: list[str] | None = None) -> int:
+    return run(parse(PretrainDDPMConfig, argv, description="Train a DDPM on unlabelled images."))
+
+
+def run(config: PretrainConfig) -> int:
+    """Trains, and says in the end what stands where."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    config = parse(PretrainConfig, argv, description="Train a DDPM on unlabelled images.")
     try:
         model_id = pretrain(config)
     except (ValueError, OSError) as error:

@@ -1,4 +1,5 @@
-"""From a folder of unlabelled images to a DDPM bundle: here in one process, or on a cluster's GPUs with Ray Train."""
+"""From a folder of unlabelled images to a DDPM or MAE bundle: here in one process, or on a cluster's GPUs with Ray
+Train."""
 
 from __future__ import annotations
 
@@ -17,34 +18,27 @@ from ddpm_seg.data.listing import list_images
 from ddpm_seg.model.bundle import read_header, save_bundle
 from ddpm_seg.model.bundle_files import refuse_standing_bundle
 from ddpm_seg.model.diffusion import DiffusionConfig
+from ddpm_seg.model.mae import MAEConfig
 from ddpm_seg.model.unet import UNetConfig
-from ddpm_seg.training.ddpm import DDPMTraining, Optimization, train_ddpm
+from ddpm_seg.training.ddpm import Denoising
+from ddpm_seg.training.masked_autoencoder import Inpainting
+from ddpm_seg.training.network_training import NetworkTraining, Objective, Optimization, train_network
 from ddpm_seg.training.progress import Progress
 from ddpm_seg.training.workers import Worker, free_gpus, train_here, train_on_ray
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class PretrainConfig:
-    """Settings of `jobs.pretrain`. The network's are named as guided-diffusion's flags."""
+    """What every pretraining is told; the network's own settings are below."""
 
     images: str
     """Folder, URI prefix or list of unlabelled images; labels beside them are not read."""
     output: str
-    """Where the DDPM bundle is written. The state of an unfinished training stands there too."""
+    """Where the bundle is written. The state of an unfinished training stands there too."""
     image_size: int = 64
     """Side of the network's square input."""
-    num_channels: int = 32
-    """Channels of the first level."""
-    num_res_blocks: int = 1
-    """Residual blocks a level."""
-    channel_mult: tuple[int, ...] = (1, 1, 2, 4)
-    """Channels of each level, as multiples of --num-channels."""
-    attention_resolutions: tuple[int, ...] = (8,)
-    """Sides of the feature maps that get self-attention."""
-    noise_schedule: Literal["linear", "cosine"] = "linear"
-    """How noise grows over 1000 diffusion steps."""
     iterations: int = 10_000
     """Batches to train on."""
     batch_size: int = 32
@@ -60,14 +54,9 @@ class PretrainConfig:
     num_workers: int | None = None
     """Ray Train workers. Default: one for each GPU of the cluster; without GPUs, this process alone."""
 
-    def unet(self) -> UNetConfig:
-        return UNetConfig(
-            image_size=self.image_size,
-            num_channels=self.num_channels,
-            num_res_blocks=self.num_res_blocks,
-            channel_mult=self.channel_mult,
-            attention_resolutions=self.attention_resolutions,
-        )
+    def objective(self) -> Objective:
+        """What is trained. Raises ValueError for a network that cannot be."""
+        raise NotImplementedError
 
     def optimization(self) -> Optimization:
         return Optimization(
@@ -80,12 +69,63 @@ class PretrainConfig:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class PretrainDDPMConfig(PretrainConfig):
+    """Settings of `jobs.pretrain`. The network's are named as guided-diffusion's flags."""
+
+    num_channels: int = 32
+    """Channels of the first level."""
+    num_res_blocks: int = 1
+    """Residual blocks a level."""
+    channel_mult: tuple[int, ...] = (1, 1, 2, 4)
+    """Channels of each level, as multiples of --num-channels."""
+    attention_resolutions: tuple[int, ...] = (8,)
+    """Sides of the feature maps that get self-attention."""
+    noise_schedule: Literal["linear", "cosine"] = "linear"
+    """How noise grows over 1000 diffusion steps."""
+
+    def objective(self) -> Denoising:
+        unet = UNetConfig(
+            image_size=self.image_size,
+            num_channels=self.num_channels,
+            num_res_blocks=self.num_res_blocks,
+            channel_mult=self.channel_mult,
+            attention_resolutions=self.attention_resolutions,
+        )
+        return Denoising(unet, DiffusionConfig(noise_schedule=self.noise_schedule))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainMAEConfig(PretrainConfig):
+    """Settings of `jobs.pretrain_mae`."""
+
+    patch_size: int = 8
+    """Side of a patch; --image-size must be a multiple of it."""
+    width: int = 192
+    """Of a token."""
+    depth: int = 12
+    """Blocks of the encoder; its decoder has a third as many, half as wide."""
+    num_heads: int = 3
+    """Of the attention."""
+
+    def objective(self) -> Inpainting:
+        return Inpainting(
+            MAEConfig(
+                image_size=self.image_size,
+                patch_size=self.patch_size,
+                width=self.width,
+                depth=self.depth,
+                num_heads=self.num_heads,
+            )
+        )
+
+
 def pretrain(config: PretrainConfig) -> str:
     """Trains, or goes on with an interrupted training at the same output, and writes the bundle; its model id.
 
     Raises ValueError or OSError, before any training, for whatever the user can mend.
     """
-    config.unet()
+    config.objective()
     config.optimization()
     refuse_standing_bundle(config.output)
     storage.check_writable(config.output)
@@ -126,14 +166,13 @@ def _train(config: PretrainConfig, worker: Worker) -> None:
     """One worker's whole training; each reads the images and takes its share of every batch. The first one saves the
     state at the output as it goes, and then the bundle."""
     images = load_images(config.images, config.image_size)
-    diffusion = DiffusionConfig(noise_schedule=config.noise_schedule)
-    training = DDPMTraining(config.unet(), diffusion, config.optimization(), worker)
+    training = NetworkTraining(config.objective(), config.optimization(), worker)
     state_uri = storage.join(config.output, "unfinished_training.pt")
     if worker.rank:
-        train_ddpm(training, images, state_uri, lambda _: None)
+        train_network(training, images, state_uri, lambda _: None)
         return
     with Progress("training", total=config.iterations, unit="batch") as progress:
-        train_ddpm(
+        train_network(
             training,
             images,
             state_uri,

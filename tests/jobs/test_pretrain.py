@@ -8,6 +8,8 @@ import torch
 from PIL import Image
 
 from ddpm_seg.model.bundle import load_bundle
+from ddpm_seg.model.mae import MAEConfig
+from jobs import pretrain_mae
 from jobs.pretrain import main
 
 NETWORK = ["--image-size", "16", "--channel-mult", "1", "1", "--attention-resolutions", "8", "--iterations", "4"]
@@ -35,6 +37,19 @@ def test_pretraining_writes_a_bundle_and_leaves_nothing_unfinished(images, tmp_p
     assert bundle.provenance["training_images"] == 6
     assert sorted(path.name for path in output.iterdir()) == ["bundle.json", "noise.safetensors", "unet.safetensors"]
     assert str(output) in capsys.readouterr().out
+
+
+def test_a_mae_is_pretrained_the_same_way(images, tmp_path, capsys) -> None:
+    output = tmp_path / "bundle"
+    network = ["--image-size", "16", "--patch-size", "4", "--width", "24", "--depth", "3"]
+    flags = ["--images", images, "--output", str(output), "--batch-size", "4", "--iterations", "4", *network]
+    assert pretrain_mae.main(flags) == 0
+    assert load_bundle(str(output)).network == MAEConfig(image_size=16, patch_size=4, width=24, depth=3, num_heads=3)
+    assert sorted(path.name for path in output.iterdir()) == ["bundle.json", "mae.safetensors"]
+    with pytest.raises(SystemExit) as stopped:
+        pretrain_mae.main([*flags, "--output", str(tmp_path / "other"), "--patch-size", "5"])
+    assert stopped.value.code == 2
+    assert "must be a multiple of patch_size 5" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -22,9 +22,10 @@ from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.model.student import Student, StudentConfig
 from ddpm_seg.model.student_bundle import StudentBundle
 from ddpm_seg.model.student_segmenter import StudentSegmenter
-from ddpm_seg.training.ddpm import DDPMTraining, Optimization
+from ddpm_seg.training.ddpm import Denoising
 from ddpm_seg.training.ensemble import EnsembleConfig
 from ddpm_seg.training.few_shot import train_bundle
+from ddpm_seg.training.network_training import NetworkTraining, Optimization
 from ddpm_seg.training.workers import Worker
 from tests.model.tiny_networks import images
 from tests.tiny_bundle import TASK, tiny_bundle
@@ -102,9 +103,8 @@ def test_training_an_ensemble(device: str) -> None:
 def test_training_a_ddpm(device: str) -> None:
     def loss(where: str) -> float:
         bundle = tiny_bundle()
-        training = DDPMTraining(
-            bundle.ddpm.unet, bundle.ddpm.diffusion, Optimization(batch_size=4), Worker(device=where)
-        )
+        objective = Denoising(bundle.ddpm.unet, bundle.ddpm.diffusion)
+        training = NetworkTraining(objective, Optimization(batch_size=4), Worker(device=where))
         for _ in range(5):
             training.step(images(4, 16))
         return training.loss

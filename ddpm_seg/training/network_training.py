@@ -1,0 +1,189 @@
+"""Training of a network on unlabelled images: batches, optimiser, moving average, saving and going on.
+
+Every iteration's images, flips and random numbers come from (seed, iteration) alone, so that a resumed run and a run
+on more workers draw the same batches.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import io
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ddpm_seg import storage
+from ddpm_seg.model.bundle import Bundle
+from ddpm_seg.model.device_copies import to_device
+from ddpm_seg.training.workers import Worker
+
+logger = logging.getLogger(__name__)
+
+WARMUP_ITERATIONS = 200
+DECAY_SHARE = 0.25
+"""Of the iterations: the last ones, over which the learning rate falls linearly to zero (Hu et al., 2024). Until they
+begin, a training does not depend on its length, so that it can still be made longer or shorter."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Optimization:
+    """How a network is trained."""
+
+    iterations: int = 10_000
+    batch_size: int = 32
+    learning_rate: float = 5e-4
+    ema_decay: float = 0.999
+    precision: Literal["float32", "bfloat16"] = "float32"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("iterations", "batch_size", "learning_rate"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay must be in [0, 1), got {self.ema_decay}")
+
+
+class Objective(Protocol):
+    """What is trained, and on which loss."""
+
+    adamw: Mapping[str, Any]
+    """AdamW's settings beside the learning rate."""
+
+    @property
+    def configs(self) -> dict[str, dict[str, Any]]:
+        """Everything that the network and its loss depend on, by section."""
+
+    def build(self) -> nn.Module:
+        """What is trained, with first weights from torch's generator."""
+
+    def draw(self, images: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, ...]:
+        """A batch, from `images` (B, S, S, 3) uint8 and random numbers; its tensors' first axis is B."""
+
+    def loss(self, network: nn.Module, *batch: Tensor) -> Tensor:
+        """Mean over a batch, or a part of one, of what `draw` gave."""
+
+    def bundle(self, weights: Mapping[str, Tensor]) -> Bundle:
+        """What is kept, of the trained weights."""
+
+
+def draw_images(images: np.ndarray, options: Optimization, iteration: int) -> tuple[np.ndarray, np.random.Generator]:
+    """(B, S, S, 3) uint8 of one iteration, half of them mirrored, and the generator of its other random numbers."""
+    rng = np.random.default_rng((options.seed, iteration))
+    batch = images[rng.integers(len(images), size=options.batch_size)]
+    flipped = rng.random(options.batch_size) < 0.5
+    batch[flipped] = batch[flipped, :, ::-1]
+    return batch, rng
+
+
+def learning_rate_factor(iteration: int, iterations: int) -> float:
+    """Linear warm-up, constant, then linear down to zero over the last DECAY_SHARE of the iterations."""
+    return min(1.0, (iteration + 1) / WARMUP_ITERATIONS, (iterations - iteration) / (DECAY_SHARE * iterations))
+
+
+class NetworkTraining:
+    """A network being trained: weights, their moving average and the optimiser's state."""
+
+    def __init__(self, objective: Objective, options: Optimization, worker: Worker) -> None:
+        torch.manual_seed(options.seed)
+        self.objective, self.options, self.worker = objective, options, worker
+        self.configs = objective.configs | {"options": asdict(options)}
+        self.network = objective.build()
+        self.network.to(worker.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = copy.deepcopy(self.network).requires_grad_(False)
+        self.parallel = worker.parallel(self.network) if worker.parallel else self.network
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=options.learning_rate, **objective.adamw)
+        self.iteration = 0
+        self.loss = math.nan
+
+    def step(self, images: np.ndarray) -> None:
+        """One iteration over this worker's share of the batch."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.options.learning_rate * learning_rate_factor(self.iteration, self.options.iterations)
+        batch = self.objective.draw(*draw_images(images, self.options, self.iteration))
+        share = slice(self.worker.rank, None, self.worker.world_size)
+        # Dropout draws from torch's own generator: seeded here, a resumed run drops the same units.
+        torch.manual_seed(1_000_003 * self.options.seed + self.iteration)
+        parts = [to_device(tensor[share], self.worker.device) for tensor in batch]
+        with torch.autocast(parts[0].device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):
+            loss = self.objective.loss(self.parallel, *parts)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimizer.step()
+        self.iteration += 1
+        # Short at first, so that the random start does not linger in the average.
+        decay = min(self.options.ema_decay, self.iteration / (self.iteration + 10))
+        torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - decay)
+        value = float(loss.detach())
+        self.loss = value if math.isnan(self.loss) else 0.98 * self.loss + 0.02 * value
+
+    def save(self, uri: str) -> None:
+        """Writes everything that going on needs, whole or not at all."""
+        buffer = io.BytesIO()
+        modules = {name: getattr(self, name).state_dict() for name in ("network", "average", "optimizer")}
+        torch.save({"configs": self.configs, "iteration": self.iteration, "loss": self.loss, **modules}, buffer)
+        storage.write_bytes(uri, buffer.getvalue())
+
+    def resume(self, uri: str) -> None:
+        """Takes over a saved state. Raises ValueError where it belongs to other settings."""
+        state: dict[str, Any] = torch.load(
+            io.BytesIO(storage.read_bytes(uri)), map_location=self.worker.device, weights_only=True
+        )
+        before = state["configs"]
+        if set(before) != set(self.configs):
+            raise ValueError(
+                f"the interrupted training at {storage.redact(uri)} is of another network "
+                f"({', '.join(sorted(before))}); choose a new --output, or delete it to start anew"
+            )
+        decay_begins = (1 - DECAY_SHARE) * min(before["options"]["iterations"], self.options.iterations)
+        for part, values in self.configs.items():
+            for name, value in values.items():
+                if name == "iterations" and state["iteration"] <= decay_begins:
+                    continue
+                if before[part][name] != value:
+                    raise ValueError(
+                        f"the interrupted training at {storage.redact(uri)} has {part}.{name} = "
+                        f"{before[part][name]}, not {value}; use its settings, or delete it to start anew"
+                    )
+        for name in ("network", "average", "optimizer"):
+            getattr(self, name).load_state_dict(state[name])
+        self.iteration, self.loss = state["iteration"], state["loss"]
+        logger.info("resumed at iteration %d of %d", self.iteration, self.options.iterations)
+
+    def bundle(self, provenance: dict[str, Any]) -> Bundle:
+        """The averaged network as a bundle, in float16."""
+        bundle = self.objective.bundle({key: value.half().cpu() for key, value in self.average.state_dict().items()})
+        training = {"optimization": asdict(self.options), "final_loss": round(self.loss, 5)}
+        return dataclasses.replace(bundle, provenance={**bundle.provenance, **provenance, **training})
+
+
+def train_network(
+    training: NetworkTraining, images: np.ndarray, state_uri: str, report: Callable[[NetworkTraining], None]
+) -> None:
+    """Trains to the end from wherever `state_uri` stands; saves there every few minutes and when interrupted.
+
+    `images` (N, S, S, 3) uint8. `report` is called after every iteration.
+    """
+    leads = training.worker.rank == 0
+    if storage.exists(state_uri):
+        training.resume(state_uri)
+    saved = time.monotonic()
+    try:
+        while training.iteration < training.options.iterations:
+            training.step(images)
+            report(training)
+            if leads and time.monotonic() - saved > 180:
+                training.save(state_uri)
+                saved = time.monotonic()
+    finally:
+        if leads:
+            training.save(state_uri)

@@ -1,0 +1,24 @@
+"""Trains a masked autoencoder on unlabelled images: features to hold a DDPM's against, on the same images.
+
+    python -m jobs.avatars --output avatars --splits unlabelled
+    python -m jobs.pretrain_mae --images avatars/unlabelled --output bundles/avatars-mae --batch-size 128
+
+He et al. (2022): three quarters of an image's patches are hidden and filled in from the others. Saving, going on,
+workers and exit status are as of `jobs.pretrain`.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from ddpm_seg.training.pretrain import PretrainMAEConfig
+from jobs.arguments import parse
+from jobs.pretrain import run
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run(parse(PretrainMAEConfig, argv, description="Train a masked autoencoder on unlabelled images."))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
