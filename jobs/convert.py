@@ -19,6 +19,11 @@ a CPU take `--noise-generator cpu`; any other noise comes as `--noise FILE.npy`.
 
 What ddpm-segmentation compares with: --mae, or --swav or --swav-w2 with their own experiments and classifiers.
 
+    python -m jobs.convert --diffusers ddpm-church-256 --output bundles/church
+
+A pipeline of Hugging Face diffusers with an unconditional UNet2DModel: a folder, or a name on the hub. Its
+blocks are its up-blocks, the deepest first.
+
     python -m jobs.convert --modelscope cv_diffusion_image-segmentation --output bundles/modelscope-ffhq-34
 
 A ModelScope folder holds all of this, and its noise is the CPU generator's.

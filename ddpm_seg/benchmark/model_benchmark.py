@@ -21,6 +21,7 @@ from ddpm_seg.model.dtypes import SegmentDType
 from ddpm_seg.model.networks import require_ddpm
 from ddpm_seg.model.pixel_values import to_network
 from ddpm_seg.model.segmenter import Segmenter
+from ddpm_seg.model.unet import UNetConfig
 
 SEGMENTATION, REFERENCE = "segmentation", "published algorithm"
 
@@ -80,9 +81,11 @@ def benchmark_model(
     """Measures `bundle` on `images` (N, S, S, 3) uint8, all at once where memory allows it.
 
     `reference` adds the plain transcription, in float32 and one image at a time. Raises ValueError for a bundle without
-    an ensemble or a DDPM.
+    an ensemble or a DDPM, and for `reference` where the network is not guided-diffusion's.
     """
-    require_ddpm(bundle.network)
+    unet = require_ddpm(bundle.network).unet
+    if reference and not isinstance(unet, UNetConfig):
+        raise ValueError("--reference is for guided-diffusion's UNet; this one is of diffusers: leave --reference out")
     segmenter = Segmenter(bundle, device=str(device), dtype=dtype)
     images = images[: max(1, segmenter.micro_batch // segmenter.features.passes)]
     with PeakMemory(device) as memory:

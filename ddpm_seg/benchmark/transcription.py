@@ -163,6 +163,7 @@ def segment(bundle: Bundle, x_0: Tensor) -> Tensor:
     """Labels (P,) of an image `x_0` (1, 3, H, W) in [-1, 1] by a bundle's network and ensemble."""
     assert bundle.features is not None
     assert bundle.noise is not None
+    assert isinstance(bundle.ddpm.unet, UNetConfig)  # as benchmark_model checks
     bars = alpha_bars(bundle.ddpm.diffusion.noise_schedule, bundle.ddpm.diffusion.steps)
     weights, maps = {key: value.float() for key, value in bundle.weights.items()}, []
     for step in bundle.features.steps:

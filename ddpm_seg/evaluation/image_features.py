@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -15,7 +15,6 @@ from ddpm_seg import storage
 from ddpm_seg.model.bundle import Bundle
 from ddpm_seg.model.extractors import resident_ddpm
 from ddpm_seg.model.features import FeatureConfig
-from ddpm_seg.model.unet import UNetConfig, block_strides
 
 ImageFeatures = Callable[[np.ndarray], np.ndarray]
 """Images (N, S, S, 3) uint8 to features (N, D) float32."""
@@ -28,7 +27,7 @@ def activation_features(bundle: Bundle, device: str) -> ImageFeatures:
     """The DDPM's own: activations at timestep 50 of 1000, of each resolution's last decoder block, averaged over the
     image. Numbers of different networks cannot be compared."""
     extract, network = resident_ddpm(bundle, device), bundle.ddpm
-    config = FeatureConfig(steps=(TIMESTEP * network.timesteps // 1000,), blocks=last_blocks(network.unet))
+    config = FeatureConfig(steps=(TIMESTEP * network.timesteps // 1000,), blocks=last_blocks(network.block_strides))
 
     @torch.inference_mode()
     def features(images: np.ndarray) -> np.ndarray:
@@ -56,9 +55,9 @@ def torchscript_features(uri: str, device: str) -> ImageFeatures:
     return _in_batches(features)
 
 
-def last_blocks(unet: UNetConfig) -> tuple[int, ...]:
+def last_blocks(strides: Sequence[int]) -> tuple[int, ...]:
     """Of each resolution, the last decoder block, ascending."""
-    last = {stride: block for block, stride in enumerate(block_strides(unet))}
+    last = {stride: block for block, stride in enumerate(strides)}
     return tuple(sorted(last.values()))
 
 

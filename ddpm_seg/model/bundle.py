@@ -14,8 +14,6 @@ from torch import Tensor
 
 from ddpm_seg import storage
 from ddpm_seg.model.bundle_files import (
-    NETWORKS_SCHEMA_VERSION,
-    SCHEMA_VERSION,
     BundleError,
     another_stands,
     bundle_stands,
@@ -33,7 +31,7 @@ from ddpm_seg.model.bundle_files import (
 from ddpm_seg.model.ddpm import DDPMConfig
 from ddpm_seg.model.ensemble import member_shapes
 from ddpm_seg.model.features import FeatureConfig, Network
-from ddpm_seg.model.networks import network_from_json, network_to_json, require_ddpm, weight_shapes
+from ddpm_seg.model.networks import network_from_json, network_to_json, require_ddpm, schema_version, weight_shapes
 from ddpm_seg.tasks import Task
 
 ENSEMBLE, NOISE = "ensemble.safetensors", "noise.safetensors"
@@ -176,6 +174,8 @@ def load_bundle(name_or_uri: str) -> Bundle:
             task=header.task,
             provenance=header.provenance,
         )
+    except ModuleNotFoundError as error:
+        raise BundleError(f"{storage.redact(uri)}: {error}") from error
     except (KeyError, ValueError) as error:
         raise BundleError(f"{storage.redact(uri)} contradicts itself: {error}") from error
 
@@ -183,7 +183,7 @@ def load_bundle(name_or_uri: str) -> Bundle:
 def header_to_json(header: BundleHeader) -> dict[str, Any]:
     """The content of `bundle.json`."""
     return {
-        "schema_version": SCHEMA_VERSION if isinstance(header.network, DDPMConfig) else NETWORKS_SCHEMA_VERSION,
+        "schema_version": schema_version(header.network),
         **network_to_json(header.network),
         "features": dataclasses.asdict(header.features) if header.features else None,
         "task": header.task.to_dict() if header.task else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
@@ -17,6 +17,7 @@ from ddpm_seg import storage
 from ddpm_seg.model.bundle import Bundle
 from ddpm_seg.model.checkpoint_files import State, check_shapes, describe, read_checkpoint, reason, state_dict, usable
 from ddpm_seg.model.ddpm import DDPMConfig
+from ddpm_seg.model.diffusers_folder import load_diffusers
 from ddpm_seg.model.ensemble import member_shapes
 from ddpm_seg.model.features import Network
 from ddpm_seg.model.published_experiment import Experiment, load_experiment, load_modelscope_configuration
@@ -25,6 +26,8 @@ from ddpm_seg.model.published_networks import SWAV_IMAGE_SIZE, ModelType, load_m
 from ddpm_seg.model.reference_noise import torch_cpu_noise, torch_cuda_noise
 
 logger = logging.getLogger(__name__)
+
+Source = ModelType | Literal["diffusers"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +44,8 @@ class ConvertConfig:
     """Checkpoint of facebookresearch/swav: the .pth file of a ResNet-50."""
     swav_w2: str | None = None
     """Checkpoint of facebookresearch/swav: the .pth file of a ResNet-50 twice as wide."""
+    diffusers: str | None = None
+    """Folder of a Hugging Face diffusers pipeline with a UNet2DModel, or the name of one on the hub."""
     classifiers: str | None = None
     """Folder of the ensemble: model_0.pth, model_1.pth, …"""
     experiment: str | None = None
@@ -66,33 +71,37 @@ class ConvertConfig:
         given_networks = self._networks()
         if not given_networks:
             raise ValueError(
-                "nothing to convert: give --ddpm FILE.pt, --mae FILE.pth, --swav FILE.pth, --swav-w2 FILE.pth, or "
-                "--modelscope DIR"
+                "nothing to convert: give --ddpm FILE.pt, --mae FILE.pth, --swav FILE.pth, --swav-w2 FILE.pth, "
+                "--diffusers DIR or --modelscope DIR"
             )
         if len(given_networks) > 1:
             raise ValueError(f"one network a bundle: give {' or '.join(map(_flag, given_networks))}")
         if self.ddpm is None:
-            self._refuse_noise(_flag(given_networks[0]))
+            ours = ("model_flags",) if self.diffusers else ("model_flags", "noise", "noise_generator", "noise_seed")
+            self._refuse(ours, _flag(given_networks[0]))
+        if self.diffusers is not None:
+            self._refuse(("classifiers", "experiment"), "--diffusers")
         if (self.classifiers is None) != (self.experiment is None):
             missing = "experiment FILE.json" if self.experiment is None else "classifiers DIR"
             raise ValueError(f"--classifiers and --experiment go together: add --{missing}, or leave out both")
         if self.noise is not None and (self.noise_generator is not None or self.noise_seed != 0):
             raise ValueError("--noise is the noise itself: leave out --noise-generator and --noise-seed, or --noise")
 
-    def network(self) -> tuple[ModelType, str]:
+    def network(self) -> tuple[Source, str]:
         """What it is, and its file."""
         model_type = self._networks()[0]
         return model_type, getattr(self, model_type)
 
-    def _networks(self) -> list[ModelType]:
-        return [model_type for model_type in get_args(ModelType) if getattr(self, model_type) is not None]
+    def _networks(self) -> list[Source]:
+        sources: tuple[Source, ...] = (*get_args(ModelType), "diffusers")
+        return [source for source in sources if getattr(self, source) is not None]
 
-    def _refuse_noise(self, flag: str) -> None:
-        """Raises ValueError for what only a DDPM has."""
+    def _refuse(self, names: Sequence[str], flag: str) -> None:
+        """Raises ValueError for what is only of a published DDPM."""
         defaults = {field.name: field.default for field in fields(self)}
-        for name in ("model_flags", "noise", "noise_generator", "noise_seed"):
+        for name in names:
             if getattr(self, name) != defaults[name]:
-                raise ValueError(f"{_flag(name)} is of a DDPM: leave it out with {flag}")
+                raise ValueError(f"{_flag(name)} does not go with this network: leave it out with {flag}")
 
 
 def convert(config: ConvertConfig) -> Bundle:
@@ -113,18 +122,22 @@ def convert(config: ConvertConfig) -> Bundle:
     provenance: dict[str, Any] = {model_type: _basename(file)}
     noise: Tensor | None = None
     network: Network
+    weights: Mapping[str, Tensor]
     if model_type == "ddpm":
         flags = split_model_flags(config.model_flags)
         if experiment is not None:
             flags.setdefault("image_size", str(experiment.dim[0]))  # as the published train_interpreter.py takes it
-        network = _ddpm(flags)
-        noise, noise_source = _noise(config, network.image_size)
-        weights = load_unet(file, network.unet)
-        provenance |= {"model_flags": flags, "noise": noise_source}
+        unet, diffusion = configs_from_flags(flags)
+        network, weights = DDPMConfig(unet=unet, diffusion=diffusion), load_unet(file, unet)
+        provenance["model_flags"] = flags
+    elif model_type == "diffusers":
+        network, weights = load_diffusers(file)
     elif model_type == "mae":
         network, weights = load_mae(file)
     else:
         network, weights = load_swav(file, model_type, experiment.dim[0] if experiment else SWAV_IMAGE_SIZE)
+    if network.timesteps:
+        noise, provenance["noise"] = _noise(config, network.image_size)
     if config.experiment is not None:
         provenance["experiment"] = _basename(config.experiment)
     bundle = Bundle(network=network, weights=weights, noise=noise, provenance={"converted": provenance})
@@ -137,24 +150,19 @@ def load_modelscope(directory: str) -> Bundle:
     """A bundle of a ModelScope model folder; its noise is the CPU generator's, seed 0, as its pipeline draws it."""
     experiment, flags = load_modelscope_configuration(directory)
     flags.setdefault("image_size", experiment.dim[0])
-    network = _ddpm(flags)
+    unet, diffusion = configs_from_flags(flags)
     provenance = {
         "modelscope": _basename(directory),
         "model_flags": flags,
         "noise": {"generator": "cpu", "seed": 0},
     }
     bundle = Bundle(
-        network=network,
-        weights=load_unet(storage.join(directory, "pytorch_model.pt"), network.unet),
-        noise=torch_cpu_noise(0, _noise_shape(network.image_size)),
+        network=DDPMConfig(unet=unet, diffusion=diffusion),
+        weights=load_unet(storage.join(directory, "pytorch_model.pt"), unet),
+        noise=torch_cpu_noise(0, _noise_shape(unet.image_size)),
         provenance={"converted": provenance},
     )
     return _with_classifiers(bundle, storage.join(directory, experiment.category), experiment)
-
-
-def _ddpm(flags: Mapping[str, Any]) -> DDPMConfig:
-    unet, diffusion = configs_from_flags(flags)
-    return DDPMConfig(unet=unet, diffusion=diffusion)
 
 
 def _with_classifiers(bundle: Bundle, directory: str, experiment: Experiment) -> Bundle:

@@ -5,21 +5,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ddpm_seg.model.device_copies import to_device
+from ddpm_seg.model.diffusers_config import DiffusersUNetConfig
 from ddpm_seg.model.diffusion import Diffusion, DiffusionConfig
 from ddpm_seg.model.features import FeatureConfig, joined
 from ddpm_seg.model.pixel_values import to_network
-from ddpm_seg.model.unet import UNet, UNetConfig, block_channels, block_strides
+from ddpm_seg.model.unet import UNet, UNetConfig
 
 # The published choice for 256 x 256 networks: of 1000 timesteps, and of 18 decoder blocks.
 PUBLISHED_STEPS, PUBLISHED_TIMESTEPS = (50, 150, 250), 1000
 PUBLISHED_BLOCKS, PUBLISHED_DEPTH = (5, 6, 7, 8, 12), 18
+
+
+if TYPE_CHECKING:
+    from ddpm_seg.model.diffusers_unet import DiffusersUNet
+
+    DecoderUNet = UNet | DiffusersUNet
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,7 +35,7 @@ class DDPMConfig:
 
     kind: ClassVar[str] = "unet"
 
-    unet: UNetConfig
+    unet: UNetConfig | DiffusersUNetConfig
     diffusion: DiffusionConfig
 
     @property
@@ -46,33 +53,33 @@ class DDPMConfig:
     @property
     def block_channels(self) -> list[int]:
         """Of the decoder's blocks, the deepest first."""
-        return block_channels(self.unet)
+        return self.unet.block_channels
 
     @property
     def block_strides(self) -> list[int]:
-        return block_strides(self.unet)
+        return self.unet.block_strides
 
     @property
     def peak_values(self) -> int:
         """About eight feature maps of the first level."""
-        return 8 * self.unet.channels(0) * self.image_size**2
+        return 8 * self.unet.base_channels * self.image_size**2
 
     def published_features(self) -> FeatureConfig:
         """The published steps and blocks, scaled to this schedule and depth."""
-        depth = self.unet.num_output_blocks
+        depth = len(self.block_channels)
         return FeatureConfig(
             steps=tuple(step * self.timesteps // PUBLISHED_TIMESTEPS for step in PUBLISHED_STEPS),
             blocks=tuple(sorted({block * depth // PUBLISHED_DEPTH for block in PUBLISHED_BLOCKS})),
         )
 
-    def build(self) -> UNet:
-        return UNet(self.unet)
+    def build(self) -> nn.Module:
+        return self.unet.build()
 
 
 class DDPMExtractor:
     """A resident UNet, and the noise (1, 3, S, S) that every image shares."""
 
-    def __init__(self, unet: UNet, diffusion: DiffusionConfig, noise: Tensor) -> None:
+    def __init__(self, unet: DecoderUNet, diffusion: DiffusionConfig, noise: Tensor) -> None:
         self.unet, self.diffusion, self.noise = unet, Diffusion(diffusion), noise
 
     def __call__(self, images: np.ndarray, features: FeatureConfig, *, micro_batch: int | None = None) -> list[Tensor]:
@@ -82,7 +89,7 @@ class DDPMExtractor:
 
 
 def extract(
-    unet: UNet,
+    unet: DecoderUNet,
     diffusion: Diffusion,
     x_0: Tensor,
     noise: Tensor,

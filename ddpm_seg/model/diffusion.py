@@ -18,23 +18,39 @@ from ddpm_seg.model.device_copies import to_device
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DiffusionConfig:
-    """The noise process that a network was trained for, named as guided-diffusion's flags."""
+    """The noise process that a network was trained for, named as guided-diffusion's flags where it has one."""
 
     steps: int = 1000
     noise_schedule: Literal["linear", "cosine"] = "linear"
     predict_xstart: bool = False
     rescale_timesteps: bool = False
     """The sampler shows the network timesteps scaled to 0..1000. (The published feature extractor never does.)"""
+    predict_v: bool = False
+    """The network names v = sqrt(alpha-bar) noise - sqrt(1 - alpha-bar) x_0 (Salimans & Ho, 2022, section 4)."""
+    betas: tuple[float, ...] | None = None
+    """The schedule itself, (steps,), where it is none of the named ones; `noise_schedule` is not read then."""
 
     def __post_init__(self) -> None:
         if self.steps < 2:
             raise ValueError(f"diffusion steps must be at least 2, got {self.steps}")
         if self.noise_schedule not in ("linear", "cosine"):
             raise ValueError(f"noise_schedule must be 'linear' or 'cosine', got {self.noise_schedule!r}")
-        if self.noise_schedule == "linear" and self.steps <= 20:
+        if self.predict_xstart and self.predict_v:
+            raise ValueError("a network predicts x_0 or v: predict_xstart and predict_v exclude each other")
+        if self.betas is not None:
+            if len(self.betas) != self.steps or not all(0 < beta < 1 for beta in self.betas):
+                raise ValueError(f"betas must be {self.steps} numbers between 0 and 1, got {len(self.betas)} of them")
+        elif self.noise_schedule == "linear" and self.steps <= 20:
             raise ValueError(
                 f"the linear schedule needs more than 20 steps (its last beta is 20 / steps), got {self.steps}"
             )
+
+
+def betas_of(config: DiffusionConfig) -> np.ndarray:
+    """(T,) float64."""
+    if config.betas is not None:
+        return np.array(config.betas)
+    return linear_betas(config.steps) if config.noise_schedule == "linear" else cosine_betas(config.steps)
 
 
 def linear_betas(steps: int) -> np.ndarray:
@@ -64,7 +80,7 @@ class Diffusion:
     def __init__(self, config: DiffusionConfig, timesteps: Sequence[int] | None = None) -> None:
         """`timesteps`: those of the schedule to keep, ascending (Nichol & Dhariwal section 4); all by default."""
         self.config = config
-        betas = linear_betas(config.steps) if config.noise_schedule == "linear" else cosine_betas(config.steps)
+        betas = betas_of(config)
         self.timesteps = np.arange(config.steps) if timesteps is None else np.asarray(timesteps)
         if len(self.timesteps) < 2:
             raise ValueError(f"a schedule needs at least 2 timesteps, got {self.timesteps.tolist()}")
@@ -110,7 +126,7 @@ class Diffusion:
         """
         output = model(x_t, self.network_timesteps(t_N))
         prediction = output[:, :3]
-        x_0 = prediction if self.config.predict_xstart else self.predict_xstart(x_t, t_N, prediction)
+        x_0 = self._xstart(x_t, t_N, prediction)
         if clip_denoised:
             x_0 = x_0.clamp(-1, 1)
         coefficient_0 = self.beta * np.sqrt(self.alpha_bar_prev) / (1 - self.alpha_bar)
@@ -122,6 +138,15 @@ class Diffusion:
             log_variance=log_variance,
             pred_xstart=x_0,
         )
+
+    def _xstart(self, x_t: Tensor, t_N: Tensor, prediction: Tensor) -> Tensor:
+        """x_0 of what the network names."""
+        if self.config.predict_xstart:
+            return prediction
+        if self.config.predict_v:
+            signal, spread = np.sqrt(self.alpha_bar), np.sqrt(1 - self.alpha_bar)
+            return _take(signal, t_N, x_t) * x_t - _take(spread, t_N, x_t) * prediction
+        return self.predict_xstart(x_t, t_N, prediction)
 
     def _log_variance(self, output: Tensor, t_N: Tensor) -> Tensor:
         # beta-tilde is 0 at the first step; the published code puts the second step's in its place.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from ddpm_seg.model.bundle import Bundle
@@ -13,7 +15,6 @@ from ddpm_seg.model.image_extractor import ImageExtractor
 from ddpm_seg.model.int8 import to_int8
 from ddpm_seg.model.mae import MAE
 from ddpm_seg.model.swav import SwAV
-from ddpm_seg.model.unet import UNet
 
 
 def resident_extractor(
@@ -42,14 +43,14 @@ def resident_ddpm(
     """The bundle's DDPM, as of `resident_extractor`. Raises BundleError for a bundle without one."""
     network = bundle.ddpm
     with torch.device("meta"):
-        unet = UNet(network.unet)
+        unet: Any = network.build()
     unet.load_state_dict({key: value.float() for key, value in bundle.weights.items()}, assign=True)
     if dtype == "int8":
         to_int8(unet, torch.device(device))
     if dtype != "float32":
         unet.cast_torso(activations(dtype))
-    unet.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    unet.to(device, memory_format=torch.channels_last)
     if compile:
-        unet.decode = compiled(unet.decode)  # type: ignore[method-assign]
+        unet.decode = compiled(unet.decode)
     assert bundle.noise is not None  # Bundle.__post_init__
     return DDPMExtractor(unet.eval().requires_grad_(False), network.diffusion, bundle.noise.to(device))

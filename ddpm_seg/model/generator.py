@@ -12,8 +12,9 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ddpm_seg.model.ddpm import DDPMConfig
 from ddpm_seg.model.diffusion import Diffusion, DiffusionConfig
 from ddpm_seg.model.pixel_values import from_network
 from ddpm_seg.model.sample_noise import SampleNoise
@@ -24,7 +25,6 @@ from ddpm_seg.model.samplers import (
     sample_ddim,
     sample_dpm_solver,
 )
-from ddpm_seg.model.unet import UNet, UNetConfig
 
 Sampler = Literal["ddpm", "ddim", "dpm-solver++"]
 
@@ -65,11 +65,17 @@ class Generator:
     many are asked for. Where a GPU's memory proves too small, that number is halved, for good."""
 
     def __init__(
-        self, unet: UNet, diffusion: DiffusionConfig, config: SamplingConfig, *, device: torch.device, batch_size: int
+        self,
+        unet: nn.Module,
+        network: DDPMConfig,
+        config: SamplingConfig,
+        *,
+        device: torch.device,
+        batch_size: int,
     ) -> None:
         self.unet, self.config, self.device, self.batch_size = unet, config, device, batch_size
-        self.size = unet.config.image_size
-        self.diffusion = Diffusion(diffusion, config.timesteps(diffusion))
+        self.size = network.image_size
+        self.diffusion = Diffusion(network.diffusion, config.timesteps(network.diffusion))
 
     def sample(self, seed: int, numbers: Sequence[int]) -> list[np.ndarray | None]:
         """Samples `numbers` of `seed`: (S, S, 3) uint8 RGB each, which depends on (seed, number) alone; None where the
@@ -112,11 +118,11 @@ class Generator:
         logger.warning("out of memory: from now on %d samples at a time", self.batch_size)
 
 
-def default_batch_size(config: UNetConfig, device: torch.device) -> int:
+def default_batch_size(network: DDPMConfig, device: torch.device) -> int:
     """Samples at once: few on a CPU, which they keep busy; on a GPU as many as its whole memory may hold."""
     if device.type == "cpu":
         return 8
     # About twelve feature maps of the first level are alive at the peak: the skips of all levels, and a block's own.
-    bytes_per_sample = 12 * config.channels(0) * config.image_size**2 * 4
+    bytes_per_sample = 12 * network.unet.base_channels * network.image_size**2 * 4
     memory = torch.cuda.get_device_properties(device).total_memory
     return 2 ** int(math.log2(max(1, min(memory // 2 // bytes_per_sample, 256))))

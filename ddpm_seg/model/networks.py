@@ -8,19 +8,25 @@ from typing import Any
 
 import torch
 
-from ddpm_seg.model.bundle_files import BundleError, with_tuples
+from ddpm_seg.model.bundle_files import NETWORKS_SCHEMA_VERSION, SCHEMA_VERSION, BundleError, with_tuples
 from ddpm_seg.model.ddpm import DDPMConfig
+from ddpm_seg.model.diffusers_config import DiffusersUNetConfig
 from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.features import Network
 from ddpm_seg.model.mae import MAEConfig
 from ddpm_seg.model.swav import SwAVConfig
 from ddpm_seg.model.unet import UNetConfig
 
+DIFFUSERS = "diffusers_unet"
+
 
 def network_to_json(network: Network) -> dict[str, Any]:
     """The sections of `bundle.json` that describe it."""
     if isinstance(network, DDPMConfig):
-        unet, diffusion = dataclasses.asdict(network.unet), dataclasses.asdict(network.diffusion)
+        diffusion = _diffusion_to_json(network.diffusion)
+        if isinstance(network.unet, DiffusersUNetConfig):
+            return {DIFFUSERS: dict(network.unet.architecture), "diffusion": diffusion}
+        unet = dataclasses.asdict(network.unet)
         # 1 and 1.0 are the same multiplier and must not make two models.
         return {"unet": unet | {"channel_mult": [float(mult) for mult in unet["channel_mult"]]}, "diffusion": diffusion}
     if isinstance(network, MAEConfig | SwAVConfig):
@@ -33,8 +39,25 @@ def network_from_json(content: Mapping[str, Any]) -> Network:
     for other in (MAEConfig, SwAVConfig):
         if other.kind in content:
             return other(**content[other.kind])
-    unet, diffusion = UNetConfig(**with_tuples(content["unet"])), DiffusionConfig(**content["diffusion"])
-    return DDPMConfig(unet=unet, diffusion=diffusion)
+    diffusion = DiffusionConfig(**with_tuples(content["diffusion"]))
+    if DIFFUSERS in content:
+        return DDPMConfig(unet=DiffusersUNetConfig(architecture=content[DIFFUSERS]), diffusion=diffusion)
+    return DDPMConfig(unet=UNetConfig(**with_tuples(content["unet"])), diffusion=diffusion)
+
+
+def schema_version(network: Network) -> int:
+    """Of a bundle with this network: earlier versions of the package read guided-diffusion's UNet alone."""
+    known = isinstance(network, DDPMConfig) and isinstance(network.unet, UNetConfig)
+    return SCHEMA_VERSION if known else NETWORKS_SCHEMA_VERSION
+
+
+def _diffusion_to_json(diffusion: DiffusionConfig) -> dict[str, Any]:
+    """Without what only diffusers' schedules need, where it is not used: a model keeps the id that it had before."""
+    values = dataclasses.asdict(diffusion)
+    for name in ("betas", "predict_v"):
+        if not values[name]:
+            del values[name]
+    return values
 
 
 def weight_shapes(network: Network) -> dict[str, tuple[int, ...]]:

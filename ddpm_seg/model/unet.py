@@ -78,6 +78,27 @@ class UNetConfig:
     def num_output_blocks(self) -> int:
         return len(self.channel_mult) * (self.num_res_blocks + 1)
 
+    @property
+    def base_channels(self) -> int:
+        """Of the maps at the image's own resolution."""
+        return self.channels(0)
+
+    @property
+    def block_channels(self) -> list[int]:
+        """Channels of every decoder block's output, block 0 (the deepest) first."""
+        return [self.channels(level) for level in _levels_up(self) for _ in range(self.num_res_blocks + 1)]
+
+    @property
+    def block_strides(self) -> list[int]:
+        """Input pixels per activation pixel of every decoder block (its own upsampling included), block 0 first."""
+        strides = []
+        for level in _levels_up(self):
+            strides += [2**level] * self.num_res_blocks + [2 ** max(level - 1, 0)]
+        return strides
+
+    def build(self) -> UNet:
+        return UNet(self)
+
     def channels(self, level: int) -> int:
         return int(self.channel_mult[level] * self.num_channels)
 
@@ -95,19 +116,6 @@ class UNetConfig:
                 f"num_head_channels {self.num_head_channels} and num_heads_upsample {self.num_heads_upsample}"
             )
         return heads
-
-
-def block_channels(config: UNetConfig) -> list[int]:
-    """Channels of every decoder block's output, block 0 (the deepest) first."""
-    return [config.channels(level) for level in _levels_up(config) for _ in range(config.num_res_blocks + 1)]
-
-
-def block_strides(config: UNetConfig) -> list[int]:
-    """Input pixels per activation pixel of every decoder block (its own upsampling included), block 0 first."""
-    strides = []
-    for level in _levels_up(config):
-        strides += [2**level] * config.num_res_blocks + [2 ** max(level - 1, 0)]
-    return strides
 
 
 def _levels_up(config: UNetConfig) -> range:

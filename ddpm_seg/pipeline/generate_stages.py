@@ -51,8 +51,8 @@ class Draw:
         self.segmenter = Segmenter(bundle, device=str(device), dtype=dtype, compile=compile) if bundle.members else None
         resident = self.segmenter.extractor if self.segmenter else resident_ddpm(bundle, device, dtype, compile=compile)
         assert isinstance(resident, DDPMExtractor)  # plan_generate
-        batch_size = batch_size or default_batch_size(bundle.ddpm.unet, device)
-        self.generator = Generator(resident.unet, bundle.ddpm.diffusion, sampling, device=device, batch_size=batch_size)
+        batch_size = batch_size or default_batch_size(bundle.ddpm, device)
+        self.generator = Generator(resident.unet, bundle.ddpm, sampling, device=device, batch_size=batch_size)
 
     def __call__(self, row: Row) -> Row:
         import torch

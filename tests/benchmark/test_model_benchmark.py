@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -9,9 +11,11 @@ from ddpm_seg.benchmark.measure import PeakMemory, in_turn, ratio
 from ddpm_seg.benchmark.model_benchmark import SEGMENTATION, ModelBenchmark, benchmark_model
 from ddpm_seg.benchmark.run import pictures
 from ddpm_seg.model.bundle import Bundle
+from ddpm_seg.model.checkpoints import ConvertConfig, convert
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.unet import UNetConfig
 from tests.model import tiny_networks
+from tests.model.tiny_diffusers import pipeline
 
 CPU = torch.device("cpu")
 
@@ -82,3 +86,9 @@ def test_peak_memory_is_what_was_held_at_once() -> None:
             held.sum()
             del held
     assert 0.9 * 160 * 2**20 < memory.bytes < 3 * 160 * 2**20
+
+
+def test_there_is_no_transcription_of_another_unet(tmp_path: Path) -> None:
+    other = convert(ConvertConfig(diffusers=pipeline(tmp_path), output=""))
+    with pytest.raises(ValueError, match="leave --reference out"):
+        benchmark_model(other, pictures(other)[:1], dtype="float32", device=CPU, rounds=1, reference=True)

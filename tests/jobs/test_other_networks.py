@@ -10,9 +10,25 @@ import pytest
 import ddpm_seg
 from ddpm_seg.model.bundle import load_bundle, save_bundle
 from ddpm_seg.model.features import Network
-from jobs import evaluate, label, train
+from jobs import convert, evaluate, generate, label, train
 from tests.annotated_boxes import annotate
+from tests.model.tiny_diffusers import pipeline
 from tests.model.tiny_networks import TINY_MAE, TINY_SWAV, backbone_bundle
+
+
+def test_train_evaluate_and_label_with_a_network_of_diffusers(ray_cluster: str, tmp_path: Path) -> None:
+    """From the folder that diffusers wrote to masks, and to samples."""
+    images, held_out = annotate(tmp_path / "train", 4), annotate(tmp_path / "held_out", 3, first=100)
+    start, model, out = str(tmp_path / "start"), str(tmp_path / "model"), str(tmp_path / "out")
+    assert convert.main(["--diffusers", pipeline(tmp_path / "pipeline"), "--output", start]) == 0
+    how = ["--task", "avatars_10", "--members", "2", "--iterations", "60", "--device", "cpu"]
+    assert train.main(["--model", start, "--images", str(images), "--output", model, "--num-actors", "1", *how]) == 0
+    assert evaluate.main(["--model", model, "--images", str(held_out), "--output", str(tmp_path / "scores")]) == 0
+    assert json.loads((tmp_path / "scores" / "metrics.json").read_text())["usual_miou"] > 0.6
+    assert label.main(["--model", model, "--input", str(held_out), "--output", out]) == 0
+    assert ddpm_seg.read_labels(out)["status"].to_pylist() == ["ok"] * 3
+    samples = ["--num-samples", "2", "--steps", "4", "--output", str(tmp_path / "samples")]
+    assert generate.main(["--model", model, *samples]) == 0
 
 
 @pytest.mark.parametrize("network", [TINY_MAE, TINY_SWAV], ids=["MAE", "SwAV"])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ddpm_seg.model.ensemble import member_shapes
 from ddpm_seg.model.published_flags import parse_model_flags
-from ddpm_seg.model.unet import block_channels, unet_shapes
+from ddpm_seg.model.unet import unet_shapes
 from tests.model import recorded_extractors
 
 FLAGS = (
@@ -37,7 +37,7 @@ def unet_state(flags: str = FLAGS, seed: int = 0) -> dict[str, Tensor]:
 
 
 def feature_channels(flags: str = FLAGS) -> int:
-    channels = block_channels(parse_model_flags(flags)[0])
+    channels = parse_model_flags(flags)[0].block_channels
     return len(STEPS) * sum(channels[block] for block in BLOCKS)
 
 

@@ -72,7 +72,7 @@ def test_segmentation_waits_for_nothing(upsample_mode: Any) -> None:
 def test_sampling_waits_for_nothing(sampler: Sampler) -> None:
     model = bundle(CONFIG, FEATURES)
     how = SamplingConfig(sampler=sampler, steps=3)
-    generator = Generator(resident_ddpm(model, "meta").unet, model.ddpm.diffusion, how, device=META, batch_size=2)
+    generator = Generator(resident_ddpm(model, "meta").unet, model.ddpm, how, device=META, batch_size=2)
     noise = SampleNoise(0, [0, 1], 16, META)
     with no_waiting(at_least=3), torch.inference_mode():
         assert generator._run(noise(), noise).shape == (2, 3, 16, 16)

@@ -22,7 +22,7 @@ BUNDLE = tiny_bundle(size=SIZE)
 def generator(batch_size: int = 2, **how: Any) -> Generator:
     config = SamplingConfig(**{"steps": 4, **how})
     unet = resident_ddpm(BUNDLE, "cpu").unet
-    return Generator(unet, BUNDLE.ddpm.diffusion, config, device=torch.device("cpu"), batch_size=batch_size)
+    return Generator(unet, BUNDLE.ddpm, config, device=torch.device("cpu"), batch_size=batch_size)
 
 
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpm-solver++"])

@@ -66,7 +66,7 @@ def test_samples(device: str, sampler: Sampler) -> None:
     def drawn(where: str) -> np.ndarray:
         unet = resident_ddpm(model(), where).unet
         how = SamplingConfig(sampler=sampler, steps=4)
-        generator = Generator(unet, model().ddpm.diffusion, how, device=torch.device(where), batch_size=2)
+        generator = Generator(unet, model().ddpm, how, device=torch.device(where), batch_size=2)
         return np.stack([image for image in generator.sample(0, range(2)) if image is not None]).astype(int)
 
     assert np.abs(drawn(device) - drawn("cpu")).mean() < 1  # of 255
@@ -115,9 +115,7 @@ def test_training_a_ddpm(device: str) -> None:
 @pytest.mark.gpu
 def test_nothing_waits_for_the_gpu() -> None:
     segmenter, device = Segmenter(model(), device="cuda", dtype="bfloat16"), torch.device("cuda")
-    generator = Generator(
-        segmenter.extractor.unet, model().ddpm.diffusion, SamplingConfig(steps=4), device=device, batch_size=2
-    )
+    generator = Generator(segmenter.extractor.unet, model().ddpm, SamplingConfig(steps=4), device=device, batch_size=2)
     for watch in (nullcontext, no_waiting):  # the first calls may, to choose their kernels
         noise = SampleNoise(0, [0, 1], 64, device)
         with watch(), torch.inference_mode():

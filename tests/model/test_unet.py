@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from ddpm_seg.benchmark import transcription
-from ddpm_seg.model.unet import UNet, UNetConfig, block_channels, block_strides, timestep_embedding, unet_shapes
+from ddpm_seg.model.unet import UNet, UNetConfig, timestep_embedding, unet_shapes
 from tests.model.tiny_networks import assert_close, drawn_config, network, normal, weights
 
 CONFIG = UNetConfig(
@@ -43,8 +43,8 @@ def test_equals_the_plain_network(seed: int) -> None:
         assert_close(map_NCHW, expected)
     assert_close(unet(x, t_N), output)
     assert output.shape[1] == (6 if config.learn_sigma else 3)
-    assert [m.shape[1] for m in actual] == block_channels(config)
-    assert [(height // m.shape[2], width // m.shape[3]) for m in actual] == [(s, s) for s in block_strides(config)]
+    assert [m.shape[1] for m in actual] == config.block_channels
+    assert [(height // m.shape[2], width // m.shape[3]) for m in actual] == [(s, s) for s in config.block_strides]
 
 
 def test_drawn_networks_cover_every_flag() -> None:
