@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -41,7 +41,7 @@ class Denoising:
         x_0 = to_network(images, "cpu")
         return x_0, t_N, torch.from_numpy(rng.standard_normal(x_0.shape, dtype=np.float32))
 
-    def loss(self, network: nn.Module, *batch: Tensor) -> Tensor:
+    def loss(self, network: Callable[..., Tensor], *batch: Tensor) -> Tensor:
         """Mean squared error of the predicted noise, weighted by min(SNR, 5) / SNR (Hang et al., 2023, equation 7)."""
         x_0, t_N, noise = batch
         prediction = network(self.diffusion.q_sample(x_0, t_N, noise), t_N)[:, :3]

@@ -7,7 +7,7 @@ He et al., CVPR 2022, without its random crops: mirroring alone, as the DDPM's t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -91,7 +91,7 @@ class Inpainting:
         order = rng.random((len(images), self.config.num_patches)).argsort(axis=1)
         return to_imagenet(images, "cpu"), torch.from_numpy(order)
 
-    def loss(self, network: nn.Module, *batch: Tensor) -> Tensor:
+    def loss(self, network: Callable[..., Tensor], *batch: Tensor) -> Tensor:
         """Mean squared error over the hidden patches, each standardised by itself ("normalized pixels", section 3)."""
         x, order_NT = batch
         target_NTD = patches(x, self.config.patch_size)

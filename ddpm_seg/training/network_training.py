@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from ddpm_seg import storage
 from ddpm_seg.model.bundle import Bundle
+from ddpm_seg.model.compiled import compiled
 from ddpm_seg.model.device_copies import to_device
 from ddpm_seg.training.workers import Worker
 
@@ -68,7 +69,7 @@ class Objective(Protocol):
     def draw(self, images: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, ...]:
         """A batch, from `images` (B, S, S, 3) uint8 and random numbers; its tensors' first axis is B."""
 
-    def loss(self, network: nn.Module, *batch: Tensor) -> Tensor:
+    def loss(self, network: Callable[..., Tensor], *batch: Tensor) -> Tensor:
         """Mean over a batch, or a part of one, of what `draw` gave."""
 
     def bundle(self, weights: Mapping[str, Tensor]) -> Bundle:
@@ -90,16 +91,20 @@ def learning_rate_factor(iteration: int, iterations: int) -> float:
 
 
 class NetworkTraining:
-    """A network being trained: weights, their moving average and the optimiser's state."""
+    """A network being trained: weights, their moving average and the optimiser's state.
 
-    def __init__(self, objective: Objective, options: Optimization, worker: Worker) -> None:
+    `compile`: as of `compiled`; it changes no more than rounding, and a training may go on with or without it.
+    """
+
+    def __init__(self, objective: Objective, options: Optimization, worker: Worker, *, compile: bool = False) -> None:
         torch.manual_seed(options.seed)
         self.objective, self.options, self.worker = objective, options, worker
         self.configs = objective.configs | {"options": asdict(options)}
         self.network = objective.build()
         self.network.to(worker.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).requires_grad_(False)
-        self.parallel = worker.parallel(self.network) if worker.parallel else self.network
+        parallel = worker.parallel(self.network) if worker.parallel else self.network
+        self.forward = compiled(parallel) if compile else parallel
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=options.learning_rate, **objective.adamw)
         self.iteration = 0
         self.loss = math.nan
@@ -114,7 +119,7 @@ class NetworkTraining:
         torch.manual_seed(1_000_003 * self.options.seed + self.iteration)
         parts = [to_device(tensor[share], self.worker.device) for tensor in batch]
         with torch.autocast(parts[0].device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):
-            loss = self.objective.loss(self.parallel, *parts)
+            loss = self.objective.loss(self.forward, *parts)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)

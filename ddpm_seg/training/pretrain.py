@@ -49,6 +49,9 @@ class PretrainConfig:
     """Of the moving average of the weights, which is what is kept."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the activations; weights and sums stay float32. bfloat16 is faster on GPUs and on CPUs with AVX512-BF16."""
+    compile: bool = False
+    """Run the network through torch.compile: training begins minutes later, and is then faster, for long ones. Where
+    that fails it trains as it is, and the log says so."""
     seed: int = 0
     """Of the first weights and of every batch."""
     num_workers: int | None = None
@@ -166,7 +169,7 @@ def _train(config: PretrainConfig, worker: Worker) -> None:
     """One worker's whole training; each reads the images and takes its share of every batch. The first one saves the
     state at the output as it goes, and then the bundle."""
     images = load_images(config.images, config.image_size)
-    training = NetworkTraining(config.objective(), config.optimization(), worker)
+    training = NetworkTraining(config.objective(), config.optimization(), worker, compile=config.compile)
     state_uri = storage.join(config.output, "unfinished_training.pt")
     if worker.rank:
         train_network(training, images, state_uri, lambda _: None)

@@ -170,3 +170,16 @@ def test_the_learning_rate_warms_up_stays_and_falls() -> None:
 def test_wrong_settings_are_named(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=name):
         Optimization(**{name: value})
+
+
+@pytest.mark.slow
+def test_a_compiled_training_learns_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    plain, fast = (
+        NetworkTraining(OBJECTIVES["mae"], Optimization(iterations=8, batch_size=4), Worker(), compile=compile)
+        for compile in (False, True)
+    )
+    for _ in range(3):
+        plain.step(_images())
+        fast.step(_images())
+    assert fast.loss == pytest.approx(plain.loss, rel=1e-3)
+    assert not [record for record in caplog.records if record.name.startswith("ddpm_seg")]  # it did compile
