@@ -19,6 +19,7 @@ from ddpm_seg.model.pixel_labels import PixelLabels
 from ddpm_seg.model.pixel_values import to_network
 from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.model.unet import UNetConfig
+from tests.model.tiny_diffusers import TINY_DIFFUSERS
 from tests.model.tiny_networks import (
     TINY_MAE,
     TINY_SWAV,
@@ -110,7 +111,7 @@ def test_no_memory_for_one_image_is_an_error_that_says_its_size() -> None:
         segmenter.segment(images(3, 16))
 
 
-@pytest.mark.parametrize("network", [TINY_MAE, TINY_SWAV], ids=["MAE", "SwAV"])
+@pytest.mark.parametrize("network", [TINY_MAE, TINY_SWAV, TINY_DIFFUSERS], ids=["MAE", "SwAV", "diffusers"])
 @pytest.mark.parametrize("mode", ["bilinear", "nearest"])
 def test_the_fast_head_equals_the_plain_one_on_other_networks(network: Network, mode: Any) -> None:
     model = backbone_bundle(network)

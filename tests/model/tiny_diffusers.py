@@ -8,6 +8,10 @@ from typing import Any
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 
+from ddpm_seg.model.ddpm import DDPMConfig
+from ddpm_seg.model.diffusers_config import DiffusersUNetConfig
+from ddpm_seg.model.diffusion import DiffusionConfig
+
 ARCHITECTURE: dict[str, Any] = {
     "sample_size": 32,
     "block_out_channels": (32, 64, 64),
@@ -16,6 +20,7 @@ ARCHITECTURE: dict[str, Any] = {
     "up_block_types": ("UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
     "norm_num_groups": 8,
 }
+TINY_DIFFUSERS = DDPMConfig(unet=DiffusersUNetConfig(architecture=ARCHITECTURE), diffusion=DiffusionConfig())
 
 
 def pipeline(folder: Path, **scheduler: Any) -> str:

@@ -100,11 +100,12 @@ def bundle(
 
 
 def backbone_bundle(network: Network, *, classes: int = 5, num_members: int = 3) -> Bundle:
-    """Of a network that is no DDPM."""
+    """Of any network, reading what is published of its kind."""
     features = network.published_features()
     return Bundle(
         network=network,
         weights={key: _tensor(key, shape) for key, shape in weight_shapes(network).items()},
+        noise=normal(0, 1, 3, network.image_size, network.image_size) if network.timesteps else None,
         features=features,
         members=tuple(members(num_members, classes, sum(features.channels(network)))),
         task=task(classes),
