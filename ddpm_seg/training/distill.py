@@ -152,7 +152,7 @@ def _epoch(
         training.finish_epoch(training.train_epoch(batches, lambda _: None), None)
         return
     with Progress(f"epoch {number + 1} of {training.options.epochs}", total=total, unit="batch") as progress:
-        loss = training.train_epoch(batches, lambda loss: progress.at(progress.done + 1, loss=f"{loss:.4f}"))
+        loss = training.train_epoch(batches, lambda loss: progress.at(progress.done + 1, loss=loss))
     miou = None
     if held_out:
         miou = published_miou(evaluate(training.label, held_out, stream.task), stream.task.ignore_label)

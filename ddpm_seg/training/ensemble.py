@@ -107,7 +107,7 @@ def train_members(
     with Progress("training", total=training.expected, unit="batch") as progress:
         while training.running:
             losses_M = training.step()
-            progress.at(training.iteration, loss=f"{losses_M.mean():.4f}", members=str(len(losses_M)))
+            progress.at(training.iteration, loss=losses_M.mean(), members=len(losses_M))
             if state_uri and training.running and time.monotonic() - saved >= SAVE_SECONDS:
                 training.save(state_uri)
                 saved = time.monotonic()

@@ -107,7 +107,8 @@ class NetworkTraining:
         self.forward = compiled(parallel) if compile else parallel
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=options.learning_rate, **objective.adamw)
         self.iteration = 0
-        self.loss = math.nan
+        self.loss = torch.tensor(math.nan, device=worker.device)
+        """Moving mean of the iterations' losses. Reading it waits for the device."""
 
     def step(self, images: np.ndarray) -> None:
         """One iteration over this worker's share of the batch."""
@@ -128,14 +129,13 @@ class NetworkTraining:
         # Short at first, so that the random start does not linger in the average.
         decay = min(self.options.ema_decay, self.iteration / (self.iteration + 10))
         torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - decay)
-        value = float(loss.detach())
-        self.loss = value if math.isnan(self.loss) else 0.98 * self.loss + 0.02 * value
+        self.loss = torch.where(self.loss.isnan(), loss.detach(), self.loss.lerp(loss.detach(), 0.02))
 
     def save(self, uri: str) -> None:
         """Writes everything that going on needs, whole or not at all."""
         buffer = io.BytesIO()
         modules = {name: getattr(self, name).state_dict() for name in ("network", "average", "optimizer")}
-        torch.save({"configs": self.configs, "iteration": self.iteration, "loss": self.loss, **modules}, buffer)
+        torch.save({"configs": self.configs, "iteration": self.iteration, "loss": float(self.loss), **modules}, buffer)
         storage.write_bytes(uri, buffer.getvalue())
 
     def resume(self, uri: str) -> None:
@@ -161,13 +161,13 @@ class NetworkTraining:
                     )
         for name in ("network", "average", "optimizer"):
             getattr(self, name).load_state_dict(state[name])
-        self.iteration, self.loss = state["iteration"], state["loss"]
+        self.iteration, self.loss = state["iteration"], torch.tensor(state["loss"], device=self.worker.device)
         logger.info("resumed at iteration %d of %d", self.iteration, self.options.iterations)
 
     def bundle(self, provenance: dict[str, Any]) -> Bundle:
         """The averaged network as a bundle, in float16."""
         bundle = self.objective.bundle({key: value.half().cpu() for key, value in self.average.state_dict().items()})
-        training = {"optimization": asdict(self.options), "final_loss": round(self.loss, 5)}
+        training = {"optimization": asdict(self.options), "final_loss": round(float(self.loss), 5)}
         return dataclasses.replace(bundle, provenance={**bundle.provenance, **provenance, **training})
 
 

@@ -179,7 +179,7 @@ def _train(config: PretrainConfig, worker: Worker) -> None:
             training,
             images,
             state_uri,
-            lambda training: progress.at(training.iteration, loss=f"{training.loss:.4f}"),
+            lambda training: progress.at(training.iteration, loss=training.loss),
         )
     save_bundle(training.bundle({"training_images": len(images)}), config.output)
     storage.delete(state_uri)

@@ -75,7 +75,7 @@ class StudentTraining:
         """Of each epoch done: mean `loss`, and `miou` where there are validation images."""
         self.best: dict[str, Tensor] = {}
 
-    def train_epoch(self, batches: Iterable[Batch], show: Callable[[float], None]) -> float:
+    def train_epoch(self, batches: Iterable[Batch], show: Callable[[Tensor], None]) -> float:
         """One pass over `batches`; the mean loss. `show` is told each batch's."""
         epoch, rank, losses = len(self.epochs), self.worker.rank, []
         # Dropout draws from torch's own generator, augmentation from this one: a resumed training draws the same.
@@ -85,7 +85,7 @@ class StudentTraining:
         for images, labels in batches:
             losses.append(self._step(*self._prepared(images, labels, generator)))
             show(losses[-1])
-        return float(np.mean(losses))
+        return float(torch.stack(losses).mean())
 
     def finish_epoch(self, loss: float, miou: float | None) -> None:
         """Notes what an epoch scored, and keeps its weights where none before it had scored as much."""
@@ -130,11 +130,11 @@ class StudentTraining:
             images = from_network(changed)
         return to_imagenet(images, self.worker.device), to_device(target, self.worker.device)
 
-    def _step(self, x: Tensor, target: Tensor) -> float:
+    def _step(self, x: Tensor, target: Tensor) -> Tensor:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):
             logits = self.network(x.contiguous(memory_format=torch.channels_last))
         loss = F.cross_entropy(logits, target.long(), ignore_index=UNLABELLED)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
-        return float(loss.detach())
+        return loss.detach()

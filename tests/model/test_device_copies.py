@@ -7,7 +7,7 @@ seen by the dispatcher as a GPU's are.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytest
@@ -15,12 +15,16 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ddpm_seg.model.device_copies import to_device, to_host
+from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.extractors import resident_ddpm
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.generator import Generator, Sampler, SamplingConfig
 from ddpm_seg.model.sample_noise import SampleNoise
 from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.model.unet import UNetConfig
+from ddpm_seg.training.ddpm import Denoising
+from ddpm_seg.training.network_training import NetworkTraining, Optimization
+from ddpm_seg.training.workers import Worker
 from tests.model.tiny_networks import bundle, images, normal
 
 CONFIG = UNetConfig(image_size=16, num_channels=32, num_res_blocks=1, channel_mult=(1, 2), attention_resolutions=(8,))
@@ -76,6 +80,15 @@ def test_sampling_waits_for_nothing(sampler: Sampler) -> None:
     noise = SampleNoise(0, [0, 1], 16, META)
     with no_waiting(at_least=3), torch.inference_mode():
         assert generator._run(noise(), noise).shape == (2, 3, 16, 16)
+
+
+def test_an_iteration_of_pretraining_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # which the meta device does not know
+    objective = Denoising(CONFIG, DiffusionConfig())
+    training = NetworkTraining(objective, Optimization(batch_size=4), Worker(device="meta"))
+    with no_waiting(at_least=3):
+        training.step(images(4, 16))
+    assert training.loss.is_meta
 
 
 def test_on_a_cpu_nothing_is_copied() -> None:

@@ -107,7 +107,7 @@ def test_training_a_ddpm(device: str) -> None:
         training = NetworkTraining(objective, Optimization(batch_size=4), Worker(device=where))
         for _ in range(5):
             training.step(images(4, 16))
-        return training.loss
+        return float(training.loss)
 
     assert loss(device) == pytest.approx(loss("cpu"), rel=0.02)
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 
 import pytest
+import torch
 
 from ddpm_seg.training import progress
 from ddpm_seg.training.progress import Progress
@@ -22,13 +23,13 @@ def test_a_log_line_now_and_then_counts_what_is_left_by_the_pace_of_this_process
     with Progress("training", total=1000, unit="batch") as shown:
         for done in range(801, 901):  # 800 were done before
             clock[0] += 1
-            shown.at(done, loss="0.5")
+            shown.at(done, loss=torch.tensor(0.5), members=3)
     lines = [record.getMessage() for record in caplog.records]
     assert lines == [
-        "training: 831 of 1000, loss 0.5, 3 minutes left",
-        "training: 862 of 1000, loss 0.5, 2 minutes left",
-        "training: 893 of 1000, loss 0.5, 2 minutes left",
-        "training: 100 x batch in 2 minutes, 1 s each, loss 0.5",
+        "training: 831 of 1000, loss 0.5000, members 3, 3 minutes left",
+        "training: 862 of 1000, loss 0.5000, members 3, 2 minutes left",
+        "training: 893 of 1000, loss 0.5000, members 3, 2 minutes left",
+        "training: 100 x batch in 2 minutes, 1 s each, loss 0.5000, members 3",
     ]
 
 
