@@ -36,7 +36,8 @@ def load_diffusers(name: str) -> tuple[DDPMConfig, Mapping[str, Tensor]]:
         diffusion = diffusion_of(_config(DDPMScheduler, name, "scheduler")[0])
     except (KeyError, ValueError) as error:
         raise ValueError(f"{name}: {error}") from error
-    weights = UNet2DModel.from_pretrained(name, subfolder=subfolder).state_dict()
+    # Without `accelerate` it would do so anyway, and print five lines about it.
+    weights = UNet2DModel.from_pretrained(name, subfolder=subfolder, low_cpu_mem_usage=False).state_dict()
     return DDPMConfig(unet=unet, diffusion=diffusion), {f"network.{key}": value for key, value in weights.items()}
 
 
