@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 MATRIX_SIDE = {"cpu": 2048, "cuda": 8192}
-MATRIX_PRODUCTS = 5
+MATRIX_PRODUCTS, FIRST_SIDE, LONG_PRODUCT = 5, 256, 0.1  # the last one in seconds
 POLL_SECONDS = 0.005
 
 
@@ -38,12 +38,22 @@ def in_turn(
 
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
     """Operations a second of a large matrix product (a multiplication and an addition are two): the limit that a
-    network is held against. The best of a few."""
-    side = MATRIX_SIDE[device.type]
+    network is held against. The best of a few.
+
+    Of a type that the processor has no instructions for (bfloat16 with AVX2 alone takes a hundred times as long as
+    float32) the matrices are smaller.
+    """
+    side = FIRST_SIDE
+    while (seconds := _product_seconds(side, device, dtype)) < LONG_PRODUCT and side < MATRIX_SIDE[device.type]:
+        side *= 2
+    return 2 * side**3 / seconds
+
+
+def _product_seconds(side: int, device: torch.device, dtype: torch.dtype) -> float:
     a = torch.randn(side, side, device=device).to(dtype)
     product = torch._int_mm if dtype == torch.int8 else torch.mm
     seconds, _ = in_turn({"product": lambda: product(a, a)}, MATRIX_PRODUCTS, device)
-    return 2 * side**3 / min(seconds["product"])
+    return min(seconds["product"])
 
 
 class PeakMemory:
