@@ -75,7 +75,11 @@ def test_what_the_paper_compares_with(
         (["--ddpm", "{mae}"], {}, "is a MAE checkpoint; use --mae"),
         (["--swav", "{mae}"], {}, "is a MAE checkpoint; use --mae"),
         (["--mae", "{mae}", "--swav", "{mae}"], {}, "one network a bundle: give --mae or --swav"),
-        (["--mae", "{mae}", "--noise-seed", "1"], {}, "--noise-seed does not go with this network: leave it"),
+        (
+            ["--mae", "{mae}", "--noise-seed", "1"],
+            {},
+            "--noise-seed does not go with this network: leave it out with --mae",
+        ),
         (["--mae", "{mae}", "--model-flags=--image_size 64"], {}, "--model-flags does not go with this network"),
         (["--mae", "{mae}", *OF_MAE], {"model_type": "swav", "input_activations": True}, "--swav, and --mae is given"),
         (["--mae", "{mae}", *OF_MAE], {"input_activations": True}, "only classifiers on the blocks' outputs"),
