@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from ddpm_seg import storage
-from ddpm_seg.data.annotated_pairs import AnnotationError
-from ddpm_seg.data.annotations import load_annotations
+from ddpm_seg.data.annotations.load import load_annotations
+from ddpm_seg.data.annotations.pair import AnnotationError
 from ddpm_seg.data.listing import list_images
 from ddpm_seg.evaluation.distances import frechet_distance, kernel_distance
 from ddpm_seg.evaluation.image_features import activation_features, torchscript_features

@@ -13,7 +13,7 @@ import pyarrow as pa
 from PIL import Image
 
 from ddpm_seg import storage
-from ddpm_seg.data.annotations import Annotation
+from ddpm_seg.data.annotations.load import Annotation
 from ddpm_seg.data.images import Placement, nearest
 from ddpm_seg.evaluation.miou import confusion_matrix
 from ddpm_seg.tasks import Task

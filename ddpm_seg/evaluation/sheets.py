@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ddpm_seg.data.annotations import Annotation
+from ddpm_seg.data.annotations.load import Annotation
 from ddpm_seg.data.overlay import colorize
 from ddpm_seg.model.bundle import Bundle
 from ddpm_seg.model.segmenter import Segmenter

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ddpm_seg import storage
-from ddpm_seg.data.annotations import load_annotations
+from ddpm_seg.data.annotations.load import load_annotations
 from ddpm_seg.data.images import encode_png
 from ddpm_seg.evaluation.nearest import nearest_neighbours
 from ddpm_seg.evaluation.sheets import label_sheet, neighbour_sheet, sample_sheet

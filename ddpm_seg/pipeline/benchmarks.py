@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ddpm_seg import storage
-from ddpm_seg.data.annotated_pairs import find_pairs
+from ddpm_seg.data.annotations.find import find_pairs
 from ddpm_seg.model.bundle import save_bundle
 from ddpm_seg.model.checkpoints import ConvertConfig, convert
 from ddpm_seg.model.published_flags import LSUN_FFHQ_256

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from ddpm_seg import storage
-from ddpm_seg.data.annotations import Annotation, load_annotations
+from ddpm_seg.data.annotations.load import Annotation, load_annotations
 from ddpm_seg.evaluation.calibration import calibration
 from ddpm_seg.evaluation.evaluation_page import evaluation_page
 from ddpm_seg.evaluation.metrics import metrics

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ddpm_seg import storage
-from ddpm_seg.data.annotations import Annotation, load_annotations
+from ddpm_seg.data.annotations.load import Annotation, load_annotations
 from ddpm_seg.evaluation.comparison import mean_and_deviation
 from ddpm_seg.model.bundle import Bundle, load_bundle, network_digest, save_bundle
 from ddpm_seg.model.trained import read_trained_header

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ddpm_seg import storage
-from ddpm_seg.data.annotations import Annotation, load_annotations
+from ddpm_seg.data.annotations.load import Annotation, load_annotations
 from ddpm_seg.data.task_file import find_task
 from ddpm_seg.evaluation.comparison import Result, scored, standing_result, write_result
 from ddpm_seg.evaluation.score import Labeller, evaluate, labels_of

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ddpm_seg.data.annotations import Annotation
+from ddpm_seg.data.annotations.load import Annotation
 from ddpm_seg.model.pixel_values import from_network, to_network
 from ddpm_seg.training.augmentation import Augmentation, recolour
 

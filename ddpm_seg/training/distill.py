@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ddpm_seg import storage
-from ddpm_seg.data.annotations import Annotation, load_annotations
+from ddpm_seg.data.annotations.load import Annotation, load_annotations
 from ddpm_seg.evaluation.miou import published_miou
 from ddpm_seg.evaluation.score import evaluate
 from ddpm_seg.model.bundle_files import refuse_standing_bundle

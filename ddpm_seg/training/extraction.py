@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ddpm_seg import storage
-from ddpm_seg.data.annotations import Annotation
+from ddpm_seg.data.annotations.load import Annotation
 from ddpm_seg.model.bundle import Bundle
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.training.feature_files import FeatureExtractor, feature_uris, read_features

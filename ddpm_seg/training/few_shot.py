@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from ddpm_seg import storage
-from ddpm_seg.data.annotation_report import describe
-from ddpm_seg.data.annotations import Annotation, labelled_pixels, load_annotations
+from ddpm_seg.data.annotations.load import Annotation, labelled_pixels, load_annotations
+from ddpm_seg.data.annotations.report import describe
 from ddpm_seg.data.task_file import find_task
 from ddpm_seg.evaluation.miou import published_miou
 from ddpm_seg.evaluation.score import evaluate, labels_of

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm_seg.data.annotations import Annotation, labelled_pixels
+from ddpm_seg.data.annotations.load import Annotation, labelled_pixels
 from ddpm_seg.model.ensemble import Ensemble
 from ddpm_seg.model.pixel_values import to_network
 from ddpm_seg.tasks import Task

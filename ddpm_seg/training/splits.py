@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ddpm_seg import storage
-from ddpm_seg.data.annotations import Annotation
+from ddpm_seg.data.annotations.load import Annotation
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from ddpm_seg import storage
-from ddpm_seg.data.annotations import load_annotations
+from ddpm_seg.data.annotations.load import load_annotations
 from ddpm_seg.data.images import encode_png
 from ddpm_seg.data.schema import IMAGE
 from ddpm_seg.data.task_file import find_task

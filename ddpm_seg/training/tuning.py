@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm_seg.data.annotations import Annotation, labelled_pixels
+from ddpm_seg.data.annotations.load import Annotation, labelled_pixels
 from ddpm_seg.evaluation.metrics import usual_ious
 from ddpm_seg.evaluation.miou import confusion_matrix
 from ddpm_seg.model.bundle import Bundle

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ddpm_seg.data.annotations import Annotation
+from ddpm_seg.data.annotations.load import Annotation
 from ddpm_seg.data.images import fit
 from ddpm_seg.evaluation.score import evaluate
 from tests.tiny_bundle import TASK

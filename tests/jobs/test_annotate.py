@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ddpm_seg.data.annotations import load_annotations
+from ddpm_seg.data.annotations.load import load_annotations
 from ddpm_seg.tasks import TASKS
 from ddpm_seg.training import stand_in_annotator
 from ddpm_seg.training.supervised import SupervisedConfig

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from ddpm_seg import read_labels, storage
-from ddpm_seg.data.annotations import load_annotations
+from ddpm_seg.data.annotations.load import load_annotations
 from ddpm_seg.data.images import encode_png
 from ddpm_seg.runs.layout import uris_under
 from jobs.export import main

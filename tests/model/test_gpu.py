@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from ddpm_seg.data.annotations import Annotation
+from ddpm_seg.data.annotations.load import Annotation
 from ddpm_seg.data.images import Placement
 from ddpm_seg.model.bundle import Bundle, load_bundle
 from ddpm_seg.model.dtypes import DType

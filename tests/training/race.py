@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from ddpm_seg.data.annotations import Annotation, labelled_pixels, load_annotations
+from ddpm_seg.data.annotations.load import Annotation, labelled_pixels, load_annotations
 from ddpm_seg.model.bundle import Bundle, load_bundle
 from ddpm_seg.model.ensemble import Member
 from ddpm_seg.training.ensemble import EnsembleConfig, train_members

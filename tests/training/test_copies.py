@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ddpm_seg.data.annotations import Annotation
+from ddpm_seg.data.annotations.load import Annotation
 from ddpm_seg.data.images import Placement
 from ddpm_seg.training.copies import Copies, mirrored
 

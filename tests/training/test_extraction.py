@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ddpm_seg.data.annotations import Annotation
+from ddpm_seg.data.annotations.load import Annotation
 from ddpm_seg.data.images import Placement
 from ddpm_seg.model.bundle import save_bundle
 from ddpm_seg.model.ddpm import extract

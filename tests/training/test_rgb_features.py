@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ddpm_seg.data.annotations import Annotation
+from ddpm_seg.data.annotations.load import Annotation
 from ddpm_seg.data.images import fit
 from ddpm_seg.tasks import TASKS
 from ddpm_seg.training.ensemble import EnsembleConfig

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ddpm_seg.data.annotations import load_annotations
+from ddpm_seg.data.annotations.load import load_annotations
 from ddpm_seg.tasks import TASKS
 from ddpm_seg.training.ensemble import EnsembleConfig, train_members
 from ddpm_seg.training.members import initial_member, member_generator, member_logits

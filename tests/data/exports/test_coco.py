@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 from pycocotools.coco import COCO
 
-from ddpm_seg.data.annotations import load_annotations
+from ddpm_seg.data.annotations.load import load_annotations
 from ddpm_seg.data.exports.coco import write_coco
 from ddpm_seg.tasks import UNLABELLED
 from tests.data.exports.drawn import TASK, pictures, pixels_of

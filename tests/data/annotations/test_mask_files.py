@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm_seg.data.mask_files import MaskError, read_png
+from ddpm_seg.data.annotations.mask_files import MaskError, read_png
 from ddpm_seg.tasks import TASKS, Task
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)

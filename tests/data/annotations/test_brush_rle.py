@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from label_studio_sdk.converter.brush import encode_rle
 
-from ddpm_seg.data.brush_rle import decode_brush, encode_brush
+from ddpm_seg.data.annotations.brush_rle import decode_brush, encode_brush
 
 SHAPES = [(1, 1), (3, 5), (64, 64), (200, 171)]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ddpm_seg.data.annotations import Annotation, min_class_pixels
+from ddpm_seg.data.annotations.load import Annotation, min_class_pixels
 from ddpm_seg.tasks import Task
 
 

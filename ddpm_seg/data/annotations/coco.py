@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ddpm_seg import storage
-from ddpm_seg.data.annotated_pairs import AnnotationError, Pair, image_pair
-from ddpm_seg.data.mask_files import MAX_MASK_BYTES, MaskError, read_colors
+from ddpm_seg.data.annotations.mask_files import MAX_MASK_BYTES, MaskError, read_colors
+from ddpm_seg.data.annotations.pair import AnnotationError, Pair, image_pair
 from ddpm_seg.tasks import UNLABELLED, Task
 
 Json = dict[str, Any]

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ddpm_seg.data.annotation_report import describe
-from ddpm_seg.data.annotations import Annotation
+from ddpm_seg.data.annotations.load import Annotation
+from ddpm_seg.data.annotations.report import describe
 from ddpm_seg.data.images import Placement
 from ddpm_seg.tasks import Task
 

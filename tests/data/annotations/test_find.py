@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from ddpm_seg.data.annotated_pairs import AnnotationError, find_pairs
-from ddpm_seg.data.annotations import load_annotations
+from ddpm_seg.data.annotations.find import find_pairs
+from ddpm_seg.data.annotations.load import load_annotations
+from ddpm_seg.data.annotations.pair import AnnotationError
 from ddpm_seg.tasks import Task
 
 TASK = Task(

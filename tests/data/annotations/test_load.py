@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm_seg.data.annotations import (
+from ddpm_seg.data.annotations.load import (
     AnnotationError,
     drop_small_classes,
     labelled_pixels,

@@ -11,9 +11,10 @@ import numpy as np
 from tqdm import tqdm
 
 from ddpm_seg import storage
-from ddpm_seg.data.annotated_pairs import AnnotationError, Pair, find_pairs
+from ddpm_seg.data.annotations.find import find_pairs
+from ddpm_seg.data.annotations.mask_files import MaskError
+from ddpm_seg.data.annotations.pair import AnnotationError, Pair
 from ddpm_seg.data.images import ImageError, Placement, decode, fit
-from ddpm_seg.data.mask_files import MaskError
 from ddpm_seg.tasks import UNLABELLED, Task
 
 logger = logging.getLogger(__name__)

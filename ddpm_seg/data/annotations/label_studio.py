@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from ddpm_seg import storage
-from ddpm_seg.data.annotated_pairs import AnnotationError, Pair, image_pair
-from ddpm_seg.data.brush_rle import decode_brush
-from ddpm_seg.data.mask_files import MaskError
+from ddpm_seg.data.annotations.brush_rle import decode_brush
+from ddpm_seg.data.annotations.mask_files import MaskError
+from ddpm_seg.data.annotations.pair import AnnotationError, Pair, image_pair
 from ddpm_seg.tasks import UNLABELLED, Task
 
 Json = dict[str, Any]

@@ -1,0 +1,60 @@
+"""Masks as files: beside their images, as published, or in a folder of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from functools import partial
+
+import numpy as np
+
+from ddpm_seg import storage
+from ddpm_seg.data.annotations.mask_files import MAX_MASK_BYTES, read_npy, read_png
+from ddpm_seg.data.annotations.pair import AnnotationError, Pair, image_pair, shown
+from ddpm_seg.data.images import EXTENSIONS
+from ddpm_seg.tasks import Task
+
+
+def pairs_of_files(uri: str, task: Task) -> list[Pair]:
+    files = [file.uri for file in storage.list_files(uri)]
+    image_folder, mask_folder = storage.join(uri, "images"), storage.join(uri, "masks")
+    if any(file.startswith(mask_folder + "/") for file in files):
+        images, masks = _by_stem(files, image_folder, EXTENSIONS), _by_stem(files, mask_folder, (".png", ".npy"))
+        expected = "X.png in masks/ and X.jpg in images/"
+    else:
+        images, masks = _by_stem(files, uri, EXTENSIONS), _by_stem(files, uri, (".npy",))
+        expected = "X.npy beside X.png"
+    if not images and not masks:
+        raise AnnotationError(
+            f"{storage.redact(uri)} holds no annotated images; expected X.png beside X.npy, "
+            "or the folders images/ and masks/"
+        )
+    _refuse_bare("images", "mask", images, masks, expected)
+    _refuse_bare("masks", "image", masks, images, expected)
+    return [
+        image_pair(images[stem], masks[stem], partial(_read_mask_file, masks[stem], task)) for stem in sorted(images)
+    ]
+
+
+def _by_stem(files: Iterable[str], folder: str, suffixes: Collection[str]) -> dict[str, str]:
+    """Of the files below `folder` with one of the `suffixes`: URI by path there, without the suffix."""
+    found: dict[str, str] = {}
+    for file in files:
+        stem, dot, suffix = file.removeprefix(folder + "/").rpartition(".")
+        if file.startswith(folder + "/") and dot + suffix.lower() in suffixes:
+            if stem in found:
+                raise AnnotationError(f"{shown([found[stem], file])} would share one partner; remove one of them")
+            found[stem] = file
+    return found
+
+
+def _refuse_bare(kind: str, partner: str, own: dict[str, str], others: dict[str, str], expected: str) -> None:
+    if bare := [own[stem] for stem in sorted(own.keys() - others.keys())]:
+        raise AnnotationError(
+            f"{len(bare)} of {len(own)} {kind} have no {partner}: {shown(bare)}; "
+            f"expected {expected}, so add the {partner}s or move these {kind} elsewhere"
+        )
+
+
+def _read_mask_file(uri: str, task: Task) -> np.ndarray:
+    data = storage.read_bytes(uri, max_bytes=MAX_MASK_BYTES)
+    return read_npy(data) if uri.lower().endswith(".npy") else read_png(data, task)
