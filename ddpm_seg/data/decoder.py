@@ -3,6 +3,7 @@
 Pillow's C code can loop, crash or take all memory, and nothing in the same process can stop it. So a thread that reads
 images borrows a child process: bytes in, canvas out. The child ends with its parent, as its standard input then does.
 It inherits no environment, where credentials are, and its answers are data, never pickles, which could run code.
+Before its first image it gives up files, network, programs and other processes (`data.confinement`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +27,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFile
 
+from ddpm_seg.data.confinement import confine, hide_memory_and_environment
 from ddpm_seg.data.images import FitMode, ImageError, Limits, Placement, decode, fit
 
 logger = logging.getLogger(__name__)
@@ -33,12 +36,14 @@ Child = subprocess.Popen[bytes]
 
 _COMMAND = (sys.executable, "-m", "ddpm_seg.data.decoder")
 _READY = b"ready\n"
+_NOT_CONFINED = b"not confined: "
 _MEMORY_EXIT = 77
 _LATE = (-signal.SIGPROF, -signal.SIGALRM)
 # A process that hangs uses no processor time, and a machine that is busy must not make an error of a good image.
 _REAL_SECONDS = 10
 
 _idle: list[Child] = []
+_warned = threading.Event()
 
 
 def decode_and_fit(data: bytes, limits: Limits, size: int, mode: FitMode) -> tuple[np.ndarray, Placement]:
@@ -95,12 +100,28 @@ def _start() -> Child:
         environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
     child = subprocess.Popen(_COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
     assert child.stdout is not None
-    if child.stdout.readline() != _READY:
+    greeting = child.stdout.readline()
+    if greeting.startswith(_NOT_CONFINED):
+        _warn_once(greeting.removeprefix(_NOT_CONFINED).decode().strip())
+    elif greeting != _READY:
         raise RuntimeError(
             f"the process that decodes images does not start: {' '.join(_COMMAND)} ended with {_end(child)}; "
             "standard error (on a cluster, the worker's log) says why"
         )
     return child
+
+
+def _warn_once(reason: str) -> None:
+    if _warned.is_set():
+        return
+    _warned.set()
+    # Read from outside, this process's environment would give the credentials away. Only now, as it has a price.
+    hide_memory_and_environment()
+    logger.warning(
+        "the process that decodes images keeps this user's access to files and network (%s); "
+        "where images come from strangers, run on Linux with seccomp, on x86_64 or aarch64",
+        reason,
+    )
 
 
 def _ask(child: Child, request: tuple[bytes, bytes], size: int) -> tuple[np.ndarray, Placement]:
@@ -139,12 +160,13 @@ def _serve() -> None:
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     _be_strict()
     address_space = _address_space()
-    replies.write(_READY)
-    replies.flush()
     # Whatever C libraries print must neither enter the answers nor fill a log.
     with open(os.devnull, "r+b") as nowhere:
         for descriptor in (0, 1, 2):
             os.dup2(nowhere.fileno(), descriptor)
+    refusal = confine()
+    replies.write(_READY if refusal is None else _NOT_CONFINED + refusal.encode() + b"\n")
+    replies.flush()
     for line in requests:
         request = json.loads(line)
         data = requests.read(request["bytes"])
@@ -158,8 +180,9 @@ def _serve() -> None:
 
 def _be_strict() -> None:
     Image.preinit()
-    for name in ("Tiff", "WebP"):  # else the first of either would load every decoder that Pillow has
-        importlib.import_module(f"PIL.{name}ImagePlugin")
+    # What Pillow would import with the first image that needs it, when files can no longer be opened.
+    for name in ("ImageCms", "ImagePalette", "MpoImagePlugin", "TiffImagePlugin", "WebPImagePlugin"):
+        importlib.import_module(f"PIL.{name}")
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     warnings.simplefilter("ignore")  # of odd metadata, which is not used
     warnings.simplefilter("error", Image.DecompressionBombWarning)
