@@ -33,12 +33,16 @@ def check_real(real: str) -> None:
     list_images(real)
 
 
-def write_quality(output: str, *, config_hash: str, model: str, real: str, inception: str | None) -> dict[str, Any]:
+def write_quality(
+    output: str, *, config_hash: str, model: str, model_id: str | None = None, real: str, inception: str | None
+) -> dict[str, Any]:
     """Writes `quality.json` beside the tables: Fréchet and kernel distance of the samples (the first 10,000 at most)
     from the images at `real`, over the DDPM's own features or those of the TorchScript file `inception`; and each
     class's share of the pixels, beside that of the real masks where `real` has them. Returns its content.
+
+    Raises ModelChangedError where the bundle at `model` is not `model_id`.
     """
-    bundle, device = load_bundle(model), "cuda" if torch.cuda.is_available() else "cpu"
+    bundle, device = load_bundle(model, model_id), "cuda" if torch.cuda.is_available() else "cpu"
     features = torchscript_features(inception, device) if inception else activation_features(bundle, device)
     rows = read_view(output, "samples", config_hash=config_hash, columns=["image_id", "uri", "status"]).to_pylist()
     ids = [row["image_id"] for row in rows if row["status"] == "ok"][:MOST_IMAGES]

@@ -19,12 +19,12 @@ from ddpm_seg.model.bundle_files import (
     bundle_stands,
     check_shapes,
     digests,
-    load_tensors,
+    load_files,
     model_id_of,
     publish,
     read_content,
+    refuse_another_model,
     refuse_missing_files,
-    resolve,
     staged_weights,
     with_tuples,
 )
@@ -140,7 +140,11 @@ def save_bundle(bundle: Bundle, uri: str) -> BundleHeader:
 
 def read_header(name_or_uri: str) -> BundleHeader:
     """The bundle's description, without its tensors. Raises BundleError, naming what is wrong and where."""
-    uri, content = read_content(name_or_uri)
+    return header_of(*read_content(name_or_uri))
+
+
+def header_of(uri: str, content: dict[str, Any]) -> BundleHeader:
+    """`read_header` of the bundle at `uri` whose bundle.json is `content`."""
     if "student" in content:
         raise BundleError(
             f"{storage.redact(uri)} holds a student, which labels images but has no DDPM; give a bundle that "
@@ -155,11 +159,19 @@ def read_header(name_or_uri: str) -> BundleHeader:
     return header
 
 
-def load_bundle(name_or_uri: str) -> Bundle:
-    """The bundle with its tensors, each file checked against its sha256. Raises BundleError."""
-    uri = resolve(name_or_uri)
-    header = read_header(uri)
-    tensors = {name: load_tensors(storage.join(uri, name), sha256) for name, sha256 in header.files.items()}
+def load_bundle(name_or_uri: str, model_id: str | None = None) -> Bundle:
+    """The bundle with its tensors, each file checked against its sha256.
+
+    Raises BundleError; ModelChangedError where it is another than `model_id`, or is replaced while it is read.
+    """
+    return bundle_of(*read_content(name_or_uri), model_id)
+
+
+def bundle_of(uri: str, content: dict[str, Any], model_id: str | None) -> Bundle:
+    """`load_bundle` of the bundle at `uri` whose bundle.json is `content`."""
+    header = header_of(uri, content)
+    refuse_another_model(uri, header.model_id, model_id)
+    tensors = load_files(uri, content, header.files)
     ensemble = tensors.get(ENSEMBLE, {})
     members = tuple(_with_prefix(ensemble, f"member_{i}.") for i in range(header.num_members))
     if sum(map(len, members)) != len(ensemble):

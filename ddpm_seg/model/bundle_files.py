@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,9 +23,15 @@ NETWORKS_SCHEMA_VERSION = 2
 that they cannot read them."""
 ASSETS = Path(__file__).parent.parent / "assets"
 
+_MODEL_ID = re.compile("[0-9a-f]{16}")
+
 
 class BundleError(ValueError):
     """A bundle that is not there, not whole, or contradicts itself."""
+
+
+class ModelChangedError(BundleError):
+    """A bundle that is there, but is another model than the one that was asked for."""
 
 
 def resolve(name_or_uri: str) -> str:
@@ -52,6 +59,24 @@ def model_id_of(content: Mapping[str, Any]) -> str:
     """16 hex digits over all of `bundle.json` that can change an output: everything but its provenance."""
     kept = {key: value for key, value in content.items() if key != "provenance"}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def check_model_id(expected: str | None) -> None:
+    """Raises ValueError where an --expect-model-id cannot be any model's."""
+    if expected is not None and not _MODEL_ID.fullmatch(expected):
+        raise ValueError(
+            f"--expect-model-id must be a model_id, 16 hex digits as --dry-run prints them, got {expected!r}"
+        )
+
+
+def refuse_another_model(uri: str, found: str, expected: str | None) -> None:
+    """Raises ModelChangedError where the model `found` at `uri` is not the `expected` one; None expects nothing."""
+    if expected is not None and found != expected:
+        raise ModelChangedError(
+            f"{storage.redact(uri)} holds model {found}; expected model {expected}. The bundle was replaced: put "
+            f"{expected} back and run the same command again, or go on with {found}, which begins a new configuration "
+            "(--expect-model-id, where it is given, must then name that one)"
+        )
 
 
 @contextmanager
@@ -119,19 +144,32 @@ def refuse_missing_files(uri: str, files: Mapping[str, str], needed: Iterable[st
             raise BundleError(f"{storage.redact(uri)} is not whole: {name} is missing")
 
 
-def load_tensors(uri: str, sha256: str) -> dict[str, Tensor]:
-    """Tensors of a safetensors file; a remote one passes through a temporary file, so that memory holds one copy."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(uri)
-        if not storage.is_local(uri):
-            path = Path(folder) / "weights.safetensors"
-            path.write_bytes(storage.read_bytes(uri))
-        if _sha256(path) != sha256:
-            raise BundleError(f"{storage.redact(uri)} is damaged: its sha256 is not the one in bundle.json")
-        try:
-            return safetensors.torch.load_file(path)
-        except safetensors.SafetensorError as error:
-            raise BundleError(f"{storage.redact(uri)} is not a safetensors file: {error}") from error
+def load_files(uri: str, content: Mapping[str, Any], files: Mapping[str, str]) -> dict[str, dict[str, Tensor]]:
+    """Tensors of each of the bundle's `files` (names with their sha256), by the file's name.
+
+    `content` is its bundle.json as it was read before. Raises ModelChangedError where another stands there by now, and
+    BundleError for a file that is damaged.
+    """
+    try:
+        return {name: _load_tensors(storage.join(uri, name), sha256) for name, sha256 in files.items()}
+    except (BundleError, FileNotFoundError) as error:
+        refuse_another_model(uri, model_id_of(read_content(uri)[1]), model_id_of(content))
+        if isinstance(error, FileNotFoundError):
+            raise BundleError(f"{storage.redact(uri)} is not whole: a file of weights is missing ({error})") from error
+        raise
+
+
+def _load_tensors(uri: str, sha256: str) -> dict[str, Tensor]:
+    # In memory, and not mapped: a model that is at work would follow whatever is written into its file.
+    data = storage.read_bytes(uri)
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise BundleError(
+            f"{storage.redact(uri)} is damaged, or is being replaced: its sha256 is not the one in bundle.json"
+        )
+    try:
+        return safetensors.torch.load(data)
+    except safetensors.SafetensorError as error:
+        raise BundleError(f"{storage.redact(uri)} is not a safetensors file: {error}") from error
 
 
 def check_shapes(what: str, tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]]) -> None:

@@ -16,12 +16,12 @@ from ddpm_seg.model.bundle_files import (
     bundle_stands,
     check_shapes,
     digests,
-    load_tensors,
+    load_files,
     model_id_of,
     publish,
     read_content,
+    refuse_another_model,
     refuse_missing_files,
-    resolve,
     staged_weights,
 )
 from ddpm_seg.model.student import StudentConfig, student_shapes
@@ -93,7 +93,11 @@ def save_student(bundle: StudentBundle, uri: str) -> StudentHeader:
 
 def read_student_header(name_or_uri: str) -> StudentHeader:
     """The description of a student, without its tensors. Raises BundleError, naming what is wrong and where."""
-    uri, content = read_content(name_or_uri)
+    return student_header_of(*read_content(name_or_uri))
+
+
+def student_header_of(uri: str, content: dict[str, Any]) -> StudentHeader:
+    """`read_student_header` of the bundle at `uri` whose bundle.json is `content`."""
     try:
         header = StudentHeader(
             student=StudentConfig(**content["student"]),
@@ -107,9 +111,17 @@ def read_student_header(name_or_uri: str) -> StudentHeader:
     return header
 
 
-def load_student(name_or_uri: str) -> StudentBundle:
-    """The student with its tensors, checked against their sha256. Raises BundleError."""
-    uri = resolve(name_or_uri)
-    header = read_student_header(uri)
-    weights = load_tensors(storage.join(uri, WEIGHTS), header.files[WEIGHTS])
+def load_student(name_or_uri: str, model_id: str | None = None) -> StudentBundle:
+    """The student with its tensors, checked against their sha256.
+
+    Raises BundleError; ModelChangedError where it is another than `model_id`, or is replaced while it is read.
+    """
+    return student_of(*read_content(name_or_uri), model_id)
+
+
+def student_of(uri: str, content: dict[str, Any], model_id: str | None) -> StudentBundle:
+    """`load_student` of the bundle at `uri` whose bundle.json is `content`."""
+    header = student_header_of(uri, content)
+    refuse_another_model(uri, header.model_id, model_id)
+    weights = load_files(uri, content, {WEIGHTS: header.files[WEIGHTS]})[WEIGHTS]
     return StudentBundle(student=header.student, weights=weights, task=header.task, provenance=header.provenance)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ddpm_seg.model.bundle import Bundle, BundleHeader, load_bundle, read_header
+from ddpm_seg.model.bundle import Bundle, BundleHeader, bundle_of, header_of
 from ddpm_seg.model.bundle_files import BundleError, read_content
 from ddpm_seg.model.ddpm import DDPMConfig
 from ddpm_seg.model.dtypes import SegmentDType, without_int8
@@ -23,12 +24,13 @@ if TYPE_CHECKING:
 
 def read_trained_header(name_or_uri: str) -> tuple[TrainedHeader, Task]:
     """The description of a bundle that can label, and its task. Raises BundleError for one without an ensemble."""
-    if _is_student(name_or_uri):
-        from ddpm_seg.model.student_bundle import read_student_header
+    uri, content = read_content(name_or_uri)
+    if _is_student(content):
+        from ddpm_seg.model.student_bundle import student_header_of
 
-        student = read_student_header(name_or_uri)
+        student = student_header_of(uri, content)
         return student, student.task
-    header = read_header(name_or_uri)
+    header = header_of(uri, content)
     if header.task is None or not header.num_members:
         raise BundleError(
             f"{name_or_uri} holds a {header.network.title} without an ensemble; train one with `python -m jobs.train`"
@@ -44,13 +46,17 @@ def check_dtype(header: TrainedHeader, dtype: SegmentDType) -> None:
         without_int8(dtype, header.network.title)
 
 
-def load_model(name_or_uri: str) -> Bundle | StudentBundle:
-    """Any bundle with its tensors, each file checked against its sha256. Raises BundleError."""
-    if _is_student(name_or_uri):
-        from ddpm_seg.model.student_bundle import load_student
+def load_model(name_or_uri: str, model_id: str | None = None) -> Bundle | StudentBundle:
+    """Any bundle with its tensors, each file checked against its sha256.
 
-        return load_student(name_or_uri)
-    return load_bundle(name_or_uri)
+    Raises BundleError; ModelChangedError where it is another than `model_id`, or is replaced while it is read.
+    """
+    uri, content = read_content(name_or_uri)
+    if _is_student(content):
+        from ddpm_seg.model.student_bundle import student_of
+
+        return student_of(uri, content, model_id)
+    return bundle_of(uri, content, model_id)
 
 
 def resident(
@@ -74,5 +80,5 @@ def resident(
     )
 
 
-def _is_student(name_or_uri: str) -> bool:
-    return "student" in read_content(name_or_uri)[1]
+def _is_student(content: Mapping[str, Any]) -> bool:
+    return "student" in content

@@ -17,6 +17,7 @@ from ddpm_seg.evaluation.calibration import calibration
 from ddpm_seg.evaluation.evaluation_page import evaluation_page
 from ddpm_seg.evaluation.metrics import metrics
 from ddpm_seg.evaluation.score_labels import Scored, score_labels
+from ddpm_seg.model.bundle_files import check_model_id, refuse_another_model
 from ddpm_seg.model.dtypes import SegmentDType
 from ddpm_seg.model.trained import read_trained_header
 from ddpm_seg.pipeline.label import run_label
@@ -43,6 +44,8 @@ class EvaluateConfig:
     """Folder or prefix for metrics.json, images.parquet, evaluation.html, and the labels themselves."""
     model: str = "avatars-10"
     """Model bundle: the name of one that comes with the package, or where jobs.train or jobs.convert wrote one."""
+    expect_model_id: str | None = None
+    """The model_id that the bundle must have, or nothing is done."""
     labels: str | None = None
     """Score these labels, an --output of jobs.label with the same --model, instead of labelling the images."""
     dtype: SegmentDType = "float32"
@@ -57,6 +60,9 @@ class EvaluateConfig:
     shots: int = 20
     """Images that each of the --splits is trained on."""
 
+    def __post_init__(self) -> None:
+        check_model_id(self.expect_model_id)
+
 
 def run_evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Writes the scores of a model on annotated images, and returns them as `metrics.json` has them.
@@ -65,6 +71,7 @@ def run_evaluate(config: EvaluateConfig) -> dict[str, Any]:
     labelled, and what `run_label` raises.
     """
     header, task = read_trained_header(config.model)
+    refuse_another_model(config.model, header.model_id, config.expect_model_id)
     annotations = load_annotations(config.images, image_size=header.image_size, task=task, limit=config.limit)
     storage.check_writable(config.output)
     return evaluate_annotations(config, header, task, annotations)
@@ -123,7 +130,12 @@ def _labels(config: EvaluateConfig, header: TrainedHeader, annotations: Sequence
     listed = storage.join(config.output, LISTED)
     storage.write_bytes(listed, encode(pa.table({"uri": [annotation.uri for annotation in annotations]})))
     label = LabelConfig(
-        input=listed, output=config.output, model=config.model, dtype=config.dtype, num_actors=config.num_actors
+        input=listed,
+        output=config.output,
+        model=config.model,
+        expect_model_id=header.model_id,  # the scores name it
+        dtype=config.dtype,
+        num_actors=config.num_actors,
     )
     run_label(label)
     return read_labels(config.output, config_hash=hash_config(label, header), columns=columns)

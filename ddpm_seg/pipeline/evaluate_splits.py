@@ -15,6 +15,7 @@ from ddpm_seg import storage
 from ddpm_seg.data.annotations.load import Annotation, load_annotations
 from ddpm_seg.evaluation.comparison import mean_and_deviation
 from ddpm_seg.model.bundle import Bundle, load_bundle, network_digest, save_bundle
+from ddpm_seg.model.bundle_files import refuse_another_model
 from ddpm_seg.model.trained import read_trained_header
 from ddpm_seg.pipeline.evaluate import METRICS, EvaluateConfig, evaluate_annotations
 from ddpm_seg.tasks import Task
@@ -41,8 +42,9 @@ def run_splits(config: EvaluateConfig) -> dict[str, Any]:
     assert config.splits is not None
     if config.labels is not None:
         raise ValueError("--splits trains models whose labels are not there yet: leave out --labels, or --splits")
-    _, task = read_trained_header(config.model)
-    bundle = load_bundle(config.model)
+    header, task = read_trained_header(config.model)
+    refuse_another_model(config.model, header.model_id, config.expect_model_id)
+    bundle = load_bundle(config.model, header.model_id)
     annotations = load_annotations(config.images, image_size=bundle.network.image_size, task=task, limit=config.limit)
     splits = draw_splits(annotations, count=config.splits, shots=config.shots)
     storage.check_writable(config.output)
@@ -75,7 +77,7 @@ def _split(config: EvaluateConfig, bundle: Bundle, task: Task, split: Split) -> 
     if not storage.exists(storage.join(model, "bundle.json")):
         training, copies = how_trained(bundle)
         assert bundle.features is not None
-        workplace = Workplace(folder=storage.join(folder, UNFINISHED), model=config.model)
+        workplace = Workplace(folder=storage.join(folder, UNFINISHED))
         trained = train_bundle(
             bundle,
             split.train,
@@ -89,9 +91,8 @@ def _split(config: EvaluateConfig, bundle: Bundle, task: Task, split: Split) -> 
         save_bundle(trained, model)
         storage.delete(workplace.folder)
     header, _ = read_trained_header(model)
-    return evaluate_annotations(
-        dataclasses.replace(config, model=model, output=folder, splits=None), header, task, split.test
-    )
+    own = dataclasses.replace(config, model=model, expect_model_id=None, output=folder, splits=None)
+    return evaluate_annotations(own, header, task, split.test)
 
 
 def _settings(bundle: Bundle, train: Sequence[Annotation]) -> str:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from ddpm_seg.data.schema import class_stats_table
 from ddpm_seg.evaluation.quality import check_real, write_quality
 from ddpm_seg.pipeline.generate_plan import TABLE, GenerateConfig, GeneratePlan, plan_generate
-from ddpm_seg.pipeline.job import Job, code_version, model_for_workers, run_job
+from ddpm_seg.pipeline.job import Job, code_version, model_for_workers, run_job, same_model
 from ddpm_seg.pipeline.sample_rows import SampleInput, SampleSpec
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.ledger import KnownRun
@@ -70,20 +70,23 @@ def run_generate(config: GenerateConfig) -> GenerateSummary:
 def _quality(plan: GeneratePlan) -> dict[str, Any] | None:
     if plan.config.real is None:
         return None
-    return write_quality(
-        plan.output,
-        config_hash=plan.config_hash,
-        model=plan.config.model,
-        real=plan.config.real,
-        inception=plan.config.inception,
-    )
+    with same_model():
+        return write_quality(
+            plan.output,
+            config_hash=plan.config_hash,
+            model=plan.config.model,
+            model_id=plan.header.model_id,
+            real=plan.config.real,
+            inception=plan.config.inception,
+        )
 
 
 def _job(plan: GeneratePlan) -> Job:
     """The plan as a job of runs."""
     config = plan.config
     stored: dict[str, Any] = dataclasses.asdict(config) | {"output": stored_uri(plan.output)}
-    del stored["dry_run"]
+    for name in ("dry_run", "expect_model_id"):  # what is asked of this call, and not what the run is
+        del stored[name]
     for name in ("model", "real", "inception"):
         stored[name] = stored_uri(stored[name]) if stored[name] else None
     return Job(
@@ -95,6 +98,7 @@ def _job(plan: GeneratePlan) -> Job:
         new=plan.new,
         next_number=plan.next_number,
         model=config.model,
+        model_id=plan.header.model_id,
         num_actors=config.num_actors,
         gpus_per_actor=config.gpus_per_actor,
         wait_for_gpus=config.wait_for_gpus,
@@ -140,6 +144,7 @@ def _stages(run: KnownRun, plan: GeneratePlan, placement: Placement) -> Stages:
         actor=generate_stages.Draw,
         actor_arguments={
             "model": model_for_workers(config.model),
+            "model_id": plan.header.model_id,
             "sampling": config.sampling(),
             "dtype": config.dtype,
             "batch_size": config.batch_size,

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from ddpm_seg import storage
 from ddpm_seg.model.bundle import BundleHeader, read_header
+from ddpm_seg.model.bundle_files import check_model_id, refuse_another_model
 from ddpm_seg.model.dtypes import DType
 from ddpm_seg.model.generator import Sampler, SamplingConfig
 from ddpm_seg.pipeline.actor_options import check_actor_options
@@ -31,6 +32,9 @@ class GenerateConfig:
     model: str = "avatars-10"
     """Model bundle: the name of one that comes with the package, or where jobs.train, jobs.pretrain or jobs.convert
     wrote one. Without an ensemble, its samples are not labelled."""
+    expect_model_id: str | None = None
+    """The model_id that the bundle must have, or nothing is done: for nights whose model must not change unnoticed.
+    --dry-run says which it has."""
     num_samples: int = 100
     """Samples 0 to this number of the seed. A larger number later draws only what is missing."""
     seed: int = 0
@@ -77,6 +81,7 @@ class GenerateConfig:
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"--seed must lie between 0 and {2**63 - 1}, got {self.seed}")
         check_actor_options(self.num_actors, self.gpus_per_actor, self.wait_for_gpus)
+        check_model_id(self.expect_model_id)
         if self.inception and not self.real:
             raise ValueError("--inception is what --real images are compared by: give them too")
 
@@ -105,6 +110,7 @@ class GeneratePlan:
         timesteps = ", ".join(map(str, reversed(config.sampling().timesteps(self.header.ddpm.diffusion))))
         return "\n".join(
             [
+                f"model      {self.header.model_id}",
                 f"samples    {config.num_samples} of seed {config.seed}",
                 f"done       {self.already_done} of them by earlier runs with this model and these options",
                 f"unfinished {left} in {len(self.unfinished)} interrupted runs, which are finished first",
@@ -118,6 +124,7 @@ class GeneratePlan:
 def plan_generate(config: GenerateConfig) -> GeneratePlan:
     """Reads what is there, writes nothing. Raises ValueError or OSError for a bundle or sampler that cannot be used."""
     header = read_header(config.model)
+    refuse_another_model(config.model, header.model_id, config.expect_model_id)
     config.sampling().timesteps(header.ddpm.diffusion)
     items, output = sample_items(config.seed, config.num_samples), storage.normalize(config.output)
     config_hash = hash_config(config, header)

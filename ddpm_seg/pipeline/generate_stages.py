@@ -24,12 +24,16 @@ def nothing_to_read(row: Row) -> Row:
 
 
 class Draw:
-    """SampleInputs in, Samples out; an actor that keeps the network, which draws the images and labels them."""
+    """SampleInputs in, Samples out; an actor that keeps the network, which draws the images and labels them.
+
+    Raises ModelChangedError where the bundle at `model` is another than `model_id` by now.
+    """
 
     def __init__(
         self,
         model: str,
         *,
+        model_id: str | None = None,
         sampling: SamplingConfig,
         dtype: DType,
         batch_size: int | None,
@@ -47,7 +51,8 @@ class Draw:
         # A single thread here, for a reason that `Segment` says.
         torch.set_num_threads(1)
         self.threads = threads
-        bundle, device = load_bundle(model), torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        bundle = load_bundle(model, model_id)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.segmenter = Segmenter(bundle, device=str(device), dtype=dtype, compile=compile) if bundle.members else None
         resident = self.segmenter.extractor if self.segmenter else resident_ddpm(bundle, device, dtype, compile=compile)
         assert isinstance(resident, DDPMExtractor)  # plan_generate

@@ -6,7 +6,8 @@ import dataclasses
 import importlib.metadata
 import logging
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from ddpm_seg import storage
-from ddpm_seg.model.bundle_files import is_in_the_box, resolve
+from ddpm_seg.model.bundle_files import ModelChangedError, is_in_the_box, refuse_another_model, resolve
 from ddpm_seg.model.trained import load_model
 from ddpm_seg.runs.commit import Derive, delete_chunks, first_one_stays
 from ddpm_seg.runs.heartbeat import heartbeat, refuse_if_running
@@ -48,6 +49,8 @@ class Job:
     """Rows with the columns of `manifest.INPUTS`, and more if `to_row` wants them."""
     next_number: int
     model: str
+    model_id: str
+    """Of the bundle at `model` when the plan was made: whoever loads another refuses it."""
     num_actors: int | None
     gpus_per_actor: float
     wait_for_gpus: float
@@ -94,6 +97,17 @@ def model_for_workers(model: str) -> str:
     return model if is_in_the_box(model) else resolve(model)
 
 
+@contextmanager
+def same_model() -> Iterator[None]:
+    """Turns ModelChangedError into StageError: the plan's model was replaced, and no flag of the command is wrong."""
+    from ddpm_seg.pipeline.stages import StageError
+
+    try:
+        yield
+    except ModelChangedError as error:
+        raise StageError(str(error)) from error
+
+
 def code_version() -> str:
     """The installed package's version; "unknown" in a checkout that is not installed."""
     try:
@@ -106,7 +120,8 @@ def _work(job: Job, plan_again: Callable[[], Job]) -> list[RunSummary]:
     # Ray takes seconds to import, and a run with nothing to do should not wait for it.
     from ddpm_seg.pipeline import cluster
 
-    load_model(job.model)  # damaged weights are found here, not by an actor that dies again and again
+    with same_model():  # damaged weights are found here, not by an actor that dies again and again
+        load_model(job.model, job.model_id)
     nodes = _nodes(job)
     placement = cluster.place(nodes, num_actors=job.num_actors, gpus_per_actor=job.gpus_per_actor)
     if job.dtype == "int8" and placement.actor_gpus:
@@ -124,7 +139,9 @@ def _work(job: Job, plan_again: Callable[[], Job]) -> list[RunSummary]:
         run_or_none = freeze_run(job.output, job.table, _manifest(job, placement.actors), job.next_number)
         if run_or_none is not None:
             return [*done, _finish(run_or_none, job, placement)]
-        job = plan_again()  # another driver was quicker: help with its run, then see what is left
+        with same_model():  # another driver was quicker: help with its run, then see what is left
+            begun, job = job, plan_again()
+            refuse_another_model(job.model, job.model_id, begun.model_id)
 
 
 def _nodes(job: Job) -> list[cluster.Node]:

@@ -105,6 +105,7 @@ def _job(plan: LabelPlan) -> Job:
         new=plan.new,
         next_number=plan.next_number,
         model=config.model,
+        model_id=plan.header.model_id,
         num_actors=config.num_actors,
         gpus_per_actor=config.gpus_per_actor,
         wait_for_gpus=config.wait_for_gpus,
@@ -134,7 +135,8 @@ def _error_limit(run: KnownRun, config: LabelConfig) -> int | None:
 def _stored(plan: LabelPlan) -> dict[str, object]:
     config: dict[str, object] = dataclasses.asdict(plan.config) | {"output": plan.output}
     config["retried_errors"] = plan.retried
-    del config["dry_run"]
+    for name in ("dry_run", "expect_model_id"):  # what is asked of this call, and not what the run is
+        del config[name]
     for name in ("input", "output", "model"):
         config[name] = stored_uri(str(config[name])) if config[name] else config[name]
     return config
@@ -174,6 +176,7 @@ def _stages(run: KnownRun, plan: LabelPlan, placement: Placement) -> Stages:
         actor=stages.Segment,
         actor_arguments={
             "model": model_for_workers(plan.config.model),
+            "model_id": plan.header.model_id,
             "dtype": plan.config.dtype,
             "batch_size": plan.config.batch_size,
             "compile": plan.config.compile,

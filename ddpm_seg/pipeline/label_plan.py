@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from ddpm_seg import storage
 from ddpm_seg.data.images import FitMode
 from ddpm_seg.data.listing import list_images
-from ddpm_seg.model.bundle_files import ASSETS
+from ddpm_seg.model.bundle_files import ASSETS, check_model_id, refuse_another_model
 from ddpm_seg.model.dtypes import SegmentDType
 from ddpm_seg.model.trained import check_dtype, read_trained_header
 from ddpm_seg.pipeline.actor_options import check_actor_options
@@ -43,6 +43,9 @@ class LabelConfig:
     """Folder or prefix for the tables. A second run into the same one does only what is new or changed."""
     model: str = "avatars-10"
     """Model bundle: the name of one that comes with the package, or where jobs.train or jobs.convert wrote one."""
+    expect_model_id: str | None = None
+    """The model_id that the bundle must have, or nothing is done: for nights whose model must not change unnoticed.
+    --dry-run says which it has."""
     fit: FitMode = "letterbox"
     """How an image that is not square meets the network's square: edges padded and cut off again, or stretched."""
     dtype: SegmentDType = "float32"
@@ -83,6 +86,7 @@ class LabelConfig:
             if value is not None and value < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
         check_actor_options(self.num_actors, self.gpus_per_actor, self.wait_for_gpus)
+        check_model_id(self.expect_model_id)
         self.error_limit(0)
 
     def error_limit(self, images: int) -> int | None:
@@ -126,6 +130,7 @@ class LabelPlan:
         errors = ", errors of earlier runs among them," if config.retry_errors else ""
         shards = f"{-(-new // config.shard_size)} shards of {config.shard_size}"
         lines = [
+            f"model      {self.header.model_id}",
             f"images     {self.images} found, {self.skipped_files} files without an image's extension left out",
             f"done       {self.already_done} of them by earlier runs with this model and these options",
             f"unfinished {left} in {len(self.unfinished)} interrupted runs, which are finished first",
@@ -138,6 +143,7 @@ class LabelPlan:
 def plan_label(config: LabelConfig) -> LabelPlan:
     """Reads what is there, writes nothing. Raises ValueError or OSError for a bundle or input that cannot be used."""
     header, _ = read_trained_header(config.model)
+    refuse_another_model(config.model, header.model_id, config.expect_model_id)
     check_dtype(header, config.dtype)
     listing = list_images(config.input if config.input is not None else str(ASSETS / "samples"))
     read_uris: dict[str, str] = {}

@@ -53,10 +53,18 @@ class Segment:
     """FittedImages in, (FittedImages, PixelLabels) out; an actor that keeps the model.
 
     It loads the bundle itself, from its URI: an actor that restarts on another node has nothing else to load it from.
+    Raises ModelChangedError where that is another than `model_id` by now.
     """
 
     def __init__(
-        self, model: str, *, dtype: SegmentDType, batch_size: int | None, threads: int, compile: bool = False
+        self,
+        model: str,
+        *,
+        model_id: str | None = None,
+        dtype: SegmentDType,
+        batch_size: int | None,
+        threads: int,
+        compile: bool = False,
     ) -> None:
         import torch
 
@@ -66,7 +74,7 @@ class Segment:
         # there are more threads than CPUs, and OpenMP lets them sleep in between: 1.4 times slower.
         torch.set_num_threads(1)
         self.threads = threads
-        self.segmenter = resident(load_model(model), dtype=dtype, batch_size=batch_size, compile=compile)
+        self.segmenter = resident(load_model(model, model_id), dtype=dtype, batch_size=batch_size, compile=compile)
 
     def __call__(self, row: Row) -> Row:
         import torch

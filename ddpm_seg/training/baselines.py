@@ -142,12 +142,13 @@ def compare(
     and made anew otherwise. Raises ValueError (`BundleError`, `AnnotationError`) or OSError for whatever the user can
     mend, before training.
     """
-    bundle, task = load_bundle(config.model), find_task(config.task)
+    header, task = read_header(config.model), find_task(config.task)
+    bundle = load_bundle(config.model, header.model_id)
     training = Training(
         bundle=bundle,
         task=task,
         features=choose_features(bundle),
-        weights={name: digest for name, digest in read_header(config.model).files.items() if name != ENSEMBLE},
+        weights={name: digest for name, digest in header.files.items() if name != ENSEMBLE},
         ensemble=ensemble,
         supervised=supervised,
         copies=Copies(mirror=config.mirror, recolour=config.recolour),

@@ -26,8 +26,10 @@ class Workplace:
 
     folder: str
     """URI prefix for activations, and for the state of the members' training."""
-    model: str
+    model: str = ""
     """Name or URI of the bundle, for the actors."""
+    model_id: str | None = None
+    """Of that bundle: an actor that finds another there refuses it."""
     actors: int = 0
     """Ray actors that extract; 0 for this process."""
 
@@ -73,7 +75,7 @@ def _make(
     if workplace and workplace.actors:
         from ddpm_seg.training.feature_actors import extract_on_actors  # Ray takes seconds to import
 
-        made = extract_on_actors(images, features, workplace.model, workplace.actors)
+        made = extract_on_actors(images, features, workplace.model, workplace.actors, model_id=workplace.model_id)
     else:
         made = _extract_here(images, FeatureExtractor(bundle, features, device))
     with Progress("features", total=total, unit="image") as progress:

@@ -27,12 +27,12 @@ logger = logging.getLogger(__name__)
 class ExtractFeatures:
     """An image in, a file of activations out; an actor that loads the bundle itself, as it may restart elsewhere."""
 
-    def __init__(self, model: str, features: FeatureConfig, threads: int) -> None:
+    def __init__(self, model: str, model_id: str | None, features: FeatureConfig, threads: int) -> None:
         # A single thread here, for a reason that `ddpm_seg.pipeline.stages.Segment` says.
         torch.set_num_threads(1)
         self.threads = threads
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.extractor = FeatureExtractor(load_bundle(model), features, device)
+        self.extractor = FeatureExtractor(load_bundle(model, model_id), features, device)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         torch.set_num_threads(self.threads)
@@ -41,12 +41,18 @@ class ExtractFeatures:
 
 
 def extract_on_actors(
-    images: dict[str, np.ndarray], features: FeatureConfig, model: str, num_actors: int
+    images: dict[str, np.ndarray],
+    features: FeatureConfig,
+    model: str,
+    num_actors: int,
+    *,
+    model_id: str | None = None,
 ) -> Iterator[str]:
     """Writes the activations of each image (S, S, 3) uint8 to its URI; yields the URIs as they are done.
 
     An image whose worker dies is done again by another, and its file replaced by the same bytes. Raises ValueError for
-    a cluster that cannot hold the actors or does not see the files, StageError where the work fails.
+    a cluster that cannot hold the actors or does not see the files, StageError where the work fails or the bundle at
+    `model` is not `model_id`.
     """
     nodes = connect()
     placement = place(nodes, num_actors=num_actors, gpus_per_actor=1)
@@ -60,7 +66,12 @@ def extract_on_actors(
         warnings.simplefilter("ignore", RayDeprecationWarning)
         dataset = source.map(
             ExtractFeatures,  # type: ignore[arg-type]  # Ray makes the callable of it
-            fn_constructor_kwargs={"model": model, "features": features, "threads": placement.threads},
+            fn_constructor_kwargs={
+                "model": model,
+                "model_id": model_id,
+                "features": features,
+                "threads": placement.threads,
+            },
             compute=ActorPoolStrategy(size=placement.actors),
             num_cpus=placement.actor_cpus,
             num_gpus=placement.actor_gpus or None,

@@ -17,6 +17,7 @@ from ddpm_seg.model.diffusion import Diffusion
 from ddpm_seg.model.extractors import resident_ddpm
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.pixel_values import to_network
+from ddpm_seg.pipeline.stages import StageError
 from ddpm_seg.training import feature_files
 from ddpm_seg.training.extraction import Workplace, extract_features
 from ddpm_seg.training.pixel_features import PixelFeatures
@@ -111,6 +112,16 @@ def test_actors_make_the_same_features(tmp_path: Path, ray_cluster: str) -> None
     found = everything(extract_features(tiny_bundle(size=SIZE), images, FEATURES, "cpu", workplace))
     assert len(list((tmp_path / "made").iterdir())) == 5
     torch.testing.assert_close(found, make(tmp_path / "here", images), rtol=2e-3, atol=2e-3)
+
+
+def test_actors_refuse_another_model(tmp_path: Path, ray_cluster: str) -> None:
+    model = str(tmp_path / "model")
+    found = save_bundle(tiny_bundle(1, size=SIZE), model).model_id
+    workplace = Workplace(folder=str(tmp_path / "made"), model=model, model_id="0123456789abcdef", actors=1)
+    with pytest.raises(StageError, match=f"holds model {found}; expected model 0123456789abcdef") as error:
+        extract_features(tiny_bundle(size=SIZE), annotations(2), FEATURES, "cpu", workplace)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "made").exists()
 
 
 def test_more_actors_than_gpus_are_refused(tmp_path: Path, ray_cluster: str) -> None:
