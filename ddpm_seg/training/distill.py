@@ -7,6 +7,7 @@ import io
 import logging
 import pickle
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -107,19 +108,27 @@ def distill(config: DistillConfig) -> StudentHeader:
     if workers:
         if config.validation is not None:  # what is wrong is found here, not by every worker
             _annotations(config.validation, stream)
-        train_on_ray(_train, config, workers)
+        train_on_ray(partial(_train, settings=_settings(config, stream)), config, workers)
     else:
-        train_here(_train, config)
+        train_here(partial(_train, settings=_settings(config, stream)), config)
     return read_student_header(config.output)
 
 
-def _train(config: DistillConfig, worker: Worker) -> None:
-    """One worker's whole training; the first one scores the epochs, saves the state after each, and the bundle."""
+def _train(config: DistillConfig, worker: Worker, *, settings: dict[str, Any]) -> None:
+    """One worker's whole training; the first one scores the epochs, saves the state after each, and the bundle.
+
+    Raises ValueError where the samples are no longer those of `settings`, which the job began with.
+    """
     stream = SampleStream(config.samples)
+    if (found := _settings(config, stream)) != settings:
+        raise ValueError(
+            f"the samples at {storage.redact(stream.output)} changed after this training began: {found['samples']}; "
+            f"expected {settings['samples']}. Run the same command again when nothing writes there"
+        )
     source = _source(config, stream)
     classifier = _read_weights(config.backbone_weights) if config.backbone_weights is not None else None
     held_out = _annotations(config.validation, stream) if config.validation is not None and not worker.rank else []
-    settings, student = _settings(config, stream), _student_config(config, stream)
+    student = _student_config(config, stream)
     training = StudentTraining(student, config.optimization(), worker, settings=settings, classifier=classifier)
     state = storage.join(config.output, STATE)
     if storage.exists(state):

@@ -12,8 +12,9 @@ from torchvision.models import mobilenet_v3_large, resnet50
 
 import ddpm_seg
 from ddpm_seg.model.student_bundle import load_student
+from ddpm_seg.training import distill
 from ddpm_seg.training.student_training import StudentTraining
-from jobs import evaluate
+from jobs import curate, evaluate
 from jobs.distill import main
 from tests.annotated_boxes import annotate
 from tests.boxed_samples import publish_boxes
@@ -80,6 +81,21 @@ def test_a_training_that_was_interrupted_goes_on(tmp_path, monkeypatch, capsys) 
     assert calls == [0, 1, 1]
     whole, twice = (load_student(str(tmp_path / name)).weights for name in ("whole", "twice"))
     assert all(torch.equal(twice[key], value) for key, value in whole.items())
+
+
+def test_samples_that_change_under_way_are_not_trained_on(tmp_path, monkeypatch, capsys) -> None:
+    samples = tmp_path / "samples"
+    publish_boxes(samples, 24)
+    begin = distill.train_here
+
+    def curated_meanwhile(train, config):
+        assert curate.main(["--samples", str(samples), "--drop-uncertain", "0.5"]) == 0
+        begin(train, config)
+
+    monkeypatch.setattr(distill, "train_here", curated_meanwhile)
+    assert run(samples, tmp_path / "student", "--epochs", "1") == 2
+    assert f"the samples at {samples} changed after this training began" in capsys.readouterr().err
+    assert not list((tmp_path / "student").iterdir())
 
 
 def test_annotated_images_instead_of_samples(samples, annotated, tmp_path, capsys) -> None:
