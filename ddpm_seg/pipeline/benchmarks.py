@@ -99,6 +99,7 @@ def reproduce(config: ReproduceConfig) -> list[dict[str, Any]]:
         rows.append(
             {
                 "task": name,
+                "model_id": found["model_id"],
                 "miou": found["miou"],
                 "images": found["images"],
                 "published_miou": benchmark.miou / 100,
