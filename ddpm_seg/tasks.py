@@ -25,6 +25,9 @@ class Task:
     ignore_label: int | None = UNLABELLED
 
     def __post_init__(self) -> None:
+        for name in (self.name, *self.class_names):
+            if not isinstance(name, str) or not _is_unicode(name):
+                raise ValueError(f"task {self.name!r}: name {name!r}; expected a string of text")
         if not 1 <= len(self.class_names) <= UNLABELLED:
             raise ValueError(f"task {self.name!r}: {len(self.class_names)} classes; expected 1 to {UNLABELLED}")
         if repeated := sorted({name for name in self.class_names if self.class_names.count(name) > 1}):
@@ -36,7 +39,8 @@ class Task:
         for color in self.palette:
             if len(color) != 3 or not all(type(value) is int and 0 <= value <= 255 for value in color):
                 raise ValueError(f"task {self.name!r}: colour {color!r}; expected three integers from 0 to 255")
-        if self.ignore_label not in (None, UNLABELLED) and self.ignore_label not in range(self.num_classes):
+        known = (None, UNLABELLED, *range(self.num_classes))
+        if type(self.ignore_label) not in (int, type(None)) or self.ignore_label not in known:
             raise ValueError(
                 f"task {self.name!r}: ignore_label {self.ignore_label!r}; "
                 f"expected None, {UNLABELLED} or a class id below {self.num_classes}"
@@ -60,11 +64,20 @@ class Task:
         if not (isinstance(names, list) and isinstance(palette, list) and all(isinstance(c, list) for c in palette)):
             raise ValueError("task: class_names must be a list, and palette a list of [red, green, blue]")
         return cls(
-            name=str(values["name"]),
-            class_names=tuple(map(str, names)),
+            name=values["name"],
+            class_names=tuple(names),
             palette=tuple(tuple(color) for color in palette),
             ignore_label=values["ignore_label"],
         )
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it can be written to a file: JSON's escapes can spell half a character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _task(name: str, *, ignore_label: int | None, classes: str) -> Task:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import sys
 
+from ddpm_seg.model.trained import load_model
 from ddpm_seg.pipeline.generate import GenerateSummary, run_generate
 from ddpm_seg.pipeline.generate_plan import GenerateConfig, plan_generate
 from jobs.arguments import parse
@@ -26,7 +27,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _generate(config: GenerateConfig) -> str:
-    return str(plan_generate(config)) if config.dry_run else describe(run_generate(config))
+    if config.dry_run:
+        load_model(config.model)  # as the run itself would: a damaged one is found before it costs anything
+        return str(plan_generate(config))
+    return describe(run_generate(config))
 
 
 def describe(summary: GenerateSummary) -> str:

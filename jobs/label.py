@@ -17,6 +17,7 @@ import sys
 
 from ddpm_seg import storage
 from ddpm_seg.evaluation.active import LIST, PAGE
+from ddpm_seg.model.trained import load_model
 from ddpm_seg.pipeline.label import LabelSummary, run_label
 from ddpm_seg.pipeline.label_plan import LabelConfig, plan_label
 from jobs.arguments import parse
@@ -32,6 +33,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _label(config: LabelConfig) -> str:
     if config.dry_run:
+        load_model(config.model)  # as the run itself would: a damaged one is found before it costs anything
         return str(plan_label(config))
     summary = run_label(config)
     return describe(summary) + _annotate_next(summary.annotate_next, storage.normalize(config.output))

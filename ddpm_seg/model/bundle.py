@@ -17,24 +17,24 @@ from ddpm_seg.model.bundle_files import (
     BundleError,
     another_stands,
     bundle_stands,
-    check_shapes,
-    digests,
-    load_files,
     model_id_of,
     publish,
     read_content,
+    read_files,
     refuse_another_model,
     refuse_missing_files,
-    staged_weights,
-    with_tuples,
 )
 from ddpm_seg.model.ddpm import DDPMConfig
 from ddpm_seg.model.ensemble import member_shapes
 from ddpm_seg.model.features import FeatureConfig, Network
+from ddpm_seg.model.json_values import as_count, as_object, from_json, one_line, shown
+from ddpm_seg.model.limits import MAX_MEMBERS
 from ddpm_seg.model.networks import network_from_json, network_to_json, require_ddpm, schema_version, weight_shapes
+from ddpm_seg.model.weight_files import check_shapes, digests, load_files, shapes_of, staged_weights
 from ddpm_seg.tasks import Task
 
 ENSEMBLE, NOISE = "ensemble.safetensors", "noise.safetensors"
+_MEMBER = "member_"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ class Bundle:
         found = None if self.noise is None else tuple(self.noise.shape)
         if found != expected_noise:
             raise BundleError(f"noise must be {expected_noise}, got {found}")
-        check_shapes(self.network.kind, self.weights, weight_shapes(self.network))
+        check_shapes(self.network.kind, shapes_of(self.weights), weight_shapes(self.network))
         if not self.members:
             return
         if self.features is None or self.task is None:
@@ -93,7 +93,7 @@ class Bundle:
         self.features.check(self.network)
         expected = member_shapes(self.task.num_classes, sum(self.features.channels(self.network)))
         for index, member in enumerate(self.members):
-            check_shapes(f"ensemble member {index}", member, expected)
+            check_shapes(f"ensemble member {index}", shapes_of(member), expected)
 
     @property
     def ddpm(self) -> DDPMConfig:
@@ -118,7 +118,9 @@ def network_digest(bundle: Bundle) -> str:
 
 def save_bundle(bundle: Bundle, uri: str) -> BundleHeader:
     """Writes `bundle` under `uri`. Raises FileExistsError where another bundle stands; the same one is left alone."""
-    ensemble = {f"member_{i}.{key}": value for i, member in enumerate(bundle.members) for key, value in member.items()}
+    ensemble = {
+        f"{_MEMBER}{i}.{key}": value for i, member in enumerate(bundle.members) for key, value in member.items()
+    }
     tensors = {network_file(bundle.network): bundle.weights}
     tensors |= {NOISE: {"noise": bundle.noise}} if bundle.noise is not None else {}
     tensors |= {ENSEMBLE: ensemble} if ensemble else {}
@@ -152,10 +154,9 @@ def header_of(uri: str, content: dict[str, Any]) -> BundleHeader:
         )
     try:
         header = _header_from_json(content)
-    except (KeyError, TypeError, ValueError) as error:
-        raise BundleError(f"{storage.redact(uri)}/bundle.json: {type(error).__name__}: {error}") from error
-    needed = [network_file(header.network), *([NOISE] if header.network.timesteps else [])]
-    refuse_missing_files(uri, header.files, needed)
+    except ValueError as error:
+        raise BundleError(f"{storage.redact(uri)}/bundle.json: {one_line(error)}") from error
+    refuse_missing_files(uri, header.files)
     return header
 
 
@@ -171,25 +172,36 @@ def bundle_of(uri: str, content: dict[str, Any], model_id: str | None) -> Bundle
     """`load_bundle` of the bundle at `uri` whose bundle.json is `content`."""
     header = header_of(uri, content)
     refuse_another_model(uri, header.model_id, model_id)
-    tensors = load_files(uri, content, header.files)
-    ensemble = tensors.get(ENSEMBLE, {})
-    members = tuple(_with_prefix(ensemble, f"member_{i}.") for i in range(header.num_members))
-    if sum(map(len, members)) != len(ensemble):
-        raise BundleError(f"{storage.redact(uri)} holds other members than the {header.num_members} of bundle.json")
     try:
-        return Bundle(
-            network=header.network,
-            weights=tensors[network_file(header.network)],
-            noise=tensors[NOISE]["noise"] if NOISE in tensors else None,
-            features=header.features,
-            members=members,
-            task=header.task,
-            provenance=header.provenance,
-        )
-    except ModuleNotFoundError as error:
+        expected = tensor_shapes(header)
+    except BundleError as error:
         raise BundleError(f"{storage.redact(uri)}: {error}") from error
-    except (KeyError, ValueError) as error:
-        raise BundleError(f"{storage.redact(uri)} contradicts itself: {error}") from error
+    tensors = load_files(uri, content, header.files, expected)
+    members: tuple[dict[str, Tensor], ...] = tuple({} for _ in range(header.num_members))
+    for key, tensor in tensors.get(ENSEMBLE, {}).items():
+        number, _, name = key.removeprefix(_MEMBER).partition(".")
+        members[int(number)][name] = tensor
+    return Bundle(
+        network=header.network,
+        weights=tensors[network_file(header.network)],
+        noise=tensors[NOISE]["noise"] if NOISE in tensors else None,
+        features=header.features,
+        members=members,
+        task=header.task,
+        provenance=header.provenance,
+    )
+
+
+def tensor_shapes(header: BundleHeader) -> dict[str, dict[str, tuple[int, ...]]]:
+    """Shape of every tensor that the bundle must have, by file and name. Raises BundleError, as of `weight_shapes`."""
+    shapes = {network_file(header.network): weight_shapes(header.network)}
+    if header.network.timesteps:
+        shapes[NOISE] = {"noise": (1, 3, header.image_size, header.image_size)}
+    if header.num_members and header.features and header.task:
+        member = member_shapes(header.task.num_classes, sum(header.features.channels(header.network)))
+        numbers = range(header.num_members)
+        shapes[ENSEMBLE] = {f"{_MEMBER}{number}.{key}": shape for number in numbers for key, shape in member.items()}
+    return shapes
 
 
 def header_to_json(header: BundleHeader) -> dict[str, Any]:
@@ -206,16 +218,26 @@ def header_to_json(header: BundleHeader) -> dict[str, Any]:
     }
 
 
-def _header_from_json(content: dict[str, Any]) -> BundleHeader:
-    return BundleHeader(
-        network=network_from_json(content),
-        features=FeatureConfig(**with_tuples(content["features"])) if content["features"] else None,
-        task=Task.from_dict(content["task"]) if content["task"] else None,
-        num_members=content["num_members"],
-        files=content["files"],
-        provenance=content["provenance"],
+def _header_from_json(content: Mapping[str, Any]) -> BundleHeader:
+    """Raises ValueError, naming the key."""
+    network = network_from_json(content)
+    features, task = content.get("features"), content.get("task")
+    header = BundleHeader(
+        network=network,
+        features=None if features is None else from_json(FeatureConfig, features, "features"),
+        task=None if task is None else Task.from_dict(as_object(task, "task")),
+        num_members=as_count(content.get("num_members"), "num_members", MAX_MEMBERS),
+        files=read_files(content, _needed_files(network, content["num_members"])),
+        provenance=as_object(content.get("provenance"), "provenance"),
     )
+    if content.get("input_size") != header.image_size:
+        raise ValueError(f"input_size is {shown(content.get('input_size'))}, but the network's is {header.image_size}")
+    if header.num_members and (header.features is None or header.task is None):
+        raise ValueError("a bundle with an ensemble needs its features and its task")
+    if header.features is not None:
+        header.features.check(network)
+    return header
 
 
-def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+def _needed_files(network: Network, num_members: int) -> list[str]:
+    return [network_file(network), *([NOISE] if network.timesteps else []), *([ENSEMBLE] if num_members else [])]

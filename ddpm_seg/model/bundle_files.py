@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
-from torch import Tensor
-
 from ddpm_seg import storage
+from ddpm_seg.model.json_values import as_object, parse_object, shown
 
 SCHEMA_VERSION = 1
 NETWORKS_SCHEMA_VERSION = 2
 """Of bundles whose features come from a network that is no DDPM: versions of this package that know of DDPMs alone say
 that they cannot read them."""
+MAX_DESCRIPTION_BYTES = 2**24
 ASSETS = Path(__file__).parent.parent / "assets"
 
 _MODEL_ID = re.compile("[0-9a-f]{16}")
@@ -79,30 +76,11 @@ def refuse_another_model(uri: str, found: str, expected: str | None) -> None:
         )
 
 
-@contextmanager
-def staged_weights(tensors: Mapping[str, Mapping[str, Tensor]]) -> Iterator[dict[str, Path]]:
-    """Safetensors files of those names in a temporary folder, which goes with the block.
-
-    Through files, one after another: memory holds one copy of the largest beside the tensors themselves.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        paths = {name: Path(folder) / name for name in tensors}
-        for name, path in paths.items():
-            whole = {key: value.detach().cpu().contiguous() for key, value in tensors[name].items()}
-            safetensors.torch.save_file(whole, path)
-        yield paths
-
-
-def digests(paths: Mapping[str, Path]) -> dict[str, str]:
-    """sha256 of each file, by name."""
-    return {name: _sha256(path) for name, path in paths.items()}
-
-
 def publish(uri: str, paths: Mapping[str, Path], content: Mapping[str, Any]) -> None:
     """Copies staged weights to `uri`, and then `content` as bundle.json."""
     for name, path in paths.items():
         storage.write_bytes(storage.join(uri, name), path.read_bytes())
-    storage.write_bytes(storage.join(uri, "bundle.json"), json.dumps(content, indent=1).encode())
+    storage.write_bytes(storage.join(uri, "bundle.json"), json.dumps(content, indent=1, allow_nan=False).encode())
 
 
 def another_stands(uri: str) -> FileExistsError:
@@ -113,79 +91,66 @@ def another_stands(uri: str) -> FileExistsError:
 def read_content(name_or_uri: str) -> tuple[str, dict[str, Any]]:
     """The bundle's URI and its bundle.json, of this schema version. Raises BundleError."""
     uri = resolve(name_or_uri)
+    where = f"{storage.redact(uri)}/bundle.json"
     try:
-        content = json.loads(storage.read_bytes(storage.join(uri, "bundle.json")))
+        refuse_strange_file(uri, "bundle.json")
+        data = storage.read_bytes(storage.join(uri, "bundle.json"), max_bytes=MAX_DESCRIPTION_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         in_the_box = sorted(path.parent.name for path in ASSETS.glob("*/bundle.json"))
         raise BundleError(
             f"no model bundle at {storage.redact(uri)} (bundle.json is missing); in the box: {', '.join(in_the_box)}"
         ) from None
-    except ValueError as error:
-        raise BundleError(f"{storage.redact(uri)}/bundle.json is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise BundleError(f"{storage.redact(uri)}/bundle.json must hold a JSON object, got {type(content).__name__}")
-    if content.get("schema_version") not in (SCHEMA_VERSION, NETWORKS_SCHEMA_VERSION):
+    except storage.FileTooLargeError as error:
         raise BundleError(
-            f"{storage.redact(uri)} has schema version {content.get('schema_version')}; "
+            f"{where} has more than {MAX_DESCRIPTION_BYTES} bytes; expected a short description"
+        ) from error
+    try:
+        content = parse_object(data)
+    except ValueError as error:
+        raise BundleError(f"{where}: {error}") from error
+    version = content.get("schema_version")
+    if type(version) is not int or version not in (SCHEMA_VERSION, NETWORKS_SCHEMA_VERSION):
+        raise BundleError(
+            f"{storage.redact(uri)} has schema version {shown(version)}; "
             f"this version reads {SCHEMA_VERSION} and {NETWORKS_SCHEMA_VERSION}"
         )
     return uri, content
 
 
-def with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration's fields as it has them: JSON knows lists alone."""
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+def read_files(content: Mapping[str, Any], needed: Iterable[str]) -> dict[str, str]:
+    """sha256 of each weights file, by name: exactly those `needed`. Raises ValueError.
 
-
-def refuse_missing_files(uri: str, files: Mapping[str, str], needed: Iterable[str]) -> None:
-    """Raises BundleError where a weights file is missing from `files` or from its place."""
-    for name in sorted({*needed, *files}):
-        if name not in files or not storage.exists(storage.join(uri, name)):
-            raise BundleError(f"{storage.redact(uri)} is not whole: {name} is missing")
-
-
-def load_files(uri: str, content: Mapping[str, Any], files: Mapping[str, str]) -> dict[str, dict[str, Tensor]]:
-    """Tensors of each of the bundle's `files` (names with their sha256), by the file's name.
-
-    `content` is its bundle.json as it was read before. Raises ModelChangedError where another stands there by now, and
-    BundleError for a file that is damaged.
+    A bundle names no files but its own: a name is opened beside bundle.json, and could lead anywhere.
     """
-    try:
-        return {name: _load_tensors(storage.join(uri, name), sha256) for name, sha256 in files.items()}
-    except (BundleError, FileNotFoundError) as error:
-        refuse_another_model(uri, model_id_of(read_content(uri)[1]), model_id_of(content))
-        if isinstance(error, FileNotFoundError):
-            raise BundleError(f"{storage.redact(uri)} is not whole: a file of weights is missing ({error})") from error
-        raise
+    files = as_object(content.get("files"), "files")
+    needed = list(needed)
+    if missing := [name for name in needed if name not in files]:
+        raise ValueError(f"files: {missing[0]} is missing")
+    if unknown := sorted(set(files) - set(needed)):
+        raise ValueError(f"files has {shown(unknown[0])}, expected only {', '.join(needed)}")
+    for name, sha256 in files.items():
+        if not isinstance(sha256, str) or not re.fullmatch("[0-9a-f]{64}", sha256):
+            raise ValueError(f"files: {name} is {shown(sha256)}, expected a sha256 of 64 hex digits")
+    return files
 
 
-def _load_tensors(uri: str, sha256: str) -> dict[str, Tensor]:
-    # In memory, and not mapped: a model that is at work would follow whatever is written into its file.
-    data = storage.read_bytes(uri)
-    if hashlib.sha256(data).hexdigest() != sha256:
+def refuse_missing_files(uri: str, names: Iterable[str]) -> None:
+    """Raises BundleError where a weights file is not in its place."""
+    for name in sorted(names):
+        if not storage.exists(storage.join(uri, name)):
+            raise BundleError(f"{storage.redact(uri)} is not whole: {name} is missing")
+        refuse_strange_file(uri, name)
+
+
+def refuse_strange_file(uri: str, name: str) -> None:
+    """Raises BundleError for a link that leads out of a local bundle, and for a device or a pipe, which has no end."""
+    if not storage.is_local(uri):
+        return
+    folder, path = Path(os.path.realpath(uri)), Path(os.path.realpath(Path(uri, name)))
+    if not path.is_relative_to(folder) or path.is_symlink():  # which it still is where links go round in a circle
         raise BundleError(
-            f"{storage.redact(uri)} is damaged, or is being replaced: its sha256 is not the one in bundle.json"
+            f"{storage.redact(uri)}: {name} is a link to a file outside the bundle; copy the bundle with its files, "
+            "by cp -rL"
         )
-    try:
-        return safetensors.torch.load(data)
-    except safetensors.SafetensorError as error:
-        raise BundleError(f"{storage.redact(uri)} is not a safetensors file: {error}") from error
-
-
-def check_shapes(what: str, tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]]) -> None:
-    """Raises BundleError where `tensors` are others than `expected`."""
-    if missing := sorted(set(expected) - set(tensors)):
-        raise BundleError(f"{what}: {len(missing)} tensors are missing, the first is {missing[0]}")
-    if extra := sorted(set(tensors) - set(expected)):
-        raise BundleError(f"{what}: {len(extra)} unknown tensors, the first is {extra[0]}")
-    for key, shape in expected.items():
-        if tuple(tensors[key].shape) != shape:
-            raise BundleError(f"{what}: {key} has shape {tuple(tensors[key].shape)}, expected {shape}")
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
+    if path.exists() and not path.is_file():
+        raise BundleError(f"{storage.redact(uri)}: {name} is not an ordinary file")

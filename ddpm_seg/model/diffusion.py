@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ddpm_seg.model.device_copies import to_device
+from ddpm_seg.model.limits import MAX_TIMESTEPS, check_range
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,8 +32,7 @@ class DiffusionConfig:
     """The schedule itself, (steps,), where it is none of the named ones; `noise_schedule` is not read then."""
 
     def __post_init__(self) -> None:
-        if self.steps < 2:
-            raise ValueError(f"diffusion steps must be at least 2, got {self.steps}")
+        check_range("diffusion steps", self.steps, MAX_TIMESTEPS, least=2)
         if self.noise_schedule not in ("linear", "cosine"):
             raise ValueError(f"noise_schedule must be 'linear' or 'cosine', got {self.noise_schedule!r}")
         if self.predict_xstart and self.predict_v:

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ddpm_seg.model.limits import MAX_STEPS, check_range
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FeatureConfig:
@@ -27,6 +29,8 @@ class FeatureConfig:
     def __post_init__(self) -> None:
         if self.upsample_mode not in ("bilinear", "nearest"):
             raise ValueError(f"upsample_mode must be 'bilinear' or 'nearest', got {self.upsample_mode!r}")
+        check_range("number of steps", len(self.steps), MAX_STEPS, least=0)
+        check_range("number of blocks", len(self.blocks), MAX_STEPS, least=0)
         if not self.blocks:
             raise ValueError(f"features need at least one block, got {self.blocks}")
 

@@ -12,9 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from ddpm_seg.model.features import FeatureConfig
+from ddpm_seg.model.limits import MAX_CHANNELS, MAX_DEPTH, MAX_HEADS, MAX_IMAGE_SIZE, check_range
 
 PUBLISHED_BLOCKS = 12
 """The last of them are read."""
+_LIMITS = {
+    "image_size": MAX_IMAGE_SIZE,
+    "patch_size": MAX_IMAGE_SIZE,
+    "width": MAX_CHANNELS,
+    "depth": MAX_DEPTH,
+    "num_heads": MAX_HEADS,
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,9 +38,8 @@ class MAEConfig:
     num_heads: int
 
     def __post_init__(self) -> None:
-        for name in ("image_size", "patch_size", "width", "depth", "num_heads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name, most in _LIMITS.items():
+            check_range(name, getattr(self, name), most)
         if self.image_size % self.patch_size:
             raise ValueError(f"image_size {self.image_size} must be a multiple of patch_size {self.patch_size}")
         if self.width % self.num_heads:

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch import nn
 
-from ddpm_seg.model.bundle_files import NETWORKS_SCHEMA_VERSION, SCHEMA_VERSION, BundleError, with_tuples
+from ddpm_seg.model.bundle_files import NETWORKS_SCHEMA_VERSION, SCHEMA_VERSION, BundleError
 from ddpm_seg.model.ddpm import DDPMConfig
 from ddpm_seg.model.diffusers_config import DiffusersUNetConfig
 from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.features import Network
+from ddpm_seg.model.json_values import as_object, from_json, one_line
+from ddpm_seg.model.limits import MAX_PARAMETERS
 from ddpm_seg.model.mae import MAEConfig
 from ddpm_seg.model.swav import SwAVConfig
 from ddpm_seg.model.unet import UNetConfig
 
-DIFFUSERS = "diffusers_unet"
+DIFFUSERS, STUDENT = "diffusers_unet", "student"
+_SECTIONS: dict[str, Any] = {
+    "unet": UNetConfig,
+    DIFFUSERS: DiffusersUNetConfig,
+    MAEConfig.kind: MAEConfig,
+    SwAVConfig.kind: SwAVConfig,
+}
+"""Of bundle.json: each describes a network."""
 
 
 def network_to_json(network: Network) -> dict[str, Any]:
@@ -34,15 +45,24 @@ def network_to_json(network: Network) -> dict[str, Any]:
     raise TypeError(f"{type(network).__name__} is no network of a bundle")
 
 
+def network_section(content: Mapping[str, Any]) -> str:
+    """Name of the one section of `bundle.json` that describes a network. Raises ValueError for several, or none."""
+    names = [name for name in (*_SECTIONS, STUDENT) if name in content]
+    if len(names) != 1:
+        raise ValueError(f"it describes {' and '.join(names) or 'no network'}, expected one of {[*_SECTIONS, STUDENT]}")
+    return names[0]
+
+
 def network_from_json(content: Mapping[str, Any]) -> Network:
-    """The network that `bundle.json` describes. Raises KeyError, TypeError or ValueError."""
-    for other in (MAEConfig, SwAVConfig):
-        if other.kind in content:
-            return other(**content[other.kind])
-    diffusion = DiffusionConfig(**with_tuples(content["diffusion"]))
-    if DIFFUSERS in content:
-        return DDPMConfig(unet=DiffusersUNetConfig(architecture=content[DIFFUSERS]), diffusion=diffusion)
-    return DDPMConfig(unet=UNetConfig(**with_tuples(content["unet"])), diffusion=diffusion)
+    """The network that `bundle.json` describes. Raises ValueError, naming the key."""
+    section = network_section(content)
+    if section in (MAEConfig.kind, SwAVConfig.kind):
+        return from_json(_SECTIONS[section], content[section], section)
+    diffusion = from_json(DiffusionConfig, content.get("diffusion"), "diffusion")
+    if section == DIFFUSERS:
+        architecture = as_object(content[section], section)
+        return DDPMConfig(unet=DiffusersUNetConfig(architecture=architecture), diffusion=diffusion)
+    return DDPMConfig(unet=from_json(UNetConfig, content[section], section), diffusion=diffusion)
 
 
 def schema_version(network: Network) -> int:
@@ -61,9 +81,26 @@ def _diffusion_to_json(diffusion: DiffusionConfig) -> dict[str, Any]:
 
 
 def weight_shapes(network: Network) -> dict[str, tuple[int, ...]]:
-    """Shape of every entry of the network's state dict; no memory is spent on weights."""
-    with torch.device("meta"):
-        return {key: tuple(value.shape) for key, value in network.build().state_dict().items()}
+    """Shape of every entry of the network's state dict, as of `shapes_to_build`."""
+    return shapes_to_build(network.build, network.title)
+
+
+def shapes_to_build(build: Callable[[], nn.Module], title: str) -> dict[str, tuple[int, ...]]:
+    """Shape of every entry of the state dict of what `build` builds; no memory is spent on weights.
+
+    Raises BundleError where it cannot be built or has more than MAX_PARAMETERS.
+    """
+    try:
+        with torch.device("meta"):
+            shapes = {key: tuple(value.shape) for key, value in build().state_dict().items()}
+    except ModuleNotFoundError as error:
+        raise BundleError(str(error)) from error
+    # torch, torchvision and diffusers each have their own exceptions for a network that makes no sense.
+    except Exception as error:
+        raise BundleError(f"this {title} cannot be built: {type(error).__name__}: {one_line(error)}") from error
+    if (parameters := sum(map(math.prod, shapes.values()))) > MAX_PARAMETERS:
+        raise BundleError(f"this {title} has {parameters:.3g} parameters, expected at most {MAX_PARAMETERS:.3g}")
+    return shapes
 
 
 def require_ddpm(network: Network) -> DDPMConfig:

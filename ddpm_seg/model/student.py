@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.segmentation import deeplabv3_mobilenet_v3_large, deeplabv3_resnet50, deeplabv3_resnet101
+
+from ddpm_seg.model.limits import MAX_IMAGE_SIZE, MAX_RESOLUTION, check_range
+from ddpm_seg.tasks import UNLABELLED
 
 Backbone = Literal["resnet101", "resnet50", "mobilenet_v3_large"]
 
@@ -41,6 +43,9 @@ class StudentConfig:
     def __post_init__(self) -> None:
         if self.backbone not in get_args(Backbone):
             raise ValueError(f"backbone is {self.backbone!r}, expected one of {', '.join(get_args(Backbone))}")
+        check_range("image_size", self.image_size, MAX_IMAGE_SIZE)
+        check_range("resolution", self.resolution, MAX_RESOLUTION)
+        check_range("num_classes", self.num_classes, UNLABELLED)
         if self.resolution < self.image_size:
             raise ValueError(
                 f"resolution is {self.resolution}, expected at least the side of the images, {self.image_size}"
@@ -70,12 +75,6 @@ class Student(nn.Module):
             x = F.interpolate(x, size=(resolution, resolution), mode="bilinear", align_corners=False)
         logits = self.classifier(self.backbone(x)["out"])
         return F.interpolate(logits.float(), size=(size, size), mode="bilinear", align_corners=False)
-
-
-def student_shapes(config: StudentConfig) -> dict[str, tuple[int, ...]]:
-    """Shape of every entry of the network's state dict; no memory is spent on weights."""
-    with torch.device("meta"):
-        return {key: tuple(value.shape) for key, value in Student(config).state_dict().items()}
 
 
 def backbone_weights(classifier: Mapping[str, Tensor], student: Student) -> dict[str, Tensor]:

@@ -14,17 +14,17 @@ from ddpm_seg.model.bundle_files import (
     BundleError,
     another_stands,
     bundle_stands,
-    check_shapes,
-    digests,
-    load_files,
     model_id_of,
     publish,
     read_content,
+    read_files,
     refuse_another_model,
     refuse_missing_files,
-    staged_weights,
 )
-from ddpm_seg.model.student import StudentConfig, student_shapes
+from ddpm_seg.model.json_values import as_object, from_json, one_line, shown
+from ddpm_seg.model.networks import network_section, shapes_to_build
+from ddpm_seg.model.student import Student, StudentConfig
+from ddpm_seg.model.weight_files import check_shapes, digests, load_files, shapes_of, staged_weights
 from ddpm_seg.tasks import Task
 
 WEIGHTS = "student.safetensors"
@@ -75,7 +75,12 @@ class StudentBundle:
     def __post_init__(self) -> None:
         if self.student.num_classes != self.task.num_classes:
             raise BundleError(f"{self.student.num_classes} outputs for the {self.task.num_classes} classes of the task")
-        check_shapes("student", self.weights, student_shapes(self.student))
+        check_shapes("student", shapes_of(self.weights), student_shapes(self.student))
+
+
+def student_shapes(config: StudentConfig) -> dict[str, tuple[int, ...]]:
+    """Shape of every entry of the network's state dict; no memory is spent on weights."""
+    return shapes_to_build(lambda: Student(config), "student")
 
 
 def save_student(bundle: StudentBundle, uri: str) -> StudentHeader:
@@ -99,15 +104,10 @@ def read_student_header(name_or_uri: str) -> StudentHeader:
 def student_header_of(uri: str, content: dict[str, Any]) -> StudentHeader:
     """`read_student_header` of the bundle at `uri` whose bundle.json is `content`."""
     try:
-        header = StudentHeader(
-            student=StudentConfig(**content["student"]),
-            task=Task.from_dict(content["task"]),
-            files=content["files"],
-            provenance=content["provenance"],
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise BundleError(f"{storage.redact(uri)}/bundle.json: {type(error).__name__}: {error}") from error
-    refuse_missing_files(uri, header.files, [WEIGHTS])
+        header = _header_from_json(content)
+    except ValueError as error:
+        raise BundleError(f"{storage.redact(uri)}/bundle.json: {one_line(error)}") from error
+    refuse_missing_files(uri, header.files)
     return header
 
 
@@ -123,5 +123,25 @@ def student_of(uri: str, content: dict[str, Any], model_id: str | None) -> Stude
     """`load_student` of the bundle at `uri` whose bundle.json is `content`."""
     header = student_header_of(uri, content)
     refuse_another_model(uri, header.model_id, model_id)
-    weights = load_files(uri, content, {WEIGHTS: header.files[WEIGHTS]})[WEIGHTS]
+    try:
+        expected = student_shapes(header.student)
+    except BundleError as error:
+        raise BundleError(f"{storage.redact(uri)}: {error}") from error
+    weights = load_files(uri, content, header.files, {WEIGHTS: expected})[WEIGHTS]
     return StudentBundle(student=header.student, weights=weights, task=header.task, provenance=header.provenance)
+
+
+def _header_from_json(content: Mapping[str, Any]) -> StudentHeader:
+    """Raises ValueError, naming the key."""
+    network_section(content)
+    header = StudentHeader(
+        student=from_json(StudentConfig, content.get("student"), "student"),
+        task=Task.from_dict(as_object(content.get("task"), "task")),
+        files=read_files(content, [WEIGHTS]),
+        provenance=as_object(content.get("provenance"), "provenance"),
+    )
+    if content.get("input_size") != header.image_size:
+        raise ValueError(f"input_size is {shown(content.get('input_size'))}, but the student's is {header.image_size}")
+    if header.student.num_classes != header.task.num_classes:
+        raise ValueError(f"{header.student.num_classes} outputs for the {header.task.num_classes} classes of the task")
+    return header

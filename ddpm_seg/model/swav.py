@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddpm_seg.model.features import FeatureConfig
+from ddpm_seg.model.limits import MAX_CHANNELS, MAX_IMAGE_SIZE, check_range
 
 DEPTHS = (3, 4, 6, 3)
 """Residual blocks of each of the four layers."""
@@ -33,8 +34,8 @@ class SwAVConfig:
     def __post_init__(self) -> None:
         if self.image_size < 1 or self.image_size % STRIDE:
             raise ValueError(f"image_size must be a multiple of {STRIDE}, got {self.image_size}")
-        if self.width < 1:
-            raise ValueError(f"width must be at least 1, got {self.width}")
+        check_range("image_size", self.image_size, MAX_IMAGE_SIZE)
+        check_range("width", self.width, MAX_CHANNELS // (EXPANSION * 8))
 
     @property
     def title(self) -> str:

@@ -16,7 +16,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ddpm_seg.model.limits import MAX_BLOCKS_A_LEVEL, MAX_CHANNELS, MAX_HEADS, MAX_IMAGE_SIZE, MAX_LEVELS, check_range
 from ddpm_seg.model.unet_blocks import AttentionBlock, Block, Downsample, GroupNorm, ResBlock, Stem, Upsample, zeroed
+
+_LIMITS = {
+    "image_size": MAX_IMAGE_SIZE,
+    "num_channels": MAX_CHANNELS,
+    "num_res_blocks": MAX_BLOCKS_A_LEVEL,
+    "num_heads": MAX_HEADS,
+    "num_head_channels": MAX_CHANNELS,
+    "num_heads_upsample": MAX_HEADS,
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,18 +49,13 @@ class UNetConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        counts = (
-            "image_size",
-            "num_channels",
-            "num_res_blocks",
-            "num_heads",
-            "num_head_channels",
-            "num_heads_upsample",
-        )
-        for name in counts:
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        for name, most in _LIMITS.items():
+            if (value := getattr(self, name)) is not None:
+                check_range(name, value, most)
+        check_range("levels (channel_mult)", len(self.channel_mult), MAX_LEVELS, least=0)
+        check_range("attention_resolutions", len(self.attention_resolutions), MAX_HEADS, least=0)
+        for multiplier in self.channel_mult:
+            check_range("channel_mult x num_channels", multiplier * self.num_channels, MAX_CHANNELS)
         if not self.channel_mult or self.image_size % self.stride:
             raise ValueError(
                 f"image_size {self.image_size} must be a multiple of {self.stride}, the stride of "
