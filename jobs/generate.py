@@ -28,8 +28,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def _generate(config: GenerateConfig) -> str:
     if config.dry_run:
-        load_model(config.model)  # as the run itself would: a damaged one is found before it costs anything
-        return str(plan_generate(config))
+        plan = plan_generate(config)
+        load_model(config.model, plan.header.model_id)  # as the run would: what is damaged is found before it costs
+        return str(plan)
     return describe(run_generate(config))
 
 

@@ -33,8 +33,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def _label(config: LabelConfig) -> str:
     if config.dry_run:
-        load_model(config.model)  # as the run itself would: a damaged one is found before it costs anything
-        return str(plan_label(config))
+        plan = plan_label(config)
+        load_model(config.model, plan.header.model_id)  # as the run would: what is damaged is found before it costs
+        return str(plan)
     summary = run_label(config)
     return describe(summary) + _annotate_next(summary.annotate_next, storage.normalize(config.output))
 

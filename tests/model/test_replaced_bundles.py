@@ -99,7 +99,9 @@ def test_a_bundle_that_is_deleted_while_it_is_read_is_an_error_of_the_bundle(
     weights = weights_file(place)
     real = storage.read_bytes
     monkeypatch.setattr(
-        storage, "read_bytes", lambda uri: (weights.unlink() if uri == str(weights) else 0, real(uri))[1]
+        storage,
+        "read_bytes",
+        lambda uri, **options: (weights.unlink() if uri == str(weights) else 0, real(uri, **options))[1],
     )
     with pytest.raises(BundleError, match=rf"{place} is not whole: .*{weights.name}"):
         load_model(str(place))
