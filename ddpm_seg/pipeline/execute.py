@@ -24,8 +24,9 @@ from ddpm_seg.pipeline.progress import Progress
 from ddpm_seg.pipeline.publish import Chunk, Shards
 from ddpm_seg.pipeline.stages import STAGES, Row, StageError, TooManyErrors
 from ddpm_seg.pipeline.stream import Stages, one_line, redact_lines, stream
-from ddpm_seg.runs.commit import Derive
+from ddpm_seg.runs.commit import Derive, delete_other_chunks
 from ddpm_seg.runs.ledger import KnownRun
+from ddpm_seg.runs.planned import PlannedRun
 
 # Chunks that go through one Ray Data pipeline. Their inputs are in memory at once: of a million images with URIs of 70
 # letters 250 MB in the driver, and as much in Ray's store. The next wave costs the last one's running dry and a start
@@ -60,30 +61,34 @@ def execute(
     placement: Placement,
     derived: Mapping[str, Derive],
     max_errors: int | None,
+    model_id: str,
 ) -> Outcome:
     """Does what is left of `run` and returns when every shard is published, with its derived tables.
 
-    Raises StageError where a stage fails or the cluster goes away, and TooManyErrors as soon as more than `max_errors`
-    rows of the run, those of earlier attempts among them, are errors.
+    Every row must say that it is of this run and of `model_id`; what others left under the run's name is done again.
+    Raises StageError where a stage fails or the cluster goes away, RunLostError where the run's manifest does, and
+    TooManyErrors as soon as more than `max_errors` rows of the run, those of earlier attempts among them, are errors.
     """
     start = time.monotonic()
     outcome, limit = Outcome(), _ErrorLimit(run.layout.run_id, max_errors)
     images, metrics = run.manifest.items.num_rows, RunMetrics(run.layout.run_id, run.layout.config_hash)
+    planned = run.planned(model_id=model_id)
+    delete_other_chunks(planned)
     with _failures_named(run.layout.run_id):
-        shards = Shards(run, derived)
+        shards = Shards(run.manifest, planned, derived)
         limit.add(shards.take_over())
-        with (
-            Progress(run.layout.run_id, total=images, done=images - shards.images_left, errors=limit.errors) as bar,
-            # Closed as soon as it is left: the actors would stay for as long as somebody holds the exception.
-            closing(_results(shards.left(), run, to_row, stages, placement)) as results,
-        ):
-            for row in results:
-                counts = Counter(json.loads(row["outcomes"]))
-                shards.finished(row["shard"])
-                bar.add(counts.total(), counts.total() - counts["ok"])
-                outcome.add(row, counts.total())
-                metrics.add(row, counts)
-                limit.add(counts)
+        with Progress(run.layout.run_id, total=images, done=images - shards.images_left(), errors=limit.errors) as bar:
+            while shards.images_left():
+                # Closed as soon as it is left: the actors would stay for as long as somebody holds the exception.
+                with closing(_results(shards.left(), planned, to_row, stages, placement)) as results:
+                    for row in results:
+                        counts = Counter(json.loads(row["outcomes"]))
+                        outcome.add(row, counts.total())
+                        if shards.finished(row["shard"], row["chunk"]):
+                            bar.add(counts.total(), counts.total() - counts["ok"])
+                            metrics.add(row, counts)
+                            limit.add(counts)
+                shards.wait()
         outcome.counts = shards.outcomes()
     outcome.seconds["total"] = time.monotonic() - start
     return outcome
@@ -91,7 +96,7 @@ def execute(
 
 def _results(
     chunks: Iterator[Chunk],
-    run: KnownRun,
+    run: PlannedRun,
     to_row: Callable[[int, int, pa.Table], Row],
     stages: Stages,
     placement: Placement,
@@ -103,14 +108,14 @@ def _results(
 
 def _wave(
     wave: list[Chunk],
-    run: KnownRun,
+    run: PlannedRun,
     to_row: Callable[[int, int, pa.Table], Row],
     stages: Stages,
     placement: Placement,
 ) -> Iterator[Row]:
     back = set()
     rows = (to_row(*chunk) for chunk in wave)
-    with closing(stream(rows, stages, placement, run.layout, may_be_lost=MAY_BE_LOST)) as results:
+    with closing(stream(rows, stages, placement, run, may_be_lost=MAY_BE_LOST)) as results:
         for row in results:
             if row["failure"]:
                 trace, _, line = row["failure"].rpartition("\n")
@@ -126,7 +131,7 @@ def _wave(
         # this process waits for another actor in their place, nothing would make it collect.
         gc.collect()
         # Ray works in order: where the wave was broken off, the first ones are those that lost their workers.
-        yield from isolate(lost[:MAY_BE_LOST], to_row, stages, placement, run.layout)
+        yield from isolate(lost[:MAY_BE_LOST], to_row, stages, placement, run)
     if len(lost) > MAY_BE_LOST:
         raise StageError(f"more than {MAY_BE_LOST} chunks lost their workers, too many to go on; is there memory?")
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from ddpm_seg.data.schema import class_stats_table
 from ddpm_seg.evaluation.quality import check_real, write_quality
-from ddpm_seg.pipeline.generate_plan import TABLE, GenerateConfig, GeneratePlan, plan_generate
+from ddpm_seg.pipeline.generate_plan import CLASS_STATS, TABLE, GenerateConfig, GeneratePlan, plan_generate
 from ddpm_seg.pipeline.job import Job, code_version, model_for_workers, run_job, same_model
 from ddpm_seg.pipeline.sample_rows import SampleInput, SampleSpec
 from ddpm_seg.runs.layout import RunLayout
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from ddpm_seg.pipeline.stream import Stages
 
 logger = logging.getLogger(__name__)
-
-CLASS_STATS = "sample_class_stats"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

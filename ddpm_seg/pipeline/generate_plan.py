@@ -20,6 +20,7 @@ from ddpm_seg.runs.ledger import KnownRun, find_runs, input_keys, next_number, p
 from ddpm_seg.runs.manifest import INPUTS, image_id
 
 TABLE = "samples"
+CLASS_STATS = "sample_class_stats"
 
 SAMPLES = pa.schema([*INPUTS, pa.field("seed", pa.int64()), pa.field("number", pa.int64())])
 """Rows of a manifest: `uri` is a sample's name, and there is no file, etag or time."""
@@ -128,7 +129,7 @@ def plan_generate(config: GenerateConfig) -> GeneratePlan:
     config.sampling().timesteps(header.ddpm.diffusion)
     items, output = sample_items(config.seed, config.num_samples), storage.normalize(config.output)
     config_hash = hash_config(config, header)
-    number = next_number(output)
+    number = next_number(output, config_hash, (TABLE, CLASS_STATS))
     runs = find_runs(output, TABLE, config_hash)
     unfinished, finished = [run for run in runs if not run.finished], [run for run in runs if run.finished]
     keys = input_keys(items)

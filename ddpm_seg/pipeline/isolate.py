@@ -14,7 +14,7 @@ from ddpm_seg.pipeline.log_place import log_as, place
 from ddpm_seg.pipeline.publish import Chunk
 from ddpm_seg.pipeline.stages import Row, StageError
 from ddpm_seg.pipeline.stream import DEATHS, LOADS, NOT_LOADED, Stages, one_line, result
-from ddpm_seg.runs.layout import RunLayout
+from ddpm_seg.runs.planned import PlannedRun
 
 # Processes that must die of one piece of work before it is to blame: one may fall to a node that dies or to others
 # that take the memory.
@@ -31,23 +31,23 @@ def isolate(
     to_row: Callable[[int, int, pa.Table], Row],
     stages: Stages,
     placement: Placement,
-    layout: RunLayout,
+    run: PlannedRun,
 ) -> Iterator[Row]:
     """Yields the `result` of each of `chunks`; an image that no process outlives gets the row of `stages.killed`.
 
     A whole chunk is tried first, so that what was only a killer's neighbour is done as it would have been, to the last
     bit. Raises StageError where it is not the images that kill.
     """
-    process = _Process(stages, placement, layout.run_id)
+    process = _Process(stages, placement, run.layout.run_id)
     try:
         for shard, chunk, items in chunks:
             row = to_row(shard, chunk, items)
             table = process.run(row)
             if table is None:
-                logger.warning("%s: kills its process", place(layout.run_id, shard, chunk))
+                logger.warning("%s: kills its process", place(run.layout.run_id, shard, chunk))
                 images = [items.slice(index, 1) for index in range(items.num_rows)]
                 table = pa.concat_tables([_judge(process, to_row(shard, chunk, image), image) for image in images])
-            yield result(row, table, layout)
+            yield result(row, table, run)
     finally:
         process.end()
 

@@ -17,11 +17,12 @@ import pyarrow as pa
 from ddpm_seg import storage
 from ddpm_seg.model.bundle_files import ModelChangedError, is_in_the_box, refuse_another_model, resolve
 from ddpm_seg.model.trained import load_model
-from ddpm_seg.runs.commit import Derive, delete_chunks, first_one_stays
+from ddpm_seg.runs.commit import Derive, delete_chunks, delete_other_chunks, first_one_stays
 from ddpm_seg.runs.heartbeat import heartbeat, refuse_if_running
 from ddpm_seg.runs.ledger import KnownRun, delete_leftovers, freeze_run
 from ddpm_seg.runs.manifest import Manifest, RunInfo, plan
 from ddpm_seg.runs.summary import RunSummary, write_run_json, write_summary
+from ddpm_seg.runs.tables import DamagedFileError
 
 if TYPE_CHECKING:
     from ddpm_seg.model.dtypes import SegmentDType
@@ -169,17 +170,17 @@ def _finish(run: KnownRun, job: Job, placement: cluster.Placement) -> RunSummary
     from ddpm_seg.pipeline.stages import StageError
 
     try:
-        with heartbeat(run.layout):
+        with heartbeat(run.layout, check=run.planned().check):
             storage.delete_unfinished(run.layout.folder)  # before the first beat is written, in that folder too
             return _carry_out(run, job, placement)
-    except OSError as error:  # the driver's own files; workers' problems are StageErrors already
+    except (OSError, DamagedFileError) as error:  # the driver's own files; workers' problems are StageErrors already
         raise StageError(f"{run.layout.run_id}: {error}") from error
 
 
 def _carry_out(run: KnownRun, job: Job, placement: cluster.Placement) -> RunSummary:
     from ddpm_seg.pipeline import execute
 
-    started = datetime.now(timezone.utc)
+    started, planned = datetime.now(timezone.utc), run.planned()
     write_run_json(run.layout, run.manifest.info, {**job.details, **_surroundings(placement)})
     outcome = execute.execute(
         run,
@@ -188,13 +189,16 @@ def _carry_out(run: KnownRun, job: Job, placement: cluster.Placement) -> RunSumm
         placement=placement,
         derived=job.derived,
         max_errors=job.error_limit(run),
+        model_id=str(job.details["model_id"]),
     )
+    planned.check()
     summary = _summary(run, outcome, started)
     if outcome.timed or not storage.exists(run.layout.summary):  # else it has the times of the work already
         write_summary(run.layout, summary)
     for table in (job.table, *job.derived):
         storage.delete_unfinished(run.layout.shards(table))
-    delete_chunks(run.layout.chunks)
+    delete_chunks(planned.chunks)
+    delete_other_chunks(planned)  # of workers that outlived an earlier driver
     job.write_report(run)
     return summary
 

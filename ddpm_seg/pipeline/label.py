@@ -13,7 +13,7 @@ import pyarrow as pa
 from ddpm_seg import storage
 from ddpm_seg.data.schema import class_stats_table
 from ddpm_seg.pipeline.job import Job, code_version, model_for_workers, run_job
-from ddpm_seg.pipeline.label_plan import TABLE, LabelConfig, LabelPlan, plan_label
+from ddpm_seg.pipeline.label_plan import CLASS_STATS, TABLE, LabelConfig, LabelPlan, plan_label
 from ddpm_seg.pipeline.label_rows import ImageInput, LabelSpec
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.ledger import KnownRun
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from ddpm_seg.pipeline.stream import Stages
 
 logger = logging.getLogger(__name__)
-
-CLASS_STATS = "class_stats"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

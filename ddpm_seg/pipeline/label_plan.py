@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ddpm_seg.model.trained import TrainedHeader
 
 TABLE = "labels"
+CLASS_STATS = "class_stats"
 
 _LIMIT = re.compile(r"(?P<number>\d+)|(?P<percent>\d+(\.\d+)?)%", re.ASCII)
 
@@ -150,7 +151,7 @@ def plan_label(config: LabelConfig) -> LabelPlan:
     inputs = inputs_table(_noting_read_uris(listing.files, read_uris))
     output = storage.normalize(config.output)
     config_hash = hash_config(config, header)
-    number = next_number(output)
+    number = next_number(output, config_hash, (TABLE, CLASS_STATS))
     runs = find_runs(output, TABLE, config_hash)
     unfinished = [run for run in runs if not run.finished]
     keys = input_keys(inputs)

@@ -10,12 +10,17 @@ from typing import Any, cast
 import pyarrow as pa
 import ray
 
-from ddpm_seg.runs.commit import Derive, read_outcomes, settle_shard
-from ddpm_seg.runs.layout import finished_chunks, published_shards
-from ddpm_seg.runs.ledger import KnownRun
+from ddpm_seg.pipeline.stages import StageError
+from ddpm_seg.runs.commit import Derive, Settled, ShardPlan, look_at_chunk, settle_shard
+from ddpm_seg.runs.layout import published_shards
+from ddpm_seg.runs.manifest import Manifest
+from ddpm_seg.runs.planned import PlannedRun
 
 # Files of earlier attempts that are looked at side by side.
 READERS = 16
+
+# Times that the chunks of a shard are made. What is not the plan's after that, the stages make so, or somebody does.
+MOST_TIMES = 3
 
 Chunk = tuple[int, int, pa.Table]
 """Shard, chunk and its rows of the manifest."""
@@ -24,66 +29,94 @@ Chunk = tuple[int, int, pa.Table]
 class Shards:
     """The shards of one run, from what earlier attempts left until all are published."""
 
-    def __init__(self, run: KnownRun, derived: Mapping[str, Derive]) -> None:
-        self._run, self._derived = run, derived
-        self._sizes = run.manifest.shard_sizes()
-        self._published, self._finished = published_shards(run.layout), finished_chunks(run.layout)
-        self._open, self.images_left = Counter[int](), 0
-        for shard, _, items in self.left():
-            self._open[shard] += 1
-            self.images_left += items.num_rows
-        self._counts, self._waiting = Counter[str](), list[ray.ObjectRef]()
+    def __init__(self, manifest: Manifest, run: PlannedRun, derived: Mapping[str, Derive]) -> None:
+        self._manifest, self._run, self._derived = manifest, run, derived
+        self._rows = manifest.shard_rows()
+        self._left = {shard: set(range(len(chunks))) for shard, chunks in self._rows.items()}
+        self._counted: set[tuple[int, int]] = set()
+        self._settled: dict[int, Counter[str]] = {}
+        self._times = Counter[int]()
+        self._waiting: dict[ray.ObjectRef, int] = {}
 
     def left(self) -> Iterator[Chunk]:
-        """The chunks that earlier attempts did not finish, in order."""
-        for shard, chunk, items in self._run.manifest.chunks():
-            if shard not in self._published and (shard, chunk) not in self._finished:
-                yield shard, chunk, items
+        """The chunks that are not done, in order."""
+        for shard, chunks in self._left.items():
+            for chunk in sorted(chunks):
+                yield shard, chunk, self._items(shard, chunk)
+
+    def images_left(self) -> int:
+        return sum(self._items(shard, chunk).num_rows for shard, left in self._left.items() for chunk in left)
 
     def take_over(self) -> Counter[str]:
         """Finishes what earlier attempts published, or nearly; the outcomes of all rows that they made."""
-        layout = self._run.layout
-        chunks = [layout.chunk(*each) for each in self._finished if each[0] not in self._published]
+        published = sorted(published_shards(self._run.layout) & self._rows.keys())
+        chunks = [each for each in sorted(self._run.finished_chunks()) if each[1] < len(self._rows.get(each[0], ()))]
+        made = Counter[str]()
         with ThreadPoolExecutor(READERS) as pool:
-            settled = list(pool.map(lambda shard: settle_shard(**self._work(shard)), sorted(self._published)))
-            made = [*settled, *pool.map(_outcomes_of_chunk, chunks)]
-        self._count(settled)
-        for shard in self._sizes:
-            if shard not in self._published and not self._open[shard]:
+            for shard, settled in zip(published, pool.map(self._settle, published), strict=True):
+                self._note(shard, settled)
+            open_shards = self._rows.keys() - self._settled.keys()
+            chunks = [(shard, chunk) for shard, chunk in chunks if shard in open_shards]
+            looks = pool.map(lambda each: look_at_chunk(self._plan(each[0]), each[1]), chunks)
+            for (shard, chunk), outcomes in zip(chunks, looks, strict=True):
+                if outcomes is not None:
+                    made.update(outcomes)
+                    self._left[shard].discard(chunk)
+                    self._counted.add((shard, chunk))
+        made.update(self.outcomes())
+        for shard in self._rows:
+            if shard not in self._settled and not self._left[shard]:
                 self._publish(shard)
-        return sum(map(Counter, made), Counter())
+        self.wait()
+        return made
 
-    def finished(self, shard: int) -> None:
-        """One more chunk of `shard` is there. Raises what a publication failed of."""
-        self._open[shard] -= 1
-        if not self._open[shard]:
+    def finished(self, shard: int, chunk: int) -> bool:
+        """One more chunk is there; whether it is the first time. Raises what a publication failed of."""
+        self._left[shard].discard(chunk)
+        if not self._left[shard]:
             self._publish(shard)
         if self._waiting:
-            ready, self._waiting = ray.wait(self._waiting, num_returns=len(self._waiting), timeout=0)
-            self._count(ray.get(ready))
+            ready, _ = ray.wait(list(self._waiting), num_returns=len(self._waiting), timeout=0)
+            self._note_ready(ready)
+        new = (shard, chunk) not in self._counted
+        self._counted.add((shard, chunk))
+        return new
+
+    def wait(self) -> None:
+        """Until all publications that were begun have ended. What they found not to be the plan's is left again."""
+        self._note_ready(list(self._waiting))
 
     def outcomes(self) -> Counter[str]:
-        """Of all rows of the run, once every shard is published."""
-        self._count(ray.get(self._waiting))
-        self._waiting = []
-        return self._counts
+        """Of all rows that are published."""
+        return sum(self._settled.values(), Counter[str]())
 
     def _publish(self, shard: int) -> None:
         # In the cluster, as a shard's bytes may be many; without a CPU, as it mostly waits for storage.
         settle: Any = ray.remote(num_cpus=0)(cast(Any, settle_shard))
-        self._waiting.append(settle.remote(**self._work(shard)))
+        self._waiting[settle.remote(self._plan(shard), self._derived)] = shard
 
-    def _work(self, shard: int) -> dict[str, Any]:
-        rows, chunks = self._sizes[shard]
-        return {"layout": self._run.layout, "shard": shard, "chunks": chunks, "rows": rows, "derived": self._derived}
+    def _settle(self, shard: int) -> Settled:
+        return settle_shard(self._plan(shard), self._derived)
 
-    def _count(self, results: list[dict[str, int]]) -> None:
-        for counts in results:
-            self._counts.update(counts)
+    def _note_ready(self, ready: list[ray.ObjectRef]) -> None:
+        for settled, reference in zip(ray.get(ready), ready, strict=True):
+            self._note(self._waiting.pop(reference), settled)
 
+    def _note(self, shard: int, settled: Settled) -> None:
+        self._left[shard] = set(settled.redo)
+        if not settled.redo:
+            self._settled[shard] = Counter(settled.outcomes)
+            return
+        self._times[shard] += 1
+        if self._times[shard] > MOST_TIMES:
+            raise StageError(
+                f"the chunks of shard-{shard:05d} of {self._run.layout.run_id} were made {MOST_TIMES} times and are "
+                "still not what the manifest planned (see the log); what else writes to this output?"
+            )
 
-def _outcomes_of_chunk(uri: str) -> dict[str, int]:
-    try:
-        return read_outcomes(uri)
-    except FileNotFoundError:  # a worker that outlived its driver has just published the shard
-        return {}
+    def _plan(self, shard: int) -> ShardPlan:
+        return ShardPlan.of(self._run, self._manifest, shard, self._rows[shard])
+
+    def _items(self, shard: int, chunk: int) -> pa.Table:
+        rows = self._rows[shard][chunk]
+        return self._manifest.items.slice(rows.start, rows.stop - rows.start)

@@ -26,7 +26,7 @@ from ddpm_seg.pipeline.cluster import Placement
 from ddpm_seg.pipeline.log_place import log_as
 from ddpm_seg.pipeline.stages import Row
 from ddpm_seg.runs.commit import outcomes, write_chunk
-from ddpm_seg.runs.layout import RunLayout
+from ddpm_seg.runs.planned import PlannedRun
 from ddpm_seg.uris import redact_text
 
 # Enough to hide the way between tasks and actor, little enough to lose when an actor dies.
@@ -74,7 +74,7 @@ def as_stage(function: Callable[..., T], *arguments: object) -> Callable[[Row], 
 
 
 def stream(
-    rows: Iterable[Row], stages: Stages, placement: Placement, layout: RunLayout, *, may_be_lost: int
+    rows: Iterable[Row], stages: Stages, placement: Placement, run: PlannedRun, *, may_be_lost: int
 ) -> Generator[Row, None, None]:
     """Does `rows`, one a chunk; yields a `result` of each as it is done, in any order.
 
@@ -83,7 +83,7 @@ def stream(
     """
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # it logs a page for each chunk that is lost
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # it warns that its bars are off
-    dataset = _dataset([{**row, "failure": ""} for row in rows], stages, placement, layout)
+    dataset = _dataset([{**row, "failure": ""} for row in rows], stages, placement, run)
     dataset.context.max_errored_blocks = may_be_lost
     try:
         with closing(cast(Any, iter(dataset.iter_rows()))) as results:
@@ -91,16 +91,16 @@ def stream(
     except DEATHS as error:
         if isinstance(error, RayActorError) and error.actor_init_failed:
             raise
-        logger.warning("%s: workers died more than %d times: %s", layout.run_id, may_be_lost, one_line(error))
+        logger.warning("%s: workers died more than %d times: %s", run.layout.run_id, may_be_lost, one_line(error))
 
 
-def result(row: Row, table: pa.Table, layout: RunLayout) -> Row:
+def result(row: Row, table: pa.Table, run: PlannedRun) -> Row:
     """Writes the file of the chunk that `row` is, and returns what the driver needs to know.
 
     That is `shard`, `chunk`, seconds by stage and, as JSON, `outcomes` and the `uncertainties` of labelled images.
     """
     start = time.perf_counter()
-    write_chunk(layout, row["shard"], row["chunk"], table)
+    write_chunk(run, row["shard"], row["chunk"], table)
     return {
         "shard": row["shard"],
         "chunk": row["chunk"],
@@ -123,26 +123,27 @@ def redact_lines(text: str) -> str:
     return "\n".join(line[: len(line) - len(line.lstrip())] + redact_text(line) for line in text.splitlines())
 
 
-def _dataset(rows: list[Row], stages: Stages, placement: Placement, layout: RunLayout) -> Dataset:
+def _dataset(rows: list[Row], stages: Stages, placement: Placement, run: PlannedRun) -> Dataset:
+    run_id = run.layout.run_id
     source = ray.data.from_items(rows, override_num_blocks=len(rows))
     source.context.enable_progress_bars = False
     # What Ray Data sets aside for a stage beyond one task is missing where a small cluster's last stage needs its one.
     source.context.op_resource_reservation_ratio = 0.0
     limit_waiting(source.context, CHUNKS_IN_FLIGHT * placement.actors)
     source.context.execution_no_progress_timeout_s = LONGEST_ON_GPU_S if placement.actor_gpus else LONGEST_ON_CPU_S
-    after = wraps(stages.after)(partial(_finish, stages.after, layout))
+    after = wraps(stages.after)(partial(_finish, stages.after, run))
     resident = type(stages.actor.__name__, (_Resident,), {})  # the name shows in Ray's dashboard
     with warnings.catch_warnings():
         # Ray 2.60 says that options without a name of their own will go, and has none yet for retries.
         warnings.simplefilter("ignore", RayDeprecationWarning)
         return (
-            source.map(_guarded(stages.before, layout.run_id), num_cpus=placement.task_cpus, max_retries=TASK_RETRIES)
+            source.map(_guarded(stages.before, run_id), num_cpus=placement.task_cpus, max_retries=TASK_RETRIES)
             .map(
                 resident,
                 fn_constructor_kwargs={
                     "actor": stages.actor,
                     "arguments": stages.actor_arguments,
-                    "run_id": layout.run_id,
+                    "run_id": run_id,
                 },
                 compute=ActorPoolStrategy(size=placement.actors, max_tasks_in_flight_per_actor=CHUNKS_IN_FLIGHT),
                 num_cpus=placement.actor_cpus,
@@ -152,7 +153,7 @@ def _dataset(rows: list[Row], stages: Stages, placement: Placement, layout: RunL
                 label_selector={},
                 max_task_retries=TASK_RETRIES,
             )
-            .map(_guarded(after, layout.run_id), num_cpus=placement.task_cpus, max_retries=TASK_RETRIES)
+            .map(_guarded(after, run_id), num_cpus=placement.task_cpus, max_retries=TASK_RETRIES)
         )
 
 
@@ -177,9 +178,9 @@ class _Resident:
         return {**row, "payload": b"", "failure": row["failure"] or self.failure} if self.failure else self.call(row)
 
 
-def _finish(after: Callable[[Row], pa.Table], layout: RunLayout, row: Row) -> Row:
+def _finish(after: Callable[[Row], pa.Table], run: PlannedRun, row: Row) -> Row:
     start = time.perf_counter()
-    done = result(row, after(row), layout)
+    done = result(row, after(row), run)
     return {**done, "write_seconds": time.perf_counter() - start}
 
 

@@ -9,7 +9,7 @@ import os
 import platform
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -42,18 +42,22 @@ class Beat:
 
 
 @contextmanager
-def heartbeat(layout: RunLayout, *, every: float = BEAT_SECONDS) -> Iterator[None]:
+def heartbeat(
+    layout: RunLayout, *, check: Callable[[], object] = lambda: None, every: float = BEAT_SECONDS
+) -> Iterator[None]:
     """Says that this process works on a run, every `every` seconds until the block ends.
 
+    `check` raises OSError where the run is not there any more (`PlannedRun.check`): nothing is written there then.
     Raises AlreadyRunningError where another driver does: one that has beaten in the last 60 s, by the store's clock,
     and whose process is not known to be dead. A store that does not answer for a while ends nothing.
     """
+    check()
     refuse_if_running(layout)
     while not storage.create_bytes(layout.heartbeat, _own_beat()):
         refuse_if_running(layout)
         storage.delete(layout.heartbeat)  # a dead driver's; of two that come now, one creates its own
     ended = threading.Event()
-    thread = threading.Thread(target=_beat, args=(layout, every, ended), name="heartbeat", daemon=True)
+    thread = threading.Thread(target=_beat, args=(layout, check, every, ended), name="heartbeat", daemon=True)
     thread.start()
     try:
         yield
@@ -61,6 +65,7 @@ def heartbeat(layout: RunLayout, *, every: float = BEAT_SECONDS) -> Iterator[Non
         ended.set()
         thread.join(every)  # not for ever: it may wait for the store
         with suppress(OSError):  # it would be stale in a minute, or at once on this host
+            check()  # what stands there now may be another driver's, in an output begun anew
             storage.delete(layout.heartbeat)
 
 
@@ -71,7 +76,11 @@ def refuse_if_running(layout: RunLayout) -> None:
         age = _age(layout, beat)
     except FileNotFoundError:
         return
-    except (TypeError, ValueError):  # another version's, or nobody's: no reason to leave the work undone
+    except (
+        TypeError,
+        ValueError,
+        RecursionError,
+    ):  # another version's, or nobody's: no reason to leave the work undone
         logger.warning("%s is not understood, and left out of account", storage.redact(layout.heartbeat))
         return
     same_machine = beat.machine == _machine()
@@ -85,10 +94,11 @@ def refuse_if_running(layout: RunLayout) -> None:
     )
 
 
-def _beat(layout: RunLayout, every: float, ended: threading.Event) -> None:
+def _beat(layout: RunLayout, check: Callable[[], object], every: float, ended: threading.Event) -> None:
     beating = True
     while not ended.wait(every):
         try:
+            check()
             storage.write_bytes(layout.heartbeat, _own_beat())
             beating = True
         except OSError as error:

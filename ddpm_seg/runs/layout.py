@@ -9,8 +9,7 @@ from ddpm_seg import storage
 
 _SHARD = re.compile(r"/run=([^/]+)/shard-(\d+)\.parquet$")
 _PUBLISHED = re.compile(r"^(.*)/([^/]+)/config=([^/]+)/run=([^/]+)/shard-\d+\.parquet$")
-_CHUNK = re.compile(r"shard-(\d+)/chunk-(\d+)\.parquet$")
-_RUN = re.compile(r"/runs/run-(\d+)/[^/]+$")
+_RUN = re.compile(r"/(?:runs/|config=[^/]+/run=)run-(\d+)/[^/]+$")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,13 +47,8 @@ class RunLayout:
 
     @property
     def chunks(self) -> str:
-        return storage.join(self.output, "_chunks", f"run={self.run_id}")
-
-    def chunk(self, shard: int, chunk: int) -> str:
-        return storage.join(self.shard_chunks(shard), f"chunk-{chunk:04d}.parquet")
-
-    def shard_chunks(self, shard: int) -> str:
-        return storage.join(self.chunks, f"shard-{shard:05d}")
+        """The folder that has the chunks of all runs, each plan's in one of its own (`PlannedRun.chunks`)."""
+        return storage.join(self.output, "_chunks")
 
     def configuration(self, table: str | None = None) -> str:
         """All runs of this configuration, one table."""
@@ -90,14 +84,8 @@ def published_by_run(layout: RunLayout) -> dict[str, set[int]]:
     return found
 
 
-def finished_chunks(layout: RunLayout) -> set[tuple[int, int]]:
-    """(shard, chunk) of every chunk whose result is there."""
-    names = (_CHUNK.search(uri) for uri in uris_under(layout.chunks))
-    return {(int(match[1]), int(match[2])) for match in names if match}
-
-
 def run_number(uri: str) -> int | None:
-    """12 for any file under `runs/run-000012/`."""
+    """12 for any file in `runs/run-000012/`, or in a table's `run=run-000012/`."""
     match = _RUN.search(uri)
     return int(match[1]) if match else None
 

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 
 from ddpm_seg import storage
-from ddpm_seg.runs.commit import delete_chunks
+from ddpm_seg.runs.commit import chunk_folders, delete_chunks
 from ddpm_seg.runs.layout import RunLayout, published_by_run, run_id, run_number, uris_under
-from ddpm_seg.runs.manifest import BATCH_ROWS, Manifest, RunInfo, create_manifest, read_info, read_manifest
-from ddpm_seg.runs.tables import open_parquet
+from ddpm_seg.runs.manifest import (
+    BATCH_ROWS,
+    Manifest,
+    RunInfo,
+    check_items,
+    create_manifest,
+    manifest_named,
+    read_info,
+    read_manifest,
+)
+from ddpm_seg.runs.planned import PlannedRun
+from ddpm_seg.runs.summary import read_json
+from ddpm_seg.runs.tables import DamagedFileError, open_parquet
 
 READERS = 8  # manifests at once: against a distant store the wait is latency
 
@@ -35,6 +48,13 @@ class KnownRun:
     def manifest(self) -> Manifest:
         """The plan as it is stored; of a finished run nobody needs to hold it."""
         return read_manifest(self.layout.manifest)
+
+    def planned(self, **stamp: str) -> PlannedRun:
+        """The run bound to its plan; `stamp` has what its rows say beside the run's own columns."""
+        own: dict[str, str | datetime] = {"config_hash": self.info.config_hash}
+        if not is_compacted(self.layout):
+            own |= {"run_id": self.info.run_id, "created_at": self.info.created_at}
+        return PlannedRun(layout=self.layout, digest=self.manifest.digest, stamp={**own, **stamp})
 
 
 def find_runs(output: str, table: str, config_hash: str) -> list[KnownRun]:
@@ -72,9 +92,24 @@ def planned_keys(runs: list[KnownRun]) -> pa.ChunkedArray:
     return pa.chunked_array(keys, KEY)
 
 
-def next_number(output: str) -> int:
-    """The number of the next run. Ask before `find_runs`: any run that it does not show then has this one or more."""
-    return max(filter(None, map(run_number, uris_under(storage.join(output, "runs")))), default=0) + 1
+def next_number(output: str, config_hash: str, tables: Sequence[str]) -> int:
+    """The number of the next run. Ask before `find_runs`: any run that it does not show then has this one or more.
+
+    It is larger than that of every shard in `tables` of this configuration too: where someone deleted `runs/` alone,
+    the shards that stay must not be taken for the next run's.
+    """
+    planned = map(run_number, uris_under(storage.join(output, "runs")))
+    layouts = [RunLayout(output=output, table=table, config_hash=config_hash, run_id="") for table in tables]
+    published = (run_number(uri) for layout in layouts for uri in uris_under(layout.configuration()))
+    return max(filter(None, (*planned, *published)), default=0) + 1
+
+
+def is_compacted(layout: RunLayout) -> bool:
+    """Whether the run's files are those that `compact` wrote: their rows say which run they were of before."""
+    try:
+        return "compacted_from" in read_json(layout.run_json)
+    except (FileNotFoundError, DamagedFileError):  # it is written again when the run goes on
+        return False
 
 
 def freeze_run(output: str, table: str, manifest: Manifest, number: int) -> KnownRun | None:
@@ -95,20 +130,23 @@ def freeze_run(output: str, table: str, manifest: Manifest, number: int) -> Know
 
 
 def delete_leftovers(output: str) -> None:
-    """Deletes what dead drivers and workers left: trial files, and the heartbeats and chunks of finished runs.
+    """Deletes what dead drivers and workers left: trial files, the heartbeats of finished runs, and the chunks of
+    runs that are finished or that nobody planned.
 
     A run is finished before its heartbeat is gone, and a worker that outlives its driver may write a chunk even later.
     """
     storage.delete_unfinished(output)
+    folders = chunk_folders(output)  # before the manifests: a run that begins now writes those first
     uris = uris_under(storage.join(output, "runs"))
     finished = _finished(uris)
     for uri in uris:
         if uri.endswith("/heartbeat.json") and run_number(uri) in finished:
             storage.delete(uri)
-    chunks = storage.join(output, "_chunks")
-    folders = {uri[len(chunks) + 1 :].partition("/")[0] for uri in uris_under(chunks)}
-    for folder in folders & {f"run={run_id(number)}" for number in finished}:
-        delete_chunks(storage.join(chunks, folder))
+    planned = {number for uri in uris if uri.endswith("/manifest.parquet") if (number := run_number(uri))}
+    at_work = {f"run={run_id(number)}" for number in planned - finished}
+    for folder in folders:
+        if re.sub(r"(?<=\d)-[0-9a-f]+$", "", folder) not in at_work:
+            delete_chunks(storage.join(output, "_chunks", folder))
 
 
 def _finished(uris: Iterable[str]) -> set[int]:
@@ -118,7 +156,8 @@ def _finished(uris: Iterable[str]) -> set[int]:
 def _keys_in_manifest(uri: str, shards: list[int] | None) -> list[pa.Array]:
     """Keys of the manifest's rows, or of those in `shards`; a batch of rows is held at a time."""
     keys = []
-    with open_parquet(uri) as file:
+    with manifest_named(uri), open_parquet(uri) as file:
+        check_items(uri, file.schema_arrow)
         for batch in file.iter_batches(BATCH_ROWS, columns=[*_KEY_COLUMNS, "shard"]):
             rows = batch if shards is None else batch.filter(pa.array(np.isin(batch["shard"].to_numpy(), shards)))
             keys.append(_keys(rows))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice, pairwise
@@ -15,7 +16,7 @@ import pyarrow.compute as pc
 
 from ddpm_seg import storage
 from ddpm_seg.runs.layout import RunLayout
-from ddpm_seg.runs.tables import decode, encode, open_parquet
+from ddpm_seg.runs.tables import DamagedFileError, damage_named, decode, encode, open_parquet, require_columns
 
 METADATA_KEY = b"ddpm_seg"
 
@@ -52,14 +53,27 @@ class Manifest:
 
     info: RunInfo
     items: pa.Table
+    digest: str = ""
+    """`digest` of the stored file; empty for a manifest that is not stored yet."""
 
     def chunks(self) -> Iterator[tuple[int, int, pa.Table]]:
         """(shard, chunk, its rows) in order."""
+        for shard, chunk, rows in self._bounds():
+            yield shard, chunk, self.items.slice(rows.start, rows.stop - rows.start)
+
+    def shard_rows(self) -> dict[int, list[slice]]:
+        """Of each shard, the rows of its chunks in order."""
+        found: dict[int, list[slice]] = {}
+        for shard, _, rows in self._bounds():
+            found.setdefault(shard, []).append(rows)
+        return found
+
+    def _bounds(self) -> Iterator[tuple[int, int, slice]]:
         shards, chunks = (self.items[name].to_numpy() for name in ("shard", "chunk"))
         changes = np.flatnonzero((np.diff(shards) != 0) | (np.diff(chunks) != 0)) + 1
         bounds = [0, *changes.tolist(), len(shards)] if len(shards) else [0]
         for start, stop in pairwise(bounds):
-            yield int(shards[start]), int(chunks[start]), self.items.slice(start, stop - start)
+            yield int(shards[start]), int(chunks[start]), slice(start, stop)
 
     def shard_sizes(self) -> dict[int, tuple[int, int]]:
         """Of each shard, (rows, chunks)."""
@@ -144,26 +158,65 @@ def create_manifest(layout: RunLayout, manifest: Manifest) -> bool:
     return storage.create_bytes(layout.manifest, encode(items, row_group_size=BATCH_ROWS))
 
 
+def digest(data: bytes) -> str:
+    """32 hex digits of a manifest's bytes: they hold the inputs, the configuration and when it was planned, and a
+    manifest is never written again, so a copy of an output elsewhere keeps its digests."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
 def read_manifest(uri: str) -> Manifest:
-    """Raises ValueError for a file that is no manifest."""
-    items = decode(storage.read_bytes(uri))
-    return Manifest(info=_info(uri, items.schema), items=items.replace_schema_metadata(None))
+    """Raises DamagedFileError for a file that is no manifest, or no longer whole."""
+    data = storage.read_bytes(uri)
+    with manifest_named(uri):
+        with damage_named(uri):
+            items = decode(data)
+        info = _info(uri, items.schema)
+        check_items(uri, items.schema)
+        for name in ("image_id", "uri", "shard", "chunk"):
+            if items[name].null_count:
+                raise DamagedFileError(uri, f"its column {name!r} has empty values")
+    return Manifest(info=info, items=items.replace_schema_metadata(None), digest=digest(data))
 
 
 def read_info(uri: str) -> RunInfo:
-    """What the manifest says of its run; none of its rows is read. Raises ValueError for a file that is no manifest."""
-    with open_parquet(uri) as file:
+    """What the manifest says of its run; none of its rows is read. Raises DamagedFileError for a file that is none."""
+    with manifest_named(uri), open_parquet(uri) as file:
         return _info(uri, file.schema_arrow)
+
+
+def check_items(uri: str, schema: pa.Schema) -> None:
+    """Raises DamagedFileError unless a file has the columns of a manifest."""
+    expected = [*INPUTS, pa.field("shard", pa.int32()), pa.field("chunk", pa.int32())]
+    require_columns(uri, schema, [field.name for field in expected])
+    for field in expected:
+        found = schema.field(field.name).type
+        if found != field.type:
+            raise DamagedFileError(uri, f"its column {field.name!r} is {found}, expected {field.type}")
+
+
+@contextmanager
+def manifest_named(uri: str) -> Iterator[None]:
+    """Adds to a DamagedFileError over a manifest what to do about it."""
+    try:
+        yield
+    except DamagedFileError as error:
+        folder = storage.redact(uri.rpartition("/")[0])
+        raise DamagedFileError(
+            uri, error.reason, f"put a copy of it back, or delete {folder} and the next run does its images again"
+        ) from error
 
 
 def _info(uri: str, schema: pa.Schema) -> RunInfo:
     try:
         metadata = json.loads((schema.metadata or {})[METADATA_KEY])
-        return RunInfo(
+        info = RunInfo(
             run_id=metadata["run_id"],
             config_hash=metadata["config_hash"],
             created_at=datetime.fromisoformat(metadata["created_at"]),
             config=metadata["config"],
         )
-    except (KeyError, ValueError) as error:
-        raise ValueError(f"{uri} is not a manifest of this project ({error}); choose another --output") from error
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise DamagedFileError(uri, f"it is not a manifest of this project ({error})") from error
+    if not isinstance(info.config, dict) or not isinstance(info.config_hash, str):
+        raise DamagedFileError(uri, "it is not a manifest of this project: its metadata has other types")
+    return info

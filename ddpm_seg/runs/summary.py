@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from ddpm_seg import storage
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.manifest import RunInfo
+from ddpm_seg.runs.tables import DamagedFileError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,13 +41,33 @@ class RunSummary:
 
 
 def write_run_json(layout: RunLayout, info: RunInfo, details: dict[str, object]) -> None:
-    """The configuration and what it resolved to; a resumed run keeps the first."""
+    """The configuration and what it resolved to; a resumed run keeps the first, if that can be read."""
     record = {**dataclasses.asdict(info), **details}
-    storage.create_bytes(layout.run_json, _as_json(record))
+    if storage.create_bytes(layout.run_json, _as_json(record)):
+        return
+    try:
+        read_json(layout.run_json)
+    except DamagedFileError as error:
+        logger.warning("%s, and is written again", error)
+        write_json(layout.run_json, record)
 
 
 def write_summary(layout: RunLayout, summary: RunSummary) -> None:
     write_json(layout.summary, dataclasses.asdict(summary))
+
+
+def read_json(uri: str) -> dict[str, Any]:
+    """An object of an output. Raises DamagedFileError, which names the file, for anything else."""
+    data = storage.read_bytes(uri)
+    try:
+        record = json.loads(data)
+    except RecursionError:
+        raise DamagedFileError(uri, "it is nested too deeply") from None
+    except ValueError as error:  # UnicodeDecodeError too
+        raise DamagedFileError(uri, f"it is not JSON ({error})") from error
+    if not isinstance(record, dict):
+        raise DamagedFileError(uri, f"it holds a JSON {type(record).__name__}, expected an object")
+    return record
 
 
 def write_json(uri: str, record: Mapping[str, object]) -> None:

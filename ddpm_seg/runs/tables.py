@@ -1,8 +1,12 @@
-"""Arrow tables as Parquet bytes, always with the same settings, so that the same rows are the same bytes."""
+"""Arrow tables as Parquet bytes, always with the same settings, so that the same rows are the same bytes.
+
+Pages are written with checksums, and checksums are compared when pages are read. Files without them, which releases
+before wrote, are read as they are.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -15,10 +19,22 @@ from ddpm_seg import storage
 ROW_GROUP_SIZE = 256
 
 
+class DamagedFileError(ValueError):
+    """A file of an output cannot be read, or does not hold what it should; the message names it."""
+
+    def __init__(self, uri: str, reason: object, remedy: str = "") -> None:
+        self.uri, self.remedy = uri, remedy
+        self.reason = " ".join(str(reason).split()) or type(reason).__name__
+        super().__init__(uri, self.reason, remedy)  # what pickle makes it of, on its way from a worker
+
+    def __str__(self) -> str:
+        return f"{storage.redact(self.uri)} cannot be read: {self.reason}" + (f"; {self.remedy}" if self.remedy else "")
+
+
 def encode(table: pa.Table, *, row_group_size: int = ROW_GROUP_SIZE) -> bytes:
     """Parquet bytes of `table`, the schema's metadata included; equal tables give equal bytes."""
     sink = pa.BufferOutputStream()
-    options = {"version": "2.6", "compression": "zstd", "compression_level": 3}
+    options = {"version": "2.6", "compression": "zstd", "compression_level": 3, "write_page_checksum": True}
     with pq.ParquetWriter(sink, table.schema, use_dictionary=True, write_statistics=True, **options) as writer:
         for start in range(0, table.num_rows, row_group_size):
             # One chunk a column: page boundaries follow chunks, which depend on how the table was put together.
@@ -29,20 +45,49 @@ def encode(table: pa.Table, *, row_group_size: int = ROW_GROUP_SIZE) -> bytes:
 def decode(data: bytes, columns: list[str] | None = None) -> pa.Table:
     """The table that `encode` wrote, or some of its columns."""
     # ParquetFile, not read_table: the latter would add columns for key=value folders.
-    return pq.ParquetFile(pa.BufferReader(data)).read(columns=columns)
+    return pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True).read(columns=columns)
+
+
+def read_table(uri: str) -> pa.Table:
+    """A whole file of any store. Raises DamagedFileError where it is not a Parquet file, or no longer whole."""
+    data = storage.read_bytes(uri)
+    with damage_named(uri):
+        return decode(data)
 
 
 @contextmanager
 def open_parquet(uri: str) -> Iterator[pq.ParquetFile]:
-    """A file of any store, of which only the asked columns travel."""
-    with storage.open_file(uri) as file, pq.ParquetFile(file, pre_buffer=True) as parquet:
+    """A file of any store, of which only the asked columns travel.
+
+    What Arrow cannot read, now or within the block, raises DamagedFileError.
+    """
+    with (
+        storage.open_file(uri) as file,
+        damage_named(uri),
+        pq.ParquetFile(file, pre_buffer=True, page_checksum_verification=True) as parquet,
+    ):
         yield parquet
+
+
+def read_columns(uri: str, columns: Sequence[str]) -> pa.Table:
+    """Some columns of a file. Raises DamagedFileError where it cannot be read or has not all of them."""
+    with open_parquet(uri) as file:
+        require_columns(uri, file.schema_arrow, columns)
+        return file.read(columns=list(columns))
+
+
+def require_columns(uri: str, schema: pa.Schema, columns: Sequence[str]) -> None:
+    """Raises DamagedFileError where a column is missing: Arrow would read the others and say nothing."""
+    missing = [name for name in columns if name not in schema.names]
+    if missing:
+        raise DamagedFileError(uri, f"it has no column {missing[0]!r}; it has {', '.join(schema.names)}")
 
 
 def read_rows(uri: str, rows: np.ndarray, columns: list[str]) -> Iterator[pa.Table]:
     """These rows of a file, numbered from 0 and ascending: a table for each row group that has any, and no other is
     read."""
     with open_parquet(uri) as file:
+        require_columns(uri, file.schema_arrow, columns)
         first = 0
         for group in range(file.num_row_groups):
             end = first + file.metadata.row_group(group).num_rows
@@ -50,3 +95,18 @@ def read_rows(uri: str, rows: np.ndarray, columns: list[str]) -> Iterator[pa.Tab
             if len(here):
                 yield file.read_row_group(group, columns=columns).take(here)
             first = end
+
+
+@contextmanager
+def damage_named(uri: str) -> Iterator[None]:
+    """Turns what Arrow raises over the content of a file into DamagedFileError; what the store raises stays."""
+    try:
+        yield
+    except DamagedFileError:
+        raise
+    except (pa.ArrowException, pa.ArrowInvalid) as error:
+        raise DamagedFileError(uri, error) from error
+    except OSError as error:
+        if type(error) is not OSError or error.errno is not None:
+            raise
+        raise DamagedFileError(uri, error) from error  # Arrow's, over bytes that make no sense

@@ -25,8 +25,9 @@ from ddpm_seg.pipeline.cluster import Placement
 from ddpm_seg.pipeline.execute import execute
 from ddpm_seg.pipeline.generate_stages import nothing_to_read
 from ddpm_seg.pipeline.stream import Stages, as_stage
-from ddpm_seg.runs.commit import settle_shard, write_chunk
-from tests.pipeline.stand_in import ONE_ACTOR, frozen_run, killed, table, to_row
+from ddpm_seg.runs.commit import ShardPlan, settle_shard, write_chunk
+from ddpm_seg.runs.manifest import RunInfo
+from tests.pipeline.stand_in import MODEL_ID, ONE_ACTOR, frozen_run, killed, stamped, table, to_row
 
 Row = dict[str, Any]
 
@@ -68,9 +69,17 @@ def cost_of_images(counts: list[int]) -> None:
 def through_ray(output: Path, count: int) -> float:
     """Seconds of a run of so many images, from frozen to published."""
     run = frozen_run(output, names(count), shard_size=SHARD, chunk_size=CHUNK)
-    stages = Stages(before=read, actor=Threshold, actor_arguments={}, after=tabulate, killed=as_stage(killed))
+    stages = Stages(
+        before=read,
+        actor=Threshold,
+        actor_arguments={},
+        after=as_stage(tabulate, run.info),
+        killed=as_stage(killed, run.info),
+    )
     started = time.perf_counter()
-    outcome = execute(run, to_row=to_row, stages=stages, placement=ONE_ACTOR, derived={}, max_errors=None)
+    outcome = execute(
+        run, to_row=to_row, stages=stages, placement=ONE_ACTOR, derived={}, max_errors=None, model_id=MODEL_ID
+    )
     assert outcome.counts == {"ok": count}
     return time.perf_counter() - started
 
@@ -78,11 +87,11 @@ def through_ray(output: Path, count: int) -> float:
 def in_a_loop(output: Path, count: int) -> float:
     """Seconds of the same in this process."""
     run, model = frozen_run(output, names(count), shard_size=SHARD, chunk_size=CHUNK), Threshold()
-    started = time.perf_counter()
+    planned, started = run.planned(model_id=MODEL_ID), time.perf_counter()
     for shard, chunk, items in run.manifest.chunks():
-        write_chunk(run.layout, shard, chunk, tabulate(model(read(to_row(shard, chunk, items)))))
-    for shard, (rows, chunks) in run.manifest.shard_sizes().items():
-        settle_shard(run.layout, shard, chunks=chunks, rows=rows, derived={})
+        write_chunk(planned, shard, chunk, tabulate(model(read(to_row(shard, chunk, items))), run.info))
+    for shard, rows in run.manifest.shard_rows().items():
+        settle_shard(ShardPlan.of(planned, run.manifest, shard, rows), {})
     return time.perf_counter() - started
 
 
@@ -95,9 +104,9 @@ def busy_share(folder: Path, actors: int, seconds: float) -> tuple[float, float]
     placement = Placement(actors=actors, actor_cpus=0, actor_gpus=1, threads=1, task_cpus=0.5)
     stages = Stages(
         before=nothing_to_read, actor=Waiting, actor_arguments={"notes": notes, "seconds": seconds},
-        after=nothing_found, killed=as_stage(killed),
+        after=as_stage(nothing_found, run.info), killed=as_stage(killed, run.info),
     )  # fmt: skip
-    execute(run, to_row=to_row, stages=stages, placement=placement, derived={}, max_errors=None)
+    execute(run, to_row=to_row, stages=stages, placement=placement, derived={}, max_errors=None, model_id=MODEL_ID)
     loaded = [float(path.read_text()) for path in notes.glob("loaded-*")]
     calls = [np.loadtxt(path, ndmin=2) for path in notes.glob("calls-*")]
     assert len(loaded) == len(calls) == actors, f"{len(calls)} of {actors} actors had anything to do"
@@ -125,9 +134,9 @@ class Threshold:
         return {**row, "payload": pickle.dumps((own, images[..., 0] > 127), protocol=5)}
 
 
-def tabulate(row: Row) -> pa.Table:
+def tabulate(row: Row, info: RunInfo) -> pa.Table:
     own, masks = pickle.loads(row["payload"])
-    return table(own).append_column("mask", pa.array([mask.tobytes() for mask in masks], pa.binary()))
+    return stamped(table(own), info).append_column("mask", pa.array([mask.tobytes() for mask in masks], pa.binary()))
 
 
 class Waiting:
@@ -145,8 +154,8 @@ class Waiting:
         return row
 
 
-def nothing_found(row: Row) -> pa.Table:
-    return table(pickle.loads(row["payload"]))
+def nothing_found(row: Row, info: RunInfo) -> pa.Table:
+    return stamped(table(pickle.loads(row["payload"])), info)
 
 
 if __name__ == "__main__":

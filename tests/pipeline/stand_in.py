@@ -17,11 +17,14 @@ from ddpm_seg.pipeline.cluster import Placement
 from ddpm_seg.pipeline.execute import Outcome, execute
 from ddpm_seg.pipeline.stream import Stages, as_stage
 from ddpm_seg.runs.ledger import KnownRun, freeze_run
-from ddpm_seg.runs.manifest import Manifest, RunInfo, inputs_table, plan
+from ddpm_seg.runs.manifest import Manifest, RunInfo, image_id, inputs_table, plan
 
 Row = dict[str, Any]
 
 ONE_ACTOR = Placement(actors=1, actor_cpus=1, actor_gpus=0, threads=1, task_cpus=0.5)
+
+
+MODEL_ID = "m"
 
 
 def frozen_run(output: Path, names: list[str], *, shard_size: int, chunk_size: int) -> KnownRun:
@@ -34,7 +37,13 @@ def frozen_run(output: Path, names: list[str], *, shard_size: int, chunk_size: i
 
 
 def carry_out(
-    run: KnownRun, notes: Path, *, placement: Placement = ONE_ACTOR, max_errors: int | None = None, seconds: float = 0
+    run: KnownRun,
+    notes: Path,
+    *,
+    placement: Placement = ONE_ACTOR,
+    max_errors: int | None = None,
+    seconds: float = 0,
+    model_id: str = MODEL_ID,
 ) -> Outcome:
     """`notes` is where workers leave word of what happened to them."""
     notes.mkdir(exist_ok=True)
@@ -42,8 +51,8 @@ def carry_out(
         before=as_stage(before),
         actor=Model,
         actor_arguments={"notes": notes, "seconds": seconds},
-        after=as_stage(after, notes),
-        killed=as_stage(killed),
+        after=as_stage(after, notes, run.info),
+        killed=as_stage(killed, run.info),
     )
     return execute(
         run,
@@ -52,6 +61,7 @@ def carry_out(
         placement=placement,
         derived={"names": lambda table: table.select(["name"])},
         max_errors=max_errors,
+        model_id=model_id,
     )
 
 
@@ -67,6 +77,18 @@ def table(names: list[str], *, batch: int = 1, error: str | None = None) -> pa.T
             "error_type": pa.array(errors, pa.string()),
             "uncertainty": pa.array([None if kind else 0.5 for kind in errors], pa.float32()),
         }
+    )
+
+
+def stamped(rows: pa.Table, info: RunInfo) -> pa.Table:
+    """`rows` with the columns that say whose they are."""
+    count = rows.num_rows
+    return (
+        rows.append_column("image_id", pa.array([image_id(f"/{name}") for name in rows["name"].to_pylist()]))
+        .append_column("run_id", pa.array([info.run_id] * count))
+        .append_column("config_hash", pa.array([info.config_hash] * count))
+        .append_column("model_id", pa.array([MODEL_ID] * count))
+        .append_column("created_at", pa.array([info.created_at] * count, pa.timestamp("us", tz="UTC")))
     )
 
 
@@ -97,18 +119,18 @@ class Model:
         return {**row, "segment_seconds": 1.0}
 
 
-def after(row: Row, notes: Path) -> pa.Table:
+def after(row: Row, notes: Path, info: RunInfo) -> pa.Table:
     _meet_fate(row, "after")
     if (notes / "full").exists():
         raise OSError(28, "No space left on device")
     while (notes / "no writing").exists():
         time.sleep(0.1)
     names = pickle.loads(row["payload"])
-    return table(names, batch=len(names))
+    return stamped(table(names, batch=len(names)), info)
 
 
-def killed(row: Row) -> pa.Table:
-    return table(pickle.loads(row["payload"]), error="killed_worker")
+def killed(row: Row, info: RunInfo) -> pa.Table:
+    return stamped(table(pickle.loads(row["payload"]), error="killed_worker"), info)
 
 
 def _meet_fate(row: Row, stage: str) -> None:

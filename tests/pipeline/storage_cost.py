@@ -22,10 +22,10 @@ from ddpm_seg import storage
 from ddpm_seg.data.listing import list_images
 from ddpm_seg.model.bundle import save_bundle
 from ddpm_seg.pipeline.label_plan import TABLE, LabelConfig, LabelPlan, plan_label
-from ddpm_seg.runs.commit import settle_shard, write_chunk
+from ddpm_seg.runs.commit import ShardPlan, settle_shard, write_chunk
 from ddpm_seg.runs.ledger import KnownRun, freeze_run
 from ddpm_seg.runs.manifest import Manifest, RunInfo, inputs_table, plan
-from tests.pipeline.stand_in import table
+from tests.pipeline.stand_in import MODEL_ID, stamped, table
 from tests.tiny_bundle import tiny_bundle
 
 SHARD, CHUNK, FOLDER = 1000, 256, 1000
@@ -61,14 +61,13 @@ def costs(folder: Path, count: int) -> dict[str, float]:
     assert listed.num_rows == job.new.num_rows == count
     with timed("freezing"):
         run = frozen(job)
+    planned = run.planned(model_id=MODEL_ID)
     for shard, chunk, items in run.manifest.chunks():
-        rows = table(items["uri"].to_pylist())
-        write_chunk(run.layout, shard, chunk, rows.append_column("mask", pa.array([MASK] * len(rows), pa.binary())))
+        rows = stamped(table([uri.removeprefix("/") for uri in items["uri"].to_pylist()]), run.info)
+        write_chunk(planned, shard, chunk, rows.append_column("mask", pa.array([MASK] * len(rows), pa.binary())))
     with timed("committing"):
-        for shard, (rows, chunks) in run.manifest.shard_sizes().items():
-            settle_shard(
-                run.layout, shard, chunks=chunks, rows=rows, derived={"names": lambda all: all.select(["name"])}
-            )
+        for shard, rows in run.manifest.shard_rows().items():
+            settle_shard(ShardPlan.of(planned, run.manifest, shard, rows), {"names": lambda all: all.select(["name"])})
     storage.write_bytes(run.layout.report, b"finished")
     with timed("planning again, with nothing new"):
         assert plan_label(config).new.num_rows == 0

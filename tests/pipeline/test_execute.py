@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,13 +17,15 @@ from ray.cluster_utils import Cluster
 from ddpm_seg import storage
 from ddpm_seg.pipeline import execute
 from ddpm_seg.pipeline.cluster import Placement
+from ddpm_seg.pipeline.publish import Shards
 from ddpm_seg.pipeline.stages import StageError, TooManyErrors
-from ddpm_seg.runs.layout import finished_chunks, published_shards
+from ddpm_seg.runs.layout import published_shards
 from ddpm_seg.runs.ledger import KnownRun
-from ddpm_seg.runs.tables import decode
+from ddpm_seg.runs.tables import decode, encode
 from tests.pipeline.stand_in import carry_out, frozen_run, table
 
 NAMES = [f"{index:02d}" for index in range(20)]
+OUTPUTS = {"out": NAMES, "elsewhere": [f"other {index:02d}" for index in range(8)]}
 
 
 def whole(run: KnownRun, names: list[str]) -> bool:
@@ -130,6 +133,83 @@ def test_an_actor_that_is_killed_loses_and_doubles_nothing(ray_cluster: str, tmp
     assert len(list((tmp_path / "notes").glob("loaded-*"))) == 2
 
 
+def test_what_others_left_under_the_runs_name_is_done_again(ray_cluster: str, tmp_path: Path) -> None:
+    """A shard and chunks of other images with the right numbers of rows, and one that is no table at all."""
+    run, elsewhere = (frozen_run(tmp_path / name, names, shard_size=8, chunk_size=4) for name, names in OUTPUTS.items())
+    carry_out(elsewhere, tmp_path / "notes")
+    foreign = decode(storage.read_bytes(elsewhere.layout.shard(0)))
+    storage.write_bytes(run.layout.shard(0), encode(foreign))
+    storage.write_bytes(run.layout.shard(0, "names"), encode(foreign.select(["name"])))
+    planned = run.planned()
+    storage.write_bytes(planned.chunk(1, 0), encode(foreign.slice(0, 4)))
+    storage.write_bytes(planned.chunk(1, 1), b"no table")
+    of_old_release = f"{run.layout.chunks}/run={run.layout.run_id}/shard-00002/chunk-0000.parquet"
+    storage.write_bytes(of_old_release, encode(foreign.slice(0, 4)))
+    outcome = carry_out(run, tmp_path / "notes")
+    assert (outcome.counts, outcome.timed) == ({"ok": 20}, 20)
+    assert whole(run, NAMES)
+    assert [storage.exists(uri) for uri in (of_old_release, planned.chunk(1, 0))] == [False, False]
+    names = decode(storage.read_bytes(run.layout.shard(0, "names")))
+    assert names["name"].to_pylist() == NAMES[:8]
+
+
+def test_a_chunk_replaced_after_it_was_written_is_found_out_and_counted_once(
+    ray_cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, elsewhere = (frozen_run(tmp_path / name, names, shard_size=8, chunk_size=4) for name, names in OUTPUTS.items())
+    carry_out(elsewhere, tmp_path / "notes")
+    foreign = decode(storage.read_bytes(elsewhere.layout.shard(0))).slice(0, 4)
+    planned, finished = run.planned(), Shards.finished
+    planted: list[tuple[int, int]] = []
+
+    def plant_and_go_on(self: Shards, shard: int, chunk: int) -> bool:
+        if chunk == 1 and len(planted) < 2:
+            planted.append((shard, chunk))
+            storage.write_bytes(planned.chunk(shard, chunk), encode(foreign))
+        return finished(self, shard, chunk)
+
+    monkeypatch.setattr(Shards, "finished", plant_and_go_on)
+    outcome = carry_out(run, tmp_path / "notes")
+    assert outcome.counts == {"ok": 20}
+    assert outcome.timed == 20 + 4 * len(planted)
+    assert whole(run, NAMES)
+
+
+def test_stages_whose_rows_are_never_the_plans_end_the_run(
+    ray_cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = frozen_run(tmp_path / "out", NAMES[:4], shard_size=8, chunk_size=4)
+    with pytest.raises(StageError, match=r"the chunks of shard-00000 of run-000001 were made 3 times"):
+        carry_out(run, tmp_path / "notes", model_id="another model than the stages say")
+    assert published_shards(run.layout) == set()
+
+
+@pytest.mark.parametrize("back", [False, True], ids=["gone", "another plan"])
+def test_an_output_that_goes_away_during_the_work_ends_the_run(back: bool, ray_cluster: str, tmp_path: Path) -> None:
+    output, away, notes = tmp_path / "out", tmp_path / "away", tmp_path / "notes"
+    run = frozen_run(output, NAMES, shard_size=8, chunk_size=2)
+
+    def move_away() -> None:
+        while not run.planned().finished_chunks():
+            time.sleep(0.05)
+        output.rename(away)
+        if back:
+            frozen_run(output, NAMES, shard_size=8, chunk_size=2)
+
+    mover = Thread(target=move_away, daemon=True)
+    mover.start()
+    with pytest.raises(StageError, match=r"runs/run-000001/manifest\.parquet, the plan of this run, is "):
+        carry_out(run, notes, seconds=0.5)
+    mover.join()
+    assert not list(output.rglob("shard-*.parquet"))
+    assert not list(output.rglob("chunk-*.parquet"))
+    if output.exists():
+        shutil.rmtree(output)
+    away.rename(output)
+    assert carry_out(run, notes).timed < 20  # the chunks that were done are this plan's, wherever they were meanwhile
+    assert whole(run, NAMES)
+
+
 @pytest.mark.slow  # half a minute; the chaos runs lose nodes, too
 def test_a_node_that_is_killed_loses_and_doubles_nothing(ray_cluster: str, tmp_path: Path) -> None:
     names = [f"{index:02d}" for index in range(32)]
@@ -138,7 +218,7 @@ def test_a_node_that_is_killed_loses_and_doubles_nothing(ray_cluster: str, tmp_p
     placement = Placement(actors=2, actor_cpus=1.5, actor_gpus=0, threads=1, task_cpus=0.5)
 
     def both_work() -> bool:
-        return len(list(notes.glob("loaded-*"))) == 2 and bool(finished_chunks(run.layout))
+        return len(list(notes.glob("loaded-*"))) == 2 and bool(run.planned().finished_chunks())
 
     with node_that_dies(both_work):
         outcome = carry_out(run, notes, placement=placement, seconds=0.3)

@@ -13,8 +13,8 @@ import pytest
 from ddpm_seg import storage
 from ddpm_seg.pipeline import cluster
 from ddpm_seg.pipeline.stream import Stages, stream
-from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.tables import decode
+from tests.pipeline.stand_in import frozen_run
 
 Row = dict[str, Any]
 
@@ -47,13 +47,13 @@ def test_half_a_gpu_each_puts_two_actors_on_a_gpu(ray_cluster: str, tmp_path: Pa
     (tmp_path / "actors").mkdir()
     arguments: dict[str, object] = {"folder": tmp_path / "actors"}
     stages = Stages(before=lambda row: row, actor=Where, actor_arguments=arguments, after=table, killed=table)
-    layout = RunLayout(output=str(tmp_path / "out"), table="labels", config_hash="c", run_id="run-000001")
+    run = frozen_run(tmp_path / "out", [str(index) for index in range(24)], shard_size=24, chunk_size=1).planned()
     rows = [{"shard": 0, "chunk": index, "payload": ""} for index in range(24)]
-    results = list(stream(rows, stages, placement, layout, may_be_lost=0))
+    results = list(stream(rows, stages, placement, run, may_be_lost=0))
     assert sorted(row["chunk"] for row in results) == list(range(24))
     on_gpu: dict[str, set[str]] = {}
     for index in range(24):
-        (where,) = decode(storage.read_bytes(layout.chunk(0, index)))["where"].to_pylist()
+        (where,) = decode(storage.read_bytes(run.chunk(0, index)))["where"].to_pylist()
         actor, gpu = where.split()
         on_gpu.setdefault(gpu, set()).add(actor)
     assert sorted(on_gpu) == ["0", "1"]

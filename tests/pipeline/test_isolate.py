@@ -11,7 +11,6 @@ from ddpm_seg import storage
 from ddpm_seg.pipeline import isolate, stream
 from ddpm_seg.pipeline.cluster import Placement
 from ddpm_seg.pipeline.stages import StageError
-from ddpm_seg.runs.layout import finished_chunks
 from ddpm_seg.runs.tables import decode
 from tests.pipeline.stand_in import carry_out, frozen_run
 
@@ -48,4 +47,4 @@ def test_a_cluster_where_everything_dies_blames_no_image(
     run = frozen_run(tmp_path / "out", [f"{index}.kills_actor" for index in range(4)], shard_size=4, chunk_size=4)
     with pytest.raises(StageError, match=r"2 images in a row.*the cluster is at fault"):
         carry_out(run, tmp_path / "notes")
-    assert finished_chunks(run.layout) == set()
+    assert run.planned().finished_chunks() == set()

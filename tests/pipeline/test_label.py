@@ -29,7 +29,7 @@ from ddpm_seg.pipeline import cluster, job
 from ddpm_seg.pipeline.label import LabelSummary, run_label
 from ddpm_seg.pipeline.label_plan import LabelConfig, hash_config, plan_label
 from ddpm_seg.pipeline.stages import StageError, TooManyErrors
-from ddpm_seg.runs.commit import write_chunk
+from ddpm_seg.runs.commit import chunk_folders, write_chunk
 from ddpm_seg.runs.heartbeat import AlreadyRunningError, heartbeat
 from ddpm_seg.runs.ledger import find_runs
 from ddpm_seg.runs.tables import decode as read_table
@@ -235,7 +235,7 @@ def test_an_interrupted_run_is_finished(on_cpus: None, whole: LabelConfig, copy:
         storage.delete(run.layout.shard(shard, "class_stats"))
     mark = pa.array(["was there"], pa.string())
     position = original.schema.get_field_index("error_message")
-    write_chunk(run.layout, 1, 0, original.slice(0, 1).set_column(position, "error_message", mark))
+    write_chunk(run.planned(), 1, 0, original.slice(0, 1).set_column(position, "error_message", mark))
     published = Path(run.layout.shard(0)).stat().st_mtime_ns
     half_written = Path(run.layout.shards()) / f".ddpm_seg-{'0' * 32}.tmp"  # as a killed writer leaves it
     half_written.touch()
@@ -251,7 +251,7 @@ def test_an_interrupted_run_is_finished(on_cpus: None, whole: LabelConfig, copy:
     undisturbed = replace(run.layout, output=whole.output)
     for shard, table in [(0, "labels"), (0, "class_stats"), (1, "class_stats"), (2, "labels"), (2, "class_stats")]:
         assert storage.read_bytes(run.layout.shard(shard, table)) == storage.read_bytes(undisturbed.shard(shard, table))
-    assert not storage.exists(run.layout.chunks)
+    assert chunk_folders(copy.output) == set()
     assert not half_written.exists()
 
 
@@ -353,10 +353,10 @@ def test_a_late_chunk_of_a_finished_run_is_swept(
     on_cpus: None, copy: LabelConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (run,) = find_runs(copy.output, "labels", hash_config(copy, read_header(copy.model)))
-    write_chunk(run.layout, 0, 1, read_table(storage.read_bytes(run.layout.shard(0))).slice(1, 1))
+    write_chunk(run.planned(), 0, 1, read_table(storage.read_bytes(run.layout.shard(0))).slice(1, 1))
     monkeypatch.setattr(cluster, "connect", lambda: pytest.fail("Ray was asked for"))
     assert run_label(copy).runs == ()
-    assert not storage.exists(run.layout.chunks)
+    assert chunk_folders(copy.output) == set()
 
 
 def test_a_driver_that_cannot_write_its_account_is_resumed(

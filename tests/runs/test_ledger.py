@@ -11,8 +11,7 @@ import pytest
 
 from ddpm_seg import storage
 from ddpm_seg.local_storage import temporary_name
-from ddpm_seg.runs.commit import write_chunk
-from ddpm_seg.runs.layout import finished_chunks
+from ddpm_seg.runs.commit import chunk_folders, write_chunk
 from ddpm_seg.runs.ledger import (
     KnownRun,
     delete_leftovers,
@@ -37,7 +36,9 @@ def manifest(files: list[storage.FileInfo], config_hash: str = "c") -> Manifest:
 
 
 def freeze(output: Path | str, files: list[storage.FileInfo], config_hash: str = "c") -> KnownRun:
-    run = freeze_run(str(output), "labels", manifest(files, config_hash), next_number(str(output)))
+    run = freeze_run(
+        str(output), "labels", manifest(files, config_hash), next_number(str(output), config_hash, ("labels",))
+    )
     assert run is not None
     return run
 
@@ -99,7 +100,7 @@ def test_numbers_are_shared_and_configurations_kept_apart(tmp_path: Path) -> Non
 
 
 def test_the_loser_of_a_race_is_told(tmp_path: Path) -> None:
-    number = next_number(str(tmp_path))
+    number = next_number(str(tmp_path), "c", ("labels",))
     first = freeze(tmp_path, [file("a")])
     # Others, who looked before the winner wrote.
     assert freeze_run(str(tmp_path), "labels", manifest([file("b")]), number) is None
@@ -110,7 +111,7 @@ def test_the_loser_of_a_race_is_told(tmp_path: Path) -> None:
 
 
 def test_a_plan_made_before_another_run_began_and_ended_is_not_carried_out(tmp_path: Path) -> None:
-    number = next_number(str(tmp_path))
+    number = next_number(str(tmp_path), "c", ("labels",))
     finish(freeze(tmp_path, [file("a")], "another"))
     finish(freeze(tmp_path, [file("a")]))
     assert freeze_run(str(tmp_path), "labels", manifest([file("a")]), number) is None
@@ -127,10 +128,15 @@ def test_chunks_of_finished_runs_are_leftovers(tmp_path: Path) -> None:
     stray, waiting = freeze(tmp_path, [file("a")]), freeze(tmp_path, [file("b")], "another")
     finish(stray)
     for run in (stray, waiting):
-        write_chunk(run.layout, 0, 0, pa.table({"name": ["late"]}))
+        write_chunk(run.planned(), 0, 0, pa.table({"name": ["late"]}))
+        storage.write_bytes(
+            f"{tmp_path}/_chunks/run={run.layout.run_id}/shard-00000/chunk-0000.parquet", b"old release"
+        )
+    storage.write_bytes(f"{tmp_path}/_chunks/run=run-000003-{'0' * 32}/shard-00000/chunk-0000.parquet", b"nobody's")
     delete_leftovers(str(tmp_path))
-    assert finished_chunks(stray.layout) == set()
-    assert finished_chunks(waiting.layout) == {(0, 0)}
+    assert stray.planned().finished_chunks() == set()
+    assert waiting.planned().finished_chunks() == {(0, 0)}
+    assert chunk_folders(str(tmp_path)) == {"run=run-000002", f"run=run-000002-{waiting.manifest.digest}"}
 
 
 @pytest.mark.parametrize("storage_kind", ["local", "s3"])
