@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 
 from ddpm_seg import storage
-from ddpm_seg.evaluation.changes import ChangesConfig, find_changes
+from ddpm_seg.evaluation.changes import Changes, ChangesConfig, find_changes
 from ddpm_seg.evaluation.changes_page import write_changes_page
 from jobs.arguments import parse
 from jobs.exit_status import exit_status
@@ -30,11 +30,17 @@ def _changes(config: ChangesConfig) -> str:
     write_changes_page(found, uri)
     return "\n".join(
         [
-            f"before {found.before}, after {found.after}: {found.images} images compared, {found.unchanged} unchanged, "
+            f"before {found.before}, after {found.after}{_of_others(found)}: "
+            f"{found.images} images compared, {found.unchanged} unchanged, "
             f"{found.share:.2%} of pixels of another class",
             f"page {storage.redact(uri)}",
         ]
     )
+
+
+def _of_others(found: Changes) -> str:
+    """What else there would be to compare."""
+    return f" (not compared: {', '.join(found.others)}; choose with --before and --after)" if found.others else ""
 
 
 if __name__ == "__main__":

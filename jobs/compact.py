@@ -25,14 +25,17 @@ def _compact(config: CompactConfig) -> str:
     done = compact(
         config, {"class_stats": class_stats_table}, lambda layout: write_report(layout.output, layout.run_id)
     )
-    return "\n".join(
-        [
-            f"{done.files_before:,} files, {done.rows_before:,} rows -> {done.files:,} files, {done.rows:,} rows",
-            f"labels       {storage.redact(done.layout.configuration())}",
-            f"class stats  {storage.redact(done.layout.configuration('class_stats'))}",
-            f"report       {storage.redact(done.layout.report)}",
+    lines = [f"{done.files_before:,} files, {done.rows_before:,} rows -> {done.files:,} files, {done.rows:,} rows"]
+    for layout in done.layouts:
+        lines += [
+            f"configuration {layout.config_hash}",
+            f"labels       {storage.redact(layout.configuration())}",
+            f"class stats  {storage.redact(layout.configuration('class_stats'))}",
+            f"report       {storage.redact(layout.report)}",
         ]
-    )
+    if done.left_out:
+        lines.append(f"left out     the configurations {', '.join(done.left_out)}")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ from __future__ import annotations
 import sys
 
 from ddpm_seg import storage
-from ddpm_seg.evaluation.curation import FILE, CurateConfig, curate
+from ddpm_seg.evaluation.curation import FILE, TABLE, CurateConfig, curate
+from ddpm_seg.runs.view import choose
 from jobs.arguments import parse
 from jobs.exit_status import exit_status
 
@@ -22,8 +23,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def _curate(config: CurateConfig) -> str:
     found = curate(config)
+    configuration = choose(config.samples, TABLE, found.config_hash)
     lines = [f"{name.replace('_', ' '):<15} {number:>9,}" for name, number in found.counts.items()]
     lines.append(f"kept: uncertainty {found.least_uncertainty:.4g} to {found.most_uncertainty:.4g} nats")
+    lines.append(f"samples of configuration {configuration}")
     return "\n".join([*lines, f"rule: {storage.join(storage.redact(storage.normalize(config.samples)), FILE)}"])
 
 

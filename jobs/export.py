@@ -29,7 +29,9 @@ def _export(config: ExportConfig) -> str:
     left = {"filtered out": done.selection.others, "without a mask": done.selection.errors, **done.gone}
     reasons = ", ".join(f"{number} {reason}" for reason, number in left.items() if number)
     where = storage.redact(storage.normalize(config.output))
-    return f"{done.images} images to {where}" + (f"; left out: {reasons}" if reasons else "")
+    said = f"{done.images} images to {where}" + (f"; left out: {reasons}" if reasons else "")
+    model = ", ".join(sorted(done.model_ids)) or "none"
+    return f"{said}\nmodel {model}\nconfiguration {done.selection.configuration}"
 
 
 if __name__ == "__main__":

@@ -13,10 +13,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from ddpm_seg import storage
-from ddpm_seg.data.schema import task_of
-from ddpm_seg.runs.layout import layout_of, uris_under
-from ddpm_seg.runs.tables import open_parquet, read_rows
-from ddpm_seg.runs.view import current_rows
+from ddpm_seg.evaluation.selection import read_task
+from ddpm_seg.runs.tables import read_columns, read_rows
+from ddpm_seg.runs.view import configurations, current_rows
 from ddpm_seg.tasks import Task
 
 SHOWN = 60
@@ -67,6 +66,8 @@ class Changes:
     before: str
     after: str
     task: Task
+    others: tuple[str, ...] = ()
+    """Configurations in the same output that are not compared."""
     images: int = 0
     """That both have labelled."""
     unchanged: int = 0
@@ -94,12 +95,12 @@ def find_changes(config: ChangesConfig) -> Changes:
     Raises FileNotFoundError where one has no labels, and ValueError where there is only one or their classes differ.
     """
     output = storage.normalize(config.labels)
-    before, after = _configurations(output, config)
+    before, after, others = _configurations(output, config)
     old, new = (current_rows(output, "labels", config_hash=one) for one in (before, after))
-    task, other = (_task(shards[0][0]) for shards in (new, old))
+    task, other = (read_task(shards[0][0]) for shards in (new, old))
     if task.class_names != other.class_names:
         raise ValueError(f"{before} and {after} have different classes: {other.class_names} and {task.class_names}")
-    found = Changes(before=before, after=after, task=task)
+    found = Changes(before=before, after=after, others=others, task=task)
     ranked: list[tuple[float, int, ChangedImage]] = []
     pairs = tqdm(_pairs(old, new, found), desc="images", unit="image", disable=None)
     for number, (before_row, after_row) in enumerate(pairs):
@@ -112,30 +113,18 @@ def find_changes(config: ChangesConfig) -> Changes:
     return found
 
 
-def _configurations(output: str, config: ChangesConfig) -> tuple[str, str]:
-    """Those asked for, or those of the newest runs."""
-    newest: dict[str, str] = {}
-    for uri in uris_under(storage.join(output, "labels")):
-        if uri.endswith(".parquet"):
-            layout = layout_of(uri)
-            newest[layout.config_hash] = max(layout.run_id, newest.get(layout.config_hash, ""))
-    if not newest:
-        raise FileNotFoundError(f"no labels table under {storage.redact(output)}")
-    known = sorted(newest, key=lambda one: newest[one], reverse=True)
-    after = config.after or next(one for one in known if one != config.before)
-    others = [one for one in known if one != after and newest[one] < newest.get(after, "")]
-    before = config.before or (others or [""])[0]
-    if missing := [one for one in (before, after) if one not in newest]:
+def _configurations(output: str, config: ChangesConfig) -> tuple[str, str, tuple[str, ...]]:
+    """Those asked for, or those of the newest runs; and the others."""
+    known = [one.config_hash for one in configurations(output, "labels")]  # that of the newest run first
+    after = config.after or next((one for one in known if one != config.before), "")
+    older = known[known.index(after) + 1 :] if after in known else []
+    before = config.before or (older or [""])[0]
+    if missing := [one for one in (before, after) if one not in known]:
         raise ValueError(
             f"{storage.redact(output)} holds labels of the configurations {', '.join(known)}; "
             + (f"not of {missing[0]}" if missing[0] else f"none from before {after} to compare it with")
         )
-    return before, after
-
-
-def _task(shard: str) -> Task:
-    with open_parquet(shard) as file:
-        return task_of(file.schema_arrow)
+    return before, after, tuple(one for one in known if one not in (before, after))
 
 
 def _pairs(old: Shards, new: Shards, found: Changes) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
@@ -156,8 +145,7 @@ def _pairs(old: Shards, new: Shards, found: Changes) -> Iterator[tuple[dict[str,
 def _labelled(shards: Shards) -> Iterator[tuple[str, np.ndarray]]:
     """Of each shard the numbers of the current rows that have a mask."""
     for uri, current in shards:
-        with open_parquet(uri) as file:
-            status = file.read(columns=["status"])["status"].to_pylist()
+        status = read_columns(uri, ["status"])["status"].to_pylist()
         yield uri, np.flatnonzero(current & np.array([one == "ok" for one in status], bool))
 
 

@@ -16,7 +16,9 @@ from PIL import Image
 from ddpm_seg import storage
 from ddpm_seg.data.images import encode_png
 from ddpm_seg.data.schema import uncertainty_of
-from ddpm_seg.runs.view import read_view
+from ddpm_seg.runs.summary import read_json
+from ddpm_seg.runs.tables import DamagedFileError
+from ddpm_seg.runs.view import choose, read_view
 from ddpm_seg.tasks import UNLABELLED
 
 TABLE, FILE = "samples", "curation.json"
@@ -31,6 +33,9 @@ class CurateConfig:
 
     samples: str
     """An --output of jobs.generate."""
+    config_hash: str | None = None
+    """Whose samples, where those of several models or options are there (config=… under samples/); by default those of
+    the newest run."""
     drop_uncertain: float = 0.1
     """Share of the samples to drop, the most uncertain ones."""
     published_filter: bool = False
@@ -67,7 +72,8 @@ def curate(config: CurateConfig) -> Curation:
     """
     output = storage.normalize(config.samples)
     columns = ["image_id", "uri", "status", "uncertainty", "classes", "config_hash"]
-    rows = read_view(output, TABLE, columns=columns)
+    configuration = choose(output, TABLE, config.config_hash)
+    rows = read_view(output, TABLE, config_hash=configuration.config_hash, columns=columns)
     ok = rows.filter(pc.equal(rows["status"], "ok"))
     if ok["uncertainty"].null_count:
         raise ValueError(f"the samples at {storage.redact(output)} have no labels: their model has no ensemble")
@@ -89,9 +95,9 @@ def curate(config: CurateConfig) -> Curation:
         "kept": int(((uncertainty >= least) & (uncertainty <= most)).sum()),
     }
     rule = dataclasses.asdict(config)
-    del rule["samples"]
+    del rule["samples"], rule["config_hash"]
     found = Curation(
-        config_hash=rows["config_hash"][0].as_py(),
+        config_hash=configuration.config_hash,
         least_uncertainty=least,
         most_uncertainty=most,
         ignore_above=config.ignore_above,
@@ -103,22 +109,44 @@ def curate(config: CurateConfig) -> Curation:
 
 
 def read_curation(output: str) -> Curation | None:
-    """The rule beside the tables, if one was made."""
+    """The rule beside the tables, if one was made. Raises DamagedFileError for one that cannot be read."""
     uri = storage.join(storage.normalize(output), FILE)
-    return Curation(**json.loads(storage.read_bytes(uri))) if storage.exists(uri) else None
+    if not storage.exists(uri):
+        return None
+    remedy = "make it again with jobs.curate, or delete it to take all samples"
+    try:
+        record = read_json(uri)
+        limits = record["least_uncertainty"], record["most_uncertainty"], record["ignore_above"] or 0.0
+        if not all(isinstance(limit, int | float) for limit in limits) or not isinstance(record["config_hash"], str):
+            raise DamagedFileError(uri, "it is no rule that jobs.curate made")
+        return Curation(**record)
+    except DamagedFileError as error:
+        raise DamagedFileError(uri, error.reason, remedy) from error
+    except (KeyError, TypeError) as error:
+        raise DamagedFileError(uri, f"it is no rule that jobs.curate made ({error})", remedy) from error
 
 
-def read_samples(output: str, *, columns: Sequence[str] | None = None, curated: bool = True) -> pa.Table:
+def read_samples(
+    output: str, *, config_hash: str | None = None, columns: Sequence[str] | None = None, curated: bool = True
+) -> pa.Table:
     """The generated samples under `output` that the rule beside them keeps, sorted by seed and number.
 
     Pixels that the rule ignores are 255 in `mask`. With `curated` False, or where no rule was made, all samples as they
-    were drawn, errors among them. `columns=["uri", "classes"]` saves reading the pictures. Raises FileNotFoundError
-    where there are none.
+    were drawn, errors among them. Of several models or options those of `config_hash`, by default the rule's, and where
+    there is no rule the newest run's (then a warning is logged that names the others). `columns=["uri", "classes"]`
+    saves reading the pictures. Raises FileNotFoundError where there are none, and ValueError for an unknown column, a
+    file that cannot be read, or a rule that was made for another configuration.
     """
     normalized = storage.normalize(output)
     curation = read_curation(output) if curated else None
     if curation is None:
-        return read_view(normalized, TABLE, columns=columns)
+        return read_view(normalized, TABLE, config_hash=config_hash, columns=columns)
+    if config_hash not in (None, curation.config_hash):
+        rule = storage.redact(storage.join(normalized, FILE))
+        raise ValueError(
+            f"the rule at {rule} is for the samples of {curation.config_hash}, not {config_hash}; "
+            f"run jobs.curate with --config-hash {config_hash}"
+        )
     wanted = ["image_id", "uri", "status", "uncertainty", "classes"]
     rows = read_view(normalized, TABLE, config_hash=curation.config_hash, columns=wanted)
     kept = rows.filter(keeps(rows, curation))["image_id"].to_pylist()

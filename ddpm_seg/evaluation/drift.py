@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -15,6 +15,10 @@ from scipy.stats import t as students_t
 from ddpm_seg import storage
 from ddpm_seg.evaluation.totals import Totals
 from ddpm_seg.runs.layout import RunLayout, run_number, uris_under
+from ddpm_seg.runs.summary import read_json
+from ddpm_seg.runs.tables import DamagedFileError
+
+logger = logging.getLogger(__name__)
 
 # Earlier runs that one is compared with: a month of nights.
 MOST_RUNS = 30
@@ -57,7 +61,7 @@ def statistics_of(totals: Totals) -> dict[str, Any]:
 
 
 def earlier_statistics(layout: RunLayout) -> list[dict[str, Any]]:
-    """`statistics_of` the last runs of the same configuration before this one, at most 30."""
+    """`statistics_of` the last runs of the same configuration before this one, at most 30 that can be read."""
     mine = run_number(layout.summary) or 0
     summaries = {uri: run_number(uri) or 0 for uri in uris_under(storage.join(layout.output, "runs"))}
     earlier = [uri for uri, number in summaries.items() if uri.endswith("/summary.json") and number < mine]
@@ -65,13 +69,38 @@ def earlier_statistics(layout: RunLayout) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     with ThreadPoolExecutor(READERS) as readers:
         for start in range(0, len(earlier), MOST_RUNS):
-            texts = readers.map(storage.read_bytes, earlier[start : start + MOST_RUNS])
-            for summary in map(json.loads, texts):
+            for summary in readers.map(_read_summary, earlier[start : start + MOST_RUNS]):
                 if summary.get("config_hash") == layout.config_hash and "statistics" in summary:
                     found.append(summary["statistics"])
             if len(found) >= MOST_RUNS:
                 break
     return found[:MOST_RUNS]
+
+
+def _read_summary(uri: str) -> dict[str, Any]:
+    """A run's summary; an empty one, and a warning, where it cannot be read: an old run must not stop a new one."""
+    try:
+        summary = read_json(uri)
+        if "statistics" in summary:
+            _check(summary["statistics"])
+        return summary
+    except FileNotFoundError:  # deleted since it was listed
+        return {}
+    except (DamagedFileError, PermissionError, IsADirectoryError) as error:
+        logger.warning("%s; the comparison with earlier runs leaves that run out", error)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        logger.warning(
+            "%s: its statistics are not understood (%s: %s); the comparison with earlier runs leaves that run out",
+            *(storage.redact(uri), type(error).__name__, error),
+        )
+    return {}
+
+
+def _check(of_run: Mapping[str, Any]) -> None:
+    """Raises one of many errors where `find_drift` would."""
+    for moments in _measures(of_run).values():
+        if not all(math.isfinite(moments[name]) for name in ("images", "mean", "variance")):
+            raise ValueError("not all numbers are finite")
 
 
 def find_drift(now: Mapping[str, Any], earlier: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

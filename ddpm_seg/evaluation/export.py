@@ -40,6 +40,9 @@ _WRITERS: dict[Format, Callable[[Iterable[Picture], Task, str], None]] = {
     "cvat": write_cvat,
 }
 
+README = "README.md"
+"""The file of an export that says whose labels it has."""
+
 READERS = 8  # images on their way at once: against a distant store the wait is latency
 
 _COLUMNS = ["image_id", "uri", "mask", "uncertainty", "mean_confidence", "model_id"]
@@ -77,6 +80,7 @@ class Exported:
 
     selection: Selection
     images: int = 0
+    model_ids: set[str] = field(default_factory=set)
     gone: Counter[str] = field(default_factory=Counter)
     """Images that were asked for and cannot be had any more, by reason."""
 
@@ -103,7 +107,23 @@ def export(config: ExportConfig) -> Exported:
     done = Exported(selection=selection)
     with fresh_output(config.output) as output:
         _WRITERS[config.to](_pictures(done, with_images=config.to != "label-studio"), selection.task, output)
+        _write_provenance(config, done, output)
     return done
+
+
+def _write_provenance(config: ExportConfig, done: Exported, output: str) -> None:
+    """Adds to README.md, which Hugging Face's format has already, which model's labels these are."""
+    uri, configuration = storage.join(output, README), done.selection.configuration
+    card = storage.read_bytes(uri).decode() if storage.exists(uri) else f"# Labels of {done.selection.task.name}\n"
+    facts = {
+        "model_id": ", ".join(sorted(done.model_ids)),
+        "config_hash": configuration.config_hash,
+        "labels": storage.redact(storage.normalize(config.labels)),
+        "images": done.images,
+        "format": config.to,
+    }
+    lines = [f"- {name}: `{value}`" for name, value in facts.items()]
+    storage.write_bytes(uri, "\n".join([card, "Exported with `jobs.export` of ddpm_seg:", "", *lines, ""]).encode())
 
 
 def _pictures(done: Exported, *, with_images: bool) -> Iterator[Picture]:
@@ -113,6 +133,7 @@ def _pictures(done: Exported, *, with_images: bool) -> Iterator[Picture]:
             for picture in readers.map(lambda row: _picture(row, with_images), rows):
                 if isinstance(picture, Picture):
                     done.images += 1
+                    done.model_ids.add(picture.model_id)
                     yield picture
                 else:
                     done.gone[picture] += 1

@@ -17,7 +17,8 @@ from ddpm_seg.evaluation.drift import describe, earlier_statistics, find_drift, 
 from ddpm_seg.evaluation.page import count, duration, review_script, short, template
 from ddpm_seg.evaluation.totals import Totals, first_rows, read_pictures, read_totals
 from ddpm_seg.runs.layout import RunLayout, uris_under
-from ddpm_seg.runs.summary import write_json
+from ddpm_seg.runs.summary import read_json, write_json
+from ddpm_seg.runs.tables import DamagedFileError
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ def write_report(
     Reads `run.json`, `summary.json` (may be absent) and the run's `labels`; adds to `summary.json` the run's
     `statistics` and its `drift` against earlier runs; fetches the `contact_sheet` most uncertain images again.
     `read_uris` has the URI to read for each stored one that is not the same (signed URLs). Raises FileNotFoundError
-    where `output` has no such run.
+    where `output` has no such run, and DamagedFileError for a file of it that cannot be read.
     """
     fetch = fetch_again(read_uris or {})
     return _write(output, run_id, "labels", contact_sheet, lambda totals, _: _labelled_tiles(totals, fetch))
@@ -54,9 +55,11 @@ def _write(
     tiles_of: Callable[[Totals, Sequence[str]], Sequence[Tile]],
 ) -> str:
     run_json = storage.join(output, "runs", run_id, "run.json")
-    run = json.loads(storage.read_bytes(run_json))
+    run = read_json(run_json)
+    if not isinstance(run.get("config_hash"), str):
+        raise DamagedFileError(run_json, "it has no 'config_hash'")
     layout = RunLayout(output=output, table=table, config_hash=run["config_hash"], run_id=run_id)
-    summary = json.loads(storage.read_bytes(layout.summary)) if storage.exists(layout.summary) else {}
+    summary = read_json(layout.summary) if storage.exists(layout.summary) else {}
     files = [uri for uri in uris_under(layout.shards()) if uri.endswith(".parquet")]
     totals = read_totals(files, keep_uncertain=contact_sheet, keep_errors=ERRORS_SHOWN)
     if summary:

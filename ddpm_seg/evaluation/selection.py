@@ -9,13 +9,15 @@ import numpy as np
 import pyarrow as pa
 
 from ddpm_seg.data.schema import classes_of, task_of
-from ddpm_seg.runs.tables import open_parquet
-from ddpm_seg.runs.view import current_rows
+from ddpm_seg.runs.tables import DamagedFileError, open_parquet, read_columns
+from ddpm_seg.runs.view import Configuration, choose, current_rows
 from ddpm_seg.tasks import Task
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Selection:
+    configuration: Configuration
+    """Whose labels these are, of all that the output holds."""
     shards: list[tuple[str, np.ndarray]]
     """URI and numbers of the rows, ascending, of each shard that has any."""
     task: Task
@@ -40,9 +42,9 @@ def select(
 
     Raises FileNotFoundError where there are no labels, ValueError for a class that the task does not have.
     """
-    shards = current_rows(output, "labels", config_hash=config_hash)
-    with open_parquet(shards[0][0]) as file:
-        task = task_of(file.schema_arrow)
+    configuration = choose(output, "labels", config_hash)
+    shards = current_rows(output, "labels", config_hash=configuration.config_hash)
+    task = read_task(shards[0][0])
     wanted_ids = [_class_id(name, task) for name in classes]
     wanted, doubts, errors, images = [], [], 0, 0
     for uri, current in shards:
@@ -57,12 +59,22 @@ def select(
     found = [(uri, np.flatnonzero(rows)) for (uri, _), rows in zip(shards, wanted, strict=True)]
     count = sum(len(rows) for _, rows in found)
     return Selection(
+        configuration=configuration,
         shards=[(uri, rows) for uri, rows in found if len(rows)],
         task=task,
         images=count,
         errors=errors,
         others=images - count,
     )
+
+
+def read_task(shard: str) -> Task:
+    """What the class ids of a published shard mean. Raises DamagedFileError for a file that does not say."""
+    with open_parquet(shard) as file:
+        try:
+            return task_of(file.schema_arrow)
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise DamagedFileError(shard, error) from error
 
 
 def _class_id(name: str, task: Task) -> int:
@@ -72,8 +84,7 @@ def _class_id(name: str, task: Task) -> int:
 
 
 def _read(uri: str) -> pa.Table:
-    with open_parquet(uri) as file:
-        return file.read(columns=["status", "uncertainty", "classes"])
+    return read_columns(uri, ["status", "uncertainty", "classes"])
 
 
 def _within(doubt: np.ndarray, least: float | None, most: float | None) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from ddpm_seg.data.schema import METADATA_KEY, task_of
-from ddpm_seg.runs.tables import open_parquet, read_rows
+from ddpm_seg.runs.tables import open_parquet, read_rows, require_columns
 from ddpm_seg.tasks import Task
 
 COLUMNS = ["uri", "status", "error_type", "error_message", "width", "height", "uncertainty", "classes"]
@@ -215,6 +215,7 @@ def first_rows(files: Iterable[str], count: int) -> list[LabelledRow]:
 def _read_file(file: str, keep_uncertain: int, keep_errors: int) -> Totals:
     with open_parquet(file) as parquet:
         schema = parquet.schema_arrow
+        require_columns(file, schema, COLUMNS)
         task = task_of(schema) if METADATA_KEY in (schema.metadata or {}) else None  # samples may have no labels
         totals = Totals(keep_uncertain=keep_uncertain, keep_errors=keep_errors, task=task)
         first_row = 0

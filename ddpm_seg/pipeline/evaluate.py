@@ -23,7 +23,7 @@ from ddpm_seg.model.trained import read_trained_header
 from ddpm_seg.pipeline.label import run_label
 from ddpm_seg.pipeline.label_plan import LabelConfig, hash_config
 from ddpm_seg.runs.tables import encode
-from ddpm_seg.runs.view import read_labels
+from ddpm_seg.runs.view import choose, read_labels
 from ddpm_seg.tasks import Task
 
 if TYPE_CHECKING:
@@ -48,6 +48,9 @@ class EvaluateConfig:
     """The model_id that the bundle must have, or nothing is done."""
     labels: str | None = None
     """Score these labels, an --output of jobs.label with the same --model, instead of labelling the images."""
+    config_hash: str | None = None
+    """Which of the --labels, where several models or options are there (config=… under labels/); by default those of
+    the newest run."""
     dtype: SegmentDType = "float32"
     """Number format of the network."""
     limit: int | None = None
@@ -120,11 +123,14 @@ def images_table(scored: Sequence[Scored]) -> pa.Table:
 def _labels(config: EvaluateConfig, header: TrainedHeader, annotations: Sequence[Annotation]) -> pa.Table:
     columns = ["uri", "status", "mask", "uncertainty", "model_id"]
     if config.labels is not None:
-        labels = read_labels(config.labels, columns=columns)
+        configuration = choose(config.labels, "labels", config.config_hash)
+        logger.info("labels of configuration %s", configuration)
+        labels = read_labels(config.labels, config_hash=configuration.config_hash, columns=columns)
         if others := set(labels["model_id"].to_pylist()) - {header.model_id}:
             raise ValueError(
                 f"the labels at {storage.redact(config.labels)} are of model {min(others)}, not of {config.model} "
-                f"({header.model_id}); give the --model that made them"
+                f"({header.model_id}); give the --model that made them, or the --config-hash of its labels (read is "
+                f"{configuration})"
             )
         return labels
     listed = storage.join(config.output, LISTED)

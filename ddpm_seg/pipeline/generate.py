@@ -15,6 +15,7 @@ from ddpm_seg.evaluation.quality import check_real, write_quality
 from ddpm_seg.pipeline.generate_plan import CLASS_STATS, TABLE, GenerateConfig, GeneratePlan, plan_generate
 from ddpm_seg.pipeline.job import Job, code_version, model_for_workers, run_job, same_model
 from ddpm_seg.pipeline.sample_rows import SampleInput, SampleSpec
+from ddpm_seg.pipeline.stages import damage_stops
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.ledger import KnownRun
 from ddpm_seg.runs.manifest import stored_uri
@@ -39,6 +40,7 @@ class GenerateSummary:
     """What `quality.json` says, where there are real images to compare with."""
 
 
+@damage_stops()
 def run_generate(config: GenerateConfig) -> GenerateSummary:
     """Finishes interrupted runs of the same output and configuration, then draws the samples that are missing.
 

@@ -16,6 +16,7 @@ from ddpm_seg.model.bundle_files import check_model_id, refuse_another_model
 from ddpm_seg.model.dtypes import DType
 from ddpm_seg.model.generator import Sampler, SamplingConfig
 from ddpm_seg.pipeline.actor_options import check_actor_options
+from ddpm_seg.pipeline.stages import damage_stops
 from ddpm_seg.runs.ledger import KnownRun, find_runs, input_keys, next_number, planned_keys
 from ddpm_seg.runs.manifest import INPUTS, image_id
 
@@ -122,8 +123,13 @@ class GeneratePlan:
         )
 
 
+@damage_stops()
 def plan_generate(config: GenerateConfig) -> GeneratePlan:
-    """Reads what is there, writes nothing. Raises ValueError or OSError for a bundle or sampler that cannot be used."""
+    """Reads what is there, writes nothing.
+
+    Raises ValueError or OSError for a bundle or sampler that cannot be used, StageError for a file of the output that
+    cannot be read.
+    """
     header = read_header(config.model)
     refuse_another_model(config.model, header.model_id, config.expect_model_id)
     config.sampling().timesteps(header.ddpm.diffusion)

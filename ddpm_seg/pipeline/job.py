@@ -21,7 +21,7 @@ from ddpm_seg.runs.commit import Derive, delete_chunks, delete_other_chunks, fir
 from ddpm_seg.runs.heartbeat import heartbeat, refuse_if_running
 from ddpm_seg.runs.ledger import KnownRun, delete_leftovers, freeze_run
 from ddpm_seg.runs.manifest import Manifest, RunInfo, plan
-from ddpm_seg.runs.summary import RunSummary, write_run_json, write_summary
+from ddpm_seg.runs.summary import RunSummary, read_json, write_run_json, write_summary
 from ddpm_seg.runs.tables import DamagedFileError
 
 if TYPE_CHECKING:
@@ -189,11 +189,11 @@ def _carry_out(run: KnownRun, job: Job, placement: cluster.Placement) -> RunSumm
         placement=placement,
         derived=job.derived,
         max_errors=job.error_limit(run),
-        model_id=str(job.details["model_id"]),
+        model_id=job.model_id,
     )
     planned.check()
     summary = _summary(run, outcome, started)
-    if outcome.timed or not storage.exists(run.layout.summary):  # else it has the times of the work already
+    if outcome.timed or not _has_summary(run):  # else it has the times of the work already
         write_summary(run.layout, summary)
     for table in (job.table, *job.derived):
         storage.delete_unfinished(run.layout.shards(table))
@@ -201,6 +201,15 @@ def _carry_out(run: KnownRun, job: Job, placement: cluster.Placement) -> RunSumm
     delete_other_chunks(planned)  # of workers that outlived an earlier driver
     job.write_report(run)
     return summary
+
+
+def _has_summary(run: KnownRun) -> bool:
+    """Whether an earlier attempt wrote one that can be read."""
+    try:
+        read_json(run.layout.summary)
+    except (FileNotFoundError, DamagedFileError):
+        return False
+    return True
 
 
 def _summary(run: KnownRun, outcome: execute.Outcome, started: datetime) -> RunSummary:

@@ -15,6 +15,7 @@ from ddpm_seg.data.schema import class_stats_table
 from ddpm_seg.pipeline.job import Job, code_version, model_for_workers, run_job
 from ddpm_seg.pipeline.label_plan import CLASS_STATS, TABLE, LabelConfig, LabelPlan, plan_label
 from ddpm_seg.pipeline.label_rows import ImageInput, LabelSpec
+from ddpm_seg.pipeline.stages import damage_stops
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.ledger import KnownRun
 from ddpm_seg.runs.manifest import chunk_size_for, stored_uri
@@ -54,6 +55,7 @@ class LabelSummary:
         return dict(sum((Counter(run.errors) for run in self.runs), Counter()))
 
 
+@damage_stops()
 def run_label(config: LabelConfig) -> LabelSummary:
     """Finishes interrupted runs of the same output and configuration, then labels what is new.
 

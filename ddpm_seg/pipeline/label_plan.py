@@ -19,6 +19,7 @@ from ddpm_seg.model.bundle_files import ASSETS, check_model_id, refuse_another_m
 from ddpm_seg.model.dtypes import SegmentDType
 from ddpm_seg.model.trained import check_dtype, read_trained_header
 from ddpm_seg.pipeline.actor_options import check_actor_options
+from ddpm_seg.pipeline.stages import damage_stops
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.ledger import KnownRun, find_runs, input_keys, next_number, planned_keys
 from ddpm_seg.runs.manifest import chunk_size_for, inputs_table, stored_uri
@@ -141,8 +142,13 @@ class LabelPlan:
         return "\n".join(lines)
 
 
+@damage_stops()
 def plan_label(config: LabelConfig) -> LabelPlan:
-    """Reads what is there, writes nothing. Raises ValueError or OSError for a bundle or input that cannot be used."""
+    """Reads what is there, writes nothing.
+
+    Raises ValueError or OSError for a bundle or input that cannot be used, StageError for a file of the output that
+    cannot be read.
+    """
     header, _ = read_trained_header(config.model)
     refuse_another_model(config.model, header.model_id, config.expect_model_id)
     check_dtype(header, config.dtype)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import pickle
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from ddpm_seg.pipeline.label_rows import FittedImage, ImageInput, LabelSpec, fetch, label_table
+from ddpm_seg.runs.tables import DamagedFileError
 
 if TYPE_CHECKING:
     from ddpm_seg.model.dtypes import SegmentDType
@@ -32,6 +35,15 @@ class StageError(RuntimeError):
 
 class TooManyErrors(RuntimeError):  # noqa: N818
     """More images of a run are errors than were allowed. What is done is kept; under a higher limit it can go on."""
+
+
+@contextmanager
+def damage_stops() -> Iterator[None]:
+    """Makes a StageError of a file of the output that cannot be read: once that is mended, the same command goes on."""
+    try:
+        yield
+    except DamagedFileError as error:
+        raise StageError(str(error)) from error
 
 
 def chunk_row(shard: int, chunk: int, images: list[ImageInput]) -> Row:

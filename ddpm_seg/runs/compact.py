@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -16,9 +16,11 @@ from ddpm_seg.runs.commit import Derive, outcomes
 from ddpm_seg.runs.fresh_output import fresh_output
 from ddpm_seg.runs.layout import RunLayout, layout_of
 from ddpm_seg.runs.manifest import Manifest, create_manifest, read_info, read_manifest
-from ddpm_seg.runs.summary import RunSummary, write_run_json, write_summary
-from ddpm_seg.runs.tables import decode, encode
-from ddpm_seg.runs.view import current_rows
+from ddpm_seg.runs.summary import RunSummary, read_json, write_run_json, write_summary
+from ddpm_seg.runs.tables import DamagedFileError, encode, read_table
+from ddpm_seg.runs.view import choose, configurations, current_rows
+
+logger = logging.getLogger(__name__)
 
 # A file is closed at this size even where it has fewer rows than asked for: it is in memory twice while it is written.
 SHARD_BYTES = 256 * 1024 * 1024
@@ -33,7 +35,8 @@ class CompactConfig:
     output: str
     """Folder or prefix for the compacted tables: an empty one."""
     config_hash: str | None = None
-    """Whose rows, where several models or options are under --labels; by default those of the newest run."""
+    """Only these rows, where several models or options are under --labels (config=… under labels/); by default all,
+    each configuration in files of its own."""
     shard_size: int = 20_000
     """Rows in each new file; fewer where they would be more than 256 MB."""
 
@@ -50,36 +53,62 @@ class CompactConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Compacted:
-    layout: RunLayout
+    layouts: tuple[RunLayout, ...]
+    """Of each configuration, that of the newest run first."""
     files_before: int
     files: int
     rows_before: int
+    """In all of them, those that later rows replace too."""
     rows: int
+    left_out: tuple[str, ...]
+    """Configurations that were not asked for."""
+
+    @property
+    def layout(self) -> RunLayout:
+        """The newest run's."""
+        return self.layouts[0]
 
 
 def compact(
     config: CompactConfig, derived: Mapping[str, Derive], write_report: Callable[[RunLayout], object]
 ) -> Compacted:
-    """Writes the current rows (`view.read_labels`) of one output to another, in order of run and shard.
+    """Writes the current rows (`view.read_labels`) of one output to another, in order of run and shard: those of every
+    configuration, the newest first, or of `config.config_hash`.
 
-    Rows stay as they are, their `run_id` too; their files stand under the newest run's name, with the inputs that they
-    are of as its manifest, so that `jobs.label` may go on there. Raises FileNotFoundError where nothing was published,
-    and ValueError for an output that holds something.
+    Rows stay as they are, their `run_id` too. Their files stand under the name of the newest run of their
+    configuration, with the inputs that they are of as its manifest, so that `jobs.label` may go on there. Raises
+    FileNotFoundError where nothing was published, DamagedFileError (a ValueError) for a file that cannot be read, and
+    ValueError for an output that holds something.
     """
     source = storage.normalize(config.labels)
-    shards = current_rows(source, "labels", config_hash=config.config_hash)
+    known = configurations(source, "labels")
+    if config.config_hash is not None:
+        known = [choose(source, "labels", config.config_hash)]
+    layouts, files_before, rows_before, files, rows = [], 0, 0, 0, 0
     with fresh_output(config.output) as output:
-        done = _write(shards, output, derived, config.shard_size)
-        write_report(done.layout)  # which marks the run as finished
-    return done
+        for one in known:
+            shards = current_rows(source, "labels", config_hash=one.config_hash)
+            layout, writer = _write(shards, output, derived, config.shard_size)
+            write_report(layout)  # which marks the run as finished
+            layouts.append(layout)
+            files_before, rows_before = files_before + len(shards), rows_before + sum(len(kept) for _, kept in shards)
+            files, rows = files + len(writer.planned), rows + writer.counts.total()
+    return Compacted(
+        layouts=tuple(layouts),
+        files_before=files_before,
+        files=files,
+        rows_before=rows_before,
+        rows=rows,
+        left_out=known[0].others if config.config_hash is not None else (),
+    )
 
 
 def _write(
     shards: list[tuple[str, np.ndarray]], output: str, derived: Mapping[str, Derive], shard_size: int
-) -> Compacted:
+) -> tuple[RunLayout, _Writer]:
     newest, started = layout_of(shards[-1][0]), datetime.now(timezone.utc)
     layout = replace(newest, output=output)
-    info, record = read_info(newest.manifest), json.loads(storage.read_bytes(newest.run_json))
+    info, record = read_info(newest.manifest), _run_json(newest)
     write_run_json(layout, info, {**record, "compacted_from": storage.redact(newest.output)})
     writer = _Writer(layout, derived, shard_size)
     for rows, items in _rows_and_inputs(shards):
@@ -87,13 +116,16 @@ def _write(
     writer.flush()
     create_manifest(layout, Manifest(info=info, items=pa.concat_tables(writer.planned)))
     write_summary(layout, writer.summary(started))
-    return Compacted(
-        layout=layout,
-        files_before=len(shards),
-        files=len(writer.planned),
-        rows_before=sum(len(kept) for _, kept in shards),
-        rows=writer.counts.total(),
-    )
+    return layout, writer
+
+
+def _run_json(layout: RunLayout) -> dict[str, object]:
+    """What people read about the run; one that is spoilt holds nothing up."""
+    try:
+        return read_json(layout.run_json)
+    except (FileNotFoundError, DamagedFileError) as error:
+        logger.warning("%s; what it said of %s is lost", error, layout.run_id)
+        return {}
 
 
 def _rows_and_inputs(shards: list[tuple[str, np.ndarray]]) -> Iterator[tuple[pa.Table, pa.Table]]:
@@ -105,11 +137,11 @@ def _rows_and_inputs(shards: list[tuple[str, np.ndarray]]) -> Iterator[tuple[pa.
         layout = layout_of(uri)
         if manifest is None or layout.run_id != of_run:
             manifest, of_run = read_manifest(layout.manifest), layout.run_id
-        rows = decode(storage.read_bytes(uri))
+        rows = read_table(uri)
         shard = int(uri.rpartition("-")[2].removesuffix(".parquet"))
         items = manifest.items.filter(pa.array(manifest.items["shard"].to_numpy() == shard))
         if items["image_id"] != rows["image_id"]:
-            raise ValueError(f"{storage.redact(uri)} does not hold what {storage.redact(layout.manifest)} planned")
+            raise DamagedFileError(uri, f"it does not hold what {storage.redact(layout.manifest)} planned")
         mask = pa.array(kept)
         yield rows.filter(mask), items.filter(mask)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
+import logging
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -12,10 +15,14 @@ import pyarrow.compute as pc
 
 from ddpm_seg import storage
 from ddpm_seg.runs.layout import uris_under
-from ddpm_seg.runs.tables import open_parquet
+from ddpm_seg.runs.tables import DamagedFileError, open_parquet, read_columns
+
+logger = logging.getLogger(__name__)
 
 READERS = 4  # shards at once: against a distant store the wait is latency, and a shard is tens of megabytes
 BLOCK_ROWS = 256  # put in order at once: their masks, of megabytes each in the worst case, must be under 2 GB
+
+SHARD_REMEDY = "put a copy of it back, or delete it and the next run does its images again"
 
 _SHARD = re.compile(r"/config=([^/]+)/run=(run-\d+)/shard-\d+\.parquet$")
 
@@ -30,12 +37,15 @@ def read_view(
 ) -> pa.Table:
     """Rows of `table` under `output`, one an `image_id`: that of the latest run, sorted by URI.
 
-    Models and options are never mixed: `config_hash` says whose rows, by default those of the newest run. `columns`
-    saves reading the pictures, and `image_ids` all but the shards that have those images. Memory is that of the result,
-    twice where rows of several runs are put in order. Raises
-    FileNotFoundError where nothing was published.
+    Models and options are never mixed: `config_hash` says whose rows, by default those of the newest run; where there
+    are others then, a warning is logged that names them. `columns` saves reading the pictures, and `image_ids` all but
+    the shards that have those images. Memory is that of the result, twice where rows of several runs are put in order.
+    Raises FileNotFoundError where nothing was published, ValueError for a column that the table does not have, and
+    DamagedFileError, which is a ValueError too, for a file that cannot be read.
     """
     shards, keys, latest = _shards_and_latest(output, table, config_hash)
+    if columns is not None:
+        _check_columns(table, shards[-1], columns)
     with ThreadPoolExecutor(READERS) as readers:
         if image_ids is not None:
             wanted = pa.array(image_ids, pa.string())
@@ -58,9 +68,11 @@ def read_labels(
 ) -> pa.Table:
     """The current labels under `output`: for each image the row of the latest run that labelled it.
 
-    Rows of images that could not be read are there too, with `status` "error". Of several models or options under one
-    output, those of the newest run, or of `config_hash`. `columns=["uri", "classes"]` saves reading the masks;
-    `image_ids` takes those images only, and reads only the shards that they are in.
+    Rows of images that could not be read are there too, with `status` "error". Where several models or options have
+    labelled into one output, the rows are those of `config_hash` (a folder `config=…` under `labels/`), or of the
+    newest run: which one that is, and which others there are, is logged as a warning. `columns=["uri", "classes"]`
+    saves reading the masks; `image_ids` takes those images only, and reads only the shards that they are in. Raises
+    FileNotFoundError where there are no labels, and ValueError for an unknown column or a file that cannot be read.
     """
     return read_view(output, "labels", config_hash=config_hash, columns=columns, image_ids=image_ids)
 
@@ -78,31 +90,92 @@ def _shards_and_latest(
 ) -> tuple[list[str], list[pa.Table], list[np.ndarray]]:
     """URIs of the shards; of each the columns image_id and uri, and which rows are current."""
     shards = view_shards(output, table, config_hash)
-    if not shards:
-        of_config = f" for config {config_hash}" if config_hash else ""
-        raise FileNotFoundError(f"no {table} table under {storage.redact(output)}{of_config}")
     with ThreadPoolExecutor(READERS) as readers:
         keys = list(readers.map(lambda uri: _read(uri, ["image_id", "uri"]), shards))
     return shards, keys, _latest([one["image_id"] for one in keys])
 
 
-def view_shards(output: str, table: str, config_hash: str | None) -> list[str]:
-    """URIs of the shards of one configuration, by default the newest, in order of run and number."""
-    found = []
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Configuration:
+    """Whose rows are read, of all that one output holds."""
+
+    config_hash: str
+    others: tuple[str, ...]
+    """The other configurations, that of the newest run first."""
+    shards: list[str]
+    """URIs in order of run and number."""
+
+    def __str__(self) -> str:
+        if not self.others:
+            return f"{self.config_hash}, the only one there"
+        return f"{self.config_hash}, of {1 + len(self.others)}; also there: {', '.join(self.others)}"
+
+
+def configurations(output: str, table: str) -> list[Configuration]:
+    """All that have a published shard, that of the newest run first. Raises FileNotFoundError where there is none."""
+    found: dict[str, list[tuple[int, str, str]]] = {}
     for uri in uris_under(storage.join(storage.normalize(output), table)):
-        match = _SHARD.search(uri)
-        if match and config_hash in (None, match[1]):
-            found.append((match[2], match[1], uri))
+        if match := _SHARD.search(uri):
+            found.setdefault(match[1], []).append((int(match[2].removeprefix("run-")), match[2], uri))
     if not found:
-        return []
-    _, newest, _ = max(found)
-    return [uri for _, config, uri in sorted(found) if config == newest]
+        raise FileNotFoundError(f"no {table} table under {storage.redact(output)}")
+    names = sorted(found, key=lambda name: max(found[name]), reverse=True)
+    return [
+        Configuration(
+            config_hash=name,
+            others=tuple(other for other in names if other != name),
+            shards=[uri for _, _, uri in sorted(found[name])],
+        )
+        for name in names
+    ]
+
+
+def choose(output: str, table: str, config_hash: str | None) -> Configuration:
+    """The configuration that was asked for, or that of the newest run; then a warning names the others, if any.
+
+    Raises FileNotFoundError where nothing was published, or nothing of `config_hash`.
+    """
+    known = configurations(output, table)
+    if config_hash is None:
+        if known[0].others:
+            logger.warning(
+                "%s holds %s of %d configurations: read is %s, that of the newest run; also there: %s",
+                *(storage.redact(output), table, len(known), known[0].config_hash, ", ".join(known[0].others)),
+            )
+        return known[0]
+    chosen = next((one for one in known if one.config_hash == config_hash), None)
+    if chosen is None:
+        names = ", ".join(one.config_hash for one in known)
+        raise FileNotFoundError(
+            f"no {table} table under {storage.redact(output)} for config {config_hash}; there are those of {names}"
+        )
+    return chosen
+
+
+def view_shards(output: str, table: str, config_hash: str | None) -> list[str]:
+    """URIs of the shards of one configuration (`choose`), in order of run and number."""
+    return choose(output, table, config_hash).shards
+
+
+def _check_columns(table: str, shard: str, columns: Sequence[str]) -> None:
+    with open_parquet(shard) as file:
+        known = file.schema_arrow.names
+    for name in columns:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            meant = f" (did you mean {near[0]!r}?)" if near else ""
+            raise ValueError(f"the {table} table has no column {name!r}{meant}; it has {', '.join(known)}")
 
 
 def _read(uri: str, columns: Sequence[str] | None) -> pa.Table:
     """Columns of one shard; only their bytes are fetched."""
-    with open_parquet(uri) as file:
-        return file.read(columns=None if columns is None else list(columns))
+    try:
+        if columns is not None:
+            return read_columns(uri, columns)
+        with open_parquet(uri) as file:
+            return file.read()
+    except DamagedFileError as error:
+        raise DamagedFileError(uri, error.reason, SHARD_REMEDY) from error
 
 
 def _latest(image_ids: list[pa.ChunkedArray]) -> list[np.ndarray]:

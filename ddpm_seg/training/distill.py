@@ -39,6 +39,9 @@ class DistillConfig:
 
     samples: str
     """Labelled samples, an --output of jobs.generate. Those that jobs.curate drops are left out."""
+    config_hash: str | None = None
+    """Whose samples, where those of several models or options are there (config=… under samples/); by default those
+    that jobs.curate made its rule for, and without a rule those of the newest run."""
     output: str
     """Where the student is written. The state of an unfinished training stands there too."""
     validation: str | None = None
@@ -99,7 +102,7 @@ def distill(config: DistillConfig) -> StudentHeader:
     if workers < 0 or 2 * workers > config.batch_size:
         raise ValueError(f"num_workers is {workers}; a batch of {config.batch_size} has two images for each of "
                          f"0 to {config.batch_size // 2}")  # fmt: skip
-    stream = SampleStream(config.samples)
+    stream = SampleStream(config.samples, config_hash=config.config_hash)
     student = _student_config(config, stream)
     _source(config, stream).num_batches(config.seed, 0, config.batch_size // max(1, workers), max(1, workers))
     if config.backbone_weights is not None:
@@ -119,7 +122,7 @@ def _train(config: DistillConfig, worker: Worker, *, settings: dict[str, Any]) -
 
     Raises ValueError where the samples are no longer those of `settings`, which the job began with.
     """
-    stream = SampleStream(config.samples)
+    stream = SampleStream(config.samples, config_hash=config.config_hash)
     if (found := _settings(config, stream)) != settings:
         raise ValueError(
             f"the samples at {storage.redact(stream.output)} changed after this training began: {found['samples']}; "

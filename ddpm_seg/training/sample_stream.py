@@ -15,9 +15,10 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from ddpm_seg import storage
-from ddpm_seg.data.schema import METADATA_KEY, task_of
+from ddpm_seg.data.schema import METADATA_KEY
 from ddpm_seg.evaluation.curation import TABLE, ignore_pixels, read_curation, read_samples
-from ddpm_seg.runs.tables import open_parquet
+from ddpm_seg.evaluation.selection import read_task
+from ddpm_seg.runs.tables import DamagedFileError, open_parquet, require_columns
 from ddpm_seg.runs.view import view_shards
 from ddpm_seg.tasks import Task
 
@@ -42,14 +43,14 @@ class SampleStream:
     """The samples under `output` that their curation keeps; all of them, but for errors, where there is none.
 
     An epoch deals its pieces to the workers in an order of its own, and each worker mixes the rows of a few pieces.
-    What comes when depends on (seed, epoch) alone. Raises FileNotFoundError where there are no samples and ValueError
-    where they have no labels.
+    What comes when depends on (seed, epoch) alone. `config_hash` is as for `read_samples`. Raises FileNotFoundError
+    where there are no samples and ValueError where they have no labels.
     """
 
-    def __init__(self, output: str) -> None:
+    def __init__(self, output: str, *, config_hash: str | None = None) -> None:
         self.output = storage.normalize(output)
         self.curation = read_curation(self.output)
-        kept = read_samples(self.output, columns=["image_id", "config_hash", "status"])
+        kept = read_samples(self.output, config_hash=config_hash, columns=["image_id", "config_hash", "status"])
         kept = kept.filter(pc.equal(kept["status"], "ok"))
         if not kept.num_rows:
             raise ValueError(f"there are no samples to train on at {storage.redact(self.output)}")
@@ -107,13 +108,16 @@ def _task_and_size(uri: str) -> tuple[Task, int]:
         if METADATA_KEY not in (file.schema_arrow.metadata or {}):
             raise ValueError(f"the samples in {storage.redact(uri)} have no labels: their model has no ensemble")
         widths = file.read(columns=["width"])["width"].drop_null()
-        return task_of(file.schema_arrow), widths[0].as_py()
+        if not len(widths):
+            raise DamagedFileError(uri, "none of its rows has a width")
+    return read_task(uri), widths[0].as_py()
 
 
 def _pieces(uri: str, kept: pa.Array) -> list[Piece]:
     pieces = []
     with open_parquet(uri) as file:
         for number in range(file.num_row_groups):
+            require_columns(uri, file.schema_arrow, ["image_id", "image", "mask", "width"])
             ids = file.read_row_group(number, columns=["image_id"])["image_id"]
             rows = np.flatnonzero(pc.is_in(ids, value_set=kept).to_numpy())
             if len(rows):

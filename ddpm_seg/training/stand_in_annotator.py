@@ -42,6 +42,8 @@ class AnnotateConfig:
     """What the class ids of --plenty mean: the name of a task, or a .yaml or .json file with class_names."""
     output: str
     """Parquet file to write: samples and their masks, which jobs.train takes as --images."""
+    config_hash: str | None = None
+    """Whose samples, where those of several models or options are there; by default those of the newest run."""
     limit: int | None = None
     """Annotate the first so many samples only."""
     seed: int = 0
@@ -84,7 +86,7 @@ def annotate(config: AnnotateConfig, training: SupervisedConfig | None = None) -
 
 def _images(config: AnnotateConfig) -> np.ndarray:
     """(N, S, S, 3) uint8 of the samples."""
-    rows = read_samples(config.samples, columns=["status", "image"], curated=False)
+    rows = read_samples(config.samples, config_hash=config.config_hash, columns=["status", "image"], curated=False)
     rows = rows.filter(pc.equal(rows["status"], "ok")).slice(0, config.limit)
     if not rows.num_rows:
         raise ValueError(f"there are no samples to annotate at {storage.redact(config.samples)}")
