@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.load import Annotation, load_annotations
+from ddpm_seg.data.annotations.options import AnnotationOptions
 from ddpm_seg.evaluation.calibration import calibration
 from ddpm_seg.evaluation.evaluation_page import evaluation_page
 from ddpm_seg.evaluation.metrics import metrics
@@ -35,7 +36,7 @@ METRICS, IMAGES, PAGE, LISTED = "metrics.json", "images.parquet", "evaluation.ht
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EvaluateConfig:
+class EvaluateConfig(AnnotationOptions):
     """Settings of `jobs.evaluate`."""
 
     images: str
@@ -75,7 +76,9 @@ def run_evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """
     header, task = read_trained_header(config.model)
     refuse_another_model(config.model, header.model_id, config.expect_model_id)
-    annotations = load_annotations(config.images, image_size=header.image_size, task=task, limit=config.limit)
+    annotations = load_annotations(
+        config.images, image_size=header.image_size, task=task, limit=config.limit, options=config
+    )
     storage.check_writable(config.output)
     return evaluate_annotations(config, header, task, annotations)
 

@@ -45,7 +45,9 @@ def run_splits(config: EvaluateConfig) -> dict[str, Any]:
     header, task = read_trained_header(config.model)
     refuse_another_model(config.model, header.model_id, config.expect_model_id)
     bundle = load_bundle(config.model, header.model_id)
-    annotations = load_annotations(config.images, image_size=bundle.network.image_size, task=task, limit=config.limit)
+    annotations = load_annotations(
+        config.images, image_size=bundle.network.image_size, task=task, limit=config.limit, options=config
+    )
     splits = draw_splits(annotations, count=config.splits, shots=config.shots)
     storage.check_writable(config.output)
     rows = []

@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.load import Annotation, load_annotations
+from ddpm_seg.data.annotations.options import AnnotationOptions
 from ddpm_seg.data.task_file import find_task
 from ddpm_seg.evaluation.comparison import Result, scored, standing_result, write_result
 from ddpm_seg.evaluation.score import Labeller, evaluate, labels_of
@@ -44,7 +46,7 @@ TITLES: dict[Method, str] = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CompareConfig:
+class CompareConfig(AnnotationOptions):
     """Settings of `jobs.compare`."""
 
     model: str
@@ -155,16 +157,17 @@ def compare(
         device="cuda" if torch.cuda.is_available() else "cpu",
     )
     storage.check_writable(config.output)
+    load = partial(load_annotations, image_size=bundle.network.image_size, task=task, options=config)
     splits = find_splits(
         config.train,
         config.test,
         count=config.splits,
         shots=config.shots,
-        load=lambda uri: load_annotations(uri, image_size=bundle.network.image_size, task=task),
+        load=load,
     )
     parts = [(method, split) for method in config.methods for split in splits]
     if config.plenty is not None and "supervised" in config.methods:
-        many = load_annotations(config.plenty, image_size=bundle.network.image_size, task=task)
+        many = load(config.plenty)
         parts.append(("supervised", Split(name="plenty", train=many, test=splits[0].test)))
     uris = [storage.join(config.output, f"{method}-{split.name}.json") for method, split in parts]
     return [_result(uri, training, method, split) for uri, (method, split) in zip(uris, parts, strict=True)]

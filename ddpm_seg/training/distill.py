@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.load import Annotation, load_annotations
+from ddpm_seg.data.annotations.options import AnnotationOptions
 from ddpm_seg.evaluation.miou import published_miou
 from ddpm_seg.evaluation.score import evaluate
 from ddpm_seg.model.bundle_files import refuse_standing_bundle
@@ -34,7 +35,7 @@ STATE = "unfinished_training.pt"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DistillConfig:
+class DistillConfig(AnnotationOptions):
     """Settings of `jobs.distill`."""
 
     samples: str
@@ -110,7 +111,7 @@ def distill(config: DistillConfig) -> StudentHeader:
             backbone_weights(_read_weights(config.backbone_weights), Student(student))
     if workers:
         if config.validation is not None:  # what is wrong is found here, not by every worker
-            _annotations(config.validation, stream)
+            _annotations(config.validation, config, stream)
         train_on_ray(partial(_train, settings=_settings(config, stream)), config, workers)
     else:
         train_here(partial(_train, settings=_settings(config, stream)), config)
@@ -130,7 +131,8 @@ def _train(config: DistillConfig, worker: Worker, *, settings: dict[str, Any]) -
         )
     source = _source(config, stream)
     classifier = _read_weights(config.backbone_weights) if config.backbone_weights is not None else None
-    held_out = _annotations(config.validation, stream) if config.validation is not None and not worker.rank else []
+    scores = config.validation is not None and not worker.rank
+    held_out = _annotations(str(config.validation), config, stream) if scores else []
     student = _student_config(config, stream)
     training = StudentTraining(student, config.optimization(), worker, settings=settings, classifier=classifier)
     state = storage.join(config.output, STATE)
@@ -185,20 +187,21 @@ def _student_config(config: DistillConfig, stream: SampleStream) -> StudentConfi
 def _source(config: DistillConfig, stream: SampleStream) -> SampleStream | AnnotatedSet:
     if config.images is None:
         return stream
-    annotations = _annotations(config.images, stream)
+    annotations = _annotations(config.images, config, stream)
     images = np.stack([annotation.image for annotation in annotations])
     labels = usable_labels(np.stack([annotation.label for annotation in annotations]), stream.task)
     return AnnotatedSet(images, labels, config.repeat)
 
 
-def _annotations(uri: str, stream: SampleStream) -> list[Annotation]:
-    return load_annotations(uri, image_size=stream.size, task=stream.task)
+def _annotations(uri: str, config: DistillConfig, stream: SampleStream) -> list[Annotation]:
+    return load_annotations(uri, image_size=stream.size, task=stream.task, options=config)
 
 
 def _settings(config: DistillConfig, stream: SampleStream) -> dict[str, Any]:
     """What a student depends on beside its network and optimisation, as JSON has it."""
     about: dict[str, Any] = {"validation": storage.redact(config.validation) if config.validation else None}
     about["backbone_weights"] = storage.redact(config.backbone_weights) if config.backbone_weights else None
+    about |= {"uncovered": config.uncovered} if config.uncovered is not None else {}
     if config.images is not None:
         return {**about, "images": storage.redact(config.images), "repeat": config.repeat}
     curation = dataclasses.asdict(stream.curation) if stream.curation else None

@@ -14,6 +14,7 @@ import torch
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.load import Annotation, labelled_pixels, load_annotations
+from ddpm_seg.data.annotations.options import AnnotationOptions
 from ddpm_seg.data.annotations.report import describe
 from ddpm_seg.data.task_file import find_task
 from ddpm_seg.evaluation.miou import published_miou
@@ -36,14 +37,14 @@ UNFINISHED = "unfinished"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TrainConfig:
+class TrainConfig(AnnotationOptions):
     """Settings of `jobs.train`."""
 
     model: str
     """Name or URI of a bundle: a DDPM, a MAE or a SwAV, or a trained bundle whose ensemble is replaced."""
     images: str
     """Annotated images: a folder or prefix with X.png beside X.npy, or with images/X.jpg and masks/X.png; a .parquet
-    table with masks, such as our labels; or COCO's .json."""
+    table with masks, such as our labels; COCO's or Label Studio's .json; or CVAT's .xml."""
     task: str
     """What the class ids mean: the name of a task, or a .yaml or .json file with class_names."""
     output: str
@@ -104,8 +105,10 @@ def train_from_config(config: TrainConfig) -> Bundle:
     refuse_standing_bundle(config.output)
     storage.check_writable(config.output)
     size = bundle.network.image_size
-    annotations = load_annotations(config.images, image_size=size, task=task, limit=config.limit)
-    held_out = load_annotations(config.validation, image_size=size, task=task) if config.validation else []
+    annotations = load_annotations(config.images, image_size=size, task=task, limit=config.limit, options=config)
+    held_out = (
+        load_annotations(config.validation, image_size=size, task=task, options=config) if config.validation else []
+    )
     logger.info("%d annotated images:\n%s", len(annotations), describe(annotations, task))
     device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
     workplace = Workplace(

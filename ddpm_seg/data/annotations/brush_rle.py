@@ -28,8 +28,9 @@ def encode_brush(pixels: np.ndarray) -> list[int]:
 
 
 def decode_brush(data: list[int], height: int, width: int) -> np.ndarray:
-    """The region (H, W) bool: where alpha is not 0. Raises ValueError for bytes that are not such a region's."""
-    bits = "".join(f"{value:08b}" for value in data)
+    """The region (H, W) bool: where alpha is not 0. Raises ValueError or TypeError for bytes that are not such a
+    region's."""
+    bits = "".join(f"{value:08b}" for value in bytes(data))
     at = 0
 
     def read(size: int) -> int:
@@ -43,7 +44,9 @@ def decode_brush(data: list[int], height: int, width: int) -> np.ndarray:
     sizes = [read(4) + 1 for _ in range(4)]
     if count != height * width * _CHANNELS:
         raise ValueError(f"the run lengths are of {count // _CHANNELS} pixels, the image has {height} x {width}")
-    values = np.zeros(count, np.uint32)
+    if word != 8:
+        raise ValueError(f"the run lengths hold values of {word} bits, expected 8")
+    values = np.zeros(count, np.uint8)
     done = 0
     while done < count:
         repeats, stop = read(1), done + 1 + read(sizes[read(2)])

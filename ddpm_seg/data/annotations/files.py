@@ -15,6 +15,7 @@ from ddpm_seg.tasks import Task
 
 
 def pairs_of_files(uri: str, task: Task) -> list[Pair]:
+    """Images with a mask of the same name, `.npy` beside them or `.npy` or `.png` in `masks/` next to `images/`."""
     files = [file.uri for file in storage.list_files(uri)]
     image_folder, mask_folder = storage.join(uri, "images"), storage.join(uri, "masks")
     if any(file.startswith(mask_folder + "/") for file in files):
@@ -55,6 +56,8 @@ def _refuse_bare(kind: str, partner: str, own: dict[str, str], others: dict[str,
         )
 
 
-def _read_mask_file(uri: str, task: Task) -> np.ndarray:
+def _read_mask_file(uri: str, task: Task, image_height: int, image_width: int) -> np.ndarray:
     data = storage.read_bytes(uri, max_bytes=MAX_MASK_BYTES)
-    return read_npy(data) if uri.lower().endswith(".npy") else read_png(data, task)
+    if uri.lower().endswith(".npy"):
+        return read_npy(data, image_height, image_width)
+    return read_png(data, task, image_height, image_width)

@@ -1,40 +1,44 @@
-"""Which annotated images a URI stands for: files beside each other, two folders, a Parquet table, or a tool's JSON."""
+"""Which annotated images a URI stands for: files beside each other, two folders, a Parquet table, or a tool's file."""
 
 from __future__ import annotations
 
-import json
-
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.coco import coco_pairs
+from ddpm_seg.data.annotations.cvat import cvat_pairs
 from ddpm_seg.data.annotations.files import pairs_of_files
+from ddpm_seg.data.annotations.json_file import read_json
 from ddpm_seg.data.annotations.label_studio import is_label_studio, label_studio_pairs
-from ddpm_seg.data.annotations.pair import AnnotationError, Pair
+from ddpm_seg.data.annotations.pair import Pair, refuse_twice
 from ddpm_seg.data.annotations.table import pairs_of_table
 from ddpm_seg.tasks import Task
 
 
-def find_pairs(uri: str, task: Task) -> list[Pair]:
+def find_pairs(uri: str, task: Task, image_root: str | None = None) -> list[Pair]:
     """Every annotated image that `uri` stands for, sorted by URI.
 
     * a folder or prefix: `X.png` (or .jpg, ...) beside `X.npy`, as published; or a folder `images/` with `X.jpg` and a
       folder `masks/` with `X.png` or `X.npy`;
-    * a `.parquet` file: rows of `uri` or an `image` struct, and a `mask` struct, such as our `labels`;
-    * a `.json` file: COCO, panoptic or with polygons or run lengths, or Label Studio's export of brush labels; their
-      categories and labels are classes by name.
+    * a `.parquet` file: rows of `uri` or an `image`, and a `mask`, such as our `labels`;
+    * a `.json` file: COCO, panoptic or with polygons or run lengths, or Label Studio's export of brush labels;
+    * an `.xml` file: CVAT's for images.
 
-    Raises `AnnotationError` where there are none or a partner is missing.
+    Categories and labels of the last two are classes by name; their images are sought nearby, or at `image_root`.
+    Raises `AnnotationError` where there are none, a partner is missing, or two masks are of one image.
     """
     uri = storage.normalize(uri)
-    if uri.lower().endswith(".parquet"):
-        return pairs_of_table(uri, task)
-    if uri.lower().endswith(".json"):
-        return _pairs_of_json(uri, task)
+    pairs = _pairs(uri, task, image_root)
+    refuse_twice(uri, pairs)
+    return pairs
+
+
+def _pairs(uri: str, task: Task, image_root: str | None) -> list[Pair]:
+    suffix = uri.lower().rpartition(".")[2]
+    if suffix == "parquet":
+        return pairs_of_table(uri, task, image_root)
+    if suffix == "xml":
+        return cvat_pairs(uri, task, image_root)
+    if suffix == "json":
+        content = read_json(uri)
+        read = label_studio_pairs if is_label_studio(content) else coco_pairs
+        return read(uri, content, task, image_root)
     return pairs_of_files(uri, task)
-
-
-def _pairs_of_json(uri: str, task: Task) -> list[Pair]:
-    try:
-        content = json.loads(storage.read_bytes(uri))
-    except ValueError as error:
-        raise AnnotationError(f"{storage.redact(uri)} is not JSON ({error})") from None
-    return label_studio_pairs(uri, content, task) if is_label_studio(content) else coco_pairs(uri, content, task)

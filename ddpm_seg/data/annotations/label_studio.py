@@ -2,64 +2,132 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, RootModel
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.brush_rle import decode_brush
-from ddpm_seg.data.annotations.mask_files import MaskError
-from ddpm_seg.data.annotations.pair import AnnotationError, Pair, image_pair
-from ddpm_seg.tasks import UNLABELLED, Task
+from ddpm_seg.data.annotations.image_places import ImagePlaces
+from ddpm_seg.data.annotations.json_file import checked
+from ddpm_seg.data.annotations.pair import (
+    UNCOVERED,
+    AnnotationError,
+    MaskError,
+    Pair,
+    check_size,
+    image_pair,
+    missing_pair,
+)
+from ddpm_seg.data.images import EXTENSIONS
+from ddpm_seg.tasks import Task
 
-Json = dict[str, Any]
+logger = logging.getLogger(__name__)
+
+# Regions that say where something is, in another way than painted pixels: to leave them out would lose an object.
+SHAPES = ("brush", "polygon", "rectangle", "ellipse", "keypoint", "vector", "bitmask")
+
+Region = dict[str, Any]
+
+
+class _Annotation(BaseModel):
+    result: list[Region] | None = None
+    was_cancelled: bool | None = None
+    updated_at: Any = None
+
+
+class _Task(BaseModel):
+    id: Any = None
+    data: dict[str, Any]
+    annotations: list[_Annotation] | None = None
+
+
+class _Tasks(RootModel[list[_Task]]):
+    pass
 
 
 def is_label_studio(content: object) -> bool:
-    """Whether this JSON is a list of tasks, as Label Studio exports them (COCO's is an object)."""
-    return isinstance(content, list) and all(isinstance(one, dict) and "data" in one for one in content)
+    """Whether this JSON is a list, as Label Studio exports its tasks (COCO's is an object)."""
+    return isinstance(content, list)
 
 
-def label_studio_pairs(uri: str, content: list[Json], task: Task) -> list[Pair]:
-    """Pairs of the tasks that somebody has annotated, by the latest annotation that was not cancelled.
+def label_studio_pairs(uri: str, content: object, task: Task, image_root: str | None = None) -> list[Pair]:
+    """Pairs of the tasks that somebody has painted on, by the latest annotation that was not cancelled.
 
-    Brush labels are classes of `task` by name; pixels without are unlabelled. Where regions overlap, the later one in
-    the list is in front: what was painted last. The image is `uri` of the task's data, as `jobs.export` writes it, or
-    else its `image`.
+    Brush labels are classes of `task` by name. Where regions overlap, the later one in the list is in front: what was
+    painted last. The image is `uri` of the task's data, as `jobs.export` writes it, else its `image`, else the one
+    value that is named as an image. Tasks without a painted region, and answers that are no regions (choices, text),
+    are left out and counted.
     """
+    tasks = checked(uri, content, _Tasks, "Label Studio's JSON (a list of tasks with data and annotations)").root
     ids = {name: index for index, name in enumerate(task.class_names)}
-    pairs = []
-    for one in content:
-        done = [each for each in one.get("annotations", []) if not each.get("was_cancelled")]
-        if not done:
+    left_out, places, pairs = Counter[str](), ImagePlaces(uri, image_root), []
+    for number, one in enumerate(tasks):
+        done = [each for each in one.annotations or () if not each.was_cancelled]
+        result = max(done, key=lambda each: str(each.updated_at or "")).result or [] if done else []
+        regions = [region for region in result if _is_region(region)]
+        left_out["answers that are no regions"] += len(result) - len(regions)
+        if not regions:
+            left_out["tasks on which nobody has painted"] += 1
             continue
-        image = one["data"].get("uri") or one["data"].get("image")
-        if not image:
-            raise AnnotationError(f"{storage.redact(uri)}, task {one.get('id')} has neither uri nor image in its data")
-        latest = max(done, key=lambda each: str(each.get("updated_at", "")))
-        name = f"{storage.redact(uri)}, task {one.get('id', storage.redact(image))}"
-        pairs.append(image_pair(image, name, partial(_draw, latest["result"], ids, task)))
+        pairs.append(_pair(uri, one, number, partial(_draw, regions, ids, task), places))
+    for what, count in left_out.items():
+        if count:
+            logger.warning("%s: %d %s are left out", storage.redact(uri), count, what)
     if not pairs:
-        raise AnnotationError(f"{storage.redact(uri)} holds {len(content)} tasks, none of them annotated by a person")
+        raise AnnotationError(f"{storage.redact(uri)} holds {len(tasks)} tasks, none of them annotated by a person")
     return sorted(pairs, key=lambda pair: pair.image)
 
 
-def _draw(result: list[Json], ids: Mapping[str, int], task: Task) -> np.ndarray:
+def _pair(uri: str, one: _Task, number: int, read_mask: Any, places: ImagePlaces) -> Pair:
+    name = f"{storage.redact(uri)}, task {number if one.id is None else one.id}"
+    image = _image_of(one.data)
+    if image is None:
+        raise AnnotationError(f"{name} has neither uri nor image in its data")
+    # An upload keeps its name behind eight digits that Label Studio puts before it.
+    uploaded = image.rpartition("/")[2].partition("-")[2] if image.startswith("/data/upload/") else ""
+    found = places.find([image, *([uploaded] if uploaded else [])])
+    if found is None:
+        problem = f"{name}: there is no image {image} in {places}; --image-root FOLDER says where the images are"
+        return missing_pair(image, name, problem)
+    return image_pair(found, name, read_mask, drawn=True)
+
+
+def _image_of(data: Mapping[str, Any]) -> str | None:
+    for key in ("uri", "image"):
+        if isinstance(data.get(key), str) and data[key]:
+            return data[key]
+    named = [value for value in data.values() if isinstance(value, str) and value.lower().endswith(tuple(EXTENSIONS))]
+    return named[0] if len(named) == 1 else None
+
+
+def _is_region(region: Region) -> bool:
+    return str(region.get("type", "")).startswith(SHAPES)
+
+
+def _draw(regions: list[Region], ids: Mapping[str, int], task: Task, height: int, width: int) -> np.ndarray:
     label: np.ndarray | None = None
-    for region in result:
+    for region in regions:
         if region.get("type") != "brushlabels":
             raise MaskError(f"holds a region of type {region.get('type')!r}, expected brushlabels alone")
         try:
-            shape = region["original_height"], region["original_width"]
+            shape = int(region["original_height"]), int(region["original_width"])
+            check_size(*shape, height, width)
             (name,), pixels = region["value"]["brushlabels"], decode_brush(region["value"]["rle"], *shape)
+        except MaskError:
+            raise
         except (KeyError, TypeError, ValueError) as error:
             raise MaskError(f"holds a region that cannot be drawn ({type(error).__name__}: {error})") from error
         if name not in ids:
             raise MaskError(f"has the label {name!r}, which {task.name} does not have: {', '.join(task.class_names)}")
-        label = np.full(shape, UNLABELLED, np.uint8) if label is None else label
+        label = np.full(shape, UNCOVERED, np.int16) if label is None else label
+        if pixels.shape != label.shape:
+            raise MaskError(f"holds regions of {label.shape} and {pixels.shape} pixels (height, width)")
         label[pixels] = ids[name]
-    if label is None:
-        raise MaskError("holds no region")
+    assert label is not None  # there is a region
     return label

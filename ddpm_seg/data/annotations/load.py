@@ -12,16 +12,17 @@ from tqdm import tqdm
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.find import find_pairs
-from ddpm_seg.data.annotations.mask_files import MaskError
-from ddpm_seg.data.annotations.pair import AnnotationError, Pair
+from ddpm_seg.data.annotations.options import DEFAULT_OPTIONS, AnnotationOptions
+from ddpm_seg.data.annotations.pair import UNCOVERED, AnnotationError, MaskError, Pair
 from ddpm_seg.data.images import ImageError, Placement, decode, fit
+from ddpm_seg.storage import StorageUnavailableError
 from ddpm_seg.tasks import UNLABELLED, Task
 
 logger = logging.getLogger(__name__)
 
 # `prepare_data` of the published train_interpreter.py: at least 20 pixels of its 256 x 256.
 PUBLISHED_MIN_PIXELS, PUBLISHED_SIZE = 20, 256
-SHOWN_PROBLEMS = 5
+SHOWN_PROBLEMS = 50
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,21 +39,30 @@ class Annotation:
     """The image's box on the S x S canvas."""
 
 
-def load_annotations(uri: str, *, image_size: int, task: Task, limit: int | None = None) -> list[Annotation]:
+def load_annotations(
+    uri: str,
+    *,
+    image_size: int,
+    task: Task,
+    limit: int | None = None,
+    options: AnnotationOptions = DEFAULT_OPTIONS,
+) -> list[Annotation]:
     """Reads every annotated image of `find_pairs` (the first `limit` of them), fitted to `image_size`.
 
     A square image and its mask are prepared as in the published `ImageLabelDataset`; any other is letterboxed.
     Raises one `AnnotationError` for all that is wrong: an empty folder, a file without its partner, an image or mask
     that cannot be read, a mask of another shape than its image, and class ids that the task does not have.
+    StorageUnavailableError where a store does not answer.
     """
     if limit is not None and limit < 1:
         raise AnnotationError(f"limit is {limit}, expected at least 1 annotated image")
-    pairs = find_pairs(uri, task)[:limit]
+    uncovered = options.uncovered_id(task)
+    pairs = find_pairs(uri, task, options.image_root)[:limit]
     logger.info("reading %d annotated images from %s", len(pairs), storage.redact(uri))
     annotations, problems = [], []
     for pair in tqdm(pairs, desc="annotations", unit="image", disable=None):
         try:
-            annotations.append(_load(pair, image_size, task))
+            annotations.append(_load(pair, image_size, task, uncovered))
         except AnnotationError as error:
             problems.append(str(error))
     if len(problems) == 1:
@@ -82,7 +92,8 @@ def labelled_pixels(labels: Sequence[np.ndarray], task: Task) -> tuple[np.ndarra
         raise AnnotationError(
             f"of the {task.num_classes} classes of {task.name}, the {len(labels)} annotated images show {found} "
             f"(a class with under {min_class_pixels(len(labels[0]))} pixels in an image is ignored there); "
-            "annotate at least two"
+            f"annotate at least two. {UNLABELLED} means no class: a mask of 0 and {UNLABELLED} has one class alone, so "
+            "write its classes as 0 and 1"
         )
     return positions, kept[positions]
 
@@ -111,17 +122,19 @@ def _nearest_indices(source: int, target: int) -> np.ndarray:
     return np.minimum(np.floor(np.arange(target) * scale).astype(np.int64), source - 1)
 
 
-def _load(pair: Pair, image_size: int, task: Task) -> Annotation:
-    try:
-        own_image = decode(pair.read_image())
-    except ImageError as error:
-        raise AnnotationError(f"{storage.redact(pair.image)}: {error}") from error
+def _load(pair: Pair, image_size: int, task: Task, uncovered: int) -> Annotation:
+    own_image = _read_image(pair)
     name = storage.redact(pair.mask)
     try:
-        mask = pair.read_mask()
+        mask = pair.read_mask(*own_image.shape[:2])
+        if pair.drawn:
+            mask[mask == UNCOVERED] = uncovered
     except MaskError as error:
         raise AnnotationError(f"{name} {error}") from error
-    _check_shape(mask, own_image, name)
+    except StorageUnavailableError:
+        raise
+    except OSError as error:
+        raise AnnotationError(f"{name} cannot be read: {error.strerror or error}") from error
     _check_ids(mask, task, name)
     image, placement = fit(own_image, image_size, "letterbox")
     label = np.full((image_size, image_size), UNLABELLED, dtype=np.uint8)
@@ -129,15 +142,16 @@ def _load(pair: Pair, image_size: int, task: Task) -> Annotation:
     return Annotation(uri=pair.image, image=image, label=label, placement=placement)
 
 
-def _check_shape(mask: np.ndarray, image: np.ndarray, name: str) -> None:
-    """The published masks may be larger or smaller than their image, but must show the same picture."""
-    (mask_height, mask_width), (height, width) = mask.shape, image.shape[:2]
-    # One pixel of slack for a mask that was resized and rounded.
-    if abs(mask_width * height - mask_height * width) > max(height, width):
-        raise AnnotationError(
-            f"{name} is {mask_width} x {mask_height} (width x height), its image {width} x {height}: "
-            "the aspect ratios differ; expected a mask of the image's size"
-        )
+def _read_image(pair: Pair) -> np.ndarray:
+    name = storage.redact(pair.image)
+    try:
+        return decode(pair.read_image())
+    except ImageError as error:
+        raise AnnotationError(f"{name}: {error}") from error
+    except StorageUnavailableError:
+        raise
+    except OSError as error:
+        raise AnnotationError(f"{name} cannot be read: {error.strerror or error}") from error
 
 
 def _check_ids(mask: np.ndarray, task: Task, name: str) -> None:

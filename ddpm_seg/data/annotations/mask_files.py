@@ -9,38 +9,60 @@ import io
 import numpy as np
 from PIL import Image
 
+from ddpm_seg.data.annotations.pair import MaskError, check_size
 from ddpm_seg.data.images import DEFAULT_LIMITS, PILLOW_ERRORS
 from ddpm_seg.tasks import UNLABELLED, Task
 
 MAX_MASK_BYTES = 8 * DEFAULT_LIMITS.max_pixels  # int64 ids, one a pixel
 
 
-class MaskError(ValueError):
-    """Bytes that are no mask; the message goes on after the file's name: "is ...", "has ...", "holds ..."."""
+# What a damaged or foreign header makes NumPy raise, beside ValueError.
+_NPY_ERRORS = (ValueError, TypeError, SyntaxError, KeyError, EOFError, RecursionError, MemoryError, OverflowError)
 
 
-def read_npy(data: bytes) -> np.ndarray:
-    """Class ids (H, W), of the array's own integer type."""
+def read_npy(data: bytes, image_height: int, image_width: int) -> np.ndarray:
+    """Class ids (H, W), of the array's own integer type, of an image of that size."""
+    file = io.BytesIO(data)
+    try:
+        shape, dtype = _npy_header(file)
+    except _NPY_ERRORS as error:
+        raise MaskError(f"is not a plain NumPy array file: {error}") from error
+    if len(shape) != 2 or 0 in shape:
+        raise MaskError(f"has shape {shape}, expected (height, width)")
+    if dtype.hasobject:
+        raise MaskError("is not a plain NumPy array file: it holds Python objects")
+    if dtype.kind not in "bui":
+        raise MaskError(f"has dtype {dtype}, expected integer class ids such as uint8")
+    check_size(*shape, image_height, image_width)
+    if len(data) - file.tell() < shape[0] * shape[1] * dtype.itemsize:
+        raise MaskError(f"is not a plain NumPy array file: {shape} of {dtype} are more than its {len(data)} bytes")
+    file.seek(0)
     try:
         # Not np.load, which would also open archives.
-        mask = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, EOFError) as error:
+        return np.lib.format.read_array(file, allow_pickle=False)
+    except _NPY_ERRORS as error:
         raise MaskError(f"is not a plain NumPy array file: {error}") from error
-    if mask.ndim != 2 or mask.size == 0:
-        raise MaskError(f"has shape {mask.shape}, expected (height, width)")
-    if mask.dtype.kind not in "bui":
-        raise MaskError(f"has dtype {mask.dtype}, expected integer class ids such as uint8")
-    return mask
 
 
-def read_png(data: bytes, task: Task) -> np.ndarray:
-    """Class ids (H, W), integers.
+def _npy_header(file: io.BytesIO) -> tuple[tuple[int, ...], np.dtype]:
+    version = np.lib.format.read_magic(file)
+    if version == (1, 0):
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    elif version == (2, 0):
+        shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+    else:  # 3.0 differs in names of fields alone, which masks have not
+        raise ValueError(f"version {version} of the format, expected (1, 0) or (2, 0)")
+    return shape, dtype
+
+
+def read_png(data: bytes, task: Task, image_height: int, image_width: int) -> np.ndarray:
+    """Class ids (H, W), integers, of an image of that size.
 
     * grey: the pixel values are the ids;
     * colours: those of the task's palette;
     * indexed: by colour where every colour used is one of the task's, else the indices are the ids.
     """
-    image = _open(data)
+    image = _open(data, image_height, image_width)
     if image.mode == "P":
         return _read_indexed(np.asarray(image), image.getpalette("RGB") or [], task)
     if image.mode in ("RGB", "RGBA"):
@@ -50,17 +72,16 @@ def read_png(data: bytes, task: Task) -> np.ndarray:
     raise MaskError(f"is a PNG of mode {image.mode}, expected grey class ids or the task's colours")
 
 
-def read_colors(data: bytes) -> np.ndarray:
-    """The pixels (H, W, 3) uint8 of a colour PNG."""
-    return np.asarray(_open(data).convert("RGB"))
+def read_colors(data: bytes, image_height: int, image_width: int) -> np.ndarray:
+    """The pixels (H, W, 3) uint8 of a colour PNG, of an image of that size."""
+    return np.asarray(_open(data, image_height, image_width).convert("RGB"))
 
 
-def _open(data: bytes) -> Image.Image:
-    """The decoded PNG. MaskError for what is none, or has too many pixels, or is broken."""
+def _open(data: bytes, image_height: int, image_width: int) -> Image.Image:
+    """The decoded PNG. MaskError for what is none, or has not the image's aspect ratio, or is broken."""
     try:
         image = Image.open(io.BytesIO(data), formats=("PNG",))
-        if image.width * image.height > DEFAULT_LIMITS.max_pixels:
-            raise MaskError(f"has {image.width} x {image.height} pixels; the limit is {DEFAULT_LIMITS.max_pixels}")
+        check_size(image.height, image.width, image_height, image_width)
         image.load()
     except MaskError:
         raise

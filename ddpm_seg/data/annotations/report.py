@@ -9,6 +9,8 @@ import numpy as np
 from ddpm_seg.data.annotations.load import Annotation, min_class_pixels
 from ddpm_seg.tasks import Task
 
+NO_CLASS = "(no class: 255)"
+
 
 def describe(annotations: Sequence[Annotation], task: Task) -> str:
     """A table of each class's pixels and images, at the network's size and without padding.
@@ -18,7 +20,7 @@ def describe(annotations: Sequence[Annotation], task: Task) -> str:
     crops = [annotation.placement.crop(annotation.label) for annotation in annotations]
     counts_NC = np.stack([np.bincount(crop.reshape(-1), minlength=256) for crop in crops])
     total, least = int(counts_NC.sum()), min_class_pixels(len(annotations[0].label))
-    width = max(map(len, task.class_names))
+    width = max(map(len, (*task.class_names, NO_CLASS)))
     lines = [f"{'class':<{width}}  {'pixels':>11}  {'share':>7}  images  too small"]
     for class_id, name in enumerate(task.class_names):
         counts_N = counts_NC[:, class_id]
@@ -29,7 +31,7 @@ def describe(annotations: Sequence[Annotation], task: Task) -> str:
         pixels = int(counts_N.sum())
         lines.append(f"{name:<{width}}  {pixels:>11,}  {pixels / total:>7.2%}  {shown:>6}  {small:>9}{ignored}")
     unlabelled = int(counts_NC[:, task.num_classes :].sum())
-    lines.append(f"{'(unlabelled)':<{width}}  {unlabelled:>11,}  {unlabelled / total:>7.2%}")
+    lines.append(f"{NO_CLASS:<{width}}  {unlabelled:>11,}  {unlabelled / total:>7.2%}")
     shown_nowhere = [name for i, name in enumerate(task.class_names) if not counts_NC[:, i].any()]
     if shown_nowhere:
         lines.append(f"in no image: {', '.join(shown_nowhere)}")

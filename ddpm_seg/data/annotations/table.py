@@ -2,51 +2,96 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from functools import partial
+from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ddpm_seg import storage
-from ddpm_seg.data.annotations.mask_files import read_png
-from ddpm_seg.data.annotations.pair import AnnotationError, Pair, read_image_file, shown
+from ddpm_seg.data.annotations.image_places import ImagePlaces
+from ddpm_seg.data.annotations.mask_files import MAX_MASK_BYTES, read_png
+from ddpm_seg.data.annotations.pair import (
+    AnnotationError,
+    MaskError,
+    Pair,
+    image_pair,
+    missing_pair,
+)
 from ddpm_seg.tasks import Task
 
 
-def pairs_of_table(uri: str, task: Task) -> list[Pair]:
-    """Rows whose status, where the table has one, is ok; images stand in the table or are read from their URI."""
-    with storage.open_file(uri) as file, pq.ParquetFile(file) as parquet:
-        names = parquet.schema_arrow.names
-        if "mask" not in names or not {"uri", "image"} & set(names):
-            raise AnnotationError(
-                f"{storage.redact(uri)} has the columns {', '.join(names)}; expected mask, and uri or image"
-            )
-        wanted = [name for name in ("uri", "image", "mask", "status") if name in names]
-        rows = parquet.read(columns=wanted).to_pylist()
-    pairs = []
+def pairs_of_table(uri: str, task: Task, image_root: str | None = None) -> list[Pair]:
+    """Rows whose status, where the table has one, is ok.
+
+    `image` and `mask` are structs of `bytes` and `path` as Hugging Face writes them, or bytes, or the name of a file;
+    without an `image` the row's `uri` is read.
+    """
+    rows = _rows(uri)
+    places, pairs = ImagePlaces(uri, image_root), []
     for number, row in enumerate(rows):
-        if row.get("status", "ok") != "ok":
-            continue
-        name = f"{storage.redact(uri)}, row {number}"
-        image, mask = row.get("uri") or name, (row["mask"] or {}).get("bytes")
-        if mask is None:
-            raise AnnotationError(f"{name} has no mask; expected a struct with the bytes of a PNG")
-        embedded = (row.get("image") or {}).get("bytes")
-        pairs.append(
-            Pair(
-                image=image,
-                mask=name,
-                read_image=partial(bytes, embedded) if embedded else partial(read_image_file, image),
-                read_mask=partial(read_png, mask, task),
-            )
-        )
+        if row.get("status") in (None, "ok"):
+            pairs.append(_pair(f"{storage.redact(uri)}, row {number}", row, task, places))
     if not pairs:
         raise AnnotationError(
             f"{storage.redact(uri)} holds no annotated images: none of its {len(rows)} rows has a mask"
         )
-    if twice := [image for image, count in Counter(pair.image for pair in pairs).items() if count > 1]:
-        raise AnnotationError(
-            f"{storage.redact(uri)} holds {shown(twice[:1])} more than once; keep one row an image "
-            "(ddpm_seg.read_labels gives the latest)"
-        )
     return sorted(pairs, key=lambda pair: pair.image)
+
+
+def _rows(uri: str) -> list[dict[str, Any]]:
+    try:
+        with storage.open_file(uri) as file, pq.ParquetFile(file) as parquet:
+            names = parquet.schema_arrow.names
+            if "mask" not in names or not {"uri", "image"} & set(names):
+                raise AnnotationError(
+                    f"{storage.redact(uri)} has the columns {', '.join(names)}; expected mask, and uri or image"
+                )
+            wanted = [name for name in ("uri", "image", "mask", "status") if name in names]
+            return parquet.read(columns=wanted).to_pylist()
+    except pa.ArrowException as error:
+        raise AnnotationError(f"{storage.redact(uri)} is not a Parquet file that can be read: {error}") from None
+
+
+def _pair(name: str, row: dict[str, Any], task: Task, places: ImagePlaces) -> Pair:
+    image_bytes, image_path = _cell(row.get("image"), f"{name}, image")
+    mask_bytes, mask_path = _cell(row.get("mask"), f"{name}, mask")
+    uri = row.get("uri") if isinstance(row.get("uri"), str) else None
+    image, problem = uri or image_path or name, ""
+    if mask_bytes is None and mask_path is None:
+        problem = f"{name} has no mask; expected the bytes of a PNG"
+    elif image_bytes is None:
+        found = places.find([one for one in (uri, image_path) if one])
+        image = found or image
+        problem = "" if found else f"{name}: there is no image {image} in {places}; --image-root FOLDER says where"
+    if problem:
+        return missing_pair(image, name, problem)
+    read_mask = partial(_read_mask, mask_bytes, mask_path, places, task)
+    if image_bytes is None:
+        return image_pair(image, name, read_mask)
+    return Pair(image=image, mask=name, read_image=partial(bytes, image_bytes), read_mask=read_mask)
+
+
+def _cell(value: Any, name: str) -> tuple[bytes | None, str | None]:
+    """(bytes, path) of a cell that holds a picture; (None, None) of an empty one."""
+    if isinstance(value, dict):
+        data, path = value.get("bytes"), value.get("path")
+    else:
+        data, path = (value, None) if isinstance(value, bytes) else (None, value)
+    if not isinstance(data, bytes | None) or not isinstance(path, str | None):
+        raise AnnotationError(
+            f"{name} is {type(value).__name__}; expected bytes, a file's name, or a struct of bytes and path"
+        )
+    return data or None, path or None
+
+
+def _read_mask(
+    data: bytes | None, path: str | None, places: ImagePlaces, task: Task, image_height: int, image_width: int
+) -> np.ndarray:
+    if data is None:
+        found = places.find([str(path)])
+        if found is None:
+            raise MaskError(f"names the mask {path}, which is not in {places}")
+        data = storage.read_bytes(found, max_bytes=MAX_MASK_BYTES)
+    return read_png(data, task, image_height, image_width)

@@ -12,6 +12,7 @@ from PIL import Image
 from pycocotools import mask as codec
 
 from ddpm_seg.data.annotations.load import load_annotations
+from ddpm_seg.data.annotations.options import AnnotationOptions
 from ddpm_seg.data.annotations.pair import AnnotationError
 from ddpm_seg.tasks import Task
 
@@ -88,11 +89,134 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match="holds no annotated images"):
         load_annotations(uri, image_size=8, task=TASK)
     fewer = Task(name="fewer", class_names=("wall", "cat"), palette=((9, 9, 9), (255, 0, 0)))
+    tail = [{"image_id": 10, "category_id": 3, "segmentation": polygon(EXPECTED == 2)}]
     with pytest.raises(AnnotationError, match="categories that fewer does not have: tail; expected some of wall, cat"):
-        load_annotations(uri, image_size=8, task=fewer)
+        load_annotations(write_json(tmp_path / "x.json", images, tail), image_size=8, task=fewer)
     (tmp_path / "x.json").write_text('{"images": []}')
     with pytest.raises(AnnotationError, match=r"x\.json is not COCO's JSON"):
         load_annotations(uri, image_size=8, task=TASK)
     broken = [{"image_id": 10, "category_id": 7, "segmentation": {"size": [8, 8]}}]
-    with pytest.raises(AnnotationError, match=r"x\.json, a\.png holds an object that cannot be drawn"):
+    with pytest.raises(AnnotationError, match=r"x\.json, a\.png holds run lengths that are neither .*: None"):
         load_annotations(write_json(tmp_path / "x.json", images, broken), image_size=8, task=TASK)
+
+
+def objects(*entries: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{"image_id": 10, "category_id": 7, **entry} for entry in entries]
+
+
+CAT = polygon(EXPECTED != 255)
+
+
+def test_a_category_that_no_object_uses_may_be_any(tmp_path: Path) -> None:
+    images, two = (
+        write_images(tmp_path, "a.png"),
+        Task(name="two", class_names=("wall", "cat"), palette=TASK.palette[:2]),
+    )
+    uri = write_json(tmp_path / "x.json", images, objects({"segmentation": CAT}))
+    (annotation,) = load_annotations(uri, image_size=8, task=two)
+    np.testing.assert_array_equal(annotation.label, np.where(EXPECTED == 255, 255, 1))
+
+
+def test_uncovered_pixels_may_have_a_class(tmp_path: Path) -> None:
+    images = write_images(tmp_path, "a.png")
+    uri = write_json(tmp_path / "x.json", images, objects({"segmentation": CAT}))
+    options = AnnotationOptions(uncovered="wall")
+    (annotation,) = load_annotations(uri, image_size=8, task=TASK, options=options)
+    np.testing.assert_array_equal(annotation.label, np.where(EXPECTED == 255, 0, 1))
+    with pytest.raises(AnnotationError, match="--uncovered 'walls' is no class of pets; its classes are wall, cat"):
+        load_annotations(uri, image_size=8, task=TASK, options=AnnotationOptions(uncovered="walls"))
+    # A square image's canvas has no padding; that of another has, and it stays without a class.
+    Image.new("RGB", (8, 4)).save(tmp_path / "a.png")
+    wide = write_json(
+        tmp_path / "w.json", [{"id": 10, "file_name": "a.png"}], objects({"segmentation": [[0, 0, 4, 0, 4, 4]]})
+    )
+    (annotation,) = load_annotations(wide, image_size=8, task=TASK, options=options)
+    assert set(annotation.placement.crop(annotation.label).reshape(-1).tolist()) == {0, 1}
+    assert (annotation.label == 255).sum() == 32
+
+
+def test_an_object_of_a_box_alone_is_left_out_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    images = write_images(tmp_path, "a.png")
+    boxes = [{"segmentation": [], "bbox": [0, 0, 2, 8]}, {"bbox": [6, 0, 2, 1]}, {"segmentation": None}, {"bbox": None}]
+    uri = write_json(tmp_path / "x.json", images, objects({"segmentation": CAT}, *boxes))
+    (annotation,) = load_annotations(uri, image_size=8, task=TASK, options=AnnotationOptions(uncovered="wall"))
+    expected = np.where(EXPECTED == 255, 0, 1)
+    expected[:, 0], expected[0, :2], expected[7, :2], expected[0, 6:] = 255, 255, 255, 255
+    np.testing.assert_array_equal(annotation.label, expected)
+    assert "4 objects without an outline" in caplog.text
+
+
+def test_other_tools_shapes_are_read(tmp_path: Path) -> None:
+    """COCO Annotator's: true for 1, no size, strings for ids, a flat polygon, a path, and a byte order mark."""
+    write_images(tmp_path / "JPEGImages", "a.png")
+    content = {
+        "images": [{"id": "10", "file_name": "a.png", "path": "JPEGImages/a.png", "license": None}],
+        "annotations": [{"image_id": "10", "category_id": 7, "segmentation": CAT[0], "iscrowd": True}],
+        "categories": CATEGORIES,
+        "info": None,
+    }
+    (tmp_path / "x.json").write_text(json.dumps(content), encoding="utf-8-sig")
+    (annotation,) = load_annotations(str(tmp_path / "x.json"), image_size=8, task=TASK)
+    np.testing.assert_array_equal(annotation.label, np.where(EXPECTED == 255, 255, 1))
+
+
+def test_everything_that_is_wrong_is_named_in_one_message(tmp_path: Path) -> None:
+    images = write_images(tmp_path, "a.png", "b.png", "c.png", "d.png")
+    for name in "bcd":
+        (tmp_path / f"{name}.png").unlink()
+    annotations = objects(
+        {"segmentation": [[0, 0, 1e9, 0, 5, 5]]}, *({"image_id": 11 + i, "segmentation": CAT} for i in range(3))
+    )
+    with pytest.raises(AnnotationError) as raised:
+        load_annotations(write_json(tmp_path / "x.json", images, annotations), image_size=8, task=TASK)
+    lines = str(raised.value).splitlines()
+    assert lines[0] == "4 of 4 annotated images cannot be used:"
+    assert "x.json, a.png holds an outline at (1e+09, 0), far outside of an image of 8 x 8" in lines[1]
+    for line, name in zip(lines[2:], "bcd", strict=True):
+        assert f"x.json, {name}.png: there is no such image in {tmp_path}; --image-root FOLDER says" in line
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": None}, "images: input should be a valid list"),
+        ({"annotations": None}, "annotations: input should be a valid list"),
+        ({"annotations": {"a": 1}}, "annotations: input should be a valid list"),
+        ({"categories": [{"id": 7}]}, r"categories\.0\.name: field required"),
+        ({"categories": [*CATEGORIES, CATEGORIES[0]]}, "two categories with the id 7"),
+        ({"images": [{"id": 10}]}, r"images\.0\.file_name: field required"),
+        ({"images": [{"id": 10, "file_name": None}]}, r"images\.0\.file_name: input should be a valid string"),
+        ({"images": [{"id": 10, "file_name": "a.png", "height": 1e300}]}, r"images\.0\.height"),
+        ({"images": [{"id": 10, "file_name": "a.png", "height": 10**5, "width": 10**5}]}, "is 100000 x 100000"),
+        ({"images": [{"id": 10, "file_name": "a.png", "height": -8, "width": -8}]}, "is -8 x -8"),
+        ({"images": [{"id": 10, "file_name": "a.png", "height": 8, "width": 4}]}, "the aspect ratios differ"),
+        ({"images": [{"id": 10, "file_name": "a.png"}] * 2}, "two images with the id 10"),
+        ({"images": [{"id": 10, "file_name": "a.png"}, {"id": 11, "file_name": "./a.png"}]}, "more than once"),
+        ({"annotations": [{"category_id": 7}]}, r"annotations\.0\.image_id: field required"),
+        ({"annotations": [3, 4]}, r"annotations\.0: .*, and 1 more problems"),
+        ({"annotations": objects({"category_id": None, "segmentation": CAT})}, "unknown category None"),
+        ({"annotations": objects({"category_id": 8, "segmentation": CAT})}, "unknown category 8"),
+        ({"annotations": objects({"segmentation": "PPYo"})}, "segmentation is str, expected polygons or run lengths"),
+        ({"annotations": objects({"segmentation": 7})}, "segmentation is int"),
+        ({"annotations": objects({"segmentation": [None]})}, "no list of finite numbers"),
+        ({"annotations": objects({"segmentation": [[None] * 6]})}, "no list of finite numbers"),
+        ({"annotations": objects({"segmentation": {"counts": [64]}})}, "of size None"),
+        ({"annotations": objects({"segments_info": []})}, "panoptic annotations without file_name"),
+        ({"annotations": objects({"segments_info": [{"id": 1}]})}, r"segments_info\.0\.category_id: field required"),
+        ({"annotations": objects({"segments_info": [], "file_name": "gone.png"})}, "cannot be read: No such file"),
+    ],
+)
+def test_a_broken_part_is_one_line(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    images = write_images(tmp_path, "a.png")
+    annotations = objects({"segmentation": CAT}, {"image_id": 11, "segmentation": CAT})
+    content = {"images": images, "annotations": annotations, "categories": CATEGORIES, **change}
+    (tmp_path / "x.json").write_text(json.dumps(content))
+    with pytest.raises(AnnotationError, match=message) as raised:
+        load_annotations(str(tmp_path / "x.json"), image_size=8, task=TASK)
+    assert "\n" not in str(raised.value)
+
+
+def test_deep_json_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text("[" * 100_000)
+    with pytest.raises(AnnotationError, match=r"x\.json is (nested too deep|not JSON)"):
+        load_annotations(str(tmp_path / "x.json"), image_size=8, task=TASK)

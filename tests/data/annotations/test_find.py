@@ -117,7 +117,25 @@ def test_a_table_may_hold_its_images(tmp_path: Path) -> None:
 )
 def test_a_table_without_masks_is_named(tmp_path: Path, rows: list[dict[str, object]], message: str) -> None:
     with pytest.raises(AnnotationError, match=message):
-        find_pairs(table(tmp_path / "wrong.parquet", rows), TASK)
+        load_annotations(table(tmp_path / "wrong.parquet", rows), image_size=2, task=TASK)
+
+
+def test_cells_may_be_bytes_or_names_of_files(tmp_path: Path) -> None:
+    for name in ("photos/a.png", "photos/b.png", "photos/c.png"):
+        write(tmp_path / name, picture(0))
+    write(tmp_path / "drawn" / "c.png", MASK)
+    cells = {
+        "bytes": [{"image": png(picture(seed)), "mask": png(MASK)} for seed in (1, 2)],
+        "names": [{"image": "photos/c.png", "mask": "drawn/c.png"}],
+        "paths": [{"image": {"bytes": None, "path": "b.png"}, "mask": {"bytes": png(MASK), "path": None}}],
+    }
+    for kind, rows in cells.items():
+        found = load_annotations(table(tmp_path / f"{kind}.parquet", rows), image_size=2, task=TASK)
+        assert len(found) == len(rows)
+        for one in found:
+            np.testing.assert_array_equal(one.label, MASK)
+    with pytest.raises(AnnotationError, match=r"row 0, mask is int; expected bytes, a file's name, or a struct"):
+        find_pairs(table(tmp_path / "ints.parquet", [{"image": "a.png", "mask": 3}]), TASK)
 
 
 def test_a_broken_mask_in_a_table_is_named_by_its_row(tmp_path: Path) -> None:

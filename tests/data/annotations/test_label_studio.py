@@ -10,6 +10,7 @@ from PIL import Image
 
 from ddpm_seg.data.annotations.brush_rle import encode_brush
 from ddpm_seg.data.annotations.load import load_annotations
+from ddpm_seg.data.annotations.options import AnnotationOptions
 from ddpm_seg.data.annotations.pair import AnnotationError
 from ddpm_seg.data.exports.label_studio import write_label_studio
 from ddpm_seg.data.exports.picture import Picture
@@ -70,6 +71,57 @@ def test_the_latest_annotation_counts_unless_it_was_cancelled(tasks: list[dict[s
     annotated(tasks[0], updated_at="2026-01-04", was_cancelled=True)
     (found,) = read(tasks, tmp_path).values()
     assert np.array_equal(found, np.full((SIZE, SIZE), 2))
+
+
+def test_answers_that_are_no_regions_and_empty_tasks_are_left_out(
+    tasks: list[dict[str, Any]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    choice = {"type": "choices", "value": {"choices": ["blurred"]}}
+    text = {"type": "textarea", "value": {"text": ["a note"]}}
+    annotated(tasks[0], choice, text)
+    tasks[1]["annotations"] = [{"result": []}]
+    empty = {"data": {"image": "nowhere.png"}}
+    odd = [empty, {**empty, "annotations": None}, {**empty, "annotations": [{"result": None}]}]
+    (mask,) = read([*tasks, *odd], tmp_path).values()
+    assert np.array_equal(mask, MASK)
+    assert "2 answers that are no regions are left out" in caplog.text
+    assert "4 tasks on which nobody has painted are left out" in caplog.text
+
+
+def test_pixels_that_nobody_painted_may_have_a_class(tasks: list[dict[str, Any]], tmp_path: Path) -> None:
+    pixels = np.arange(SIZE * SIZE).reshape(SIZE, SIZE) % 3 == 0
+    tasks[0]["annotations"] = [{"result": [painted(TASK.class_names[2], pixels)]}]
+    (tmp_path / "x.json").write_text(json.dumps(tasks))
+    options = AnnotationOptions(uncovered=TASK.class_names[1])
+    (found,) = load_annotations(str(tmp_path / "x.json"), image_size=SIZE, task=TASK, options=options)
+    assert np.array_equal(found.label, np.where(pixels, 2, 1))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"original_height": 32768, "original_width": 32768}, "is 32768 x 32768"),
+        ({"original_height": SIZE, "original_width": 2 * SIZE}, "the aspect ratios differ"),
+        ({"original_height": None}, "cannot be drawn"),
+        ({"value": None}, "cannot be drawn"),
+        ({"value": {"brushlabels": [], "rle": [0]}}, "cannot be drawn"),
+        ({"value": {"brushlabels": ["sky"], "rle": [300]}}, "cannot be drawn"),
+        ({"value": {"brushlabels": ["sky"], "rle": "abc"}}, "cannot be drawn"),
+        ({"value": {"brushlabels": ["sky"], "rle": []}}, "cannot be drawn"),
+        ({"value": {"brushlabels": [["sky"]], "rle": [0]}}, "cannot be drawn"),
+    ],
+)
+def test_a_broken_region_is_one_line(
+    tasks: list[dict[str, Any]], tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    tasks[0]["annotations"] = [{"result": [{**painted("sky", np.ones((SIZE, SIZE), bool)), **change}]}]
+    with pytest.raises(AnnotationError, match=message):
+        read(tasks[:1], tmp_path)
+
+
+def test_what_is_no_list_of_tasks_is_named(tmp_path: Path) -> None:
+    with pytest.raises(AnnotationError, match=r"export\.json is not Label Studio's JSON .*: 0\.data: field required"):
+        read([{"image": "a.png"}], tmp_path)
 
 
 def test_what_cannot_be_used_is_named(tasks: list[dict[str, Any]], tmp_path: Path) -> None:

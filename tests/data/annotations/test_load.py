@@ -154,6 +154,15 @@ def test_a_wrong_mask_is_named(tmp_path: Path, mask: np.ndarray | bytes, message
         load_annotations(str(tmp_path), image_size=8, task=THREE)
 
 
+@pytest.mark.parametrize("shape", [(10**6, 10**6), (16, 10**12), (2**40, 2**40)])
+def test_a_mask_that_declares_more_than_its_image_is_never_allocated(tmp_path: Path, shape: tuple[int, int]) -> None:
+    write_pair(tmp_path, "x.png", halves())
+    with (tmp_path / "x.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    with pytest.raises(AnnotationError, match=r"x\.npy is \d+ x \d+ \(width x height\); expected 1 to 100000000"):
+        load_annotations(str(tmp_path), image_size=8, task=THREE)
+
+
 def test_a_mask_cut_short_is_named(tmp_path: Path) -> None:
     write_pair(tmp_path, "x.png", halves())
     whole = (tmp_path / "x.npy").read_bytes()
@@ -176,16 +185,16 @@ def test_pixels_without_a_class_are_accepted_under_any_task(tmp_path: Path) -> N
 
 
 def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
-    for index in range(9):
-        write_pair(tmp_path, f"{index}.png", halves())
-    for index in range(7):
-        np.save(tmp_path / f"{index}.npy", halves() + np.uint8(index + 1))
+    for index in range(54):
+        write_pair(tmp_path, f"{index:02}.png", halves())
+    for index in range(52):
+        np.save(tmp_path / f"{index:02}.npy", halves() + np.uint8(index + 1))
     with pytest.raises(AnnotationError) as raised:
         load_annotations(str(tmp_path), image_size=8, task=THREE)
     lines = str(raised.value).splitlines()
-    assert lines[0] == "7 of 9 annotated images cannot be used:"
-    assert [line.count(f"{index}.npy holds class ids") for index, line in enumerate(lines[1:6])] == [1] * 5
-    assert lines[6:] == ["  and 2 more"]
+    assert lines[0] == "52 of 54 annotated images cannot be used:"
+    assert [line.count(f"{index:02}.npy holds class ids") for index, line in enumerate(lines[1:51])] == [1] * 50
+    assert lines[51:] == ["  and 2 more"]
 
 
 def test_a_broken_image_is_named(tmp_path: Path) -> None:

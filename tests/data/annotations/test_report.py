@@ -31,5 +31,5 @@ def test_counts_pixels_images_and_what_is_too_small() -> None:
     assert rows["sky"][1:] == ["2,752", "67.19%", "2", "0", "(ignored)"]
     assert rows["sea"][1:] == ["1,259", "30.74%", "2", "0"]
     assert rows["boat"][1:] == ["21", "0.51%", "2", "1"]
-    assert rows["(unlabelled)"][1:] == ["64", "1.56%"]
+    assert rows["(no class: 255)"][3:] == ["64", "1.56%"]
     assert rows["in no image: bird"]

@@ -32,4 +32,6 @@ def test_it_comes_back_as_annotations_of_the_same_task(tmp_path: Path) -> None:
     task = find_task(str(tmp_path / "task.json"))
     assert task == TASK
     pairs = find_pairs(str(tmp_path), task)
-    assert [pair.read_mask().tolist() for pair in pairs] == [one.mask.tolist() for one in pictures()]
+    assert [pair.read_mask(*one.mask.shape).tolist() for pair, one in zip(pairs, pictures(), strict=True)] == [
+        one.mask.tolist() for one in pictures()
+    ]

@@ -1,0 +1,90 @@
+"""Where the images are that an annotation file names: beside it, in a folder nearby, or under `--image-root`."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import islice
+from urllib.parse import parse_qs, urlsplit
+
+from ddpm_seg import storage
+
+# Files that a search looks through before it gives up: someone else's bucket may be large.
+MOST_FILES = 1_000_000
+
+
+class ImagePlaces:
+    """Finds image files by the names that other tools write.
+
+    They are looked for at `root`, if given. Else beside the annotation file and in its folder `images`; for a file in a
+    folder `annotations`, in the layout of COCO's own files (`../train2017` for `instances_train2017.json`). An image
+    that is at none of these places is sought by name in all folders below.
+    """
+
+    def __init__(self, annotations: str, root: str | None) -> None:
+        self._is_remote = not storage.is_local(annotations)
+        folder = annotations.rpartition("/")[0]
+        parent, _, own_name = folder.rpartition("/")
+        self._searched = [storage.normalize(root) if root else folder]
+        self._bases = list(self._searched)
+        if not root:
+            self._bases.append(storage.join(folder, "images"))
+            if own_name == "annotations":
+                split = annotations.rpartition("/")[2].partition(".")[0].rpartition("_")[2]
+                self._bases += [storage.join(parent, split), storage.join(parent, "images", split)]
+                self._bases += [parent, storage.join(parent, "images")]
+                self._searched = [parent]
+        self._last = 0
+        self._by_name: dict[str, list[str]] | None = None
+
+    def __str__(self) -> str:
+        return storage.redact(self._searched[0])
+
+    def find(self, names: Sequence[str]) -> str | None:
+        """URI of the image that has one of these names (paths or URIs, the likeliest first); None where there is none.
+
+        Only the URIs of annotation files on this machine may be local paths. A remote URI is taken as it is.
+        """
+        for name in names:
+            if not storage.is_local(name):
+                return storage.normalize(name)
+        relative = [_relative(name) for name in names]
+        absolute = [] if self._is_remote else [name for name in names if name.startswith(("/", "file://"))]
+        candidates = [*absolute, *(storage.join(base, name) for base in self._bases for name in relative)]
+        # The place of the last image is the likeliest for this one, and each try may be a request.
+        order = sorted(range(len(candidates)), key=lambda index: index != self._last)
+        for index in order:
+            if _is_there(candidates[index]):
+                self._last = index
+                return storage.normalize(candidates[index])
+        return self._search(relative)
+
+    def _search(self, names: Sequence[str]) -> str | None:
+        if self._by_name is None:
+            self._by_name = defaultdict(list)
+            files = (file.uri for place in self._searched for file in storage.list_files(place))
+            for uri in islice(files, MOST_FILES):
+                self._by_name[uri.rpartition("/")[2]].append(uri)
+        for name in names:
+            named = self._by_name.get(name.rpartition("/")[2], [])
+            while not (found := [uri for uri in named if uri.endswith("/" + name)]) and "/" in name:
+                name = name.partition("/")[2]
+            if len(found) == 1:
+                return found[0]
+        return None
+
+
+def _is_there(uri: str) -> bool:
+    try:
+        return storage.exists(uri)
+    except (ValueError, PermissionError):  # a name that no file can have
+        return False
+
+
+def _relative(name: str) -> str:
+    """A tool's name of an image as a relative path: of Windows, of Label Studio's own server, or absolute."""
+    if name.startswith("/data/local-files/?"):
+        name = parse_qs(urlsplit(name).query).get("d", [name])[0]
+    name = name.removeprefix("file://").replace("\\", "/")
+    drive, colon, path = name.partition(":")
+    return (path if colon and len(drive) == 1 else name).lstrip("/")
