@@ -11,11 +11,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 from urllib.parse import urlsplit
 
-# 500, 503, 403: such an answer, nothing done. echo: 403 with the whole request in its message, as debugging proxies do.
-# drop: the connection closed, nothing done. lose: done, but the connection closed before any answer.
-# cut: done, and half of the answer. stall: nothing at all until `heal` or the client gives up.
-Fault = Literal["500", "503", "403", "echo", "drop", "lose", "cut", "stall"]
-_CODES = {"500": "InternalError", "503": "SlowDown", "403": "AccessDenied"}
+# 500, 503, 403: such an answer, nothing done. full: 507 to a PUT; other requests are done.
+# echo: 403 with the whole request in its message, as debugging proxies do. drop: the connection closed, nothing done.
+# lose: done, but the connection closed before any answer. cut: done, and half of the answer.
+# stall: nothing at all until `heal` or the client gives up.
+Fault = Literal["500", "503", "403", "full", "echo", "drop", "lose", "cut", "stall"]
+_CODES = {"500": "InternalError", "503": "SlowDown", "403": "AccessDenied", "full": "XMinioStorageFull"}
 _NOT_FORWARDED = ("transfer-encoding", "connection", "content-length", "date", "server")
 
 
@@ -93,7 +94,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.proxy._healed.wait(60)
         if fault in ("drop", "stall"):
             self.close_connection = True
-        elif fault in ("500", "503", "403", "echo"):
+        elif fault in ("500", "503", "403", "echo") or (fault == "full" and self.command == "PUT"):
             self._refuse(fault)
         else:
             self._forward(body, fault)
@@ -101,7 +102,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_one_method  # noqa: N815
 
     def _refuse(self, fault: str) -> None:
-        status = 403 if fault == "echo" else int(fault)
+        status = {"echo": 403, "full": 507}.get(fault) or int(fault)
         message = f"{self.requestline} {self.headers}" if fault == "echo" else "this is a drill"
         escaped = message.replace("&", "&amp;").replace("<", "&lt;")
         code = _CODES.get(fault, "AccessDenied")

@@ -4,6 +4,8 @@
     python -m tests.chaos --job generate --runs 20 --log chaos-generate.jsonl
     python -m tests.chaos --runs 10 --storage s3 --only "store|node" --log chaos.jsonl
 
+    python -m tests.chaos --each 5 --images 60 --only "SIGTERM|spoilt" --log chaos.jsonl      # stopped, it goes on
+
 Half of the runs are on local disk, half on an S3 server, with a Ray cluster of one node and of three. `--actors 4`
 has so many. Each appends a line to the log; the table at the end is of the whole log. Exit status 1 where a run differs
 from an undisturbed one, or undisturbed runs of generate among themselves.
@@ -17,20 +19,24 @@ import json
 import re
 import signal
 import sys
+from collections import Counter
 from itertools import islice
 from pathlib import Path
 
-from tests.chaos.campaign import Record, deal, disturbed, undisturbed
+from tests.chaos.campaign import Record, deal, deal_evenly, disturbed
 from tests.chaos.faults import faults_of
 from tests.chaos.place import StorageKind, place
-from tests.chaos.subject import SUBJECTS, Subject
-from tests.chaos.table import table_of
+from tests.chaos.reference import References
+from tests.chaos.subject import SUBJECTS
+from tests.chaos.table import table_by_strike, table_of
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__.partition("\n")[0])
     parser.add_argument("--job", choices=tuple(SUBJECTS), default="label")
     parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--each", type=int, help="instead of --runs: every kind of fault so often, less what is logged")
+    parser.add_argument("--images", type=int, help="few images, in small chunks; by default a thousand or nearly")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--log", type=Path, default=Path("chaos.jsonl"), help="logs of failed runs go beside it")
     parser.add_argument("--storage", choices=("local", "s3"), help="one kind alone")
@@ -41,39 +47,59 @@ def main() -> int:
     kinds: tuple[StorageKind, ...] = (arguments.storage,) if arguments.storage else ("local", "s3")
     for number, kind in enumerate(kinds):
         runs = arguments.runs // len(kinds) + (number < arguments.runs % len(kinds))
-        actors = arguments.actors or {"local": 1, "s3": 2}[kind]
-        campaign(kind, SUBJECTS[arguments.job], actors, runs, arguments.seed, arguments.only, arguments.log)
-    records = [Record(**json.loads(line)) for line in arguments.log.read_text().splitlines()]
+        campaign(kind, arguments, arguments.each or runs)
+    records = read_log(arguments.log)
     print(table_of(records))
-    alike = len({record.reference for record in records if record.job == "generate"}) < 2
+    print(table_by_strike(records))
+    digests = {(record.images, record.reference) for record in records if record.job == "generate"}
+    alike = len(digests) == len({images for images, _ in digests})
     if not alike:
         print("undisturbed runs differ: samples depend on the storage or the number of actors")
     return 0 if alike and all(record.as_quiet for record in records) else 1
 
 
-def campaign(kind: StorageKind, subject: Subject, actors: int, runs: int, seed: int, only: str, log: Path) -> None:
-    """`runs` lines for the log."""
-    faults = [fault for fault in faults_of(kind) if re.search(only, str(fault))]
-    if not faults or not runs:
+def campaign(kind: StorageKind, arguments: argparse.Namespace, number: int) -> None:
+    """`number` lines for the log, or so many of each kind of fault."""
+    subject, log = SUBJECTS[arguments.job], arguments.log
+    if arguments.images:
+        subject = subject.short(arguments.images)
+    faults = [fault for fault in faults_of(kind, subject.name) if re.search(arguments.only, str(fault))]
+    here = [record for record in read_log(log) if (record.storage, record.job) == (kind, subject.name)]
+    if arguments.each:
+        done = Counter(record.kind for record in here)
+        hand = list(deal_evenly(faults, number, done))
+    else:
+        hand = list(islice(deal(faults, arguments.seed), number))
+    if not hand:
         return
     log.parent.mkdir(parents=True, exist_ok=True)
-    with place(kind, subject, seed, actors) as here:
-        reference = undisturbed(here)
-        print(f"{kind}: undisturbed, {len(reference.rows)} images in {reference.seconds:.0f} s", flush=True)
-        for number, fault in enumerate(islice(deal(faults, seed), runs)):
-            record = disturbed(here, reference, fault, seed * 1000 + number, log.with_suffix(""))
+    with place(kind, subject, arguments.seed, arguments.actors or {"local": 1, "s3": 2}[kind]) as there:
+        references = References(there)
+        quiet = references.of()
+        print(f"{kind}: undisturbed, {len(quiet.rows)} images in {quiet.seconds:.0f} s", flush=True)
+        for turn, fault in enumerate(hand, len(here) if arguments.each else 0):
+            record = disturbed(there, references, fault, arguments.seed * 1000 + turn, log.with_suffix(""))
             with log.open("a") as file:
                 file.write(json.dumps(dataclasses.asdict(record)) + "\n")
             print(_line(record), flush=True)
 
 
+def read_log(log: Path) -> list[Record]:
+    return [Record(**json.loads(line)) for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def _counts(record: Record) -> str:
+    lost, doubled = f"{record.lost} lost", f"{record.doubled} doubled"
+    return f"{lost}, {doubled}, {record.differing} different, {record.wrong_model} under a wrong model_id"
+
+
 def _line(record: Record) -> str:
-    outcome = "as undisturbed" if record.as_quiet else f"DIFFERS {record.problems}"
+    outcome = "as undisturbed" if record.as_quiet else f"DIFFERS {_counts(record)} {record.problems}"
     exits = " ".join(map(str, record.exits))
     again = (
         f"{record.segmented_again} images segmented, {record.begun_again} ({record.done_again}) chunks fetched again"
     )
-    return f"{record.storage}: {record.fault}: exits {exits}, {record.seconds:.0f} s, {again}, {outcome}"
+    return f"{record.job}, {record.storage}: {record.fault}: exits {exits}, {record.seconds:.0f} s, {again}, {outcome}"
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,13 @@ class ChaosCluster:
                 return True
             time.sleep(0.02)
         return False
+
+    def kill_all(self, titles: str | tuple[str, ...]) -> None:
+        """SIGKILL for every process with one of these titles."""
+        for pid, title in self._worker_processes().items():
+            if title.startswith(titles):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
     def _start(self) -> None:
         handler = signal.getsignal(signal.SIGTERM)

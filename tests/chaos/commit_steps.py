@@ -1,18 +1,18 @@
-"""The steps by which a run comes into being and is published, and death exactly before, in and after each."""
+"""The steps by which a run comes into being and is published, and death or delay exactly before, in and after each."""
 
 from __future__ import annotations
 
 import json
-import random
 import re
 import time
 from dataclasses import dataclass
-from pathlib import Path
-from subprocess import Popen
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from tests.chaos.trial import Scene
 
 When = Literal["before", "during", "after"]
-Victim = Literal["self", "driver"]
+Victim = Literal["self", "driver", "hold"]
 WHENS: tuple[When, ...] = ("before", "during", "after")
 
 
@@ -56,20 +56,35 @@ STEPS = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trap:
-    """Kills `victim`, who takes the step or the job's driver, `when` the step is taken; `hooks` does it."""
+    """Kills `victim`, who takes the step or the job's driver, `when` the step is taken; "hold" delays the step instead
+    until `release`. `hooks` does it."""
 
     step: Step
     when: When
     victim: Victim
 
-    def spring(self, folder: Path, output: str, job: Popen[bytes], generator: random.Random) -> bool:
-        """Waits until it has, or the job has ended without meeting it; whether it has."""
-        uri = self.step.uri.replace("SHARD", f"{generator.randrange(6):05d}")
-        uri = re.escape(output) + ".*" + uri.replace("CHUNK", f"{generator.randrange(7):04d}")
+    def spring(self, scene: Scene) -> str | None:
+        """Waits until it has, or the job has ended without meeting it; the URI of the step that it met."""
+        folder = scene.place.folder
+        shard, chunk = scene.generator.choice(scene.plan)
+        uri = re.escape(scene.output) + ".*" + self.step.uri
+        uri = uri.replace("SHARD", f"{shard:05d}").replace("CHUNK", f"{chunk:04d}")
         trigger = {"call": self.step.call, "when": self.when, "uri": uri, "victim": self.victim}
         (folder / "armed.json").write_text(json.dumps(trigger))
         (folder / "armed.json").rename(folder / "trigger.json")
-        while not (fired := (folder / "fired.json").exists()) and job.poll() is None:
-            time.sleep(0.05)
+        fired = folder / "fired.json"
+        while not fired.exists() and scene.job.poll() is None:
+            time.sleep(0.02)
         (folder / "trigger.json").unlink(missing_ok=True)
-        return fired or (folder / "fired.json").exists()
+        return str(json.loads(fired.read_text())["uri"]) if fired.exists() else None
+
+    @staticmethod
+    def release(scene: Scene) -> None:
+        """Lets the step go on that was held up."""
+        (scene.place.folder / "fired.json").unlink(missing_ok=True)
+
+
+def step(name: str) -> Step:
+    """The step of `STEPS` with this name."""
+    (found,) = (step for step in STEPS if step.name == name)
+    return found

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,23 +19,25 @@ from ddpm_seg.data.schema import class_stats_table
 from ddpm_seg.runs.tables import decode
 from tests.chaos.subject import Subject
 
-Rows = dict[str, dict[str, Any]]
-"""By image_id. `created_at`, the start of the run, is left out: it is all that may differ."""
+Rows = dict[tuple[str, str], dict[str, Any]]
+"""By config_hash and image_id. `created_at`, the start of the run, is left out, for it may differ; and `run_id`, which
+is held against the name of the shard instead."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """Images lost, doubled and different, and whatever else is wrong, in words."""
+    """Images lost, doubled, different, and under the model_id of another model; whatever else is wrong, in words."""
 
     lost: int
     doubled: int
     differing: int
+    wrong_model: int
     problems: tuple[str, ...]
 
 
 def read_rows(output: str, table: str) -> Rows:
     """The rows of a table in which no image stands twice."""
-    return {row["image_id"]: row for shard in _shards(output, table).values() for row in _plain(shard)}
+    return {_key(row): row for shard in _shards(output, table).values() for row in _plain(shard)}
 
 
 def digest(rows: Rows) -> str:
@@ -46,24 +49,54 @@ def count_ok(rows: Rows) -> int:
     return sum(row["status"] == "ok" for row in rows.values())
 
 
-def compare(reference: Rows, output: str, subject: Subject) -> Verdict:
-    """Every row of the job's table, what derives from it, and what else stands under `output`."""
+def masks_of(rows: Rows) -> dict[str, bytes]:
+    """PNG bytes by image_id of the rows that have a mask."""
+    return {row["image_id"]: row["mask"]["bytes"] for row in rows.values() if row["mask"]}
+
+
+def compare(
+    reference: Rows, output: str, subject: Subject, *, runs: int = 1, other_masks: Sequence[Mapping[str, bytes]] = ()
+) -> Verdict:
+    """Every row of the job's table, what derives from it, and what else stands under `output` after so many `runs`.
+
+    `other_masks` are those of other models, by image_id: a row that has one is under a wrong model_id.
+    """
     shards, class_stats = _shards(output, subject.table), _shards(output, subject.derived)
     rows = [row for table in shards.values() for row in _plain(table)]
-    counts = Counter(row["image_id"] for row in rows)
+    counts = Counter(map(_key, rows))
     problems = []
     if unknown := counts.keys() - reference.keys():
-        problems.append(f"{len(unknown)} images that were never in the input")
+        problems.append(f"{len(unknown)} images that were never in the input, or of another configuration")
     if {name: class_stats_table(table) for name, table in shards.items()} != class_stats:
         problems.append(f"{subject.derived} is not what derives from {subject.table}")
+    problems += [
+        f"{name} has rows of {sorted(others)}"
+        for name, table in shards.items()
+        if (others := set(table["run_id"].to_pylist()) - {name.split("/")[1].removeprefix("run=")})
+    ]
     problems += [f"left behind: {name}" for name in _left_behind(output)]
-    problems += _account(output, reference)
+    problems += _account(output, reference, runs)
     return Verdict(
         lost=len(reference.keys() - counts.keys()),
         doubled=sum(count > 1 for count in counts.values()),
-        differing=sum(row != reference.get(row["image_id"]) for row in rows),
+        differing=sum(row != reference.get(_key(row)) for row in rows),
+        wrong_model=sum(_is_of_another_model(row, reference.get(_key(row)), other_masks) for row in rows),
         problems=tuple(problems),
     )
+
+
+def _key(row: Mapping[str, Any]) -> tuple[str, str]:
+    return row["config_hash"], row["image_id"]
+
+
+def _is_of_another_model(
+    row: dict[str, Any], expected: dict[str, Any] | None, other_masks: Sequence[Mapping[str, bytes]]
+) -> bool:
+    if expected is None or row["model_id"] != expected["model_id"]:
+        return True
+    if row == expected or not row["mask"]:
+        return False
+    return any(masks.get(row["image_id"]) == row["mask"]["bytes"] for masks in other_masks)
 
 
 def read_manifests(output: str) -> list[pa.Table]:
@@ -72,17 +105,19 @@ def read_manifests(output: str) -> list[pa.Table]:
     return [decode(storage.read_bytes(name)) for name in names if name.endswith("/manifest.parquet")]
 
 
-def _account(output: str, reference: Rows) -> list[str]:
+def _account(output: str, reference: Rows, runs: int) -> list[str]:
     """What is wrong with the runs' own account of themselves."""
     names = {file.uri.removeprefix(f"{output}/runs/") for file in storage.list_files(f"{output}/runs")}
-    expected = {f"run-000001/{name}" for name in ("manifest.parquet", "run.json", "summary.json", "report.html")}
+    ids = [f"run-{number:06d}" for number in range(1, runs + 1)]
+    files = ("manifest.parquet", "run.json", "summary.json", "report.html")
+    expected = {f"{run_id}/{name}" for run_id in ids for name in files}
     if names != expected:
         return [f"runs/: {sorted(expected - names)} are missing, {sorted(names - expected)} too many"]
-    summary = json.loads(storage.read_bytes(f"{output}/runs/run-000001/summary.json"))
-    ok = count_ok(reference)
-    if (summary["images"], summary["ok"]) != (len(reference), ok):
-        found = f"{summary['images']} images, {summary['ok']} ok"
-        return [f"summary.json has {found}; there are {len(reference)}, {ok} ok"]
+    summaries = [json.loads(storage.read_bytes(f"{output}/runs/{run_id}/summary.json")) for run_id in ids]
+    images, ok = (sum(summary[name] for summary in summaries) for name in ("images", "ok"))
+    if (images, ok) != (len(reference), count_ok(reference)):
+        found = f"{images} images, {ok} ok"
+        return [f"summary.json has {found}; there are {len(reference)}, {count_ok(reference)} ok"]
     return []
 
 
@@ -95,7 +130,7 @@ def _shards(output: str, table: str) -> dict[str, pa.Table]:
 
 
 def _plain(table: pa.Table) -> list[dict[str, Any]]:
-    return table.drop_columns("created_at").to_pylist()
+    return table.drop_columns(["created_at", "run_id"]).to_pylist()
 
 
 def _left_behind(output: str) -> list[str]:

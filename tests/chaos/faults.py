@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import random
 import signal
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
-from subprocess import Popen
 
+from tests.chaos import foreign_chunks, full_storage, replaced, spoilt_files, two_drivers
 from tests.chaos.cluster import ACTOR, TASKS
 from tests.chaos.commit_steps import STEPS, WHENS, Step, Trap, Victim, When
-from tests.chaos.journal import chunks_written
-from tests.chaos.place import Place, StorageKind
+from tests.chaos.place import StorageKind
+from tests.chaos.room import can_mount
+from tests.chaos.subject import SUBJECTS, JobName
+from tests.chaos.trial import DONE, Scene, Trial
 
 KILLED = (-signal.SIGKILL,)
 # Ray itself ends a driver that has not found its cluster for a minute; no exception is raised that could be caught.
@@ -22,79 +22,102 @@ CLUSTER_GONE = (1,)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Scene:
-    """A job at work. `seconds` is how long an undisturbed one takes, `chunks` how many it writes."""
-
-    place: Place
-    job: Popen[bytes]
-    output: str
-    generator: random.Random
-    seconds: float
-    chunks: int
-
-    def wait(self, seconds: float) -> bool:
-        """Whether the job is still there afterwards."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end and self.job.poll() is None:
-            time.sleep(min(0.02, seconds))
-        return self.job.poll() is None
-
-    def wait_for_some_chunks(self) -> bool:
-        """Until some number of chunks, and a little more; whether the job is still there."""
-        wanted = self.generator.randrange(int(self.chunks * 0.8))
-        while self.job.poll() is None and chunks_written(self.place.events(), self.output) < wanted:
-            time.sleep(0.05)
-        return self.wait(self.generator.uniform(0, 0.5))
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Fault:
-    """`kind` is a row of the table. `strike` waits for its moment; whether there was one before the job ended.
+    """`kind` is a row of the table. `strike` lets the job run, disturbs it, and sees to it that it gets done; whether
+    there was a moment for the fault before the job ended.
 
-    `at_random` is one whose moment is another each time. `ends` are statuses, beside those that the job promises, with
-    which it may end under this fault.
+    `at_random` is one whose moment is another each time.
     """
 
     kind: str
-    strike: Callable[[Scene], bool]
+    strike: Callable[[Trial], bool]
     detail: str = ""
-    ends: tuple[int, ...] = ()
     at_random: bool = False
 
     def __str__(self) -> str:
         return f"{self.kind} {self.detail}".strip()
 
 
-def faults_of(storage: StorageKind) -> list[Fault]:
-    """Every fault that can befall a job on this storage."""
+def faults_of(storage: StorageKind, job: JobName) -> list[Fault]:
+    """Every fault that can befall this job on this storage."""
     at_random = [
-        Fault(kind="actor killed", strike=partial(_kill_one, ACTOR), at_random=True),
-        Fault(kind="task killed", strike=partial(_kill_one, TASKS), at_random=True),
-        Fault(kind="driver killed", strike=_kill_driver, ends=KILLED, at_random=True),
-        Fault(kind="head lost", strike=_lose_head, ends=CLUSTER_GONE, at_random=True),
+        ("actor killed", _during(partial(_kill_one, ACTOR))),
+        ("task killed", _during(partial(_kill_one, TASKS))),
+        ("driver killed", _during(_kill_driver, KILLED)),
+        ("head lost", _during(_lose_head, CLUSTER_GONE)),
+        ("SIGTERM", _terminate),
     ]
     if storage == "s3":
         at_random += [
-            Fault(kind="node lost", strike=_lose_node, at_random=True),
-            Fault(kind="store paused", strike=_pause_store, at_random=True),
-            Fault(kind="store restarted", strike=_restart_store, at_random=True),
+            ("node lost", _during(_lose_node)),
+            ("store paused", _during(_pause_store)),
+            ("store restarted", _during(_restart_store)),
         ]
-    return at_random + [
+    steps = [
         _at_step(step, when, victim)
         for step in STEPS
         for when, victim in product(WHENS, step.victims)
         if step.call != "delete" or when != "during"  # a deletion writes nothing to be caught at
     ]
+    return [
+        *(Fault(kind=kind, strike=strike, at_random=True) for kind, strike in at_random),
+        *steps,
+        *_stories(storage, job),
+    ]
+
+
+def _stories(storage: StorageKind, job: JobName) -> list[Fault]:
+    """Faults that take more than one strike: something is made ready before, or mended afterwards."""
+    told: list[tuple[str, str, Callable[[Trial], bool]]] = [
+        *(("bundle replaced", when, strike) for when, strike in replaced.BUNDLE.items()),
+        *(("output moved away", back, strike) for back, strike in replaced.OUTPUT.items()),
+        *(("foreign chunks planted", which, strike) for which, strike in foreign_chunks.STRIKES.items()),
+        ("old summary spoilt", "", spoilt_files.summary),
+        *(("old manifest spoilt", mend, strike) for mend, strike in spoilt_files.MANIFEST.items()),
+        ("published shard spoilt", "of an interrupted run", spoilt_files.shard_of_interrupted_run),
+    ]
+    if job == "label":
+        told.append(("published shard spoilt", "then --retry-errors", spoilt_files.shard_before_retry))
+    if storage == "s3" or can_mount():
+        told += [(f"storage full: {step}", "", partial(full_storage.at_step, step)) for step in full_storage.STEPS]
+    for flags in SUBJECTS[job].other_options:
+        told.append(("two drivers at once", flags[0].partition("=")[0], partial(two_drivers.at_once, flags)))
+    return [Fault(kind=kind, detail=detail, strike=strike) for kind, detail, strike in told]
+
+
+def _during(strike: Callable[[Scene], bool], ends: tuple[int, ...] = ()) -> Callable[[Trial], bool]:
+    """One strike in the first attempt, which may then end with these statuses too."""
+
+    def play(trial: Trial) -> bool:
+        with trial.attempt(ends=ends) as scene:
+            struck = strike(scene)
+        if scene.status != DONE:
+            trial.until_done()
+        return struck
+
+    return play
 
 
 def _at_step(step: Step, when: When, victim: Victim) -> Fault:
-    def strike(scene: Scene) -> bool:
-        trap = Trap(step=step, when=when, victim=victim)
-        return trap.spring(scene.place.folder, scene.output, scene.job, scene.generator)
-
+    trap = Trap(step=step, when=when, victim=victim)
     who = "driver" if victim == "driver" or not step.in_worker else "task"
-    ends = KILLED if who == "driver" else ()
-    return Fault(kind=f"{who} killed at: {step.name}", strike=strike, detail=when, ends=ends)
+    strike = _during(lambda scene: trap.spring(scene) is not None, KILLED if who == "driver" else ())
+    return Fault(kind=f"{who} killed at: {step.name}", strike=strike, detail=when)
+
+
+def _terminate(trial: Trial) -> bool:
+    """Also before Python has come to the job's own lines: then nothing is begun, and the signal ends it."""
+    with trial.attempt(ends=(-signal.SIGTERM,)) as scene:
+        alive = scene.wait(trial.generator.uniform(0, scene.seconds))
+        begun = bool(trial.place.events())
+        scene.job.send_signal(signal.SIGTERM)
+    if begun and scene.status != DONE:
+        trial.interrupted(scene)
+    if "Traceback" in scene.said or "SIGABRT" in scene.said or "SIGTERM" in scene.said:
+        trial.problems.append(f"more than a line after SIGTERM: {scene.said[-300:]}")
+    if scene.status != DONE:
+        trial.until_done()
+    return alive
 
 
 def _kill_one(titles: str | tuple[str, ...], scene: Scene) -> bool:

@@ -27,10 +27,8 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cost:
-    """Images that went through the network more than once; chunks of which an image was fetched again, and those of
-    them that were written by then."""
+    """Chunks of which an image was fetched again, and those of them that were written by then."""
 
-    segmented_again: int
     begun_again: int
     done_again: int
 
@@ -48,12 +46,16 @@ def chunks_written(events: Iterable[Event], output: str) -> int:
     return len(_written(events, output))
 
 
-def cost(events: list[Event], manifest: pa.Table, output: str, *, ok: int, drivers: Set[int]) -> Cost:
-    """What was done more than once in the run of `manifest` (columns uri, shard, chunk), whose `ok` images have a mask.
+def images_segmented(events: Iterable[Event]) -> int:
+    """Images that went through the network, some perhaps more than once."""
+    return sum(int(event.subject) for event in events if event.call == "segment")
+
+
+def cost(events: list[Event], manifest: pa.Table, output: str, *, drivers: Set[int]) -> Cost:
+    """What was done more than once in the run of `manifest` (columns uri, shard, chunk).
 
     `drivers` are the jobs' own processes, which read pictures for the report.
     """
-    segmented = sum(int(event.subject) for event in events if event.call == "segment")
     uris, shards, chunks = (manifest[name].to_pylist() for name in ("uri", "shard", "chunk"))
     chunk_of = dict(zip(uris, zip(shards, chunks, strict=True), strict=True))
     written = _written(events, output)
@@ -72,7 +74,7 @@ def cost(events: list[Event], manifest: pa.Table, output: str, *, ok: int, drive
         if event.time > written.get(chunk, float("inf")):
             done_again.add(chunk)
     begun_again = sum(max(counts.values()) - 1 for counts in fetched.values())
-    return Cost(segmented_again=segmented - ok, begun_again=begun_again, done_again=len(done_again))
+    return Cost(begun_again=begun_again, done_again=len(done_again))
 
 
 def _written(events: Iterable[Event], output: str) -> dict[tuple[int, int], float]:

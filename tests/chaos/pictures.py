@@ -11,22 +11,23 @@ from ddpm_seg import storage
 from ddpm_seg.model.bundle import save_bundle
 from tests.tiny_bundle import tiny_bundle
 
-# Every so many is broken, so that rows with errors go through everything that rows without do.
+# Every so many is broken, of few every fifth part, so that rows with errors go through all that rows without do.
 BROKEN_EVERY = 61
 
 
 def write_pictures(prefix: str, count: int, seed: int) -> None:
     """`count` files, of 24 x 32 and 32 x 32 pixels."""
-    generator = np.random.default_rng(seed)
+    generator, broken_every = np.random.default_rng(seed), min(BROKEN_EVERY, max(2, count // 5))
     for number in range(count):
         data = _picture(generator, height=32 if number % 3 else 24)
-        if number % BROKEN_EVERY == 0:
-            data = [b"", data[: len(data) // 2], b"<html>404</html>"][number // BROKEN_EVERY % 3]
+        if number % broken_every == 0:
+            data = [b"", data[: len(data) // 2], b"<html>404</html>"][number // broken_every % 3]
         storage.write_bytes(storage.join(prefix, f"{number:05d}.png"), data)
 
 
-def write_model(prefix: str) -> None:
-    save_bundle(tiny_bundle(), prefix)
+def write_model(prefix: str, seed: int = 0) -> None:
+    """Two seeds are two models, of other model_ids and other masks."""
+    save_bundle(tiny_bundle(seed), prefix)
 
 
 def _picture(generator: np.random.Generator, height: int) -> bytes:

@@ -20,17 +20,23 @@ from tests.chaos.cluster import ChaosCluster
 from tests.chaos.journal import Event, read_journal
 from tests.chaos.object_store import ChaosStore
 from tests.chaos.pictures import write_model, write_pictures
+from tests.chaos.room import FullStore, Room, small_disk
 from tests.chaos.subject import Subject
+from tests.faulty_s3 import faulty_s3
 from tests.seaweedfs import s3_server
 
 StorageKind = Literal["local", "s3"]
 CHECKOUT = Path(__file__).parents[2]
 HOOKS = Path(__file__).parent / "hooks"
+OTHER_MODEL = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """One kind of storage with a cluster: of one node for local disk, else one for each actor. `folder` is for logs."""
+    """One kind of storage with a cluster: of one node for local disk, else one for each actor. `folder` is for logs.
+
+    Under `prefix` are pictures (in), as many others (in-other), the job's model (model) and another (model-other).
+    """
 
     kind: StorageKind
     subject: Subject
@@ -39,17 +45,22 @@ class Place:
     folder: Path
     cluster: ChaosCluster
     store: ChaosStore | None
+    room: Room
 
     def new_output(self) -> str:
         return storage.join(self.prefix, f"out-{uuid.uuid4().hex[:8]}")
 
+    def put_model(self, seed: int) -> None:
+        """Puts that model where the job looks for its own (0), as anyone would: over the files that are there."""
+        write_model(storage.join(self.prefix, "model"), seed)
+
     @contextmanager
-    def job(self, output: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    def job(self, output: str, log: Path, flags: tuple[str, ...] = ()) -> Iterator[subprocess.Popen[bytes]]:
         """The job as anyone would start it, until the block ends; what it says goes to `log`."""
         environment = {**os.environ, "RAY_ADDRESS": self.cluster.address}
         with log.open("wb") as file:
             job = subprocess.Popen(
-                self.subject.command(self.prefix, output),
+                self.subject.command(self.prefix, output, (f"--num-actors={self.actors}", *flags)),
                 cwd=CHECKOUT,
                 env=environment,
                 stdout=file,
@@ -86,10 +97,14 @@ def place(kind: StorageKind, subject: Subject, seed: int, actors: int) -> Iterat
     }
     try:
         # In this process's environment, because a cluster's processes take theirs from it.
-        with patch.dict(os.environ, environment), _prefix(kind, folder) as (prefix, store):
+        with patch.dict(os.environ, environment), _prefix(kind, folder) as (prefix, store, room):
             write_pictures(storage.join(prefix, "in"), subject.images, seed)
+            write_pictures(storage.join(prefix, "in-other"), subject.images, seed + 1)
             write_model(storage.join(prefix, "model"))
-            cluster = ChaosCluster(actors=actors) if kind == "local" else ChaosCluster(workers=actors)
+            write_model(storage.join(prefix, "model-other"), OTHER_MODEL)
+            # Two jobs must be able to work side by side.
+            most = max(2, actors)
+            cluster = ChaosCluster(actors=most) if kind == "local" else ChaosCluster(workers=most)
             try:
                 yield Place(
                     kind=kind,
@@ -99,6 +114,7 @@ def place(kind: StorageKind, subject: Subject, seed: int, actors: int) -> Iterat
                     folder=folder,
                     cluster=cluster,
                     store=store,
+                    room=room,
                 )
             finally:
                 cluster.stop()
@@ -108,13 +124,18 @@ def place(kind: StorageKind, subject: Subject, seed: int, actors: int) -> Iterat
 
 
 @contextmanager
-def _prefix(kind: StorageKind, folder: Path) -> Iterator[tuple[str, ChaosStore | None]]:
+def _prefix(kind: StorageKind, folder: Path) -> Iterator[tuple[str, ChaosStore | None, Room]]:
     if kind == "local":
-        yield str(folder / "data"), None
+        with small_disk(folder / "small") as disk:
+            yield str(folder / "data"), None, disk
         return
-    with s3_server() as server, patch.dict(os.environ, server.environment()):
-        store = ChaosStore(server)
+    with (
+        s3_server() as server,
+        faulty_s3(server.endpoint) as proxy,
+        patch.dict(os.environ, server.environment() | {"AWS_ENDPOINT_URL": proxy.endpoint}),
+    ):
+        store, prefix = ChaosStore(server), f"s3://{server.bucket}/chaos"
         try:
-            yield f"s3://{server.bucket}/chaos", store
+            yield prefix, store, FullStore(proxy, prefix)
         finally:
             store.close()

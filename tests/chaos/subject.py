@@ -3,31 +3,54 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 JobName = Literal["label", "generate"]
 
-CHUNK_SIZE = 16
-# Batches are what rounding depends on: one size, on every attempt.
-BATCH_SIZE = 16
+SHARDS_OF_A_SHORT_RUN, CHUNK_OF_A_SHORT_RUN = 3, 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Subject:
+    """In flags, {prefix} is where pictures and models are."""
+
     name: JobName
     images: int
     shard_size: int
+    chunk_size: int
+    """Also the batch's: rounding depends on batches, so they have one size in every attempt."""
     table: str
     derived: str
     flags: tuple[str, ...]
-    """{prefix} is where pictures and model are."""
+    count_flag: str
+    """Takes a number: so many images, the first ones, and no more."""
+    other_images: tuple[str, ...]
+    """Flags by which it works on as many other images with the same configuration."""
+    other_options: tuple[tuple[str, ...], ...]
+    """Flags by which it makes other rows, each time into tables of their own or of other images."""
 
-    def command(self, prefix: str, output: str) -> list[str]:
-        own = [flag.format(prefix=prefix) for flag in self.flags]
-        sizes = [f"--shard-size={self.shard_size}", f"--chunk-size={CHUNK_SIZE}", f"--batch-size={BATCH_SIZE}"]
-        start = [sys.executable, "-m", f"jobs.{self.name}", f"--model={prefix}/model", f"--output={output}"]
-        return [*start, *own, *sizes]
+    def short(self, images: int) -> Subject:
+        """The same with few images, cut finer."""
+        chunks = -(-images // CHUNK_OF_A_SHORT_RUN)
+        shard_size = -(-chunks // SHARDS_OF_A_SHORT_RUN) * CHUNK_OF_A_SHORT_RUN
+        return replace(self, images=images, shard_size=shard_size, chunk_size=CHUNK_OF_A_SHORT_RUN)
+
+    @property
+    def first_night(self) -> int:
+        """How many images an earlier run may have had: some whole shards."""
+        return self.images // self.shard_size // 2 * self.shard_size or self.shard_size
+
+    def command(self, prefix: str, output: str, flags: tuple[str, ...]) -> list[str]:
+        """Of a flag that is there twice, the last one counts."""
+        sizes = [
+            f"--shard-size={self.shard_size}",
+            f"--chunk-size={self.chunk_size}",
+            f"--batch-size={self.chunk_size}",
+        ]
+        own = [f"--model={prefix}/model", f"--output={output}"]
+        given = [flag.format(prefix=prefix, images=self.images) for flag in (*self.flags, *flags)]
+        return [sys.executable, "-m", f"jobs.{self.name}", *own, *sizes, *given]
 
 
 SUBJECTS: dict[JobName, Subject] = {
@@ -35,17 +58,25 @@ SUBJECTS: dict[JobName, Subject] = {
         name="label",
         images=1000,
         shard_size=150,
+        chunk_size=16,
         table="labels",
         derived="class_stats",
         flags=("--input={prefix}/in",),
+        count_flag="--limit={}",
+        other_images=("--input={prefix}/in-other",),
+        other_options=(("--fit=stretch",), ("--model={prefix}/model-other",)),
     ),
     # All batches are full ones, so that the images of the network's calls are the samples.
     "generate": Subject(
         name="generate",
         images=960,
         shard_size=160,
+        chunk_size=16,
         table="samples",
         derived="sample_class_stats",
-        flags=("--num-samples=960", "--steps=2"),
+        flags=("--num-samples={images}", "--steps=2"),
+        count_flag="--num-samples={}",
+        other_images=("--seed=1",),
+        other_options=(("--sampler=ddpm",), ("--model={prefix}/model-other",), ("--seed=1",)),
     ),
 }

@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 from tests.chaos.campaign import Record
 
 HEADER = (
-    "storage | fault | runs | struck | attempts, most | lost | doubled | differing | "
+    "storage | fault | runs | struck | attempts, most | lost | doubled | differing | wrong model_id | "
     "images segmented again, most | chunks fetched again, most | done ones among them, most | other problems"
 )
+
+
+_WRONG = ("lost", "doubled", "differing", "wrong_model")
+
+
+def table_by_strike(records: Iterable[Record]) -> str:
+    """Markdown for people: a row for each kind of fault, with the runs of each job on local disk and S3."""
+    groups: defaultdict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        groups[record.kind].append(record)
+        groups["**all**"].append(record)
+    lines = [
+        "| struck by | label, local + S3 | generate, local + S3 | lost, doubled, different, under a wrong model_id "
+        "| images segmented again, at most |",
+        "|---|---|---|---|---|",
+    ]
+    for kind, group in sorted(groups.items(), key=lambda item: (item[0].startswith("*"), item[0])):
+        cells = Counter((record.job, record.storage) for record in group)
+        runs = [f"{cells[job, 'local']} + {cells[job, 's3']}" for job in ("label", "generate")]
+        wrong = ", ".join(str(sum(getattr(record, name) for record in group)) for name in _WRONG)
+        again = max(record.segmented_again for record in group)
+        lines.append(f"| {kind} | {' | '.join(runs)} | {wrong} | {again} |")
+    return "\n".join(lines)
 
 
 def table_of(records: Iterable[Record]) -> str:
@@ -35,7 +58,7 @@ def _row(storage: str, kind: str, group: list[Record]) -> str:
         len(group),
         sum(record.struck for record in group),
         max(len(record.exits) for record in group),
-        *(sum(getattr(record, name) for record in group) for name in ("lost", "doubled", "differing")),
+        *(sum(getattr(record, name) for record in group) for name in _WRONG),
         *(max(getattr(record, name) for record in group) for name in ("segmented_again", "begun_again", "done_again")),
         sum(bool(record.problems) for record in group),
     ]

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -16,11 +22,13 @@ import pytest
 from ddpm_seg import storage
 from ddpm_seg.data.schema import class_stats_table, labels_schema
 from ddpm_seg.runs.tables import decode, encode
-from tests.chaos.campaign import deal
+from tests.chaos.campaign import deal, deal_evenly
+from tests.chaos.commit_steps import Step, Trap
 from tests.chaos.comparison import compare, read_rows
 from tests.chaos.faults import faults_of
-from tests.chaos.journal import cost, read_journal
+from tests.chaos.journal import cost, images_segmented, read_journal
 from tests.chaos.place import CHECKOUT, HOOKS
+from tests.chaos.room import can_mount, small_disk
 from tests.chaos.subject import SUBJECTS
 from tests.tiny_bundle import TASK
 
@@ -35,10 +43,12 @@ SHARD = "config=c/run=run-000001/shard-00000.parquet"
 def output(tmp_path: Path) -> str:
     """A finished run of three images, the last of them unreadable."""
     classes = [{"class_id": 1, "class_name": "red", "pixels": 4}]
+    own = {"config_hash": "c", "run_id": "run-000001", "model_id": "m"}
     rows = [
-        {"image_id": name, "uri": name, "status": "ok", "mask": {"bytes": b"png"}, "classes": classes} for name in "ab"
+        own | {"image_id": name, "uri": name, "status": "ok", "mask": {"bytes": b"png"}, "classes": classes}
+        for name in "ab"
     ]
-    rows.append({"image_id": "c", "uri": "c", "status": "error", "error_type": "empty"})
+    rows.append(own | {"image_id": "c", "uri": "c", "status": "error", "error_type": "empty"})
     write(str(tmp_path), pa.Table.from_pylist(rows, schema=labels_schema(TASK)))
     run = tmp_path / "runs" / "run-000001"
     for name in ("manifest.parquet", "run.json", "report.html"):
@@ -67,6 +77,26 @@ def test_lost_doubled_and_different_rows_are_seen(output: str) -> None:
     write(output, pa.Table.from_pylist(rows, schema=labels.schema))
     verdict = compare(reference, output, LABEL)
     assert (verdict.lost, verdict.doubled, verdict.differing, verdict.problems) == (0, 0, 1, ())
+
+
+def test_rows_under_a_wrong_model_id_are_seen(output: str) -> None:
+    reference, labels = read_rows(output, "labels"), decode(storage.read_bytes(f"{output}/labels/{SHARD}"))
+    rows = labels.to_pylist()
+    rows[0]["mask"]["bytes"] = b"of another"
+    rows[1]["model_id"] = "n"
+    write(output, pa.Table.from_pylist(rows, schema=labels.schema))
+    verdict = compare(reference, output, LABEL, other_masks=[{"a": b"of another"}])
+    assert (verdict.differing, verdict.wrong_model, verdict.problems) == (2, 2, ())
+    assert compare(reference, output, LABEL).wrong_model == 1  # a mask that no model is known to have made
+
+
+def test_a_row_of_another_run_than_its_shard_is_seen(output: str) -> None:
+    reference, labels = read_rows(output, "labels"), decode(storage.read_bytes(f"{output}/labels/{SHARD}"))
+    rows = labels.to_pylist()
+    rows[2]["run_id"] = "run-000002"
+    write(output, pa.Table.from_pylist(rows, schema=labels.schema))
+    (found,) = compare(reference, output, LABEL).problems
+    assert "has rows of ['run-000002']" in found
 
 
 @pytest.mark.parametrize(
@@ -100,10 +130,17 @@ def create_two_files(folder: Path, *, victim: str = "self", driver: int = 0, whe
     if when:
         trigger = {"call": "create_bytes", "when": when, "uri": "/a$", "victim": victim}
         (chaos / "trigger.json").write_text(json.dumps(trigger))
-    code = "import sys; from ddpm_seg import storage; [storage.create_bytes(f'{sys.argv[1]}/{n}', b'x') for n in 'ab']"
-    environment = {**os.environ, "PYTHONPATH": f"{HOOKS}{os.pathsep}{CHECKOUT}", "CHAOS_FOLDER": str(chaos)}
-    process = subprocess.run([sys.executable, "-c", code, str(folder / "out")], env=environment, timeout=100)
+    with two_files_created(folder) as process:
+        process.wait(100)
     return process.returncode, {path.name[:10] for path in (folder / "out").glob("*")}
+
+
+@contextmanager
+def two_files_created(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    code = "import sys; from ddpm_seg import storage; [storage.create_bytes(f'{sys.argv[1]}/{n}', b'x') for n in 'ab']"
+    environment = {**os.environ, "PYTHONPATH": f"{HOOKS}{os.pathsep}{CHECKOUT}", "CHAOS_FOLDER": str(folder / "chaos")}
+    with subprocess.Popen([sys.executable, "-c", code, str(folder / "out")], env=environment) as process:
+        yield process
 
 
 @pytest.mark.parametrize(
@@ -123,6 +160,35 @@ def test_the_driver_dies_and_who_took_the_step_goes_on(tmp_path: Path) -> None:
     assert driver.wait(10) == -signal.SIGKILL
 
 
+def test_a_step_is_held_up_until_it_is_released(tmp_path: Path) -> None:
+    place = SimpleNamespace(folder=tmp_path / "chaos")
+    place.folder.mkdir()
+    trap = Trap(step=Step(name="", call="create_bytes", uri="/b$"), when="before", victim="hold")
+    with two_files_created(tmp_path) as process:
+        scene: Any = SimpleNamespace(
+            place=place, job=process, output=str(tmp_path / "out"), generator=random.Random(0), plan=[(0, 0)]
+        )
+        assert trap.spring(scene) == str(tmp_path / "out" / "b")
+        time.sleep(0.3)
+        assert [path.name for path in (tmp_path / "out").iterdir()] == ["a"]
+        assert process.poll() is None
+        trap.release(scene)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "b"]
+
+
+@pytest.mark.skipif(not can_mount(), reason="only root can mount a disk")
+def test_a_full_disk_stays_full_until_there_is_room(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        output = disk.new_output()
+        storage.write_bytes(f"{output}/a", b"a")
+        with disk.full():
+            for _ in range(3):
+                with pytest.raises(OSError, match=disk.says):
+                    storage.write_bytes(f"{output}/b", b"b")
+        storage.write_bytes(f"{output}/b", b"b")
+        assert storage.read_bytes(f"{output}/b") == b"b"
+
+
 def test_the_journal_tells_what_was_done_twice(tmp_path: Path) -> None:
     manifest = pa.table({"uri": ["/in/a", "/in/b", "/in/c"], "shard": [0, 0, 1], "chunk": [0, 0, 0]})
     chunk = "/out/_chunks/run=run-000001/shard-00000/chunk-0000.parquet"
@@ -138,19 +204,27 @@ def test_the_journal_tells_what_was_done_twice(tmp_path: Path) -> None:
         for time, (call, when, subject) in enumerate(calls)
     ]
     (tmp_path / "journal").write_text("\n".join([*lines, '{"half a li']))
-    spent = cost(read_journal(tmp_path / "journal"), manifest, "/out", ok=3, drivers={2})
-    assert (spent.segmented_again, spent.begun_again, spent.done_again) == (1, 2, 1)
+    events = read_journal(tmp_path / "journal")
+    spent = cost(events, manifest, "/out", drivers={2})
+    assert (images_segmented(events), spent.begun_again, spent.done_again) == (4, 2, 1)
 
 
 # --- real runs ---
 
 
 def test_small_campaigns_have_as_many_kinds_of_fault_as_they_can() -> None:
-    faults = faults_of("s3")
+    faults = faults_of("s3", "label")
     dealt = list(islice(deal(faults, seed=1), 2 * len(faults)))
     assert set(map(str, dealt[: len(faults)])) == set(map(str, faults))
     assert all(fault.at_random for fault in dealt[len(faults) : len(faults) + 20])
     assert list(map(str, islice(deal(faults, seed=1), 2 * len(faults)))) == list(map(str, dealt))
+
+
+def test_a_campaign_goes_on_with_the_kinds_of_fault_that_are_missing() -> None:
+    faults = [fault for fault in faults_of("local", "label") if fault.kind in ("SIGTERM", "old manifest spoilt")]
+    hand = list(map(str, deal_evenly(faults, 3, {"SIGTERM": 2})))
+    put_back, deleted = "old manifest spoilt then put back", "old manifest spoilt then its run deleted"
+    assert sorted(hand) == sorted(["SIGTERM", put_back, deleted, put_back])
 
 
 @pytest.mark.slow
@@ -165,12 +239,22 @@ def test_small_campaigns_have_as_many_kinds_of_fault_as_they_can() -> None:
             ["actor killed", "driver killed at: chunk written after", "task killed at: shard published during"],
         ),
         ("label", "s3", ["node lost", "driver killed at: manifest created after", "store restarted"]),
+        (
+            "label",
+            "local",
+            [
+                "bundle replaced at work, actors killed",
+                "old manifest spoilt then its run deleted",
+                "storage full: summary written",
+            ],
+        ),
+        ("generate", "s3", ["SIGTERM", "output moved away and put back", "storage full: shard published"]),
     ],
 )
 def test_disturbed_runs_end_as_undisturbed_ones(job: str, kind: str, names: list[str], tmp_path: Path) -> None:
     log = tmp_path / "chaos.jsonl"
     command = [sys.executable, "-m", "tests.chaos", f"--job={job}", f"--storage={kind}"]
-    command += [f"--only=^({'|'.join(names)})$"]
+    command += [f"--only=^({'|'.join(names)})$", "--images=60"]
     # A process of its own: Ray's clusters for tests change the state of those that this one may have.
     done = subprocess.run([*command, f"--runs={len(names)}", f"--log={log}"], cwd=CHECKOUT, stdout=subprocess.PIPE)
     assert done.returncode == 0, done.stdout.decode()

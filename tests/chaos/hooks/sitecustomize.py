@@ -2,7 +2,7 @@
 
 Each call of `ddpm_seg.storage`'s functions, before and after, and each batch of images that a network begins with, is a
 line in $CHAOS_FOLDER/journal. Where $CHAOS_FOLDER/trigger.json names a call, the process that makes it, or the driver,
-is killed there: once, for the trigger goes first.
+is killed there, or the call is held up until fired.json is deleted: once, for the trigger goes first.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from typing import Any
 WATCHED = ("create_bytes", "write_bytes", "delete", "read_bytes")
 # How long after a call to the S3 server begins its caller dies, for "during"; such a call takes some milliseconds.
 SECONDS_INTO_REQUEST = 0.003
+LONGEST_HOLD_SECONDS = 60.0
 
 folder = Path(os.environ.get("CHAOS_FOLDER", ""))
 
@@ -104,13 +105,20 @@ def triggered(call: str, when: str, uri: str) -> str | None:
         trigger = json.loads((folder / "trigger.json").read_text())
         if (trigger["call"], trigger["when"]) != (call, when) or not re.search(trigger["uri"], uri):
             return None
-        (folder / "trigger.json").rename(folder / "fired.json")
+        (folder / "trigger.json").rename(folder / "firing.json")
     except FileNotFoundError:
         return None
+    (folder / "firing.json").write_text(json.dumps({**trigger, "uri": uri}))
+    (folder / "firing.json").rename(folder / "fired.json")
     return trigger["victim"]
 
 
 def kill(victim: str) -> None:
+    if victim == "hold":
+        end = time.monotonic() + LONGEST_HOLD_SECONDS
+        while (folder / "fired.json").exists() and time.monotonic() < end:
+            time.sleep(0.01)
+        return
     pid = int((folder / "driver.pid").read_text()) if victim == "driver" else os.getpid()
     os.kill(pid, signal.SIGKILL)
 

@@ -1,0 +1,25 @@
+"""Storage without space while a file is written that a run cannot do without."""
+
+from __future__ import annotations
+
+from tests.chaos.commit_steps import Trap, step
+from tests.chaos.trial import DONE, Trial
+
+STEPS = ("shard published", "summary written", "report written")
+
+
+def at_step(name: str, trial: Trial) -> bool:
+    """Interrupted, saying so; with space again it goes on."""
+    room, trap = trial.place.room, Trap(step=step(name), when="before", victim="hold")
+    trial.output = room.new_output()
+    with trial.attempt() as scene:
+        met = trap.spring(scene) is not None
+        if met:
+            with room.full():
+                trap.release(scene)
+                scene.end()
+    if met:
+        trial.interrupted(scene, room.says)
+    if scene.status != DONE:
+        trial.until_done()
+    return met

@@ -1,0 +1,140 @@
+"""What the job works with is replaced while it works: its model by another, its output by nothing."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from ddpm_seg import storage
+from ddpm_seg.model.bundle import read_header
+from tests.chaos.cluster import ACTOR
+from tests.chaos.commit_steps import Trap, step
+from tests.chaos.place import OTHER_MODEL
+from tests.chaos.reference import copy_files
+from tests.chaos.trial import DONE, Scene, Trial
+
+LONGEST_AWAY_SECONDS = 6.0
+
+
+def _bundle_replaced(replace: Callable[[Scene], bool], words: Callable[[Trial], list[str]], trial: Trial) -> bool:
+    """Interrupted, naming what is wrong, or done rightly with the old model; done once the old one is back."""
+    trial.references.other_model()  # to know its masks by
+    try:
+        with trial.attempt() as scene:
+            struck = replace(scene)
+        if scene.status != DONE:
+            trial.interrupted(scene, *words(trial))
+    finally:
+        trial.place.put_model(0)
+    if scene.status != DONE:
+        trial.until_done()
+    return struck
+
+
+def _before_actors_load(scene: Scene) -> bool:
+    trap = Trap(step=step("manifest created"), when="after", victim="hold")
+    met = trap.spring(scene) is not None
+    if met:
+        scene.place.put_model(OTHER_MODEL)
+        trap.release(scene)
+    return met
+
+
+def _at_work(scene: Scene) -> bool:
+    met = scene.wait_for_some_chunks()
+    if met:
+        scene.place.put_model(OTHER_MODEL)
+        scene.place.cluster.kill_all(ACTOR)
+    return met
+
+
+def _weights_alone(scene: Scene) -> bool:
+    met = scene.wait_for_some_chunks()
+    if met:
+        prefix, weights = scene.place.prefix, "ensemble.safetensors"
+        storage.write_bytes(f"{prefix}/model/{weights}", storage.read_bytes(f"{prefix}/model-other/{weights}"))
+        scene.place.cluster.kill_all(ACTOR)
+    return met
+
+
+def _both_ids(trial: Trial) -> list[str]:
+    return [read_header(f"{trial.place.prefix}/{name}").model_id for name in ("model", "model-other")]
+
+
+def _file_name(_: Trial) -> list[str]:
+    return ["ensemble.safetensors"]
+
+
+BUNDLE: dict[str, Callable[[Trial], bool]] = {
+    "before its actors load it": partial(_bundle_replaced, _before_actors_load, _both_ids),
+    "at work, actors killed": partial(_bundle_replaced, _at_work, _both_ids),
+    "its ensemble alone, actors killed": partial(_bundle_replaced, _weights_alone, _file_name),
+}
+
+
+def _moved_and_back(bring_back: Callable[[str, str], None], trial: Trial) -> bool:
+    """The job may go on or be interrupted; with everything back in place, it gets done."""
+    away = trial.output + "-away"
+    with trial.attempt() as scene:
+        struck = scene.wait_for_some_chunks()
+        if struck:
+            _move(trial.output, away)
+            scene.wait(trial.generator.uniform(0, LONGEST_AWAY_SECONDS))
+            bring_back(away, trial.output)
+    if scene.status != DONE or not storage.exists(f"{trial.output}/runs/run-000001/report.html"):
+        trial.until_done()
+    return struck
+
+
+def _moved_for_good(trial: Trial) -> bool:
+    """Interrupted, unless it was done by then; the same command begins anew, and what was moved is finished there."""
+    away = trial.output + "-away"
+    with trial.attempt() as scene:
+        struck = scene.wait_for_some_chunks()
+        if struck:
+            _move(trial.output, away)
+    if struck:
+        if scene.status == DONE and not storage.exists(f"{away}/runs/run-000001/report.html"):
+            trial.problems.append("ended with 0, though a part of its tables had been moved away")
+        trial.until_done(output=away)
+        trial.expect(trial.references.of().rows, output=away)
+    trial.until_done()
+    trial.expect(trial.references.of().rows)
+    return struck
+
+
+def _move(source: str, target: str) -> None:
+    """As `mv` does, and on S3 `aws s3 mv --recursive`."""
+    if storage.is_local(source):
+        Path(source).rename(target)
+        return
+    for uri in copy_files(source, target):
+        storage.delete(uri)
+
+
+def _instead(away: str, output: str) -> None:
+    """What was made anew there goes first."""
+    if not storage.is_local(output):
+        storage.delete(output)
+        return _move(away, output)
+    while Path(away).exists():  # a worker may be writing there
+        shutil.rmtree(output, ignore_errors=True)
+        with suppress(OSError):
+            Path(away).rename(output)
+    return None
+
+
+def _over(away: str, output: str) -> None:
+    """Over what was made anew there."""
+    copy_files(away, output)
+    storage.delete(away)
+
+
+OUTPUT: dict[str, Callable[[Trial], bool]] = {
+    "and put back": partial(_moved_and_back, _instead),
+    "and copied back over what was new": partial(_moved_and_back, _over),
+    "for good": _moved_for_good,
+}
