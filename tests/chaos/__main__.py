@@ -3,8 +3,7 @@
     python -m tests.chaos --runs 100 --seed 0 --log chaos.jsonl
     python -m tests.chaos --job generate --runs 20 --log chaos-generate.jsonl
     python -m tests.chaos --runs 10 --storage s3 --only "store|node" --log chaos.jsonl
-
-    python -m tests.chaos --each 5 --images 60 --only "SIGTERM|spoilt" --log chaos.jsonl      # stopped, it goes on
+    python -m tests.chaos --each 5 --images 60 --only "SIGTERM|spoilt" --log chaos.jsonl    # stopped, goes on
 
 Half of the runs are on local disk, half on an S3 server, with a Ray cluster of one node and of three. `--actors 4`
 has so many. Each appends a line to the log; the table at the end is of the whole log. Exit status 1 where a run differs
@@ -40,7 +39,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--log", type=Path, default=Path("chaos.jsonl"), help="logs of failed runs go beside it")
     parser.add_argument("--storage", choices=("local", "s3"), help="one kind alone")
-    parser.add_argument("--actors", type=int, help="by default 1 on local disk, and on S3 two nodes with one each")
+    parser.add_argument("--actors", type=int, help="by default 1; on S3 2, and a node for each where there are several")
     parser.add_argument("--only", default="", help="a pattern: faults whose name has it")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # an exception: everything started is ended
@@ -63,7 +62,9 @@ def campaign(kind: StorageKind, arguments: argparse.Namespace, number: int) -> N
     subject, log = SUBJECTS[arguments.job], arguments.log
     if arguments.images:
         subject = subject.short(arguments.images)
-    faults = [fault for fault in faults_of(kind, subject.name) if re.search(arguments.only, str(fault))]
+    actors = arguments.actors or {"local": 1, "s3": 2}[kind]
+    every = faults_of(kind, subject.name, several_nodes=kind == "s3" and actors > 1)
+    faults = [fault for fault in every if re.search(arguments.only, str(fault))]
     here = [record for record in read_log(log) if (record.storage, record.job) == (kind, subject.name)]
     if arguments.each:
         done = Counter(record.kind for record in here)
@@ -73,7 +74,7 @@ def campaign(kind: StorageKind, arguments: argparse.Namespace, number: int) -> N
     if not hand:
         return
     log.parent.mkdir(parents=True, exist_ok=True)
-    with place(kind, subject, arguments.seed, arguments.actors or {"local": 1, "s3": 2}[kind]) as there:
+    with place(kind, subject, arguments.seed, actors) as there:
         references = References(there)
         quiet = references.of()
         print(f"{kind}: undisturbed, {len(quiet.rows)} images in {quiet.seconds:.0f} s", flush=True)

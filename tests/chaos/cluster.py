@@ -78,7 +78,7 @@ class ChaosCluster:
 
     def _start(self) -> None:
         handler = signal.getsignal(signal.SIGTERM)
-        head = HEAD if self.workers else ACTOR_NODE | HEAD | {"num_cpus": 1 + self.actors, "num_gpus": self.actors}
+        head = HEAD if self.workers else HEAD | {"num_gpus": self.actors}
         self._cluster = ray.cluster_utils.Cluster(initialize_head=True, head_node_args=head)
         for _ in range(self.workers):
             self._cluster.add_node(**ACTOR_NODE)

@@ -38,8 +38,8 @@ class Fault:
         return f"{self.kind} {self.detail}".strip()
 
 
-def faults_of(storage: StorageKind, job: JobName) -> list[Fault]:
-    """Every fault that can befall this job on this storage."""
+def faults_of(storage: StorageKind, job: JobName, *, several_nodes: bool = False) -> list[Fault]:
+    """Every fault that can befall this job on this storage, with a cluster of one or of several nodes."""
     at_random = [
         ("actor killed", _during(partial(_kill_one, ACTOR))),
         ("task killed", _during(partial(_kill_one, TASKS))),
@@ -49,10 +49,11 @@ def faults_of(storage: StorageKind, job: JobName) -> list[Fault]:
     ]
     if storage == "s3":
         at_random += [
-            ("node lost", _during(_lose_node)),
             ("store paused", _during(_pause_store)),
             ("store restarted", _during(_restart_store)),
         ]
+    if several_nodes:
+        at_random.append(("node lost", _during(_lose_node)))
     steps = [
         _at_step(step, when, victim)
         for step in STEPS
@@ -112,7 +113,7 @@ def _terminate(trial: Trial) -> bool:
         begun = bool(trial.place.events())
         scene.job.send_signal(signal.SIGTERM)
     if begun and scene.status != DONE:
-        trial.interrupted(scene)
+        trial.interrupted(scene, "again")
     if "Traceback" in scene.said or "SIGABRT" in scene.said or "SIGTERM" in scene.said:
         trial.problems.append(f"more than a line after SIGTERM: {scene.said[-300:]}")
     if scene.status != DONE:

@@ -28,14 +28,16 @@ from tests.seaweedfs import s3_server
 StorageKind = Literal["local", "s3"]
 CHECKOUT = Path(__file__).parents[2]
 HOOKS = Path(__file__).parent / "hooks"
-OTHER_MODEL = 1
+# At a time, each with an actor.
+MOST_JOBS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """One kind of storage with a cluster: of one node for local disk, else one for each actor. `folder` is for logs.
+    """One kind of storage with a cluster: of one node, or on S3 of a node for each of several actors.
 
-    Under `prefix` are pictures (in), as many others (in-other), the job's model (model) and another (model-other).
+    Under `prefix` are pictures (in), as many others (in-other), the job's model (model, and a copy: model-kept) and
+    another (model-other). `folder` is for logs.
     """
 
     kind: StorageKind
@@ -50,9 +52,12 @@ class Place:
     def new_output(self) -> str:
         return storage.join(self.prefix, f"out-{uuid.uuid4().hex[:8]}")
 
-    def put_model(self, seed: int) -> None:
-        """Puts that model where the job looks for its own (0), as anyone would: over the files that are there."""
-        write_model(storage.join(self.prefix, "model"), seed)
+    def put_model(self, name: str, files: str = "") -> None:
+        """Copies that model, or some of its files, over the job's own, as `cp` would: one file after another."""
+        for file in list(storage.list_files(storage.join(self.prefix, name))):
+            target = storage.join(self.prefix, "model", file.uri.rpartition("/")[2])
+            if target.endswith(files):
+                storage.write_bytes(target, storage.read_bytes(file.uri))
 
     @contextmanager
     def job(self, output: str, log: Path, flags: tuple[str, ...] = ()) -> Iterator[subprocess.Popen[bytes]]:
@@ -100,11 +105,10 @@ def place(kind: StorageKind, subject: Subject, seed: int, actors: int) -> Iterat
         with patch.dict(os.environ, environment), _prefix(kind, folder) as (prefix, store, room):
             write_pictures(storage.join(prefix, "in"), subject.images, seed)
             write_pictures(storage.join(prefix, "in-other"), subject.images, seed + 1)
-            write_model(storage.join(prefix, "model"))
-            write_model(storage.join(prefix, "model-other"), OTHER_MODEL)
-            # Two jobs must be able to work side by side.
-            most = max(2, actors)
-            cluster = ChaosCluster(actors=most) if kind == "local" else ChaosCluster(workers=most)
+            for name, number in {"model": 0, "model-kept": 0, "model-other": 1}.items():
+                write_model(storage.join(prefix, name), number)
+            several = kind == "s3" and actors > 1
+            cluster = ChaosCluster(workers=actors) if several else ChaosCluster(actors=max(MOST_JOBS, actors))
             try:
                 yield Place(
                     kind=kind,

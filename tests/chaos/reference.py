@@ -35,7 +35,8 @@ class Reference:
 
 
 class References:
-    """The undisturbed runs of a place, each made when it is first asked for."""
+    """The undisturbed runs of a place, each made when it is first asked for: before the first attempt of a trial, for
+    the place's journal begins anew."""
 
     def __init__(self, place: Place) -> None:
         self._place = place
@@ -74,7 +75,7 @@ class References:
 
     def _run(self, output: str, flags: tuple[str, ...], runs: int) -> Reference:
         place, start, log = self._place, time.monotonic(), self._place.folder / "reference.log"
-        events = len(place.events())
+        place.forget()
         with place.job(output, log, flags) as job:
             code = job.wait(PATIENCE_SECONDS)
         if code:
@@ -82,14 +83,15 @@ class References:
         seconds, rows = time.monotonic() - start, read_rows(output, place.subject.table)
         if problems := compare(rows, output, place.subject, runs=runs).problems:
             raise RuntimeError(f"the undisturbed job's output: {problems}")
-        chunks = (match[1] for event in place.events()[events:] if (match := _CHUNKS.search(event.subject)))
+        chunks = [match[1] for event in place.events() if (match := _CHUNKS.search(event.subject))]
+        place.forget()
         plan = read_manifests(output)[-1].group_by(["shard", "chunk"]).aggregate([])
         return Reference(
             output=output,
             rows=rows,
             seconds=seconds,
             plan=sorted(zip(plan["shard"].to_pylist(), plan["chunk"].to_pylist(), strict=True)),
-            chunk_folder=next(chunks),
+            chunk_folder=chunks[0],
         )
 
     def _check_model(self, made: Reference, flags: tuple[str, ...]) -> None:

@@ -12,10 +12,10 @@ from ddpm_seg import storage
 from ddpm_seg.model.bundle import read_header
 from tests.chaos.cluster import ACTOR
 from tests.chaos.commit_steps import Trap, step
-from tests.chaos.place import OTHER_MODEL
 from tests.chaos.reference import copy_files
 from tests.chaos.trial import DONE, Scene, Trial
 
+WEIGHTS = "ensemble.safetensors"
 LONGEST_AWAY_SECONDS = 6.0
 
 
@@ -28,7 +28,7 @@ def _bundle_replaced(replace: Callable[[Scene], bool], words: Callable[[Trial], 
         if scene.status != DONE:
             trial.interrupted(scene, *words(trial))
     finally:
-        trial.place.put_model(0)
+        trial.place.put_model("model-kept")
     if scene.status != DONE:
         trial.until_done()
     return struck
@@ -38,7 +38,7 @@ def _before_actors_load(scene: Scene) -> bool:
     trap = Trap(step=step("manifest created"), when="after", victim="hold")
     met = trap.spring(scene) is not None
     if met:
-        scene.place.put_model(OTHER_MODEL)
+        scene.place.put_model("model-other")
         trap.release(scene)
     return met
 
@@ -46,7 +46,7 @@ def _before_actors_load(scene: Scene) -> bool:
 def _at_work(scene: Scene) -> bool:
     met = scene.wait_for_some_chunks()
     if met:
-        scene.place.put_model(OTHER_MODEL)
+        scene.place.put_model("model-other")
         scene.place.cluster.kill_all(ACTOR)
     return met
 
@@ -54,8 +54,7 @@ def _at_work(scene: Scene) -> bool:
 def _weights_alone(scene: Scene) -> bool:
     met = scene.wait_for_some_chunks()
     if met:
-        prefix, weights = scene.place.prefix, "ensemble.safetensors"
-        storage.write_bytes(f"{prefix}/model/{weights}", storage.read_bytes(f"{prefix}/model-other/{weights}"))
+        scene.place.put_model("model-other", WEIGHTS)
         scene.place.cluster.kill_all(ACTOR)
     return met
 
@@ -65,7 +64,7 @@ def _both_ids(trial: Trial) -> list[str]:
 
 
 def _file_name(_: Trial) -> list[str]:
-    return ["ensemble.safetensors"]
+    return [WEIGHTS]
 
 
 BUNDLE: dict[str, Callable[[Trial], bool]] = {
