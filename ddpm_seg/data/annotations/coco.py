@@ -150,7 +150,10 @@ def _read_panoptic(
     """A segment's id is its colour, R + 256 G + 65536 B; 0 is no segment."""
     if len(own) > 1 or own[0].file_name is None or own[0].segments_info is None:
         raise MaskError("has panoptic annotations without file_name, or more than one; expected one with file_name")
-    png = storage.join(uri[: -len(".json")], own[0].file_name.replace("\\", "/"))
+    name = own[0].file_name.replace("\\", "/")
+    if not name.lower().endswith(".png") or ".." in name.split("/"):
+        raise MaskError(f"names the file {name!r}; expected a PNG in the folder named as the JSON")
+    png = storage.join(uri[: -len(".json")], name)
     data = storage.read_bytes(png, max_bytes=MAX_MASK_BYTES)
     segments = read_colors(data, image_height, image_width).astype(np.int64) @ [1, 256, 65536]
     found, where = np.unique(segments, return_inverse=True)

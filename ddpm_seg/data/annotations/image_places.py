@@ -8,6 +8,7 @@ from itertools import islice
 from urllib.parse import parse_qs, urlsplit
 
 from ddpm_seg import storage
+from ddpm_seg.data.images import EXTENSIONS
 
 # Files that a search looks through before it gives up: someone else's bucket may be large.
 MOST_FILES = 1_000_000
@@ -43,11 +44,13 @@ class ImagePlaces:
     def find(self, names: Sequence[str]) -> str | None:
         """URI of the image that has one of these names (paths or URIs, the likeliest first); None where there is none.
 
-        Only the URIs of annotation files on this machine may be local paths. A remote URI is taken as it is.
+        A remote URI is taken as it is. A path has an image's extension, and is absolute only where the annotation file
+        is on this machine too.
         """
         for name in names:
             if not storage.is_local(name):
                 return storage.normalize(name)
+        names = [name for name in names if name.lower().endswith(tuple(EXTENSIONS))]  # /etc/passwd is no image
         relative = [_relative(name) for name in names]
         absolute = [] if self._is_remote else [name for name in names if name.startswith(("/", "file://"))]
         candidates = [*absolute, *(storage.join(base, name) for base in self._bases for name in relative)]

@@ -50,8 +50,16 @@ def _rows(uri: str) -> list[dict[str, Any]]:
                 )
             wanted = [name for name in ("uri", "image", "mask", "status") if name in names]
             return parquet.read(columns=wanted).to_pylist()
-    except pa.ArrowException as error:
-        raise AnnotationError(f"{storage.redact(uri)} is not a Parquet file that can be read: {error}") from None
+    except (pa.ArrowException, ValueError, OSError) as error:
+        # Of a damaged file Arrow raises a bare OSError; what the store raises is a kind of it, or has a number.
+        if isinstance(error, AnnotationError) or (isinstance(error, OSError) and _is_of_the_store(error)):
+            raise
+        reason = " ".join(str(error).split())
+        raise AnnotationError(f"{storage.redact(uri)} is not a Parquet file that can be read: {reason}") from None
+
+
+def _is_of_the_store(error: OSError) -> bool:
+    return type(error) is not OSError or error.errno is not None
 
 
 def _pair(name: str, row: dict[str, Any], task: Task, places: ImagePlaces) -> Pair:

@@ -204,6 +204,8 @@ def test_everything_that_is_wrong_is_named_in_one_message(tmp_path: Path) -> Non
         ({"annotations": objects({"segments_info": []})}, "panoptic annotations without file_name"),
         ({"annotations": objects({"segments_info": [{"id": 1}]})}, r"segments_info\.0\.category_id: field required"),
         ({"annotations": objects({"segments_info": [], "file_name": "gone.png"})}, "cannot be read: No such file"),
+        ({"annotations": objects({"segments_info": [], "file_name": "../../a.png"})}, "names the file"),
+        ({"annotations": objects({"segments_info": [], "file_name": "/etc/passwd"})}, "names the file"),
     ],
 )
 def test_a_broken_part_is_one_line(tmp_path: Path, change: dict[str, Any], message: str) -> None:
