@@ -128,10 +128,14 @@ def _write_provenance(config: ExportConfig, done: Exported, output: str) -> None
 
 def _pictures(done: Exported, *, with_images: bool) -> Iterator[Picture]:
     """The selected rows whose images are still there, in order; counts them in `done`."""
+    names = set[str]()
     with ThreadPoolExecutor(READERS) as readers:
         for rows in _batches(done.selection):
             for picture in readers.map(lambda row: _picture(row, with_images), rows):
                 if isinstance(picture, Picture):
+                    if picture.name in names:  # one would overwrite the other
+                        raise ValueError(f"two labels would both become the file {picture.name}: their ids are alike")
+                    names.add(picture.name)
                     done.images += 1
                     done.model_ids.add(picture.model_id)
                     yield picture

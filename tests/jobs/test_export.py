@@ -6,6 +6,8 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -81,6 +83,21 @@ def test_a_corrected_mask_comes_back(tmp_path: Path) -> None:
     rows = read_labels(str(tmp_path / "labels")).to_pylist()[:2]
     assert [one.uri for one in accepted] == [row["uri"] for row in rows]
     assert [np.unique(one.label).tolist() for one in accepted] == [[0], [1]]
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_nothing_is_written_outside_of_the_output(tmp_path: Path, to: str) -> None:
+    write_nights(str(tmp_path / "labels"), str(tmp_path / "in"))
+    (shard, *_) = sorted((tmp_path / "labels").rglob("labels/**/shard-*.parquet"))
+    table = pq.ParquetFile(shard).read()
+    ids = pa.array([f"/../../../AB{number}" for number in range(table.num_rows)], pa.string())
+    pq.write_table(table.set_column(table.schema.get_field_index("image_id"), "image_id", ids), shard)
+    before = {path for path in tmp_path.rglob("*") if path.is_file()}
+    out = tmp_path / "deep" / "down" / "out"
+    assert main([f"--labels={tmp_path / 'labels'}", f"--to={to}", f"--output={out}"]) == 0
+    after = {path for path in tmp_path.rglob("*") if path.is_file()}
+    assert after > before
+    assert all(path.is_relative_to(out) for path in after - before)
 
 
 @pytest.mark.parametrize(

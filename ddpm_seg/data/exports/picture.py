@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 from collections.abc import Iterator
@@ -54,9 +55,15 @@ class Picture:
 
 
 def safe_name(uri: str, image_id: str) -> str:
-    """The file's own name without what some file system or tool may trip over, and enough of its id to be unique."""
+    """The name of an export's file, without suffix: it holds letters, digits, `_` and `-` alone.
+
+    Both come from a table that anybody may have written, so that neither may lead out of the export's folder. The
+    file's own name comes first, then enough of a digest to be unique: `image_id` is one, and any other text gets one.
+    """
     stem = re.sub(r"[^A-Za-z0-9_-]+", "_", PurePosixPath(uri).stem)[:60].strip("_")
-    return f"{stem}-{image_id[:12]}" if stem else image_id[:12]
+    is_digest = re.fullmatch(r"[0-9a-f]{32}", image_id)
+    digest = image_id if is_digest else hashlib.blake2b(image_id.encode("utf-8", "replace"), digest_size=16).hexdigest()
+    return f"{stem}-{digest[:12]}" if stem else digest[:12]
 
 
 def showable(data: bytes, height: int, width: int) -> tuple[bytes, str]:

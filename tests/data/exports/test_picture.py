@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import numpy as np
 import pytest
@@ -52,3 +53,9 @@ def test_names_are_safe_and_unique() -> None:
     }
     assert len(names) == 6
     assert all(name.isascii() and set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789_-") for name in names)
+
+
+@pytest.mark.parametrize("image_id", ["/../../../AB", "..", "a/b", "C:\\x", "", "\x00", "é" * 40, "\ud800", "0" * 31])
+@pytest.mark.parametrize("uri", ["s3://bucket/x.png", "/../../..", "..", "", "a/\x00.png", "é/\ud800.png"])
+def test_no_name_leads_out_of_its_folder(uri: str, image_id: str) -> None:
+    assert re.fullmatch(r"[A-Za-z0-9_-]{12,80}", safe_name(uri, image_id))
