@@ -15,10 +15,10 @@ import pyarrow.compute as pc
 
 from ddpm_seg import storage
 from ddpm_seg.data.overlay import css_colours
-from ddpm_seg.data.schema import task_of
 from ddpm_seg.evaluation.contact_sheet import fetch_again, make_tiles
 from ddpm_seg.evaluation.page import template
-from ddpm_seg.runs.view import read_labels
+from ddpm_seg.evaluation.selection import read_task
+from ddpm_seg.runs.view import choose, read_labels
 
 LIST, PAGE = "annotate_next.csv", "annotate_next.html"
 
@@ -44,7 +44,7 @@ def write_active(
     """
     columns = ["image_id", "uri", "status", "uncertainty", "width", "height", "classes", "model_id"]
     labels = read_labels(output, config_hash=config_hash, columns=columns)
-    task = task_of(labels.schema)
+    task = read_task(choose(output, "labels", config_hash).shards[0])
     labels = labels.filter(pc.equal(labels["status"], "ok"))
     order = farthest_first(uncertainty_by_class(labels["classes"], task.num_classes), count)
     rows = labels.select(list(Choice.__annotations__)).take(pa.array(order, pa.int64())).to_pylist()

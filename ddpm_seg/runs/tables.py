@@ -1,7 +1,7 @@
 """Arrow tables as Parquet bytes, always with the same settings, so that the same rows are the same bytes.
 
-Pages are written with checksums, and checksums are compared when pages are read. Files without them, which releases
-before wrote, are read as they are.
+They are written with checksums, of each page and of the rest (`checksums`), which are compared when they are read.
+Files without, which releases before wrote, are read as they are.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ddpm_seg import storage
+from ddpm_seg.runs.checksums import check_whole, read_footer, seal
 
 # Rows hold pictures: a group of this many is some megabytes, small enough to read one mask and large enough to scan.
 ROW_GROUP_SIZE = 256
@@ -39,13 +40,14 @@ def encode(table: pa.Table, *, row_group_size: int = ROW_GROUP_SIZE) -> bytes:
         for start in range(0, table.num_rows, row_group_size):
             # One chunk a column: page boundaries follow chunks, which depend on how the table was put together.
             writer.write_table(table.slice(start, row_group_size).combine_chunks(), row_group_size)
-    return sink.getvalue().to_pybytes()
+    return seal(memoryview(sink.getvalue()))
 
 
 def decode(data: bytes, columns: list[str] | None = None) -> pa.Table:
-    """The table that `encode` wrote, or some of its columns."""
+    """The table that `encode` wrote, or some of its columns. Raises what Arrow does for anything else."""
+    pages_too = not check_whole(data)
     # ParquetFile, not read_table: the latter would add columns for key=value folders.
-    return pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True).read(columns=columns)
+    return pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=pages_too).read(columns=columns)
 
 
 def read_table(uri: str) -> pa.Table:
@@ -64,7 +66,7 @@ def open_parquet(uri: str) -> Iterator[pq.ParquetFile]:
     with (
         storage.open_file(uri) as file,
         damage_named(uri),
-        pq.ParquetFile(file, pre_buffer=True, page_checksum_verification=True) as parquet,
+        pq.ParquetFile(file, metadata=read_footer(file), pre_buffer=True, page_checksum_verification=True) as parquet,
     ):
         yield parquet
 
@@ -104,7 +106,7 @@ def damage_named(uri: str) -> Iterator[None]:
         yield
     except DamagedFileError:
         raise
-    except (pa.ArrowException, pa.ArrowInvalid) as error:
+    except (pa.ArrowException, UnicodeDecodeError) as error:
         raise DamagedFileError(uri, error) from error
     except OSError as error:
         if type(error) is not OSError or error.errno is not None:
