@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from ddpm_seg import storage
 from ddpm_seg.model.bundle import Bundle
+from ddpm_seg.model.checkpoint_files import reason, refuse_no_checkpoint
 from ddpm_seg.model.extractors import resident_ddpm
 from ddpm_seg.model.features import FeatureConfig
 
@@ -39,10 +40,13 @@ def activation_features(bundle: Bundle, device: str) -> ImageFeatures:
 def torchscript_features(uri: str, device: str) -> ImageFeatures:
     """The user's own network: a TorchScript file that maps images (N, 3, H, W) uint8 to features (N, D), such as
     the Inception network of the usual FID. Raises ValueError for a file that is none."""
+    file, name = io.BytesIO(storage.read_bytes(uri)), storage.redact(uri)
+    refuse_no_checkpoint(file, name)
     try:
-        network = torch.jit.load(io.BytesIO(storage.read_bytes(uri)), map_location=device).eval()
-    except RuntimeError as error:
-        raise ValueError(f"{storage.redact(uri)} is not a TorchScript file: {error}") from error
+        network = torch.jit.load(file, map_location=device).eval()
+    # Of a damaged file torch raises almost anything.
+    except Exception as error:
+        raise ValueError(f"{name} is not a TorchScript file: {reason(error)}") from error
     # The file of the usual FID gives class scores unless it is told otherwise.
     names = [argument.name for argument in network.forward.schema.arguments]
     asked = {"return_features": True} if "return_features" in names else {}

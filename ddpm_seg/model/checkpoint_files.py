@@ -9,7 +9,8 @@ import re
 import warnings
 import zipfile
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 import torch
 from torch import Tensor
@@ -18,18 +19,75 @@ from ddpm_seg import storage
 
 State = dict[str, Tensor]
 
+MOST_EXPANDED = 4
+"""Times its size that a checkpoint may unpack to. What torch writes is not packed at all."""
 
-def read_checkpoint(uri: str) -> Any:
+
+def read_checkpoint(uri: str, *, mapped: bool = True) -> Any:
     """What `torch.save` wrote, in its zip or its older form, on the CPU; tensors and plain containers only.
 
     A pickle may name any function and have it called, so that a checkpoint which needs anything else is refused; but
-    for `argparse.Namespace`, which is a plain container too.
+    for `argparse.Namespace`, which is a plain container too. Nothing is unpacked that is larger than the file. With
+    `mapped` a local file's tensors cost no memory until they are read, and it must not change meanwhile.
+
+    Raises ValueError, naming the file, for anything else than a checkpoint; OSError for what cannot be read.
     """
     name = storage.redact(uri)
     uri = storage.normalize(uri)
-    # Mapped, a file of gigabytes costs no memory until its weights are read. Only the zip form can be.
-    mapped = storage.is_local(uri) and zipfile.is_zipfile(uri)
-    source = uri if mapped else io.BytesIO(storage.read_bytes(uri))
+    # Only the zip form can be mapped.
+    mapped = mapped and storage.is_local(uri) and zipfile.is_zipfile(uri)
+    with Path(uri).open("rb") if mapped else io.BytesIO(storage.read_bytes(uri)) as source:
+        size = refuse_no_checkpoint(source, name)
+        content = _load(uri if mapped else source, name, mapped=mapped)
+    _refuse_expanded(content, size, name)
+    return content
+
+
+def refuse_no_checkpoint(file: IO[bytes], name: str) -> int:
+    """Raises ValueError for what is downloaded in place of a checkpoint, and for one that unpacks to more than it is.
+
+    Returns the file's size; afterwards it stands at its begin.
+    """
+    begin = file.read(512)
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    if not begin:
+        raise ValueError(f"{name}: an empty file, expected a checkpoint; download it again")
+    if begin.startswith(b"version https://git-lfs"):
+        raise ValueError(f"{name}: a pointer of Git LFS, expected the checkpoint itself; get it with `git lfs pull`")
+    if re.match(rb"\s*<(!doctype|html|\?xml)", begin, re.IGNORECASE):
+        raise ValueError(f"{name}: a web page, expected a checkpoint; download the file itself")
+    if zipfile.is_zipfile(file):
+        _refuse_packed(file, size, name)
+    elif isinstance(file, io.BytesIO):
+        _refuse_allocation(file.getvalue(), name)
+    file.seek(0)
+    return size
+
+
+def _refuse_packed(file: IO[bytes], size: int, name: str) -> None:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+            tight = unpacked > MOST_EXPANDED * size + 2**20
+            wanted = [] if tight else [entry for entry in archive.infolist() if entry.filename.endswith("data.pkl")]
+            pickles = [archive.read(entry) for entry in wanted]
+    # Names, lengths and checksums of a damaged archive each have their own exception.
+    except Exception as error:
+        raise ValueError(f"{name}: not a checkpoint, or a damaged one: {reason(error)}") from None
+    if tight:
+        raise ValueError(f"{name}: {size} bytes that unpack to {unpacked}; no checkpoint is packed so tightly")
+    for pickled in pickles:
+        _refuse_allocation(pickled, name)
+
+
+def _refuse_allocation(pickled: bytes, name: str) -> None:
+    """torch lets a pickle make a bytearray of any length, which no checkpoint needs."""
+    if b"bytearray" in pickled:
+        raise ValueError(f"{name}: refused: it needs builtins.bytearray, and only tensors in plain containers are read")
+
+
+def _load(source: Any, name: str, *, mapped: bool) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickle protocols that it then reads, or refuses with a message
@@ -48,6 +106,22 @@ def read_checkpoint(uri: str) -> Any:
     # A damaged pickle can end in almost any exception of the interpreter that torch runs it with.
     except Exception as error:
         raise ValueError(f"{name}: not a checkpoint, or a damaged one: {reason(error)}") from None
+
+
+def _refuse_expanded(content: Any, size: int, name: str) -> None:
+    """Raises ValueError for tensors that hold more numbers than the file: a few bytes, shown many times over."""
+    total, seen, level = 0, set(), [content]
+    while level:
+        value = level.pop()
+        if isinstance(value, Mapping | list | tuple):
+            if id(value) not in seen:
+                level += value.values() if isinstance(value, Mapping) else value
+            seen.add(id(value))
+        elif isinstance(value, Tensor) and value.layout is torch.strided:
+            own = value.numel() * value.element_size()
+            total += own
+            if own > value.untyped_storage().nbytes() or total > MOST_EXPANDED * size + 2**20:
+                raise ValueError(f"{name}: {size} bytes that unpack to more than {max(own, total)}; it is damaged")
 
 
 def state_dict(content: Any, name: str) -> State:

@@ -38,11 +38,13 @@ FLOATS, COUNTERS = ("F16", "BF16", "F32", "F64"), ("I32", "I64")
 def staged_weights(tensors: Mapping[str, Mapping[str, Tensor]]) -> Iterator[dict[str, Path]]:
     """Safetensors files of those names in a temporary folder, which goes with the block.
 
-    Through files, one after another: memory holds one copy of the largest beside the tensors themselves.
+    Through files, one after another: memory holds one copy of the largest beside the tensors themselves. Raises
+    BundleError for values that are not finite numbers: nobody could read them again.
     """
     with tempfile.TemporaryDirectory() as folder:
         paths = {name: Path(folder) / name for name in tensors}
         for name, path in paths.items():
+            _refuse_not_finite(name, tensors[name])
             whole = {key: value.detach().cpu().contiguous() for key, value in tensors[name].items()}
             safetensors.torch.save_file(whole, path)
         yield paths
@@ -87,11 +89,15 @@ def _load_tensors(folder: str, name: str, sha256: str, expected: Shapes) -> dict
         tensors = safetensors.torch.load(data)
     except safetensors.SafetensorError as error:
         raise BundleError(f"{where} is not a safetensors file: {one_line(error)}") from error
+    _refuse_not_finite(where, tensors)
+    return tensors
+
+
+def _refuse_not_finite(where: str, tensors: Mapping[str, Tensor]) -> None:
     for key, tensor in tensors.items():
         # The least and the largest are NaN where any is: 15 times faster than a look at each.
-        if not torch.stack(torch.aminmax(tensor)).isfinite().all():
+        if not torch.stack(torch.aminmax(tensor.detach())).isfinite().all():
             raise BundleError(f"{where}: {key} has values that are not finite numbers; its training may have diverged")
-    return tensors
 
 
 def check_shapes(what: str, found: Shapes, expected: Shapes) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import logging
-import pickle
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -20,6 +18,7 @@ from ddpm_seg.data.annotations.options import AnnotationOptions
 from ddpm_seg.evaluation.miou import published_miou
 from ddpm_seg.evaluation.score import evaluate
 from ddpm_seg.model.bundle_files import refuse_standing_bundle
+from ddpm_seg.model.checkpoint_files import read_checkpoint, state_dict
 from ddpm_seg.model.student import Backbone, Student, StudentConfig, backbone_weights
 from ddpm_seg.model.student_bundle import StudentBundle, StudentHeader, read_student_header, save_student
 from ddpm_seg.training.annotated_set import AnnotatedSet
@@ -211,7 +210,4 @@ def _settings(config: DistillConfig, stream: SampleStream) -> dict[str, Any]:
 
 def _read_weights(uri: str) -> dict[str, Tensor]:
     """Raises ValueError for a file that is no state dict."""
-    try:
-        return torch.load(io.BytesIO(storage.read_bytes(uri)), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
-        raise ValueError(f"{storage.redact(uri)} is not a state dict of torch.save: {error}") from error
+    return state_dict(read_checkpoint(uri), storage.redact(uri))

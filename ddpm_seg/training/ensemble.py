@@ -19,10 +19,12 @@ from torch import Tensor
 
 from ddpm_seg import storage
 from ddpm_seg.model.ensemble import Member
+from ddpm_seg.training.divergence import Watch
 from ddpm_seg.training.members import SEEDS, MemberStack, epoch_order, initial_member, member_generator, on_raw_features
 from ddpm_seg.training.pixel_features import PixelFeatures
 from ddpm_seg.training.progress import Progress
 from ddpm_seg.training.stopping import EarlyStopping, StoppingRule
+from ddpm_seg.training.unfinished import taking_up
 
 logger = logging.getLogger(__name__)
 
@@ -131,6 +133,7 @@ class EnsembleTraining:
         self.generators = [member_generator(config.seed, number) for number in range(config.members)]
         members = [initial_member(features.num_features, num_classes, generator) for generator in self.generators]
         self.stack = MemberStack(members, weight_decay=config.weight_decay, device=features.device)
+        self.watch = Watch("the members", "another --recipe or other --blocks, and look at the images")
         self.iteration = 0
         self.running = list(range(config.members))  # the members' own numbers, in the stack's order
         self.done: dict[int, TrainedMember] = {}
@@ -152,6 +155,7 @@ class EnsembleTraining:
         self.iteration += 1
         rate = self.config.learning_rate * self.config.learning_rate_factor(self.iteration)
         losses_M = self.stack.step(x_MBD, self.labels_P[picks_MB].to(self.features.device), rate).cpu()
+        self.watch.see(losses_M.sum())
         stopped_M = torch.full((len(self.running),), self.iteration == self.limit)
         if self.rule:
             stopped_M |= self.rule.update(self.iteration, losses_M)
@@ -185,16 +189,18 @@ class EnsembleTraining:
         storage.write_bytes(uri, buffer.getvalue())
 
     def resume(self, uri: str) -> None:
-        """Takes over a saved state."""
-        state = torch.load(io.BytesIO(storage.read_bytes(uri)), map_location="cpu", weights_only=True)
-        self.iteration, self.running = state["iteration"], state["running"]
-        self.done = {number: TrainedMember(**member) for number, member in state["done"].items()}
-        self.stack.resume(state["stack"])
-        if self.rule:
-            self.rule.resume(state["rule"])
-        for generator, began in zip(self.generators, state["epoch_began"], strict=True):
-            generator.set_state(began)
-        self._begin_epoch()
+        """Takes over a saved state. Raises ValueError, naming the file, where it is damaged."""
+        with taking_up(uri) as state:
+            self.iteration, self.running = state["iteration"], state["running"]
+            self.done = {number: TrainedMember(**member) for number, member in state["done"].items()}
+            self.stack.resume(state["stack"])
+            if self.rule:
+                self.rule.resume(state["rule"])
+            for generator, began in zip(self.generators, state["epoch_began"], strict=True):
+                generator.set_state(began)
+            if {*self.running, *self.done} != {*range(self.config.members)} or not 0 <= self.iteration <= self.limit:
+                raise ValueError(f"it has members {[*self.running, *self.done]} at batch {self.iteration}")
+            self._begin_epoch()
         logger.info("resumed at batch %d", self.iteration)
 
     def _begin_epoch(self) -> None:

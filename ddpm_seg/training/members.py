@@ -114,7 +114,12 @@ class MemberStack:
         }
 
     def resume(self, state: dict[str, dict[str, Any]]) -> None:
-        """Takes over another's `state`, with as many members as that has."""
+        """Takes over another's `state`, with as many members as that has. Raises ValueError where it is none."""
+        own, found = (
+            {key: tensor.shape[1:] for key, tensor in one.items()} for one in (self.tensors, state["tensors"])
+        )
+        if found != own or set(state["adam"]) != {*LEARNED}:
+            raise ValueError("its tensors have other shapes")
         self.tensors = {key: stacked.to(self.device) for key, stacked in state["tensors"].items()}
         self.optimizer = self._new_optimizer()
         for key, moments in state["adam"].items():

@@ -24,6 +24,8 @@ from ddpm_seg import storage
 from ddpm_seg.model.bundle import Bundle
 from ddpm_seg.model.compiled import compiled
 from ddpm_seg.model.device_copies import to_device
+from ddpm_seg.training.divergence import Watch
+from ddpm_seg.training.unfinished import OtherTrainingError, taking_up
 from ddpm_seg.training.workers import Worker
 
 logger = logging.getLogger(__name__)
@@ -106,6 +108,7 @@ class NetworkTraining:
         parallel = worker.parallel(self.network) if worker.parallel else self.network
         self.forward = compiled(parallel) if compile else parallel
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=options.learning_rate, **objective.adamw)
+        self.watch = Watch("the network", "a lower --learning-rate or --precision float32, and look at the images")
         self.iteration = 0
         self.loss = torch.tensor(math.nan, device=worker.device)
         """Moving mean of the iterations' losses. Reading it waits for the device."""
@@ -123,7 +126,9 @@ class NetworkTraining:
             loss = self.objective.loss(self.forward, *parts)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        # Before the step: on a CPU the weights stay good. The gradients are those of all workers, the loss is not.
+        self.watch.see(loss.detach() + norm)
         self.optimizer.step()
         self.iteration += 1
         # Short at first, so that the random start does not linger in the average.
@@ -132,36 +137,37 @@ class NetworkTraining:
         self.loss = torch.where(self.loss.isnan(), loss.detach(), self.loss.lerp(loss.detach(), 0.02))
 
     def save(self, uri: str) -> None:
-        """Writes everything that going on needs, whole or not at all."""
+        """Writes everything that going on needs, whole or not at all. Raises TrainingDiverged where nothing would."""
+        self.watch.look()
         buffer = io.BytesIO()
         modules = {name: getattr(self, name).state_dict() for name in ("network", "average", "optimizer")}
         torch.save({"configs": self.configs, "iteration": self.iteration, "loss": float(self.loss), **modules}, buffer)
         storage.write_bytes(uri, buffer.getvalue())
 
     def resume(self, uri: str) -> None:
-        """Takes over a saved state. Raises ValueError where it belongs to other settings."""
-        state: dict[str, Any] = torch.load(
-            io.BytesIO(storage.read_bytes(uri)), map_location=self.worker.device, weights_only=True
-        )
-        before = state["configs"]
-        if set(before) != set(self.configs):
-            raise ValueError(
-                f"the interrupted training at {storage.redact(uri)} is of another network "
-                f"({', '.join(sorted(before))}); choose a new --output, or delete it to start anew"
-            )
-        decay_begins = (1 - DECAY_SHARE) * min(before["options"]["iterations"], self.options.iterations)
-        for part, values in self.configs.items():
-            for name, value in values.items():
-                if name == "iterations" and state["iteration"] <= decay_begins:
-                    continue
-                if before[part][name] != value:
-                    raise ValueError(
-                        f"the interrupted training at {storage.redact(uri)} has {part}.{name} = "
-                        f"{before[part][name]}, not {value}; use its settings, or delete it to start anew"
-                    )
-        for name in ("network", "average", "optimizer"):
-            getattr(self, name).load_state_dict(state[name])
-        self.iteration, self.loss = state["iteration"], torch.tensor(state["loss"], device=self.worker.device)
+        """Takes over a saved state. Raises ValueError where it is damaged or belongs to other settings."""
+        with taking_up(uri) as state:
+            before = state["configs"]
+            if set(before) != set(self.configs):
+                raise OtherTrainingError(
+                    f"the interrupted training at {storage.redact(uri)} is of another network "
+                    f"({', '.join(sorted(before))}); choose a new --output, or delete it to start anew"
+                )
+            decay_begins = (1 - DECAY_SHARE) * min(before["options"]["iterations"], self.options.iterations)
+            for part, values in self.configs.items():
+                for name, value in values.items():
+                    if name == "iterations" and state["iteration"] <= decay_begins:
+                        continue
+                    if before[part][name] != value:
+                        raise OtherTrainingError(
+                            f"the interrupted training at {storage.redact(uri)} has {part}.{name} = "
+                            f"{before[part][name]}, not {value}; use its settings, or delete it to start anew"
+                        )
+            if not all(tensor.isfinite().all() for name in ("network", "average") for tensor in state[name].values()):
+                raise ValueError("its weights are not finite numbers")
+            for name in ("network", "average", "optimizer"):
+                getattr(self, name).load_state_dict(state[name])
+            self.iteration, self.loss = state["iteration"], torch.tensor(state["loss"], device=self.worker.device)
         logger.info("resumed at iteration %d of %d", self.iteration, self.options.iterations)
 
     def bundle(self, provenance: dict[str, Any]) -> Bundle:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -21,7 +22,9 @@ from ddpm_seg.model.pixel_values import from_network, to_imagenet, to_network
 from ddpm_seg.model.student import Student, StudentConfig, backbone_weights
 from ddpm_seg.tasks import UNLABELLED
 from ddpm_seg.training.augmentation import Augmentation, augment
+from ddpm_seg.training.divergence import Watch
 from ddpm_seg.training.sample_stream import Batch
+from ddpm_seg.training.unfinished import OtherTrainingError, taking_up
 from ddpm_seg.training.workers import Worker
 
 logger = logging.getLogger(__name__)
@@ -73,6 +76,7 @@ class StudentTraining:
         self.optimizer = torch.optim.Adam(self.student.parameters(), lr=options.learning_rate)
         self.epochs: list[dict[str, float | None]] = []
         """Of each epoch done: mean `loss`, and `miou` where there are validation images."""
+        self.watch = Watch("the student", "a lower --learning-rate or --precision float32, and look at the samples")
         self.best: dict[str, Tensor] = {}
 
     def train_epoch(self, batches: Iterable[Batch], show: Callable[[Tensor], None]) -> float:
@@ -83,16 +87,25 @@ class StudentTraining:
         generator = torch.Generator().manual_seed(1_000_033 * self.options.seed + 1009 * epoch + rank)
         self.network.train()
         for images, labels in batches:
-            losses.append(self._step(*self._prepared(images, labels, generator)))
-            show(losses[-1])
-        return float(torch.stack(losses).mean())
+            # A batch without any labelled pixel has no loss: their mean is 0 / 0.
+            known = bool((labels != UNLABELLED).any())
+            loss = self._step(*self._prepared(images, labels, generator))
+            if known:
+                self.watch.see(loss)
+                losses.append(loss)
+                show(loss)
+        # The last step's update, and those of other workers, show in the weights alone.
+        self.watch.see(torch.stack([parameter.detach().norm() for parameter in self.student.parameters()]).sum())
+        self.watch.look()
+        return float(torch.stack(losses).mean()) if losses else math.nan
 
     def finish_epoch(self, loss: float, miou: float | None) -> None:
         """Notes what an epoch scored, and keeps its weights where none before it had scored as much."""
         scores = [one["miou"] for one in self.epochs if one["miou"] is not None]
         if miou is None or not scores or miou > max(scores):
             self.best = {key: value.detach().cpu().clone() for key, value in self.student.state_dict().items()}
-        self.epochs.append({"loss": loss, "miou": miou})
+        # NaN, of an epoch without a labelled pixel, is no number of JSON.
+        self.epochs.append({"loss": None if math.isnan(loss) else loss, "miou": miou})
 
     @torch.inference_mode()
     def label(self, images: np.ndarray) -> np.ndarray:
@@ -109,18 +122,20 @@ class StudentTraining:
         storage.write_bytes(uri, buffer.getvalue())
 
     def resume(self, uri: str) -> None:
-        """Takes over a saved state. Raises ValueError where it belongs to other settings; more epochs are none."""
-        data = io.BytesIO(storage.read_bytes(uri))
-        state: dict[str, Any] = torch.load(data, map_location="cpu", weights_only=True)
-        for name, value in self.settings.items():
-            if name != "epochs" and state["settings"].get(name) != value:
-                raise ValueError(
-                    f"the interrupted training at {storage.redact(uri)} has {name} {state['settings'].get(name)}, not "
-                    f"{value}; use its settings, or delete it to start anew"
-                )
-        self.student.load_state_dict(state["student"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.epochs, self.best = state["epochs"], state["best"]
+        """Takes over a saved state. Raises ValueError where it is damaged or has other settings but for the epochs."""
+        with taking_up(uri) as state:
+            for name, value in self.settings.items():
+                if name != "epochs" and state["settings"].get(name) != value:
+                    raise OtherTrainingError(
+                        f"the interrupted training at {storage.redact(uri)} has {name} "
+                        f"{state['settings'].get(name)}, not {value}; use its settings, or delete it to start anew"
+                    )
+            self.student.load_state_dict(state["student"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            best, last = ({key: one.shape for key, one in state[name].items()} for name in ("best", "student"))
+            if state["epochs"] and best != last:
+                raise ValueError("its best weights have other shapes")
+            self.epochs, self.best = state["epochs"], state["best"]
         logger.info("resumed after epoch %d of %d", len(self.epochs), self.options.epochs)
 
     def _prepared(self, images: np.ndarray, labels: np.ndarray, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from ddpm_seg.model.pixel_values import to_network
 from ddpm_seg.tasks import UNLABELLED, Task
 from ddpm_seg.training.augmentation import Augmentation, augment
+from ddpm_seg.training.divergence import Watch
 from ddpm_seg.training.plain_unet import PlainUNet
 
 logger = logging.getLogger(__name__)
@@ -55,10 +56,13 @@ def train_supervised(
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: learning_rate_factor(done, config.iterations))
     x, target = to_network(images, "cpu"), torch.from_numpy(usable_labels(labels, task))
+    watch = Watch("the supervised network", "another --seed, and look at the images and masks")
     for iteration in tqdm(range(1, config.iterations + 1), desc="supervised", unit="batch", disable=None):
         picks = torch.randint(len(x), (config.batch_size,), generator=generator)
         x_NCHW, target_NHW = augment(x[picks], target[picks], config.augmentation, generator)
         loss = _step(network, optimizer, x_NCHW.to(device), target_NHW.to(device), config.dice)
+        if (target_NHW != UNLABELLED).any():  # else its loss is 0 / 0
+            watch.see(loss)
         schedule.step()
         if iteration % LOG_EVERY == 0:
             logger.info("batch %d of %d: loss %.4f", iteration, config.iterations, loss)
@@ -84,7 +88,7 @@ def label_images(network: PlainUNet, images: np.ndarray) -> np.ndarray:
 
 def _step(
     network: nn.Module, optimizer: torch.optim.Optimizer, x_NCHW: Tensor, target_NHW: Tensor, dice: float
-) -> float:
+) -> Tensor:
     """One step on one batch; returns its loss before the step."""
     # 1.6 times as fast on a CPU with AVX512-BF16.
     with torch.autocast(x_NCHW.device.type, torch.bfloat16):
@@ -95,7 +99,7 @@ def _step(
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     optimizer.step()
-    return float(loss.detach())
+    return loss.detach()
 
 
 def dice_loss(logits_NKHW: Tensor, target_NHW: Tensor) -> Tensor:

@@ -135,7 +135,7 @@ def test_two_ray_train_workers(samples, annotated, tmp_path, ray_cluster) -> Non
         (["--batch-size", "65"], "64 samples are fewer than a batch"),
         (["--repeat", "2"], "--repeat is for --images"),
         (["--epochs", "0"], "epochs must be positive"),
-        (["--backbone-weights", __file__], "is not a state dict"),
+        (["--backbone-weights", __file__], "not a checkpoint"),
     ],
 )
 def test_wrong_use_is_one_message_and_trains_nothing(samples, tmp_path, capsys, more, message) -> None:
