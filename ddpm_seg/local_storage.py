@@ -58,11 +58,28 @@ def glob(pattern: str) -> Iterator[tuple[str, os.stat_result]]:
 
 def read(path: Path, limit: int | None) -> bytes:
     """The first `limit` bytes, or all."""
-    mode = path.stat().st_mode
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-        raise StorageError(f"{path}: not a regular file")  # opening a named pipe would wait for ever
-    with path.open("rb") as file:
-        return file.read() if limit is None else file.read(limit)
+    return read_version(path, limit)[0]
+
+
+def read_version(path: Path, limit: int | None) -> tuple[bytes, os.stat_result]:
+    """The first `limit` bytes, or all, and the state of the file that they are of."""
+    _refuse_special(path, path.stat())
+    # Without waiting, and looked at again: a named pipe that took the file's place would block for ever.
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        status = os.fstat(file.fileno())
+        _refuse_special(path, status)
+        return file.read() if limit is None else file.read(limit), status
+
+
+def refuse_system_file(path: Path) -> None:
+    """Raise StorageError for a file of the kernel: it holds no image, perhaps secrets, and reading it may wait."""
+    if os.path.realpath(path).startswith(("/proc/", "/sys/")):
+        raise StorageError(f"{path}: a file of the system, not an image")
+
+
+def _refuse_special(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+        raise StorageError(f"{path}: not a regular file")
 
 
 def write(path: Path, data: bytes) -> None:

@@ -24,7 +24,8 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from ddpm_seg import local_storage, remote_storage
+from ddpm_seg import local_storage, remote_read, remote_storage
+from ddpm_seg.hosts import local_hosts_allowed
 from ddpm_seg.remote_file import RemoteFile
 from ddpm_seg.storage_errors import StorageError, StorageUnavailableError
 from ddpm_seg.uris import is_local, join, normalize, redact
@@ -47,6 +48,7 @@ __all__ = [
     "normalize",
     "open_file",
     "read_bytes",
+    "read_listed",
     "redact",
     "write_bytes",
 ]
@@ -72,15 +74,18 @@ def exists(uri: str) -> bool:
     return Path(uri).exists() if is_local(uri) else remote_storage.exists(uri)
 
 
-def info(uri: str) -> FileInfo:
-    """Size, ETag and time of one file. Raises FileNotFoundError, and IsADirectoryError for a folder."""
+def info(uri: str, *, listed: bool = False) -> FileInfo:
+    """Size, ETag and time of one file. Raises FileNotFoundError, and IsADirectoryError for a folder.
+
+    `listed` says that the name is from a list, not from the user: see `read_listed`.
+    """
     uri = normalize(uri)
     if is_local(uri):
         status = Path(uri).stat()
         if not stat.S_ISDIR(status.st_mode):
             return _local_info(uri, status)
     else:
-        found = remote_storage.info(uri)
+        found = remote_storage.info(uri, guarded=listed and not local_hosts_allowed())
         if found["type"] != "directory":
             return _remote_info(uri, found)
     raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), redact(uri))
@@ -121,6 +126,25 @@ def read_bytes(uri: str, *, max_bytes: int | None = None) -> bytes:
     if max_bytes is not None and len(data) > max_bytes:
         raise FileTooLargeError(errno.EFBIG, f"larger than the limit of {max_bytes} bytes", redact(uri))
     return data
+
+
+def read_listed(uri: str, *, max_bytes: int) -> tuple[bytes, FileInfo]:
+    """The whole file behind a name that came out of a list or a table, which a stranger may have written.
+
+    Also what was read: its size, and ETag and time where the answer says them. As `read_bytes`, and refuses files of
+    the system (/proc, /sys) and, unless `hosts.allow_local_hosts`, hosts of this machine.
+    """
+    uri = normalize(uri)
+    if is_local(uri):
+        local_storage.refuse_system_file(Path(uri))
+        data, status = local_storage.read_version(Path(uri), max_bytes + 1)
+        version = _local_info(uri, status)
+    else:
+        data, found = remote_read.read_version(uri, max_bytes + 1, guarded=not local_hosts_allowed())
+        version = _remote_info(uri, {**found, "size": len(data)})
+    if len(data) > max_bytes:
+        raise FileTooLargeError(errno.EFBIG, f"larger than the limit of {max_bytes} bytes", redact(uri))
+    return data, version
 
 
 def open_file(uri: str) -> BinaryIO:

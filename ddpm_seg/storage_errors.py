@@ -28,6 +28,10 @@ class StorageUnavailableError(StorageError):
     """Storage that went on failing for as long as it was asked; later the same request may succeed."""
 
 
+class LocalHostError(PermissionError):
+    """A name out of a list leads to this machine or to a link-local service, which lists may not name."""
+
+
 @contextmanager
 def clear_errors(uri: str) -> Iterator[None]:
     """Errors of s3fs, botocore and aiohttp as OSErrors that name the redacted URI; the originals quote signed URLs."""
@@ -38,7 +42,12 @@ def clear_errors(uri: str) -> Iterator[None]:
     except FileNotFoundError as error:
         reason = "the bucket does not exist" if _answer(error)[1] == "NoSuchBucket" else os.strerror(errno.ENOENT)
         raise FileNotFoundError(errno.ENOENT, reason, redact(uri)) from None
-    except _failures() as error:
+    except Exception as error:  # a name from a list may lead to any client library, and into any corner of it
+        if isinstance(error, ValueError) and not isinstance(error, _failures()):
+            raise
+        refusal = next((link for link in _chain(error) if isinstance(link, LocalHostError)), None)
+        if refusal is not None:
+            raise PermissionError(errno.EACCES, refusal.strerror, redact(uri)) from None
         if _is_refusal(error):
             remedy = _S3_REMEDY if scheme(uri) in ("s3", "s3a") else ""
             raise PermissionError(
@@ -50,6 +59,8 @@ def clear_errors(uri: str) -> Iterator[None]:
 def may_pass(error: BaseException) -> bool:
     """Whether the same request may succeed a little later: the server is overloaded, restarting or out of reach."""
     if isinstance(error, StorageError | FileNotFoundError | FileExistsError | PermissionError):
+        return False
+    if any(isinstance(link, LocalHostError) for link in _chain(error)):
         return False
     status, code = _answer(error)
     if status is not None:

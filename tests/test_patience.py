@@ -10,7 +10,7 @@ import pytest
 from faulty_s3 import Fault, FaultyS3, faulty_s3
 from seaweedfs import S3Server
 
-from ddpm_seg import patience, remote_storage, storage
+from ddpm_seg import patience, storage, stores
 
 
 @pytest.fixture(scope="module")
@@ -20,9 +20,9 @@ def proxy(s3_endpoint: S3Server) -> Iterator[FaultyS3]:
         patch.setattr(patience, "FIRST_WAIT_S", 0.01)
         patch.setattr(patience, "LONGEST_WAIT_S", 0.05)
         patch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-        remote_storage._open_filesystem.cache_clear()
+        stores._open_filesystem.cache_clear()
         yield proxy
-    remote_storage._open_filesystem.cache_clear()
+    stores._open_filesystem.cache_clear()
 
 
 @pytest.fixture
@@ -61,10 +61,10 @@ OPERATIONS: dict[str, tuple[Callable[[str], object], object]] = {
 @pytest.fixture
 def hasty(faulty: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A second without an answer is too long."""
-    monkeypatch.setattr(remote_storage, "_READ_TIMEOUT_S", 1)
-    remote_storage._open_filesystem.cache_clear()
+    monkeypatch.setattr(stores, "READ_TIMEOUT_S", 1)
+    stores._open_filesystem.cache_clear()
     yield
-    remote_storage._open_filesystem.cache_clear()
+    stores._open_filesystem.cache_clear()
 
 
 def check(operation: str, s3: Callable[[], str], faulty: FaultyS3, fault: Fault, times: int, spare: int) -> None:
@@ -205,7 +205,7 @@ def test_a_listing_goes_on_from_the_page_that_failed(
     root = s3()
     for i in range(9):
         storage.write_bytes(f"{root}/{i}", b"")
-    monkeypatch.setattr(remote_storage._filesystem(root), "s3_additional_kwargs", {"MaxKeys": 3})
+    monkeypatch.setattr(stores.store_of(root), "s3_additional_kwargs", {"MaxKeys": 3})
     faulty.fail("503", times=2, spare=2)
     assert [file.uri for file in storage.list_files(root)] == [f"{root}/{i}" for i in range(9)]
     assert len(faulty.seen) == 5  # three pages, one of them asked for three times
@@ -216,7 +216,7 @@ def test_create_in_parts_is_whole_and_knows_its_own(
     faulty: FaultyS3, s3: Callable[[], str], monkeypatch: pytest.MonkeyPatch, fault: Fault, spare: int
 ) -> None:
     uri, data = f"{s3()}/large", bytes(range(256)) * 22_000
-    filesystem = remote_storage._filesystem(uri)
+    filesystem = stores.store_of(uri)
     monkeypatch.setattr(filesystem, "pipe_file", functools.partial(filesystem.pipe_file, chunksize=5 * 2**20))
     faulty.fail(fault, times=1, spare=spare)
     assert storage.create_bytes(uri, data)
@@ -232,9 +232,9 @@ def test_both_names_of_the_endpoint_work(
     for name in names:
         monkeypatch.setenv(name, faulty.endpoint)
     uri = f"{s3()}/x"
-    remote_storage._open_filesystem.cache_clear()
+    stores._open_filesystem.cache_clear()
     faulty.seen.clear()
     storage.write_bytes(uri, b"1")
     assert storage.read_bytes(uri) == b"1"
     assert faulty.seen
-    remote_storage._open_filesystem.cache_clear()
+    stores._open_filesystem.cache_clear()

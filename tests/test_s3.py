@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ddpm_seg import remote_storage, storage
+from ddpm_seg import storage, stores
 
 
 @contextmanager
@@ -17,9 +17,9 @@ def s3_environment(**changes: str | None) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in changes.items():
             patch.delenv(name) if value is None else patch.setenv(name, value)
-        remote_storage._open_filesystem.cache_clear()
+        stores._open_filesystem.cache_clear()
         yield
-    remote_storage._open_filesystem.cache_clear()
+    stores._open_filesystem.cache_clear()
 
 
 def test_s3_keys_survive(s3: Callable[[], str]) -> None:
@@ -38,13 +38,13 @@ def test_s3_listing_turns_pages(s3: Callable[[], str], monkeypatch: pytest.Monke
     root = s3()
     for i in range(10):
         storage.write_bytes(storage.join(root, str(i)), b"")
-    monkeypatch.setattr(remote_storage._filesystem(root), "s3_additional_kwargs", {"MaxKeys": 3})
+    monkeypatch.setattr(stores.store_of(root), "s3_additional_kwargs", {"MaxKeys": 3})
     assert [file.uri for file in storage.list_files(root)] == [storage.join(root, str(i)) for i in range(10)]
 
 
 def test_empty_folder_objects_are_no_files(s3: Callable[[], str]) -> None:
     root = s3()
-    remote_storage._filesystem(root).call_s3("put_object", Bucket="data", Key=root.removeprefix("s3://data/") + "/x/")
+    stores.store_of(root).call_s3("put_object", Bucket="data", Key=root.removeprefix("s3://data/") + "/x/")
     storage.write_bytes(storage.join(root, "x", "file"), b"")
     assert [file.uri for file in storage.list_files(root)] == [storage.join(root, "x", "file")]
 

@@ -14,7 +14,7 @@ from botocore import exceptions
 from faulty_s3 import faulty_s3
 from seaweedfs import ACCESS_KEY, S3Server
 
-from ddpm_seg import remote_storage, storage
+from ddpm_seg import storage, stores
 from ddpm_seg.storage_errors import clear_errors, describe, may_pass
 from ddpm_seg.uris import redact_text
 
@@ -99,7 +99,7 @@ def test_a_server_that_quotes_the_request_gives_nothing_away(
     s3_endpoint: S3Server, s3: Callable[[], str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     root = s3()
-    remote_storage._open_filesystem.cache_clear()
+    stores._open_filesystem.cache_clear()
     with faulty_s3(s3_endpoint.endpoint) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         proxy.fail("echo")
@@ -116,4 +116,4 @@ def test_a_server_that_quotes_the_request_gives_nothing_away(
             assert "User-Agent" in shown  # it did quote the request
             assert ACCESS_KEY not in shown
             assert not re.search("[0-9a-f]{64}", shown)  # signatures
-    remote_storage._open_filesystem.cache_clear()
+    stores._open_filesystem.cache_clear()

@@ -14,16 +14,16 @@ from PIL import Image
 from seaweedfs import S3Server
 from tiny_bundle import tiny_bundle
 
-from ddpm_seg import remote_storage, storage
+from ddpm_seg import storage, stores
 from ddpm_seg.model.bundle import save_bundle
 from jobs.label import main
 
 
 @pytest.fixture
 def fresh_clients() -> Iterator[None]:
-    remote_storage._open_filesystem.cache_clear()
+    stores._open_filesystem.cache_clear()
     yield
-    remote_storage._open_filesystem.cache_clear()
+    stores._open_filesystem.cache_clear()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from odd_images import write_odd_images
 from PIL import Image
 from tiny_bundle import TASK
 
-from ddpm_seg import patience, remote_storage, storage
+from ddpm_seg import patience, storage, stores
 from ddpm_seg.data.images import Limits
 from ddpm_seg.model.pixel_labels import PixelLabels
 from ddpm_seg.pipeline.label_rows import MAX_MESSAGE, ImageInput, LabelSpec, fetch, label_table
@@ -84,12 +84,12 @@ def test_a_store_that_does_not_answer_is_not_the_images_fault(spec: LabelSpec, m
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    remote_storage._open_filesystem.cache_clear()
+    stores._open_filesystem.cache_clear()
     try:
         with pytest.raises(storage.StorageUnavailableError, match=r"s3://bucket/a\.png"):
             fetch(source("s3://bucket/a.png"), spec)
     finally:
-        remote_storage._open_filesystem.cache_clear()
+        stores._open_filesystem.cache_clear()
 
 
 def test_messages_hold_no_secret_and_are_short(spec: LabelSpec, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,121 @@
+"""Which hosts a name from a stranger's list must not lead to: this machine, and its cloud's metadata service.
+
+The address is checked when the connection is made. So no spelling of it, no redirect and no name that changes between
+two look-ups gets around it. Private networks are allowed: people keep their images there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import functools
+import ipaddress
+import os
+import socket
+import urllib.request
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+from ddpm_seg.storage_errors import LocalHostError
+
+_SWITCH = "DDPM_SEG_ALLOW_LOCAL_HOSTS"
+_REFUSAL = (
+    "the host is this machine or a link-local service such as a cloud's metadata; "
+    f"--allow-local-hosts (or {_SWITCH}=1) lets lists name such hosts"
+)
+_LOCAL_NETWORKS = [
+    ipaddress.ip_network(network)
+    for network in (
+        *("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "::/128", "::1/128", "fe80::/10"),
+        # Metadata services at other addresses: AWS over IPv6, Azure, Alibaba, Oracle.
+        *("fd00:ec2::254/128", "168.63.129.16/32", "100.100.100.200/32", "192.0.0.192/32"),
+    )
+]
+_WITH_IPV4_AT_THE_END = [ipaddress.ip_network(network) for network in ("::/96", "::ffff:0:0/96", "64:ff9b::/96")]
+
+AddressInfo = tuple[Any, Any, int, str, tuple[Any, ...]]  # as getaddrinfo returns it
+
+
+def allow_local_hosts(allowed: bool) -> None:
+    """Sets for this process, and those it starts, whether lists may name hosts of this machine."""
+    os.environ[_SWITCH] = "1" if allowed else "0"
+
+
+def local_hosts_allowed() -> bool:
+    """Whether `allow_local_hosts` or the environment allows them; by default they are not."""
+    return os.environ.get(_SWITCH, "0") not in ("", "0")
+
+
+def is_local_address(address: str) -> bool:
+    """Whether an IP address is loopback, link-local, unspecified or a known metadata service's, IPv4 inside IPv6 too."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.sixtofour is not None and is_local_address(str(ip.sixtofour)):
+            return True
+        if any(ip in network for network in _WITH_IPV4_AT_THE_END) and int(ip) > 1:
+            return is_local_address(str(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)))
+    return any(ip in network for network in _LOCAL_NETWORKS if network.version == ip.version)
+
+
+def refuse_local_host(host: str) -> None:
+    """Raises LocalHostError where `host`, a name or an address, resolves to a local address only.
+
+    For clients that connect by themselves. A name that does not resolve is left to them.
+    """
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return
+    if found and all(is_local_address(str(address[0])) for *_, address in found):
+        raise _refused()
+
+
+def guarded_client_options() -> dict[str, Any]:
+    """Options of an aiohttp session that connects to no local address. Call it where an event loop runs."""
+    import aiohttp
+
+    traces = aiohttp.TraceConfig()
+    traces.on_request_start.append(_check_start)
+    traces.on_request_redirect.append(_check_redirect)
+    return {"connector": aiohttp.TCPConnector(socket_factory=_guarded_socket), "trace_configs": [traces]}
+
+
+def _guarded_socket(info: AddressInfo) -> socket.socket:
+    family, kind, protocol, _, address = info
+    if is_local_address(str(address[0])) and (str(address[0]), address[1]) not in _proxies():
+        raise _refused()
+    return socket.socket(family=family, type=kind, proto=protocol)
+
+
+def _refused() -> LocalHostError:
+    return LocalHostError(errno.EACCES, _REFUSAL)
+
+
+@functools.cache
+def _proxies() -> frozenset[tuple[str, int]]:
+    """Addresses of the proxies that the environment names: they are the user's own, on this machine or not."""
+    found = set()
+    for url in urllib.request.getproxies().values():
+        place = urlsplit(url if "://" in url else f"http://{url}")
+        try:
+            port = place.port or (443 if place.scheme == "https" else 80)
+            answers = socket.getaddrinfo(place.hostname, port, type=socket.SOCK_STREAM)
+        except (OSError, ValueError):
+            continue
+        found |= {(str(address[0]), port) for *_, address in answers}
+    return frozenset(found)
+
+
+async def _check_start(session: Any, context: Any, params: Any) -> None:
+    await _check_behind_proxy(str(params.url))
+
+
+async def _check_redirect(session: Any, context: Any, params: Any) -> None:
+    await _check_behind_proxy(urljoin(str(params.url), params.response.headers.get("Location", "")))
+
+
+async def _check_behind_proxy(url: str) -> None:
+    """A proxy makes the connection itself, so all that can be checked is the name that it is given."""
+    place = urlsplit(url)
+    if place.hostname and urllib.request.getproxies().get(place.scheme):
+        await asyncio.get_running_loop().run_in_executor(None, refuse_local_host, place.hostname)

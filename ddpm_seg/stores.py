@@ -1,0 +1,115 @@
+"""The file systems of fsspec behind URIs that are not local: one for each protocol (and host) and process."""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from ddpm_seg import hosts
+from ddpm_seg.storage_errors import StorageError, describe
+from ddpm_seg.uris import is_http, redact, scheme
+
+CONNECT_TIMEOUT_S = 10
+READ_TIMEOUT_S = 30  # without a byte; a store under load may think for many seconds
+DOWNLOAD_TIMEOUT_S = 300  # a whole answer of an http(s) server, which may be anybody's
+
+_EXTRAS = {"s3": "s3", "s3a": "s3", "http": "https", "https": "https"}
+# Protocols that hold no files of their own, but lead to others: to local files too.
+_WRAPPERS = frozenset(
+    "asynclocal asyncwrapper async_wrapper blockcache cached dir dvc filecache generic git libarchive reference "
+    "simplecache tar zip".split()
+)
+
+Options = tuple[tuple[str, Any], ...]
+
+
+def is_s3(uri: str) -> bool:
+    return scheme(uri) in ("s3", "s3a")
+
+
+def store_of(uri: str, *, guarded: bool = False) -> Any:
+    """fsspec's file system for `uri`, shared by the threads of this process.
+
+    `guarded` is for names out of lists: it connects to no local host. Raises StorageError for a protocol that has no
+    store of files here, LocalHostError where the URI names a local host.
+    """
+    if is_s3(uri) and "?versionId=" in uri:  # s3fs would silently drop it, and take another object
+        raise StorageError(f"{redact(uri)}: a name with '?versionId=' in it cannot be read or written")
+    if is_http(uri) or is_s3(uri):
+        return _open_filesystem(scheme(uri), os.getpid(), guarded and is_http(uri), ())
+    options = _options_in(uri)
+    host = dict(options).get("host")
+    if guarded and isinstance(host, str):
+        hosts.refuse_local_host(host)
+    return _open_filesystem(scheme(uri), os.getpid(), guarded, options)
+
+
+def names_its_host(uri: str) -> bool:
+    """Whether whoever wrote `uri` chose the server too, as in https:// and ftp://: a list may name many dead ones."""
+    return is_http(uri) or (not is_s3(uri) and "host" in dict(_options_in(uri)))
+
+
+def _options_in(uri: str) -> Options:
+    """What the URI itself says of its store, such as ftp's host and port."""
+    found = _class_of(scheme(uri))._get_kwargs_from_urls(uri)
+    return tuple(sorted((name, value) for name, value in found.items() if isinstance(value, str | int)))
+
+
+@functools.cache
+def _class_of(protocol: str) -> Any:
+    """fsspec's class. Raises StorageError for a protocol whose files are local, or which is not one of a store."""
+    remedy = "name the file itself, by a path or the URI of its store"
+    if protocol in _WRAPPERS:
+        raise StorageError(f"{protocol}:// is not a store of files; {remedy}")
+    try:
+        found = fsspec.get_filesystem_class(protocol)
+    except ImportError as error:
+        extra = _EXTRAS.get(protocol)
+        raise StorageError(
+            f"{protocol}:// needs a package that is not installed: "
+            + (f"pip install 'ddpm_seg[{extra}]'" if extra else str(error))
+        ) from error
+    except ValueError as error:
+        raise StorageError(f"{protocol}:// is not a kind of storage that fsspec knows ({error})") from error
+    if issubclass(found, LocalFileSystem):
+        raise StorageError(f"{protocol}:// is not a store of files; {remedy}")
+    return found
+
+
+@functools.lru_cache(maxsize=64)
+def _open_filesystem(protocol: str, pid: int, guarded: bool, options: Options) -> Any:
+    """One file system a protocol and process; fsspec's own cache makes one for every thread."""
+    found = _class_of(protocol)
+    try:
+        opened = found(skip_instance_cache=True, **_own_options(protocol, guarded), **dict(options))
+    except ImportError as error:
+        raise StorageError(f"{protocol}:// needs a package that is not installed: {error}") from error
+    except (TypeError, ValueError, AssertionError, AttributeError) as error:
+        # Arguments that no URI can give, as of github:// and jupyter://.
+        raise StorageError(f"{protocol}:// cannot be opened from a URI alone ({describe(error)})") from error
+    if protocol in ("s3", "s3a"):
+        opened.retries = 1  # `patiently` repeats, and nobody below it
+    return opened
+
+
+def _own_options(protocol: str, guarded: bool) -> dict[str, Any]:
+    if protocol in ("s3", "s3a"):
+        timeouts = {"connect_timeout": CONNECT_TIMEOUT_S, "read_timeout": READ_TIMEOUT_S}
+        # botocore too, which would ask a second time for the end of a multipart upload that has ended.
+        return {"use_listings_cache": False, "config_kwargs": timeouts | {"retries": {"total_max_attempts": 1}}}
+    if protocol not in ("http", "https"):
+        return {}
+    import aiohttp  # only where it is needed: an extra
+
+    timeout = aiohttp.ClientTimeout(
+        total=DOWNLOAD_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S, sock_read=READ_TIMEOUT_S
+    )
+
+    async def client(**options: Any) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(**options, **(hosts.guarded_client_options() if guarded else {}))
+
+    return {"encoded": True, "client_kwargs": {"trust_env": True, "timeout": timeout}, "get_client": client}
