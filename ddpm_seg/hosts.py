@@ -36,18 +36,22 @@ _WITH_IPV4_AT_THE_END = [ipaddress.ip_network(network) for network in ("::/96", 
 AddressInfo = tuple[Any, Any, int, str, tuple[Any, ...]]  # as getaddrinfo returns it
 
 
+_allowed = False
+
+
 def allow_local_hosts(allowed: bool) -> None:
-    """Sets for this process, and those it starts, whether lists may name hosts of this machine."""
-    os.environ[_SWITCH] = "1" if allowed else "0"
+    """Sets for this process whether lists may name hosts of this machine."""
+    global _allowed
+    _allowed = allowed
 
 
 def local_hosts_allowed() -> bool:
     """Whether `allow_local_hosts` or the environment allows them; by default they are not."""
-    return os.environ.get(_SWITCH, "0") not in ("", "0")
+    return _allowed or os.environ.get(_SWITCH, "0") not in ("", "0")
 
 
 def is_local_address(address: str) -> bool:
-    """Whether an IP address is loopback, link-local, unspecified or a known metadata service's, IPv4 inside IPv6 too."""
+    """Whether an IP address, or the IPv4 one in it, is loopback, link-local, unspecified or a metadata service's."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         if ip.sixtofour is not None and is_local_address(str(ip.sixtofour)):

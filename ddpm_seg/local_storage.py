@@ -29,23 +29,70 @@ def is_temporary(name: str) -> bool:
     return _TEMPORARY.fullmatch(name) is not None
 
 
-def find(path: Path, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[tuple[str, os.stat_result]]:
-    """Files at and below `path`, sorted by full path; `above` are the folders on the way here, by device and inode."""
+def find(path: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Files at and below `path`, sorted by full path.
+
+    Each real folder comes once: a link to another folder below `path` is left, as that one comes by its own name.
+    """
     status = _stat(path)
-    if status is None:
-        return
-    if not stat.S_ISDIR(status.st_mode):
+    if status is not None and not stat.S_ISDIR(status.st_mode):
         if _is_file(path, status):
             yield str(path), status
-        return
-    folder = (status.st_dev, status.st_ino)
-    if folder in above:
-        return
-    with os.scandir(path) as entries:
+    elif status is not None:
+        yield from _walk(path, status)
+
+
+def find_in_matching(pattern: str) -> Iterator[tuple[str, os.stat_result]]:
+    """Files below the folders that match, each once."""
+    seen: set[str] = set()
+    for folder in sorted(Path("/").glob(pattern.lstrip("/"))):
+        if folder.is_dir():
+            for path, status in find(folder):
+                if path not in seen:
+                    seen.add(path)
+                    yield path, status
+
+
+def _walk(top: Path, status: os.stat_result) -> Iterator[tuple[str, os.stat_result]]:
+    real_top = os.path.realpath(top)
+    seen = {_identity(status, "")}
+    waiting = [_names(top, real_top)]  # no recursion: folders may be nested deeper than Python's stack is
+    while waiting:
+        path = next(waiting[-1], None)
+        if path is None:
+            waiting.pop()
+            continue
+        found = _stat(path)
+        if found is None:
+            continue
+        if stat.S_ISDIR(found.st_mode):
+            identity = _identity(found, str(path)[len(str(top)) :])
+            if identity not in seen:
+                seen.add(identity)
+                waiting.append(_names(path, real_top))
+        elif _is_file(path, found):
+            yield str(path), found
+
+
+def _names(folder: Path, real_top: str) -> Iterator[Path]:
+    """What a folder holds, in order, without links to folders that the walk meets by their own names."""
+    with os.scandir(folder) as entries:
         # A folder sorts as its contents do, with the slash: "a-b" < "a/x" < "ab".
         names = sorted(entry.name + "/" if _is_folder(entry) else entry.name for entry in entries)
     for name in names:
-        yield from find(path / name, above | {folder})
+        path = folder / name
+        if name.endswith("/") and path.is_symlink():
+            target = os.path.realpath(path) + "/"
+            below = target.startswith(real_top.rstrip("/") + "/")
+            # What a link shows of a hidden folder, as git-sync's do, is not hidden.
+            if (below and "/." not in target[len(real_top) :]) or (real_top + "/").startswith(target):
+                continue
+        yield path
+
+
+def _identity(status: os.stat_result, name: str) -> tuple[int, int, bool]:
+    """A folder's, apart for its hidden name and another one: see `_names`."""
+    return status.st_dev, status.st_ino, "/." in name
 
 
 def glob(pattern: str) -> Iterator[tuple[str, os.stat_result]]:

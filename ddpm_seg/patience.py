@@ -49,7 +49,7 @@ def patiently(uri: str, operation: Callable[[], T]) -> T:
                 _given_up[_place(uri)] = time.monotonic()
             tries, seconds = retrying.statistics["attempt_number"], time.monotonic() - stop.first_failure
             raise StorageUnavailableError(
-                f"{redact(uri)}: {describe(error)}; tried {tries} times in {seconds:.0f} s after it first failed"
+                f"{redact(uri)}: {describe(error, uri)}; tried {tries} times in {seconds:.0f} s after it first failed"
             ) from None
 
 
@@ -74,7 +74,7 @@ def _tell(uri: str, state: RetryCallState) -> None:
     _told[_place(uri)] = time.monotonic()
     error = state.outcome.exception()
     assert error is not None
-    logger.warning("%s: %s; trying again, for up to %.0f s a request", redact(uri), describe(error), PATIENCE_S)
+    logger.warning("%s: %s; trying again, for up to %.0f s a request", redact(uri), describe(error, uri), PATIENCE_S)
 
 
 def _is_recent(times: dict[str, float], uri: str) -> bool:

@@ -20,7 +20,7 @@ from ddpm_seg.local_storage import is_temporary
 from ddpm_seg.patience import patiently
 from ddpm_seg.remote_read import name_in_store, read_version
 from ddpm_seg.storage_errors import StorageError, status_of
-from ddpm_seg.stores import is_s3, store_of
+from ddpm_seg.stores import ANSWER_TIMEOUT_S, http_options, is_s3, store_of
 from ddpm_seg.uris import is_http, redact, scheme
 
 _WRITER = "ddpm-seg-writer"
@@ -45,7 +45,8 @@ def info(uri: str, *, guarded: bool = False) -> dict[str, Any]:
 
     def attempt() -> dict[str, Any]:
         try:
-            return store_of(uri, guarded=guarded).info(name_in_store(uri))
+            store = store_of(uri, guarded=guarded)
+            return store.info(name_in_store(uri), **(http_options(ANSWER_TIMEOUT_S) if is_http(uri) else {}))
         except FileNotFoundError as error:
             # fsspec says so of every failed http(s) request, a refused one or an unknown host too.
             cause = error.__cause__
@@ -75,14 +76,22 @@ def find(prefix: str) -> Iterator[Row]:
                 yield prefix, row
 
 
-def glob(pattern: str) -> Iterator[Row]:
-    """Every file that matches."""
+def find_beginning(prefix: str) -> Iterator[Row]:
+    """Every S3 object whose key begins with that of `prefix`; no file of any other storage."""
+    if is_s3(prefix):
+        bucket, key, _ = _listable(prefix).split_path(prefix)
+        yield from _s3_objects(prefix, bucket, key)
+
+
+def glob(pattern: str, *, below: bool = False) -> Iterator[Row]:
+    """Every file that matches; with `below`, every file in a folder that matches."""
     filesystem = _listable(pattern)
     if not is_s3(pattern):
+        pattern = f"{pattern}/**" if below else pattern
         yield from _files(pattern, patiently(pattern, lambda: filesystem.glob(pattern, detail=True)))
         return
     bucket, key, _ = filesystem.split_path(pattern)
-    matches = re.compile(glob_translate(key)).match
+    matches = re.compile(glob_translate(key + "/**/*" if below else key)).match
     start = f"{scheme(pattern)}://{bucket}/"
     for uri, row in _s3_objects(pattern, bucket, re.split(r"[*?\[]", key, maxsplit=1)[0]):
         if matches(uri.removeprefix(start)):

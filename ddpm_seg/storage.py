@@ -96,13 +96,27 @@ def list_files(prefix: str) -> Iterator[FileInfo]:
 
     They come sorted by URI from a local disk and from Amazon's S3; some other S3 servers sort folder by folder. Nothing
     there: no rows. One folder at a time is held in memory, on S3 one page of the listing. Links to local folders are
-    followed unless they lead back to a folder that they are in, broken links and special files are left out. A folder
-    that may not be read raises PermissionError, a missing bucket FileNotFoundError.
+    followed where they lead out of `prefix`, so each real folder comes once; broken links and special files are left
+    out. A folder that may not be read raises PermissionError, a missing bucket FileNotFoundError.
     """
     prefix = normalize(prefix)
     if is_local(prefix):
         return (_local_info(*found) for found in local_storage.find(Path(prefix)))
     return _remote_files(remote_storage.find(prefix))
+
+
+def list_prefix(prefix: str) -> Iterator[FileInfo]:
+    """The objects whose keys begin with that of an S3 prefix, whatever follows; none in any other storage."""
+    prefix = normalize(prefix)
+    return iter(()) if is_local(prefix) else _remote_files(remote_storage.find_beginning(prefix))
+
+
+def list_matching_folders(pattern: str) -> Iterator[FileInfo]:
+    """Every file in the folders that match a pattern, recursively, as `glob` and `list_files` find them."""
+    pattern = normalize(pattern)
+    if not is_local(pattern):
+        return _remote_files(remote_storage.glob(pattern, below=True))
+    return (_local_info(*found) for found in local_storage.find_in_matching(pattern))
 
 
 def glob(pattern: str) -> list[FileInfo]:

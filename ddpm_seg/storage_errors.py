@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ddpm_seg.printable import without_content
 from ddpm_seg.uris import redact, redact_text, scheme
 
 # S3's codes for "later, please" that come with statuses which otherwise mean that the request is wrong.
@@ -51,9 +52,9 @@ def clear_errors(uri: str) -> Iterator[None]:
         if _is_refusal(error):
             remedy = _S3_REMEDY if scheme(uri) in ("s3", "s3a") else ""
             raise PermissionError(
-                errno.EACCES, f"access was refused ({describe(error)}){remedy}", redact(uri)
+                errno.EACCES, f"access was refused ({describe(error, uri)}){remedy}", redact(uri)
             ) from None
-        raise StorageError(f"{redact(uri)}: {describe(error)}") from None
+        raise StorageError(f"{redact(uri)}: {describe(error, uri)}") from None
 
 
 def may_pass(error: BaseException) -> bool:
@@ -77,12 +78,15 @@ def status_of(error: BaseException) -> int | None:
     return _answer(error)[0]
 
 
-def describe(error: BaseException) -> str:
-    """What was answered or what happened, on one line, with nothing secret in it."""
+def describe(error: BaseException, uri: str = "") -> str:
+    """What was answered or what happened, on one line, with nothing secret and no bytes of a file in it.
+
+    `uri` is what was asked for; a server may repeat its query.
+    """
     status, code = _answer(error)
     # aiohttp's own text quotes the whole URL, its message is the server's.
     text = str(getattr(error, "message", "") or getattr(error, "strerror", "") or error or "")
-    text = redact_text(text[: 10 * _MAX_TEXT]) or type(error).__name__
+    text = redact_text(without_content(text[: 10 * _MAX_TEXT]), uri) or type(error).__name__
     if status is not None:
         text = " ".join(dict.fromkeys(part for part in (f"HTTP {status}", code, text) if part and part != str(status)))
     return text if len(text) <= _MAX_TEXT else text[:_MAX_TEXT] + "…"

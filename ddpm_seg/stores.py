@@ -15,13 +15,16 @@ from ddpm_seg.uris import is_http, redact, scheme
 
 CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 30  # without a byte; a store under load may think for many seconds
+ANSWER_TIMEOUT_S = 60  # what an http(s) server says of a file, without the file
 DOWNLOAD_TIMEOUT_S = 300  # a whole answer of an http(s) server, which may be anybody's
 
 _EXTRAS = {"s3": "s3", "s3a": "s3", "http": "https", "https": "https"}
 # Protocols that hold no files of their own, but lead to others: to local files too.
 _WRAPPERS = frozenset(
-    "asynclocal asyncwrapper async_wrapper blockcache cached dir dvc filecache generic git libarchive reference "
-    "simplecache tar zip".split()
+    (
+        *("asynclocal", "asyncwrapper", "async_wrapper", "blockcache", "cached", "dir", "dvc", "filecache", "generic"),
+        *("git", "libarchive", "reference", "simplecache", "tar", "zip"),
+    )
 )
 
 Options = tuple[tuple[str, Any], ...]
@@ -105,11 +108,16 @@ def _own_options(protocol: str, guarded: bool) -> dict[str, Any]:
         return {}
     import aiohttp  # only where it is needed: an extra
 
-    timeout = aiohttp.ClientTimeout(
-        total=DOWNLOAD_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S, sock_read=READ_TIMEOUT_S
-    )
-
     async def client(**options: Any) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(**options, **(hosts.guarded_client_options() if guarded else {}))
 
-    return {"encoded": True, "client_kwargs": {"trust_env": True, "timeout": timeout}, "get_client": client}
+    own = {"trust_env": True, **http_options(DOWNLOAD_TIMEOUT_S)}
+    return {"encoded": True, "client_kwargs": own, "get_client": client}
+
+
+def http_options(seconds: float) -> dict[str, Any]:
+    """Options of an http(s) request whose whole answer may take so long."""
+    import aiohttp
+
+    timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_TIMEOUT_S, sock_read=READ_TIMEOUT_S)
+    return {"timeout": timeout}

@@ -10,10 +10,13 @@ import os
 import re
 from urllib.parse import unquote
 
+from ddpm_seg.known_secrets import without_secrets
+
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 # `user:password@` before the host. The second form is a secret with a bare "/" in it, as AWS secret keys often have:
 # what follows the colon is no port.
-_USERINFO = re.compile(r"(?<=://)(?:[^/?#\s]*@|[^/?#@:\[\s]*:(?!\d*(?:[/?#\s]|$))[^@\s]*@)")
+# Amazon's names of things (`arn:aws:s3:…`) have colons too, and stand in the bucket's place.
+_USERINFO = re.compile(r"(?<=://)(?!arn:)(?:[^/?#\s]*@|[^/?#@:\[\s]*:(?!\d*(?:[/?#\s]|$))[^@\s]*@)")
 _HTTP_QUERY = re.compile(r"(https?://[^\s?#'\"]*)[?#][^\s'\"]*", re.IGNORECASE)
 # What proves who asks: a server's or a proxy's answer may quote the whole request.
 _PROOF = re.compile(
@@ -78,6 +81,10 @@ def redact(uri: str) -> str:
     return re.sub(r"^(https?://[^?#]*)[?#].*", r"\1", _USERINFO.sub("", uri, count=1), flags=re.DOTALL | re.IGNORECASE)
 
 
-def redact_text(text: str) -> str:
-    """What a library or a server said, on one line, without credentials, queries of URLs and signatures."""
-    return _PROOF.sub(r"\1…", _HTTP_QUERY.sub(r"\1", _USERINFO.sub("", " ".join(text.split()))))
+def redact_text(text: str, uri: str = "") -> str:
+    """What a library or a server said, on one line, without credentials, queries of URLs and signatures.
+
+    Left out too, wherever they stand, are the secrets of this process and those in `uri`, which the text is about.
+    """
+    line = _PROOF.sub(r"\1…", _HTTP_QUERY.sub(r"\1", _USERINFO.sub("", " ".join(text.split()))))
+    return without_secrets(line, uri)

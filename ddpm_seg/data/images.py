@@ -15,6 +15,8 @@ from typing import Literal
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
+from ddpm_seg.printable import without_content
+
 # Usual formats with well-worn decoders. Left out on purpose: formats without a signature (TGA), with an interpreter
 # behind them (EPS, WMF), or with a young or often broken decoder (AVIF, JPEG 2000, PSD, FLI ...).
 _SUFFIXES = {
@@ -80,7 +82,6 @@ PILLOW_ERRORS = (
     ImageCms.PyCMSError,  # LAB pixels that cannot be converted
     Warning,  # where the caller's filters turn Pillow's warnings into errors
 )
-
 
 FitMode = Literal["letterbox", "stretch"]
 """How an image that is not square meets the network's square."""
@@ -165,7 +166,8 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> np.ndarray:
 
 
 def _broken(error: Exception) -> ImageError:
-    text = one_line(f"{type(error).__name__}: {error}")
+    # Pillow quotes what it cannot read, and a list may name a file that holds no image but a secret.
+    text = one_line(f"{type(error).__name__}: {without_content(str(error)[:10_000])}")
     # How Pillow words an allocation that failed in one of its decoders; the second in TIFF's alone.
     if "out of memory" in text or "decoder error -9" in text:
         return ImageError("out_of_memory", "decoding needs more memory than there is")
@@ -189,7 +191,8 @@ def _unreadable(data: bytes) -> ImageError:
                 return ImageError("corrupt", f"begins like a {name} file, but its header cannot be read")
             message = f"{name} files are not read; convert to one of {', '.join(FORMATS)}"
             return ImageError("format_not_allowed", message)
-    return ImageError("unidentified", f"not an image of a known format; begins with {data[:16]!r}")
+    # Nothing of the content: a list may name a file that holds no image but a secret.
+    return ImageError("unidentified", "not an image of a known format")
 
 
 def one_line(text: str, max_length: int = 200) -> str:

@@ -126,7 +126,7 @@ def _fetch(uri: str, height: int, width: int) -> tuple[np.ndarray | None, str]:
     """
     size = min(max(height, width), LONGEST_SIDE * SHARPER)
     try:
-        data = storage.read_bytes(uri, max_bytes=images.DEFAULT_LIMITS.max_bytes)
+        data, _ = storage.read_listed(uri, max_bytes=images.DEFAULT_LIMITS.max_bytes)
         canvas, placement = decode_and_fit(data, images.DEFAULT_LIMITS, size, "letterbox")
     except (OSError, images.ImageError) as error:
         logger.warning("the report shows %s without its image: %s", storage.redact(uri), error)

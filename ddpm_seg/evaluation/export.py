@@ -156,7 +156,7 @@ def _picture(row: dict[str, Any], with_image: bool) -> Picture | str:
     image, suffix = b"", ""
     try:
         if with_image:
-            data = storage.read_bytes(row["uri"], max_bytes=DEFAULT_LIMITS.max_bytes)
+            data, _ = storage.read_listed(row["uri"], max_bytes=DEFAULT_LIMITS.max_bytes)
             image, suffix = showable(data, *mask.shape)
     except (OSError, ImageError) as error:
         logger.warning("%s is left out: %s", storage.redact(row["uri"]), error)

@@ -13,7 +13,7 @@ import pyarrow as pa
 from ddpm_seg import storage
 from ddpm_seg.data.schema import class_stats_table
 from ddpm_seg.pipeline.job import Job, code_version, model_for_workers, run_job
-from ddpm_seg.pipeline.label_plan import CLASS_STATS, TABLE, LabelConfig, LabelPlan, plan_label
+from ddpm_seg.pipeline.label_plan import CLASS_STATS, REFUSED, TABLE, LabelConfig, LabelPlan, plan_label
 from ddpm_seg.pipeline.label_rows import ImageInput, LabelSpec
 from ddpm_seg.pipeline.stages import damage_stops
 from ddpm_seg.runs.layout import RunLayout
@@ -78,7 +78,7 @@ def run_label(config: LabelConfig) -> LabelSummary:
         report=layout.report if last_run else None,
         runs=tuple(done),
         already_done=plan.already_done,
-        skipped_files=plan.skipped_files,
+        skipped_files=plan.skipped_files + plan.hidden_files,
         annotate_next=_annotate_next(plan),
     )
 
@@ -115,7 +115,11 @@ def _job(plan: LabelPlan) -> Job:
         details={
             "model_id": plan.header.model_id,
             "task": plan.header.task.name if plan.header.task else None,
-            "files": {"images": plan.images, "already_done": plan.already_done, "skipped": plan.skipped_files},
+            "files": {
+                "images": plan.images,
+                "already_done": plan.already_done,
+                "skipped": plan.skipped_files + plan.hidden_files,
+            },
         },
         inputs=lambda: _local_inputs(plan),
         to_row=lambda shard, chunk, items: _to_row(shard, chunk, items, plan.read_uris),
@@ -153,7 +157,7 @@ def _local_inputs(plan: LabelPlan) -> list[str]:
 def _to_row(shard: int, chunk: int, items: pa.Table, read_uris: dict[str, str]) -> dict[str, object]:
     from ddpm_seg.pipeline.stages import chunk_row
 
-    names = ("image_id", "uri", "etag", "size_bytes")
+    names = [name for name in ("image_id", "uri", "etag", "size_bytes", REFUSED) if name in items.column_names]
     rows = items.select(names).to_pylist()
     return chunk_row(shard, chunk, [ImageInput(read_uri=read_uris.get(row["uri"], row["uri"]), **row) for row in rows])
 
@@ -169,6 +173,7 @@ def _stages(run: KnownRun, plan: LabelPlan, placement: Placement) -> Stages:
         code_version=code_version(),
         image_size=plan.header.image_size,
         fit=plan.config.fit,
+        allow_local_hosts=plan.local_hosts,
         task=plan.header.task,
     )
     return stream.Stages(

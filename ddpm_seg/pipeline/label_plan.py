@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -14,22 +15,28 @@ import pyarrow.compute as pc
 
 from ddpm_seg import storage
 from ddpm_seg.data.images import FitMode
-from ddpm_seg.data.listing import list_images
+from ddpm_seg.data.listing import Listing, list_images
+from ddpm_seg.data.versions import with_versions
+from ddpm_seg.hosts import allow_local_hosts, local_hosts_allowed
 from ddpm_seg.model.bundle_files import ASSETS, check_model_id, refuse_another_model
 from ddpm_seg.model.dtypes import SegmentDType
 from ddpm_seg.model.trained import check_dtype, read_trained_header
 from ddpm_seg.pipeline.actor_options import check_actor_options
 from ddpm_seg.pipeline.stages import damage_stops
+from ddpm_seg.runs.done import are_planned, are_published
 from ddpm_seg.runs.layout import RunLayout
-from ddpm_seg.runs.ledger import KnownRun, find_runs, input_keys, next_number, planned_keys
+from ddpm_seg.runs.ledger import KnownRun, find_runs, next_number
 from ddpm_seg.runs.manifest import chunk_size_for, inputs_table, stored_uri
 from ddpm_seg.runs.view import read_labels
+from ddpm_seg.uris import is_http
 
 if TYPE_CHECKING:
     from ddpm_seg.model.trained import TrainedHeader
 
 TABLE = "labels"
 CLASS_STATS = "class_stats"
+REFUSED = "refused"
+"""Column of a manifest: type and text of the error of an entry that is not looked at; absent where there is none."""
 
 _LIMIT = re.compile(r"(?P<number>\d+)|(?P<percent>\d+(\.\d+)?)%", re.ASCII)
 
@@ -78,6 +85,12 @@ class LabelConfig:
     retry_errors: bool = False
     """Label again the images that were errors in their latest run, though they have not changed since."""
 
+    check_versions: bool = True
+    """Ask for the version (ETag, else size and time) of each object of a list that does not have it: one request each.
+    Without, a changed object is not seen as changed."""
+    allow_local_hosts: bool = False
+    """Let lists name http(s) hosts of this machine and link-local ones, such as a cloud's metadata service."""
+
     active: int | None = None
     """Afterwards, choose so many labelled images that are most worth annotating next: uncertain ones, each in another
     way. Writes annotate_next.csv and annotate_next.html to the output."""
@@ -112,7 +125,14 @@ class LabelPlan:
     header: TrainedHeader
     config_hash: str
     images: int
+    column: str
+    """Of a list, where its names stand."""
     skipped_files: int
+    """Files without an image's extension."""
+    hidden_files: int
+    """Hidden files and those of the system."""
+    refused: int
+    """Entries of a list that are a row with an error, and are not looked at."""
     already_done: int
     last_run: str | None
     """Id of the newest run so far."""
@@ -123,6 +143,8 @@ class LabelPlan:
     next_number: int
     read_uris: dict[str, str]
     """By the URI as tables hold it, the URI to read, where they differ."""
+    local_hosts: bool
+    """Whether http(s) inputs on hosts of this machine are read."""
 
     def __str__(self) -> str:
         config, new = self.config, self.new.num_rows
@@ -133,7 +155,9 @@ class LabelPlan:
         shards = f"{-(-new // config.shard_size)} shards of {config.shard_size}"
         lines = [
             f"model      {self.header.model_id}",
-            f"images     {self.images} found, {self.skipped_files} files without an image's extension left out",
+            f"images     {self.images} found, {self.skipped_files} files without an image's extension left out"
+            + (f", {self.hidden_files} hidden files left out" if self.hidden_files else ""),
+            *([f"list       {self.column}, {self.refused} entries refused"] if self.column else []),
             f"done       {self.already_done} of them by earlier runs with this model and these options",
             f"unfinished {left} in {len(self.unfinished)} interrupted runs, which are finished first",
             f"new        {new}{errors} in {shards}, chunks of {chunk_size}",
@@ -153,16 +177,16 @@ def plan_label(config: LabelConfig) -> LabelPlan:
     refuse_another_model(config.model, header.model_id, config.expect_model_id)
     check_dtype(header, config.dtype)
     listing = list_images(config.input if config.input is not None else str(ASSETS / "samples"))
+    allow_local_hosts(config.allow_local_hosts or _is_one_url(config.input, listing))
     read_uris: dict[str, str] = {}
-    inputs = inputs_table(_noting_read_uris(listing.files, read_uris))
+    inputs = _inputs(config, listing, read_uris)
     output = storage.normalize(config.output)
     config_hash = hash_config(config, header)
     number = next_number(output, config_hash, (TABLE, CLASS_STATS))
     runs = find_runs(output, TABLE, config_hash)
     unfinished = [run for run in runs if not run.finished]
-    keys = input_keys(inputs)
-    waiting = pc.is_in(keys, value_set=planned_keys(unfinished))
-    done = pc.is_in(keys, value_set=planned_keys([run for run in runs if run.finished]))
+    waiting = are_planned(inputs, unfinished)
+    done = are_published(inputs, [run for run in runs if run.finished])
     failed = _failed(output, config_hash) if config.retry_errors else pa.chunked_array([], pa.string())
     again = pc.and_(done, pc.is_in(inputs["image_id"], value_set=failed))
     done = pc.and_not(done, again)
@@ -174,7 +198,10 @@ def plan_label(config: LabelConfig) -> LabelPlan:
         header=header,
         config_hash=config_hash,
         images=inputs.num_rows,
+        column=listing.column,
         skipped_files=listing.skipped,
+        hidden_files=listing.hidden,
+        refused=len(listing.refused),
         already_done=inputs.num_rows - new.num_rows - (pc.sum(waiting).as_py() or 0),
         last_run=runs[-1].layout.run_id if runs else None,
         unfinished=unfinished,
@@ -182,7 +209,23 @@ def plan_label(config: LabelConfig) -> LabelPlan:
         retried=pc.sum(now["again"]).as_py() or 0,
         next_number=number,
         read_uris=read_uris,
+        local_hosts=local_hosts_allowed(),
     )
+
+
+def _inputs(config: LabelConfig, listing: Listing, read_uris: dict[str, str]) -> pa.Table:
+    """INPUTS rows, and `REFUSED` where the list has entries that are errors already."""
+    files = with_versions(listing.files) if config.check_versions else listing.files
+    refused = {stored_uri(entry.uri): f"{entry.error_type}: {entry.reason}" for entry in listing.refused}
+    table = inputs_table(chain(_noting_read_uris(files, read_uris), (storage.FileInfo(uri=uri) for uri in refused)))
+    if not refused:
+        return table
+    return table.append_column(REFUSED, pa.array([refused.get(uri) for uri in table["uri"].to_pylist()], pa.string()))
+
+
+def _is_one_url(input_uri: str | None, listing: Listing) -> bool:
+    """Whether the user named one image on a web server: then its host is the user's choice, not a list's."""
+    return input_uri is not None and is_http(input_uri) and not listing.column
 
 
 def _noting_read_uris(files: Iterable[storage.FileInfo], read_uris: dict[str, str]) -> Iterator[storage.FileInfo]:

@@ -26,10 +26,11 @@ from ddpm_seg.data.images import (
 )
 from ddpm_seg.data.schema import labels_schema
 from ddpm_seg.data.statistics import image_statistics
+from ddpm_seg.known_secrets import without_secrets
 from ddpm_seg.model.pixel_labels import PixelLabels
 from ddpm_seg.runs.layout import RunLayout
+from ddpm_seg.stores import names_its_host
 from ddpm_seg.tasks import Task
-from ddpm_seg.uris import is_http
 
 MAX_MESSAGE = 500
 
@@ -47,6 +48,7 @@ class LabelSpec:
     image_size: int
     fit: FitMode
     task: Task
+    allow_local_hosts: bool = False
     limits: Limits = DEFAULT_LIMITS
 
 
@@ -59,6 +61,8 @@ class ImageInput:
     read_uri: str
     etag: str | None
     size_bytes: int | None
+    refused: str | None = None
+    """Type and text of the error that planning found already, `read_failed: …`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,11 +79,15 @@ class FittedImage:
 def fetch(source: ImageInput, spec: LabelSpec) -> FittedImage:
     """Reads, decodes and fits one image. What is wrong with the image or its file is in the result, never raised.
 
-    What is raised is not the image's fault: StorageUnavailableError where a store does not answer (not a web server: a
-    list may name many), RuntimeError or OSError where no process for decoding can be started.
+    What is raised is not the image's fault: StorageUnavailableError where a store does not answer (not one whose
+    host the list names, as in https://: it may name many), RuntimeError or OSError where no process for decoding can be
+    started.
     """
+    if source.refused is not None:
+        error_type, _, reason = source.refused.partition(": ")
+        return _failed(source, error_type, ValueError(reason))
     try:
-        data = storage.read_bytes(source.read_uri, max_bytes=spec.limits.max_bytes)
+        data, version = storage.read_listed(source.read_uri, max_bytes=spec.limits.max_bytes)
     except storage.FileTooLargeError as error:
         return _failed(source, "too_many_bytes", error)
     except FileNotFoundError as error:
@@ -87,10 +95,11 @@ def fetch(source: ImageInput, spec: LabelSpec) -> FittedImage:
     except PermissionError as error:
         return _failed(source, "access_denied", error)
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have, from a list
-        if isinstance(error, storage.StorageUnavailableError) and not is_http(source.read_uri):
+        if isinstance(error, storage.StorageUnavailableError) and not names_its_host(source.read_uri):
             raise
         return _failed(source, "read_failed", error)
-    source = dataclasses.replace(source, size_bytes=len(data))
+    # What was read, which may be newer than what was planned: so the next run sees whether it differs.
+    source = dataclasses.replace(source, size_bytes=version.size_bytes, etag=version.etag or source.etag)
     try:
         canvas, placement = decode_and_fit(data, spec.limits, spec.image_size, spec.fit)
     except ImageError as error:
@@ -140,5 +149,5 @@ def _failed(source: ImageInput, error_type: str, error: Exception) -> FittedImag
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     # The table names the file already, in full; a message may quote the signed form of it.
     text = text.replace(source.read_uri, source.uri).encode("utf-8", "backslashreplace").decode()
-    text = _URL.sub(lambda match: storage.redact(match[0]), text)
+    text = without_secrets(_URL.sub(lambda match: storage.redact(match[0]), text), source.read_uri)
     return FittedImage(source=source, error_type=error_type, error_message=one_line(text, MAX_MESSAGE))

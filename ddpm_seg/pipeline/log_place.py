@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 
+from ddpm_seg.printable import PrintableFormatter
+
 _HANDLER = logging.StreamHandler()
 
 
@@ -19,7 +21,7 @@ def log_as(run_id: str, shard: int, chunk: int) -> None:
     what has a place.
     """
     where = place(run_id, shard, chunk)
-    _HANDLER.setFormatter(logging.Formatter(f"%(asctime)s {where}: %(message)s", "%H:%M:%S"))
+    _HANDLER.setFormatter(PrintableFormatter(f"%(asctime)s {where}: %(message)s", "%H:%M:%S"))
     logger = logging.getLogger("ddpm_seg")
     if _HANDLER not in logger.handlers:
         logger.addHandler(_HANDLER)

@@ -15,7 +15,7 @@ from ddpm_seg import storage
 from ddpm_seg.runs.commit import Derive, outcomes
 from ddpm_seg.runs.fresh_output import fresh_output
 from ddpm_seg.runs.layout import RunLayout, layout_of
-from ddpm_seg.runs.manifest import Manifest, create_manifest, read_info, read_manifest
+from ddpm_seg.runs.manifest import INPUTS, Manifest, create_manifest, read_info, read_manifest
 from ddpm_seg.runs.summary import RunSummary, read_json, write_run_json, write_summary
 from ddpm_seg.runs.tables import DamagedFileError, encode, read_table
 from ddpm_seg.runs.view import choose, configurations, current_rows
@@ -139,7 +139,8 @@ def _rows_and_inputs(shards: list[tuple[str, np.ndarray]]) -> Iterator[tuple[pa.
             manifest, of_run = read_manifest(layout.manifest), layout.run_id
         rows = read_table(uri)
         shard = int(uri.rpartition("-")[2].removesuffix(".parquet"))
-        items = manifest.items.filter(pa.array(manifest.items["shard"].to_numpy() == shard))
+        items = manifest.items.select([*INPUTS.names, "shard", "chunk"])
+        items = items.filter(pa.array(items["shard"].to_numpy() == shard))
         if items["image_id"] != rows["image_id"]:
             raise DamagedFileError(uri, f"it does not hold what {storage.redact(layout.manifest)} planned")
         mask = pa.array(kept)

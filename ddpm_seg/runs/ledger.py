@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -12,6 +12,7 @@ from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ddpm_seg import storage
 from ddpm_seg.runs.commit import chunk_folders, delete_chunks
@@ -83,13 +84,21 @@ def input_keys(items: pa.Table) -> pa.ChunkedArray:
 
 def planned_keys(runs: list[KnownRun]) -> pa.ChunkedArray:
     """Keys (`input_keys`) of every input that a published shard of these runs holds, or an unfinished one will."""
+    return pa.chunked_array([_keys(rows) for rows in _planned(runs, _KEY_COLUMNS)], KEY)
+
+
+def planned_ids(runs: list[KnownRun], among: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Those of the `image_id`s `among` whose inputs, in any version, `planned_keys` has."""
+    ids = (rows["image_id"].cast(pa.string()) for rows in _planned(runs, ["image_id"]))
+    return pa.chunked_array([each.filter(pc.is_in(each, value_set=among)) for each in ids], pa.string())
+
+
+def _planned(runs: list[KnownRun], columns: list[str]) -> Iterator[pa.RecordBatch]:
     published = published_by_run(runs[0].layout) if any(run.finished for run in runs) else {}
-    keys: list[pa.Array] = []
     for run in runs:
         # Of a finished run, a shard that someone deleted since is work again.
         shards = list(published.get(run.layout.run_id, ())) if run.finished else None
-        keys += _keys_in_manifest(run.layout.manifest, shards)
-    return pa.chunked_array(keys, KEY)
+        yield from _in_manifest(run.layout.manifest, shards, columns)
 
 
 def next_number(output: str, config_hash: str, tables: Sequence[str]) -> int:
@@ -153,15 +162,12 @@ def _finished(uris: Iterable[str]) -> set[int]:
     return {number for uri in uris if uri.endswith("/report.html") if (number := run_number(uri))}
 
 
-def _keys_in_manifest(uri: str, shards: list[int] | None) -> list[pa.Array]:
-    """Keys of the manifest's rows, or of those in `shards`; a batch of rows is held at a time."""
-    keys = []
+def _in_manifest(uri: str, shards: list[int] | None, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """The manifest's rows, or those in `shards`; a batch of rows is held at a time."""
     with manifest_named(uri), open_parquet(uri) as file:
         check_items(uri, file.schema_arrow)
-        for batch in file.iter_batches(BATCH_ROWS, columns=[*_KEY_COLUMNS, "shard"]):
-            rows = batch if shards is None else batch.filter(pa.array(np.isin(batch["shard"].to_numpy(), shards)))
-            keys.append(_keys(rows))
-    return keys
+        for batch in file.iter_batches(BATCH_ROWS, columns=[*columns, "shard"]):
+            yield batch if shards is None else batch.filter(pa.array(np.isin(batch["shard"].to_numpy(), shards)))
 
 
 def _keys(batch: pa.RecordBatch) -> pa.Array:

@@ -59,7 +59,7 @@ def missing_pair(image: str, mask: str, problem: str) -> Pair:
 
 def read_image_file(uri: str) -> bytes:
     """Bytes of an image file within the limits."""
-    return storage.read_bytes(uri, max_bytes=DEFAULT_LIMITS.max_bytes)
+    return storage.read_listed(uri, max_bytes=DEFAULT_LIMITS.max_bytes)[0]
 
 
 def check_size(height: int, width: int, image_height: int, image_width: int) -> None:

@@ -1,0 +1,312 @@
+"""Files that list images: a text file, CSV or TSV, or Parquet; and S3 Inventory's columns in the last three.
+
+What other tools write is read as it is: any of three separators, a byte order mark, UTF-16. A line that makes no sense
+is an entry that says so, never the end of the list.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+from urllib.parse import unquote_plus
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ddpm_seg.printable import printable
+
+SUFFIXES = (".txt", ".csv", ".tsv", ".parquet")
+MAX_BYTES = 1_000_000_000
+MAX_ENTRIES = 20_000_000
+
+_URI_COLUMNS = ("uri", "url", "path")
+_EXPECTED = "a column called uri, url or path (or bucket and key, as in an S3 Inventory)"
+_OTHER_COLUMNS = ("bucket_and_key", "etag", "size", "modified", "latest", "deleted")
+_SEPARATORS = (",", ";", "\t")
+LONGEST = 8_192  # more than any store's names
+_MOST_LINES = 5  # of one quoted field
+_BATCH = 8_192
+_MARKS = (  # UTF-32's first, as UTF-16's is its beginning
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """One entry: what it says, without space around it, and the version of the file if the list has that too."""
+
+    text: str
+    etag: str | None = None
+    size_bytes: int | None = None
+    modified: datetime | None = None
+    fault: str | None = None
+    """Why it cannot be an image's name."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ListFile:
+    """`column` says where the names stand, for people; `entries` come one by one."""
+
+    column: str
+    entries: Iterable[Entry]
+
+
+def read_list(data: bytes, suffix: str) -> ListFile:
+    """The entries of a list file with this suffix, in its order; blank ones are left out.
+
+    Raises ValueError or pa.ArrowException for a file that is no list at all.
+    """
+    if suffix == ".parquet":
+        return _parquet(data)
+    text = _text(data)
+    if text.count("\n") > MAX_ENTRIES:
+        raise ValueError(f"it has more than {MAX_ENTRIES} lines; split it")
+    return _lines(text) if suffix == ".txt" else _table(text, suffix)
+
+
+def _text(data: bytes) -> str:
+    """Bytes that are not UTF-8 become surrogates: a local file's name may have such bytes."""
+    for mark, encoding in _MARKS:
+        if data.startswith(mark):
+            return data.decode(encoding, errors="surrogateescape" if encoding == "utf-8-sig" else "replace")
+    start = data[:2000]
+    if start.count(0) * 4 >= len(start) > 0:
+        raise ValueError("it is not UTF-8 but, it seems, UTF-16 without a byte order mark; save it as UTF-8")
+    return data.decode("utf-8", errors="surrogateescape")
+
+
+def _lines(text: str) -> ListFile:
+    # Only line feeds end a line: splitlines() would cut a name at any of a dozen characters.
+    lines = (line.strip() for line in text.split("\n"))
+    return ListFile(column="one entry a line", entries=(Entry(text=line) for line in lines if line and line[0] != "#"))
+
+
+def _table(text: str, suffix: str) -> ListFile:
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    first = next((number for number, line in enumerate(lines) if line.strip()), None)
+    if first is None:
+        raise ValueError("it is empty")
+    lines = lines[first:]
+    separators = ("\t",) if suffix == ".tsv" else _SEPARATORS
+    for separator in separators:
+        header = next(_records(lines[:1], separator))
+        if isinstance(header, list) and (columns := _columns(header)):
+            found = _with_header(lines[1:], separator, columns, len(header))
+            return ListFile(column=columns.describe(header), entries=found)
+    for separator in separators:
+        widths = {len(record) for record in _records(lines[:100], separator) if isinstance(record, list)} - {0}
+        if len(widths) == 1 and (width := widths.pop()) > 1:
+            raise ValueError(
+                f"it has {width} columns, and none of {_shown(next(_records(lines[:1], separator)))} is {_EXPECTED}"
+            )
+    return ListFile(column="the only column, without a header", entries=_one_column(lines, separators[0]))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Columns:
+    """Places of the columns that count."""
+
+    uri: int | None
+    bucket_and_key: tuple[int, int] | None
+    etag: int | None
+    size: int | None
+    modified: int | None
+    latest: int | None
+    deleted: int | None
+
+    def names(self) -> tuple[int, ...]:
+        """Those that make up an image's name."""
+        return (self.uri,) if self.uri is not None else self.bucket_and_key or ()
+
+    def describe(self, names: list[str]) -> str:
+        shown = [printable(name.strip()) for name in names]
+        found = [repr(shown[place]) for place in self.names()]
+        where = f"column {found[0]}" if len(found) == 1 else f"columns {' and '.join(found)}"
+        return f"{where}, with the versions that the list has" if self.etag is not None else where
+
+    def used(self) -> list[int]:
+        places = (*self.names(), self.etag, self.size, self.modified, self.latest, self.deleted)
+        return sorted({place for place in places if place is not None})
+
+    def entry(self, cells: list[Any], *, encoded: bool) -> Entry | None:
+        """None for a blank cell and an older or deleted version. `encoded` says that keys are percent-encoded, as in
+        S3 Inventory's CSV files."""
+        if self.latest is not None and _cell(cells[self.latest]).lower() == "false":
+            return None
+        if self.deleted is not None and _cell(cells[self.deleted]).lower() == "true":
+            return None
+        if self.uri is not None:
+            text = _cell(cells[self.uri])
+        else:
+            assert self.bucket_and_key is not None
+            bucket, key = (_cell(cells[place]) for place in self.bucket_and_key)
+            if not bucket or not key:
+                return None
+            text = f"s3://{bucket}/{unquote_plus(key, errors='surrogateescape') if encoded else key}"
+        if not text:
+            return None
+        etag = _cell(cells[self.etag]).strip('"') if self.etag is not None else ""
+        if not etag:
+            return Entry(text=text)
+        size = _size(cells[self.size]) if self.size is not None else None
+        modified = _time(cells[self.modified]) if self.modified is not None else None
+        return Entry(text=text, etag=etag, size_bytes=size, modified=modified)
+
+
+def _columns(names: list[str]) -> _Columns | None:
+    """None where no column is known to hold names."""
+    plain = [re.sub(r"[^a-z0-9]", "", name.lower()) for name in names]
+
+    def place(*wanted: str) -> int | None:
+        return next((plain.index(name) for name in wanted if name in plain), None)
+
+    uri, bucket, key = place(*_URI_COLUMNS), place("bucket"), place("key")
+    both = (bucket, key) if uri is None and bucket is not None and key is not None else None
+    if uri is None and both is None:
+        return None
+    return _Columns(
+        uri=uri,
+        bucket_and_key=both,
+        etag=place("etag"),
+        size=place("size", "sizebytes"),
+        modified=place("lastmodifieddate", "lastmodified", "modified"),
+        latest=place("islatest"),
+        deleted=place("isdeletemarker"),
+    )
+
+
+def _with_header(lines: list[str], separator: str, columns: _Columns, width: int) -> Iterator[Entry]:
+    needed = max(columns.names())
+    for record in _records(lines, separator):
+        if isinstance(record, str):
+            yield Entry(text=record[:LONGEST], fault="a quotation mark that is never closed")
+        elif len(record) <= needed and any(cell.strip() for cell in record):
+            line = separator.join(record)
+            yield Entry(text=line[:LONGEST], fault=f"{len(record)} columns where the header has {width}")
+        elif len(record) > needed:
+            entry = columns.entry(record + [""] * (width - len(record)), encoded=True)
+            if entry is not None:
+                yield entry
+
+
+def _one_column(lines: list[str], separator: str) -> Iterator[Entry]:
+    for record in _records(lines, separator):
+        if isinstance(record, str):
+            yield Entry(text=record[:LONGEST], fault="a quotation mark that is never closed")
+        elif len(record) > 1:
+            fault = f"{len(record)} columns where other lines have one; put a name with commas in quotation marks"
+            yield Entry(text=separator.join(record)[:LONGEST], fault=fault)
+        elif text := _cell(record[0]) if record else "":
+            yield Entry(text=text)
+
+
+def _records(lines: list[str], separator: str) -> Iterator[list[str] | str]:
+    """The cells of each record; a line whose quotation mark is never closed comes as it is. Blank lines: no cells."""
+    number = 0
+    while number < len(lines):
+        line = lines[number]
+        number += 1
+        if '"' not in line:
+            yield line.split(separator) if line.strip() else []
+            continue
+        for more in range(_MOST_LINES):
+            cells = _cells("\n".join([line, *lines[number : number + more]]), separator)
+            if cells is not None:
+                number += more
+                yield cells
+                break
+        else:
+            yield line
+
+
+def _cells(record: str, separator: str) -> list[str] | None:
+    """None where a quoted cell goes on after the end."""
+    try:
+        return next(csv.reader(io.StringIO(record, newline=""), delimiter=separator, strict=True))
+    except csv.Error as error:
+        if "unexpected end" in str(error) or "field limit" in str(error):
+            return None
+    return next(csv.reader(io.StringIO(record, newline=""), delimiter=separator))
+
+
+def _parquet(data: bytes) -> ListFile:
+    file = pq.ParquetFile(pa.BufferReader(data))
+    schema, metadata = file.schema_arrow, file.metadata
+    names = [name for name in schema.names if not re.fullmatch(r"__index_level_\d+__", name)]
+    columns = _columns(names)
+    if columns is None:
+        if len(names) != 1:
+            raise ValueError(f"it has {len(names)} columns, and none of {_shown(names)} is {_EXPECTED}")
+        columns = _Columns(uri=0, **dict.fromkeys(_OTHER_COLUMNS))
+    used = [names[place] for place in columns.used()]
+    for place in columns.names():
+        if not _holds_text(kind := schema.field(names[place]).type):
+            raise ValueError(f"column {names[place]!r} holds {kind}, not strings")
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    large = sum(
+        group.column(number).total_uncompressed_size
+        for group in groups
+        for number in range(group.num_columns)
+        if group.column(number).path_in_schema.split(".")[0] in used
+    )
+    if metadata.num_rows > MAX_ENTRIES or large > MAX_BYTES:
+        raise ValueError(f"it has {metadata.num_rows} rows, {large} bytes of names; split it")
+    # As dictionaries: a name that stands a million times in a few bytes of the file stays one.
+    file = pq.ParquetFile(pa.BufferReader(data), read_dictionary=[names[place] for place in columns.names()])
+    return ListFile(column=columns.describe(names), entries=_rows(file, used, names, columns))
+
+
+def _holds_text(kind: pa.DataType) -> bool:
+    values = kind.value_type if pa.types.is_dictionary(kind) else kind
+    text = pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view
+    return any(is_kind(values) for is_kind in (*text, pa.types.is_binary, pa.types.is_large_binary))
+
+
+def _rows(file: pq.ParquetFile, used: list[str], names: list[str], columns: _Columns) -> Iterator[Entry]:
+    for batch in file.iter_batches(_BATCH, columns=used):
+        cells = {name: _values(batch.column(name)) for name in used}
+        for number in range(batch.num_rows):
+            entry = columns.entry([cells[name][number] if name in cells else None for name in names], encoded=False)
+            if entry is not None:
+                yield entry
+
+
+def _values(column: pa.Array) -> list[Any]:
+    if not pa.types.is_dictionary(column.type):
+        return column.to_pylist()
+    names = column.dictionary.to_pylist()
+    return [None if place is None else names[place] for place in column.indices.to_pylist()]
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", errors="surrogateescape")
+    return "" if value is None else str(value).strip()
+
+
+def _size(value: Any) -> int | None:
+    text = _cell(value)
+    return int(text) if re.fullmatch(r"\d{1,15}", text, re.ASCII) else None
+
+
+def _time(value: Any) -> datetime | None:
+    if not isinstance(value, datetime):
+        try:
+            value = datetime.fromisoformat(_cell(value).replace("Z", "+00:00"))
+        except ValueError:
+            return None
+    return value.replace(tzinfo=timezone.utc) if value.tzinfo is None else value.astimezone(timezone.utc)
+
+
+def _shown(names: object) -> str:
+    return ", ".join(repr(printable(str(name)))[:40] for name in names[:8]) if isinstance(names, list) else "them"

@@ -1,0 +1,89 @@
+"""Which inputs the runs of an output hold already, in the version that stands in the store now.
+
+What was planned says so for nearly all of them, and no row is read. Rows are asked only about an input whose plan did
+not know its version, or which was replaced between planning and reading: a row says which version was read.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ddpm_seg.runs.ledger import KnownRun, input_keys, planned_ids, planned_keys
+from ddpm_seg.runs.view import read_view
+
+_VERSION = ("etag", "size_bytes", "modified")
+
+
+def are_planned(inputs: pa.Table, runs: list[KnownRun]) -> pa.ChunkedArray:
+    """Of each input, whether one of these unfinished runs will hold it.
+
+    An input whose version the plan did not know is read as it stands then; one whose version is not known now may be
+    the planned one.
+    """
+    keys = planned_keys(runs)
+    held, unknown_then = _held_and_unknown_then(inputs, keys)
+    return pc.or_(pc.or_(held, unknown_then), _known_by_name(inputs, runs, pc.invert(held)))
+
+
+def are_published(inputs: pa.Table, runs: list[KnownRun]) -> pa.ChunkedArray:
+    """Of each input, whether these finished runs hold it, all of one output, table and configuration.
+
+    An input whose version is not known now counts as unchanged.
+    """
+    keys = planned_keys(runs)
+    held, unknown_then = _held_and_unknown_then(inputs, keys)
+    held = pc.or_(held, _known_by_name(inputs, runs, pc.invert(held)))
+    # Without an etag no row says which version it is of, but for the size in those whose plan knew nothing.
+    asked = pc.and_(pc.invert(held), pc.or_(pc.is_valid(inputs["etag"]), unknown_then))
+    asked = pc.and_(asked, _is_planned(inputs, runs, asked))
+    return pc.or_(held, _read_as_now(inputs, runs, asked, unknown_then)) if pc.any(asked).as_py() else held
+
+
+def _held_and_unknown_then(inputs: pa.Table, keys: pa.ChunkedArray) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    """Whether each input is planned in this version, and whether it is planned in an unknown one."""
+    unknown = inputs.select(["image_id"])
+    for name in _VERSION:
+        unknown = unknown.append_column(name, pa.nulls(inputs.num_rows, inputs.schema.field(name).type))
+    return pc.is_in(input_keys(inputs), value_set=keys), pc.is_in(input_keys(unknown), value_set=keys)
+
+
+def _known_by_name(inputs: pa.Table, runs: list[KnownRun], asked: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Of the inputs that are `asked` about, those of no known version whose image is planned in any."""
+    for name in _VERSION:
+        asked = pc.and_(asked, pc.is_null(inputs[name]))
+    return pc.and_(asked, _is_planned(inputs, runs, asked))
+
+
+def _is_planned(inputs: pa.Table, runs: list[KnownRun], asked: pa.ChunkedArray) -> pa.ChunkedArray:
+    ids = inputs["image_id"]
+    if not runs or not pc.any(asked).as_py():
+        return pc.and_(asked, False)
+    return pc.is_in(ids, value_set=planned_ids(runs, ids.filter(asked)))
+
+
+def _read_as_now(
+    inputs: pa.Table, runs: list[KnownRun], asked: pa.ChunkedArray, unknown_then: pa.ChunkedArray
+) -> pa.ChunkedArray:
+    """Whether the latest row of each input that is `asked` about is of the version that stands there now."""
+    layout, wanted = runs[0].layout, inputs["image_id"].filter(asked).to_pylist()
+    columns = ["image_id", "etag", "size_bytes"]
+    try:
+        rows = read_view(
+            layout.output, layout.table, config_hash=layout.config_hash, columns=columns, image_ids=wanted
+        ).to_pylist()
+    except FileNotFoundError:
+        return pc.and_(asked, False)
+    read = {row["image_id"]: (row["etag"], row["size_bytes"]) for row in rows}
+    same = np.zeros(inputs.num_rows, bool)
+    positions = np.flatnonzero(asked.to_numpy())
+    now = inputs.select([*columns]).take(pa.array(positions)).to_pylist()
+    trusted = unknown_then.take(pa.array(positions)).to_pylist()
+    for position, item, was_unknown in zip(positions, now, trusted, strict=True):
+        etag, size = read.get(item["image_id"], (None, None))
+        if etag is not None:
+            same[position] = etag == item["etag"]
+        else:
+            same[position] = was_unknown and size is not None and size == item["size_bytes"]
+    return pa.chunked_array([pa.array(same)])
