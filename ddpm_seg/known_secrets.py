@@ -13,12 +13,13 @@ import re
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, quote_plus, unquote, unquote_plus, urlsplit
 
 _SECRET_NAME = re.compile(
     r"TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|ACCESS_KEY|API_?KEY|PRIVATE_KEY|ACCOUNT_KEY|CREDENTIAL|SIGNATURE|SAS",
     re.IGNORECASE,
 )
+_PATH_NAME = re.compile(r"_(FILE|PATH|DIR|URI|URL|APPLICATION_CREDENTIALS)$", re.IGNORECASE)  # where a secret stands
 # Shorter values are words of every message; what a URL itself calls a secret may be shorter.
 _SHORTEST = 6
 _SHORTEST_IN_URL = 4
@@ -61,8 +62,8 @@ def _of_process() -> frozenset[str]:
 
 
 def _environment() -> dict[str, str]:
-    # A path to a secret is none.
-    named = {name: value for name, value in os.environ.items() if _SECRET_NAME.search(name) and value[:1] != "/"}
+    secret = (name for name in os.environ if _SECRET_NAME.search(name) and not _PATH_NAME.search(name))
+    named = {name: os.environ[name] for name in secret}
     return {**named, **{f"{name}_proxy": url for name, url in urllib.request.getproxies().items()}}
 
 
@@ -89,5 +90,7 @@ def _of_aws_file() -> frozenset[str]:
 
 
 def _spellings(secret: str) -> set[str]:
-    plain = unquote(secret)
-    return {secret, plain, quote(plain), quote(plain, safe=""), quote_plus(plain), plain.replace("+", " ")} - {""}
+    plain = {secret, unquote(secret), unquote_plus(secret)}
+    plain |= {" ".join(each.split()) for each in plain}
+    quoted = (way(each) for each in plain for way in (quote, quote_plus, lambda text: quote(text, safe="")))
+    return (plain | set(quoted)) - {""}

@@ -20,7 +20,7 @@ from ddpm_seg.local_storage import is_temporary
 from ddpm_seg.patience import patiently
 from ddpm_seg.remote_read import name_in_store, read_version
 from ddpm_seg.storage_errors import StorageError, status_of
-from ddpm_seg.stores import ANSWER_TIMEOUT_S, http_options, is_s3, store_of
+from ddpm_seg.stores import ANSWER_TIMEOUT_S, is_s3, store_of
 from ddpm_seg.uris import is_http, redact, scheme
 
 _WRITER = "ddpm-seg-writer"
@@ -46,7 +46,7 @@ def info(uri: str, *, guarded: bool = False) -> dict[str, Any]:
     def attempt() -> dict[str, Any]:
         try:
             store = store_of(uri, guarded=guarded)
-            return store.info(name_in_store(uri), **(http_options(ANSWER_TIMEOUT_S) if is_http(uri) else {}))
+            return store.info(name_in_store(uri), **({"timeout": ANSWER_TIMEOUT_S} if is_http(uri) else {}))
         except FileNotFoundError as error:
             # fsspec says so of every failed http(s) request, a refused one or an unknown host too.
             cause = error.__cause__

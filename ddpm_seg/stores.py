@@ -108,16 +108,9 @@ def _own_options(protocol: str, guarded: bool) -> dict[str, Any]:
         return {}
     import aiohttp  # only where it is needed: an extra
 
+    timeout = aiohttp.ClientTimeout(total=DOWNLOAD_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S, sock_read=READ_TIMEOUT_S)
+
     async def client(**options: Any) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(**options, **(hosts.guarded_client_options() if guarded else {}))
 
-    own = {"trust_env": True, **http_options(DOWNLOAD_TIMEOUT_S)}
-    return {"encoded": True, "client_kwargs": own, "get_client": client}
-
-
-def http_options(seconds: float) -> dict[str, Any]:
-    """Options of an http(s) request whose whole answer may take so long."""
-    import aiohttp
-
-    timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_TIMEOUT_S, sock_read=READ_TIMEOUT_S)
-    return {"timeout": timeout}
+    return {"encoded": True, "client_kwargs": {"trust_env": True, "timeout": timeout}, "get_client": client}

@@ -86,5 +86,5 @@ def redact_text(text: str, uri: str = "") -> str:
 
     Left out too, wherever they stand, are the secrets of this process and those in `uri`, which the text is about.
     """
-    line = _PROOF.sub(r"\1…", _HTTP_QUERY.sub(r"\1", _USERINFO.sub("", " ".join(text.split()))))
-    return without_secrets(line, uri)
+    line = without_secrets(" ".join(text.split()), uri)
+    return _PROOF.sub(r"\1…", _HTTP_QUERY.sub(r"\1", _USERINFO.sub("", line)))

@@ -44,7 +44,7 @@ def web_server() -> Iterator[WebServer]:
             if self.command == "GET":
                 self.wfile.write(body)
 
-        do_HEAD = do_GET
+        do_HEAD = do_GET  # noqa: N815
 
         def answer(self, path: str) -> tuple[int, str | None, dict[str, str], bytes]:
             if path in server.redirects:

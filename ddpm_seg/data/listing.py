@@ -41,7 +41,7 @@ class Listing:
     skipped: int = 0
     """Files without an image's extension."""
     hidden: int = 0
-    """Hidden files and those of the system, such as `._x.png` and what is in `__MACOSX/`."""
+    """Hidden images and those of the system, such as `._x.png` and what is in `__MACOSX/`."""
     refused: tuple[RefusedEntry, ...] = ()
     """Entries of a list that are a row with an error each."""
     column: str = ""
@@ -83,7 +83,7 @@ def list_images(input_uri: str) -> Listing:
     images = _images(chain([first], found), listing, uri)
     image = next(images, None)
     if image is None:
-        hidden = f" and {listing.hidden} hidden or of the system" if listing.hidden else ""
+        hidden = f", and {listing.hidden} hidden images" if listing.hidden else ""
         raise ValueError(
             f"no images at {storage.redact(uri)}: {listing.skipped} files found, none with an image's extension "
             f"({_known()}){hidden}"
@@ -113,12 +113,12 @@ def _images(files: Iterable[FileInfo], listing: Listing, uri: str) -> Iterator[F
     depth = next((place for place, part in enumerate(asked) if re.search(r"[*?\[]", part)), len(asked))
     all_wanted = any(_is_hidden(part) for part in asked[depth:])
     for file in files:
-        if not all_wanted and any(_is_hidden(part) for part in _parts(file.uri)[depth:]):
-            listing.hidden += 1
-        elif _suffix(file.uri) in EXTENSIONS:
-            yield file
-        else:
+        if _suffix(file.uri) not in EXTENSIONS:
             listing.skipped += 1
+        elif not all_wanted and any(_is_hidden(part) for part in _parts(file.uri)[depth:]):
+            listing.hidden += 1
+        else:
+            yield file
 
 
 def _parts(uri: str) -> list[str]:

@@ -220,7 +220,7 @@ def _records(lines: list[str], separator: str) -> Iterator[list[str] | str]:
             yield line.split(separator) if line.strip() else []
             continue
         for more in range(_MOST_LINES):
-            cells = _cells("\n".join([line, *lines[number : number + more]]), separator)
+            cells = _cells("\n".join([line, *lines[number : number + more]]), separator, strict=more > 0)
             if cells is not None:
                 number += more
                 yield cells
@@ -229,12 +229,12 @@ def _records(lines: list[str], separator: str) -> Iterator[list[str] | str]:
             yield line
 
 
-def _cells(record: str, separator: str) -> list[str] | None:
-    """None where a quoted cell goes on after the end."""
+def _cells(record: str, separator: str, *, strict: bool) -> list[str] | None:
+    """None where a quoted cell goes on after the end; `strict` says no to text after a closing quotation mark too."""
     try:
         return next(csv.reader(io.StringIO(record, newline=""), delimiter=separator, strict=True))
     except csv.Error as error:
-        if "unexpected end" in str(error) or "field limit" in str(error):
+        if strict or "unexpected end" in str(error) or "field limit" in str(error):
             return None
     return next(csv.reader(io.StringIO(record, newline=""), delimiter=separator))
 

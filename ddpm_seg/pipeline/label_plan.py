@@ -130,7 +130,7 @@ class LabelPlan:
     skipped_files: int
     """Files without an image's extension."""
     hidden_files: int
-    """Hidden files and those of the system."""
+    """Hidden images and those of the system."""
     refused: int
     """Entries of a list that are a row with an error, and are not looked at."""
     already_done: int
@@ -156,7 +156,7 @@ class LabelPlan:
         lines = [
             f"model      {self.header.model_id}",
             f"images     {self.images} found, {self.skipped_files} files without an image's extension left out"
-            + (f", {self.hidden_files} hidden files left out" if self.hidden_files else ""),
+            + (f", {self.hidden_files} hidden images left out" if self.hidden_files else ""),
             *([f"list       {self.column}, {self.refused} entries refused"] if self.column else []),
             f"done       {self.already_done} of them by earlier runs with this model and these options",
             f"unfinished {left} in {len(self.unfinished)} interrupted runs, which are finished first",
