@@ -152,5 +152,9 @@ def _broken_connections() -> tuple[type[BaseException], ...]:
 
 
 def _loaded(*names: tuple[str, str]) -> tuple[type[BaseException], ...]:
-    """Those classes whose modules are imported: an error of any other cannot have been raised."""
-    return tuple(getattr(sys.modules[module], name) for module, name in names if module in sys.modules)
+    """Those classes whose modules are imported: an error of any other cannot have been raised.
+
+    Another thread may be importing a module just now, which then has not got its classes yet.
+    """
+    found = (getattr(sys.modules.get(module), name, None) for module, name in names)
+    return tuple(each for each in found if each is not None)

@@ -190,9 +190,9 @@ def _with_header(lines: list[str], separator: str, columns: _Columns, width: int
     for record in _records(lines, separator):
         if isinstance(record, str):
             yield Entry(text=record[:LONGEST], fault="a quotation mark that is never closed")
-        elif len(record) <= needed and any(cell.strip() for cell in record):
-            line = separator.join(record)
-            yield Entry(text=line[:LONGEST], fault=f"{len(record)} columns where the header has {width}")
+        elif any(cell.strip() for cell in (record if len(record) <= needed else record[width:])):
+            fault = f"{len(record)} columns where the header has {width}; a name with commas needs quotation marks"
+            yield Entry(text=separator.join(record)[:LONGEST], fault=fault)
         elif len(record) > needed:
             entry = columns.entry(record + [""] * (width - len(record)), encoded=True)
             if entry is not None:

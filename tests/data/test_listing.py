@@ -197,8 +197,8 @@ def test_one_bad_line_is_a_row_and_not_the_end(tmp_path: Path) -> None:
     ]
     lines += ["file://host/x.png,6", "x" * 9000 + ",7", "d.png,8", '5" disk.png,9', ""]
     files, refused, _ = rows_of(tmp_path / "list.csv", "\n".join(lines))
-    assert files == ['5" disk.png', "a.png", "b\nc.png", "d.png", "too"]
-    assert refused == ['"never closed.png,1', "file://host/x.png", "s3://b/x.png", "x" * 9000]
+    assert files == ['5" disk.png', "a.png", "b\nc.png", "d.png"]
+    assert refused == ['"never closed.png,1', "file://host/x.png", "s3://b/x.png", "too,many,cells.png", "x" * 9000]
 
 
 def test_names_are_those_of_the_store_however_unicode_composes_them(root: str, tmp_path: Path) -> None:
