@@ -26,6 +26,7 @@ from ddpm_seg.data.images import (
 )
 from ddpm_seg.data.schema import labels_schema
 from ddpm_seg.data.statistics import image_statistics
+from ddpm_seg.hosts import allow_local_hosts
 from ddpm_seg.known_secrets import without_secrets
 from ddpm_seg.model.pixel_labels import PixelLabels
 from ddpm_seg.runs.layout import RunLayout
@@ -86,6 +87,7 @@ def fetch(source: ImageInput, spec: LabelSpec) -> FittedImage:
     if source.refused is not None:
         error_type, _, reason = source.refused.partition(": ")
         return _failed(source, error_type, ValueError(reason))
+    allow_local_hosts(spec.allow_local_hosts)
     try:
         data, version = storage.read_listed(source.read_uri, max_bytes=spec.limits.max_bytes)
     except storage.FileTooLargeError as error:

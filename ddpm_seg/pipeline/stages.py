@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from ddpm_seg.hosts import allow_local_hosts
 from ddpm_seg.pipeline.label_rows import FittedImage, ImageInput, LabelSpec, fetch, label_table
 from ddpm_seg.runs.tables import DamagedFileError
 
@@ -55,7 +54,6 @@ def chunk_row(shard: int, chunk: int, images: list[ImageInput]) -> Row:
 def fetch_and_decode(row: Row, spec: LabelSpec) -> Row:
     """ImageInputs in, FittedImages out."""
     start = time.perf_counter()
-    allow_local_hosts(spec.allow_local_hosts)
     sources: list[ImageInput] = pickle.loads(row["payload"])
     with ThreadPoolExecutor(FETCH_THREADS) as pool:
         images = list(pool.map(lambda source: fetch(source, spec), sources))

@@ -11,7 +11,7 @@ from odd_images import write_odd_images
 from PIL import Image
 from tiny_bundle import TASK
 
-from ddpm_seg import patience, storage, stores
+from ddpm_seg import hosts, patience, storage, stores
 from ddpm_seg.data.images import Limits
 from ddpm_seg.model.pixel_labels import PixelLabels
 from ddpm_seg.pipeline.label_rows import MAX_MESSAGE, ImageInput, LabelSpec, fetch, label_table
@@ -94,6 +94,8 @@ def test_a_store_that_does_not_answer_is_not_the_images_fault(spec: LabelSpec, m
 
 def test_messages_hold_no_secret_and_are_short(spec: LabelSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patience, "PATIENCE_S", 0)
+    monkeypatch.setattr(hosts, "_allowed", False)  # afterwards again
+    spec = dataclasses.replace(spec, allow_local_hosts=True)
     uri = "https://user:password@127.0.0.1:9/" + "a" * 1000 + ".png?X-Amz-Signature=secret"
     image = fetch(source(uri, "https://127.0.0.1:9/a.png"), spec)
     assert image.error_type == "read_failed"
