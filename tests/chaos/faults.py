@@ -108,7 +108,7 @@ def _at_step(step: Step, when: When, victim: Victim) -> Fault:
 
 def _terminate(trial: Trial) -> bool:
     """Also before Python has come to the job's own lines: then nothing is begun, and the signal ends it."""
-    with trial.attempt(ends=(-signal.SIGTERM,)) as scene:
+    with trial.attempt(ends=(-signal.SIGTERM,), forked=False) as scene:
         alive = scene.wait(trial.generator.uniform(0, scene.seconds))
         begun = bool(trial.place.events())
         scene.job.send_signal(signal.SIGTERM)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 import uuid
@@ -18,6 +19,7 @@ from unittest.mock import patch
 from ddpm_seg import storage
 from tests.chaos.cluster import ChaosCluster
 from tests.chaos.journal import Event, read_journal
+from tests.chaos.nursery import Job, Nursery
 from tests.chaos.object_store import ChaosStore
 from tests.chaos.pictures import write_model, write_pictures
 from tests.chaos.room import FullStore, Room, small_disk
@@ -48,6 +50,7 @@ class Place:
     cluster: ChaosCluster
     store: ChaosStore | None
     room: Room
+    nursery: Nursery
 
     def new_output(self) -> str:
         return storage.join(self.prefix, f"out-{uuid.uuid4().hex[:8]}")
@@ -60,18 +63,17 @@ class Place:
                 storage.write_bytes(target, storage.read_bytes(file.uri))
 
     @contextmanager
-    def job(self, output: str, log: Path, flags: tuple[str, ...] = ()) -> Iterator[subprocess.Popen[bytes]]:
-        """The job as anyone would start it, until the block ends; what it says goes to `log`."""
-        environment = {**os.environ, "RAY_ADDRESS": self.cluster.address}
-        with log.open("wb") as file:
-            job = subprocess.Popen(
-                self.subject.command(self.prefix, output, (f"--num-actors={self.actors}", *flags)),
-                cwd=CHECKOUT,
-                env=environment,
-                stdout=file,
-                stderr=file,
-                stdin=subprocess.DEVNULL,
-            )
+    def job(self, output: str, log: Path, flags: tuple[str, ...] = (), *, forked: bool = True) -> Iterator[Job]:
+        """The job as anyone would start it, but `forked` with its imports done, until the block ends; what it says
+        goes to `log`."""
+        module = f"jobs.{self.subject.name}"
+        arguments = self.subject.arguments(self.prefix, output, (f"--num-actors={self.actors}", *flags))
+        environment = {"RAY_ADDRESS": self.cluster.address}
+        job = (
+            self.nursery.start(module, arguments, environment, log)
+            if forked
+            else _start([sys.executable, "-m", module, *arguments], environment, log)
+        )
         try:
             (self.folder / "driver.pid").write_text(str(job.pid))
             yield job
@@ -86,6 +88,18 @@ class Place:
         """Of the last run, its journal and a trigger that nobody met."""
         for name in ("journal", "trigger.json", "fired.json"):
             (self.folder / name).unlink(missing_ok=True)
+
+
+def _start(command: list[str], environment: dict[str, str], log: Path) -> Job:
+    with log.open("wb") as file:
+        return subprocess.Popen(
+            command,
+            cwd=CHECKOUT,
+            env={**os.environ, **environment},
+            stdout=file,
+            stderr=file,
+            stdin=subprocess.DEVNULL,
+        )
 
 
 @contextmanager
@@ -109,6 +123,7 @@ def place(kind: StorageKind, subject: Subject, seed: int, actors: int) -> Iterat
                 write_model(storage.join(prefix, name), number)
             several = kind == "s3" and actors > 1
             cluster = ChaosCluster(workers=actors) if several else ChaosCluster(actors=max(MOST_JOBS, actors))
+            nursery = Nursery(CHECKOUT)
             try:
                 yield Place(
                     kind=kind,
@@ -119,8 +134,10 @@ def place(kind: StorageKind, subject: Subject, seed: int, actors: int) -> Iterat
                     cluster=cluster,
                     store=store,
                     room=room,
+                    nursery=nursery,
                 )
             finally:
+                nursery.close()
                 cluster.stop()
     finally:
         time.sleep(1)  # workers may still write to the journal

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -41,8 +40,8 @@ class Subject:
         """How many images an earlier run may have had: some whole shards."""
         return self.images // self.shard_size // 2 * self.shard_size or self.shard_size
 
-    def command(self, prefix: str, output: str, flags: tuple[str, ...]) -> list[str]:
-        """Of a flag that is there twice, the last one counts."""
+    def arguments(self, prefix: str, output: str, flags: tuple[str, ...]) -> list[str]:
+        """Of `python -m jobs.<name>`. Of a flag that is there twice, the last one counts."""
         sizes = [
             f"--shard-size={self.shard_size}",
             f"--chunk-size={self.chunk_size}",
@@ -50,7 +49,7 @@ class Subject:
         ]
         own = [f"--model={prefix}/model", f"--output={output}"]
         given = [flag.format(prefix=prefix, images=self.images) for flag in (*self.flags, *flags)]
-        return [sys.executable, "-m", f"jobs.{self.name}", *own, *sizes, *given]
+        return [*own, *sizes, *given]
 
 
 SUBJECTS: dict[JobName, Subject] = {

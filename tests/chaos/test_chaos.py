@@ -44,7 +44,7 @@ def output(tmp_path: Path) -> str:
     """A finished run of three images, the last of them unreadable."""
     classes = [{"class_id": 1, "class_name": "red", "pixels": 4}]
     own = {"config_hash": "c", "run_id": "run-000001", "model_id": "m"}
-    rows = [
+    rows: list[dict[str, Any]] = [
         own | {"image_id": name, "uri": name, "status": "ok", "mask": {"bytes": b"png"}, "classes": classes}
         for name in "ab"
     ]

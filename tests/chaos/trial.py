@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from subprocess import Popen
 
 from tests.chaos.comparison import Rows
 from tests.chaos.journal import chunks_written
+from tests.chaos.nursery import Job
 from tests.chaos.place import Place
 from tests.chaos.reference import References
 
@@ -29,7 +29,7 @@ class Scene:
     """A job at work. `seconds` is how long an undisturbed one takes, `plan` names its chunks: (shard, chunk)."""
 
     place: Place
-    job: Popen[bytes]
+    job: Job
     output: str
     log: Path
     generator: random.Random
@@ -99,12 +99,14 @@ class Trial:
         self.expected.append(Expected(output=output or self.output, rows=rows, runs=runs))
 
     @contextmanager
-    def attempt(self, *flags: str, ends: tuple[int, ...] = (), output: str | None = None) -> Iterator[Scene]:
+    def attempt(
+        self, *flags: str, ends: tuple[int, ...] = (), output: str | None = None, forked: bool = True
+    ) -> Iterator[Scene]:
         """The job at work; the block's end waits for its. `ends` are statuses with which it may end beside those that
         it promises."""
         output, number = output or self.output, len(self.attempts) + 1
         log = self.place.folder / f"attempt-{number}.log"
-        with self.place.job(output, log, flags) as job:
+        with self.place.job(output, log, flags, forked=forked) as job:
             reference = self.references.of()
             scene = Scene(
                 place=self.place,
