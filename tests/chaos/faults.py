@@ -10,7 +10,7 @@ from itertools import product
 
 from tests.chaos import foreign_chunks, full_storage, replaced, spoilt_files, two_drivers
 from tests.chaos.cluster import ACTOR, TASKS
-from tests.chaos.commit_steps import STEPS, WHENS, Step, Trap, Victim, When
+from tests.chaos.commit_steps import STEPS, WHENS, Step, Trap, Victim, When, step
 from tests.chaos.place import StorageKind
 from tests.chaos.room import can_mount
 from tests.chaos.subject import SUBJECTS, JobName
@@ -45,7 +45,6 @@ def faults_of(storage: StorageKind, job: JobName, *, several_nodes: bool = False
         ("task killed", _during(partial(_kill_one, TASKS))),
         ("driver killed", _during(_kill_driver, KILLED)),
         ("head lost", _during(_lose_head, CLUSTER_GONE)),
-        ("SIGTERM", _terminate),
     ]
     if storage == "s3":
         at_random += [
@@ -55,10 +54,10 @@ def faults_of(storage: StorageKind, job: JobName, *, several_nodes: bool = False
     if several_nodes:
         at_random.append(("node lost", _during(_lose_node)))
     steps = [
-        _at_step(step, when, victim)
-        for step in STEPS
-        for when, victim in product(WHENS, step.victims)
-        if step.call != "delete" or when != "during"  # a deletion writes nothing to be caught at
+        _at_step(each, when, victim)
+        for each in STEPS
+        for when, victim in product(WHENS, each.victims)
+        if each.call != "delete" or when != "during"  # a deletion writes nothing to be caught at
     ]
     return [
         *(Fault(kind=kind, strike=strike, at_random=True) for kind, strike in at_random),
@@ -70,6 +69,9 @@ def faults_of(storage: StorageKind, job: JobName, *, several_nodes: bool = False
 def _stories(storage: StorageKind, job: JobName) -> list[Fault]:
     """Faults that take more than one strike: something is made ready before, or mended afterwards."""
     told: list[tuple[str, str, Callable[[Trial], bool]]] = [
+        ("SIGTERM", "at work", partial(_terminate, Scene.wait_for_some_chunks)),
+        ("SIGTERM", "at start", partial(_terminate, _at_start)),
+        ("SIGTERM", "near the end", partial(_terminate, _near_the_end)),
         *(("bundle replaced", when, strike) for when, strike in replaced.BUNDLE.items()),
         *(("output moved away", back, strike) for back, strike in replaced.OUTPUT.items()),
         *(("foreign chunks planted", which, strike) for which, strike in foreign_chunks.STRIKES.items()),
@@ -80,7 +82,7 @@ def _stories(storage: StorageKind, job: JobName) -> list[Fault]:
     if job == "label":
         told.append(("published shard spoilt", "then --retry-errors", spoilt_files.shard_before_retry))
     if storage == "s3" or can_mount():
-        told += [(f"storage full: {step}", "", partial(full_storage.at_step, step)) for step in full_storage.STEPS]
+        told += [(f"storage full: {name}", "", partial(full_storage.at_step, name)) for name in full_storage.STEPS]
     for flags in SUBJECTS[job].other_options:
         told.append(("two drivers at once", flags[0].partition("=")[0], partial(two_drivers.at_once, flags)))
     return [Fault(kind=kind, detail=detail, strike=strike) for kind, detail, strike in told]
@@ -99,26 +101,37 @@ def _during(strike: Callable[[Scene], bool], ends: tuple[int, ...] = ()) -> Call
     return play
 
 
-def _at_step(step: Step, when: When, victim: Victim) -> Fault:
-    trap = Trap(step=step, when=when, victim=victim)
-    who = "driver" if victim == "driver" or not step.in_worker else "task"
+def _at_step(taken: Step, when: When, victim: Victim) -> Fault:
+    trap = Trap(step=taken, when=when, victim=victim)
+    who = "driver" if victim == "driver" or not taken.in_worker else "task"
     strike = _during(lambda scene: trap.spring(scene) is not None, KILLED if who == "driver" else ())
-    return Fault(kind=f"{who} killed at: {step.name}", strike=strike, detail=when)
+    return Fault(kind=f"{who} killed at: {taken.name}", strike=strike, detail=when)
 
 
-def _terminate(trial: Trial) -> bool:
-    """Also before Python has come to the job's own lines: then nothing is begun, and the signal ends it."""
+def _terminate(wait: Callable[[Scene], bool], trial: Trial) -> bool:
+    """Before Python has come to the job's own lines, too: then nothing is begun, and the signal ends it."""
     with trial.attempt(ends=(-signal.SIGTERM,), forked=False) as scene:
-        alive = scene.wait(trial.generator.uniform(0, scene.seconds))
+        alive = wait(scene)
         begun = bool(trial.place.events())
         scene.job.send_signal(signal.SIGTERM)
     if begun and scene.status != DONE:
         trial.interrupted(scene, "again")
-    if "Traceback" in scene.said or "SIGABRT" in scene.said or "SIGTERM" in scene.said:
+    if "Traceback" in scene.said or "SIGABRT" in scene.said or "SIGTERM received" in scene.said:
         trial.problems.append(f"more than a line after SIGTERM: {scene.said[-300:]}")
     if scene.status != DONE:
         trial.until_done()
     return alive
+
+
+def _at_start(scene: Scene) -> bool:
+    return scene.wait(scene.generator.uniform(0, scene.seconds / 2))
+
+
+def _near_the_end(scene: Scene) -> bool:
+    trap = Trap(step=step(scene.generator.choice(["summary written", "report written"])), when="before", victim="hold")
+    met = trap.spring(scene) is not None
+    trap.release(scene)
+    return met
 
 
 def _kill_one(titles: str | tuple[str, ...], scene: Scene) -> bool:
