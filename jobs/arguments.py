@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import os
 import sys
 from pathlib import Path
 from typing import TypeVar
 
 import tyro
-import yaml
+
+from ddpm_seg.yaml_files import read_yaml
 
 T = TypeVar("T")
 
@@ -28,18 +31,43 @@ def parse(config: type[T], argv: list[str] | None = None, *, description: str) -
     Exits with status 2 and one message for an unknown flag, an unknown key or a value of the wrong type.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    defaults = _as_flags(config, _take_config_file(arguments))
+    defaults = _as_flags(config, *_take_config_file(arguments))
     about_config = "--config FILE.yaml holds any of these options (shard_size: 1000); flags override it."
-    return tyro.cli(
+    parsed = tyro.cli(
         config,
         prog=f"python -m jobs.{Path(sys.argv[0]).stem}",
         args=[*defaults, *arguments],
         description=f"{description}\n\n{about_config}",
     )
+    return _checked(parsed)
 
 
-def _take_config_file(arguments: list[str]) -> dict[str, object]:
-    """Removes `--config FILE` from `arguments` and returns the file's mapping."""
+def _checked(config: T) -> T:
+    """What holds for the options of every job, come from flags or from a file. `~` is the user's home folder."""
+    homes = {}
+    for field in dataclasses.fields(config):  # type: ignore[arg-type]
+        value = getattr(config, field.name)
+        flag = "--" + field.name.replace("_", "-")
+        if value == () and field.default != ():
+            stop(f"{flag} has no values; give some, or leave it out")
+        for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, float) and not math.isfinite(one):
+                stop(f"{flag} is {one}, expected a finite number")
+            if isinstance(one, str) and not one.strip() and field.name != "model_flags":  # there it means all defaults
+                stop(f"{flag} is empty; give a value, or leave it out")
+        home = tuple(map(_at_home, value)) if isinstance(value, tuple) else _at_home(value)
+        if home != value:
+            homes[field.name] = home
+    return dataclasses.replace(config, **homes) if homes else config  # type: ignore[type-var]
+
+
+def _at_home(value: object) -> object:
+    """A shell replaces `~` in `--output ~/out`; not in `--output=~/out`, and in no file."""
+    return os.path.expanduser(value) if isinstance(value, str) else value  # noqa: PTH111  leaves unknown users alone
+
+
+def _take_config_file(arguments: list[str]) -> tuple[dict[str, object], dict[str, object]]:
+    """Removes `--config FILE` from `arguments` and returns the file's mapping, twice, as of `read_yaml`."""
     for index, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
         if name != "--config":
@@ -48,34 +76,43 @@ def _take_config_file(arguments: list[str]) -> dict[str, object]:
             stop("--config needs a file: --config FILE.yaml")
         path = value if equals else arguments[index + 1]
         del arguments[index : index + (1 if equals else 2)]
-        return _read_yaml(path)
-    return {}
+        return _read_config(path)
+    return {}, {}
 
 
-def _read_yaml(path: str) -> dict[str, object]:
+def _read_config(path: str) -> tuple[dict[str, object], dict[str, object]]:
     try:
-        values = yaml.safe_load(Path(path).read_text()) or {}
-    except (OSError, yaml.YAMLError) as error:
+        values, texts = read_yaml(Path(str(_at_home(path))).read_bytes())
+    except (OSError, ValueError) as error:
         stop(f"--config {path}: {error}")
+    if values is None:
+        return {}, {}
     if not isinstance(values, dict):
         stop(f"--config {path}: expected a mapping such as 'shard_size: 1000', got {type(values).__name__}")
-    return {str(key).replace("-", "_"): value for key, value in values.items()}
+    named = ({str(key).replace("-", "_"): value for key, value in one.items()} for one in (values, texts))
+    return next(named), next(named)
 
 
-def _as_flags(config: type, values: dict[str, object]) -> list[str]:
+def _as_flags(config: type, values: dict[str, object], texts: dict[str, object]) -> list[str]:
     """YAML values as flags in front of the user's own, so that both go through one parser and the last one wins."""
-    fields = {field.name for field in dataclasses.fields(config)}
-    if unknown := sorted(set(values) - fields):
+    fields = {field.name: field for field in dataclasses.fields(config)}
+    if unknown := sorted(set(values) - set(fields)):
         stop(f"--config: unknown key {unknown[0]!r}; known keys: {', '.join(sorted(fields))}")
     flags: list[str] = []
     for key, value in values.items():
-        flag = "--" + key.replace("_", "-")
-        if isinstance(value, bool):
+        flag, text = "--" + key.replace("_", "-"), texts.get(key, value)
+        if isinstance(value, dict):
+            stop(f"--config: {key} is a mapping; expected a value or a list")
+        if isinstance(value, bool) and isinstance(fields[key].default, bool):
             flags.append(flag if value else "--no-" + key.replace("_", "-"))
         elif isinstance(value, list):
-            flags += [flag, *map(str, value)]
+            if not value or any(one is None or isinstance(one, dict | list) for one in value):
+                stop(f"--config: {key} is {value}; expected a list of values, or leave the key out")
+            flags += [flag, *map(str, text if isinstance(text, list) else value)]
         elif value is not None:
-            flags.append(f"{flag}={value}")
+            flags.append(f"{flag}={text}")
+        elif fields[key].default is not None:
+            stop(f"--config: {key} is empty; give a value, or leave the key out")
     return flags
 
 

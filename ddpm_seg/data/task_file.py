@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import colorsys
+import json
 import posixpath
-
-import yaml
+from typing import Any
 
 from ddpm_seg import storage
 from ddpm_seg.tasks import TASKS, UNLABELLED, Task
+from ddpm_seg.yaml_files import read_yaml
 
+MAX_BYTES = 2**20
 _FIELDS = {"name", "class_names", "palette", "ignore_label"}
 
 
@@ -30,16 +32,17 @@ def find_task(name_or_uri: str) -> Task:
         )
     shown = storage.redact(name_or_uri)
     try:
-        values = yaml.safe_load(storage.read_bytes(name_or_uri))  # JSON is YAML
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{shown} is not YAML: {error}") from None
-    if not isinstance(values, dict) or not set(values) <= _FIELDS or not isinstance(values.get("class_names"), list):
-        raise ValueError(f"{shown} is not a task; expected class_names, a list, and nothing but {sorted(_FIELDS)}")
-    names = [str(name) for name in values["class_names"]]
-    try:
+        values, texts = _read(storage.read_bytes(name_or_uri, max_bytes=MAX_BYTES), suffix.lower())
+        if (
+            not isinstance(values, dict)
+            or not set(values) <= _FIELDS
+            or not isinstance(values.get("class_names"), list)
+        ):
+            raise ValueError(f"it is not a task; expected class_names, a list, and nothing but {sorted(_FIELDS)}")
+        names = [_name(name, f"class_names[{index}]") for index, name in enumerate(texts["class_names"])]
         return Task.from_dict(
             {
-                "name": values.get("name", stem),
+                "name": _name(texts["name"], "name") if "name" in texts else stem,
                 "class_names": names,
                 "palette": values.get("palette", distinct_colors(len(names))),
                 "ignore_label": values.get("ignore_label", UNLABELLED),
@@ -47,6 +50,26 @@ def find_task(name_or_uri: str) -> Task:
         )
     except ValueError as error:
         raise ValueError(f"{shown}: {error}") from None
+
+
+def _read(data: bytes, suffix: str) -> tuple[Any, Any]:
+    """As `read_yaml`. JSON is read as such: indented by tabs it is no YAML."""
+    if suffix != ".json":
+        return read_yaml(data)
+    try:
+        values = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"it is not JSON: {error}") from error
+    return values, values
+
+
+def _name(text: object, key: str) -> str:
+    """A name as it was written: YAML would have the class `no` be false."""
+    if type(text) is int:  # of JSON
+        return str(text)
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError(f"{key} is {text!r}; expected a name (in quotes, where it has a colon)")
+    return text
 
 
 def distinct_colors(count: int) -> list[list[int]]:

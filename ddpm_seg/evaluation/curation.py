@@ -46,7 +46,7 @@ class CurateConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.drop_uncertain < 1:
             raise ValueError(f"--drop-uncertain must be a share of at least 0 and under 1, got {self.drop_uncertain:g}")
-        if self.ignore_above is not None and self.ignore_above < 0:
+        if self.ignore_above is not None and not self.ignore_above >= 0:
             raise ValueError(f"--ignore-above must be at least 0 nats, got {self.ignore_above:g}")
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ddpm_seg import storage
+from ddpm_seg.checks import check_least
 from ddpm_seg.data.exports.coco import write_coco
 from ddpm_seg.data.exports.cvat import write_cvat
 from ddpm_seg.data.exports.fiftyone import write_fiftyone
@@ -70,6 +71,7 @@ class ExportConfig:
     """Whose labels, where several models or options are under --labels; by default those of the newest run."""
 
     def __post_init__(self) -> None:
+        check_least(self, min_uncertainty=0, max_uncertainty=0)
         if self.most_uncertain is not None and self.most_uncertain < 1:
             raise ValueError(f"--most-uncertain is {self.most_uncertain}, expected at least 1 image")
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ddpm_seg import storage
+from ddpm_seg.checks import check_least
 from ddpm_seg.data.annotations.load import load_annotations
 from ddpm_seg.data.images import encode_png
 from ddpm_seg.evaluation.nearest import nearest_neighbours
@@ -38,6 +39,9 @@ class ShowcaseConfig:
     """Folder for the pictures."""
     seed: int = 0
     """Of the first sample; the others count on."""
+
+    def __post_init__(self) -> None:
+        check_least(self, seed=0)
 
 
 def showcase(config: ShowcaseConfig) -> str:

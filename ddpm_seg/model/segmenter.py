@@ -13,6 +13,7 @@ import torch
 from ddpm_seg.model.bundle import Bundle
 from ddpm_seg.model.bundle_files import BundleError
 from ddpm_seg.model.device_copies import to_host
+from ddpm_seg.model.devices import chosen_device
 from ddpm_seg.model.dtypes import SegmentDType, activations
 from ddpm_seg.model.ensemble import Ensemble
 from ddpm_seg.model.extractors import resident_extractor
@@ -50,7 +51,7 @@ class Segmenter:
             )
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = chosen_device(device)
         self.task = bundle.task
         self.image_size = bundle.network.image_size
         self.features = bundle.features

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ddpm_seg.model.compiled import compiled
 from ddpm_seg.model.device_copies import to_host
+from ddpm_seg.model.devices import chosen_device
 from ddpm_seg.model.dtypes import DType
 from ddpm_seg.model.pixel_labels import PixelLabels
 from ddpm_seg.model.pixel_values import to_imagenet
@@ -42,7 +43,7 @@ class StudentSegmenter:
     ) -> None:
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = chosen_device(device)
         self.task, self.image_size, self.dtype = bundle.task, bundle.student.image_size, getattr(torch, dtype)
         with torch.device("meta"):
             network = Student(bundle.student)

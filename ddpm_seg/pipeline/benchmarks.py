@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ddpm_seg import storage
+from ddpm_seg.checks import check_least
 from ddpm_seg.data.annotations.find import find_pairs
 from ddpm_seg.model.bundle import save_bundle
 from ddpm_seg.model.checkpoints import ConvertConfig, convert
@@ -68,6 +69,9 @@ class ReproduceConfig:
     """Batches after which a member's training ends at the latest. Default: where its loss stops, as published."""
     model_flags: str = LSUN_FFHQ_256
     """MODEL_FLAGS of the checkpoints, should they be others than the published."""
+
+    def __post_init__(self) -> None:
+        check_least(self, members=1, iterations=1)
 
     def names(self) -> tuple[str, ...]:
         """The benchmarks asked for; ValueError for none or an unknown one."""

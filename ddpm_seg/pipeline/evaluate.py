@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from ddpm_seg import storage
+from ddpm_seg.checks import check_least
 from ddpm_seg.data.annotations.load import Annotation, load_annotations
 from ddpm_seg.data.annotations.options import AnnotationOptions
 from ddpm_seg.evaluation.calibration import calibration
@@ -66,6 +67,7 @@ class EvaluateConfig(AnnotationOptions):
 
     def __post_init__(self) -> None:
         check_model_id(self.expect_model_id)
+        check_least(self, limit=1, num_actors=1, splits=1, shots=1)
 
 
 def run_evaluate(config: EvaluateConfig) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from ddpm_seg import storage
+from ddpm_seg.checks import check_least
 from ddpm_seg.data.annotations.load import Annotation, load_annotations
 from ddpm_seg.data.annotations.options import AnnotationOptions
 from ddpm_seg.data.task_file import find_task
@@ -72,6 +73,9 @@ class CompareConfig(AnnotationOptions):
     """Train the ensembles on every image's mirror image too; not where classes tell left from right."""
     recolour: int = 0
     """Train the ensembles on so many slightly recoloured copies of every image too."""
+
+    def __post_init__(self) -> None:
+        check_least(self, splits=1, shots=1, recolour=0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ddpm_seg import storage
+from ddpm_seg.checks import check_least, check_positive
 from ddpm_seg.model.ensemble import Member
 from ddpm_seg.training.divergence import Watch
 from ddpm_seg.training.members import SEEDS, MemberStack, epoch_order, initial_member, member_generator, on_raw_features
@@ -54,6 +55,8 @@ class EnsembleConfig:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name} is {value}, expected at least {least}")
+        check_positive(self, "learning_rate")
+        check_least(self, weight_decay=0)
         if self.iterations is None and self.early_stopping is None:
             raise ValueError("iterations is None, expected a number where there is no early stopping")
         if not 0 <= self.seed < SEEDS:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from ddpm_seg import storage
+from ddpm_seg.checks import check_least
 from ddpm_seg.data.annotations.load import Annotation, labelled_pixels, load_annotations
 from ddpm_seg.data.annotations.options import AnnotationOptions
 from ddpm_seg.data.annotations.report import describe
@@ -21,6 +22,7 @@ from ddpm_seg.evaluation.miou import published_miou
 from ddpm_seg.evaluation.score import evaluate, labels_of
 from ddpm_seg.model.bundle import Bundle, load_bundle, read_header, save_bundle
 from ddpm_seg.model.bundle_files import refuse_standing_bundle, resolve
+from ddpm_seg.model.devices import chosen_device
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.tasks import Task
@@ -83,6 +85,12 @@ class TrainConfig(AnnotationOptions):
     device: str | None = None
     """Where torch computes. Default: a GPU if there is one, else the CPU."""
 
+    def __post_init__(self) -> None:
+        check_least(self, members=1, recolour=0, iterations=1, seed=0, limit=1, num_actors=0)
+        for name in ("steps", "blocks"):
+            if getattr(self, name) == ():
+                raise ValueError(f"--{name} names none; give some, or leave it out")
+
 
 def train_from_config(config: TrainConfig) -> Bundle:
     """Trains and writes the bundle that `config` asks for, or goes on with an interrupted training at the same output.
@@ -91,10 +99,10 @@ def train_from_config(config: TrainConfig) -> Bundle:
     `AnnotationError`) or OSError for whatever the user can mend, before training; StageError for work that failed on
     the cluster.
     """
+    device = str(chosen_device(config.device))
     recipe = PUBLISHED if config.recipe == "published" else EnsembleConfig()
-    training = dataclasses.replace(
-        recipe, members=config.members, iterations=config.iterations or recipe.iterations, seed=config.seed
-    )
+    iterations = recipe.iterations if config.iterations is None else config.iterations
+    training = dataclasses.replace(recipe, members=config.members, iterations=iterations, seed=config.seed)
     copies = Copies(mirror=config.mirror, recolour=config.recolour)
     if config.tune and (config.steps or config.blocks):
         raise ValueError("--tune chooses the steps and blocks: leave out --steps and --blocks, or --tune")
@@ -110,7 +118,6 @@ def train_from_config(config: TrainConfig) -> Bundle:
         load_annotations(config.validation, image_size=size, task=task, options=config) if config.validation else []
     )
     logger.info("%d annotated images:\n%s", len(annotations), describe(annotations, task))
-    device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
     workplace = Workplace(
         folder=storage.join(storage.normalize(config.output), UNFINISHED),
         model=resolve(config.model),
@@ -156,8 +163,8 @@ def choose_features(
     """
     chosen = bundle.features or bundle.network.published_features()
     features = FeatureConfig(
-        steps=steps or chosen.steps,
-        blocks=tuple(sorted(set(blocks or chosen.blocks))),
+        steps=chosen.steps if steps is None else steps,
+        blocks=tuple(sorted(set(chosen.blocks if blocks is None else blocks))),
         upsample_mode=upsample_mode or chosen.upsample_mode,
     )
     features.check(bundle.network)

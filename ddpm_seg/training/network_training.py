@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ddpm_seg import storage
+from ddpm_seg.checks import check_least, check_positive
 from ddpm_seg.model.bundle import Bundle
 from ddpm_seg.model.compiled import compiled
 from ddpm_seg.model.device_copies import to_device
@@ -48,9 +49,8 @@ class Optimization:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "batch_size", "learning_rate"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        check_positive(self, "iterations", "batch_size", "learning_rate")
+        check_least(self, seed=0)
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must be in [0, 1), got {self.ema_decay}")
 

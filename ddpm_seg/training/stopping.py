@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ddpm_seg.checks import check_least
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EarlyStopping:
@@ -19,6 +21,9 @@ class EarlyStopping:
     """Epochs before the rule begins to count."""
     patience: int = 50
     """A member stops when more than this many batches in a row brought no new lowest loss."""
+
+    def __post_init__(self) -> None:
+        check_least(self, max_epochs=1, warmup_epochs=0, patience=0)
 
 
 class StoppingRule:

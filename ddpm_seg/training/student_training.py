@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ddpm_seg import storage
+from ddpm_seg.checks import check_least, check_positive
 from ddpm_seg.model.device_copies import to_device
 from ddpm_seg.model.pixel_values import from_network, to_imagenet, to_network
 from ddpm_seg.model.student import Student, StudentConfig, backbone_weights
@@ -44,9 +45,8 @@ class StudentOptimization:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "learning_rate"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        check_positive(self, "epochs", "learning_rate")
+        check_least(self, seed=0)
         if self.batch_size < 2:
             raise ValueError(f"batch_size is {self.batch_size}, expected at least 2: batch normalisation needs them")
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from ddpm_seg.checks import check_least, check_positive
 from ddpm_seg.model.pixel_values import to_network
 from ddpm_seg.tasks import UNLABELLED, Task
 from ddpm_seg.training.augmentation import Augmentation, augment
@@ -40,6 +41,10 @@ class SupervisedConfig:
     """Weight of the Dice loss beside the cross-entropy."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_least(self, width=1, levels=1, iterations=1, batch_size=1, weight_decay=0, dice=0, seed=0)
+        check_positive(self, "learning_rate")
 
 
 def train_supervised(

@@ -15,10 +15,17 @@ def test_a_name_gives_the_task_in_the_box() -> None:
 
 def test_class_names_are_enough(tmp_path: Path) -> None:
     path = tmp_path / "pets.yaml"
-    path.write_text("class_names: [wall, cat, no, 7]\n".replace("no", '"no"'))
+    path.write_text("class_names: [wall, cat, no, 7, on, 1e3, 007, null]\n")
     task = find_task(str(path))
-    assert (task.name, task.class_names, task.ignore_label) == ("pets", ("wall", "cat", "no", "7"), 255)
-    assert len(set(task.palette)) == 4
+    names = ("wall", "cat", "no", "7", "on", "1e3", "007", "null")
+    assert (task.name, task.class_names, task.ignore_label) == ("pets", names, 255)
+    assert len(set(task.palette)) == 8
+
+
+def test_json_may_be_indented_with_tabs(tmp_path: Path) -> None:
+    path = tmp_path / "t.json"
+    path.write_text(json.dumps({"class_names": ["no", 7]}, indent="\t"))
+    assert find_task(str(path)).class_names == ("no", "7")
 
 
 def test_a_whole_task_round_trips_as_json(tmp_path: Path) -> None:
@@ -41,12 +48,17 @@ def test_colours_are_distinct() -> None:
         ("class_names: [a]\npalette: [[1, 2]]", "t.yaml: .*expected three integers"),
         ("class_names: [a]\nignore_label: 9", "t.yaml: .*ignore_label 9"),
         ("class_names: [", "is not YAML"),
+        ("class_names:\n\t- a\n\t- b\n", "t.yaml: it is not YAML: .* in line 2; indent with spaces, not tabs"),
+        ("class_names:\n- a\n-\n", r"class_names\[1\] is ''; expected a name"),
+        ("class_names:\n- a: b\n", r"class_names\[0\] is {'a': 'b'}; expected a name \(in quotes"),
+        ("class_names: [a]\nname: []\n", r"name is \[\]; expected a name"),
     ],
 )
 def test_a_wrong_file_is_named(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "t.yaml").write_text(text)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as raised:
         find_task(str(tmp_path / "t.yaml"))
+    assert "\n" not in str(raised.value)
 
 
 def test_an_unknown_name_or_file_is_named(tmp_path: Path) -> None:

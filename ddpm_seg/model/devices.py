@@ -1,0 +1,23 @@
+"""Where torch computes."""
+
+from __future__ import annotations
+
+import torch
+
+
+def chosen_device(name: str | None) -> torch.device:
+    """The device of that name; by default a GPU if there is one, else the CPU. Raises ValueError where it is not."""
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device).add_(1)
+        usable = device.type != "meta"
+    # Each backend of torch says in its own way that it is not there.
+    except Exception:
+        usable = False
+    if not usable:
+        gpus = torch.cuda.device_count()
+        here = "cpu, as there is no GPU here" if not gpus else f"cpu, or cuda:0 to cuda:{gpus - 1}"
+        raise ValueError(f"device {name!r} cannot be used; expected {here}")
+    return device
