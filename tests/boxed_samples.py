@@ -19,15 +19,23 @@ SIZE = 16
 
 
 def publish_boxes(
-    output: Path, count: int, *, first: int = 0, shard: int = 0, row_group_size: int = 8, labelled: bool = True
+    output: Path,
+    count: int,
+    *,
+    first: int = 0,
+    shard: int = 0,
+    row_group_size: int = 8,
+    labelled: bool = True,
+    config_hash: str = "c",
+    run: int = 1,
 ) -> None:
     """Samples `first` and on, one shard of them: a bright box (class 1) on a dark ground (class 0) somewhere.
 
     Sample i has uncertainty i / 1000; all of it lies in the picture's first row.
     """
     task = TASKS["avatars_10"] if labelled else None
-    rows = [_row(number) for number in range(first, first + count)]
-    layout = RunLayout(output=str(output), table="samples", config_hash="c", run_id="run-000001")
+    rows = [{**_row(number), "config_hash": config_hash} for number in range(first, first + count)]
+    layout = RunLayout(output=str(output), table="samples", config_hash=config_hash, run_id=f"run-{run:06d}")
     table = pa.Table.from_pylist(rows, schema=samples_schema(task))
     storage.write_bytes(layout.shard(shard), encode(table, row_group_size=row_group_size))
 

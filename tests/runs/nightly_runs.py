@@ -30,6 +30,7 @@ def night(
     task: Task = TASK,
     prefix: str = "s3://b",
     config_hash: str = "c",
+    model_id: str = "m",
 ) -> KnownRun:
     """Run `number`, finished: `images` by name, with what is to stand in their rows; {"error_type": …} for errors."""
     begun = FIRST_NIGHT + timedelta(days=number)
@@ -41,10 +42,10 @@ def night(
     items = plan(inputs_table(files), shard_size=shard_size, chunk_size=2)
     run = freeze_run(str(output), "labels", Manifest(info=info, items=items), number)
     assert run is not None
-    write_run_json(run.layout, run.info, {"model_id": "m"})
+    write_run_json(run.layout, run.info, {"model_id": model_id})
     for shard in run.manifest.shard_sizes():
         mine = [row for row in items.to_pylist() if row["shard"] == shard]
-        rows = [_row(run, item, images[item["uri"].removeprefix(f"{prefix}/")], begun) for item in mine]
+        rows = [_row(run, item, images[item["uri"].removeprefix(f"{prefix}/")], begun, model_id) for item in mine]
         table = pa.Table.from_pylist(rows, schema=labels_schema(task))
         storage.write_bytes(run.layout.shard(shard), encode(table))
         storage.write_bytes(run.layout.shard(shard, "class_stats"), encode(class_stats_table(table)))
@@ -78,10 +79,12 @@ def labelled(number: int, uncertainty: float = 0.1, task: Task = TASK, **fractio
     }
 
 
-def _row(run: KnownRun, item: dict[str, Any], what: Mapping[str, Any], begun: datetime) -> dict[str, Any]:
+def _row(
+    run: KnownRun, item: dict[str, Any], what: Mapping[str, Any], begun: datetime, model_id: str
+) -> dict[str, Any]:
     own = {name: item[name] for name in ("image_id", "uri", "etag", "size_bytes")}
     ids = {
-        "model_id": "m",
+        "model_id": model_id,
         "config_hash": run.layout.config_hash,
         "code_version": "1",
         "run_id": run.layout.run_id,
