@@ -359,6 +359,48 @@ def test_a_late_chunk_of_a_finished_run_is_swept(
     assert chunk_folders(copy.output) == set()
 
 
+@pytest.mark.parametrize(("tables", "number"), [((), 1), (("labels", "class_stats"), 2)], ids=["chunks", "tables too"])
+def test_what_a_deleted_run_left_is_not_the_next_ones(
+    tables: tuple[str, ...], number: int, on_cpus: None, bundle: str, tmp_path: Path
+) -> None:
+    """Of a run-000001 whose manifest was deleted, and which had as many rows as the next one."""
+    write_pictures(tmp_path / "in", "abc")
+    config = LabelConfig(input=str(tmp_path / "in"), output=str(tmp_path / "out"), model=bundle, chunk_size=1)
+    other = replace(config, input=str(write_pictures(tmp_path / "other", "xyz")), output=str(tmp_path / "before"))
+    run_label(other)
+    (run,) = find_runs(other.output, "labels", hash_config(other, read_header(bundle)))
+    rows = read_table(storage.read_bytes(run.layout.shard(0)))
+    mine = replace(run.layout, output=config.output)
+    for chunk in range(3):
+        for folder in (run.layout.run_id, run.planned().chunks.rpartition("run=")[2]):
+            uri = f"{config.output}/_chunks/run={folder}/shard-00000/chunk-{chunk:04d}.parquet"
+            storage.write_bytes(uri, encode(rows.slice(chunk, 1)))
+    for table in tables:
+        storage.write_bytes(mine.shard(0, table), storage.read_bytes(run.layout.shard(0, table)))
+    summary = run_label(config)
+    assert (summary.images, summary.ok) == (3, 3)
+    (found,) = find_runs(config.output, "labels", hash_config(config, read_header(bundle)))
+    assert found.layout.run_id == f"run-{number:06d}"
+    labels = read_table(storage.read_bytes(found.layout.shard(0)))
+    assert [Path(uri).stem for uri in labels["uri"].to_pylist()] == ["a", "b", "c"]
+    assert set(labels["run_id"].to_pylist()) == {found.layout.run_id}
+    assert read_labels(config.output).num_rows == (6 if tables else 3)  # nobody's labels are deleted
+    assert read_table(storage.read_bytes(found.layout.shard(0, "class_stats"))).equals(class_stats_table(labels))
+    assert chunk_folders(config.output) == set()
+
+
+def test_a_spoilt_summary_of_an_earlier_night_stops_no_later_one(
+    on_cpus: None, copy: LabelConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    summary = f"{copy.output}/runs/run-000001/summary.json"
+    storage.write_bytes(summary, storage.read_bytes(summary)[:40])
+    write_pictures(tmp_path / "new", "q")
+    done = run_label(replace(copy, input=str(tmp_path / "new")))
+    assert done.images == 1
+    assert storage.exists(str(done.report))
+    assert f"{summary} cannot be read" in caplog.text
+
+
 def test_a_driver_that_cannot_write_its_account_is_resumed(
     on_cpus: None, copy: LabelConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

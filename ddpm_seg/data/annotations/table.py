@@ -42,7 +42,7 @@ def pairs_of_table(uri: str, task: Task, image_root: str | None = None) -> list[
 
 def _rows(uri: str) -> list[dict[str, Any]]:
     try:
-        with storage.open_file(uri) as file, pq.ParquetFile(file) as parquet:
+        with storage.open_file(uri) as file, pq.ParquetFile(file, page_checksum_verification=True) as parquet:
             names = parquet.schema_arrow.names
             if "mask" not in names or not {"uri", "image"} & set(names):
                 raise AnnotationError(

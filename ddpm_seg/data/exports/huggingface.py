@@ -50,7 +50,8 @@ def write_huggingface(pictures: Iterable[Picture], task: Task, output: str) -> N
     """`data/train-00000.parquet`, …, and `README.md`: `datasets.load_dataset(output)` decodes images and masks."""
     for number, rows in enumerate(_batches(pictures)):
         sink = pa.BufferOutputStream()
-        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), sink, row_group_size=100)
+        table = pa.Table.from_pylist(rows, schema=SCHEMA)
+        pq.write_table(table, sink, row_group_size=100, write_page_checksum=True)
         storage.write_bytes(storage.join(output, "data", f"train-{number:05d}.parquet"), sink.getvalue().to_pybytes())
     classes = "\n".join(f"| {class_id} | {name} |" for class_id, name in enumerate(task.class_names))
     card = _CARD.format(name=task.name, classes=classes)
