@@ -19,7 +19,7 @@ from ddpm_seg.local_storage import temporary_name
 from ddpm_seg.runs.layout import uris_under
 from ddpm_seg.runs.manifest import Manifest
 from ddpm_seg.runs.planned import OUTCOME, PlannedRun, RunLostError
-from ddpm_seg.runs.tables import DamagedFileError, encode, open_parquet, read_columns, read_table
+from ddpm_seg.runs.tables import DamagedFileError, decode, encode, open_parquet, read_columns, read_table
 
 logger = logging.getLogger(__name__)
 
@@ -215,17 +215,23 @@ def _create(plan: ShardPlan, table: pa.Table) -> bool:
 
 def _settle_derived(uri: str, rows: pa.Table) -> None:
     """Makes sure that a derived table holds these rows."""
-    data = encode(rows)
-    if not storage.exists(uri) and storage.create_bytes(uri, data):
+    if not storage.exists(uri) and storage.create_bytes(uri, encode(rows)):
         return
     try:
-        if encode(read_table(uri)) == data:
+        if _same(read_table(uri), rows):
             return
         reason = "it holds other rows"
     except (FileNotFoundError, DamagedFileError) as error:
         reason = error.reason if isinstance(error, DamagedFileError) else "it is gone"
     logger.warning("%s is not of the shard that stands (%s), and is made again", storage.redact(uri), reason)
-    storage.write_bytes(uri, data)
+    storage.write_bytes(uri, encode(rows))
+
+
+def _same(stored: pa.Table, rows: pa.Table) -> bool:
+    """Whether a stored table holds `rows`. To Arrow NaN differs from itself; its bytes do not."""
+    if stored.equals(rows):
+        return stored.schema.metadata == rows.schema.metadata
+    return encode(stored) == encode(decode(encode(rows)))
 
 
 def _no_pictures(schema: pa.Schema) -> list[str]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,6 +15,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from ddpm_seg import storage
+from ddpm_seg.data.schema import class_stats_table
 from ddpm_seg.runs import commit
 from ddpm_seg.runs.commit import (
     Settled,
@@ -29,6 +31,8 @@ from ddpm_seg.runs.layout import RunLayout, published_shards, uris_under
 from ddpm_seg.runs.manifest import Manifest, RunInfo, create_manifest, inputs_table, plan, read_manifest
 from ddpm_seg.runs.planned import PlannedRun, RunLostError
 from ddpm_seg.runs.tables import DamagedFileError, decode, encode
+from tests.runs.nightly_runs import labelled, night
+from tests.tiny_bundle import TASK
 
 NOW = datetime(2026, 1, 2, tzinfo=timezone.utc)
 
@@ -171,6 +175,18 @@ def test_a_derived_table_is_of_the_shard_that_stands(foreign: bytes, run: Planne
         assert settle(run) == BOTH
         assert published(layout, "names")["image_id"].to_pylist() == ["a", "b", "c"]
         storage.write_bytes(layout.shard(42, "names"), foreign)
+
+
+def test_tables_that_are_right_are_not_written_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The real ones, with a statistic that is NaN."""
+    doubtful = labelled(1, math.nan, **dict.fromkeys(TASK.class_names, 0.2))
+    known = night(tmp_path, 1, {"a.png": doubtful, "b.png": labelled(2, **{TASK.class_names[0]: 1.0})})
+    plan = ShardPlan.of(known.planned(model_id="m"), known.manifest, 0, known.manifest.shard_rows()[0])
+    files = [Path(known.layout.shard(0, table)) for table in ("labels", "class_stats")]
+    before = [file.stat().st_ino for file in files]
+    assert settle_shard(plan, {"class_stats": class_stats_table}) == Settled(outcomes={"ok": 2})
+    assert [file.stat().st_ino for file in files] == before
+    assert not caplog.records
 
 
 def test_a_resume_reads_no_mask(run: PlannedRun, layout: RunLayout, monkeypatch: pytest.MonkeyPatch) -> None:
