@@ -262,7 +262,8 @@ def _parquet(data: bytes) -> ListFile:
     if metadata.num_rows > MAX_ENTRIES or large > MAX_BYTES:
         raise ValueError(f"it has {metadata.num_rows} rows, {large} bytes of names; split it")
     # As dictionaries: a name that stands a million times in a few bytes of the file stays one.
-    file = pq.ParquetFile(pa.BufferReader(data), read_dictionary=[names[place] for place in columns.names()])
+    as_dictionaries = [names[place] for place in columns.names()]
+    file = pq.ParquetFile(pa.BufferReader(data), read_dictionary=as_dictionaries, page_checksum_verification=True)
     return ListFile(column=columns.describe(names), entries=_rows(file, used, names, columns))
 
 
