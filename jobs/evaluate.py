@@ -17,6 +17,7 @@ import sys
 from typing import Any
 
 from ddpm_seg import storage
+from ddpm_seg.evaluation import learnt_from
 from ddpm_seg.pipeline.evaluate import METRICS, PAGE, EvaluateConfig, run_evaluate
 from ddpm_seg.pipeline.evaluate_splits import run_splits
 from jobs.arguments import parse
@@ -67,6 +68,8 @@ def describe(found: dict[str, Any], output: str) -> str:
         f"images          {found['images']}, {found['pixels']:,} pixels scored"
         + (f", {accuracy:.2%} of them right" if accuracy is not None else ""),
     ]
+    if sentence := learnt_from.describe(found):
+        lines.append(f"seen before     {sentence}")
     correlation = found["calibration"]["rank_correlation"]
     if correlation is not None:
         lines.append(f"calibration     rank correlation of uncertainty and error {correlation:.2f}")

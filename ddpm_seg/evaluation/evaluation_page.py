@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ddpm_seg.data.overlay import css_colours
+from ddpm_seg.evaluation.learnt_from import describe
 from ddpm_seg.evaluation.page import template
 from ddpm_seg.evaluation.score_labels import Scored
 from ddpm_seg.evaluation.thumbnails import thumbnails
@@ -26,6 +27,7 @@ def evaluation_page(found: Mapping[str, Any], images: Sequence[Scored], task: Ta
     curve = found["calibration"]["risk_coverage"]
     return template("evaluation.html").render(
         found=found,
+        learnt_from=describe(found),
         classes=[{**entry, "colour": colours[entry["class_id"]]} for entry in found["classes"]],
         confusions=_confusions(found["confusion"], task),
         curve=curve,

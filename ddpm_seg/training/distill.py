@@ -15,6 +15,7 @@ from torch import Tensor
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.load import Annotation, load_annotations
 from ddpm_seg.data.annotations.options import AnnotationOptions
+from ddpm_seg.evaluation import learnt_from
 from ddpm_seg.evaluation.miou import published_miou
 from ddpm_seg.evaluation.score import evaluate
 from ddpm_seg.model.bundle_files import refuse_standing_bundle
@@ -143,7 +144,10 @@ def _train(config: DistillConfig, worker: Worker, *, settings: dict[str, Any]) -
         if not worker.rank:
             training.save(state)
     if not worker.rank:
-        provenance = {"distillation": {**training.settings, "history": training.epochs}}
+        provenance: dict[str, Any] = {"distillation": {**training.settings, "history": training.epochs}}
+        if config.images is not None or held_out:  # those that chose the epoch count too
+            real = [*(_annotations(config.images, config, stream) if config.images is not None else []), *held_out]
+            provenance[learnt_from.KEY] = learnt_from.record(real)
         save_student(
             StudentBundle(student=student, weights=training.best, task=stream.task, provenance=provenance),
             config.output,

@@ -18,6 +18,7 @@ from ddpm_seg.data.annotations.load import Annotation, labelled_pixels, load_ann
 from ddpm_seg.data.annotations.options import AnnotationOptions
 from ddpm_seg.data.annotations.report import describe
 from ddpm_seg.data.task_file import find_task
+from ddpm_seg.evaluation import learnt_from
 from ddpm_seg.evaluation.miou import published_miou
 from ddpm_seg.evaluation.score import evaluate, labels_of
 from ddpm_seg.model.bundle import Bundle, load_bundle, read_header, save_bundle
@@ -212,7 +213,11 @@ def train_bundle(
         task=task,
         members=tuple(member.weights for member in trained),
         # A score of the ensemble that stood here before says nothing of this one.
-        provenance={**{k: v for k, v in bundle.provenance.items() if k != "validation"}, "ensemble": how},
+        provenance={
+            **{k: v for k, v in bundle.provenance.items() if k != "validation"},
+            "ensemble": how,
+            learnt_from.KEY: learnt_from.record(annotations),
+        },
     )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from ddpm_seg.data.annotations.load import load_annotations
 from ddpm_seg.model.bundle import Bundle, load_bundle, save_bundle
 from ddpm_seg.model.ddpm import DDPMConfig
 from ddpm_seg.model.diffusion import DiffusionConfig
@@ -64,6 +65,9 @@ def test_trains_a_bundle_that_segments(ddpm: str, tmp_path: Path, capsys: pytest
     assert how["iterations"] == [80, 80, 80]
     assert (how["images"], how["training"]["seed"], len(how["final_loss"])) == (4, 0, 3)
     assert bundle.provenance["origin"] == "random weights"
+    learnt = {Path(entry["uri"]).name: entry["digest"] for entry in bundle.provenance["learnt_from"]}
+    annotations = load_annotations(str(images), image_size=SIZE, task=TASKS["avatars_10"])
+    assert learnt == {Path(one.uri).name: one.digest for one in annotations}
     # Two of ten classes are shown, each nearly perfect; naming all pixels background would score 0.08.
     score = bundle.provenance["validation"]
     assert score["images"] == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 from collections.abc import Sequence
@@ -37,6 +38,11 @@ class Annotation:
     """(S, S) uint8 class ids as annotated, the task's ignored one included; `UNLABELLED` in the padding."""
     placement: Placement
     """The image's box on the S x S canvas."""
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits over the image's pixels at the network's size."""
+        return hashlib.blake2b(np.ascontiguousarray(self.image).data, digest_size=8).hexdigest()
 
 
 def load_annotations(

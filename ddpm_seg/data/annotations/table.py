@@ -19,6 +19,7 @@ from ddpm_seg.data.annotations.pair import (
     image_pair,
     missing_pair,
 )
+from ddpm_seg.data.schema import METADATA_KEY, task_of
 from ddpm_seg.tasks import Task
 
 
@@ -28,7 +29,7 @@ def pairs_of_table(uri: str, task: Task, image_root: str | None = None) -> list[
     `image` and `mask` are structs of `bytes` and `path` as Hugging Face writes them, or bytes, or the name of a file;
     without an `image` the row's `uri` is read.
     """
-    rows = _rows(uri)
+    rows = _rows(uri, task)
     places, pairs = ImagePlaces(uri, image_root), []
     for number, row in enumerate(rows):
         if row.get("status") in (None, "ok"):
@@ -40,7 +41,7 @@ def pairs_of_table(uri: str, task: Task, image_root: str | None = None) -> list[
     return sorted(pairs, key=lambda pair: pair.image)
 
 
-def _rows(uri: str) -> list[dict[str, Any]]:
+def _rows(uri: str, task: Task) -> list[dict[str, Any]]:
     try:
         with storage.open_file(uri) as file, pq.ParquetFile(file, page_checksum_verification=True) as parquet:
             names = parquet.schema_arrow.names
@@ -48,6 +49,7 @@ def _rows(uri: str) -> list[dict[str, Any]]:
                 raise AnnotationError(
                     f"{storage.redact(uri)} has the columns {', '.join(names)}; expected mask, and uri or image"
                 )
+            _refuse_other_classes(uri, parquet.schema_arrow, task)
             wanted = [name for name in ("uri", "image", "mask", "status") if name in names]
             return parquet.read(columns=wanted).to_pylist()
     except (pa.ArrowException, ValueError, OSError) as error:
@@ -56,6 +58,18 @@ def _rows(uri: str) -> list[dict[str, Any]]:
             raise
         reason = " ".join(str(error).split())
         raise AnnotationError(f"{storage.redact(uri)} is not a Parquet file that can be read: {reason}") from None
+
+
+def _refuse_other_classes(uri: str, schema: pa.Schema, task: Task) -> None:
+    """Raises AnnotationError for our own table of another task: its ids would pass, and mean something else."""
+    if METADATA_KEY not in (schema.metadata or {}):
+        return
+    own = task_of(schema)
+    if own.class_names != task.class_names:
+        raise AnnotationError(
+            f"{storage.redact(uri)} holds masks of the task {own.name} ({', '.join(own.class_names[:5])}, ...), not of "
+            f"{task.name} ({', '.join(task.class_names[:5])}, ...)"
+        )
 
 
 def _is_of_the_store(error: OSError) -> bool:

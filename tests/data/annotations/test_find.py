@@ -12,6 +12,7 @@ from PIL import Image
 from ddpm_seg.data.annotations.find import find_pairs
 from ddpm_seg.data.annotations.load import load_annotations
 from ddpm_seg.data.annotations.pair import AnnotationError
+from ddpm_seg.data.schema import labels_schema
 from ddpm_seg.tasks import Task
 
 TASK = Task(
@@ -136,6 +137,14 @@ def test_cells_may_be_bytes_or_names_of_files(tmp_path: Path) -> None:
             np.testing.assert_array_equal(one.label, MASK)
     with pytest.raises(AnnotationError, match=r"row 0, mask is int; expected bytes, a file's name, or a struct"):
         find_pairs(table(tmp_path / "ints.parquet", [{"image": "a.png", "mask": 3}]), TASK)
+
+
+def test_a_table_of_another_task_is_refused(tmp_path: Path) -> None:
+    other = Task(name="other", class_names=("x", "y", "z"), palette=TASK.palette)
+    empty = pa.Table.from_pylist([], schema=labels_schema(other))
+    pq.write_table(empty, tmp_path / "labels.parquet")
+    with pytest.raises(AnnotationError, match=r"holds masks of the task other \(x, y, z, \.\.\.\), not of three"):
+        find_pairs(str(tmp_path / "labels.parquet"), TASK)
 
 
 def test_a_broken_mask_in_a_table_is_named_by_its_row(tmp_path: Path) -> None:
