@@ -9,18 +9,15 @@ For measurements that repeat by themselves; for a dataset of yours, annotate by 
 
 from __future__ import annotations
 
-import logging
 import sys
 
 from ddpm_seg import storage
 from ddpm_seg.training.stand_in_annotator import AnnotateConfig, annotate
-from jobs.arguments import parse
-from jobs.exit_status import exit_status
+from jobs.command import run
 
 
 def main(argv: list[str] | None = None) -> int:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    return exit_status(lambda: _annotate(parse(AnnotateConfig, argv, description=__doc__ or "")))
+    return run(AnnotateConfig, _annotate, __doc__, argv)
 
 
 def _annotate(config: AnnotateConfig) -> str:

@@ -12,17 +12,9 @@ from typing import TypeVar
 import tyro
 
 from ddpm_seg.yaml_files import read_yaml
+from jobs.statuses import WRONG_USE
 
 T = TypeVar("T")
-
-TOO_MANY_ERRORS = 3
-"""Exit status of a job that stopped itself because too much of its input is broken."""
-
-INTERRUPTED = 4
-"""Exit status of a job that the same command goes on with."""
-
-ALREADY_RUNNING = 5
-"""Exit status of a job that found another one at the same work."""
 
 
 def parse(config: type[T], argv: list[str] | None = None, *, description: str) -> T:
@@ -119,4 +111,4 @@ def _as_flags(config: type, values: dict[str, object], texts: dict[str, object])
 def stop(message: str) -> None:
     """Ends the job for a mistake that the user can mend: one line on stderr, exit status 2."""
     print(f"error: {message}", file=sys.stderr)
-    raise SystemExit(2)
+    raise SystemExit(WRONG_USE)

@@ -13,10 +13,13 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 
 import numpy as np
 from tqdm import tqdm
@@ -25,7 +28,8 @@ from ddpm_seg import storage
 from ddpm_seg.data.avatar_splits import AVATAR_SPLITS
 from ddpm_seg.data.avatars import check_installed, render
 from ddpm_seg.data.images import encode_png
-from jobs.arguments import parse, stop
+from ddpm_seg.interruption import STOP_SIGNALS
+from jobs.command import run
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,18 +74,42 @@ def write_pair(pair: tuple[int, int, str]) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    config = parse(AvatarsConfig, argv, description="Render avatars and masks of their face parts.")
+    return run(AvatarsConfig, _render, __doc__, argv)
+
+
+def _render(config: AvatarsConfig) -> str:
+    pairs = config.pairs()
+    check_installed()
+    storage.check_writable(config.output)
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
+        written = _submit(pool, pairs)
+        for _ in tqdm(written, total=len(pairs), desc="avatars", disable=None):
+            pass
+    return f"{len(pairs)} pairs of X.png and X.npy in {storage.redact(config.output)}"
+
+
+def _end_with_parent() -> None:
+    """Lets a rendering process end with the job, however that ends."""
+    parent = parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=wait, daemon=True).start()
+
+
+def _submit(pool: ProcessPoolExecutor, pairs: list[tuple[int, int, str]]) -> Iterator[None]:
+    """Starts the pool's processes deaf to what stops this one, which then finishes the pictures they are at.
+
+    A terminal, and `timeout`, signal every process of the job.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
-        pairs = config.pairs()
-        check_installed()
-        storage.check_writable(config.output)
-        with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
-            for _ in tqdm(pool.map(write_pair, pairs, chunksize=16), total=len(pairs), desc="avatars", disable=None):
-                pass
-    except (ValueError, OSError, ImportError) as error:
-        stop(str(error))
-    print(f"{len(pairs)} pairs of X.png and X.npy in {storage.redact(config.output)}")
-    return 0
+        return pool.map(write_pair, pairs, chunksize=16)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 if __name__ == "__main__":

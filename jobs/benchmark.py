@@ -9,17 +9,14 @@ Exit status as of jobs.label.
 
 from __future__ import annotations
 
-import logging
 import sys
 
 from ddpm_seg.benchmark.run import BenchmarkConfig, run_benchmark, table
-from jobs.arguments import parse
-from jobs.exit_status import exit_status
+from jobs.command import run
 
 
 def main(argv: list[str] | None = None) -> int:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    return exit_status(lambda: table(run_benchmark(parse(BenchmarkConfig, argv, description=__doc__ or ""))))
+    return run(BenchmarkConfig, lambda config: table(run_benchmark(config)), __doc__, argv)
 
 
 if __name__ == "__main__":

@@ -8,17 +8,17 @@ Writes a page: the most changed images with both masks, which class became which
 
 from __future__ import annotations
 
+import logging
 import sys
 
 from ddpm_seg import storage
 from ddpm_seg.evaluation.changes import Changes, ChangesConfig, find_changes
 from ddpm_seg.evaluation.changes_page import write_changes_page
-from jobs.arguments import parse
-from jobs.exit_status import exit_status
+from jobs.command import run
 
 
 def main(argv: list[str] | None = None) -> int:
-    return exit_status(lambda: _changes(parse(ChangesConfig, argv, description=__doc__ or "")))
+    return run(ChangesConfig, _changes, __doc__, argv, writes=("output", "labels"), log_level=logging.WARNING)
 
 
 def _changes(config: ChangesConfig) -> str:

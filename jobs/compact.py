@@ -7,18 +7,18 @@ What stands under --labels stays as it is. The nightly job may go on in the new 
 
 from __future__ import annotations
 
+import logging
 import sys
 
 from ddpm_seg import storage
 from ddpm_seg.data.schema import class_stats_table
 from ddpm_seg.evaluation.report import write_report
 from ddpm_seg.runs.compact import CompactConfig, compact
-from jobs.arguments import parse
-from jobs.exit_status import exit_status
+from jobs.command import run
 
 
 def main(argv: list[str] | None = None) -> int:
-    return exit_status(lambda: _compact(parse(CompactConfig, argv, description=__doc__ or "")))
+    return run(CompactConfig, _compact, __doc__, argv, log_level=logging.WARNING)
 
 
 def _compact(config: CompactConfig) -> str:

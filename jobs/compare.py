@@ -14,27 +14,27 @@ it (--methods) may run beside each other; the whole command then makes the table
 from __future__ import annotations
 
 import json
-import logging
 import sys
 
 from ddpm_seg import storage
+from ddpm_seg.errors import work_began
 from ddpm_seg.evaluation.comparison import markdown_table, summarise
 from ddpm_seg.training.baselines import CompareConfig, compare
-from jobs.arguments import parse, stop
+from jobs.command import run
 
 
 def main(argv: list[str] | None = None) -> int:
-    config = parse(CompareConfig, argv, description=__doc__)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    try:
-        rows = summarise(compare(config))
+    return run(CompareConfig, _compare, __doc__, argv)
+
+
+def _compare(config: CompareConfig) -> str:
+    results = compare(config)
+    with work_began():
+        rows = summarise(results)
         table = markdown_table(rows)
         storage.write_bytes(storage.join(config.output, "comparison.json"), json.dumps(rows, indent=1).encode())
         storage.write_bytes(storage.join(config.output, "comparison.md"), table.encode())
-    except (ValueError, OSError) as error:
-        stop(str(error))
-    print(table, end="")
-    return 0
+    return table.removesuffix("\n")
 
 
 if __name__ == "__main__":

@@ -31,35 +31,34 @@ A ModelScope folder holds all of this, and its noise is the CPU generator's.
 
 from __future__ import annotations
 
-import logging
 import sys
 
 from ddpm_seg import storage
 from ddpm_seg.model.bundle import save_bundle
 from ddpm_seg.model.checkpoints import ConvertConfig, convert
-from jobs.arguments import parse, stop
+from jobs.command import run
 
 
 def main(argv: list[str] | None = None) -> int:
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    arguments = _join_model_flags(sys.argv[1:] if argv is None else argv)
-    config = parse(ConvertConfig, arguments, description="Published checkpoints to a model bundle.")
-    try:
-        output = storage.normalize(config.output)
-        bundle = convert(config)
-        header = save_bundle(bundle, output)
-        size = sum(file.size_bytes or 0 for file in storage.list_files(output))
-    except (ValueError, OSError) as error:
-        stop(str(error))
+    return run(ConvertConfig, _convert, __doc__, argv, rewrite=_join_model_flags)
+
+
+def _convert(config: ConvertConfig) -> str:
+    output = storage.normalize(config.output)
+    bundle = convert(config)
+    header = save_bundle(bundle, output)
+    size = sum(file.size_bytes or 0 for file in storage.list_files(output))
     network = f"a {bundle.network.title} without classifiers"
     kind = f"{bundle.task.name}, {len(bundle.members)} classifiers" if bundle.task else network
-    print(f"bundle:   {storage.redact(output)}  ({kind}, {size / 1e6:.1f} MB)")
-    print(f"model_id: {header.model_id}")
-    if bundle.task:
-        print(f"next:     python -m jobs.label --model {config.output} --input IMAGES --output TABLES")
-    else:
-        print("next:     python -m jobs.train --help   # an ensemble on a few annotated images")
-    return 0
+    label = f"python -m jobs.label --model {config.output} --input IMAGES --output TABLES"
+    train = "python -m jobs.train --help   # an ensemble on a few annotated images"
+    return "\n".join(
+        [
+            f"bundle:   {storage.redact(output)}  ({kind}, {size / 1e6:.1f} MB)",
+            f"model_id: {header.model_id}",
+            f"next:     {label if bundle.task else train}",
+        ]
+    )
 
 
 def _join_model_flags(argv: list[str]) -> list[str]:

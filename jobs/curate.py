@@ -8,17 +8,17 @@ Samples of one class only go too. ddpm_seg.read_samples follows the rule; made a
 
 from __future__ import annotations
 
+import logging
 import sys
 
 from ddpm_seg import storage
 from ddpm_seg.evaluation.curation import FILE, TABLE, CurateConfig, curate
 from ddpm_seg.runs.view import choose
-from jobs.arguments import parse
-from jobs.exit_status import exit_status
+from jobs.command import run
 
 
 def main(argv: list[str] | None = None) -> int:
-    return exit_status(lambda: _curate(parse(CurateConfig, argv, description=__doc__ or "")))
+    return run(CurateConfig, _curate, __doc__, argv, writes=("samples",), log_level=logging.WARNING)
 
 
 def _curate(config: CurateConfig) -> str:

@@ -11,19 +11,16 @@ a GPU. Exit status as of jobs.label.
 
 from __future__ import annotations
 
-import logging
 import sys
 
 from ddpm_seg import storage
 from ddpm_seg.model.student_bundle import StudentHeader
 from ddpm_seg.training.distill import DistillConfig, distill
-from jobs.arguments import parse
-from jobs.exit_status import exit_status
+from jobs.command import run
 
 
 def main(argv: list[str] | None = None) -> int:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    return exit_status(lambda: _distill(parse(DistillConfig, argv, description=__doc__ or "")))
+    return run(DistillConfig, _distill, __doc__, argv)
 
 
 def _distill(config: DistillConfig) -> str:

@@ -12,7 +12,6 @@ jobs.label.
 
 from __future__ import annotations
 
-import logging
 import sys
 from typing import Any
 
@@ -20,13 +19,11 @@ from ddpm_seg import storage
 from ddpm_seg.evaluation import learnt_from
 from ddpm_seg.pipeline.evaluate import METRICS, PAGE, EvaluateConfig, run_evaluate
 from ddpm_seg.pipeline.evaluate_splits import run_splits
-from jobs.arguments import parse
-from jobs.exit_status import exit_status
+from jobs.command import run
 
 
 def main(argv: list[str] | None = None) -> int:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    return exit_status(lambda: _evaluate(parse(EvaluateConfig, argv, description=__doc__ or "")))
+    return run(EvaluateConfig, _evaluate, __doc__, argv)
 
 
 def _evaluate(config: EvaluateConfig) -> str:

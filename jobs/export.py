@@ -15,13 +15,11 @@ import sys
 
 from ddpm_seg import storage
 from ddpm_seg.evaluation.export import ExportConfig, export
-from jobs.arguments import parse
-from jobs.exit_status import exit_status
+from jobs.command import run
 
 
 def main(argv: list[str] | None = None) -> int:
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    return exit_status(lambda: _export(parse(ExportConfig, argv, description=__doc__ or "")))
+    return run(ExportConfig, _export, __doc__, argv, log_level=logging.WARNING)
 
 
 def _export(config: ExportConfig) -> str:

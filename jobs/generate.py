@@ -11,19 +11,16 @@ interrupted; with a larger --num-samples it draws only the new ones. Exit status
 
 from __future__ import annotations
 
-import logging
 import sys
 
 from ddpm_seg.model.trained import load_model
 from ddpm_seg.pipeline.generate import GenerateSummary, run_generate
 from ddpm_seg.pipeline.generate_plan import GenerateConfig, plan_generate
-from jobs.arguments import parse
-from jobs.exit_status import exit_status
+from jobs.command import run
 
 
 def main(argv: list[str] | None = None) -> int:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    return exit_status(lambda: _generate(parse(GenerateConfig, argv, description=__doc__ or "")))
+    return run(GenerateConfig, _generate, __doc__, argv)
 
 
 def _generate(config: GenerateConfig) -> str:

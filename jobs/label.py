@@ -12,7 +12,6 @@ resumable, 5 another process works on the same run.
 
 from __future__ import annotations
 
-import logging
 import sys
 
 from ddpm_seg import storage
@@ -20,15 +19,11 @@ from ddpm_seg.evaluation.active import LIST, PAGE
 from ddpm_seg.model.trained import load_model
 from ddpm_seg.pipeline.label import LabelSummary, run_label
 from ddpm_seg.pipeline.label_plan import LabelConfig, plan_label
-from jobs.arguments import parse
-from jobs.exit_status import exit_status
-
-DESCRIPTION = "Segment every image under a prefix: masks, uncertainty and class statistics as Parquet tables."
+from jobs.command import run
 
 
 def main(argv: list[str] | None = None) -> int:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    return exit_status(lambda: _label(parse(LabelConfig, argv, description=DESCRIPTION)))
+    return run(LabelConfig, _label, __doc__, argv)
 
 
 def _label(config: LabelConfig) -> str:

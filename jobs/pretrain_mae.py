@@ -13,12 +13,12 @@ from __future__ import annotations
 import sys
 
 from ddpm_seg.training.pretrain import PretrainMAEConfig
-from jobs.arguments import parse
-from jobs.pretrain import run
+from jobs.command import run
+from jobs.pretrain import train
 
 
 def main(argv: list[str] | None = None) -> int:
-    return run(parse(PretrainMAEConfig, argv, description="Train a masked autoencoder on unlabelled images."))
+    return run(PretrainMAEConfig, train, __doc__, argv)
 
 
 if __name__ == "__main__":

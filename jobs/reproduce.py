@@ -10,19 +10,16 @@ of jobs.label.
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from ddpm_seg.pipeline.benchmarks import ReproduceConfig, reproduce
-from jobs.arguments import parse
-from jobs.exit_status import exit_status
+from jobs.command import run
 
 
 def main(argv: list[str] | None = None) -> int:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    return exit_status(lambda: describe(reproduce(parse(ReproduceConfig, argv, description=__doc__ or ""))))
+    return run(ReproduceConfig, lambda config: describe(reproduce(config)), __doc__, argv)
 
 
 def describe(rows: Sequence[dict[str, Any]]) -> str:

@@ -7,21 +7,14 @@ Writes labels.png, samples.png (5 x 5, 20 evaluations of the UNet each), neighbo
 
 from __future__ import annotations
 
-import logging
 import sys
 
 from ddpm_seg.evaluation.showcase import ShowcaseConfig, showcase
-from jobs.arguments import parse, stop
+from jobs.command import run
 
 
 def main(argv: list[str] | None = None) -> int:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    config = parse(ShowcaseConfig, argv, description="Draw what a model labels and samples.")
-    try:
-        print(showcase(config))
-    except (ValueError, OSError) as error:
-        stop(str(error))
-    return 0
+    return run(ShowcaseConfig, showcase, __doc__, argv)
 
 
 if __name__ == "__main__":

@@ -11,19 +11,16 @@ on. Exit status as of jobs.label.
 
 from __future__ import annotations
 
-import logging
 import sys
 
 from ddpm_seg import storage
 from ddpm_seg.model.bundle import Bundle
 from ddpm_seg.training.few_shot import TrainConfig, train_from_config
-from jobs.arguments import parse
-from jobs.exit_status import exit_status
+from jobs.command import run
 
 
 def main(argv: list[str] | None = None) -> int:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    return exit_status(lambda: _train(parse(TrainConfig, argv, description=__doc__ or "")))
+    return run(TrainConfig, _train, __doc__, argv)
 
 
 def _train(config: TrainConfig) -> str:

@@ -5,13 +5,23 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Iterable
+import signal
+import socket
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+import grpc
 import ray
+from ray._private.services import canonicalize_bootstrap_address
+from ray.exceptions import RayError
 
 from ddpm_seg import storage
-from ddpm_seg.pipeline.stages import StageError
+from ddpm_seg.errors import StageError
+from ddpm_seg.uris import redact_text
+
+ANSWER_SECONDS = 20
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +53,8 @@ class Placement:
 def connect() -> list[Node]:
     """Joins the cluster of RAY_ADDRESS (`ray job submit` sets it), else starts one on this machine; its nodes.
 
-    In a process that has called `ray.init` already, that cluster.
+    In a process that has called `ray.init` already, that cluster. Raises ValueError, within a minute, for a
+    RAY_ADDRESS that no cluster can be joined at, and StageError where Ray does not start on this machine.
     """
     if not ray.is_initialized():
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -51,10 +62,11 @@ def connect() -> list[Node]:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         # A task that Ray's memory monitor kills is otherwise given to new workers for ever.
         os.environ.setdefault("RAY_task_oom_retries", "2")
-        if os.environ.get("RAY_ADDRESS"):
-            ray.init(logging_level=logging.WARNING)
-        else:
-            _start_here()
+        with _own_sigterm():
+            if os.environ.get("RAY_ADDRESS", "local") in ("", "local"):
+                _start_here()
+            else:
+                _join(os.environ["RAY_ADDRESS"])
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return [Node(cpus=resources.get("CPU", 0.0), gpus=resources.get("GPU", 0.0)) for resources in alive]
 
@@ -66,6 +78,59 @@ def _start_here() -> None:
         if type(error) is not Exception:
             raise
         raise StageError(f"Ray did not start on this machine; is it very busy? {error}") from error
+
+
+def _join(address: str) -> None:
+    remedy = (
+        "Give the host:port of a running cluster's head, such as 10.0.0.1:6379, or unset RAY_ADDRESS to run on this "
+        "machine alone."
+    )
+    shown = f"RAY_ADDRESS={redact_text(address)}"
+    if "://" in address:
+        # ray:// is Ray Client, whose remote driver has no Ray Data; http:// is where `ray job submit` sends jobs.
+        raise ValueError(f"{shown} is no address that a job can join. {remedy}")
+    try:
+        _wait_for_answer(canonicalize_bootstrap_address(address) or address)
+        ray.init(logging_level=logging.WARNING)
+    except (ConnectionError, OSError, RuntimeError, ValueError, RayError) as error:
+        reason = redact_text(str(error).strip().partition("\n")[0])
+        raise ValueError(f"no Ray cluster can be joined at {shown} ({reason}). {remedy}") from error
+
+
+def _wait_for_answer(address: str) -> None:
+    """Returns once a gRPC server answers at host:port; raises ConnectionError after ANSWER_SECONDS without one.
+
+    `ray.init` would try for many minutes without a word, in C++ code that no signal interrupts.
+    """
+    if os.environ.get("RAY_USE_TLS") == "1":
+        host, _, port = address.rpartition(":")
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
+        return
+    with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=ANSWER_SECONDS)
+        except grpc.FutureTimeoutError:
+            raise ConnectionError(f"nothing answered for {ANSWER_SECONDS} seconds") from None
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keeps this process's handler of SIGTERM, if it has one, while `ray.init` is called.
+
+    Ray replaces it twice: by a Python handler that exits with status 15, then by a C++ one that prints its stack.
+    """
+    handler = signal.getsignal(signal.SIGTERM)
+    if not callable(handler) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    try:
+        yield
+    except SystemExit as stop:
+        if stop.code == signal.SIGTERM:
+            handler(signal.SIGTERM, None)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, handler)
 
 
 def place(nodes: list[Node], *, num_actors: int | None, gpus_per_actor: float) -> Placement:

@@ -15,6 +15,7 @@ from ddpm_seg import storage
 from ddpm_seg.checks import check_least
 from ddpm_seg.data.annotations.load import Annotation, load_annotations
 from ddpm_seg.data.annotations.options import AnnotationOptions
+from ddpm_seg.errors import work_began
 from ddpm_seg.evaluation import learnt_from
 from ddpm_seg.evaluation.calibration import calibration
 from ddpm_seg.evaluation.evaluation_page import evaluation_page
@@ -95,9 +96,10 @@ def evaluate_annotations(
     about = {"model_id": header.model_id, "task": task.name, "annotations": storage.redact(config.images)}
     found = {"miou": found.pop("miou"), **about, "images": len(scored), **found}
     found[learnt_from.KEY] = learnt_from.seen_before(header.provenance, annotations, scored, task)
-    storage.write_bytes(storage.join(config.output, IMAGES), encode(images_table(scored)))
-    storage.write_bytes(storage.join(config.output, PAGE), evaluation_page(found, scored, task).encode())
-    storage.write_bytes(storage.join(config.output, METRICS), json.dumps(found, indent=1).encode())
+    with work_began():
+        storage.write_bytes(storage.join(config.output, IMAGES), encode(images_table(scored)))
+        storage.write_bytes(storage.join(config.output, PAGE), evaluation_page(found, scored, task).encode())
+        storage.write_bytes(storage.join(config.output, METRICS), json.dumps(found, indent=1).encode())
     return found
 
 

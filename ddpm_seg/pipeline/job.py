@@ -101,7 +101,7 @@ def model_for_workers(model: str) -> str:
 @contextmanager
 def same_model() -> Iterator[None]:
     """Turns ModelChangedError into StageError: the plan's model was replaced, and no flag of the command is wrong."""
-    from ddpm_seg.pipeline.stages import StageError
+    from ddpm_seg.errors import StageError
 
     try:
         yield
@@ -167,7 +167,7 @@ def _manifest(job: Job, actors: int) -> Manifest:
 
 def _finish(run: KnownRun, job: Job, placement: cluster.Placement) -> RunSummary:
     """Everything that `run` lacks, up to its report, while nobody else is at it."""
-    from ddpm_seg.pipeline.stages import StageError
+    from ddpm_seg.errors import StageError
 
     try:
         with heartbeat(run.layout, check=run.planned().check):

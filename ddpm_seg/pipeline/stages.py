@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from ddpm_seg.errors import StageError as StageError
+from ddpm_seg.errors import TooManyErrors as TooManyErrors
 from ddpm_seg.pipeline.label_rows import FittedImage, ImageInput, LabelSpec, fetch, label_table
 from ddpm_seg.runs.tables import DamagedFileError
 
@@ -27,14 +29,6 @@ STAGES = ("read", "segment", "write")
 
 Row = dict[str, Any]
 """int `shard`, `chunk`; bytes `payload`; seconds by stage."""
-
-
-class StageError(RuntimeError):
-    """Work on the cluster failed in a way that no image is to blame for. What is done is kept; the run can go on."""
-
-
-class TooManyErrors(RuntimeError):  # noqa: N818
-    """More images of a run are errors than were allowed. What is done is kept; under a higher limit it can go on."""
 
 
 @contextmanager

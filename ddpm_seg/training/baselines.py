@@ -19,6 +19,7 @@ from ddpm_seg.checks import check_least
 from ddpm_seg.data.annotations.load import Annotation, load_annotations
 from ddpm_seg.data.annotations.options import AnnotationOptions
 from ddpm_seg.data.task_file import find_task
+from ddpm_seg.errors import work_began
 from ddpm_seg.evaluation.comparison import Result, scored, standing_result, write_result
 from ddpm_seg.evaluation.score import Labeller, evaluate, labels_of
 from ddpm_seg.model.bundle import ENSEMBLE, Bundle, load_bundle, read_header
@@ -174,7 +175,8 @@ def compare(
         many = load(config.plenty)
         parts.append(("supervised", Split(name="plenty", train=many, test=splits[0].test)))
     uris = [storage.join(config.output, f"{method}-{split.name}.json") for method, split in parts]
-    return [_result(uri, training, method, split) for uri, (method, split) in zip(uris, parts, strict=True)]
+    with work_began():
+        return [_result(uri, training, method, split) for uri, (method, split) in zip(uris, parts, strict=True)]
 
 
 def _result(uri: str, training: Training, method: Method, split: Split) -> Result:

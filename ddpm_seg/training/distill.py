@@ -15,6 +15,7 @@ from torch import Tensor
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.load import Annotation, load_annotations
 from ddpm_seg.data.annotations.options import AnnotationOptions
+from ddpm_seg.errors import work_began
 from ddpm_seg.evaluation import learnt_from
 from ddpm_seg.evaluation.miou import published_miou
 from ddpm_seg.evaluation.score import evaluate
@@ -25,6 +26,7 @@ from ddpm_seg.model.student_bundle import StudentBundle, StudentHeader, read_stu
 from ddpm_seg.training.annotated_set import AnnotatedSet
 from ddpm_seg.training.progress import Progress
 from ddpm_seg.training.sample_stream import SampleStream
+from ddpm_seg.training.saving import Saving
 from ddpm_seg.training.student_training import StudentOptimization, StudentTraining
 from ddpm_seg.training.supervised import usable_labels
 from ddpm_seg.training.workers import Worker, free_gpus, train_here, train_on_ray
@@ -32,6 +34,7 @@ from ddpm_seg.training.workers import Worker, free_gpus, train_here, train_on_ra
 logger = logging.getLogger(__name__)
 
 STATE = "unfinished_training.pt"
+SAVE_SECONDS = 180.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,6 +113,7 @@ def distill(config: DistillConfig) -> StudentHeader:
         with torch.device("meta"):
             backbone_weights(_read_weights(config.backbone_weights), Student(student))
     if workers:
+        config = dataclasses.replace(config, output=storage.normalize(config.output))  # workers have other folders
         if config.validation is not None:  # what is wrong is found here, not by every worker
             _annotations(config.validation, config, stream)
         train_on_ray(partial(_train, settings=_settings(config, stream)), config, workers)
@@ -119,7 +123,7 @@ def distill(config: DistillConfig) -> StudentHeader:
 
 
 def _train(config: DistillConfig, worker: Worker, *, settings: dict[str, Any]) -> None:
-    """One worker's whole training; the first one scores the epochs, saves the state after each, and the bundle.
+    """One worker's whole training; the first one scores the epochs, saves the state as it goes, and the bundle.
 
     Raises ValueError where the samples are no longer those of `settings`, which the job began with.
     """
@@ -139,20 +143,22 @@ def _train(config: DistillConfig, worker: Worker, *, settings: dict[str, Any]) -
     if storage.exists(state):
         training.resume(state)
     share = config.batch_size // worker.world_size
-    while len(training.epochs) < config.epochs:
-        _epoch(training, source, held_out, stream, share)
+    with work_began():
+        with Saving(lambda: training.save(state), worker, seconds=SAVE_SECONDS) as saving:
+            while len(training.epochs) < config.epochs:
+                _epoch(training, source, held_out, stream, share, saving)
+                if not worker.rank:
+                    training.save(state)
         if not worker.rank:
-            training.save(state)
-    if not worker.rank:
-        provenance: dict[str, Any] = {"distillation": {**training.settings, "history": training.epochs}}
-        if config.images is not None or held_out:  # those that chose the epoch count too
-            real = [*(_annotations(config.images, config, stream) if config.images is not None else []), *held_out]
-            provenance[learnt_from.KEY] = learnt_from.record(real)
-        save_student(
-            StudentBundle(student=student, weights=training.best, task=stream.task, provenance=provenance),
-            config.output,
-        )
-        storage.delete(state)
+            provenance: dict[str, Any] = {"distillation": {**training.settings, "history": training.epochs}}
+            if config.images is not None or held_out:  # those that chose the epoch count too
+                real = [*(_annotations(config.images, config, stream) if config.images is not None else []), *held_out]
+                provenance[learnt_from.KEY] = learnt_from.record(real)
+            save_student(
+                StudentBundle(student=student, weights=training.best, task=stream.task, provenance=provenance),
+                config.output,
+            )
+            storage.delete(state)
 
 
 def _epoch(
@@ -161,15 +167,16 @@ def _epoch(
     held_out: list[Annotation],
     stream: SampleStream,
     share: int,
+    saving: Saving,
 ) -> None:
     number, worker, seed = len(training.epochs), training.worker, training.options.seed
     total = source.num_batches(seed, number, share, worker.world_size)
     batches = source.batches(seed, number, share, worker.rank, worker.world_size)
     if worker.rank:
-        training.finish_epoch(training.train_epoch(batches, lambda _: None), None)
+        training.finish_epoch(training.train_epoch(batches, lambda _: None, saving), None)
         return
     with Progress(f"epoch {number + 1} of {training.options.epochs}", total=total, unit="batch") as progress:
-        loss = training.train_epoch(batches, lambda loss: progress.at(progress.done + 1, loss=loss))
+        loss = training.train_epoch(batches, lambda loss: progress.at(len(training.losses), loss=loss), saving)
     miou = None
     if held_out:
         miou = published_miou(evaluate(training.label, held_out, stream.task), stream.task.ignore_label)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 import logging
 import math
-import time
 from dataclasses import dataclass, replace
 
 import torch
@@ -24,8 +23,10 @@ from ddpm_seg.training.divergence import Watch
 from ddpm_seg.training.members import SEEDS, MemberStack, epoch_order, initial_member, member_generator, on_raw_features
 from ddpm_seg.training.pixel_features import PixelFeatures
 from ddpm_seg.training.progress import Progress
+from ddpm_seg.training.saving import Saving
 from ddpm_seg.training.stopping import EarlyStopping, StoppingRule
 from ddpm_seg.training.unfinished import taking_up
+from ddpm_seg.training.workers import Worker
 
 logger = logging.getLogger(__name__)
 
@@ -101,21 +102,26 @@ def train_members(
     """Trains `config.members` classifiers on the pixels at `pixels_P` int64, positions in `features`, of classes
     `labels_P` int64. `features` are standardised in place where `config` says so.
 
-    A member depends on the seed and its own number only: not, up to rounding, on how many are trained beside it. Every
-    minute the state is saved at `state_uri`, and taken up from there; the caller names the state of other pixels or
-    settings otherwise, and deletes it. Raises ValueError where the pixels do not fill one batch.
+    A member depends on the seed and its own number only: not, up to rounding, on how many are trained beside it. The
+    state is saved at `state_uri` every minute and when stopped, and taken up from there; the caller names the state of
+    other pixels or settings otherwise, and deletes it. Raises ValueError where the pixels do not fill one batch.
     """
     training = EnsembleTraining(features, pixels_P, labels_P, num_classes, config)
     if state_uri and storage.exists(state_uri):
         training.resume(state_uri)
-    saved = time.monotonic()
-    with Progress("training", total=training.expected, unit="batch") as progress:
+
+    def save() -> None:
+        if state_uri and training.running:
+            training.save(state_uri)
+
+    with (
+        Progress("training", total=training.expected, unit="batch") as progress,
+        Saving(save, Worker(), seconds=SAVE_SECONDS) as saving,
+    ):
         while training.running:
-            losses_M = training.step()
+            with saving.step():
+                losses_M = training.step()
             progress.at(training.iteration, loss=losses_M.mean(), members=len(losses_M))
-            if state_uri and training.running and time.monotonic() - saved >= SAVE_SECONDS:
-                training.save(state_uri)
-                saved = time.monotonic()
     return training.members()
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.load import Annotation
+from ddpm_seg.errors import work_began
 from ddpm_seg.model.bundle import Bundle
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.training.feature_files import FeatureExtractor, feature_uris, read_features
@@ -44,7 +45,7 @@ def extract_features(
     """Native-resolution activations of every annotated image, float16, memory-mapped (on a GPU, in its memory).
 
     Those that stand at the `workplace` are not made again. Raises OSError, before anything is made, where the folder
-    for temporary files has no room for them.
+    for temporary files has no room for them, and StageError for what fails later.
     """
     images = [annotation.image for annotation in annotations]
     with tempfile.TemporaryDirectory() as temporary:
@@ -53,13 +54,14 @@ def extract_features(
         missing = {uri: image for uri, image in zip(uris, images, strict=True) if uri not in there}
         if device == "cpu":
             _check_room(bundle, features, len(images), len(missing), workplace)
-        if missing:
-            _make(bundle, missing, features, device, workplace, total=len(set(uris)))
         stored = PixelFeatures(
             num_images=len(images), image_size=bundle.network.image_size, mode=features.upsample_mode, device=device
         )
-        for index, uri in enumerate(uris):
-            stored.store(index, read_features(uri))
+        with work_began():
+            if missing:
+                _make(bundle, missing, features, device, workplace, total=len(set(uris)))
+            for index, uri in enumerate(uris):
+                stored.store(index, read_features(uri))
     return stored
 
 

@@ -14,10 +14,10 @@ from ray.data import ActorPoolStrategy
 from ray.exceptions import RayError
 from ray.util.annotations import RayDeprecationWarning
 
+from ddpm_seg.errors import StageError
 from ddpm_seg.model.bundle import load_bundle
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.pipeline.cluster import connect, place, refuse_local_paths
-from ddpm_seg.pipeline.stages import StageError
 from ddpm_seg.pipeline.stream import TASK_RETRIES, one_line, redact_lines
 from ddpm_seg.training.feature_files import FeatureExtractor
 

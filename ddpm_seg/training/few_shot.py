@@ -18,6 +18,7 @@ from ddpm_seg.data.annotations.load import Annotation, labelled_pixels, load_ann
 from ddpm_seg.data.annotations.options import AnnotationOptions
 from ddpm_seg.data.annotations.report import describe
 from ddpm_seg.data.task_file import find_task
+from ddpm_seg.errors import work_began
 from ddpm_seg.evaluation import learnt_from
 from ddpm_seg.evaluation.miou import published_miou
 from ddpm_seg.evaluation.score import evaluate, labels_of
@@ -147,8 +148,9 @@ def train_from_config(config: TrainConfig) -> Bundle:
         logger.info("mean IoU on %d validation images: %.4f", len(held_out), miou)
         validation = {"images": len(held_out), "published_miou": miou}
         trained = dataclasses.replace(trained, provenance={**trained.provenance, "validation": validation})
-    save_bundle(trained, config.output)
-    storage.delete(workplace.folder)
+    with work_began():
+        save_bundle(trained, config.output)
+        storage.delete(workplace.folder)
     return trained
 
 
@@ -191,14 +193,15 @@ def train_bundle(
     pixels, labels = labelled_pixels([annotation.label for annotation in shown], task)
     logger.info("%d annotated images, %d labelled pixels", len(annotations), len(pixels))
     maps = extract_features(bundle, shown, features, device, workplace)
-    trained = train_members(
-        maps,
-        torch.from_numpy(pixels),
-        torch.from_numpy(labels).long(),
-        task.num_classes,
-        training,
-        state_uri=_state_uri(bundle, shown, task, features, training, workplace) if workplace else None,
-    )
+    with work_began():
+        trained = train_members(
+            maps,
+            torch.from_numpy(pixels),
+            torch.from_numpy(labels).long(),
+            task.num_classes,
+            training,
+            state_uri=_state_uri(bundle, shown, task, features, training, workplace) if workplace else None,
+        )
     how: dict[str, Any] = {
         "images": len(annotations),
         "copies": dataclasses.asdict(copies),

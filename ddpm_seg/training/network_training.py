@@ -11,7 +11,6 @@ import dataclasses
 import io
 import logging
 import math
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
@@ -26,11 +25,13 @@ from ddpm_seg.model.bundle import Bundle
 from ddpm_seg.model.compiled import compiled
 from ddpm_seg.model.device_copies import to_device
 from ddpm_seg.training.divergence import Watch
+from ddpm_seg.training.saving import Saving
 from ddpm_seg.training.unfinished import OtherTrainingError, taking_up
 from ddpm_seg.training.workers import Worker
 
 logger = logging.getLogger(__name__)
 
+SAVE_SECONDS = 180.0
 WARMUP_ITERATIONS = 200
 DECAY_SHARE = 0.25
 """Of the iterations: the last ones, over which the learning rate falls linearly to zero (Hu et al., 2024). Until they
@@ -180,21 +181,16 @@ class NetworkTraining:
 def train_network(
     training: NetworkTraining, images: np.ndarray, state_uri: str, report: Callable[[NetworkTraining], None]
 ) -> None:
-    """Trains to the end from wherever `state_uri` stands; saves there every few minutes and when interrupted.
+    """Trains to the end from wherever `state_uri` stands; saves there every few minutes, when stopped and at the end.
 
     `images` (N, S, S, 3) uint8. `report` is called after every iteration.
     """
-    leads = training.worker.rank == 0
     if storage.exists(state_uri):
         training.resume(state_uri)
-    saved = time.monotonic()
-    try:
+    with Saving(lambda: training.save(state_uri), training.worker, seconds=SAVE_SECONDS) as saving:
         while training.iteration < training.options.iterations:
-            training.step(images)
+            with saving.step():
+                training.step(images)
             report(training)
-            if leads and time.monotonic() - saved > 180:
-                training.save(state_uri)
-                saved = time.monotonic()
-    finally:
-        if leads:
-            training.save(state_uri)
+    if training.worker.rank == 0:
+        training.save(state_uri)

@@ -3,6 +3,7 @@ Train."""
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from tqdm import tqdm
 from ddpm_seg import storage
 from ddpm_seg.data.images import ImageError, decode, fit
 from ddpm_seg.data.listing import list_images
+from ddpm_seg.errors import work_began
 from ddpm_seg.model.bundle import read_header, save_bundle
 from ddpm_seg.model.bundle_files import refuse_standing_bundle
 from ddpm_seg.model.diffusion import DiffusionConfig
@@ -136,6 +138,7 @@ def pretrain(config: PretrainConfig) -> str:
     if workers < 0 or workers > config.batch_size:
         raise ValueError(f"num_workers must be between 0 and the batch size {config.batch_size}, got {workers}")
     if workers:
+        config = dataclasses.replace(config, output=storage.normalize(config.output))  # workers have other folders
         list_images(config.images)  # a wrong name is found here, not by every worker
         train_on_ray(_train, config, workers)
     else:
@@ -171,15 +174,16 @@ def _train(config: PretrainConfig, worker: Worker) -> None:
     images = load_images(config.images, config.image_size)
     training = NetworkTraining(config.objective(), config.optimization(), worker, compile=config.compile)
     state_uri = storage.join(config.output, "unfinished_training.pt")
-    if worker.rank:
-        train_network(training, images, state_uri, lambda _: None)
-        return
-    with Progress("training", total=config.iterations, unit="batch") as progress:
-        train_network(
-            training,
-            images,
-            state_uri,
-            lambda training: progress.at(training.iteration, loss=training.loss),
-        )
-    save_bundle(training.bundle({"training_images": len(images)}), config.output)
-    storage.delete(state_uri)
+    with work_began():
+        if worker.rank:
+            train_network(training, images, state_uri, lambda _: None)
+            return
+        with Progress("training", total=config.iterations, unit="batch") as progress:
+            train_network(
+                training,
+                images,
+                state_uri,
+                lambda training: progress.at(training.iteration, loss=training.loss),
+            )
+        save_bundle(training.bundle({"training_images": len(images)}), config.output)
+        storage.delete(state_uri)

@@ -8,6 +8,7 @@ import io
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -25,6 +26,7 @@ from ddpm_seg.tasks import UNLABELLED
 from ddpm_seg.training.augmentation import Augmentation, augment
 from ddpm_seg.training.divergence import Watch
 from ddpm_seg.training.sample_stream import Batch
+from ddpm_seg.training.saving import Saving
 from ddpm_seg.training.unfinished import OtherTrainingError, taking_up
 from ddpm_seg.training.workers import Worker
 
@@ -78,26 +80,33 @@ class StudentTraining:
         """Of each epoch done: mean `loss`, and `miou` where there are validation images."""
         self.watch = Watch("the student", "a lower --learning-rate or --precision float32, and look at the samples")
         self.best: dict[str, Tensor] = {}
+        self.losses: list[Tensor] = []
+        """Of the batches of an epoch that is not done yet."""
 
-    def train_epoch(self, batches: Iterable[Batch], show: Callable[[Tensor], None]) -> float:
-        """One pass over `batches`; the mean loss. `show` is told each batch's."""
-        epoch, rank, losses = len(self.epochs), self.worker.rank, []
-        # Dropout draws from torch's own generator, augmentation from this one: a resumed training draws the same.
-        torch.manual_seed(1_000_003 * self.options.seed + 1009 * epoch + rank)
-        generator = torch.Generator().manual_seed(1_000_033 * self.options.seed + 1009 * epoch + rank)
+    def train_epoch(
+        self, batches: Iterable[Batch], show: Callable[[Tensor], None], saving: Saving | None = None
+    ) -> float:
+        """One pass over `batches`, without those that a saved state has done already; the mean loss.
+
+        `show` is told each batch's loss; `saving` saves between batches.
+        """
         self.network.train()
-        for images, labels in batches:
-            # A batch without any labelled pixel has no loss: their mean is 0 / 0.
-            known = bool((labels != UNLABELLED).any())
-            loss = self._step(*self._prepared(images, labels, generator))
+        for number, (images, labels) in enumerate(batches):
+            if number < len(self.losses):
+                continue
+            with saving.step() if saving else nullcontext():
+                loss = self._step(*self._prepared(images, labels, self._seeded(number)))
+                # A batch without any labelled pixel has no loss: their mean is 0 / 0.
+                known = bool((labels != UNLABELLED).any())
+                if known:
+                    self.watch.see(loss)
+                self.losses.append(loss)
             if known:
-                self.watch.see(loss)
-                losses.append(loss)
                 show(loss)
         # The last step's update, and those of other workers, show in the weights alone.
         self.watch.see(torch.stack([parameter.detach().norm() for parameter in self.student.parameters()]).sum())
         self.watch.look()
-        return float(torch.stack(losses).mean()) if losses else math.nan
+        return float(torch.stack(self.losses).nanmean())
 
     def finish_epoch(self, loss: float, miou: float | None) -> None:
         """Notes what an epoch scored, and keeps its weights where none before it had scored as much."""
@@ -106,6 +115,7 @@ class StudentTraining:
             self.best = {key: value.detach().cpu().clone() for key, value in self.student.state_dict().items()}
         # NaN, of an epoch without a labelled pixel, is no number of JSON.
         self.epochs.append({"loss": None if math.isnan(loss) else loss, "miou": miou})
+        self.losses = []
 
     @torch.inference_mode()
     def label(self, images: np.ndarray) -> np.ndarray:
@@ -116,9 +126,11 @@ class StudentTraining:
 
     def save(self, uri: str) -> None:
         """Writes everything that going on needs, whole or not at all."""
+        self.watch.look()
         buffer = io.BytesIO()
         modules = {"student": self.student.state_dict(), "optimizer": self.optimizer.state_dict()}
-        torch.save({"settings": self.settings, "epochs": self.epochs, "best": self.best, **modules}, buffer)
+        about = {"settings": self.settings, "epochs": self.epochs, "losses": [float(loss) for loss in self.losses]}
+        torch.save({**about, "best": self.best, **modules}, buffer)
         storage.write_bytes(uri, buffer.getvalue())
 
     def resume(self, uri: str) -> None:
@@ -136,7 +148,19 @@ class StudentTraining:
             if state["epochs"] and best != last:
                 raise ValueError("its best weights have other shapes")
             self.epochs, self.best = state["epochs"], state["best"]
-        logger.info("resumed after epoch %d of %d", len(self.epochs), self.options.epochs)
+            # States were once saved between epochs only.
+            self.losses = [torch.tensor(loss, device=self.worker.device) for loss in state.get("losses", [])]
+        done = f" and {len(self.losses)} batches of the next" if self.losses else ""
+        logger.info("resumed after epoch %d of %d%s", len(self.epochs), self.options.epochs, done)
+
+    def _seeded(self, number: int) -> torch.Generator:
+        """The generator for augmenting a batch. Also seeds torch's own, which dropout draws from.
+
+        Both depend on the batch alone, so that a resumed training draws the same.
+        """
+        seed = ((self.options.seed * 1_000_003 + len(self.epochs)) * 1_000_033 + number) * 1009 + self.worker.rank
+        torch.manual_seed(seed % 2**63)
+        return torch.Generator().manual_seed(seed % 2**63)
 
     def _prepared(self, images: np.ndarray, labels: np.ndarray, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         target = torch.from_numpy(np.ascontiguousarray(labels))

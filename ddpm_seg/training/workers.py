@@ -5,14 +5,20 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
+import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TypeVar
+from threading import Thread
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 C = TypeVar("C")
+
+ASK_SECONDS = 1.0
+SAVE_SECONDS = 20.0
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +32,8 @@ class Worker:
     device: str = "cpu"
     parallel: Callable[[nn.Module], nn.Module] | None = None
     """Wraps the network for gradient averaging (DistributedDataParallel) where there are several workers."""
+    stop_asked: Callable[[], bool] = lambda: False
+    """Whether the driver wants the first worker to save its state and stop. Signals reach the driver only."""
 
 
 def free_gpus() -> int:
@@ -35,7 +43,9 @@ def free_gpus() -> int:
         return torch.cuda.device_count() if torch.cuda.device_count() > 1 else 0
     import ray  # seconds, which a training in one process need not spend
 
-    ray.init(ignore_reinit_error=True)
+    from ddpm_seg.pipeline.cluster import connect
+
+    connect()
     return int(ray.available_resources().get("GPU", 0))
 
 
@@ -47,34 +57,117 @@ def train_here(train: Callable[[C, Worker], object], config: C) -> None:
 def train_on_ray(train: Callable[[C, Worker], object], config: C, workers: int) -> None:
     """`train` in so many Ray Train workers. Where one is lost, all begin again: `train` resumes from what it saved.
 
-    Raises StageError where they fail for good.
+    Raises StageError where they fail for good. On KeyboardInterrupt the first worker may save before it is raised.
     """
+    import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchTrainer
 
-    from ddpm_seg.pipeline.stages import StageError
+    from ddpm_seg.errors import StageError
+    from ddpm_seg.pipeline.cluster import connect
     from ddpm_seg.pipeline.stream import one_line, redact_lines
+
+    connect()
+    stop: Any = ray.remote(num_cpus=0)(_Stop).remote()
 
     def loop() -> None:
         import ray.train.torch
 
         context = ray.train.get_context()
+        rank = context.get_world_rank()
         worker = Worker(
-            rank=context.get_world_rank(),
+            rank=rank,
             world_size=context.get_world_size(),
             device=str(ray.train.torch.get_device()),
             parallel=ray.train.torch.prepare_model,
+            stop_asked=_StopAsked(stop) if rank == 0 else lambda: False,
         )
-        train(config, worker)
+        try:
+            train(config, worker)
+        except KeyboardInterrupt:  # as `Saving` raises it; the state is saved
+            ray.get(stop.saved.remote())
+            raise RuntimeError("stopped by the driver") from None
 
-    with tempfile.TemporaryDirectory() as folder:
+    # Ignored: what the workers of a stopped training still write into it.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         trainer = TorchTrainer(
             loop,
             scaling_config=ScalingConfig(num_workers=workers, use_gpu=torch.cuda.is_available() or free_gpus() > 0),
             run_config=RunConfig(storage_path=folder, failure_config=FailureConfig(max_failures=3)),
         )
         try:
-            trainer.fit()
+            _in_a_thread(trainer.fit)
         except TrainingFailedError as error:
             logger.error("training: a worker failed\n%s", redact_lines(str(error)))
             raise StageError(one_line(error)) from error
+        except KeyboardInterrupt:
+            _wait_for_state(stop)
+            raise
+
+
+class _Stop:
+    """An actor between the driver, which is told to stop, and the first worker, which has the state to save."""
+
+    def __init__(self) -> None:
+        self._training = self._asked = self._saved = False
+
+    def ask(self) -> bool:
+        """Asks the first worker to stop; False if it has nothing to save yet."""
+        self._asked = True
+        return self._training
+
+    def asked(self) -> bool:
+        self._training = True
+        return self._asked
+
+    def saved(self) -> None:
+        self._saved = True
+
+    def is_saved(self) -> bool:
+        return self._saved
+
+
+class _StopAsked:
+    """Asks a `_Stop` actor every so often: each question takes a millisecond, and a step may take as little."""
+
+    def __init__(self, stop: Any) -> None:
+        self._stop, self._next = stop, 0.0
+
+    def __call__(self) -> bool:
+        import ray
+
+        if time.monotonic() < self._next:
+            return False
+        self._next = time.monotonic() + ASK_SECONDS
+        return bool(ray.get(self._stop.asked.remote()))
+
+
+def _wait_for_state(stop: Any) -> None:
+    """Gives the first worker SAVE_SECONDS to save its state."""
+    import ray
+
+    end = time.monotonic() + SAVE_SECONDS
+    try:
+        if ray.get(stop.ask.remote(), timeout=SAVE_SECONDS):
+            while time.monotonic() < end and not ray.get(stop.is_saved.remote(), timeout=SAVE_SECONDS):
+                time.sleep(0.1)
+    except ray.exceptions.RayError as error:  # the cluster was stopped too
+        logger.warning("the state could not be saved: %s", type(error).__name__)
+
+
+def _in_a_thread(function: Callable[[], object]) -> None:
+    """Calls `function` in a thread of its own and waits for it.
+
+    In the main thread Ray Train puts a handler of its own for Ctrl-C, which ends the workers before they can save and
+    the process with status 0.
+    """
+    done: Future[object] = Future()
+
+    def call() -> None:
+        try:
+            done.set_result(function())
+        except BaseException as error:
+            done.set_exception(error)
+
+    Thread(target=call, name="ray train", daemon=True).start()
+    done.result()

@@ -1,0 +1,116 @@
+"""Ctrl-C, SIGTERM and a closed terminal: all three stop a job in the same way, within a minute.
+
+SIGTERM comes from Kubernetes, systemd, spot markets, `timeout` and `ray job stop`. A signal raises KeyboardInterrupt in
+the main thread, which lets the work save its state. Python calls signal handlers between bytecodes only, so a thread
+watches the signals as well: it ends the process if the work has not stopped in time, or at once for a second signal.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import threading
+import time
+from contextlib import suppress
+from types import FrameType
+from typing import NoReturn
+
+from ddpm_seg.interruption import STOP_SIGNALS
+from jobs.statuses import INTERRUPTED
+
+LIMIT_SECONDS = 60.0
+"""From the signal to the end of the process, at most. Kubernetes kills after 30 seconds by default."""
+
+ECHO_SECONDS = 1.0
+"""A second signal within this time is the same one: `timeout` sends it to the process and then to its group."""
+
+
+class _State:
+    """What the handler, the watching thread and the job's end tell each other."""
+
+    listening = False
+    working = False
+    """Whether there is work to interrupt; before and after it there is nothing to save."""
+    status: int | None = None
+    """The exit status, once it is known."""
+    stopped_by: signal.Signals | None = None
+
+
+def listen() -> None:
+    """From now on, signals stop this process as described above. Call it once, from the main thread.
+
+    A signal that the parent process told this one to ignore stays ignored: SIGINT in a background job of a shell
+    script, SIGHUP under nohup.
+    """
+    if _State.listening or threading.current_thread() is not threading.main_thread():
+        return
+    _State.listening = True
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    threading.Thread(target=_watch, args=(reading,), name="signals", daemon=True).start()
+    for number in STOP_SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _handle)
+
+
+def work_begins() -> None:
+    """From now on, a signal raises KeyboardInterrupt instead of ending the process at once."""
+    _State.working = True
+
+
+def work_ended(status: int) -> None:
+    """From now on, a signal is too late to change anything: the process is about to end with `status`."""
+    _State.working, _State.status = False, status
+
+
+def stopping_signal() -> signal.Signals | None:
+    """The signal that stops this process, if one does."""
+    return _State.stopped_by
+
+
+def is_listening() -> bool:
+    return _State.listening
+
+
+def stopped_line(number: int | None) -> str:
+    """What a stopped job says last."""
+    reason = "interrupted" if number in (None, signal.SIGINT) else f"stopped by {signal.Signals(number).name}"
+    return f"{reason}; run the same command again to go on"
+
+
+def _handle(number: int, frame: FrameType | None) -> None:
+    if _State.stopped_by is not None or _State.status is not None:
+        return
+    _State.stopped_by = signal.Signals(number)
+    if not _State.working:
+        _leave(number)
+    raise KeyboardInterrupt
+
+
+def _watch(reading: int) -> None:
+    """Waits for the first signal, then for a second one or for the end of the time that is left to the work."""
+    number = _next_signal(reading, None)
+    came = time.monotonic()
+    while (left := came + LIMIT_SECONDS - time.monotonic()) > 0:
+        if _next_signal(reading, left) and time.monotonic() - came > ECHO_SECONDS:
+            break
+    _leave(number)
+
+
+def _next_signal(reading: int, seconds: float | None) -> int:
+    """The next signal that is one of ours; 0 if `seconds` pass or if another one comes."""
+    while select.select([reading], [], [], seconds)[0]:
+        number = os.read(reading, 1)[0]
+        if number in STOP_SIGNALS or seconds is not None:
+            return number if number in STOP_SIGNALS else 0
+    return 0
+
+
+def _leave(number: int) -> NoReturn:
+    """Ends the process without any clean-up. Writes past Python's buffers, whose locks the main thread may hold."""
+    if _State.status is None:
+        with suppress(OSError):  # nobody reads it
+            os.write(2, f"{stopped_line(number)}\n".encode())
+    os._exit(INTERRUPTED if _State.status is None else _State.status)
