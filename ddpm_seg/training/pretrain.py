@@ -174,6 +174,7 @@ def _train(config: PretrainConfig, worker: Worker) -> None:
     images = load_images(config.images, config.image_size)
     training = NetworkTraining(config.objective(), config.optimization(), worker, compile=config.compile)
     state_uri = storage.join(config.output, "unfinished_training.pt")
+    logger.info("%d images, %d iterations on %s", len(images), config.iterations, worker.device)
     with work_began():
         if worker.rank:
             train_network(training, images, state_uri, lambda _: None)
