@@ -13,12 +13,12 @@ it (--methods) may run beside each other; the whole command then makes the table
 
 from __future__ import annotations
 
-import json
 import sys
 
 from ddpm_seg import storage
 from ddpm_seg.errors import work_began
 from ddpm_seg.evaluation.comparison import markdown_table, summarise
+from ddpm_seg.json_text import to_json
 from ddpm_seg.training.baselines import CompareConfig, compare
 from jobs.command import run
 
@@ -32,7 +32,7 @@ def _compare(config: CompareConfig) -> str:
     with work_began():
         rows = summarise(results)
         table = markdown_table(rows)
-        storage.write_bytes(storage.join(config.output, "comparison.json"), json.dumps(rows, indent=1).encode())
+        storage.write_bytes(storage.join(config.output, "comparison.json"), to_json(rows))
         storage.write_bytes(storage.join(config.output, "comparison.md"), table.encode())
     return table.removesuffix("\n")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import os
 import platform
@@ -19,6 +18,7 @@ from ddpm_seg import storage
 from ddpm_seg.benchmark.label_benchmark import LabelBenchmark, benchmark_labelling
 from ddpm_seg.benchmark.model_benchmark import SEGMENTATION, ModelBenchmark, benchmark_model
 from ddpm_seg.benchmark.published_size import published_size_bundle
+from ddpm_seg.json_text import to_json
 from ddpm_seg.model.bundle import Bundle, load_bundle
 from ddpm_seg.model.dtypes import SegmentDType
 
@@ -101,7 +101,7 @@ def run_benchmark(config: BenchmarkConfig) -> BenchmarkReport:
         labelling=benchmark_labelling(bundle, images, config.label, dtypes[0]) if config.label else None,
     )
     if config.output:
-        storage.write_bytes(storage.join(config.output, RESULT), json.dumps(as_json(report), indent=2).encode())
+        storage.write_bytes(storage.join(config.output, RESULT), to_json(as_json(report), indent=2))
     return report
 
 

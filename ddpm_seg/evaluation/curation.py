@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from PIL import Image
 from ddpm_seg import storage
 from ddpm_seg.data.images import encode_png
 from ddpm_seg.data.schema import uncertainty_of
+from ddpm_seg.json_text import to_json
 from ddpm_seg.runs.summary import read_json
 from ddpm_seg.runs.tables import DamagedFileError
 from ddpm_seg.runs.view import choose, read_view
@@ -104,7 +104,7 @@ def curate(config: CurateConfig) -> Curation:
         rule=rule,
         counts=counts,
     )
-    storage.write_bytes(storage.join(output, FILE), (json.dumps(dataclasses.asdict(found), indent=2) + "\n").encode())
+    storage.write_bytes(storage.join(output, FILE), to_json(dataclasses.asdict(found), indent=2) + b"\n")
     return found
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import logging
 from typing import Any
 
@@ -17,6 +16,7 @@ from ddpm_seg.data.annotations.pair import AnnotationError
 from ddpm_seg.data.listing import list_images
 from ddpm_seg.evaluation.distances import frechet_distance, kernel_distance
 from ddpm_seg.evaluation.image_features import activation_features, torchscript_features
+from ddpm_seg.json_text import to_json
 from ddpm_seg.model.bundle import load_bundle
 from ddpm_seg.runs.view import read_view
 from ddpm_seg.tasks import Task
@@ -64,7 +64,7 @@ def write_quality(
     }
     if bundle.task:
         found["class_shares"] = _class_shares(samples["classes"].to_pylist(), real, bundle.task, images.shape[1])
-    storage.write_bytes(storage.join(output, FILE), (json.dumps(found, indent=2) + "\n").encode())
+    storage.write_bytes(storage.join(output, FILE), to_json(found, indent=2) + b"\n")
     return found
 
 

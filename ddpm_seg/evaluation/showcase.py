@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +13,7 @@ from ddpm_seg.data.annotations.load import load_annotations
 from ddpm_seg.data.images import encode_png
 from ddpm_seg.evaluation.nearest import nearest_neighbours
 from ddpm_seg.evaluation.sheets import label_sheet, neighbour_sheet, sample_sheet
+from ddpm_seg.json_text import to_json
 from ddpm_seg.model.bundle import Bundle, load_bundle
 from ddpm_seg.model.bundle_files import BundleError
 from ddpm_seg.model.diffusion import Diffusion
@@ -69,7 +69,7 @@ def showcase(config: ShowcaseConfig) -> str:
     }
     for name, sheet in sheets.items():
         storage.write_bytes(storage.join(config.output, name), encode_png(np.asarray(sheet)))
-    record = (json.dumps(distances, indent=2) + "\n").encode()
+    record = to_json(distances, indent=2) + b"\n"
     storage.write_bytes(storage.join(config.output, "distances.json"), record)
     return "\n".join(
         f"{values['count']:.0f} {name}: root mean square difference to the nearest of {len(training)} training images "

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ddpm_seg import storage
+from ddpm_seg.json_text import to_json
 from ddpm_seg.model.json_values import as_object, parse_object, shown
 
 SCHEMA_VERSION = 1
@@ -80,7 +81,7 @@ def publish(uri: str, paths: Mapping[str, Path], content: Mapping[str, Any]) -> 
     """Copies staged weights to `uri`, and then `content` as bundle.json."""
     for name, path in paths.items():
         storage.write_bytes(storage.join(uri, name), path.read_bytes())
-    storage.write_bytes(storage.join(uri, "bundle.json"), json.dumps(content, indent=1, allow_nan=False).encode())
+    storage.write_bytes(storage.join(uri, "bundle.json"), to_json(content))
 
 
 def another_stands(uri: str) -> FileExistsError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from ddpm_seg import storage
 from ddpm_seg.checks import check_least
 from ddpm_seg.data.annotations.find import find_pairs
+from ddpm_seg.json_text import to_json
 from ddpm_seg.model.bundle import save_bundle
 from ddpm_seg.model.checkpoints import ConvertConfig, convert
 from ddpm_seg.model.published_flags import LSUN_FFHQ_256
@@ -111,7 +111,7 @@ def reproduce(config: ReproduceConfig) -> list[dict[str, Any]]:
             }
         )
         logger.info("%s: mean IoU %.4f, published %.3f", name, found["miou"], benchmark.miou / 100)
-    storage.write_bytes(storage.join(config.output, "benchmarks.json"), json.dumps(rows, indent=1).encode())
+    storage.write_bytes(storage.join(config.output, "benchmarks.json"), to_json(rows))
     return rows
 
 

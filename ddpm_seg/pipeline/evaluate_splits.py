@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.load import Annotation, load_annotations
 from ddpm_seg.evaluation.comparison import mean_and_deviation
+from ddpm_seg.json_text import to_json
 from ddpm_seg.model.bundle import Bundle, load_bundle, network_digest, save_bundle
 from ddpm_seg.model.bundle_files import refuse_another_model
 from ddpm_seg.model.trained import read_trained_header
@@ -58,7 +58,7 @@ def run_splits(config: EvaluateConfig) -> dict[str, Any]:
     means = {name: mean_and_deviation([row[name] for row in rows]) for name in SCORES}
     result: dict[str, Any] = {"miou": means["miou"]["mean"], "deviation": means["miou"]["deviation"]}
     result |= {"shots": config.shots, "means": means, "splits": rows}
-    storage.write_bytes(storage.join(config.output, METRICS), json.dumps(result, indent=1).encode())
+    storage.write_bytes(storage.join(config.output, METRICS), to_json(result))
     return result
 
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from ddpm_seg import storage
+from ddpm_seg.json_text import to_json
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.manifest import RunInfo
 from ddpm_seg.runs.tables import DamagedFileError
@@ -75,7 +76,7 @@ def write_json(uri: str, record: Mapping[str, object]) -> None:
 
 
 def _as_json(record: Mapping[str, object]) -> bytes:
-    return (json.dumps(record, indent=2, default=_plain) + "\n").encode()
+    return to_json(record, indent=2, default=_plain) + b"\n"
 
 
 def _plain(value: object) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from ddpm_seg import storage
 from ddpm_seg.data.exports.picture import Picture
+from ddpm_seg.json_text import to_json
 from ddpm_seg.tasks import Task
 
 
@@ -48,4 +48,4 @@ def write_coco(pictures: Iterable[Picture], task: Task, output: str) -> None:
         "annotations": annotations,
         "categories": [{"id": class_id + 1, "name": name} for class_id, name in enumerate(task.class_names)],
     }
-    storage.write_bytes(storage.join(output, "annotations.json"), json.dumps(content).encode())
+    storage.write_bytes(storage.join(output, "annotations.json"), to_json(content, indent=None))

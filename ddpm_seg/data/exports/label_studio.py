@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -13,6 +12,7 @@ from ddpm_seg import storage
 from ddpm_seg.data.annotations.brush_rle import encode_brush
 from ddpm_seg.data.exports.picture import Picture
 from ddpm_seg.data.overlay import css_colours
+from ddpm_seg.json_text import to_json
 from ddpm_seg.tasks import Task
 
 CONTROL, OBJECT = "classes", "image"
@@ -27,7 +27,7 @@ def write_label_studio(pictures: Iterable[Picture], task: Task, output: str) -> 
     """
     tasks = [_task(picture, task) for picture in pictures]
     tasks.sort(key=lambda one: -one["data"]["uncertainty"])
-    storage.write_bytes(storage.join(output, "tasks.json"), json.dumps(tasks).encode())
+    storage.write_bytes(storage.join(output, "tasks.json"), to_json(tasks, indent=None))
     storage.write_bytes(storage.join(output, "interface.xml"), _interface(task))
 
 
