@@ -179,9 +179,11 @@ def _listed(list_uri: str, suffix: str) -> Listing:
 
 
 def _entry(entry: lists.Entry, list_uri: str) -> FileInfo | RefusedEntry:
-    shown = storage.redact(entry.text)
-    if entry.fault is not None:
-        return RefusedEntry(uri=shown, error_type="read_failed", reason=f"a faulty line of the list: {entry.fault}")
+    shown, fault = storage.redact(entry.text[: lists.LONGEST]), entry.fault
+    if len(entry.text) > lists.LONGEST:
+        fault = f"{len(entry.text)} characters are more than a name can have"
+    if fault is not None:
+        return RefusedEntry(uri=shown, error_type="read_failed", reason=f"a faulty line of the list: {fault}")
     try:
         uri = _resolve(entry.text, list_uri)
     except ValueError as error:
@@ -205,8 +207,6 @@ def _is_not_utf8(text: str) -> bool:
 
 def _resolve(entry: str, list_uri: str) -> str:
     """The normalized URI of an entry; a relative path starts at the folder of the list."""
-    if len(entry) > lists.LONGEST:
-        raise ValueError(f"{len(entry)} characters are more than a name can have")
     if not storage.is_local(entry) or entry.startswith("/") or entry.lower().startswith("file://"):
         return storage.normalize(entry)
     if storage.is_local(list_uri):

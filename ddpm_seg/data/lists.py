@@ -26,7 +26,7 @@ MAX_BYTES = 1_000_000_000
 MAX_ENTRIES = 20_000_000
 
 _URI_COLUMNS = ("uri", "url", "path")
-_EXPECTED = "a column called uri, url or path (or bucket and key, as in an S3 Inventory)"
+_EXPECTED = "called uri, url or path (nor two bucket and key, as in an S3 Inventory); rename the one with the names"
 _OTHER_COLUMNS = ("bucket_and_key", "etag", "size", "modified", "latest", "deleted")
 _SEPARATORS = (",", ";", "\t")
 LONGEST = 8_192  # more than any store's names
@@ -107,7 +107,7 @@ def _table(text: str, suffix: str) -> ListFile:
         widths = {len(record) for record in _records(lines[:100], separator) if isinstance(record, list)} - {0}
         if len(widths) == 1 and (width := widths.pop()) > 1:
             raise ValueError(
-                f"it has {width} columns, and none of {_shown(next(_records(lines[:1], separator)))} is {_EXPECTED}"
+                f"it has {width} columns ({_shown(next(_records(lines[:1], separator)))}), and none is {_EXPECTED}"
             )
     return ListFile(column="the only column, without a header", entries=_one_column(lines, separators[0]))
 
@@ -246,7 +246,7 @@ def _parquet(data: bytes) -> ListFile:
     columns = _columns(names)
     if columns is None:
         if len(names) != 1:
-            raise ValueError(f"it has {len(names)} columns, and none of {_shown(names)} is {_EXPECTED}")
+            raise ValueError(f"it has {len(names)} columns ({_shown(names)}), and none is {_EXPECTED}")
         columns = _Columns(uri=0, **dict.fromkeys(_OTHER_COLUMNS))
     used = [names[place] for place in columns.used()]
     for place in columns.names():
@@ -310,4 +310,4 @@ def _time(value: Any) -> datetime | None:
 
 
 def _shown(names: object) -> str:
-    return ", ".join(repr(printable(str(name)))[:40] for name in names[:8]) if isinstance(names, list) else "them"
+    return ", ".join(repr(printable(str(name)))[:40] for name in names[:8]) if isinstance(names, list) else "…"

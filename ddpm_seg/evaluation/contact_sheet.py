@@ -128,7 +128,7 @@ def _fetch(uri: str, height: int, width: int) -> tuple[np.ndarray | None, str]:
     try:
         data, _ = storage.read_listed(uri, max_bytes=images.DEFAULT_LIMITS.max_bytes)
         canvas, placement = decode_and_fit(data, images.DEFAULT_LIMITS, size, "letterbox")
-    except (OSError, images.ImageError) as error:
+    except (OSError, ValueError) as error:
         logger.warning("the report shows %s without its image: %s", storage.redact(uri), error)
         return None, "The image can't be read any more. Its mask alone."
     if (placement.image_height, placement.image_width) != (height, width):

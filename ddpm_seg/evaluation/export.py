@@ -160,7 +160,7 @@ def _picture(row: dict[str, Any], with_image: bool) -> Picture | str:
         if with_image:
             data, _ = storage.read_listed(row["uri"], max_bytes=DEFAULT_LIMITS.max_bytes)
             image, suffix = showable(data, *mask.shape)
-    except (OSError, ImageError) as error:
+    except (OSError, ValueError) as error:
         logger.warning("%s is left out: %s", storage.redact(row["uri"]), error)
         return error.error_type if isinstance(error, ImageError) else "not readable"
     return Picture(

@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ddpm_seg import storage
-from ddpm_seg.data.images import ImageError, decode, fit
+from ddpm_seg.data.images import DEFAULT_LIMITS, decode, fit
 from ddpm_seg.data.listing import list_images
 from ddpm_seg.errors import work_began
 from ddpm_seg.model.bundle import read_header, save_bundle
@@ -151,12 +151,16 @@ def load_images(uri: str, size: int) -> np.ndarray:
 
     Raises ValueError where none can be read. Everything is held in memory: 12 kB an image at 64 x 64.
     """
-    files = sorted(list_images(uri).files, key=lambda file: file.uri)
+    listing = list_images(uri)
+    files = sorted(listing.files, key=lambda file: file.uri)
+    for entry in listing.refused:
+        logger.warning("%s is left out: %s", storage.redact(entry.uri), entry.reason)
 
     def load(file: storage.FileInfo) -> np.ndarray | None:
         try:
-            return fit(decode(storage.read_bytes(file.uri)), size)[0]
-        except (ImageError, OSError) as error:
+            data, _ = storage.read_listed(file.uri, max_bytes=DEFAULT_LIMITS.max_bytes)
+            return fit(decode(data), size)[0]
+        except (OSError, ValueError) as error:  # an ImageError, or a name that no file can have
             logger.warning("%s is left out: %s", storage.redact(file.uri), error)
             return None
 

@@ -10,4 +10,4 @@ def test_whatever_a_list_says_is_a_file_or_a_row() -> None:
     command = [sys.executable, "-m", "tests.data.fuzz_lists", "--count", "500", "--seed", "0"]
     done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("500 entries")
+    assert int(done.stdout.split()[0]) >= 500

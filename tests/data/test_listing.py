@@ -174,13 +174,13 @@ def test_a_list_without_a_header_keeps_its_first_image(tmp_path: Path, name: str
 def test_several_columns_of_no_known_name_are_refused(tmp_path: Path, first: str) -> None:
     separator = next(one for one in ",;\t" if one in first)
     (tmp_path / "list.csv").write_text(f"{first}\n0{separator}a.png\n1{separator}b.png\n")
-    with pytest.raises(ValueError, match=r"list\.csv .* 2 columns, and none of .* is a column called uri, url or path"):
+    with pytest.raises(ValueError, match=r"list\.csv .* 2 columns \(.*\), and none is called uri, url or path"):
         list_images(str(tmp_path / "list.csv"))
 
 
 def test_several_parquet_columns_of_no_known_name_are_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"id": ["a"], "file_name": ["a.png"]}), tmp_path / "a.parquet")
-    with pytest.raises(ValueError, match="2 columns, and none of 'id', 'file_name'"):
+    with pytest.raises(ValueError, match=r"2 columns \('id', 'file_name'\), and none"):
         list_images(str(tmp_path / "a.parquet"))
     pq.write_table(pa.table({"names": ["a.png"], "__index_level_0__": [0]}), tmp_path / "b.parquet")
     assert uris(str(tmp_path / "b.parquet")) == [str(tmp_path / "a.png")]
@@ -198,7 +198,7 @@ def test_one_bad_line_is_a_row_and_not_the_end(tmp_path: Path) -> None:
     lines += ["file://host/x.png,6", "x" * 9000 + ",7", "d.png,8", '5" disk.png,9', ""]
     files, refused, _ = rows_of(tmp_path / "list.csv", "\n".join(lines))
     assert files == ['5" disk.png', "a.png", "b\nc.png", "d.png"]
-    assert refused == ['"never closed.png,1', "file://host/x.png", "s3://b/x.png", "too,many,cells.png", "x" * 9000]
+    assert refused == ['"never closed.png,1', "file://host/x.png", "s3://b/x.png", "too,many,cells.png", "x" * 8192]
 
 
 def test_names_are_those_of_the_store_however_unicode_composes_them(root: str, tmp_path: Path) -> None:
