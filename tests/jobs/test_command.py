@@ -367,13 +367,3 @@ def test_sigterm_while_ray_starts_and_while_it_works(
         process.terminate()
     if process.returncode != 0:  # a fast machine may have labelled all of it
         ended(process, "stopped by SIGTERM")
-
-
-@pytest.mark.slow
-def test_sigterm_reaches_the_state_in_ray_train_workers(images: str, tmp_path: Path) -> None:
-    arguments = [*pretrain(images, tmp_path / "m"), "--num-workers", "2", "--iterations", MANY]
-    with started(*arguments, RAY_ADDRESS="") as process:
-        time.sleep(45)
-        process.terminate()
-    ended(process, "stopped by SIGTERM")
-    assert (tmp_path / "m" / "unfinished_training.pt").stat().st_size
