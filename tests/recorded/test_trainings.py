@@ -35,7 +35,10 @@ def finish(name: str, output: str) -> dict[str, torch.Tensor]:
     return {**bundle.weights, **members}
 
 
-@pytest.mark.parametrize("name", sorted(TRAININGS))
+# A student has eleven million weights, whatever it learns from.
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "distill" else name for name in sorted(TRAININGS)]
+)
 def test_an_unfinished_training_is_finished(
     trainings: str, name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
