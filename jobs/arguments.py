@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import tyro
 
+from ddpm_seg.printable import printable
 from ddpm_seg.yaml_files import read_yaml
 from jobs.statuses import WRONG_USE
 
@@ -110,5 +111,5 @@ def _as_flags(config: type, values: dict[str, object], texts: dict[str, object])
 
 def stop(message: str) -> None:
     """Ends the job for a mistake that the user can mend: one line on stderr, exit status 2."""
-    print(f"error: {message}", file=sys.stderr)
+    print(printable(f"error: {message}"), file=sys.stderr)
     raise SystemExit(WRONG_USE)

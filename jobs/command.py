@@ -13,6 +13,7 @@ from typing import TextIO, TypeVar
 
 from ddpm_seg import storage
 from ddpm_seg.errors import StageError, TooManyErrors
+from ddpm_seg.printable import PrintableFormatter, printable
 from ddpm_seg.runs.heartbeat import AlreadyRunningError
 from jobs import signals
 from jobs.arguments import parse
@@ -47,7 +48,9 @@ def run(
     if own_process:
         signals.listen()
     try:
-        logging.basicConfig(level=log_level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+        log = logging.StreamHandler()
+        log.setFormatter(PrintableFormatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        logging.basicConfig(level=log_level, handlers=[log])
         arguments = rewrite(sys.argv[1:] if argv is None else argv)
         settings = parse(config, arguments, description=description or "")
         signals.work_begins()
@@ -55,14 +58,14 @@ def run(
         text = work(settings)
         status = 0
         signals.work_ended(status)
-        _say(sys.stdout, text)
+        _say(sys.stdout, printable(text, keep="\n"))
     except (Exception, KeyboardInterrupt) as error:
         ending = _ending(error)
         if ending is None:
             raise
         status, line = ending
         signals.work_ended(status)
-        _say(sys.stderr, line)
+        _say(sys.stderr, printable(line))
     finally:
         _flush()
     if own_process and signals.stopping_signal() is not None:

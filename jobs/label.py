@@ -19,6 +19,7 @@ from ddpm_seg.evaluation.active import LIST, PAGE
 from ddpm_seg.model.trained import load_model
 from ddpm_seg.pipeline.label import LabelSummary, run_label
 from ddpm_seg.pipeline.label_plan import LabelConfig, plan_label
+from ddpm_seg.printable import printable
 from jobs.command import run
 
 
@@ -39,7 +40,7 @@ def _annotate_next(uris: tuple[str, ...], output: str) -> str:
     if not uris:
         return ""
     files = [f"list         {storage.join(output, LIST)}", f"page         {storage.join(output, PAGE)}"]
-    return "\n".join(["", "", "worth annotating next:", *(f"    {uri}" for uri in uris), *files])
+    return "\n".join(["", "", "worth annotating next:", *(f"    {printable(uri)}" for uri in uris), *files])
 
 
 def describe(summary: LabelSummary) -> str:

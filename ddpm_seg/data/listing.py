@@ -15,12 +15,11 @@ import pyarrow as pa
 
 from ddpm_seg import storage
 from ddpm_seg.data import lists
+from ddpm_seg.data.hidden import is_hidden_name
 from ddpm_seg.data.images import EXTENSIONS
 from ddpm_seg.storage import FileInfo
 from ddpm_seg.uris import is_http
 
-# Not pictures but copies and helpers, whatever their extension; as is every name that begins with a dot.
-_SYSTEM_FOLDERS = frozenset(("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"))
 _NOT_UTF8 = "the entry is not UTF-8; save the list as UTF-8"
 
 
@@ -111,11 +110,11 @@ def _images(files: Iterable[FileInfo], listing: Listing, uri: str) -> Iterator[F
     asked = _parts(uri)
     # What is asked for by name is not hidden: a folder in ~/.cache, a pattern with a dot of its own.
     depth = next((place for place, part in enumerate(asked) if re.search(r"[*?\[]", part)), len(asked))
-    all_wanted = any(_is_hidden(part) for part in asked[depth:])
+    all_wanted = any(map(is_hidden_name, asked[depth:]))
     for file in files:
         if _suffix(file.uri) not in EXTENSIONS:
             listing.skipped += 1
-        elif not all_wanted and any(_is_hidden(part) for part in _parts(file.uri)[depth:]):
+        elif not all_wanted and any(map(is_hidden_name, _parts(file.uri)[depth:])):
             listing.hidden += 1
         else:
             yield file
@@ -123,10 +122,6 @@ def _images(files: Iterable[FileInfo], listing: Listing, uri: str) -> Iterator[F
 
 def _parts(uri: str) -> list[str]:
     return uri.split("/")
-
-
-def _is_hidden(part: str) -> bool:
-    return part.startswith(".") or part in _SYSTEM_FOLDERS
 
 
 def _single_file(uri: str) -> FileInfo | None:

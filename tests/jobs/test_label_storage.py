@@ -74,3 +74,14 @@ def test_the_endpoint_of_s3_alone_is_enough(
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
     assert result.returncode == 0, result.stderr
     assert "1 images: 1 labelled, 0 errors" in result.stdout
+
+
+def test_a_name_cannot_move_the_cursor_or_add_a_line(
+    local: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evil = str(tmp_path / "no such\x1b[2J folder\nerror: all is well\udcff")
+    assert main([f"--{name}={value}" for name, value in (local | {"input": evil}).items()]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.isprintable()
+    assert r"no such\x1b[2J folder\nerror: all is well\udcff" in line
+    assert main([f"--{name}={value}" for name, value in local.items()] + ["--dry-run"]) == 0

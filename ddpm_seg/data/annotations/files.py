@@ -10,13 +10,15 @@ import numpy as np
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.mask_files import MAX_MASK_BYTES, read_npy, read_png
 from ddpm_seg.data.annotations.pair import AnnotationError, Pair, image_pair, shown
+from ddpm_seg.data.hidden import is_hidden_below
 from ddpm_seg.data.images import EXTENSIONS
 from ddpm_seg.tasks import Task
 
 
 def pairs_of_files(uri: str, task: Task) -> list[Pair]:
     """Images with a mask of the same name, `.npy` beside them or `.npy` or `.png` in `masks/` next to `images/`."""
-    files = [file.uri for file in storage.list_files(uri)]
+    place = storage.normalize(uri)
+    files = [file.uri for file in storage.list_files(uri) if not is_hidden_below(file.uri, place)]
     image_folder, mask_folder = storage.join(uri, "images"), storage.join(uri, "masks")
     if any(file.startswith(mask_folder + "/") for file in files):
         images, masks = _by_stem(files, image_folder, EXTENSIONS), _by_stem(files, mask_folder, (".png", ".npy"))

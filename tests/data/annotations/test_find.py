@@ -152,3 +152,18 @@ def test_a_broken_mask_in_a_table_is_named_by_its_row(tmp_path: Path) -> None:
     uri = table(tmp_path / "t.parquet", [{"uri": str(tmp_path / "a.png"), "mask": {"bytes": b"\x89PNG no more"}}])
     with pytest.raises(AnnotationError, match=r"t\.parquet, row 0 is not a PNG that can be read"):
         load_annotations(uri, image_size=2, task=TASK)
+
+
+def test_hidden_and_system_copies_stop_no_training(tmp_path: Path) -> None:
+    for folder in ("", "set/images/", "set/masks/"):
+        write(tmp_path / f"{folder}x.png", picture(0) if folder != "set/masks/" else MASK)
+    write(tmp_path / "x.npy", MASK)
+    (tmp_path / "set" / "x.npy").write_bytes(b"")
+    for name in ("._x.png", ".ipynb_checkpoints/x-checkpoint.png", "__MACOSX/._x.npy", "set/images/._x.png"):
+        write(tmp_path / name, b"Mac OS X")
+    write(tmp_path / "set" / "masks" / ".ipynb_checkpoints" / "x.png", b"")
+    assert [Path(pair.image).name for pair in find_pairs(str(tmp_path / "set"), TASK)] == ["x.png"]
+    (tmp_path / "set" / "x.npy").unlink()
+    for name in ("images/x.png", "masks/x.png"):
+        (tmp_path / "set" / name).unlink()
+    assert [Path(pair.image).name for pair in find_pairs(str(tmp_path), TASK)] == ["x.png"]
