@@ -52,7 +52,7 @@ def run(
         log.setFormatter(PrintableFormatter("%(asctime)s %(message)s", "%H:%M:%S"))
         logging.basicConfig(level=log_level, handlers=[log])
         arguments = rewrite(sys.argv[1:] if argv is None else argv)
-        settings = parse(config, arguments, description=description or "")
+        settings = _parsed(config, arguments, description or "")
         signals.work_begins()
         refuse_lost_output(settings, writes)
         text = work(settings)
@@ -71,6 +71,13 @@ def run(
     if own_process and signals.stopping_signal() is not None:
         os._exit(status)  # a normal exit waits for Ray to shut down, which may take longer than whoever sent the signal
     return status
+
+
+def _parsed(config: type[C], arguments: list[str], description: str) -> C:
+    try:
+        return parse(config, arguments, description=description)
+    except BrokenPipeError:  # nobody reads the help, or what is wrong with the options
+        raise SystemExit(0 if {"-h", "--help"}.intersection(arguments) else WRONG_USE) from None
 
 
 def refuse_lost_output(config: object, writes: Sequence[str] = ("output",)) -> None:
