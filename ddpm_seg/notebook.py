@@ -8,10 +8,11 @@ from os import PathLike, fspath
 from typing import TYPE_CHECKING, TypeAlias, overload
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from ddpm_seg import storage
-from ddpm_seg.data.images import Placement, decode, fit, restore_mask
+from ddpm_seg.data.decoder import read_apart
+from ddpm_seg.data.images import Placement, fit, restore_mask, to_rgb
 from ddpm_seg.data.overlay import colorize, overlay
 from ddpm_seg.data.statistics import ImageStatistics, image_statistics
 from ddpm_seg.model.dtypes import SegmentDType
@@ -136,9 +137,9 @@ def load(
 
 def _to_rgb(image: ImageLike) -> np.ndarray:
     if isinstance(image, (str, PathLike)):
-        return decode(storage.read_bytes(storage.normalize(fspath(image))))
+        return read_apart(storage.read_bytes(storage.normalize(fspath(image)))).pixels
     if isinstance(image, Image.Image):
-        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        return to_rgb(image)
     if isinstance(image, np.ndarray):
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise TypeError(f"an image array must be (H, W, 3) uint8, got {image.shape} {image.dtype}")

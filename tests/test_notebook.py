@@ -80,6 +80,17 @@ def test_an_oriented_pil_image_is_turned_upright_as_its_file_is(segmenter, pictu
     assert np.array_equal(segmenter(Image.open(tmp_path / "turned.png")).image, upright)
 
 
+@pytest.mark.parametrize("dtype", ["uint16", "float32", "int32"])
+def test_a_deep_pil_image_is_converted_as_its_file_is(segmenter, picture, tmp_path, dtype) -> None:
+    grey = picture[:, :, 0].astype(np.float64) / 255
+    image = Image.fromarray((grey * (1 if dtype == "float32" else 65535)).astype(dtype))
+    image.save(tmp_path / "deep.tif")
+    from_file = segmenter(tmp_path / "deep.tif")
+    assert np.array_equal(segmenter(image).image, from_file.image)
+    assert np.array_equal(segmenter(image).mask, from_file.mask)
+    assert np.array_equal(segmenter(Image.open(tmp_path / "deep.tif")).image, from_file.image)
+
+
 @pytest.mark.parametrize("image", [3, np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32)])
 def test_what_is_no_image_is_refused_by_type(segmenter, image) -> None:
     with pytest.raises(TypeError, match=r"uint8"):

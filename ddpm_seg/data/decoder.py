@@ -1,7 +1,7 @@
 """Decoding in processes of its own, for image files from strangers.
 
 Pillow's C code can loop, crash or take all memory, and nothing in the same process can stop it. So a thread that reads
-images borrows a child process: bytes in, canvas out. The child ends with its parent, as its standard input then does.
+images borrows a child process: bytes in, pixels out. The child ends with its parent, as its standard input then does.
 It inherits no environment, where credentials are, and its answers are data, never pickles, which could run code.
 Before its first image it gives up files, network, programs and other processes (`data.confinement`).
 """
@@ -28,7 +28,8 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from ddpm_seg.data.confinement import confine, hide_memory_and_environment
-from ddpm_seg.data.images import FitMode, ImageError, Limits, Placement, decode, fit
+from ddpm_seg.data.formats import register_plugins
+from ddpm_seg.data.images import DEFAULT_LIMITS, Decoded, FitMode, ImageError, Limits, Placement, decode, fit, read
 
 logger = logging.getLogger(__name__)
 
@@ -53,16 +54,27 @@ def decode_and_fit(data: bytes, limits: Limits, size: int, mode: FitMode) -> tup
     `limits.decode_seconds`, or "decoder_crashed"; RuntimeError where no child can be started. Safe to call from many
     threads: each borrows a child of its own, and a dead one is replaced.
     """
-    header = {"bytes": len(data), "limits": dataclasses.asdict(limits), "size": size, "mode": mode}
+    reply, canvas = _request(data, limits, {"size": size, "mode": mode})
+    return canvas, Placement(**reply["placement"])
+
+
+def read_apart(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Decoded:
+    """`images.read(data, limits)` in a child process; raises as `decode_and_fit` does. Its pixels are read-only."""
+    reply, pixels = _request(data, limits, {})
+    return Decoded(pixels=pixels, format=reply["format"], turned=reply["turned"])
+
+
+def _request(data: bytes, limits: Limits, wanted: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray]:
+    header = {"bytes": len(data), "limits": dataclasses.asdict(limits), **wanted}
     request = (json.dumps(header).encode() + b"\n", data)
     try:
-        return _ask(_borrow(), request, size)
+        return _ask(_borrow(), request)
     except _ChildDiedError as death:
         if death.exit_code in _LATE:
             raise _verdict(death.exit_code, limits) from None
     # It may be what earlier images left behind, or someone else's doing, so a fresh process has the last word.
     try:
-        return _ask(_start(), request, size)
+        return _ask(_start(), request)
     except _ChildDiedError as death:
         raise _verdict(death.exit_code, limits) from None
 
@@ -95,7 +107,7 @@ def _start() -> Child:
     # Not multiprocessing: its spawn would import the parent's main module, which in a worker is Ray's.
     environment = {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     # Memory is kept from one image to the next: asking for it anew takes as long as decoding.
-    environment["MALLOC_TOP_PAD_"] = str(64 << 20)
+    environment |= {"MALLOC_TOP_PAD_": str(64 << 20), "MALLOC_ARENA_MAX": "1"}
     if "LD_LIBRARY_PATH" in os.environ:
         environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
     child = subprocess.Popen(_COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
@@ -124,7 +136,8 @@ def _warn_once(reason: str) -> None:
     )
 
 
-def _ask(child: Child, request: tuple[bytes, bytes], size: int) -> tuple[np.ndarray, Placement]:
+def _ask(child: Child, request: tuple[bytes, bytes]) -> tuple[dict[str, Any], np.ndarray]:
+    """The child's reply and its pixels (H, W, 3) uint8."""
     assert child.stdin is not None
     assert child.stdout is not None
     # A child that dies meanwhile closes the pipe; that its answer is missing says the same.
@@ -138,11 +151,12 @@ def _ask(child: Child, request: tuple[bytes, bytes], size: int) -> tuple[np.ndar
     if "error" in reply:
         _idle.append(child)
         raise ImageError(*reply["error"])
-    pixels = child.stdout.read(size * size * 3)
-    if len(pixels) < size * size * 3:
+    height, width = reply["shape"]
+    pixels = child.stdout.read(height * width * 3)
+    if len(pixels) < height * width * 3:
         raise _ChildDiedError(_end(child))
     _idle.append(child)
-    return np.frombuffer(pixels, np.uint8).reshape(size, size, 3), Placement(**reply["placement"])
+    return reply, np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
 
 
 def _end(child: Child) -> int:
@@ -174,7 +188,8 @@ def _serve() -> None:
             header, pixels = _answer(data, request, address_space)
         except MemoryError:
             os._exit(_MEMORY_EXIT)
-        replies.write(json.dumps(header).encode() + b"\n" + pixels)
+        replies.write(json.dumps(header).encode() + b"\n")
+        replies.write(pixels)
         replies.flush()
 
 
@@ -183,6 +198,7 @@ def _be_strict() -> None:
     # What Pillow would import with the first image that needs it, when files can no longer be opened.
     for name in ("ImageCms", "ImagePalette", "MpoImagePlugin", "TiffImagePlugin", "WebPImagePlugin"):
         importlib.import_module(f"PIL.{name}")
+    register_plugins()
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     warnings.simplefilter("ignore")  # of odd metadata, which is not used
     warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -192,17 +208,25 @@ def _be_strict() -> None:
         signal.signal(timer, signal.SIG_DFL)  # which ends the process, wherever in C it is
 
 
-def _answer(data: bytes, request: dict[str, Any], address_space: int) -> tuple[dict[str, Any], bytes]:
+def _answer(data: bytes, request: dict[str, Any], address_space: int) -> tuple[dict[str, Any], memoryview]:
     limits = Limits(**request["limits"])
     Image.MAX_IMAGE_PIXELS = limits.max_pixels
     try:
         with _limited(limits, address_space):
-            canvas, placement = fit(decode(data, limits), request["size"], request["mode"])
+            reply, pixels = _pixels(data, limits, request)
     except ImageError as error:
         if error.error_type == "out_of_memory":
             raise MemoryError from error
-        return {"error": [error.error_type, str(error)]}, b""
-    return {"placement": dataclasses.asdict(placement)}, canvas.tobytes()
+        return {"error": [error.error_type, str(error)]}, memoryview(b"")
+    return reply | {"shape": pixels.shape[:2]}, np.ascontiguousarray(pixels).data
+
+
+def _pixels(data: bytes, limits: Limits, request: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray]:
+    if "size" in request:
+        canvas, placement = fit(decode(data, limits), request["size"], request["mode"])
+        return {"placement": dataclasses.asdict(placement)}, canvas
+    decoded = read(data, limits)
+    return {"format": decoded.format, "turned": decoded.turned}, decoded.pixels
 
 
 @contextlib.contextmanager

@@ -7,81 +7,21 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import struct
-import zlib
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
+from ddpm_seg.data.formats import EXTENSIONS as EXTENSIONS
+from ddpm_seg.data.formats import FORMATS, MISSING, PILLOW_ERRORS, SIGNATURES, register_plugins
+from ddpm_seg.data.leniency import jpegs_with_an_end, png_without_metadata
+from ddpm_seg.data.rgb import RangeError, bands_to_rgb, image_to_rgb
+from ddpm_seg.data.tiff import Layout, LayoutError, layout_of, read_bands
 from ddpm_seg.printable import without_content
-
-# Usual formats with well-worn decoders. Left out on purpose: formats without a signature (TGA), with an interpreter
-# behind them (EPS, WMF), or with a young or often broken decoder (AVIF, JPEG 2000, PSD, FLI ...).
-_SUFFIXES = {
-    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
-    "PNG": (".png",),
-    "WEBP": (".webp",),
-    "BMP": (".bmp",),
-    "GIF": (".gif",),
-    "TIFF": (".tif", ".tiff"),
-    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
-}
-FORMATS = tuple(_SUFFIXES)
-EXTENSIONS = frozenset(suffix for suffixes in _SUFFIXES.values() for suffix in suffixes)
 
 # A filter for a side of n pixels takes some 16 n bytes, and no camera or scanner makes sides this long.
 MAX_SIDE = 1_000_000
-
-# (offset, signature, format), to tell a broken picture from a picture of another format from something else.
-SIGNATURES = (
-    (0, b"\xff\xd8\xff", "JPEG"),
-    (0, b"\x89PNG", "PNG"),
-    (8, b"WEBP", "WEBP"),
-    (0, b"BM", "BMP"),
-    (0, b"GIF8", "GIF"),
-    (0, b"II*\0", "TIFF"),
-    (0, b"MM\0*", "TIFF"),
-    *((0, b"P%d" % kind, "PPM") for kind in range(1, 7)),
-    (4, b"ftypavif", "AVIF"),
-    (4, b"ftypavis", "AVIF"),
-    (4, b"ftyphei", "HEIC"),
-    (4, b"ftypmif1", "HEIC"),
-    (4, b"jP  \r\n", "JPEG 2000"),
-    (0, b"\xff\x4f\xff\x51", "JPEG 2000"),
-    (0, b"\xff\x0a", "JPEG XL"),
-    (4, b"JXL ", "JPEG XL"),
-    (0, b"8BPS", "PSD"),
-    (0, b"\0\0\1\0", "ICO"),
-    (0, b"<svg", "SVG"),
-    (0, b"%!PS", "EPS"),
-    (0, b"%PDF", "PDF"),
-    (0, b"qoif", "QOI"),
-    (0, b"DDS ", "DDS"),
-    (0, b"\x76\x2f\x31\x01", "OpenEXR"),
-    (0, b"SIMPLE  =", "FITS"),
-)
-
-# What Pillow raises on broken bytes. Its plugins parse headers in Python with few checks, so a wrong length or tag
-# surfaces as whatever it breaks.
-PILLOW_ERRORS = (
-    OSError,  # truncated data, decoder failures, libtiff and WebP errors
-    SyntaxError,  # Pillow's own word for a malformed header or chunk
-    ValueError,  # sizes, modes and text chunks out of bounds, UnicodeDecodeError
-    EOFError,  # a header without a frame behind it
-    struct.error,  # a field cut short
-    zlib.error,  # a compressed chunk outside the pixel data
-    IndexError,  # a table or palette shorter than it says
-    KeyError,  # an unknown compression, mode or tag
-    TypeError,  # a tag of another type or count than expected
-    AttributeError,  # a missing tag or palette taken for granted
-    ArithmeticError,  # ZeroDivisionError and OverflowError from sizes and rationals
-    AssertionError,  # Pillow asserts the presence of parts of a file
-    RuntimeError,  # NotImplementedError and codec failures
-    ImageCms.PyCMSError,  # LAB pixels that cannot be converted
-    Warning,  # where the caller's filters turn Pillow's warnings into errors
-)
 
 FitMode = Literal["letterbox", "stretch"]
 """How an image that is not square meets the network's square."""
@@ -136,24 +76,76 @@ class Placement:
         return canvas[self.top : self.top + self.height, self.left : self.left + self.width]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decoded:
+    """A file's first frame."""
+
+    pixels: np.ndarray
+    """(H, W, 3) uint8 RGB, C-contiguous, upright by its EXIF orientation."""
+    format: str
+    """Pillow's name, such as "JPEG"."""
+    turned: bool
+    """Whether the file holds it otherwise than upright."""
+
+
 def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> np.ndarray:
-    """The first frame as (H, W, 3) uint8 RGB, C-contiguous, upright by its EXIF orientation.
+    """The first frame as (H, W, 3) uint8 RGB, C-contiguous, upright by its EXIF orientation. Raises as `read` does."""
+    return read(data, limits).pixels
+
+
+def read(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Decoded:
+    """The first frame, with what else is known of the file.
 
     Alpha and ICC profiles are dropped, as `convert("RGB")` in the published code drops them. Whatever the bytes hold,
     raises nothing but ImageError, of error_type "empty", "too_many_bytes", "too_many_pixels", "unidentified",
-    "format_not_allowed", "truncated", "corrupt" or "out_of_memory".
+    "format_not_allowed", "truncated", "corrupt" or "out_of_memory". In this very process: `data.decoder` reads files
+    of strangers in another.
     """
     if not data:
         raise ImageError("empty", "the file is empty")
     if len(data) > limits.max_bytes:
         raise ImageError("too_many_bytes", f"{len(data)} bytes are over the limit of {limits.max_bytes}")
+    register_plugins()
+    if data.startswith(b"MM\0+"):
+        raise ImageError("format_not_allowed", "a big-endian BigTIFF, which is not read; save as little-endian")
+    layout = _tiff_layout(data)
+    if layout is not None:
+        return _read_tiff(data, layout, limits)
+    try:
+        return _read(data, limits)
+    except ImageError as error:
+        if whole := _whole_after_all(data, limits, error):
+            return whole
+        raise
+
+
+def to_rgb(image: Image.Image) -> np.ndarray:
+    """A PIL image of any mode as `decode` gives its file: (H, W, 3) uint8, upright. Raises ImageError."""
+    # Opened, not loaded: its file says more than Pillow does.
+    if image.format == "TIFF" and getattr(image, "tile", None) and image.tell() == 0:
+        image.fp.seek(0)  # type: ignore[attr-defined]
+        return decode(image.fp.read())  # type: ignore[attr-defined]
+    try:
+        image.load()
+        return _upright(image_to_rgb(image), _orientation(image))
+    except RangeError as error:
+        raise ImageError("format_not_allowed", str(error)) from error
+    except PILLOW_ERRORS as error:
+        raise _broken(error) from error
+
+
+def _read(data: bytes, limits: Limits) -> Decoded:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_size(*image.size, limits)
             image.load()
-            return _upright(_to_rgb(image), _orientation(image))
+            orientation = _orientation(image)
+            pixels = _upright(image_to_rgb(image), orientation)
+            return Decoded(pixels=pixels, format=str(image.format), turned=orientation != 1)
     except ImageError:
         raise
+    except RangeError as error:
+        raise ImageError("format_not_allowed", str(error)) from error
     except UnidentifiedImageError as error:
         raise _unreadable(data) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -163,6 +155,52 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> np.ndarray:
         raise ImageError("out_of_memory", "decoding needs more memory than there is") from error
     except PILLOW_ERRORS as error:
         raise _broken(error) from error
+
+
+def _whole_after_all(data: bytes, limits: Limits, error: ImageError) -> Decoded | None:
+    """The picture of a file that is refused for what is not its pixels; None where it is not one."""
+    if error.error_type not in ("corrupt", "truncated"):
+        return None
+    try:
+        if lighter := png_without_metadata(data):
+            return _read(lighter, limits)
+        if candidates := jpegs_with_an_end(data):
+            first = _read(candidates[0], limits)
+            same = all(np.array_equal(first.pixels, _read(one, limits).pixels) for one in candidates[1:])
+            return first if same else None
+    except ImageError:
+        pass  # the first error says what is wrong with the file itself
+    return None
+
+
+def _tiff_layout(data: bytes) -> Layout | None:
+    if data[:4] not in (b"II*\0", b"MM\0*", b"II+\0"):
+        return None
+    try:
+        return layout_of(data)
+    except (*PILLOW_ERRORS, MemoryError):
+        return None  # Pillow says what is wrong
+
+
+def _read_tiff(data: bytes, layout: Layout, limits: Limits) -> Decoded:
+    try:
+        if layout.pillow_reads_it:
+            return _read(data, limits)
+        _check_size(layout.width, layout.height, limits)
+        _check_size(*layout.chunk, limits)
+        pixels = bands_to_rgb(read_bands(data, layout), layout.bits[0])
+    except RangeError as error:
+        raise ImageError("format_not_allowed", f"{error} (TIFF, {layout})") from error
+    except LayoutError as error:
+        raise ImageError("format_not_allowed", f"this TIFF layout is not read: {error}; save as 8-bit RGB") from error
+    except MemoryError as error:
+        raise ImageError("out_of_memory", "decoding needs more memory than there is") from error
+    except ImageError:
+        raise
+    except PILLOW_ERRORS as error:
+        raise _broken(error) from error
+    orientation = layout.orientation if layout.orientation in range(1, 9) else 1
+    return Decoded(pixels=_upright(pixels, orientation), format="TIFF", turned=orientation != 1)
 
 
 def _broken(error: Exception) -> ImageError:
@@ -185,14 +223,18 @@ def _check_size(width: int, height: int, limits: Limits) -> None:
 
 def _unreadable(data: bytes) -> ImageError:
     """What to say where no plugin takes the bytes. (Pillow's own message holds an address, another one each time.)"""
-    for offset, signature, name in SIGNATURES:
-        if data.startswith(signature, offset):
-            if name in FORMATS:
-                return ImageError("corrupt", f"begins like a {name} file, but its header cannot be read")
-            message = f"{name} files are not read; convert to one of {', '.join(FORMATS)}"
-            return ImageError("format_not_allowed", message)
-    # Nothing of the content: a list may name a file that holds no image but a secret.
-    return ImageError("unidentified", "not an image of a known format")
+    name = next((name for offset, signature, name in SIGNATURES if data.startswith(signature, offset)), None)
+    if name is None:
+        # Nothing of the content: a list may name a file that holds no image but a secret.
+        return ImageError("unidentified", "not an image of a known format")
+    if name == "TIFF" and (layout := _tiff_layout(data)):
+        return ImageError("format_not_allowed", f"this TIFF layout is not read: {layout}; save as 8-bit RGB")
+    if name == "HEIF" and name in FORMATS:  # a container, of any codec
+        return ImageError("format_not_allowed", "a HEIC file that is damaged, or of a codec that is not read")
+    if name in FORMATS:
+        return ImageError("corrupt", f"begins like a {name} file, but its header cannot be read")
+    remedy = f"{MISSING[name]}, or convert" if name in MISSING else "convert"
+    return ImageError("format_not_allowed", f"{name} files are not read here; {remedy} to one of {', '.join(FORMATS)}")
 
 
 def one_line(text: str, max_length: int = 200) -> str:
@@ -219,39 +261,6 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1]
     return np.ascontiguousarray(pixels)
-
-
-def _to_rgb(image: Image.Image) -> np.ndarray:
-    """Loaded image of any mode to (H, W, 3) uint8: `convert("RGB")`, except where that clips or knows no way."""
-    if image.mode.startswith("I"):  # I;16 in its byte orders, and I, in which Pillow keeps 16-bit PGM
-        # Integer division, rounding to nearest: 65535 / 255 == 257. In place, as large scans take gigabytes.
-        white = _white_level(image)
-        values = np.array(image).astype(np.int32, copy=False)
-        np.clip(values, 0, white, out=values)
-        values *= 255
-        values += white // 2
-        values //= white
-        return _grey_to_rgb(values)
-    if image.mode == "F":
-        # Float images are in [0, 1] or [0, 255]. The overshoot that filters leave must not turn the first into the
-        # second, hence 2. NaN becomes black.
-        values = np.nan_to_num(np.asarray(image, dtype=np.float32), nan=0.0)
-        scale = 255.0 if values.max() <= 2 else 1.0
-        return _grey_to_rgb(np.rint((values * scale).clip(0, 255)))
-    if image.mode == "LAB":
-        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        return np.array(ImageCms.applyTransform(image, ImageCms.buildTransform(lab, srgb, "LAB", "RGB")))
-    image.info.pop("transparency", None)  # alpha is dropped anyway; converting it too can only warn or fail
-    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
-
-
-def _white_level(image: Image.Image) -> int:
-    bits = getattr(image, "tag_v2", {}).get(258)  # TIFF BitsPerSample: Pillow keeps 12-bit samples unscaled
-    return 4095 if bits == (12,) else 65535
-
-
-def _grey_to_rgb(grey: np.ndarray) -> np.ndarray:
-    return np.repeat(grey.astype(np.uint8)[:, :, None], 3, axis=2)
 
 
 def fit(image: np.ndarray, size: int, mode: FitMode = "letterbox") -> tuple[np.ndarray, Placement]:

@@ -55,7 +55,7 @@ def write_active(
         columns=["image_id", "uri", "mask"],
         image_ids=[choice.image_id for choice in chosen],
     )
-    mask_of = {row["image_id"]: row["mask"]["bytes"] for row in masks.to_pylist()}
+    mask_of = {row["image_id"]: (row["mask"] or {}).get("bytes", b"") for row in masks.to_pylist()}
     fetch = fetch_again(read_uris or {})
     tiles = make_tiles(chosen, [mask_of[choice.image_id] for choice in chosen], task.palette, fetch)
     colours = css_colours(task.palette)

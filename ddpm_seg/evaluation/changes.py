@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import heapq
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from ddpm_seg import storage
+from ddpm_seg.data.table_pictures import row_mask
 from ddpm_seg.evaluation.selection import read_task
 from ddpm_seg.runs.tables import read_columns, read_rows
 from ddpm_seg.runs.view import configurations, current_rows
@@ -161,8 +160,7 @@ def _read(shards: Shards, places: list[Place]) -> list[dict[str, Any]]:
 
 def _compare(before: dict[str, Any], after: dict[str, Any], found: Changes) -> ChangedImage | None:
     """Counts the image; what there is to see of it, if its masks differ."""
-    masks = before["mask"]["bytes"], after["mask"]["bytes"]
-    old, new = (np.asarray(Image.open(io.BytesIO(mask))) for mask in masks)
+    old, new = (row_mask(row) for row in (before, after))
     if old.shape != new.shape:
         found.resized += 1
         return None
@@ -175,4 +173,5 @@ def _compare(before: dict[str, Any], after: dict[str, Any], found: Changes) -> C
         found.unchanged += 1
         return None
     about = {name: after[name] for name in ("uri", "width", "height", "uncertainty")}
+    masks = before["mask"]["bytes"], after["mask"]["bytes"]
     return ChangedImage(**about, share=wrong / old.size, masks=masks)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,12 +10,12 @@ from pathlib import PurePosixPath
 from typing import Protocol
 
 import numpy as np
-from PIL import Image
 
 from ddpm_seg import storage
 from ddpm_seg.data import images
 from ddpm_seg.data.decoder import decode_and_fit
 from ddpm_seg.data.overlay import Palette
+from ddpm_seg.data.table_pictures import row_mask
 from ddpm_seg.evaluation.layers import LONGEST_SIDE, SHARP_BELOW, image_layer, mask_layer
 from ddpm_seg.tasks import UNLABELLED
 
@@ -90,7 +89,8 @@ def plain_tile(row: Labelled, image: np.ndarray) -> Tile:
 
 def make_tile(row: Labelled, masks: Sequence[bytes], palette: Palette, fetch: Fetch) -> Tile:
     """A tile of `row` with its `masks` (PNGs of one size), the first one's model first."""
-    drawn = [np.asarray(Image.open(io.BytesIO(mask))) for mask in masks]
+    about = {"uri": row.uri, "width": row.width, "height": row.height}
+    drawn = [row_mask({**about, "mask": mask}, file=getattr(row, "file", "")) for mask in masks]
     image, note = fetch(row, *drawn[0].shape)
     layers = tuple(mask_layer(mask, palette) for mask in drawn)
     return _described(row, None if image is None else image_layer(image), layers, tuple(map(_areas, drawn)), note)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from PIL import Image
 
 from ddpm_seg import storage
 from ddpm_seg.data.images import encode_png
 from ddpm_seg.data.schema import uncertainty_of
+from ddpm_seg.data.table_pictures import row_mask
 from ddpm_seg.json_text import to_json
 from ddpm_seg.runs.summary import read_json
 from ddpm_seg.runs.tables import DamagedFileError
@@ -151,7 +150,7 @@ def read_samples(
     rows = read_view(normalized, TABLE, config_hash=curation.config_hash, columns=wanted)
     kept = rows.filter(keeps(rows, curation))["image_id"].to_pylist()
     with_map = columns is not None and "mask" in columns and curation.ignore_above is not None
-    asked = [*columns, *(["uncertainty_map"] if with_map else [])] if columns is not None else None
+    asked = [*columns, *(["uncertainty_map", "width", "height"] if with_map else [])] if columns is not None else None
     asked = list(dict.fromkeys([*asked, "image_id", "uri"])) if asked is not None else None
     table = read_view(normalized, TABLE, config_hash=curation.config_hash, columns=asked, image_ids=kept)
     table = ignore_pixels(table, curation)
@@ -173,8 +172,8 @@ def ignore_pixels(rows: pa.Table, curation: Curation) -> pa.Table:
     if curation.ignore_above is None or "mask" not in rows.column_names:
         return rows
     masks = []
-    for mask, uncertainty in zip(rows["mask"].to_pylist(), rows["uncertainty_map"].to_pylist(), strict=True):
-        pixels, doubt = (np.array(Image.open(io.BytesIO(cell["bytes"]))) for cell in (mask, uncertainty))
+    for row in rows.select(["uri", "width", "height", "mask", "uncertainty_map"]).to_pylist():
+        pixels, doubt = row_mask(row), row_mask(row, column="uncertainty_map")
         pixels[uncertainty_of(doubt, rows.schema) > curation.ignore_above] = UNLABELLED
         masks.append({"bytes": encode_png(pixels), "path": None})
     place = rows.column_names.index("mask")

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
-
-import numpy as np
-from PIL import Image
 
 from ddpm_seg import storage
 from ddpm_seg.checks import check_least
@@ -23,6 +19,7 @@ from ddpm_seg.data.exports.label_studio import write_label_studio
 from ddpm_seg.data.exports.picture import Picture, safe_name, showable
 from ddpm_seg.data.exports.png import write_png
 from ddpm_seg.data.images import DEFAULT_LIMITS, ImageError
+from ddpm_seg.data.table_pictures import row_mask
 from ddpm_seg.evaluation.selection import Selection, select
 from ddpm_seg.runs.fresh_output import fresh_output
 from ddpm_seg.runs.tables import read_rows
@@ -46,7 +43,7 @@ README = "README.md"
 
 READERS = 8  # images on their way at once: against a distant store the wait is latency
 
-_COLUMNS = ["image_id", "uri", "mask", "uncertainty", "mean_confidence", "model_id"]
+_COLUMNS = ["image_id", "uri", "width", "height", "mask", "uncertainty", "mean_confidence", "model_id"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,12 +146,12 @@ def _batches(selection: Selection) -> Iterator[list[dict[str, Any]]]:
     """Rows with their masks, at most a row group at a time."""
     for uri, wanted in selection.shards:
         for table in read_rows(uri, wanted, _COLUMNS):
-            yield table.to_pylist()
+            yield [row | {"file": uri} for row in table.to_pylist()]
 
 
 def _picture(row: dict[str, Any], with_image: bool) -> Picture | str:
     """The row's picture, or why there is none."""
-    mask = np.asarray(Image.open(io.BytesIO(row["mask"]["bytes"])))
+    mask = row_mask(row, file=row["file"])
     image, suffix = b"", ""
     try:
         if with_image:

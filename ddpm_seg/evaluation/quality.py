@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import logging
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.load import load_annotations
 from ddpm_seg.data.annotations.pair import AnnotationError
 from ddpm_seg.data.listing import list_images
+from ddpm_seg.data.table_pictures import row_image
 from ddpm_seg.evaluation.distances import frechet_distance, kernel_distance
 from ddpm_seg.evaluation.image_features import activation_features, torchscript_features
 from ddpm_seg.json_text import to_json
@@ -47,9 +46,13 @@ def write_quality(
     rows = read_view(output, "samples", config_hash=config_hash, columns=["image_id", "uri", "status"]).to_pylist()
     ids = [row["image_id"] for row in rows if row["status"] == "ok"][:MOST_IMAGES]
     samples = read_view(
-        output, "samples", config_hash=config_hash, columns=["image_id", "uri", "image", "classes"], image_ids=ids
+        output,
+        "samples",
+        config_hash=config_hash,
+        columns=["image_id", "uri", "width", "height", "image", "classes"],
+        image_ids=ids,
     )
-    drawn = np.stack([np.asarray(Image.open(io.BytesIO(cell["bytes"]))) for cell in samples["image"].to_pylist()])
+    drawn = np.stack([row_image(row) for row in samples.select(["uri", "width", "height", "image"]).to_pylist()])
     images = load_images(real, bundle.network.image_size)[:MOST_IMAGES]
     drawn_features, real_features = features(drawn), features(images)
     kernel = kernel_distance(drawn_features, real_features)

@@ -9,13 +9,15 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from ddpm_seg import storage
-from ddpm_seg.data.images import decode
 from ddpm_seg.data.overlay import css_colours
+from ddpm_seg.data.table_pictures import row_image
 from ddpm_seg.evaluation.contact_sheet import Fetch, Tile, fetch_again, make_tiles, plain_tile
 from ddpm_seg.evaluation.drift import describe, earlier_statistics, find_drift, statistics_of
 from ddpm_seg.evaluation.page import count, duration, review_script, short, template
-from ddpm_seg.evaluation.totals import Totals, first_rows, read_pictures, read_totals
+from ddpm_seg.evaluation.totals import LabelledRow, Totals, first_rows, read_pictures, read_totals
 from ddpm_seg.runs.layout import RunLayout, uris_under
 from ddpm_seg.runs.summary import read_json, write_json
 from ddpm_seg.runs.tables import DamagedFileError
@@ -86,10 +88,15 @@ def _labelled_tiles(totals: Totals, fetch: Fetch) -> list[Tile]:
 
 def _sample_tiles(totals: Totals, files: Sequence[str]) -> list[Tile]:
     rows = totals.most_uncertain if totals.task else first_rows(files, totals.keep_uncertain)
-    images = {row.uri: decode(data) for row, data in read_pictures(rows, "image").items()}
+    images = {row.uri: _drawn(row, data) for row, data in read_pictures(rows, "image").items()}
     if not totals.task:
         return [plain_tile(row, images[row.uri]) for row in rows]
     return _labelled_tiles(totals, lambda row, height, width: (images[row.uri], ""))
+
+
+def _drawn(row: LabelledRow, data: bytes) -> np.ndarray:
+    about = {"uri": row.uri, "width": row.width, "height": row.height}
+    return row_image({**about, "image": data}, file=row.file)
 
 
 def build_report(*, run: Mapping[str, Any], summary: Mapping[str, Any], totals: Totals, tiles: Sequence[Tile]) -> str:

@@ -4,17 +4,16 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.load import Annotation
 from ddpm_seg.data.images import Placement, nearest
+from ddpm_seg.data.table_pictures import row_mask
 from ddpm_seg.evaluation.miou import confusion_matrix
 from ddpm_seg.tasks import Task
 
@@ -41,14 +40,18 @@ class Scored:
 
 
 def score_labels(labels: pa.Table, annotations: Sequence[Annotation], task: Task) -> list[Scored]:
-    """Compares rows of `labels` (`uri`, `status`, `mask`, `uncertainty`) with the annotations of the same images.
+    """Compares rows of `labels` (`uri`, `status`, `width`, `height`, `mask`,
+    `uncertainty`) with the annotations of the same images.
 
     Scored at the network's size, as published: a mask of `labels` has its image's own size, which is the network's
     label enlarged, and taking the middle of each cell gives that label back; where an image is smaller than the
     network's square, its mask has fewer pixels than the label had. Raises ValueError where an annotated image has no
     mask.
     """
-    rows = {row["uri"]: row for row in labels.select(["uri", "status", "mask", "uncertainty"]).to_pylist()}
+    rows = {
+        row["uri"]: row
+        for row in labels.select(["uri", "status", "width", "height", "mask", "uncertainty"]).to_pylist()
+    }
     uris = [storage.redact(annotation.uri) for annotation in annotations]
     if missing := [uri for uri in uris if rows.get(uri, {}).get("status") != "ok"]:
         raise ValueError(
@@ -56,15 +59,15 @@ def score_labels(labels: pa.Table, annotations: Sequence[Annotation], task: Task
             f"{', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}"
         )
     return [
-        _scored(annotation, rows[uri]["mask"]["bytes"], rows[uri]["uncertainty"], task)
+        _scored(annotation, row_mask(rows[uri]), rows[uri]["uncertainty"], task)
         for annotation, uri in zip(annotations, uris, strict=True)
     ]
 
 
-def _scored(annotation: Annotation, mask_png: bytes, uncertainty: float, task: Task) -> Scored:
+def _scored(annotation: Annotation, mask: np.ndarray, uncertainty: float, task: Task) -> Scored:
     placement = annotation.placement
     target = placement.crop(annotation.label)
-    predicted = at_network_size(np.asarray(Image.open(io.BytesIO(mask_png))), placement)
+    predicted = at_network_size(mask, placement)
     confusion = confusion_matrix(predicted, target, task.num_classes)
     counts = target < task.num_classes
     if task.ignore_label is not None:

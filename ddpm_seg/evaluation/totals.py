@@ -193,7 +193,7 @@ def read_pictures(rows: Iterable[LabelledRow], column: str) -> dict[LabelledRow,
     for file, wanted in by_file.items():
         wanted.sort(key=lambda row: row.row)
         tables = read_rows(file, np.array([row.row for row in wanted]), [column])
-        cells = (cell["bytes"] for table in tables for cell in table[column].to_pylist())
+        cells = ((cell or {}).get("bytes", b"") for table in tables for cell in table[column].to_pylist())
         pictures.update(zip(wanted, cells, strict=True))
     return pictures
 

@@ -130,7 +130,7 @@ def images_table(scored: Sequence[Scored]) -> pa.Table:
 
 
 def _labels(config: EvaluateConfig, header: TrainedHeader, annotations: Sequence[Annotation]) -> pa.Table:
-    columns = ["uri", "status", "mask", "uncertainty", "model_id"]
+    columns = ["uri", "status", "width", "height", "mask", "uncertainty", "model_id"]
     if config.labels is not None:
         configuration = choose(config.labels, "labels", config.config_hash)
         logger.info("labels of configuration %s", configuration)

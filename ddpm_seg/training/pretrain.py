@@ -14,7 +14,8 @@ import numpy as np
 from tqdm import tqdm
 
 from ddpm_seg import storage
-from ddpm_seg.data.images import DEFAULT_LIMITS, decode, fit
+from ddpm_seg.data.decoder import decode_and_fit
+from ddpm_seg.data.images import DEFAULT_LIMITS
 from ddpm_seg.data.listing import list_images
 from ddpm_seg.errors import work_began
 from ddpm_seg.model.bundle import read_header, save_bundle
@@ -159,7 +160,7 @@ def load_images(uri: str, size: int) -> np.ndarray:
     def load(file: storage.FileInfo) -> np.ndarray | None:
         try:
             data, _ = storage.read_listed(file.uri, max_bytes=DEFAULT_LIMITS.max_bytes)
-            return fit(decode(data), size)[0]
+            return decode_and_fit(data, DEFAULT_LIMITS, size, "letterbox")[0]
         except (OSError, ValueError) as error:  # an ImageError, or a name that no file can have
             logger.warning("%s is left out: %s", storage.redact(file.uri), error)
             return None

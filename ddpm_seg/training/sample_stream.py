@@ -4,18 +4,18 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from PIL import Image
 
 from ddpm_seg import storage
 from ddpm_seg.data.schema import METADATA_KEY
+from ddpm_seg.data.table_pictures import row_image, row_mask
 from ddpm_seg.evaluation.curation import TABLE, ignore_pixels, read_curation, read_samples
 from ddpm_seg.evaluation.selection import read_task
 from ddpm_seg.runs.tables import DamagedFileError, open_parquet, require_columns
@@ -76,7 +76,7 @@ class SampleStream:
         with ThreadPoolExecutor() as pool:
             waiting: list[list[Future[tuple[np.ndarray, np.ndarray]]]] = []
             for _ in range(self.num_batches(seed, epoch, share, world_size)):
-                waiting.append([pool.submit(_decoded, *next(rows)) for _ in range(share)])
+                waiting.append([pool.submit(_decoded, next(rows)) for _ in range(share)])
                 if len(waiting) > AHEAD:
                     yield _stacked(waiting.pop(0))
             for batch in waiting:
@@ -86,16 +86,16 @@ class SampleStream:
         order = np.random.default_rng((seed, epoch)).permutation(len(self.pieces))
         return [self.pieces[number] for number in order[rank::world_size]]
 
-    def _rows(self, pieces: Sequence[Piece], rng: np.random.Generator) -> Iterator[tuple[bytes, bytes]]:
-        """Image and mask, both encoded."""
+    def _rows(self, pieces: Sequence[Piece], rng: np.random.Generator) -> Iterator[dict[str, Any]]:
+        """With image and mask, both encoded."""
         for start in range(0, len(pieces), POOL):
             table = pa.concat_tables([self._read(piece) for piece in pieces[start : start + POOL]])
-            images, masks = table["image"].to_pylist(), table["mask"].to_pylist()
+            rows = table.to_pylist()
             for row in rng.permutation(table.num_rows):
-                yield images[row]["bytes"], masks[row]["bytes"]
+                yield rows[row]
 
     def _read(self, piece: Piece) -> pa.Table:
-        columns = ["image", "mask"]
+        columns = ["uri", "width", "height", "image", "mask"]
         if self.curation is not None and self.curation.ignore_above is not None:
             columns.append("uncertainty_map")
         with open_parquet(piece.uri) as file:
@@ -117,7 +117,7 @@ def _pieces(uri: str, kept: pa.Array) -> list[Piece]:
     pieces = []
     with open_parquet(uri) as file:
         for number in range(file.num_row_groups):
-            require_columns(uri, file.schema_arrow, ["image_id", "image", "mask", "width"])
+            require_columns(uri, file.schema_arrow, ["image_id", "uri", "image", "mask", "width", "height"])
             ids = file.read_row_group(number, columns=["image_id"])["image_id"]
             rows = np.flatnonzero(pc.is_in(ids, value_set=kept).to_numpy())
             if len(rows):
@@ -125,8 +125,8 @@ def _pieces(uri: str, kept: pa.Array) -> list[Piece]:
     return pieces
 
 
-def _decoded(image: bytes, mask: bytes) -> tuple[np.ndarray, np.ndarray]:
-    return np.asarray(Image.open(io.BytesIO(image)).convert("RGB")), np.asarray(Image.open(io.BytesIO(mask)))
+def _decoded(row: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    return row_image(row), row_mask(row)
 
 
 def _stacked(batch: list[Future[tuple[np.ndarray, np.ndarray]]]) -> Batch:

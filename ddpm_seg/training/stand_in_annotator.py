@@ -6,7 +6,6 @@ themselves, this names their pixels instead.
 
 from __future__ import annotations
 
-import io
 import logging
 from dataclasses import dataclass
 
@@ -14,12 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from PIL import Image
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.load import load_annotations
 from ddpm_seg.data.images import encode_png
 from ddpm_seg.data.schema import IMAGE
+from ddpm_seg.data.table_pictures import row_image
 from ddpm_seg.data.task_file import find_task
 from ddpm_seg.evaluation.curation import read_samples
 from ddpm_seg.runs.tables import encode
@@ -86,8 +85,13 @@ def annotate(config: AnnotateConfig, training: SupervisedConfig | None = None) -
 
 def _images(config: AnnotateConfig) -> np.ndarray:
     """(N, S, S, 3) uint8 of the samples."""
-    rows = read_samples(config.samples, config_hash=config.config_hash, columns=["status", "image"], curated=False)
+    rows = read_samples(
+        config.samples,
+        config_hash=config.config_hash,
+        columns=["uri", "status", "width", "height", "image"],
+        curated=False,
+    )
     rows = rows.filter(pc.equal(rows["status"], "ok")).slice(0, config.limit)
     if not rows.num_rows:
         raise ValueError(f"there are no samples to annotate at {storage.redact(config.samples)}")
-    return np.stack([np.asarray(Image.open(io.BytesIO(cell["bytes"]))) for cell in rows["image"].to_pylist()])
+    return np.stack([row_image(row) for row in rows.to_pylist()])

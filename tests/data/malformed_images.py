@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import tifffile
 from odd_images import encode, exif, picture, png_header
 from PIL import Image
 
@@ -277,6 +278,27 @@ def write_malformed(folder: Path, seed: int = 0) -> list[Path]:
         (folder / link).symlink_to(target)
     os.mkfifo(folder / "pipe.png")
     return sorted(listed, key=str)
+
+
+def readable_after_all(data: bytes) -> bool:
+    """Whether strict Pillow refuses the file for what is not its picture: metadata, an end mark, its own lack."""
+    if data.startswith(b"\x89PNG"):
+        place, critical = 8, [data[:8]]
+        while place + 8 <= len(data):
+            end = place + 12 + int.from_bytes(data[place : place + 4], "big")
+            if data[place + 4 : place + 5].isupper():
+                critical.append(data[place:end])
+            place = end
+        return strict_pillow_reads(b"".join(critical), ("PNG",), 10**8)
+    if data.startswith(b"\xff\xd8"):
+        return any(data in (whole[:-1], whole[:-2]) for format, whole in sources().values() if format == "JPEG")
+    if data[:4] in (b"II*\0", b"MM\0*"):
+        try:
+            with tifffile.TiffFile(io.BytesIO(data)) as file:
+                return file.pages[0].asarray().size > 0
+        except Exception:  # as with Pillow
+            return False
+    return False
 
 
 def strict_pillow_reads(data: bytes, formats: tuple[str, ...], max_pixels: int) -> bool:

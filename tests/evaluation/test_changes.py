@@ -31,7 +31,8 @@ def rows(names: list[str], seed: int, *, side: int = 10) -> dict[str, dict[str, 
             changed = np.random.default_rng(1000 * seed + number).random(mask.shape) < 0.02 * (number % 7 + 1)
             mask[changed] = 3 + seed % 2
         row = labelled(number, 0.1 * seed + 0.01 * number)
-        made[name] = {**row, "mask": {"bytes": encode_png(mask), "path": None}}
+        size = {"width": side, "height": side}
+        made[name] = {**row, **size, "mask": {"bytes": encode_png(mask), "path": None}}
     return made
 
 

@@ -15,7 +15,8 @@ from ddpm_seg import storage
 from ddpm_seg.data.annotations.find import find_pairs
 from ddpm_seg.data.annotations.options import DEFAULT_OPTIONS, AnnotationOptions
 from ddpm_seg.data.annotations.pair import UNCOVERED, AnnotationError, MaskError, Pair
-from ddpm_seg.data.images import ImageError, Placement, decode, fit
+from ddpm_seg.data.decoder import read_apart
+from ddpm_seg.data.images import ImageError, Placement, fit
 from ddpm_seg.storage import StorageUnavailableError
 from ddpm_seg.tasks import UNLABELLED, Task
 
@@ -151,7 +152,7 @@ def _load(pair: Pair, image_size: int, task: Task, uncovered: int) -> Annotation
 def _read_image(pair: Pair) -> np.ndarray:
     name = storage.redact(pair.image)
     try:
-        return decode(pair.read_image())
+        return read_apart(pair.read_image()).pixels
     except ImageError as error:
         raise AnnotationError(f"{name}: {error}") from error
     except StorageUnavailableError:

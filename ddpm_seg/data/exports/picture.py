@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import numpy as np
-from PIL import Image
 
 from ddpm_seg import storage
-from ddpm_seg.data.images import FORMATS, ImageError, decode, encode_png
+from ddpm_seg.data.decoder import read_apart
+from ddpm_seg.data.images import ImageError, encode_png
 from ddpm_seg.tasks import UNLABELLED
 
 # What browsers and annotation tools show as it is. Others, and those that are to be turned, become PNGs.
 PLAIN_FORMATS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}
-
-_ORIENTATION = 0x0112  # EXIF tag; not every tool that shows an image obeys it
-_UPRIGHT = (None, 1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,10 +67,11 @@ def showable(data: bytes, height: int, width: int) -> tuple[bytes, str]:
 
     Raises ImageError for one that cannot be read, or is not of this size any more.
     """
-    pixels = decode(data)
+    decoded = read_apart(data)
+    pixels = decoded.pixels
     if pixels.shape[:2] != (height, width):
         now = f"{pixels.shape[1]} x {pixels.shape[0]}"
         raise ImageError("changed", f"the image is {now} now, its mask {width} x {height}")
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        plain = image.format in PLAIN_FORMATS and image.getexif().get(_ORIENTATION) in _UPRIGHT
-        return (data, PLAIN_FORMATS[str(image.format)]) if plain else (encode_png(pixels), ".png")
+    if decoded.format in PLAIN_FORMATS and not decoded.turned:
+        return data, PLAIN_FORMATS[decoded.format]
+    return encode_png(pixels), ".png"

@@ -1,0 +1,74 @@
+"""Pictures in tables: masks, uncertainty maps and drawn images, PNGs of their row's size, opened as nothing else."""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ddpm_seg import storage
+from ddpm_seg.data.formats import PILLOW_ERRORS
+from ddpm_seg.data.images import DEFAULT_LIMITS, one_line
+
+_HEADER = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+_COLOR_TYPES = {0: "grey", 2: "RGB", 3: "indexed", 4: "grey + alpha", 6: "RGBA"}
+
+
+class PictureError(ValueError):
+    """A cell that does not hold the picture that its row speaks of."""
+
+
+def read_mask(data: object, width: int, height: int) -> np.ndarray:
+    """An 8-bit grey PNG of `width` x `height` pixels as (H, W) uint8. PictureError for anything else."""
+    return _read(data, width, height, "grey")
+
+
+def read_image(data: object, width: int, height: int) -> np.ndarray:
+    """An 8-bit RGB PNG of `width` x `height` pixels as (H, W, 3) uint8. PictureError for anything else."""
+    return _read(data, width, height, "RGB")
+
+
+def row_mask(row: Mapping[str, Any], *, column: str = "mask", file: str = "") -> np.ndarray:
+    """(H, W) uint8 of a row's `column`, or PictureError that names row and `file`. Needs `width` and `height`."""
+    return _of_row(row, column, "grey", file)
+
+
+def row_image(row: Mapping[str, Any], *, file: str = "") -> np.ndarray:
+    """(H, W, 3) uint8 of a row's `image`, or PictureError that names row and `file`. Needs `width` and `height`."""
+    return _of_row(row, "image", "RGB", file)
+
+
+def _of_row(row: Mapping[str, Any], column: str, kind: str, file: str) -> np.ndarray:
+    cell = row[column]
+    try:
+        return _read(cell.get("bytes") if isinstance(cell, Mapping) else cell, row["width"], row["height"], kind)
+    except PictureError as error:
+        name = row.get("uri") or row.get("image_id") or "a row without a name"
+        place = f" in {storage.redact(file)}" if file else ""
+        raise PictureError(f"{column} of {one_line(storage.redact(str(name)))}{place}: {error}") from error
+
+
+def _read(data: object, width: object, height: object, kind: str) -> np.ndarray:
+    # Judged by the header before anything is decoded.
+    if not isinstance(data, bytes) or not data:
+        raise PictureError("there is none" if not data else f"holds {type(data).__name__}, expected the bytes of a PNG")
+    if not data.startswith(_HEADER) or len(data) < 33:
+        raise PictureError("is no PNG")
+    own_width, own_height, depth, color = struct.unpack_from(">IIBB", data, 16)
+    if width is None and height is None:  # a table without sizes; a picture of moderate size does no harm
+        if own_width * own_height > DEFAULT_LIMITS.max_pixels:
+            raise PictureError(f"is {own_width} x {own_height} pixels, its row does not say how many")
+    elif (own_width, own_height) != (width, height):
+        raise PictureError(f"is {own_width} x {own_height} pixels, its row says {width} x {height}")
+    own_kind = _COLOR_TYPES.get(color, f"colour type {color}")
+    if (own_kind, depth) != (kind, 8):
+        raise PictureError(f"is a PNG of {depth}-bit {own_kind}, expected 8-bit {kind}")
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+            return np.array(image)
+    except (*PILLOW_ERRORS, Image.DecompressionBombError, MemoryError) as error:
+        raise PictureError(f"is a PNG that cannot be read: {one_line(str(error))}") from error
