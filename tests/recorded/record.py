@@ -191,7 +191,7 @@ def _bundle_facts(path: Path) -> dict[str, Any]:
     model = resident(load_model(str(path)), device="cpu", batch_size=1)
     (labels,) = model.segment(smooth_picture(0, model.image_size)[None])
     assert len(np.unique(labels.label)) > 1, f"{path.name} names all pixels alike"
-    return {"model_id": header.model_id, "mask": labels.label.tolist()}
+    return {"model_id": header.model_id, "mask": ["".join(map(str, row)) for row in labels.label.tolist()]}
 
 
 # --- labels ---
