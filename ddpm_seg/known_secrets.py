@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import configparser
 import functools
+import netrc
 import os
 import re
 import urllib.request
@@ -58,7 +59,7 @@ def _of_uri(uri: str) -> Iterator[str]:
 
 
 def _of_process() -> frozenset[str]:
-    return _of_environment(tuple(sorted(_environment().items()))) | _of_aws_file()
+    return _of_environment(tuple(sorted(_environment().items()))) | _of_aws_file() | _of_netrc()
 
 
 def _environment() -> dict[str, str]:
@@ -87,6 +88,16 @@ def _of_aws_file() -> frozenset[str]:
         value for section in parser.sections() for name, value in parser.items(section) if name.startswith("aws_")
     ]
     return frozenset(value for value in values if len(value) >= _SHORTEST)
+
+
+@functools.cache
+def _of_netrc() -> frozenset[str]:
+    """The passwords that http(s) clients take from `~/.netrc`."""
+    try:
+        hosts = netrc.netrc(os.environ.get("NETRC")).hosts.values()
+    except (OSError, ValueError, netrc.NetrcParseError):
+        return frozenset()
+    return frozenset(password for _, _, password in hosts if password and len(password) >= _SHORTEST_NAMED)
 
 
 def _spellings(secret: str) -> set[str]:

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import base64
 import random
+from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 import pytest
 from web_server import web_server
 
-from ddpm_seg import hosts, storage
+from ddpm_seg import hosts, known_secrets, storage
 from ddpm_seg.known_secrets import without_secrets
 from ddpm_seg.uris import redact_text
 
@@ -31,6 +32,22 @@ def test_a_secret_that_is_repeated_bare_is_left_out(seed: int, monkeypatch: pyte
 def test_basic_authorization_is_a_spelling_of_the_user_info() -> None:
     proof = base64.b64encode(b"user:hunter2").decode()
     assert without_secrets(f"you sent {proof}", "https://user:hunter2@host/x") == "you sent …"
+
+
+def test_passwords_of_files_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "netrc").write_text("machine host login me password netrcs-own\n")
+    (tmp_path / "aws").write_text("[default]\naws_access_key_id = AKFILE12\naws_secret_access_key = files/own+secret\n")
+    (tmp_path / "netrc").chmod(0o600)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "aws"))
+    for cached in (known_secrets._of_netrc, known_secrets._of_aws_file):
+        cached.cache_clear()
+    try:
+        text = "AKFILE12 and files%2Fown%2Bsecret and netrcs-own"
+        assert without_secrets(text) == "… and … and …"
+    finally:
+        for cached in (known_secrets._of_netrc, known_secrets._of_aws_file):
+            cached.cache_clear()
 
 
 def test_what_is_no_secret_stays(monkeypatch: pytest.MonkeyPatch) -> None:

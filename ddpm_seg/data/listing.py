@@ -159,18 +159,24 @@ def _listed(list_uri: str, suffix: str) -> Listing:
             if isinstance(file, FileInfo):
                 files[file.uri] = file
             else:
-                refused[file.uri] = file
+                refused[_as_stored(file.uri)] = file
     except (ValueError, csv.Error, pa.ArrowException) as error:
         raise ValueError(f"{name} cannot be read as a list of URIs: {error}") from error
     if not files and not refused:
         raise ValueError(f"{name} lists no image")
-    for uri in files:  # a row has one of them
-        refused.pop(storage.redact(uri), None)
+    if refused:
+        for uri in files:  # a row has one of them
+            refused.pop(_as_stored(uri), None)
     return Listing(
         files=[files[uri] for uri in sorted(files)],
         refused=tuple(refused[uri] for uri in sorted(refused)),
         column=found.column,
     )
+
+
+def _as_stored(uri: str) -> str:
+    """As tables hold it: two entries that are one there would be one row."""
+    return storage.redact(uri).encode("utf-8", "backslashreplace").decode()
 
 
 def _entry(entry: lists.Entry, list_uri: str) -> FileInfo | RefusedEntry:

@@ -46,8 +46,8 @@ class LabelConfig:
     """Masks and class statistics for every image under a prefix, as Parquet tables."""
 
     input: str | None = None
-    """Images to label: a folder or prefix (s3://bucket/photos), a glob, one file or URL, or a .txt, .csv or .parquet
-    list of them. Without it, the sample images that come with the package."""
+    """Images to label: a folder or prefix (s3://bucket/photos), a glob, one file or URL, or a .txt, .csv, .tsv or
+    .parquet list of them. Without it, the sample images that come with the package."""
     output: str = "out"
     """Folder or prefix for the tables. A second run into the same one does only what is new or changed."""
     model: str = "avatars-10"
