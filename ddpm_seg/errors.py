@@ -14,6 +14,10 @@ class TooManyErrors(RuntimeError):  # noqa: N818
     """More images of a run are errors than were allowed. What is done is kept; under a higher limit it can go on."""
 
 
+class TrainingDiverged(RuntimeError):  # noqa: N818
+    """A loss is not a finite number: the same command would end the same way. What was saved before stays."""
+
+
 @contextmanager
 def work_began() -> Iterator[None]:
     """Turns an OSError into a StageError.

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TextIO, TypeVar
 
 from ddpm_seg import storage
-from ddpm_seg.errors import StageError, TooManyErrors
+from ddpm_seg.errors import StageError, TooManyErrors, TrainingDiverged
 from ddpm_seg.printable import PrintableFormatter, printable
 from ddpm_seg.runs.heartbeat import AlreadyRunningError
 from jobs import signals
@@ -102,7 +102,7 @@ def _ending(error: BaseException) -> tuple[int, str] | None:
         return INTERRUPTED, signals.stopped_line(signals.stopping_signal())
     if isinstance(error, AlreadyRunningError):
         return ALREADY_RUNNING, f"already running: {error}"
-    if isinstance(error, TooManyErrors):
+    if isinstance(error, TooManyErrors | TrainingDiverged):
         return TOO_MANY_ERRORS, f"stopped: {error}"
     if isinstance(error, StageError | storage.StorageUnavailableError):
         return INTERRUPTED, f"failed: {error}; run the same command again to go on"

@@ -6,8 +6,8 @@
     ray job submit --working-dir . -- python -m jobs.label --input s3://bucket/photos --output s3://bucket/labels
 
 Run again, it finishes what was interrupted and labels what is new. Exit status: 0 done (images that could not be read
-are rows of the table, with their error), 2 wrong use, 3 more errors than --max-errors, 4 interrupted or failed but
-resumable, 5 another process works on the same run.
+are rows of the table, with their error), 2 wrong use, 3 stopped by itself (more errors than --max-errors; a
+training whose loss is no number), 4 interrupted or failed but resumable, 5 another process works on the same run.
 """
 
 from __future__ import annotations

@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from ddpm_seg.errors import TrainingDiverged
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 GPU_STEPS = 20
 """Steps between two looks at a loss on a GPU, each of which waits for the device. On a CPU every step is looked at."""
-
-
-class TrainingDiverged(ValueError):  # noqa: N818
-    """A loss is not finite, so that the same command would end the same way. What was saved before stays."""
 
 
 class Watch:

@@ -57,13 +57,14 @@ def train_here(train: Callable[[C, Worker], object], config: C) -> None:
 def train_on_ray(train: Callable[[C, Worker], object], config: C, workers: int) -> None:
     """`train` in so many Ray Train workers. Where one is lost, all begin again: `train` resumes from what it saved.
 
-    Raises StageError where they fail for good. On KeyboardInterrupt the first worker may save before it is raised.
+    Raises StageError where they fail for good, TrainingDiverged where a loss is not finite. On KeyboardInterrupt the
+    first worker may save before it is raised.
     """
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchTrainer
 
-    from ddpm_seg.errors import StageError
+    from ddpm_seg.errors import StageError, TrainingDiverged
     from ddpm_seg.pipeline.cluster import connect
     from ddpm_seg.pipeline.stream import one_line, redact_lines
 
@@ -82,8 +83,13 @@ def train_on_ray(train: Callable[[C, Worker], object], config: C, workers: int) 
             parallel=ray.train.torch.prepare_model,
             stop_asked=_StopAsked(stop) if rank == 0 else lambda: False,
         )
+        if said := ray.get(stop.why_diverged.remote()):
+            raise RuntimeError(said)  # a worker that begins again would only come to the same
         try:
             train(config, worker)
+        except TrainingDiverged as error:
+            ray.get(stop.diverged.remote(str(error)))
+            raise
         except KeyboardInterrupt:  # as `Saving` raises it; the state is saved
             ray.get(stop.saved.remote())
             raise RuntimeError("stopped by the driver") from None
@@ -98,6 +104,8 @@ def train_on_ray(train: Callable[[C, Worker], object], config: C, workers: int) 
         try:
             _in_a_thread(trainer.fit)
         except TrainingFailedError as error:
+            if said := ray.get(stop.why_diverged.remote()):
+                raise TrainingDiverged(said) from error
             logger.error("training: a worker failed\n%s", redact_lines(str(error)))
             raise StageError(one_line(error)) from error
         except KeyboardInterrupt:
@@ -106,10 +114,17 @@ def train_on_ray(train: Callable[[C, Worker], object], config: C, workers: int) 
 
 
 class _Stop:
-    """An actor between the driver, which is told to stop, and the first worker, which has the state to save."""
+    """An actor between the driver, which is told to stop, and the workers, which have the state to save or diverge."""
 
     def __init__(self) -> None:
         self._training = self._asked = self._saved = False
+        self._diverged: str | None = None
+
+    def diverged(self, said: str) -> None:
+        self._diverged = self._diverged or said
+
+    def why_diverged(self) -> str | None:
+        return self._diverged
 
     def ask(self) -> bool:
         """Asks the first worker to stop; False if it has nothing to save yet."""

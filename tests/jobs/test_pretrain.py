@@ -50,6 +50,19 @@ def test_a_mae_is_pretrained_the_same_way(images, tmp_path, capsys) -> None:
     assert "must be a multiple of patch_size 5" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("workers", ["0", pytest.param("2", marks=pytest.mark.slow)])
+def test_a_training_that_diverges_is_one_line_and_status_3(images, tmp_path, capsys, workers, request) -> None:
+    if workers != "0":
+        request.getfixturevalue("ray_cluster")
+    output = tmp_path / "bundle"
+    asked = ["--learning-rate", "1e30", "--iterations", "50", "--num-workers", workers]
+    assert _run(images, str(output), *asked) == 3
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("stopped: the loss of the network is not a finite number at step ")
+    assert "try a lower --learning-rate" in said
+    assert not (output / "bundle.json").exists()
+
+
 @pytest.mark.slow
 def test_two_ray_train_workers_train_the_same_network_as_one_process(images, tmp_path, ray_cluster) -> None:
     assert _run(images, str(tmp_path / "one")) == 0

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from ddpm_seg.errors import TrainingDiverged
 from ddpm_seg.model.bundle import save_bundle
 from ddpm_seg.model.bundle_files import BundleError
 from ddpm_seg.model.diffusion import DiffusionConfig
@@ -16,7 +17,7 @@ from ddpm_seg.model.student import StudentConfig
 from ddpm_seg.model.unet import UNetConfig
 from ddpm_seg.tasks import UNLABELLED
 from ddpm_seg.training.ddpm import Denoising
-from ddpm_seg.training.divergence import TrainingDiverged, Watch
+from ddpm_seg.training.divergence import Watch
 from ddpm_seg.training.ensemble import EnsembleConfig, train_members
 from ddpm_seg.training.masked_autoencoder import Inpainting
 from ddpm_seg.training.network_training import NetworkTraining, Objective, Optimization, train_network
