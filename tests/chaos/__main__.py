@@ -18,6 +18,7 @@ import json
 import re
 import signal
 import sys
+import traceback
 from collections import Counter
 from itertools import islice
 from pathlib import Path
@@ -79,7 +80,11 @@ def campaign(kind: StorageKind, arguments: argparse.Namespace, number: int) -> N
         quiet = references.of()
         print(f"{kind}: undisturbed, {len(quiet.rows)} images in {quiet.seconds:.0f} s", flush=True)
         for turn, fault in enumerate(hand, len(here) if arguments.each else 0):
-            record = disturbed(there, references, fault, arguments.seed * 1000 + turn, log.with_suffix(""))
+            try:
+                record = disturbed(there, references, fault, arguments.seed * 1000 + turn, log.with_suffix(""))
+            except Exception:  # the harness's own: one run less, and hours of others go on
+                print(f"{kind}: {fault}: {traceback.format_exc()}", flush=True)
+                continue
             with log.open("a") as file:
                 file.write(json.dumps(dataclasses.asdict(record)) + "\n")
             print(_line(record), flush=True)

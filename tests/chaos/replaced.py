@@ -60,7 +60,7 @@ def _weights_alone(scene: Scene) -> bool:
 
 
 def _both_ids(trial: Trial) -> list[str]:
-    return [read_header(f"{trial.place.prefix}/{name}").model_id for name in ("model", "model-other")]
+    return [read_header(f"{trial.place.prefix}/{name}").model_id for name in ("model-kept", "model-other")]
 
 
 def _file_name(_: Trial) -> list[str]:

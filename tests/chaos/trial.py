@@ -44,8 +44,8 @@ class Scene:
         return self.job.poll() is None
 
     def wait_for_some_chunks(self) -> bool:
-        """Until some number of chunks, and a little more; whether the job is still there."""
-        wanted = self.generator.randrange(int(len(self.plan) * 0.8))
+        """Until some number of chunks, one at least, and a little more; whether the job is still there."""
+        wanted = 1 + self.generator.randrange(int(len(self.plan) * 0.8))
         while self.job.poll() is None and chunks_written(self.place.events(), self.output) < wanted:
             time.sleep(0.05)
         return self.wait(self.generator.uniform(0, 0.5))
@@ -68,7 +68,9 @@ class Scene:
 
     @property
     def last_line(self) -> str:
-        return self.said.strip().rpartition("\n")[2]
+        """The job's own: Ray's, in colours, may come later."""
+        lines = [line for line in self.said.splitlines() if line.strip() and "\x1b[" not in line]
+        return lines[-1] if lines else ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
