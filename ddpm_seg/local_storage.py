@@ -85,7 +85,7 @@ def _names(folder: Path, real_top: str) -> Iterator[Path]:
             target = os.path.realpath(path) + "/"
             below = target.startswith(real_top.rstrip("/") + "/")
             # What a link shows of a hidden folder, as git-sync's do, is not hidden.
-            if (below and "/." not in target[len(real_top) :]) or (real_top + "/").startswith(target):
+            if below and "/." not in target[len(real_top) :]:
                 continue
         yield path
 

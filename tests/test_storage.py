@@ -241,7 +241,7 @@ def test_listing_follows_links_but_not_round_in_circles(tmp_path: Path) -> None:
     (tmp_path / "data" / "linked").symlink_to("../elsewhere")
     os.mkfifo(tmp_path / "data" / "pipe")
     found = [file.uri.removeprefix(f"{tmp_path}/data/") for file in storage.list_files(f"{tmp_path}/data")]
-    assert found == ["file", "linked/file", "up/elsewhere/file"]
+    assert found == ["file", "linked/file"]  # which is up/elsewhere too: each real folder comes once
     with pytest.raises(storage.StorageError, match="not a regular file"):
         storage.read_bytes(f"{tmp_path}/data/pipe")
 
