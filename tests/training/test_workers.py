@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import os
 import signal
 import time
@@ -82,7 +81,7 @@ def test_an_interrupted_driver_lets_the_first_ray_train_worker_save(ray_cluster:
         while not begun.exists():
             time.sleep(0.1)
         time.sleep(2)
-        _thread.interrupt_main()
+        os.kill(os.getpid(), signal.SIGINT)
 
     Thread(target=interrupt, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
