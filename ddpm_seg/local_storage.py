@@ -115,7 +115,8 @@ def read_version(path: Path, limit: int | None) -> tuple[bytes, os.stat_result]:
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
         status = os.fstat(file.fileno())
         _refuse_special(path, status)
-        return file.read() if limit is None else file.read(limit), status
+        # `read(limit)` takes memory for so many bytes, however few there are.
+        return file.read() if limit is None or status.st_size < limit else file.read(limit), status
 
 
 def refuse_system_file(path: Path) -> None:

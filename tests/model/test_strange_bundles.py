@@ -204,6 +204,12 @@ def test_files_that_are_none(saved: Path, tmp_path: Path) -> None:
     _assert_refused(load_model, saved, "says that its header has 9223372036854775808 bytes")
 
 
+def test_what_a_description_promises_takes_no_memory(saved: Path) -> None:
+    """Billions of parameters: the file is read up to its own end, not into as much memory as they would take."""
+    _change(saved, lambda content: content["unet"].update(num_channels=6144, channel_mult=[1, 1]))
+    _assert_refused(load_model, saved, r"unet\.safetensors: ")
+
+
 def test_a_dry_run_refuses_what_the_run_would(saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (saved / "ensemble.safetensors").write_bytes(b"half")
     asked = ["--model", str(saved), "--output", str(tmp_path / "out"), "--dry-run"]
