@@ -126,6 +126,7 @@ def _verdict(trial: Trial) -> Verdict:
             expected.output,
             trial.place.subject,
             runs=expected.runs,
+            deleted=expected.deleted,
             other_masks=trial.references.masks_of_other_models(),
         )
         for expected in trial.expected

@@ -55,13 +55,23 @@ def masks_of(rows: Rows) -> dict[str, bytes]:
 
 
 def compare(
-    reference: Rows, output: str, subject: Subject, *, runs: int = 1, other_masks: Sequence[Mapping[str, bytes]] = ()
+    reference: Rows,
+    output: str,
+    subject: Subject,
+    *,
+    runs: int = 1,
+    deleted: str = "",
+    other_masks: Sequence[Mapping[str, bytes]] = (),
 ) -> Verdict:
     """Every row of the job's table, what derives from it, and what else stands under `output` after so many `runs`.
 
-    `other_masks` are those of other models, by image_id: a row that has one is under a wrong model_id.
+    Rows of a run whose plan was `deleted` are earlier versions, which `read_labels` leaves out. `other_masks` are those
+    of other models, by image_id: a row that has one is under a wrong model_id.
     """
-    shards, class_stats = _shards(output, subject.table), _shards(output, subject.derived)
+    shards, class_stats = (
+        {name: shard for name, shard in _shards(output, table).items() if f"/run={deleted}/" not in name}
+        for table in (subject.table, subject.derived)
+    )
     rows = [row for table in shards.values() for row in _plain(table)]
     counts = Counter(map(_key, rows))
     problems = []
@@ -106,9 +116,11 @@ def read_manifests(output: str) -> list[pa.Table]:
 
 
 def _account(output: str, reference: Rows, runs: int) -> list[str]:
-    """What is wrong with the runs' own account of themselves."""
+    """What is wrong with the runs' own account of themselves. Numbers may have gaps, left by deleted runs."""
     names = {file.uri.removeprefix(f"{output}/runs/") for file in storage.list_files(f"{output}/runs")}
-    ids = [f"run-{number:06d}" for number in range(1, runs + 1)]
+    ids = sorted({name.partition("/")[0] for name in names})
+    if len(ids) != runs:
+        return [f"runs/ has {ids}, where {runs} are expected"]
     files = ("manifest.parquet", "run.json", "summary.json", "report.html")
     expected = {f"{run_id}/{name}" for run_id in ids for name in files}
     if names != expected:

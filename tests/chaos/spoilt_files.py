@@ -43,7 +43,7 @@ def _manifest(put_back: bool, trial: Trial) -> bool:
     else:
         storage.delete(f"{trial.output}/{FIRST_RUN}")
         trial.expected.clear()
-        trial.expect(trial.references.of().rows, runs=1)
+        trial.expect(trial.references.of().rows, deleted=FIRST_RUN.rpartition("/")[2])
         trial.segmented_before = 0
     trial.until_done()
     return True

@@ -90,6 +90,16 @@ def test_rows_under_a_wrong_model_id_are_seen(output: str) -> None:
     assert compare(reference, output, LABEL).wrong_model == 1  # a mask that no model is known to have made
 
 
+def test_rows_of_a_run_whose_plan_was_deleted_are_earlier_versions(output: str) -> None:
+    reference, labels = read_rows(output, "labels"), decode(storage.read_bytes(f"{output}/labels/{SHARD}"))
+    for table in ("labels", "class_stats"):
+        shard = storage.read_bytes(f"{output}/{table}/{SHARD}")
+        storage.write_bytes(f"{output}/{table}/{SHARD.replace('run-000001', 'run-000000')}", shard)
+    assert compare(reference, output, LABEL).doubled == labels.num_rows
+    verdict = compare(reference, output, LABEL, deleted="run-000000")
+    assert (verdict.lost, verdict.doubled, verdict.differing, verdict.problems) == (0, 0, 0, ())
+
+
 def test_a_row_of_another_run_than_its_shard_is_seen(output: str) -> None:
     reference, labels = read_rows(output, "labels"), decode(storage.read_bytes(f"{output}/labels/{SHARD}"))
     rows = labels.to_pylist()
@@ -104,7 +114,8 @@ def test_a_row_of_another_run_than_its_shard_is_seen(output: str) -> None:
     [
         ("_chunks/run=run-000001/shard-00000/chunk-0000.parquet", b"", "left behind: /_chunks/"),
         (f"labels/.ddpm_seg-{'0' * 32}.tmp", b"", "left behind: /labels/"),
-        ("runs/run-000002/manifest.parquet", b"", "too many"),
+        ("runs/run-000002/manifest.parquet", b"", "where 1 are expected"),
+        ("runs/run-000001/heartbeat.json", b"", "too many"),
         ("runs/run-000001/summary.json", b'{"images": 3, "ok": 3}', "3 images, 3 ok; there are 3, 2 ok"),
         (f"class_stats/{SHARD}", None, "class_stats"),
     ],

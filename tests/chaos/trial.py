@@ -75,11 +75,12 @@ class Scene:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Expected:
-    """What must stand under `output` in the end: `rows`, made by so many `runs`."""
+    """What must stand under `output` in the end: `rows`, made by so many `runs`, besides those of a `deleted` one."""
 
     output: str
     rows: Rows
     runs: int = 1
+    deleted: str = ""
 
 
 @dataclass(kw_only=True)
@@ -97,8 +98,8 @@ class Trial:
     segmented_before: int = 0
     """Of the expected rows with a mask, how many stood there before the first attempt."""
 
-    def expect(self, rows: Rows, *, output: str | None = None, runs: int = 1) -> None:
-        self.expected.append(Expected(output=output or self.output, rows=rows, runs=runs))
+    def expect(self, rows: Rows, *, output: str | None = None, runs: int = 1, deleted: str = "") -> None:
+        self.expected.append(Expected(output=output or self.output, rows=rows, runs=runs, deleted=deleted))
 
     @contextmanager
     def attempt(
