@@ -14,6 +14,8 @@ import tifffile
 from odd_images import encode, exif, picture, png_header
 from PIL import Image
 
+from ddpm_seg.data.hidden import is_hidden_below
+
 SUFFIX = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "TIFF": ".tif", "BMP": ".bmp", "PPM": ".ppm"}
 
 # Pillow writes and reads these too; none of them is allowed.
@@ -250,8 +252,8 @@ def _tiff(
 def write_malformed(folder: Path, seed: int = 0) -> list[Path]:
     """Writes the files, and folders, links and a pipe named like images; returns what a listing must hold, sorted.
 
-    A folder has no row, what is in it has; a link to a file is a file, and one to a folder is a folder; links that lead
-    nowhere or to themselves, and pipes, are none of it.
+    A folder has no row, what is in it has, once, whatever links lead to it; a link to a file is a file; hidden names,
+    links that lead nowhere or to themselves, and pipes, are none of it.
     """
     folder.mkdir(parents=True)
     files = malformed_files(seed)
@@ -268,7 +270,6 @@ def write_malformed(folder: Path, seed: int = 0) -> list[Path]:
         (folder / link).symlink_to(target)
         listed.append(folder / link)
     (folder / "link to a folder.png").symlink_to("folder.png")
-    listed.append(folder / "link to a folder.png" / "inside.png")
     for link, target in {
         "nowhere.png": "gone",
         "loop.png": "loop.png",
@@ -277,7 +278,7 @@ def write_malformed(folder: Path, seed: int = 0) -> list[Path]:
     }.items():
         (folder / link).symlink_to(target)
     os.mkfifo(folder / "pipe.png")
-    return sorted(listed, key=str)
+    return sorted((path for path in listed if not is_hidden_below(str(path), str(folder))), key=str)
 
 
 def readable_after_all(data: bytes) -> bool:
