@@ -54,11 +54,21 @@ def describe(summary: LabelSummary) -> str:
             f"labels       {summary.labels}",
             f"class stats  {summary.class_stats}",
             f"report       {summary.report}",
-            "",
-            "    import pandas",
-            f"    pandas.read_parquet({summary.class_stats!r}).groupby('class_name').fraction.mean()",
+            *_mean_areas(summary),
         ]
     )
+
+
+def _mean_areas(summary: LabelSummary) -> list[str]:
+    """Lines of Python whose result is the report's mean area of each class: an image without a class counts as 0."""
+    if summary.last_run is None:
+        return []
+    return [
+        "",
+        "    import pandas",
+        f"    stats = pandas.read_parquet({storage.join(summary.class_stats, f'run={summary.last_run}')!r})",
+        "    stats.groupby('class_name').fraction.sum() / stats.image_id.nunique()",
+    ]
 
 
 if __name__ == "__main__":

@@ -34,6 +34,8 @@ class LabelSummary:
 
     labels: str
     class_stats: str
+    last_run: str | None
+    """Id of the newest run, be it of an earlier call."""
     report: str | None
     runs: tuple[RunSummary, ...]
     already_done: int
@@ -75,6 +77,7 @@ def run_label(config: LabelConfig) -> LabelSummary:
     return LabelSummary(
         labels=layout.configuration(),
         class_stats=layout.configuration(CLASS_STATS),
+        last_run=last_run,
         report=layout.report if last_run else None,
         runs=tuple(done),
         already_done=plan.already_done,

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,9 +43,15 @@ def test_the_command_labels_and_then_has_nothing_to_do(ray_cluster: str, argumen
     assert "run-000001: 4 of 4 images" in first.stderr
     for place in ("labels", "class_stats", "runs/run-000001/report.html"):
         assert str(tmp_path / "out" / place) in first.stdout
-    # The snippet that it prints is Python that runs.
-    snippet = "\n".join(line.strip() for line in first.stdout.splitlines() if "pandas" in line)
-    subprocess.run([sys.executable, "-c", snippet], check=True, timeout=100)
+    # The snippet that it prints is Python, and gives the mean areas of the run's summary and so of its report.
+    *setup, last = (line.strip() for line in first.stdout.splitlines() if line.startswith("    "))
+    names: dict[str, Any] = {}
+    exec("\n".join(setup), names)
+    areas = eval(last, names).to_dict()
+    summary = json.loads((tmp_path / "out" / "runs" / "run-000001" / "summary.json").read_text())
+    classes = summary["statistics"]["classes"].items()
+    reported = {name: one["area"]["mean"] for name, one in classes if one["area"]["mean"]}
+    assert areas == pytest.approx(reported)
     # An address where no cluster is: with nothing to do none is asked.
     environment["RAY_ADDRESS"] = "127.0.0.1:1"
     choose = [*command, "--active", "2"]
