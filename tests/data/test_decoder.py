@@ -49,6 +49,27 @@ def test_a_child_gives_what_decode_and_fit_give() -> None:
     assert len(child_pids()) == 1, "one child serves them all"
 
 
+def test_an_image_that_takes_too_long_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[int] = []
+    start = decoder._start
+
+    def counted() -> decoder.Child:
+        started.append(1)
+        return start()
+
+    monkeypatch.setattr(decoder, "_start", counted)
+    assert error_of(LARGE, Limits(decode_seconds=0.02))[0] == "decode_timeout"
+    assert len(started) == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/limits").exists(), reason="not Linux")
+def test_a_child_that_crashes_leaves_no_core_file() -> None:
+    decode_and_fit(GOOD, DEFAULT_LIMITS, SIZE, "stretch")
+    (pid,) = child_pids()
+    (limit,) = (line for line in Path(f"/proc/{pid}/limits").read_text().splitlines() if line.startswith("Max core"))
+    assert limit.split()[4:6] == ["0", "0"]
+
+
 def test_threads_have_a_child_each_and_their_own_answers() -> None:
     sizes = [(height, width) for height in range(5, 13) for width in (7, 30)]
     files = [encode(Image.fromarray(picture(*size)), "PNG") for size in sizes]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
@@ -115,6 +116,15 @@ def test_a_plan_made_before_another_run_began_and_ended_is_not_carried_out(tmp_p
     finish(freeze(tmp_path, [file("a")], "another"))
     finish(freeze(tmp_path, [file("a")]))
     assert freeze_run(str(tmp_path), "labels", manifest([file("a")]), number) is None
+
+
+def test_a_run_is_numbered_after_every_shard_that_still_stands(tmp_path: Path) -> None:
+    """Where someone deleted `runs/` alone, what stays under `labels/` is not taken for the new run's."""
+    finish(freeze(tmp_path, [file("a")]))
+    finish(freeze(tmp_path, [file("b")]))
+    shutil.rmtree(tmp_path / "runs")
+    assert next_number(str(tmp_path), "c", ("labels",)) == 3
+    assert next_number(str(tmp_path), "another", ("labels",)) == 1
 
 
 def test_the_output_may_be_named_like_a_run(tmp_path: Path) -> None:

@@ -66,6 +66,10 @@ def test_an_actor_has_some_twenty_chunks() -> None:
         assert size == 1 or items / size / actors > 10
 
 
+def test_a_chunk_is_rounded_up_so_that_none_is_left_over() -> None:
+    assert [chunk_size_for(items, 256, 1) for items in (20, 21, 40, 41)] == [1, 2, 2, 3]
+
+
 def test_secrets_stay_out_of_the_table_and_hostile_names_fit_in() -> None:
     table = inputs_table(
         [
