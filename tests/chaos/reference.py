@@ -45,6 +45,7 @@ class References:
 
     def of(self, *flags: str) -> Reference:
         """The job with these flags besides its own. Raises RuntimeError where not even that works."""
+        flags = tuple(flag.format(prefix=self._place.prefix) for flag in flags)
         if flags not in self._made:
             self._made[flags] = self._run(self._place.new_output(), flags, runs=1)
             self._check_model(self._made[flags], flags)
@@ -96,8 +97,9 @@ class References:
 
     def _check_model(self, made: Reference, flags: tuple[str, ...]) -> None:
         """That an undisturbed run's rows name the model that stands where the job was told to find it."""
-        model = next((flag.partition("=")[2] for flag in flags if flag.startswith("--model=")), "{prefix}/model")
-        expected = read_header(model.format(prefix=self._place.prefix)).model_id
+        own = f"{self._place.prefix}/model"
+        model = next((flag.partition("=")[2] for flag in flags if flag.startswith("--model=")), own)
+        expected = read_header(model).model_id
         if named := {row["model_id"] for row in made.rows.values()} - {expected}:
             raise RuntimeError(f"the undisturbed job's rows name the models {named}, not {expected}")
 
