@@ -56,6 +56,22 @@ def test_uncertainty_is_the_published_formula_and_members_have_no_order() -> Non
     torch.testing.assert_close(reverse.uncertainty, votes.uncertainty, atol=1e-6, rtol=0)
 
 
+def test_confidence_is_that_of_the_label_which_need_not_be_the_likeliest_class() -> None:
+    """Two members lean to class 0, one is sure of class 1, whose mean probability is higher."""
+    logits_MPK = torch.tensor([[[0.1, 0.0]], [[0.1, 0.0]], [[0.0, 9.0]]])
+    votes = vote(logits_MPK, 1)
+    mean_K = logits_MPK.softmax(dim=2).mean(dim=0)[0]
+    assert votes.label.item() == 0
+    assert mean_K.argmax().item() == 1
+    assert votes.confidence.item() == pytest.approx(mean_K[0].item())
+
+
+def test_members_that_agree_are_never_less_than_certain() -> None:
+    """Rounding makes some of these divergences negative, of which nobody could take a logarithm or a root."""
+    logits_PK = normal(3, 5000, 7) * 4
+    assert vote([logits_PK] * 3, 100).uncertainty.min() == 0
+
+
 def test_overflowing_logits_stay_finite() -> None:
     votes = vote(normal(0, 3, 12, 5) * 1e5, 4)
     assert votes.uncertainty.isfinite().all()
