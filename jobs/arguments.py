@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 import math
 import os
 import sys
@@ -26,12 +28,22 @@ def parse(config: type[T], argv: list[str] | None = None, *, description: str) -
     arguments = list(sys.argv[1:] if argv is None else argv)
     defaults = _as_flags(config, *_take_config_file(arguments))
     about_config = "--config FILE.yaml holds any of these options (shard_size: 1000); flags override it."
-    parsed = tyro.cli(
-        config,
-        prog=f"python -m jobs.{Path(sys.argv[0]).stem}",
-        args=[*defaults, *arguments],
-        description=f"{description}\n\n{about_config}",
-    )
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            parsed = tyro.cli(
+                config,
+                prog=f"python -m jobs.{Path(sys.argv[0]).stem}",
+                args=[*defaults, *arguments],
+                description=f"{description}\n\n{about_config}",
+            )
+    except SystemExit as end:
+        # What the configuration itself refuses is one line, without the box that tyro draws around it.
+        refusal = end.__context__
+        if isinstance(refusal, ValueError) and f"Error parsing {config.__name__}:" in complaint.getvalue():
+            stop(str(refusal))
+        sys.stderr.write(complaint.getvalue())
+        raise
     return _checked(parsed)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -18,6 +19,9 @@ sys.path.insert(0, str(Path(__file__).parent))  # importmode=importlib leaves th
 
 from seaweedfs import S3Server, s3_server
 
+from ddpm_seg import stores
+from ddpm_seg.model import checkpoint_files
+
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu"):
@@ -25,6 +29,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
         if not torch.cuda.is_available():
             pytest.skip("there is no CUDA GPU here")
+
+
+# A shell that runs the tests in the background has Ctrl-C ignored, and every process of a test would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +44,14 @@ def s3_endpoint() -> Iterator[S3Server]:
             patch.delenv(name, raising=False)
         for name, value in server.environment().items():
             patch.setenv(name, value)
+        stores._open_filesystem.cache_clear()  # one that an earlier test opened has not these credentials
         yield server
+
+
+@pytest.fixture
+def small_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accepts stand-ins for published checkpoints: a few numbers shown many times, refused in files of strangers."""
+    monkeypatch.setattr(checkpoint_files, "_refuse_expanded", lambda content, size, name: None)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from PIL import Image
 from ddpm_seg.data.avatar_splits import AVATAR_SPLITS, HELD_OUT_SEEDS
 from jobs.avatars import main
 
-HIDE = "import sys; sys.modules['resvg_py'] = None; from jobs.avatars import main; main(sys.argv[1:])"
+HIDE = "import sys; sys.modules['resvg_py'] = None; from jobs.avatars import main; sys.exit(main(sys.argv[1:]))"
 
 
 def test_pairs_are_readable_and_rewritten_alike(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from tests.model.published_files import (
     write_published_backbone,
 )
 
+pytestmark = pytest.mark.usefixtures("small_checkpoints")
+
 OF_MAE = ["--classifiers", "{classifiers}", "--experiment", "{experiment}"]
 
 

@@ -67,11 +67,11 @@ def test_a_training_that_was_interrupted_goes_on(tmp_path, monkeypatch, capsys) 
     assert run(samples, tmp_path / "whole", "--epochs", "2") == 0
     real, calls = StudentTraining.train_epoch, []
 
-    def interrupted_once(self, batches, show):
+    def interrupted_once(self, *arguments):
         calls.append(len(self.epochs))
         if calls == [0, 1]:
             raise KeyboardInterrupt
-        return real(self, batches, show)
+        return real(self, *arguments)
 
     monkeypatch.setattr(StudentTraining, "train_epoch", interrupted_once)
     assert run(samples, tmp_path / "twice", "--epochs", "2") == 4

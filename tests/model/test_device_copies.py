@@ -64,8 +64,9 @@ def test_a_plain_copy_is_found_out() -> None:
 
 
 @pytest.mark.parametrize("upsample_mode", ["bilinear", "nearest"])
-def test_segmentation_waits_for_nothing(upsample_mode: Any) -> None:
+def test_segmentation_waits_for_nothing(upsample_mode: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     features = FeatureConfig(steps=FEATURES.steps, blocks=FEATURES.blocks, upsample_mode=upsample_mode)
+    monkeypatch.setattr("ddpm_seg.model.segmenter.chosen_device", torch.device)  # which refuses this device
     segmenter = Segmenter(bundle(CONFIG, features), device="meta", batch_size=4)
     with no_waiting(at_least=3):
         votes = list(segmenter._votes(images(3, 16)))

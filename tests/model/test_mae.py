@@ -15,6 +15,8 @@ from ddpm_seg.model.published_networks import load_mae
 from tests.model.recorded_extractors import assert_as_recorded, shapes, write_checkpoint
 from tests.model.tiny_networks import TINY_MAE, assert_extractor_keeps_its_word
 
+pytestmark = pytest.mark.usefixtures("small_checkpoints")
+
 VIT_L_8 = MAEConfig(image_size=256, patch_size=8, width=1024, depth=24, num_heads=16)
 
 

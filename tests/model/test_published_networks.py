@@ -15,6 +15,8 @@ from ddpm_seg.model.published_networks import load_mae, load_swav, load_unet
 from tests.model.published_files import FLAGS, unet_state
 from tests.model.recorded_extractors import state, write_checkpoint
 
+pytestmark = pytest.mark.usefixtures("small_checkpoints")
+
 MAE = state("mae64")
 SWAV, SWAV_W2 = (state(name, without_values=True) for name in ("swav64", "swav_w2_64"))
 

@@ -78,5 +78,5 @@ def test_a_state_of_other_settings_is_refused_but_more_epochs_are_not(tmp_path) 
 
 @pytest.mark.parametrize("wrong", [{"epochs": 0}, {"learning_rate": 0}, {"batch_size": 1}])
 def test_impossible_options_are_refused(wrong) -> None:
-    with pytest.raises(ValueError, match=next(iter(wrong))):
+    with pytest.raises(ValueError, match=next(iter(wrong)).replace("_", "[-_]")):
         StudentOptimization(**wrong)

@@ -70,7 +70,8 @@ def test_a_state_that_cannot_be_taken_up_is_named(kind: str, tmp_path: Path) -> 
     ]
     odd += [whole[: len(whole) // 2], whole[:-7], whole[:500] + b"\xff" * 200 + whole[700:], pickle.dumps(Path("/x"))]
     odd += [saved([]), saved({}), saved(7), saved({**state, next(iter(state)): None})]
-    odd += [saved({key: value for key, value in state.items() if key != name}) for name in state if name != "rule"]
+    needed = state.keys() - {"rule", "losses"}  # states of releases before had neither
+    odd += [saved({key: value for key, value in state.items() if key != name}) for name in needed]
     for other in others:
         other.save(str(tmp_path / "other.pt"))
         odd.append((tmp_path / "other.pt").read_bytes())
