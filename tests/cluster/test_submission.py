@@ -38,7 +38,7 @@ def prefix(s3: Callable[[], str]) -> str:
 
 
 def command(subject: Subject, prefix: str, output: str) -> list[str]:
-    return ["python", *subject.command(prefix, output)[1:]]
+    return ["python", "-m", f"jobs.{subject.name}", *subject.arguments(prefix, output, ())]
 
 
 @pytest.mark.parametrize("subject", [GENERATE, LABEL], ids=lambda subject: subject.name)
