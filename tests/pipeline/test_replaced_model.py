@@ -170,8 +170,9 @@ def test_a_process_for_what_killed_others_refuses_too(ray_cluster: str, place: P
     assert run is not None
     place.put("new")
     stages_of_run, to_row = label._stages(run, plan, ONE_ACTOR), label._job(plan).to_row
+    planned = run.planned(model_id=plan.header.model_id)
     with pytest.raises(StageError, match=names_both(place)), execute._failures_named(run.layout.run_id):
-        list(isolate.isolate(list(run.manifest.chunks()), to_row, stages_of_run, ONE_ACTOR, run.layout))
+        list(isolate.isolate(list(run.manifest.chunks()), to_row, stages_of_run, ONE_ACTOR, planned))
     assert not list(storage.list_files(run.layout.chunks))
 
 
