@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -130,18 +131,13 @@ def _nearest_indices(source: int, target: int) -> np.ndarray:
 
 
 def _load(pair: Pair, image_size: int, task: Task, uncovered: int) -> Annotation:
-    own_image = _read_image(pair)
+    with _unreadable_named(storage.redact(pair.image)):
+        own_image = read_apart(pair.read_image()).pixels
     name = storage.redact(pair.mask)
-    try:
+    with _unreadable_named(name):
         mask = pair.read_mask(*own_image.shape[:2])
-        if pair.drawn:
-            mask[mask == UNCOVERED] = uncovered
-    except MaskError as error:
-        raise AnnotationError(f"{name} {error}") from error
-    except StorageUnavailableError:
-        raise
-    except OSError as error:
-        raise AnnotationError(f"{name} cannot be read: {error.strerror or error}") from error
+    if pair.drawn:
+        mask[mask == UNCOVERED] = uncovered
     _check_ids(mask, task, name)
     image, placement = fit(own_image, image_size, "letterbox")
     label = np.full((image_size, image_size), UNLABELLED, dtype=np.uint8)
@@ -149,12 +145,15 @@ def _load(pair: Pair, image_size: int, task: Task, uncovered: int) -> Annotation
     return Annotation(uri=pair.image, image=image, label=label, placement=placement)
 
 
-def _read_image(pair: Pair) -> np.ndarray:
-    name = storage.redact(pair.image)
+@contextmanager
+def _unreadable_named(name: str) -> Iterator[None]:
+    """Turns what is wrong with an image or a mask into AnnotationError; a store that does not answer is neither's."""
     try:
-        return read_apart(pair.read_image()).pixels
+        yield
     except ImageError as error:
         raise AnnotationError(f"{name}: {error}") from error
+    except MaskError as error:
+        raise AnnotationError(f"{name} {error}") from error
     except StorageUnavailableError:
         raise
     except OSError as error:
