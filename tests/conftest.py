@@ -19,8 +19,8 @@ sys.path.insert(0, str(Path(__file__).parent))  # importmode=importlib leaves th
 
 from seaweedfs import S3Server, s3_server
 
-from ddpm_seg import stores
 from ddpm_seg.model import checkpoint_files
+from ddpm_seg.storage import stores
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

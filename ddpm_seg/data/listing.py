@@ -18,7 +18,6 @@ from ddpm_seg.data import lists
 from ddpm_seg.data.hidden import is_hidden_name
 from ddpm_seg.data.images import EXTENSIONS
 from ddpm_seg.storage import FileInfo
-from ddpm_seg.uris import is_http
 
 _NOT_UTF8 = "the entry is not UTF-8; save the list as UTF-8"
 
@@ -68,7 +67,7 @@ def list_images(input_uri: str) -> Listing:
         suffix = _suffix(uri)
         if suffix in lists.SUFFIXES:
             return _listed(uri, suffix)
-        if suffix and suffix not in EXTENSIONS and not is_http(uri):
+        if suffix and suffix not in EXTENSIONS and not storage.is_http(uri):
             raise ValueError(
                 f"{storage.redact(uri)} is neither an image ({_known()}) nor a list of images "
                 f"({', '.join(lists.SUFFIXES)})"
@@ -128,11 +127,11 @@ def _single_file(uri: str) -> FileInfo | None:
     try:
         file = storage.info(uri)
     except (IsADirectoryError, FileNotFoundError, NotADirectoryError):
-        if is_http(uri):  # it has no folders to look into
+        if storage.is_http(uri):  # it has no folders to look into
             raise
         return None
     # S3 consoles and other tools leave an empty object in the place of a folder.
-    is_marker = file.size_bytes == 0 and not storage.is_local(uri) and not is_http(uri)
+    is_marker = file.size_bytes == 0 and not storage.is_local(uri) and not storage.is_http(uri)
     if is_marker and next((one for one in storage.list_files(uri) if one.uri != uri), None) is not None:
         return None
     return file
@@ -190,7 +189,7 @@ def _entry(entry: lists.Entry, list_uri: str) -> FileInfo | RefusedEntry:
     except ValueError as error:
         return RefusedEntry(uri=shown, error_type="read_failed", reason=f"a faulty entry of the list: {error}")
     if not storage.is_local(uri):
-        if not is_http(uri) and _is_not_utf8(uri):
+        if not storage.is_http(uri) and _is_not_utf8(uri):
             return RefusedEntry(uri=shown, error_type="read_failed", reason=_NOT_UTF8)
         return FileInfo(uri=uri, size_bytes=entry.size_bytes, etag=entry.etag, modified=entry.modified)
     if not storage.is_local(list_uri):

@@ -11,7 +11,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from ddpm_seg import storage
 from ddpm_seg.data.listing import spellings
 from ddpm_seg.storage import FileInfo
-from ddpm_seg.stores import names_its_host
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +77,7 @@ def _ask(file: FileInfo) -> FileInfo:
         except FileNotFoundError:
             continue
         except (OSError, ValueError) as error:
-            if isinstance(error, storage.StorageUnavailableError) and not names_its_host(file.uri):
+            if isinstance(error, storage.StorageUnavailableError) and not storage.names_its_host(file.uri):
                 raise
             break
     return file

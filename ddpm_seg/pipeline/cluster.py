@@ -19,7 +19,6 @@ from ray.exceptions import RayError
 
 from ddpm_seg import storage
 from ddpm_seg.errors import StageError
-from ddpm_seg.uris import redact_text
 
 ANSWER_SECONDS = 20
 
@@ -85,7 +84,7 @@ def _join(address: str) -> None:
         "Give the host:port of a running cluster's head, such as 10.0.0.1:6379, or unset RAY_ADDRESS to run on this "
         "machine alone."
     )
-    shown = f"RAY_ADDRESS={redact_text(address)}"
+    shown = f"RAY_ADDRESS={storage.redact_text(address)}"
     if "://" in address:
         # ray:// is Ray Client, whose remote driver has no Ray Data; http:// is where `ray job submit` sends jobs.
         raise ValueError(f"{shown} is no address that a job can join. {remedy}")
@@ -93,7 +92,7 @@ def _join(address: str) -> None:
         _wait_for_answer(canonicalize_bootstrap_address(address) or address)
         ray.init(logging_level=logging.WARNING)
     except (ConnectionError, OSError, RuntimeError, ValueError, RayError) as error:
-        reason = redact_text(str(error).strip().partition("\n")[0])
+        reason = storage.redact_text(str(error).strip().partition("\n")[0])
         raise ValueError(f"no Ray cluster can be joined at {shown} ({reason}). {remedy}") from error
 
 

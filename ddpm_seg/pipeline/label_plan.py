@@ -17,7 +17,6 @@ from ddpm_seg import storage
 from ddpm_seg.data.images import FitMode
 from ddpm_seg.data.listing import Listing, list_images
 from ddpm_seg.data.versions import with_versions
-from ddpm_seg.hosts import allow_local_hosts, local_hosts_allowed
 from ddpm_seg.model.bundle_files import ASSETS, check_model_id, refuse_another_model
 from ddpm_seg.model.dtypes import SegmentDType
 from ddpm_seg.model.trained import check_dtype, read_trained_header
@@ -28,7 +27,6 @@ from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.ledger import KnownRun, find_runs, next_number
 from ddpm_seg.runs.manifest import chunk_size_for, inputs_table, stored_uri
 from ddpm_seg.runs.view import read_labels
-from ddpm_seg.uris import is_http
 
 if TYPE_CHECKING:
     from ddpm_seg.model.trained import TrainedHeader
@@ -177,7 +175,7 @@ def plan_label(config: LabelConfig) -> LabelPlan:
     refuse_another_model(config.model, header.model_id, config.expect_model_id)
     check_dtype(header, config.dtype)
     listing = list_images(config.input if config.input is not None else str(ASSETS / "samples"))
-    allow_local_hosts(config.allow_local_hosts or _is_one_url(config.input, listing))
+    storage.allow_local_hosts(config.allow_local_hosts or _is_one_url(config.input, listing))
     read_uris: dict[str, str] = {}
     inputs = _inputs(config, listing, read_uris)
     output = storage.normalize(config.output)
@@ -209,7 +207,7 @@ def plan_label(config: LabelConfig) -> LabelPlan:
         retried=pc.sum(now["again"]).as_py() or 0,
         next_number=number,
         read_uris=read_uris,
-        local_hosts=local_hosts_allowed(),
+        local_hosts=storage.local_hosts_allowed(),
     )
 
 
@@ -225,7 +223,7 @@ def _inputs(config: LabelConfig, listing: Listing, read_uris: dict[str, str]) ->
 
 def _is_one_url(input_uri: str | None, listing: Listing) -> bool:
     """Whether the user named one image on a web server: then its host is the user's choice, not a list's."""
-    return input_uri is not None and is_http(input_uri) and not listing.column
+    return input_uri is not None and storage.is_http(input_uri) and not listing.column
 
 
 def _noting_read_uris(files: Iterable[storage.FileInfo], read_uris: dict[str, str]) -> Iterator[storage.FileInfo]:

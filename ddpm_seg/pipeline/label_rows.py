@@ -26,11 +26,8 @@ from ddpm_seg.data.images import (
 )
 from ddpm_seg.data.schema import labels_schema
 from ddpm_seg.data.statistics import image_statistics
-from ddpm_seg.hosts import allow_local_hosts
-from ddpm_seg.known_secrets import without_secrets
 from ddpm_seg.model.pixel_labels import PixelLabels
 from ddpm_seg.runs.layout import RunLayout
-from ddpm_seg.stores import names_its_host
 from ddpm_seg.tasks import Task
 
 MAX_MESSAGE = 500
@@ -87,7 +84,7 @@ def fetch(source: ImageInput, spec: LabelSpec) -> FittedImage:
     if source.refused is not None:
         error_type, _, reason = source.refused.partition(": ")
         return _failed(source, error_type, ValueError(reason))
-    allow_local_hosts(spec.allow_local_hosts)
+    storage.allow_local_hosts(spec.allow_local_hosts)
     try:
         data, version = storage.read_listed(source.read_uri, max_bytes=spec.limits.max_bytes)
     except storage.FileTooLargeError as error:
@@ -97,7 +94,7 @@ def fetch(source: ImageInput, spec: LabelSpec) -> FittedImage:
     except PermissionError as error:
         return _failed(source, "access_denied", error)
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have, from a list
-        if isinstance(error, storage.StorageUnavailableError) and not names_its_host(source.read_uri):
+        if isinstance(error, storage.StorageUnavailableError) and not storage.names_its_host(source.read_uri):
             raise
         return _failed(source, "read_failed", error)
     # What was read, which may be newer than what was planned: so the next run sees whether it differs.
@@ -151,5 +148,5 @@ def _failed(source: ImageInput, error_type: str, error: Exception) -> FittedImag
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     # The table names the file already, in full; a message may quote the signed form of it.
     text = text.replace(source.read_uri, source.uri).encode("utf-8", "backslashreplace").decode()
-    text = without_secrets(_URL.sub(lambda match: storage.redact(match[0]), text), source.read_uri)
+    text = storage.without_secrets(_URL.sub(lambda match: storage.redact(match[0]), text), source.read_uri)
     return FittedImage(source=source, error_type=error_type, error_message=one_line(text, MAX_MESSAGE))

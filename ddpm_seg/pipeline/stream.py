@@ -21,13 +21,13 @@ from ray.exceptions import NodeDiedError, ObjectLostError, OutOfMemoryError, Ray
 from ray.experimental import internal_kv
 from ray.util.annotations import RayDeprecationWarning
 
+from ddpm_seg import storage
 from ddpm_seg.pipeline.backpressure import limit_waiting
 from ddpm_seg.pipeline.cluster import Placement
 from ddpm_seg.pipeline.log_place import log_as
 from ddpm_seg.pipeline.stages import Row
 from ddpm_seg.runs.commit import outcomes, write_chunk
 from ddpm_seg.runs.planned import PlannedRun
-from ddpm_seg.uris import redact_text
 
 # Enough to hide the way between tasks and actor, little enough to lose when an actor dies.
 CHUNKS_IN_FLIGHT = 2
@@ -115,12 +115,12 @@ def result(row: Row, table: pa.Table, run: PlannedRun) -> Row:
 
 def one_line(error: Exception) -> str:
     """Ray's messages end with what went wrong, after the traceback of the worker."""
-    return redact_text(str(error).strip().rpartition("\n")[2])
+    return storage.redact_text(str(error).strip().rpartition("\n")[2])
 
 
 def redact_lines(text: str) -> str:
     """A traceback for the log: the messages in it may quote a signed URL."""
-    return "\n".join(line[: len(line) - len(line.lstrip())] + redact_text(line) for line in text.splitlines())
+    return "\n".join(line[: len(line) - len(line.lstrip())] + storage.redact_text(line) for line in text.splitlines())
 
 
 def _dataset(rows: list[Row], stages: Stages, placement: Placement, run: PlannedRun) -> Dataset:
@@ -202,5 +202,5 @@ def _guarded(function: Callable[[Row], Row], run_id: str) -> Callable[[Row], Row
 
 def _described(error: Exception) -> str:
     """The traceback, then a line that says it all."""
-    line = redact_text(f"{type(error).__name__}: {error}")
+    line = storage.redact_text(f"{type(error).__name__}: {error}")
     return f"{redact_lines(''.join(traceback.format_exception(error)))}\n{line}"

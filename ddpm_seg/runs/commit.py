@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from ddpm_seg import storage
-from ddpm_seg.local_storage import temporary_name
 from ddpm_seg.runs.layout import uris_under
 from ddpm_seg.runs.manifest import Manifest
 from ddpm_seg.runs.planned import OUTCOME, PlannedRun, RunLostError
@@ -62,7 +61,7 @@ class Settled:
 
 def first_one_stays(output: str) -> bool:
     """Tries whether the store of `output` creates a file only if it is absent, which makes a published shard final."""
-    probe = storage.join(output, temporary_name())
+    probe = storage.join(output, storage.temporary_name())
     try:
         storage.create_bytes(probe, b"the first one\n")
         return not storage.create_bytes(probe, b"the second one\n")

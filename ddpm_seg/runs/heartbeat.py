@@ -16,7 +16,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from ddpm_seg import storage
-from ddpm_seg.local_storage import temporary_name
 from ddpm_seg.runs.layout import RunLayout
 
 BEAT_SECONDS = 10.0
@@ -121,7 +120,7 @@ def _own_beat() -> bytes:
 
 def _age(layout: RunLayout, beat: Beat) -> float:
     """Seconds since the last beat: both times are the store's, for two hosts' clocks may be minutes apart."""
-    probe = storage.join(layout.folder, temporary_name())
+    probe = storage.join(layout.folder, storage.temporary_name())
     written = storage.info(layout.heartbeat).modified
     storage.write_bytes(probe, b"what time is it?\n")
     try:

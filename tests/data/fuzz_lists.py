@@ -25,9 +25,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from ddpm_seg import patience, storage, stores
+from ddpm_seg import storage
 from ddpm_seg.data.listing import list_images
 from ddpm_seg.data.versions import with_versions
+from ddpm_seg.storage import patience, stores
 from tests.web_server import web_server
 
 BATCH = 50  # entries of a list

@@ -14,8 +14,9 @@ from PIL import Image
 from seaweedfs import S3Server
 from tiny_bundle import tiny_bundle
 
-from ddpm_seg import storage, stores
+from ddpm_seg import storage
 from ddpm_seg.model.bundle import save_bundle
+from ddpm_seg.storage import stores
 from jobs.label import main
 
 

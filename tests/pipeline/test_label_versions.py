@@ -16,7 +16,7 @@ from PIL import Image
 from tiny_bundle import tiny_bundle
 from web_server import WebServer, web_server
 
-from ddpm_seg import hosts, remote_storage, storage
+from ddpm_seg import storage
 from ddpm_seg.model.bundle import save_bundle
 from ddpm_seg.model.pixel_labels import PixelLabels
 from ddpm_seg.pipeline.label import _to_row
@@ -26,6 +26,7 @@ from ddpm_seg.runs.ledger import KnownRun, freeze_run
 from ddpm_seg.runs.manifest import Manifest, RunInfo, plan
 from ddpm_seg.runs.tables import encode
 from ddpm_seg.runs.view import read_labels
+from ddpm_seg.storage import hosts, remote
 
 SIZE = 16
 
@@ -186,7 +187,7 @@ def test_an_inventory_is_believed(
     def asked(*arguments: object, **options: object) -> None:
         raise AssertionError("a version was asked for")
 
-    monkeypatch.setattr(remote_storage, "info", asked)
+    monkeypatch.setattr(remote, "info", asked)
     found = plan_label(replace(config, input=str(path)))
     expected = {file.uri: (file.etag, file.size_bytes) for file in files}
     assert {row["uri"]: (row["etag"], row["size_bytes"]) for row in found.new.to_pylist()} == expected

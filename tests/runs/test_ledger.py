@@ -11,7 +11,6 @@ import pyarrow.compute as pc
 import pytest
 
 from ddpm_seg import storage
-from ddpm_seg.local_storage import temporary_name
 from ddpm_seg.runs.commit import chunk_folders, write_chunk
 from ddpm_seg.runs.ledger import (
     KnownRun,
@@ -23,6 +22,7 @@ from ddpm_seg.runs.ledger import (
     planned_keys,
 )
 from ddpm_seg.runs.manifest import Manifest, RunInfo, inputs_table, plan
+from ddpm_seg.storage.local import temporary_name
 
 NOW = datetime(2026, 1, 2, tzinfo=timezone.utc)
 

@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ddpm_seg import remote_storage, storage
+from ddpm_seg import storage
 from ddpm_seg.runs.tables import decode, encode, open_parquet
+from ddpm_seg.storage import remote
 
 
 def rows(start: int, end: int) -> pa.Table:
@@ -43,8 +44,8 @@ def test_columns_are_read_without_the_others(
     noise = [generator.randbytes(10_000) for _ in range(100)]
     storage.write_bytes(uri, encode(pa.table({"number": list(range(100)), "picture": noise})))
     travelled = []
-    read_range = remote_storage.read_range
-    monkeypatch.setattr(remote_storage, "read_range", lambda *a: travelled.append(a[2] - a[1]) or read_range(*a))
+    read_range = remote.read_range
+    monkeypatch.setattr(remote, "read_range", lambda *a: travelled.append(a[2] - a[1]) or read_range(*a))
     with open_parquet(uri) as file:
         assert file.read(columns=["number"])["number"].to_pylist() == list(range(100))
     assert (kind == "local") == (sum(travelled) == 0)

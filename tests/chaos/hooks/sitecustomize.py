@@ -69,7 +69,7 @@ def watch_segmenter(module: Any) -> None:
     module.Segmenter.segment = wrapper
 
 
-WRAPPERS = {"ddpm_seg.storage": watch_storage, "ddpm_seg.model.segmenter": watch_segmenter}
+WRAPPERS = {"ddpm_seg.storage.files": watch_storage, "ddpm_seg.model.segmenter": watch_segmenter}
 
 
 def watched(call: str, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -14,9 +14,10 @@ from botocore import exceptions
 from faulty_s3 import faulty_s3
 from seaweedfs import ACCESS_KEY, S3Server
 
-from ddpm_seg import storage, stores
-from ddpm_seg.storage_errors import clear_errors, describe, may_pass
-from ddpm_seg.uris import redact_text
+from ddpm_seg import storage
+from ddpm_seg.storage import stores
+from ddpm_seg.storage.errors import clear_errors, describe, may_pass
+from ddpm_seg.storage.uris import redact_text
 
 
 def answered(status: int, code: str = "", text: str = "text") -> exceptions.ClientError:

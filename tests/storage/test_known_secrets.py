@@ -8,9 +8,10 @@ from urllib.parse import quote, quote_plus
 import pytest
 from web_server import web_server
 
-from ddpm_seg import hosts, known_secrets, storage
-from ddpm_seg.known_secrets import without_secrets
-from ddpm_seg.uris import redact_text
+from ddpm_seg import storage
+from ddpm_seg.storage import hosts, known_secrets
+from ddpm_seg.storage.known_secrets import without_secrets
+from ddpm_seg.storage.uris import redact_text
 
 TEXTS = ["no key called {}", "({})", "x{}y", "<m>{}</m>", "sent: {}; again: {}", "{}"]
 

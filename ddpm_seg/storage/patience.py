@@ -10,8 +10,8 @@ from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
-from ddpm_seg.storage_errors import StorageUnavailableError, clear_errors, describe, may_pass
-from ddpm_seg.uris import redact
+from ddpm_seg.storage.errors import StorageUnavailableError, clear_errors, describe, may_pass
+from ddpm_seg.storage.uris import redact
 
 T = TypeVar("T")
 

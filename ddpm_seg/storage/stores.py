@@ -9,9 +9,9 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from ddpm_seg import hosts
-from ddpm_seg.storage_errors import StorageError, describe
-from ddpm_seg.uris import is_http, redact, scheme
+from ddpm_seg.storage import hosts
+from ddpm_seg.storage.errors import StorageError, describe
+from ddpm_seg.storage.uris import is_http, redact, scheme
 
 CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 30  # without a byte; a store under load may think for many seconds

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ddpm_seg.storage_errors import StorageError
+from ddpm_seg.storage.errors import StorageError
 
 _TEMPORARY = re.compile(r"\.ddpm_seg-[0-9a-f]{32}\.tmp")
 # What stat() says of a name that went away since it was listed, or of a link that leads nowhere.

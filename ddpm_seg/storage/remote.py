@@ -16,12 +16,12 @@ from typing import Any
 
 from fsspec.utils import glob_translate
 
-from ddpm_seg.local_storage import is_temporary
-from ddpm_seg.patience import patiently
-from ddpm_seg.remote_read import name_in_store, read_version
-from ddpm_seg.storage_errors import StorageError, status_of
-from ddpm_seg.stores import ANSWER_TIMEOUT_S, is_s3, store_of
-from ddpm_seg.uris import is_http, redact, scheme
+from ddpm_seg.storage.errors import StorageError, status_of
+from ddpm_seg.storage.local import is_temporary
+from ddpm_seg.storage.patience import patiently
+from ddpm_seg.storage.remote_read import name_in_store, read_version
+from ddpm_seg.storage.stores import ANSWER_TIMEOUT_S, is_s3, store_of
+from ddpm_seg.storage.uris import is_http, redact, scheme
 
 _WRITER = "ddpm-seg-writer"
 

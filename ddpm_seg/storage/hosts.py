@@ -16,7 +16,7 @@ import urllib.request
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from ddpm_seg.storage_errors import LocalHostError
+from ddpm_seg.storage.errors import LocalHostError
 
 _SWITCH = "DDPM_SEG_ALLOW_LOCAL_HOSTS"
 _REFUSAL = (

@@ -10,7 +10,8 @@ import pytest
 from faulty_s3 import Fault, FaultyS3, faulty_s3
 from seaweedfs import S3Server
 
-from ddpm_seg import patience, storage, stores
+from ddpm_seg import storage
+from ddpm_seg.storage import patience, stores
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,4 @@
-"""Files under one kind of name: a local path, `s3://…`, `https://…` or whatever else fsspec can open.
-
-Local paths are taken literally (see `uris`). Everything else goes through fsspec; `s3fs` and `aiohttp` are imported
-only when such a URI is met. Credentials and endpoints come from the environment or the machine's role
-(`AWS_ENDPOINT_URL`, `AWS_ACCESS_KEY_ID`, …), never from URIs, arguments or pickles.
-
-Writes are whole or absent: nobody ever reads half a file. Errors are `OSError`s whose text has no credentials in it.
-Remote requests that fail for a reason which may pass (5xx, throttling, time-outs, broken connections) are repeated for
-about two minutes, here and nowhere else, and end in a StorageUnavailableError; what is wrong as asked (403, 404) fails
-at once.
-"""
+"""Files by URI: what every part of the product reads and writes with, whatever the storage."""
 
 from __future__ import annotations
 
@@ -24,34 +14,11 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from ddpm_seg import local_storage, remote_read, remote_storage
-from ddpm_seg.hosts import local_hosts_allowed
-from ddpm_seg.remote_file import RemoteFile
-from ddpm_seg.storage_errors import StorageError, StorageUnavailableError
-from ddpm_seg.uris import is_local, join, normalize, redact
-
-__all__ = [
-    "FileInfo",
-    "FileTooLargeError",
-    "StorageError",
-    "StorageUnavailableError",
-    "check_writable",
-    "create_bytes",
-    "delete",
-    "delete_unfinished",
-    "exists",
-    "glob",
-    "info",
-    "is_local",
-    "join",
-    "list_files",
-    "normalize",
-    "open_file",
-    "read_bytes",
-    "read_listed",
-    "redact",
-    "write_bytes",
-]
+from ddpm_seg.storage import local, remote, remote_read
+from ddpm_seg.storage.errors import StorageError
+from ddpm_seg.storage.hosts import local_hosts_allowed
+from ddpm_seg.storage.remote_file import RemoteFile
+from ddpm_seg.storage.uris import is_local, join, normalize, redact
 
 
 class FileTooLargeError(OSError):
@@ -71,7 +38,7 @@ class FileInfo:
 def exists(uri: str) -> bool:
     """Whether a file or a folder stands at `uri`."""
     uri = normalize(uri)
-    return Path(uri).exists() if is_local(uri) else remote_storage.exists(uri)
+    return Path(uri).exists() if is_local(uri) else remote.exists(uri)
 
 
 def info(uri: str, *, listed: bool = False) -> FileInfo:
@@ -85,7 +52,7 @@ def info(uri: str, *, listed: bool = False) -> FileInfo:
         if not stat.S_ISDIR(status.st_mode):
             return _local_info(uri, status)
     else:
-        found = remote_storage.info(uri, guarded=listed and not local_hosts_allowed())
+        found = remote.info(uri, guarded=listed and not local_hosts_allowed())
         if found["type"] != "directory":
             return _remote_info(uri, found)
     raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), redact(uri))
@@ -101,22 +68,22 @@ def list_files(prefix: str) -> Iterator[FileInfo]:
     """
     prefix = normalize(prefix)
     if is_local(prefix):
-        return (_local_info(*found) for found in local_storage.find(Path(prefix)))
-    return _remote_files(remote_storage.find(prefix))
+        return (_local_info(*found) for found in local.find(Path(prefix)))
+    return _remote_files(remote.find(prefix))
 
 
 def list_prefix(prefix: str) -> Iterator[FileInfo]:
     """The objects whose keys begin with that of an S3 prefix, whatever follows; none in any other storage."""
     prefix = normalize(prefix)
-    return iter(()) if is_local(prefix) else _remote_files(remote_storage.find_beginning(prefix))
+    return iter(()) if is_local(prefix) else _remote_files(remote.find_beginning(prefix))
 
 
 def list_matching_folders(pattern: str) -> Iterator[FileInfo]:
     """Every file in the folders that match a pattern, recursively, as `glob` and `list_files` find them."""
     pattern = normalize(pattern)
     if not is_local(pattern):
-        return _remote_files(remote_storage.glob(pattern, below=True))
-    return (_local_info(*found) for found in local_storage.find_in_matching(pattern))
+        return _remote_files(remote.glob(pattern, below=True))
+    return (_local_info(*found) for found in local.find_in_matching(pattern))
 
 
 def glob(pattern: str) -> list[FileInfo]:
@@ -126,9 +93,9 @@ def glob(pattern: str) -> list[FileInfo]:
     """
     pattern = normalize(pattern)
     if not is_local(pattern):
-        found = _remote_files(remote_storage.glob(pattern))
+        found = _remote_files(remote.glob(pattern))
     else:
-        found = (_local_info(*found) for found in local_storage.glob(pattern))
+        found = (_local_info(*found) for found in local.glob(pattern))
     return sorted(found, key=lambda file: file.uri)
 
 
@@ -136,7 +103,7 @@ def read_bytes(uri: str, *, max_bytes: int | None = None) -> bytes:
     """The whole file. Over `max_bytes` raises FileTooLargeError, having read at most one byte more than that."""
     uri = normalize(uri)
     limit = None if max_bytes is None else max_bytes + 1
-    data = local_storage.read(Path(uri), limit) if is_local(uri) else remote_storage.read(uri, limit)
+    data = local.read(Path(uri), limit) if is_local(uri) else remote.read(uri, limit)
     if max_bytes is not None and len(data) > max_bytes:
         raise FileTooLargeError(errno.EFBIG, f"larger than the limit of {max_bytes} bytes", redact(uri))
     return data
@@ -150,8 +117,8 @@ def read_listed(uri: str, *, max_bytes: int) -> tuple[bytes, FileInfo]:
     """
     uri = normalize(uri)
     if is_local(uri):
-        local_storage.refuse_system_file(Path(uri))
-        data, status = local_storage.read_version(Path(uri), max_bytes + 1)
+        local.refuse_system_file(Path(uri))
+        data, status = local.read_version(Path(uri), max_bytes + 1)
         version = _local_info(uri, status)
     else:
         data, found = remote_read.read_version(uri, max_bytes + 1, guarded=not local_hosts_allowed())
@@ -171,9 +138,9 @@ def write_bytes(uri: str, data: bytes) -> None:
     """Write a file, replacing what was there; readers see the old one or the new one, whole. Makes local folders."""
     uri = normalize(uri)
     if is_local(uri):
-        local_storage.write(Path(uri), data)
+        local.write(Path(uri), data)
     else:
-        remote_storage.write(uri, data)
+        remote.write(uri, data)
 
 
 def create_bytes(uri: str, data: bytes) -> bool:
@@ -184,31 +151,31 @@ def create_bytes(uri: str, data: bytes) -> bool:
     then be this caller's own file: read it back where that matters.
     """
     uri = normalize(uri)
-    return local_storage.create(Path(uri), data) if is_local(uri) else remote_storage.create(uri, data)
+    return local.create(Path(uri), data) if is_local(uri) else remote.create(uri, data)
 
 
 def delete(uri: str) -> None:
     """Delete a file, or a folder or prefix with all that is in it; nothing there is fine."""
     uri = normalize(uri)
     if is_local(uri):
-        local_storage.delete(Path(uri))
+        local.delete(Path(uri))
     else:
-        remote_storage.delete(uri)
+        remote.delete(uri)
 
 
 def delete_unfinished(folder: str) -> None:
     """Delete what killed writers left in a folder, its own files only, where no writer is at work now."""
     folder = normalize(folder)
     if is_local(folder):
-        local_storage.delete_unfinished(Path(folder))
+        local.delete_unfinished(Path(folder))
     else:
-        remote_storage.delete_unfinished(folder)
+        remote.delete_unfinished(folder)
 
 
 def check_writable(uri: str) -> None:
     """Raise StorageError, naming the place and the reason, unless files can be created and deleted below `uri`."""
     uri = normalize(uri)
-    probe = join(uri, local_storage.temporary_name())
+    probe = join(uri, local.temporary_name())
     try:
         if not create_bytes(probe, b"ddpm_seg: may this folder be written?\n"):
             raise StorageError("it says that a file with a fresh random name exists")
@@ -240,8 +207,8 @@ def _remote_info(uri: str, found: dict[str, Any]) -> FileInfo:
     )
 
 
-def _remote_files(rows: Iterable[remote_storage.Row]) -> Iterator[FileInfo]:
-    return (_remote_info(*row) for row in rows if not local_storage.is_temporary(row[0].rpartition("/")[2]))
+def _remote_files(rows: Iterable[remote.Row]) -> Iterator[FileInfo]:
+    return (_remote_info(*row) for row in rows if not local.is_temporary(row[0].rpartition("/")[2]))
 
 
 def _local_info(path: str, status: os.stat_result) -> FileInfo:

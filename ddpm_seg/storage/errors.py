@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ddpm_seg.printable import without_content
-from ddpm_seg.uris import redact, redact_text, scheme
+from ddpm_seg.storage.uris import redact, redact_text, scheme
 
 # S3's codes for "later, please" that come with statuses which otherwise mean that the request is wrong.
 _LATER_CODES = ("SlowDown", "Throttling", "RequestTimeout", "ConditionalRequestConflict")

@@ -13,17 +13,17 @@ from urllib.parse import quote
 
 from fsspec.asyn import sync
 
-from ddpm_seg.patience import patiently
-from ddpm_seg.storage_errors import StorageError, status_of
-from ddpm_seg.stores import DOWNLOAD_TIMEOUT_S, is_s3, store_of
-from ddpm_seg.uris import is_http, redact
+from ddpm_seg.storage.errors import StorageError, status_of
+from ddpm_seg.storage.patience import patiently
+from ddpm_seg.storage.stores import DOWNLOAD_TIMEOUT_S, is_s3, store_of
+from ddpm_seg.storage.uris import is_http, redact
 
 # A server that sends a byte now and then would hold a worker for as long as it likes.
 SLOWEST_BYTES_PER_S = 2_000
 FIRST_S = 30.0  # before the rate is looked at
 
 Version = dict[str, Any]
-"""What an answer says of a file, in the words of `remote_storage.info`."""
+"""What an answer says of a file, in the words of `remote.info`."""
 
 
 def read_version(uri: str, limit: int, *, guarded: bool = False) -> tuple[bytes, Version]:

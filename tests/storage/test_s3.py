@@ -1,4 +1,4 @@
-"""What is S3's own in `remote_storage`, against a real server."""
+"""What is S3's own in `storage.remote`, against a real server."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ddpm_seg import storage, stores
+from ddpm_seg import storage
+from ddpm_seg.storage import stores
 
 
 @contextmanager

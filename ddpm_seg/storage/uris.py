@@ -10,7 +10,7 @@ import os
 import re
 from urllib.parse import unquote
 
-from ddpm_seg.known_secrets import without_secrets
+from ddpm_seg.storage.known_secrets import without_secrets
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 # `user:password@` before the host. The second form is a secret with a bare "/" in it, as AWS secret keys often have:

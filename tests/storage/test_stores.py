@@ -9,7 +9,8 @@ import fsspec
 import pytest
 from fsspec.registry import known_implementations
 
-from ddpm_seg import patience, storage, stores
+from ddpm_seg import storage
+from ddpm_seg.storage import patience, stores
 
 
 @pytest.mark.parametrize("protocol", sorted(known_implementations))

@@ -9,7 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from ddpm_seg import patience, storage
+from ddpm_seg import storage
+from ddpm_seg.storage import patience
 
 
 @pytest.mark.parametrize(("package", "uri"), [("s3fs", "s3://b/k"), ("aiohttp", "https://h/x?sig=secret")])

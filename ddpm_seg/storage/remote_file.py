@@ -6,7 +6,7 @@ import io
 import os
 from typing import Any
 
-from ddpm_seg import remote_storage
+from ddpm_seg.storage import remote
 
 
 class RemoteFile(io.RawIOBase):
@@ -17,7 +17,7 @@ class RemoteFile(io.RawIOBase):
 
     def __init__(self, uri: str) -> None:
         self._uri, self._position = uri, 0
-        self._size: int = remote_storage.info(uri)["size"]
+        self._size: int = remote.info(uri)["size"]
 
     def readable(self) -> bool:
         return True
@@ -37,7 +37,7 @@ class RemoteFile(io.RawIOBase):
         end = min(self._position + len(buffer), self._size)
         if end <= self._position:
             return 0
-        data = remote_storage.read_range(self._uri, self._position, end)
+        data = remote.read_range(self._uri, self._position, end)
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)

@@ -1,0 +1,70 @@
+"""Files under one kind of name: a local path, `s3://…`, `https://…` or whatever else fsspec can open.
+
+Local paths are taken literally (see `uris`). Everything else goes through fsspec; `s3fs` and `aiohttp` are imported
+only when such a URI is met. Credentials and endpoints come from the environment or the machine's role
+(`AWS_ENDPOINT_URL`, `AWS_ACCESS_KEY_ID`, …), never from URIs, arguments or pickles.
+
+Writes are whole or absent: nobody ever reads half a file. Errors are `OSError`s whose text has no credentials in it.
+Remote requests that fail for a reason which may pass (5xx, throttling, time-outs, broken connections) are repeated for
+about two minutes, here and nowhere else, and end in a StorageUnavailableError; what is wrong as asked (403, 404) fails
+at once.
+
+Other packages import `storage` and call `storage.read_bytes(…)`; the modules in here are for one another.
+"""
+
+from ddpm_seg.storage.errors import StorageError, StorageUnavailableError
+from ddpm_seg.storage.files import (
+    FileInfo,
+    FileTooLargeError,
+    check_writable,
+    create_bytes,
+    delete,
+    delete_unfinished,
+    exists,
+    glob,
+    info,
+    list_files,
+    list_matching_folders,
+    list_prefix,
+    open_file,
+    read_bytes,
+    read_listed,
+    write_bytes,
+)
+from ddpm_seg.storage.hosts import allow_local_hosts, local_hosts_allowed
+from ddpm_seg.storage.known_secrets import without_secrets
+from ddpm_seg.storage.local import temporary_name
+from ddpm_seg.storage.stores import names_its_host
+from ddpm_seg.storage.uris import is_http, is_local, join, normalize, redact, redact_text
+
+__all__ = [
+    "FileInfo",
+    "FileTooLargeError",
+    "StorageError",
+    "StorageUnavailableError",
+    "allow_local_hosts",
+    "check_writable",
+    "create_bytes",
+    "delete",
+    "delete_unfinished",
+    "exists",
+    "glob",
+    "info",
+    "is_http",
+    "is_local",
+    "join",
+    "list_files",
+    "list_matching_folders",
+    "list_prefix",
+    "local_hosts_allowed",
+    "names_its_host",
+    "normalize",
+    "open_file",
+    "read_bytes",
+    "read_listed",
+    "redact",
+    "redact_text",
+    "temporary_name",
+    "without_secrets",
+    "write_bytes",
+]
