@@ -87,7 +87,7 @@ def benchmark_model(
     if reference and not isinstance(unet, UNetConfig):
         raise ValueError("--reference is for guided-diffusion's UNet; this one is of diffusers: leave --reference out")
     segmenter = Segmenter(bundle, device=str(device), dtype=dtype)
-    images = images[: max(1, segmenter.micro_batch // segmenter.features.passes)]
+    images = images[: max(1, segmenter.batch.size // segmenter.features.passes)]
     with PeakMemory(device) as memory:
         segmenter.segment(images[:1])
     works, n = _works(segmenter, images), len(images)
@@ -122,7 +122,7 @@ def _works(segmenter: Segmenter, images: np.ndarray) -> dict[str, Callable[[], o
     assert isinstance(extractor, DDPMExtractor)  # benchmark_model
     x_0 = to_network(images, segmenter.device)
     size = (segmenter.image_size, segmenter.image_size)
-    features = torch.inference_mode()(lambda: extractor(images, segmenter.features, micro_batch=segmenter.micro_batch))
+    features = torch.inference_mode()(lambda: extractor(images, segmenter.features, micro_batch=segmenter.batch.size))
     maps, t_N = features(), torch.full((len(images),), segmenter.features.steps[0], device=segmenter.device)
     return {
         "UNet, to the last block read": features,

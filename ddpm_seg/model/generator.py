@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from ddpm_seg.model.ddpm import DDPMConfig
 from ddpm_seg.model.diffusion import Diffusion, DiffusionConfig
+from ddpm_seg.model.fitting_batch import FittingBatch
 from ddpm_seg.model.pixel_values import from_network
 from ddpm_seg.model.sample_noise import SampleNoise
 from ddpm_seg.model.samplers import (
@@ -29,8 +29,6 @@ from ddpm_seg.model.samplers import (
 Sampler = Literal["ddpm", "ddim", "dpm-solver++"]
 
 FIRST_TIMESTEP = 0.8  # of the schedule; see `quadratic_timesteps`
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,8 +71,8 @@ class Generator:
         device: torch.device,
         batch_size: int,
     ) -> None:
-        self.unet, self.config, self.device, self.batch_size = unet, config, device, batch_size
-        self.size = network.image_size
+        self.unet, self.config, self.device, self.size = unet, config, device, network.image_size
+        self.batch = FittingBatch(batch_size, device, what=f"{self.size} x {self.size} sample")
         self.diffusion = Diffusion(network.diffusion, config.timesteps(network.diffusion))
 
     def sample(self, seed: int, numbers: Sequence[int]) -> list[np.ndarray | None]:
@@ -83,18 +81,12 @@ class Generator:
 
         Raises torch.OutOfMemoryError where a GPU has no memory even for one at a time.
         """
-        images: list[np.ndarray | None] = []
-        while len(images) < len(numbers):
-            wanted = list(numbers[len(images) : len(images) + self.batch_size])
-            padded = wanted + wanted[-1:] * (self.batch_size - len(wanted))
-            try:
-                images.extend(self._batch(seed, padded)[: len(wanted)])
-                continue
-            except torch.OutOfMemoryError as error:
-                message = str(error)
-            # Outside `except`, where the traceback keeps what the failed batch holds.
-            self._halve_batch(message)
-        return images
+
+        def images_from(first: int, size: int) -> list[np.ndarray | None]:
+            wanted = list(numbers[first : first + size])
+            return self._batch(seed, wanted + wanted[-1:] * (size - len(wanted)))[: len(wanted)]
+
+        return list(self.batch.run(len(numbers), images_from))
 
     @torch.inference_mode()
     def _batch(self, seed: int, numbers: Sequence[int]) -> list[np.ndarray | None]:
@@ -109,13 +101,6 @@ class Generator:
         if self.config.sampler == "ddim":
             return sample_ddim(self.unet, self.diffusion, x_T, eta=self.config.eta, noise=noise)
         return sample_dpm_solver(self.unet, self.diffusion, x_T)
-
-    def _halve_batch(self, message: str) -> None:
-        if self.batch_size == 1:
-            raise torch.OutOfMemoryError(f"no memory for one {self.size} x {self.size} sample at a time: {message}")
-        self.batch_size //= 2
-        torch.cuda.empty_cache()
-        logger.warning("out of memory: from now on %d samples at a time", self.batch_size)
 
 
 def default_batch_size(network: DDPMConfig, device: torch.device) -> int:

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 
 import numpy as np
@@ -18,13 +17,12 @@ from ddpm_seg.model.dtypes import SegmentDType, activations
 from ddpm_seg.model.ensemble import Ensemble
 from ddpm_seg.model.extractors import resident_extractor
 from ddpm_seg.model.features import Network
+from ddpm_seg.model.fitting_batch import FittingBatch
 from ddpm_seg.model.pixel_labels import PixelLabels
 from ddpm_seg.model.voting import Votes
 
 CPU_ACTIVATION_BYTES = 2**30
 MAX_MICRO_BATCH = {"cpu": 32, "cuda": 256}
-
-logger = logging.getLogger(__name__)
 
 
 class Segmenter:
@@ -49,8 +47,6 @@ class Segmenter:
             raise BundleError(
                 f"this bundle holds a {bundle.network.title} without an ensemble; train one with `python -m jobs.train`"
             )
-        if batch_size is not None and batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         self.device = chosen_device(device)
         self.task = bundle.task
         self.image_size = bundle.network.image_size
@@ -63,7 +59,9 @@ class Segmenter:
             upsample_mode=self.features.upsample_mode,
             device=self.device,
         )
-        self.micro_batch = batch_size or _fitting_micro_batch(bundle.network, activations(dtype).itemsize, self.device)
+        if batch_size is None:
+            batch_size = _fitting_size(bundle.network, activations(dtype).itemsize, self.device)
+        self.batch = FittingBatch(batch_size, self.device, what=f"{self.image_size} x {self.image_size} image")
 
     def segment(self, images: np.ndarray) -> list[PixelLabels]:
         """Labels for `images` (N, S, S, 3) uint8 RGB, in order. Batch size changes nothing but rounding.
@@ -85,33 +83,16 @@ class Segmenter:
         size = self.image_size
         if images.ndim != 4 or images.shape[1:] != (size, size, 3) or images.dtype != np.uint8:
             raise ValueError(f"images must be (N, {size}, {size}, 3) uint8, got {images.shape} {images.dtype}")
-        done = 0
-        while done < len(images):
-            group = max(1, self.micro_batch // self.features.passes)
-            try:
-                for votes in self._votes_of_group(images[done : done + group]):
-                    yield votes
-                    done += 1
-                continue
-            except torch.OutOfMemoryError as error:
-                message = str(error)
-            # Outside `except`, where the traceback keeps what the failed batch holds.
-            self._halve_micro_batch(message)
 
-    def _votes_of_group(self, images: np.ndarray) -> Iterator[Votes]:
-        maps = self.extractor(images, self.features, micro_batch=self.micro_batch)
-        yield from self.ensemble(maps, (self.image_size, self.image_size))
+        def votes_from(first: int, micro_batch: int) -> Iterator[Votes]:
+            group = images[first : first + max(1, micro_batch // self.features.passes)]
+            maps = self.extractor(group, self.features, micro_batch=micro_batch)
+            return self.ensemble(maps, (size, size))
 
-    def _halve_micro_batch(self, message: str) -> None:
-        size, name = self.image_size, torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
-        if self.micro_batch == 1:
-            raise torch.OutOfMemoryError(f"{name} has no memory for one {size} x {size} image at a time: {message}")
-        self.micro_batch //= 2
-        torch.cuda.empty_cache()
-        logger.warning("out of memory on %s: from now on at most %d at a time", name, self.micro_batch)
+        yield from self.batch.run(len(images), votes_from)
 
 
-def _fitting_micro_batch(network: Network, itemsize: int, device: torch.device) -> int:
+def _fitting_size(network: Network, itemsize: int, device: torch.device) -> int:
     """(image, step) pairs whose activations fit."""
     bytes_per_pair = network.peak_values * itemsize
     budget = CPU_ACTIVATION_BYTES if device.type == "cpu" else torch.cuda.mem_get_info(device)[0] // 2

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,14 +14,13 @@ from ddpm_seg.model.compiled import compiled
 from ddpm_seg.model.device_copies import to_host
 from ddpm_seg.model.devices import chosen_device
 from ddpm_seg.model.dtypes import DType
+from ddpm_seg.model.fitting_batch import FittingBatch
 from ddpm_seg.model.pixel_labels import PixelLabels
 from ddpm_seg.model.pixel_values import to_imagenet
 from ddpm_seg.model.student import Student
 from ddpm_seg.model.student_bundle import StudentBundle
 
 BATCH_SIZE = {"cpu": 8, "cuda": 64}
-
-logger = logging.getLogger(__name__)
 
 
 class StudentSegmenter:
@@ -41,8 +39,6 @@ class StudentSegmenter:
         batch_size: int | None = None,
         compile: bool = False,
     ) -> None:
-        if batch_size is not None and batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         self.device = chosen_device(device)
         self.task, self.image_size, self.dtype = bundle.task, bundle.student.image_size, getattr(torch, dtype)
         with torch.device("meta"):
@@ -51,7 +47,9 @@ class StudentSegmenter:
         network.to(self.device, self.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         network.eval().requires_grad_(False)
         self.network = compiled(network) if compile else network
-        self.batch_size = batch_size or BATCH_SIZE.get(self.device.type, 1)
+        if batch_size is None:
+            batch_size = BATCH_SIZE.get(self.device.type, 1)
+        self.batch = FittingBatch(batch_size, self.device, what=f"{self.image_size} x {self.image_size} image")
 
     def segment(self, images: np.ndarray) -> list[PixelLabels]:
         """Labels for `images` (N, S, S, 3) uint8 RGB, in order; a pixel's uncertainty is the entropy of its softmax.
@@ -70,25 +68,12 @@ class StudentSegmenter:
         size = self.image_size
         if images.ndim != 4 or images.shape[1:] != (size, size, 3) or images.dtype != np.uint8:
             raise ValueError(f"images must be (N, {size}, {size}, 3) uint8, got {images.shape} {images.dtype}")
-        done = 0
-        while done < len(images):
-            try:
-                x = to_imagenet(images[done : done + self.batch_size], self.device).to(self.dtype)
-                found = self.network(x.contiguous(memory_format=torch.channels_last)).softmax(dim=1)
-                yield from found
-                done += len(found)
-                continue
-            except torch.OutOfMemoryError as error:
-                message = str(error)
-            # Outside `except`, where the traceback keeps what the failed batch holds.
-            self._halve_batch(message)
 
-    def _halve_batch(self, message: str) -> None:
-        if self.batch_size == 1:
-            raise torch.OutOfMemoryError(f"no memory for one image at a time: {message}")
-        self.batch_size //= 2
-        torch.cuda.empty_cache()
-        logger.warning("out of memory: from now on at most %d at a time", self.batch_size)
+        def softmax_from(first: int, size: int) -> Tensor:
+            x = to_imagenet(images[first : first + size], self.device).to(self.dtype)
+            return self.network(x.contiguous(memory_format=torch.channels_last)).softmax(dim=1)
+
+        yield from self.batch.run(len(images), softmax_from)
 
 
 def _named(p_KSS: Tensor) -> dict[str, Tensor]:

@@ -78,7 +78,7 @@ class Draw:
         """In full batches, as they were drawn, so that a mask's bytes do not depend on the chunk's size either."""
         if self.segmenter is None or not images:
             return [None] * len(images)
-        size = self.generator.batch_size
+        size = self.generator.batch.size
         padded = images + images[-1:] * (-len(images) % size)
         labels: list[PixelLabels | None] = []
         for start in range(0, len(padded), size):

@@ -91,7 +91,7 @@ def test_a_full_memory_halves_the_batch(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(Generator, "_run", little_memory)
     most = 2
     images = draw.sample(0, range(5))
-    assert draw.batch_size == 2
+    assert draw.batch.size == 2
     assert np.array_equal(np.stack(images), np.stack(generator(batch_size=2).sample(0, range(5))))
     most = 0
     with pytest.raises(torch.OutOfMemoryError, match="no memory for one 16 x 16 sample at a time: so much"):

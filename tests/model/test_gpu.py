@@ -132,6 +132,6 @@ def test_the_batch_is_as_large_as_memory_allows() -> None:
         labels = segmenter.segment(few)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-    assert segmenter.micro_batch < 2048
+    assert segmenter.batch.size < 2048
     assert len(labels) == 300
     assert all(np.array_equal(one.label, labels[0].label) for one in labels)

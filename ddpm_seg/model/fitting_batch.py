@@ -1,0 +1,49 @@
+"""How many items go through a network at once: halved for good where a GPU's memory proves too small."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+import torch
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+
+class FittingBatch:
+    """A batch size that shrinks until it fits. `what` names one item in messages: "64 x 64 image"."""
+
+    def __init__(self, size: int, device: torch.device, *, what: str) -> None:
+        """Raises ValueError for a size below 1."""
+        if size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {size}")
+        self.size, self._device, self._what = size, device, what
+
+    def run(self, total: int, work: Callable[[int, int], Iterable[T]]) -> Iterator[T]:
+        """Yields the results 0 to `total` - 1, in order. `work(first, size)` gives some from `first` on: about `size`.
+
+        Where it runs out of memory it is called again with half the size, from the first missing result on. Raises
+        torch.OutOfMemoryError where memory runs out even at size 1.
+        """
+        done = 0
+        while done < total:
+            try:
+                for result in work(done, self.size):
+                    yield result
+                    done += 1
+                continue
+            except torch.OutOfMemoryError as error:
+                message = str(error)
+            # Halve only after leaving `except`: its traceback keeps the failed batch's tensors alive.
+            self._halve(message)
+
+    def _halve(self, message: str) -> None:
+        name = torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else self._device.type.upper()
+        if self.size == 1:
+            raise torch.OutOfMemoryError(f"{name} has no memory for one {self._what} at a time: {message}")
+        self.size //= 2
+        torch.cuda.empty_cache()
+        logger.warning("out of memory on %s: from now on at most %d at a time", name, self.size)
