@@ -1,1 +1,1 @@
-"""Ray Data stages of the jobs; the one package (with Ray Train in training/) that imports ray."""
+"""Ray Data stages of the jobs; with cluster/ the one package that imports ray."""

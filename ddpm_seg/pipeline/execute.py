@@ -16,15 +16,16 @@ import pyarrow as pa
 from ray.data.exceptions import ExecutionTimeoutError
 from ray.exceptions import RayError
 
+from ddpm_seg.cluster.failures import one_line, redact_lines
+from ddpm_seg.cluster.nodes import Placement
 from ddpm_seg.errors import StageError, TooManyErrors
-from ddpm_seg.pipeline.cluster import Placement
 from ddpm_seg.pipeline.isolate import isolate
 from ddpm_seg.pipeline.log_place import place
 from ddpm_seg.pipeline.metrics import RunMetrics
 from ddpm_seg.pipeline.progress import Progress
 from ddpm_seg.pipeline.publish import Chunk, Shards
 from ddpm_seg.pipeline.stages import STAGES, Row
-from ddpm_seg.pipeline.stream import Stages, one_line, redact_lines, stream
+from ddpm_seg.pipeline.stream import Stages, stream
 from ddpm_seg.runs.commit import Derive, delete_other_chunks
 from ddpm_seg.runs.ledger import KnownRun
 from ddpm_seg.runs.planned import PlannedRun

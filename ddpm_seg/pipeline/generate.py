@@ -22,7 +22,7 @@ from ddpm_seg.runs.manifest import stored_uri
 from ddpm_seg.runs.summary import RunSummary
 
 if TYPE_CHECKING:
-    from ddpm_seg.pipeline.cluster import Placement
+    from ddpm_seg.cluster.nodes import Placement
     from ddpm_seg.pipeline.stream import Stages
 
 logger = logging.getLogger(__name__)

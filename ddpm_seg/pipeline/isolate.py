@@ -9,12 +9,13 @@ from typing import Any, cast
 import pyarrow as pa
 import ray
 
+from ddpm_seg.cluster.failures import DEATHS, one_line
+from ddpm_seg.cluster.nodes import Placement
 from ddpm_seg.errors import StageError
-from ddpm_seg.pipeline.cluster import Placement
 from ddpm_seg.pipeline.log_place import log_as, place
 from ddpm_seg.pipeline.publish import Chunk
 from ddpm_seg.pipeline.stages import Row
-from ddpm_seg.pipeline.stream import DEATHS, LOADS, NOT_LOADED, Stages, one_line, result
+from ddpm_seg.pipeline.stream import LOADS, NOT_LOADED, Stages, result
 from ddpm_seg.runs.planned import PlannedRun
 
 # Processes that must die of one piece of work before it is to blame: one may fall to a node that dies or to others

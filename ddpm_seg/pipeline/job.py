@@ -25,8 +25,9 @@ from ddpm_seg.runs.summary import RunSummary, read_json, write_run_json, write_s
 from ddpm_seg.runs.tables import DamagedFileError
 
 if TYPE_CHECKING:
+    from ddpm_seg.cluster import nodes
     from ddpm_seg.model.dtypes import SegmentDType
-    from ddpm_seg.pipeline import cluster, execute
+    from ddpm_seg.pipeline import execute
     from ddpm_seg.pipeline.stages import Row
     from ddpm_seg.pipeline.stream import Stages
 
@@ -65,7 +66,7 @@ class Job:
     inputs: Callable[[], list[str]]
     """Local paths, if any, that workers will read."""
     to_row: Callable[[int, int, pa.Table], Row]
-    stages: Callable[[KnownRun, cluster.Placement], Stages]
+    stages: Callable[[KnownRun, nodes.Placement], Stages]
     derived: Mapping[str, Derive]
     error_limit: Callable[[KnownRun], int | None]
     """How many of a run's items may be errors."""
@@ -119,16 +120,16 @@ def code_version() -> str:
 
 def _work(job: Job, plan_again: Callable[[], Job]) -> list[RunSummary]:
     # Ray takes seconds to import, and a run with nothing to do should not wait for it.
-    from ddpm_seg.pipeline import cluster
+    from ddpm_seg.cluster import nodes
 
     with same_model():  # damaged weights are found here, not by an actor that dies again and again
         load_model(job.model, job.model_id)
-    nodes = _nodes(job)
-    placement = cluster.place(nodes, num_actors=job.num_actors, gpus_per_actor=job.gpus_per_actor)
+    alive = _nodes(job)
+    placement = nodes.place(alive, num_actors=job.num_actors, gpus_per_actor=job.gpus_per_actor)
     if job.dtype == "int8" and placement.actor_gpus:
         raise ValueError("--dtype int8 is for CPUs, and this cluster has GPUs; take bfloat16 or float16")
     own = [] if is_in_the_box(job.model) else [resolve(job.model)]
-    cluster.refuse_local_paths(nodes, [job.output, *own, *job.inputs()])
+    nodes.refuse_local_paths(alive, [job.output, *own, *job.inputs()])
     logger.info("%d actors, each on %s", placement.actors, placement.describe())
     done: list[RunSummary] = []
     while True:
@@ -145,13 +146,13 @@ def _work(job: Job, plan_again: Callable[[], Job]) -> list[RunSummary]:
             refuse_another_model(job.model, job.model_id, begun.model_id)
 
 
-def _nodes(job: Job) -> list[cluster.Node]:
-    from ddpm_seg.pipeline import cluster
-    from ddpm_seg.pipeline.gpu_wait import wait_for_gpus
+def _nodes(job: Job) -> list[nodes.Node]:
+    from ddpm_seg.cluster import nodes
+    from ddpm_seg.cluster.gpu_wait import wait_for_gpus
 
     if job.num_actors and job.wait_for_gpus:
         return wait_for_gpus(job.num_actors, job.gpus_per_actor, job.wait_for_gpus)
-    return cluster.connect()
+    return nodes.connect()
 
 
 def _manifest(job: Job, actors: int) -> Manifest:
@@ -165,7 +166,7 @@ def _manifest(job: Job, actors: int) -> Manifest:
     return Manifest(info=info, items=plan(job.new, job.shard_size, chunk_size))
 
 
-def _finish(run: KnownRun, job: Job, placement: cluster.Placement) -> RunSummary:
+def _finish(run: KnownRun, job: Job, placement: nodes.Placement) -> RunSummary:
     """Everything that `run` lacks, up to its report, while nobody else is at it."""
     from ddpm_seg.errors import StageError
 
@@ -177,7 +178,7 @@ def _finish(run: KnownRun, job: Job, placement: cluster.Placement) -> RunSummary
         raise StageError(f"{run.layout.run_id}: {error}") from error
 
 
-def _carry_out(run: KnownRun, job: Job, placement: cluster.Placement) -> RunSummary:
+def _carry_out(run: KnownRun, job: Job, placement: nodes.Placement) -> RunSummary:
     from ddpm_seg.pipeline import execute
 
     started, planned = datetime.now(timezone.utc), run.planned()
@@ -229,7 +230,7 @@ def _summary(run: KnownRun, outcome: execute.Outcome, started: datetime) -> RunS
     )
 
 
-def _surroundings(placement: cluster.Placement) -> dict[str, object]:
+def _surroundings(placement: nodes.Placement) -> dict[str, object]:
     versions = {name: importlib.metadata.version(name) for name in ("ray", "torch", "pillow", "pyarrow")}
     return {
         "cluster": dataclasses.asdict(placement),

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pyarrow as pa
 import ray
 
-from ddpm_seg.pipeline.stages import StageError
+from ddpm_seg.errors import StageError
 from ddpm_seg.runs.commit import Derive, Settled, ShardPlan, look_at_chunk, settle_shard
 from ddpm_seg.runs.layout import published_shards
 from ddpm_seg.runs.manifest import Manifest

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from ddpm_seg.errors import StageError as StageError
-from ddpm_seg.errors import TooManyErrors as TooManyErrors
+from ddpm_seg.errors import StageError
 from ddpm_seg.pipeline.label_rows import FittedImage, ImageInput, LabelSpec, fetch, label_table
 from ddpm_seg.runs.tables import DamagedFileError
 

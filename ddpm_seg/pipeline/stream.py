@@ -17,13 +17,13 @@ import pyarrow as pa
 import ray
 import ray.data
 from ray.data import ActorPoolStrategy, Dataset
-from ray.exceptions import NodeDiedError, ObjectLostError, OutOfMemoryError, RayActorError, WorkerCrashedError
-from ray.experimental import internal_kv
+from ray.exceptions import RayActorError
 from ray.util.annotations import RayDeprecationWarning
 
 from ddpm_seg import storage
-from ddpm_seg.pipeline.backpressure import limit_waiting
-from ddpm_seg.pipeline.cluster import Placement
+from ddpm_seg.cluster.failures import DEATHS, TASK_RETRIES, one_line, redact_lines
+from ddpm_seg.cluster.nodes import Placement
+from ddpm_seg.cluster.ray_internals import delete_count, keep_count, limit_waiting, quieten_ray_data, read_count
 from ddpm_seg.pipeline.log_place import log_as
 from ddpm_seg.pipeline.stages import Row
 from ddpm_seg.runs.commit import outcomes, write_chunk
@@ -32,9 +32,6 @@ from ddpm_seg.runs.planned import PlannedRun
 # Enough to hide the way between tasks and actor, little enough to lose when an actor dies.
 CHUNKS_IN_FLIGHT = 2
 
-# Ray Data's default is to give a chunk to new workers for ever, though it kills them all.
-TASK_RETRIES = 2
-
 # Processes of one actor that may die while they load the model. Ray starts the next one without end and without a word.
 LOADS = 3
 NOT_LOADED = f"the worker process died {LOADS} times while it loaded the model; is there memory for it?"
@@ -42,9 +39,6 @@ NOT_LOADED = f"the worker process died {LOADS} times while it loaded the model; 
 # How long nothing may come of any stage. Ray's default is half an hour; 256 images of the published size take two cores
 # three hours.
 LONGEST_ON_GPU_S, LONGEST_ON_CPU_S = 0.5 * 3600, 6.0 * 3600
-
-# What Ray raises for work whose process is gone; an exception in the work itself is a RayTaskError.
-DEATHS = (RayActorError, WorkerCrashedError, OutOfMemoryError, NodeDiedError, ObjectLostError)
 
 T = TypeVar("T")
 
@@ -81,8 +75,7 @@ def stream(
     A chunk whose workers died again and again has none; once there are more of those than `may_be_lost`, the rest is
     left undone too. Inputs are in Ray's store while they wait, and not in the driver.
     """
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # it logs a page for each chunk that is lost
-    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # it warns that its bars are off
+    quieten_ray_data()
     dataset = _dataset([{**row, "failure": ""} for row in rows], stages, placement, run)
     dataset.context.max_errored_blocks = may_be_lost
     try:
@@ -111,16 +104,6 @@ def result(row: Row, table: pa.Table, run: PlannedRun) -> Row:
         "segment_seconds": row.get("segment_seconds", 0.0),
         "write_seconds": time.perf_counter() - start,
     }
-
-
-def one_line(error: Exception) -> str:
-    """Ray's messages end with what went wrong, after the traceback of the worker."""
-    return storage.redact_text(str(error).strip().rpartition("\n")[2])
-
-
-def redact_lines(text: str) -> str:
-    """A traceback for the log: the messages in it may quote a signed URL."""
-    return "\n".join(line[: len(line) - len(line.lstrip())] + storage.redact_text(line) for line in text.splitlines())
 
 
 def _dataset(rows: list[Row], stages: Stages, placement: Placement, run: PlannedRun) -> Dataset:
@@ -163,16 +146,16 @@ class _Resident:
     def __init__(self, actor: type, arguments: dict[str, object], run_id: str) -> None:
         self.failure = ""
         loads = f"ddpm_seg/loads/{ray.get_runtime_context().get_actor_id()}"
-        begun = int(internal_kv._internal_kv_get(loads) or 0)
+        begun = read_count(loads)
         if begun == LOADS:
             self.failure = NOT_LOADED
             return
-        internal_kv._internal_kv_put(loads, str(begun + 1))
+        keep_count(loads, begun + 1)
         try:
             self.call = _guarded(actor(**arguments), run_id)
         except Exception as error:
             self.failure = _described(error)
-        internal_kv._internal_kv_del(loads)
+        delete_count(loads)
 
     def __call__(self, row: Row) -> Row:
         return {**row, "payload": b"", "failure": row["failure"] or self.failure} if self.failure else self.call(row)

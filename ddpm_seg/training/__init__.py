@@ -1,1 +1,1 @@
-"""Training of the DDPM and of the ensemble."""
+"""Training: diffusion models and other backbones, ensembles, students, and what they are compared with."""

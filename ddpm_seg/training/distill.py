@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ddpm_seg import storage
+from ddpm_seg.cluster.training_workers import Worker, free_gpus, train_here, train_on_ray
 from ddpm_seg.data.annotations.load import Annotation, load_annotations
 from ddpm_seg.data.annotations.options import AnnotationOptions
 from ddpm_seg.errors import work_began
@@ -29,7 +30,6 @@ from ddpm_seg.training.sample_stream import SampleStream
 from ddpm_seg.training.saving import Saving
 from ddpm_seg.training.student_training import StudentOptimization, StudentTraining
 from ddpm_seg.training.supervised import usable_labels
-from ddpm_seg.training.workers import Worker, free_gpus, train_here, train_on_ray
 
 logger = logging.getLogger(__name__)
 

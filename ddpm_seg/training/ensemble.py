@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ddpm_seg import storage
 from ddpm_seg.checks import check_least, check_positive
+from ddpm_seg.cluster.training_workers import Worker
 from ddpm_seg.model.ensemble import Member
 from ddpm_seg.training.divergence import Watch
 from ddpm_seg.training.members import SEEDS, MemberStack, epoch_order, initial_member, member_generator, on_raw_features
@@ -26,7 +27,6 @@ from ddpm_seg.training.progress import Progress
 from ddpm_seg.training.saving import Saving
 from ddpm_seg.training.stopping import EarlyStopping, StoppingRule
 from ddpm_seg.training.unfinished import taking_up
-from ddpm_seg.training.workers import Worker
 
 logger = logging.getLogger(__name__)
 

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import ray
 import torch
-from ray.data import ActorPoolStrategy
-from ray.exceptions import RayError
-from ray.util.annotations import RayDeprecationWarning
 
-from ddpm_seg.errors import StageError
+from ddpm_seg.cluster.nodes import connect, place, refuse_local_paths
+from ddpm_seg.cluster.resident_actors import map_on_actors
 from ddpm_seg.model.bundle import load_bundle
 from ddpm_seg.model.features import FeatureConfig
-from ddpm_seg.pipeline.cluster import connect, place, refuse_local_paths
-from ddpm_seg.pipeline.stream import TASK_RETRIES, one_line, redact_lines
 from ddpm_seg.training.feature_files import FeatureExtractor
 
 logger = logging.getLogger(__name__)
@@ -59,27 +53,6 @@ def extract_on_actors(
     refuse_local_paths(nodes, [model, *images])
     logger.info("features on %d actors, each on %s", placement.actors, placement.describe())
     rows = [{"uri": uri, "image": image} for uri, image in images.items()]
-    source = ray.data.from_items(rows, override_num_blocks=len(rows))
-    source.context.enable_progress_bars = False
-    with warnings.catch_warnings():
-        # Ray 2.60 says that options without a name of their own will go, and has none yet for retries.
-        warnings.simplefilter("ignore", RayDeprecationWarning)
-        dataset = source.map(
-            ExtractFeatures,  # type: ignore[arg-type]  # Ray makes the callable of it
-            fn_constructor_kwargs={
-                "model": model,
-                "model_id": model_id,
-                "features": features,
-                "threads": placement.threads,
-            },
-            compute=ActorPoolStrategy(size=placement.actors),
-            num_cpus=placement.actor_cpus,
-            num_gpus=placement.actor_gpus or None,
-            max_task_retries=TASK_RETRIES,
-        )
-    try:
-        for row in dataset.iter_rows():
-            yield row["uri"]
-    except RayError as error:
-        logger.error("features: a worker failed\n%s", redact_lines(str(error)))
-        raise StageError(one_line(error)) from error
+    arguments = {"model": model, "model_id": model_id, "features": features, "threads": placement.threads}
+    for row in map_on_actors(rows, ExtractFeatures, arguments, placement, what="features"):
+        yield row["uri"]

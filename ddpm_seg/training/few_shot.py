@@ -14,6 +14,7 @@ import torch
 
 from ddpm_seg import storage
 from ddpm_seg.checks import check_least
+from ddpm_seg.cluster.training_workers import free_gpus
 from ddpm_seg.data.annotations.load import Annotation, labelled_pixels, load_annotations
 from ddpm_seg.data.annotations.options import AnnotationOptions
 from ddpm_seg.data.annotations.report import describe
@@ -33,7 +34,6 @@ from ddpm_seg.training.ensemble import PUBLISHED, EnsembleConfig, train_members
 from ddpm_seg.training.extraction import Workplace, extract_features
 from ddpm_seg.training.feature_files import feature_uris
 from ddpm_seg.training.tuning import describe_frontier, frontier, tune
-from ddpm_seg.training.workers import free_gpus
 
 logger = logging.getLogger(__name__)
 

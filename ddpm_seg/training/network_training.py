@@ -21,13 +21,13 @@ from torch import Tensor, nn
 
 from ddpm_seg import storage
 from ddpm_seg.checks import check_least, check_positive
+from ddpm_seg.cluster.training_workers import Worker
 from ddpm_seg.model.bundle import Bundle
 from ddpm_seg.model.compiled import compiled
 from ddpm_seg.model.device_copies import to_device
 from ddpm_seg.training.divergence import Watch
 from ddpm_seg.training.saving import Saving
 from ddpm_seg.training.unfinished import OtherTrainingError, taking_up
-from ddpm_seg.training.workers import Worker
 
 logger = logging.getLogger(__name__)
 

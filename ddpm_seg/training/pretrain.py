@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ddpm_seg import storage
+from ddpm_seg.cluster.training_workers import Worker, free_gpus, train_here, train_on_ray
 from ddpm_seg.data.decoder import decode_and_fit
 from ddpm_seg.data.images import DEFAULT_LIMITS
 from ddpm_seg.data.listing import list_images
@@ -27,7 +28,6 @@ from ddpm_seg.training.ddpm import Denoising
 from ddpm_seg.training.masked_autoencoder import Inpainting
 from ddpm_seg.training.network_training import NetworkTraining, Objective, Optimization, train_network
 from ddpm_seg.training.progress import Progress
-from ddpm_seg.training.workers import Worker, free_gpus, train_here, train_on_ray
 
 logger = logging.getLogger(__name__)
 

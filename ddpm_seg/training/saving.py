@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
+from ddpm_seg.cluster.training_workers import Worker
 from ddpm_seg.interruption import held_back
-from ddpm_seg.training.workers import Worker
 
 
 class Saving:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ddpm_seg import storage
 from ddpm_seg.checks import check_least, check_positive
+from ddpm_seg.cluster.training_workers import Worker
 from ddpm_seg.model.device_copies import to_device
 from ddpm_seg.model.pixel_values import from_network, to_imagenet, to_network
 from ddpm_seg.model.student import Student, StudentConfig, backbone_weights
@@ -28,7 +29,6 @@ from ddpm_seg.training.divergence import Watch
 from ddpm_seg.training.sample_stream import Batch
 from ddpm_seg.training.saving import Saving
 from ddpm_seg.training.unfinished import OtherTrainingError, taking_up
-from ddpm_seg.training.workers import Worker
 
 logger = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ IMPORTS = (
     "ddpm_seg.pipeline.label",
     "ddpm_seg.pipeline.generate",
     "ddpm_seg.pipeline.execute",
-    "ddpm_seg.pipeline.gpu_wait",
+    "ddpm_seg.cluster.gpu_wait",
     "ddpm_seg.pipeline.generate_stages",
     "ddpm_seg.evaluation.report",
     "ddpm_seg.evaluation.active",

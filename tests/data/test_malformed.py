@@ -12,10 +12,10 @@ import pytest
 from tiny_bundle import TASK, tiny_bundle
 
 from ddpm_seg import storage
+from ddpm_seg.cluster import nodes
 from ddpm_seg.data.images import DEFAULT_LIMITS, FORMATS
 from ddpm_seg.data.listing import list_images
 from ddpm_seg.model.bundle import save_bundle
-from ddpm_seg.pipeline import cluster
 from ddpm_seg.pipeline.label import run_label
 from ddpm_seg.pipeline.label_plan import LabelConfig
 from ddpm_seg.pipeline.label_rows import FittedImage, ImageInput, LabelSpec, fetch
@@ -110,7 +110,7 @@ def test_the_label_job_over_the_folder(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(cluster, "connect", lambda: [cluster.Node(cpus=2, gpus=0)])
+    monkeypatch.setattr(nodes, "connect", lambda: [nodes.Node(cpus=2, gpus=0)])
     save_bundle(tiny_bundle(), str(tmp_path / "model"))
     config = LabelConfig(input=str(folder), output=str(tmp_path / "out"), model=str(tmp_path / "model"), num_actors=1)
     summary = run_label(config)

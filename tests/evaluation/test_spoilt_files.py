@@ -14,6 +14,7 @@ import pytest
 from ddpm_seg import storage
 from ddpm_seg.data.images import encode_png
 from ddpm_seg.data.schema import class_stats_table
+from ddpm_seg.errors import StageError
 from ddpm_seg.evaluation.active import write_active
 from ddpm_seg.evaluation.changes import ChangesConfig, find_changes
 from ddpm_seg.evaluation.curation import CurateConfig, curate, read_curation, read_samples
@@ -23,7 +24,6 @@ from ddpm_seg.model.bundle import save_bundle
 from ddpm_seg.model.trained import read_trained_header
 from ddpm_seg.pipeline.generate_plan import GenerateConfig, plan_generate
 from ddpm_seg.pipeline.label_plan import LabelConfig, hash_config, plan_label
-from ddpm_seg.pipeline.stages import StageError
 from ddpm_seg.runs.compact import CompactConfig, compact
 from ddpm_seg.runs.heartbeat import heartbeat
 from ddpm_seg.runs.layout import RunLayout

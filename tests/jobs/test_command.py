@@ -323,10 +323,10 @@ def test_a_full_disk_is_status_4(images: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("address", ["garbage://x", "ray://127.0.0.1:10001", "nonsense", "127.0.0.1:1", "silent"])
 def test_a_cluster_that_is_not_there_is_one_line(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ddpm_seg.pipeline import cluster
+    from ddpm_seg.cluster import nodes
 
-    monkeypatch.setattr(cluster, "ANSWER_SECONDS", 1)
-    monkeypatch.setattr(cluster.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(nodes, "ANSWER_SECONDS", 1)
+    monkeypatch.setattr(nodes.ray, "is_initialized", lambda: False)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -334,7 +334,7 @@ def test_a_cluster_that_is_not_there_is_one_line(address: str, monkeypatch: pyte
             address = f"127.0.0.1:{silent.getsockname()[1]}"
         monkeypatch.setenv("RAY_ADDRESS", address)
         with pytest.raises(ValueError, match=re.escape(f"RAY_ADDRESS={address}")) as raised:
-            cluster.connect()
+            nodes.connect()
     assert "unset RAY_ADDRESS" in str(raised.value)
     assert "\n" not in str(raised.value)
 

@@ -14,8 +14,8 @@ from PIL import Image
 from tiny_bundle import tiny_bundle
 
 from ddpm_seg.data.listing import list_images
+from ddpm_seg.errors import StageError, TooManyErrors
 from ddpm_seg.model.bundle import save_bundle
-from ddpm_seg.pipeline.stages import StageError, TooManyErrors
 from ddpm_seg.runs.heartbeat import AlreadyRunningError
 from ddpm_seg.storage import StorageError
 from jobs.label import main

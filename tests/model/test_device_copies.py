@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ddpm_seg.cluster.training_workers import Worker
 from ddpm_seg.model.device_copies import to_device, to_host
 from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.extractors import resident_ddpm
@@ -24,7 +25,6 @@ from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.model.unet import UNetConfig
 from ddpm_seg.training.ddpm import Denoising
 from ddpm_seg.training.network_training import NetworkTraining, Optimization
-from ddpm_seg.training.workers import Worker
 from tests.model.tiny_networks import bundle, images, normal
 
 CONFIG = UNetConfig(image_size=16, num_channels=32, num_res_blocks=1, channel_mult=(1, 2), attention_resolutions=(8,))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from ddpm_seg.cluster.training_workers import Worker
 from ddpm_seg.data.annotations.load import Annotation
 from ddpm_seg.data.images import Placement
 from ddpm_seg.model.bundle import Bundle, load_bundle
@@ -26,7 +27,6 @@ from ddpm_seg.training.ddpm import Denoising
 from ddpm_seg.training.ensemble import EnsembleConfig
 from ddpm_seg.training.few_shot import train_bundle
 from ddpm_seg.training.network_training import NetworkTraining, Optimization
-from ddpm_seg.training.workers import Worker
 from tests.model.tiny_networks import images
 from tests.tiny_bundle import TASK, tiny_bundle
 

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from ddpm_seg.pipeline.cluster import Placement
+from ddpm_seg.cluster.nodes import Placement
 from ddpm_seg.pipeline.execute import execute
 from ddpm_seg.pipeline.generate_stages import nothing_to_read
 from ddpm_seg.pipeline.stream import Stages, as_stage

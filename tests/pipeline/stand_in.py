@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from ddpm_seg import storage
-from ddpm_seg.pipeline.cluster import Placement
+from ddpm_seg.cluster.nodes import Placement
 from ddpm_seg.pipeline.execute import Outcome, execute
 from ddpm_seg.pipeline.stream import Stages, as_stage
 from ddpm_seg.runs.ledger import KnownRun, freeze_run

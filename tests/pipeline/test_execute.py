@@ -15,10 +15,10 @@ import ray
 from ray.cluster_utils import Cluster
 
 from ddpm_seg import storage
+from ddpm_seg.cluster.nodes import Placement
+from ddpm_seg.errors import StageError, TooManyErrors
 from ddpm_seg.pipeline import execute
-from ddpm_seg.pipeline.cluster import Placement
 from ddpm_seg.pipeline.publish import Shards
-from ddpm_seg.pipeline.stages import StageError, TooManyErrors
 from ddpm_seg.runs.layout import published_shards
 from ddpm_seg.runs.ledger import KnownRun
 from ddpm_seg.runs.tables import decode, encode

@@ -15,10 +15,10 @@ import torch
 from PIL import Image
 
 import ddpm_seg
+from ddpm_seg.cluster import nodes
 from ddpm_seg.data.schema import task_of
 from ddpm_seg.evaluation.image_features import torchscript_features
 from ddpm_seg.model.bundle import save_bundle
-from ddpm_seg.pipeline import cluster
 from ddpm_seg.pipeline.generate import run_generate
 from ddpm_seg.pipeline.generate_plan import GenerateConfig, plan_generate
 from ddpm_seg.runs.view import read_view
@@ -80,7 +80,7 @@ def test_samples_grow_and_are_the_same_however_they_are_drawn(ray_cluster: str, 
 
     # Nothing new starts nothing; another sampler is another table.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cluster, "connect", lambda: pytest.fail("Ray was asked for"))
+        patch.setattr(nodes, "connect", lambda: pytest.fail("Ray was asked for"))
         assert not run_generate(config(model, tmp_path / "out", num_samples=5)).runs
     plan = plan_generate(config(model, tmp_path / "out", sampler="ddpm"))
     assert (plan.new.num_rows, plan.already_done) == (7, 0)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from ddpm_seg import storage
-from ddpm_seg.pipeline import cluster
+from ddpm_seg.cluster import nodes
 from ddpm_seg.pipeline.stream import Stages, stream
 from ddpm_seg.runs.tables import decode
 from tests.pipeline.stand_in import frozen_run
@@ -42,7 +42,7 @@ def table(row: Row) -> pa.Table:
 
 
 def test_half_a_gpu_each_puts_two_actors_on_a_gpu(ray_cluster: str, tmp_path: Path) -> None:
-    placement = cluster.place(cluster.connect(), num_actors=None, gpus_per_actor=0.5)
+    placement = nodes.place(nodes.connect(), num_actors=None, gpus_per_actor=0.5)
     assert (placement.actors, placement.actor_gpus) == (4, 0.5)
     (tmp_path / "actors").mkdir()
     arguments: dict[str, object] = {"folder": tmp_path / "actors"}
@@ -62,4 +62,4 @@ def test_half_a_gpu_each_puts_two_actors_on_a_gpu(ray_cluster: str, tmp_path: Pa
 
 def test_more_than_fit_are_refused_with_numbers(ray_cluster: str) -> None:
     with pytest.raises(ValueError, match=r"2 GPUs on 1 nodes, room for 4 actors of 0.5; 5 asked for"):
-        cluster.place(cluster.connect(), num_actors=5, gpus_per_actor=0.5)
+        nodes.place(nodes.connect(), num_actors=5, gpus_per_actor=0.5)

@@ -21,14 +21,15 @@ from PIL import Image
 from tiny_bundle import TASK, tiny_bundle
 
 from ddpm_seg import storage
+from ddpm_seg.cluster import nodes
 from ddpm_seg.data.images import decode, fit, restore_mask
 from ddpm_seg.data.schema import class_stats_table, task_of
+from ddpm_seg.errors import StageError, TooManyErrors
 from ddpm_seg.model.bundle import read_header, save_bundle
 from ddpm_seg.model.segmenter import Segmenter
-from ddpm_seg.pipeline import cluster, job
+from ddpm_seg.pipeline import job
 from ddpm_seg.pipeline.label import LabelSummary, run_label
 from ddpm_seg.pipeline.label_plan import LabelConfig, hash_config, plan_label
-from ddpm_seg.pipeline.stages import StageError, TooManyErrors
 from ddpm_seg.runs.commit import chunk_folders, write_chunk
 from ddpm_seg.runs.heartbeat import AlreadyRunningError, heartbeat
 from ddpm_seg.runs.ledger import find_runs
@@ -163,7 +164,7 @@ def test_a_run_leaves_its_account_and_no_chunks(s3_run: S3Run) -> None:
 
 
 def test_nothing_new_starts_nothing(s3_run: S3Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "connect", lambda: pytest.fail("Ray was asked for"))
+    monkeypatch.setattr(nodes, "connect", lambda: pytest.fail("Ray was asked for"))
     summary = run_label(s3_run.config)
     assert (summary.runs, summary.already_done) == ((), len(s3_run.outcomes))
     assert summary.report == s3_run.summary.report
@@ -180,7 +181,7 @@ def test_int8_is_refused_on_gpus_before_a_run_is_begun(ray_cluster: str, bundle:
 
 @pytest.fixture
 def on_cpus(ray_cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "connect", lambda: [cluster.Node(cpus=2, gpus=0)])
+    monkeypatch.setattr(nodes, "connect", lambda: [nodes.Node(cpus=2, gpus=0)])
 
 
 @pytest.fixture(scope="module")
@@ -341,7 +342,7 @@ def test_two_drivers_do_not_work_on_one_run(on_cpus: None, copy: LabelConfig, mo
     storage.delete(run.layout.report)
     with heartbeat(run.layout), monkeypatch.context() as patch:
         patch.setattr("ddpm_seg.runs.heartbeat._machine", lambda: "another kernel")
-        patch.setattr(cluster, "connect", lambda: pytest.fail("Ray was asked for"))
+        patch.setattr(nodes, "connect", lambda: pytest.fail("Ray was asked for"))
         with pytest.raises(AlreadyRunningError, match="run-000001"):
             run_label(copy)
     (finished,) = run_label(copy).runs
@@ -354,7 +355,7 @@ def test_a_late_chunk_of_a_finished_run_is_swept(
 ) -> None:
     (run,) = find_runs(copy.output, "labels", hash_config(copy, read_header(copy.model)))
     write_chunk(run.planned(), 0, 1, read_table(storage.read_bytes(run.layout.shard(0))).slice(1, 1))
-    monkeypatch.setattr(cluster, "connect", lambda: pytest.fail("Ray was asked for"))
+    monkeypatch.setattr(nodes, "connect", lambda: pytest.fail("Ray was asked for"))
     assert run_label(copy).runs == ()
     assert chunk_folders(copy.output) == set()
 
@@ -437,7 +438,7 @@ def test_a_stage_that_fails_is_one_line_and_the_run_goes_on_later(
 def test_what_cannot_work_is_refused_before_ray_starts(
     wrong: str, bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "connect", lambda: pytest.fail("Ray was asked for"))
+    monkeypatch.setattr(nodes, "connect", lambda: pytest.fail("Ray was asked for"))
     write_pictures(tmp_path / "in", "a")
     config = LabelConfig(input=str(tmp_path / "in"), output=str(tmp_path / "out"), model=bundle)
     save_bundle(replace(tiny_bundle(), members=()), str(tmp_path / "ddpm"))

@@ -18,17 +18,19 @@ import jobs.evaluate
 import jobs.generate
 import jobs.label
 from ddpm_seg import storage
+from ddpm_seg.cluster import nodes
+from ddpm_seg.errors import StageError
 from ddpm_seg.evaluation.quality import write_quality
 from ddpm_seg.model.bundle import save_bundle
 from ddpm_seg.model.bundle_files import ModelChangedError
-from ddpm_seg.pipeline import cluster, evaluate, evaluate_splits, execute, generate, isolate, job, label, stages
+from ddpm_seg.pipeline import evaluate, evaluate_splits, execute, generate, isolate, job, label, stages
 from ddpm_seg.pipeline.evaluate import EvaluateConfig, run_evaluate
 from ddpm_seg.pipeline.evaluate_splits import run_splits
 from ddpm_seg.pipeline.generate import run_generate
 from ddpm_seg.pipeline.generate_plan import GenerateConfig, plan_generate
 from ddpm_seg.pipeline.label import run_label
 from ddpm_seg.pipeline.label_plan import LabelConfig, plan_label
-from ddpm_seg.pipeline.stages import Segment, StageError
+from ddpm_seg.pipeline.stages import Segment
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.ledger import KnownRun, freeze_run
 from ddpm_seg.runs.manifest import Manifest, RunInfo
@@ -82,7 +84,7 @@ def place(tmp_path: Path) -> Place:
 
 @pytest.fixture
 def on_cpus(ray_cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "connect", lambda: [cluster.Node(cpus=2, gpus=0)])
+    monkeypatch.setattr(nodes, "connect", lambda: [nodes.Node(cpus=2, gpus=0)])
 
 
 def names_both(place: Place) -> str:
@@ -111,7 +113,7 @@ def test_actors_refuse_another_model_than_the_plans(
     with pytest.raises(StageError, match=names_both(place)) as error:
         run_label(place.config())
     monkeypatch.undo()
-    monkeypatch.setattr(cluster, "connect", lambda: [cluster.Node(cpus=2, gpus=0)])
+    monkeypatch.setattr(nodes, "connect", lambda: [nodes.Node(cpus=2, gpus=0)])
     assert "\n" not in str(error.value)
     assert not list(storage.list_files(str(place.folder / "output" / "labels")))
 
@@ -181,7 +183,7 @@ def test_a_process_for_what_killed_others_refuses_too(ray_cluster: str, place: P
 
 @pytest.fixture
 def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "connect", lambda: pytest.fail("Ray was asked for"))
+    monkeypatch.setattr(nodes, "connect", lambda: pytest.fail("Ray was asked for"))
 
 
 def test_the_driver_refuses_another_model_than_the_plans(
@@ -199,7 +201,7 @@ def test_the_driver_refuses_another_model_than_the_plans(
 
 def test_a_plan_made_again_is_of_the_same_model(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where another driver was quicker to freeze the run, and the bundle was replaced meanwhile."""
-    monkeypatch.setattr(cluster, "connect", lambda: [cluster.Node(cpus=2, gpus=0)])
+    monkeypatch.setattr(nodes, "connect", lambda: [nodes.Node(cpus=2, gpus=0)])
     monkeypatch.setattr(job, "freeze_run", lambda *_: place.put("new"))
     for config in (place.config(), replace(place.config(), expect_model_id=place.ids["old"])):
         place.put("old")

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from ddpm_seg.cluster.training_workers import Worker
 from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.unet import UNetConfig
 from ddpm_seg.training.ddpm import Denoising
 from ddpm_seg.training.network_training import NetworkTraining, Optimization, draw_images
-from ddpm_seg.training.workers import Worker
 
 UNET = UNetConfig(image_size=8, num_channels=32, num_res_blocks=1, channel_mult=(1, 1), attention_resolutions=(4,))
 DENOISING = Denoising(UNET, DiffusionConfig(steps=50))

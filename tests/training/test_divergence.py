@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from ddpm_seg.cluster.training_workers import Worker
 from ddpm_seg.errors import TrainingDiverged
 from ddpm_seg.model.bundle import save_bundle
 from ddpm_seg.model.bundle_files import BundleError
@@ -25,7 +26,6 @@ from ddpm_seg.training.pixel_features import PixelFeatures
 from ddpm_seg.training.sample_stream import Batch
 from ddpm_seg.training.student_training import StudentOptimization, StudentTraining
 from ddpm_seg.training.supervised import SupervisedConfig, train_supervised
-from ddpm_seg.training.workers import Worker
 from tests.model.tiny_networks import images
 from tests.tiny_bundle import TASK, tiny_bundle
 

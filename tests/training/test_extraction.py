@@ -11,13 +11,13 @@ import torch.nn.functional as F
 
 from ddpm_seg.data.annotations.load import Annotation
 from ddpm_seg.data.images import Placement
+from ddpm_seg.errors import StageError
 from ddpm_seg.model.bundle import save_bundle
 from ddpm_seg.model.ddpm import extract
 from ddpm_seg.model.diffusion import Diffusion
 from ddpm_seg.model.extractors import resident_ddpm
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.pixel_values import to_network
-from ddpm_seg.pipeline.stages import StageError
 from ddpm_seg.training import feature_files
 from ddpm_seg.training.extraction import Workplace, extract_features
 from ddpm_seg.training.pixel_features import PixelFeatures

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from ddpm_seg.cluster.training_workers import Worker
 from ddpm_seg.model.bundle import load_bundle, save_bundle
 from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.mae import MAEConfig
@@ -23,7 +24,6 @@ from ddpm_seg.training.network_training import (
     learning_rate_factor,
     train_network,
 )
-from ddpm_seg.training.workers import Worker
 
 UNET = UNetConfig(
     image_size=8, num_channels=32, num_res_blocks=1, channel_mult=(1, 1), attention_resolutions=(4,), dropout=0.1

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from ddpm_seg.cluster.training_workers import Worker
 from ddpm_seg.model.checkpoint_files import read_checkpoint
 from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.student import StudentConfig
@@ -22,7 +23,6 @@ from ddpm_seg.training.network_training import NetworkTraining, Optimization
 from ddpm_seg.training.pixel_features import PixelFeatures
 from ddpm_seg.training.student_training import StudentOptimization, StudentTraining
 from ddpm_seg.training.unfinished import OtherTrainingError
-from ddpm_seg.training.workers import Worker
 from tests.model.tiny_networks import images
 
 Resume = Callable[[str], None]

@@ -10,9 +10,9 @@ from threading import Thread
 
 import pytest
 
+from ddpm_seg.cluster.training_workers import Worker, train_on_ray
 from ddpm_seg.interruption import held_back
 from ddpm_seg.training.saving import Saving
-from ddpm_seg.training.workers import Worker, train_on_ray
 
 
 def test_a_signal_waits_for_the_end_of_the_block() -> None:

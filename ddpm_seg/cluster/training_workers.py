@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from ddpm_seg.errors import StageError, TrainingDiverged
+
 C = TypeVar("C")
 
 ASK_SECONDS = 1.0
@@ -43,7 +45,7 @@ def free_gpus() -> int:
         return torch.cuda.device_count() if torch.cuda.device_count() > 1 else 0
     import ray  # seconds, which a training in one process need not spend
 
-    from ddpm_seg.pipeline.cluster import connect
+    from ddpm_seg.cluster.nodes import connect
 
     connect()
     return int(ray.available_resources().get("GPU", 0))
@@ -64,9 +66,8 @@ def train_on_ray(train: Callable[[C, Worker], object], config: C, workers: int) 
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchTrainer
 
-    from ddpm_seg.errors import StageError, TrainingDiverged
-    from ddpm_seg.pipeline.cluster import connect
-    from ddpm_seg.pipeline.stream import one_line, redact_lines
+    from ddpm_seg.cluster.failures import one_line, redact_lines
+    from ddpm_seg.cluster.nodes import connect
 
     connect()
     stop: Any = ray.remote(num_cpus=0)(_Stop).remote()

@@ -7,11 +7,11 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from ddpm_seg.pipeline.cluster import room_on_gpus
+from ddpm_seg.cluster.gpu_wait import wait_for_gpus
+from ddpm_seg.cluster.nodes import room_on_gpus
+from ddpm_seg.errors import StageError
 from ddpm_seg.pipeline.generate_plan import GenerateConfig
-from ddpm_seg.pipeline.gpu_wait import wait_for_gpus
 from ddpm_seg.pipeline.label_plan import LabelConfig
-from ddpm_seg.pipeline.stages import StageError
 
 OWN = 2  # GPUs that the tests' cluster has
 

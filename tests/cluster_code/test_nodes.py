@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from ddpm_seg.pipeline.cluster import Node, Placement, place, refuse_local_paths
+from ddpm_seg.cluster.nodes import Node, Placement, place, refuse_local_paths
 
 
 def nodes(*sizes: tuple[float, float]) -> list[Node]:

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import grpc
 import ray
-from ray._private.services import canonicalize_bootstrap_address
 from ray.exceptions import RayError
 
 from ddpm_seg import storage
+from ddpm_seg.cluster.ray_internals import head_address
 from ddpm_seg.errors import StageError
 
 ANSWER_SECONDS = 20
@@ -89,7 +89,7 @@ def _join(address: str) -> None:
         # ray:// is Ray Client, whose remote driver has no Ray Data; http:// is where `ray job submit` sends jobs.
         raise ValueError(f"{shown} is no address that a job can join. {remedy}")
     try:
-        _wait_for_answer(canonicalize_bootstrap_address(address) or address)
+        _wait_for_answer(head_address(address))
         ray.init(logging_level=logging.WARNING)
     except (ConnectionError, OSError, RuntimeError, ValueError, RayError) as error:
         reason = storage.redact_text(str(error).strip().partition("\n")[0])

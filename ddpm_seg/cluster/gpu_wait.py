@@ -7,8 +7,8 @@ import time
 
 from ray.autoscaler.sdk import request_resources
 
+from ddpm_seg.cluster.nodes import Node, connect, room_on_gpus
 from ddpm_seg.errors import StageError
-from ddpm_seg.pipeline.cluster import Node, connect, room_on_gpus
 
 POLL_SECONDS = 2.0
 
