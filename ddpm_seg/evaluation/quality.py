@@ -11,6 +11,7 @@ import torch
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.load import load_annotations
 from ddpm_seg.data.annotations.pair import AnnotationError
+from ddpm_seg.data.image_set import load_images
 from ddpm_seg.data.listing import list_images
 from ddpm_seg.data.table_pictures import row_image
 from ddpm_seg.evaluation.distances import frechet_distance, kernel_distance
@@ -19,7 +20,6 @@ from ddpm_seg.json_text import to_json
 from ddpm_seg.model.bundle import load_bundle
 from ddpm_seg.runs.view import read_view
 from ddpm_seg.tasks import Task
-from ddpm_seg.training.pretrain import load_images
 
 logger = logging.getLogger(__name__)
 

@@ -10,6 +10,7 @@ import torch
 from ddpm_seg import storage
 from ddpm_seg.checks import check_least
 from ddpm_seg.data.annotations.load import load_annotations
+from ddpm_seg.data.image_set import load_images
 from ddpm_seg.data.images import encode_png
 from ddpm_seg.evaluation.nearest import nearest_neighbours
 from ddpm_seg.evaluation.sheets import label_sheet, neighbour_sheet, sample_sheet
@@ -19,7 +20,6 @@ from ddpm_seg.model.bundle_files import BundleError
 from ddpm_seg.model.diffusion import Diffusion
 from ddpm_seg.model.extractors import resident_ddpm
 from ddpm_seg.model.samplers import quadratic_timesteps, sample_ddim
-from ddpm_seg.training.pretrain import load_images
 
 COLUMNS, SAMPLES, EVALUATIONS, NEIGHBOURS = 8, 25, 20, 3
 FIRST_TIMESTEP = 0.8  # of the schedule; see `quadratic_timesteps`

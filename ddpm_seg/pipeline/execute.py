@@ -22,10 +22,10 @@ from ddpm_seg.errors import StageError, TooManyErrors
 from ddpm_seg.pipeline.isolate import isolate
 from ddpm_seg.pipeline.log_place import place
 from ddpm_seg.pipeline.metrics import RunMetrics
-from ddpm_seg.pipeline.progress import Progress
 from ddpm_seg.pipeline.publish import Chunk, Shards
-from ddpm_seg.pipeline.stages import STAGES, Row
+from ddpm_seg.pipeline.row import STAGES, Row
 from ddpm_seg.pipeline.stream import Stages, stream
+from ddpm_seg.progress import Progress
 from ddpm_seg.runs.commit import Derive, delete_other_chunks
 from ddpm_seg.runs.ledger import KnownRun
 from ddpm_seg.runs.planned import PlannedRun
@@ -79,7 +79,8 @@ def execute(
     with _failures_named(run.layout.run_id):
         shards = Shards(run.manifest, planned, derived)
         limit.add(shards.take_over())
-        with Progress(run.layout.run_id, total=images, done=images - shards.images_left(), errors=limit.errors) as bar:
+        done = images - shards.images_left()
+        with Progress(run.layout.run_id, total=images, unit="images", done=done) as progress:
             while shards.images_left():
                 # Closed as soon as it is left: the actors would stay for as long as somebody holds the exception.
                 with closing(_results(shards.left(), planned, to_row, stages, placement)) as results:
@@ -87,9 +88,10 @@ def execute(
                         counts = Counter(json.loads(row["outcomes"]))
                         outcome.add(row, counts.total())
                         if shards.finished(row["shard"], row["chunk"]):
-                            bar.add(counts.total(), counts.total() - counts["ok"])
                             metrics.add(row, counts)
                             limit.add(counts)
+                            done += counts.total()
+                            progress.at(done, errors=limit.errors)
                 shards.wait()
         outcome.counts = shards.outcomes()
     outcome.seconds["total"] = time.monotonic() - start

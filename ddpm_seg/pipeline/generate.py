@@ -15,11 +15,11 @@ from ddpm_seg.evaluation.quality import check_real, write_quality
 from ddpm_seg.pipeline.generate_plan import CLASS_STATS, TABLE, GenerateConfig, GeneratePlan, plan_generate
 from ddpm_seg.pipeline.job import Job, code_version, model_for_workers, run_job, same_model
 from ddpm_seg.pipeline.sample_rows import SampleInput, SampleSpec
-from ddpm_seg.pipeline.stages import damage_stops
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.ledger import KnownRun
 from ddpm_seg.runs.manifest import stored_uri
 from ddpm_seg.runs.summary import RunSummary
+from ddpm_seg.runs.tables import damage_stops
 
 if TYPE_CHECKING:
     from ddpm_seg.cluster.nodes import Placement

@@ -16,9 +16,9 @@ from ddpm_seg.model.bundle_files import check_model_id, refuse_another_model
 from ddpm_seg.model.dtypes import DType
 from ddpm_seg.model.generator import Sampler, SamplingConfig
 from ddpm_seg.pipeline.actor_options import check_actor_options
-from ddpm_seg.pipeline.stages import damage_stops
 from ddpm_seg.runs.ledger import KnownRun, find_runs, input_keys, next_number, planned_keys
 from ddpm_seg.runs.manifest import INPUTS, image_id
+from ddpm_seg.runs.tables import damage_stops
 
 TABLE = "samples"
 CLASS_STATS = "sample_class_stats"

@@ -14,7 +14,7 @@ from ddpm_seg.cluster.nodes import Placement
 from ddpm_seg.errors import StageError
 from ddpm_seg.pipeline.log_place import log_as, place
 from ddpm_seg.pipeline.publish import Chunk
-from ddpm_seg.pipeline.stages import Row
+from ddpm_seg.pipeline.row import Row
 from ddpm_seg.pipeline.stream import LOADS, NOT_LOADED, Stages, result
 from ddpm_seg.runs.planned import PlannedRun
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ddpm_seg.cluster import nodes
     from ddpm_seg.model.dtypes import SegmentDType
     from ddpm_seg.pipeline import execute
-    from ddpm_seg.pipeline.stages import Row
+    from ddpm_seg.pipeline.row import Row
     from ddpm_seg.pipeline.stream import Stages
 
 logger = logging.getLogger(__name__)

@@ -15,11 +15,11 @@ from ddpm_seg.data.schema import class_stats_table
 from ddpm_seg.pipeline.job import Job, code_version, model_for_workers, run_job
 from ddpm_seg.pipeline.label_plan import CLASS_STATS, REFUSED, TABLE, LabelConfig, LabelPlan, plan_label
 from ddpm_seg.pipeline.label_rows import ImageInput, LabelSpec
-from ddpm_seg.pipeline.stages import damage_stops
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.ledger import KnownRun
 from ddpm_seg.runs.manifest import chunk_size_for, stored_uri
 from ddpm_seg.runs.summary import RunSummary
+from ddpm_seg.runs.tables import damage_stops
 
 if TYPE_CHECKING:
     from ddpm_seg.cluster.nodes import Placement

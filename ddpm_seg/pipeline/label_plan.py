@@ -21,11 +21,11 @@ from ddpm_seg.model.bundle_files import ASSETS, check_model_id, refuse_another_m
 from ddpm_seg.model.dtypes import SegmentDType
 from ddpm_seg.model.trained import check_dtype, read_trained_header
 from ddpm_seg.pipeline.actor_options import check_actor_options
-from ddpm_seg.pipeline.stages import damage_stops
 from ddpm_seg.runs.done import are_planned, are_published
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.ledger import KnownRun, find_runs, next_number
 from ddpm_seg.runs.manifest import chunk_size_for, inputs_table, stored_uri
+from ddpm_seg.runs.tables import damage_stops
 from ddpm_seg.runs.view import read_labels
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections import Counter as Counts
 
 from ray.util.metrics import Counter, Histogram
 
-from ddpm_seg.pipeline.stages import STAGES, Row
+from ddpm_seg.pipeline.row import STAGES, Row
 
 # Nats. An image's uncertainty is at most log(members), 2.3 for ten of them, and most images are far below.
 UNCERTAINTY_BOUNDARIES = [0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5]

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import pickle
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from ddpm_seg.errors import StageError
 from ddpm_seg.pipeline.label_rows import FittedImage, ImageInput, LabelSpec, fetch, label_table
-from ddpm_seg.runs.tables import DamagedFileError
+from ddpm_seg.pipeline.row import Row
 
 if TYPE_CHECKING:
     from ddpm_seg.model.dtypes import SegmentDType
@@ -22,21 +19,6 @@ if TYPE_CHECKING:
 
 # Hides the latency of object storage without holding more than a few large images at a time.
 FETCH_THREADS = 4
-
-STAGES = ("read", "segment", "write")
-"""What a row has the seconds of."""
-
-Row = dict[str, Any]
-"""int `shard`, `chunk`; bytes `payload`; seconds by stage."""
-
-
-@contextmanager
-def damage_stops() -> Iterator[None]:
-    """Makes a StageError of a file of the output that cannot be read: once that is mended, the same command goes on."""
-    try:
-        yield
-    except DamagedFileError as error:
-        raise StageError(str(error)) from error
 
 
 def chunk_row(shard: int, chunk: int, images: list[ImageInput]) -> Row:

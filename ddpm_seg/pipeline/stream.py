@@ -25,7 +25,7 @@ from ddpm_seg.cluster.failures import DEATHS, TASK_RETRIES, one_line, redact_lin
 from ddpm_seg.cluster.nodes import Placement
 from ddpm_seg.cluster.ray_internals import delete_count, keep_count, limit_waiting, quieten_ray_data, read_count
 from ddpm_seg.pipeline.log_place import log_as
-from ddpm_seg.pipeline.stages import Row
+from ddpm_seg.pipeline.row import Row
 from ddpm_seg.runs.commit import outcomes, write_chunk
 from ddpm_seg.runs.planned import PlannedRun
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ddpm_seg import storage
+from ddpm_seg.errors import StageError
 from ddpm_seg.runs.checksums import check_whole, read_footer, seal
 
 # Rows hold pictures: a group of this many is some megabytes, small enough to read one mask and large enough to scan.
@@ -30,6 +31,15 @@ class DamagedFileError(ValueError):
 
     def __str__(self) -> str:
         return f"{storage.redact(self.uri)} cannot be read: {self.reason}" + (f"; {self.remedy}" if self.remedy else "")
+
+
+@contextmanager
+def damage_stops() -> Iterator[None]:
+    """Makes a StageError of a file of the output that cannot be read: once that is mended, the same command goes on."""
+    try:
+        yield
+    except DamagedFileError as error:
+        raise StageError(str(error)) from error
 
 
 def encode(table: pa.Table, *, row_group_size: int = ROW_GROUP_SIZE) -> bytes:

@@ -24,8 +24,8 @@ from ddpm_seg.model.bundle_files import refuse_standing_bundle
 from ddpm_seg.model.checkpoint_files import read_checkpoint, state_dict
 from ddpm_seg.model.student import Backbone, Student, StudentConfig, backbone_weights
 from ddpm_seg.model.student_bundle import StudentBundle, StudentHeader, read_student_header, save_student
+from ddpm_seg.progress import Progress
 from ddpm_seg.training.annotated_set import AnnotatedSet
-from ddpm_seg.training.progress import Progress
 from ddpm_seg.training.sample_stream import SampleStream
 from ddpm_seg.training.saving import Saving
 from ddpm_seg.training.student_training import StudentOptimization, StudentTraining
@@ -175,7 +175,7 @@ def _epoch(
     if worker.rank:
         training.finish_epoch(training.train_epoch(batches, lambda _: None, saving), None)
         return
-    with Progress(f"epoch {number + 1} of {training.options.epochs}", total=total, unit="batch") as progress:
+    with Progress(f"epoch {number + 1} of {training.options.epochs}", total=total, unit="batches") as progress:
         loss = training.train_epoch(batches, lambda loss: progress.at(len(training.losses), loss=loss), saving)
     miou = None
     if held_out:

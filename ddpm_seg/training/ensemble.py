@@ -20,10 +20,10 @@ from ddpm_seg import storage
 from ddpm_seg.checks import check_least, check_positive
 from ddpm_seg.cluster.training_workers import Worker
 from ddpm_seg.model.ensemble import Member
+from ddpm_seg.progress import Progress
 from ddpm_seg.training.divergence import Watch
 from ddpm_seg.training.members import SEEDS, MemberStack, epoch_order, initial_member, member_generator, on_raw_features
 from ddpm_seg.training.pixel_features import PixelFeatures
-from ddpm_seg.training.progress import Progress
 from ddpm_seg.training.saving import Saving
 from ddpm_seg.training.stopping import EarlyStopping, StoppingRule
 from ddpm_seg.training.unfinished import taking_up
@@ -115,7 +115,7 @@ def train_members(
             training.save(state_uri)
 
     with (
-        Progress("training", total=training.expected, unit="batch") as progress,
+        Progress("training", total=training.expected, unit="batches") as progress,
         Saving(save, Worker(), seconds=SAVE_SECONDS) as saving,
     ):
         while training.running:

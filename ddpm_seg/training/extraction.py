@@ -14,9 +14,9 @@ from ddpm_seg.data.annotations.load import Annotation
 from ddpm_seg.errors import work_began
 from ddpm_seg.model.bundle import Bundle
 from ddpm_seg.model.features import FeatureConfig
+from ddpm_seg.progress import Progress
 from ddpm_seg.training.feature_files import FeatureExtractor, feature_uris, read_features
 from ddpm_seg.training.pixel_features import PixelFeatures
-from ddpm_seg.training.progress import Progress
 
 ITEM_BYTES = 2  # of float16
 
@@ -80,7 +80,7 @@ def _make(
         made = extract_on_actors(images, features, workplace.model, workplace.actors, model_id=workplace.model_id)
     else:
         made = _extract_here(images, FeatureExtractor(bundle, features, device))
-    with Progress("features", total=total, unit="image") as progress:
+    with Progress("features", total=total, unit="images") as progress:
         for number, _ in enumerate(made, start=total - len(images) + 1):
             progress.at(number)
 

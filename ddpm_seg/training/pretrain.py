@@ -5,18 +5,12 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-from tqdm import tqdm
-
 from ddpm_seg import storage
 from ddpm_seg.cluster.training_workers import Worker, free_gpus, train_here, train_on_ray
-from ddpm_seg.data.decoder import decode_and_fit
-from ddpm_seg.data.images import DEFAULT_LIMITS
+from ddpm_seg.data.image_set import load_images
 from ddpm_seg.data.listing import list_images
 from ddpm_seg.errors import work_began
 from ddpm_seg.model.bundle import read_header, save_bundle
@@ -24,10 +18,10 @@ from ddpm_seg.model.bundle_files import refuse_standing_bundle
 from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.mae import MAEConfig
 from ddpm_seg.model.unet import UNetConfig
+from ddpm_seg.progress import Progress
 from ddpm_seg.training.ddpm import Denoising
 from ddpm_seg.training.masked_autoencoder import Inpainting
 from ddpm_seg.training.network_training import NetworkTraining, Objective, Optimization, train_network
-from ddpm_seg.training.progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -147,32 +141,6 @@ def pretrain(config: PretrainConfig) -> str:
     return read_header(config.output).model_id
 
 
-def load_images(uri: str, size: int) -> np.ndarray:
-    """(N, size, size, 3) uint8 of every readable image under `uri`, letterboxed; the others are logged and left out.
-
-    Raises ValueError where none can be read. Everything is held in memory: 12 kB an image at 64 x 64.
-    """
-    listing = list_images(uri)
-    files = sorted(listing.files, key=lambda file: file.uri)
-    for entry in listing.refused:
-        logger.warning("%s is left out: %s", storage.redact(entry.uri), entry.reason)
-
-    def load(file: storage.FileInfo) -> np.ndarray | None:
-        try:
-            data, _ = storage.read_listed(file.uri, max_bytes=DEFAULT_LIMITS.max_bytes)
-            return decode_and_fit(data, DEFAULT_LIMITS, size, "letterbox")[0]
-        except (OSError, ValueError) as error:  # an ImageError, or a name that no file can have
-            logger.warning("%s is left out: %s", storage.redact(file.uri), error)
-            return None
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        bars = tqdm(pool.map(load, files), total=len(files), desc="reading", unit="image", disable=None)
-        images = [image for image in bars if image is not None]
-    if not images:
-        raise ValueError(f"none of the {len(files)} images under {storage.redact(uri)} could be read")
-    return np.stack(images)
-
-
 def _train(config: PretrainConfig, worker: Worker) -> None:
     """One worker's whole training; each reads the images and takes its share of every batch. The first one saves the
     state at the output as it goes, and then the bundle."""
@@ -184,7 +152,7 @@ def _train(config: PretrainConfig, worker: Worker) -> None:
         if worker.rank:
             train_network(training, images, state_uri, lambda _: None)
             return
-        with Progress("training", total=config.iterations, unit="batch") as progress:
+        with Progress("training", total=config.iterations, unit="batches") as progress:
             train_network(
                 training,
                 images,

@@ -5,8 +5,8 @@ import logging
 import pytest
 import torch
 
-from ddpm_seg.training import progress
-from ddpm_seg.training.progress import Progress
+from ddpm_seg import progress
+from ddpm_seg.progress import Progress
 
 
 @pytest.fixture
@@ -20,32 +20,46 @@ def clock(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> 
 def test_a_log_line_now_and_then_counts_what_is_left_by_the_pace_of_this_process(
     clock: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
-    with Progress("training", total=1000, unit="batch") as shown:
+    with Progress("training", total=1000, unit="batches") as shown:
         for done in range(801, 901):  # 800 were done before
             clock[0] += 1
             shown.at(done, loss=torch.tensor(0.5), members=3)
     lines = [record.getMessage() for record in caplog.records]
     assert lines == [
-        "training: 831 of 1000, loss 0.5000, members 3, 3 minutes left",
-        "training: 862 of 1000, loss 0.5000, members 3, 2 minutes left",
-        "training: 893 of 1000, loss 0.5000, members 3, 2 minutes left",
-        "training: 100 x batch in 2 minutes, 1 s each, loss 0.5000, members 3",
+        "training: 831 of 1000 batches, loss 0.5000, members 3, 3 minutes left",
+        "training: 862 of 1000 batches, loss 0.5000, members 3, 2 minutes left",
+        "training: 893 of 1000 batches, loss 0.5000, members 3, 2 minutes left",
+        "training: 900 of 1000 batches, loss 0.5000, members 3, 100 in 2 minutes, 1 s each",
     ]
 
 
 def test_a_total_that_was_a_guess_moves_on(clock: list[float], caplog: pytest.LogCaptureFixture) -> None:
-    with Progress("training", total=5, unit="batch") as shown:
+    with Progress("training", total=5, unit="batches") as shown:
         for done in range(1, 41):
             clock[0] += 1
             shown.at(done)
     assert [record.getMessage() for record in caplog.records] == [
-        "training: 31 of 31",
-        "training: 40 x batch in 40 s, 1 s each",
+        "training: 31 of 31 batches",
+        "training: 40 of 40 batches, 40 in 40 s, 1 s each",
+    ]
+
+
+def test_what_earlier_processes_did_is_no_pace_of_this_one(
+    clock: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    with Progress("run-000001", total=100, unit="images", done=40) as shown:
+        for done in (60, 80):  # in chunks of twenty
+            clock[0] += 40
+            shown.at(done, errors=1)
+    assert [record.getMessage() for record in caplog.records] == [
+        "run-000001: 60 of 100 images, errors 1, 80 s left",
+        "run-000001: 80 of 100 images, errors 1, 40 s left",
+        "run-000001: 80 of 100 images, errors 1, 40 in 80 s, 2 s each",
     ]
 
 
 def test_nothing_done_is_not_worth_a_line(clock: list[float], caplog: pytest.LogCaptureFixture) -> None:
-    with Progress("features", total=5, unit="image"):
+    with Progress("features", total=5, unit="images"):
         pass
     assert not caplog.records
 
@@ -54,7 +68,7 @@ def test_a_terminal_gets_a_bar_that_begins_where_the_work_does(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: True, raising=False)
-    with Progress("features", total=50, unit="image") as shown:
+    with Progress("features", total=50, unit="images") as shown:
         for done in range(48, 51):
             shown.at(done)
     assert "50/50" in capsys.readouterr().err

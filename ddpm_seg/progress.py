@@ -1,12 +1,12 @@
-"""Progress of a training: a bar on a terminal, a line now and then in a log."""
+"""How far long work is: a bar on a terminal, a line now and then in a log."""
 
 from __future__ import annotations
 
 import logging
 import sys
 import time
+from typing import SupportsFloat
 
-from torch import Tensor
 from tqdm import tqdm
 
 logger = logging.getLogger(__name__)
@@ -15,14 +15,19 @@ LOG_SECONDS, BAR_SECONDS = 30.0, 0.5
 
 
 class Progress:
-    """Counts up to `total`, one by one; use it as a context manager. Its last line says how long all of it took."""
+    """Counts `unit`, such as "images", up to `total`; use it as a context manager. Its last line says how long it took.
 
-    def __init__(self, what: str, *, total: int, unit: str) -> None:
+    `done` is what earlier processes did. Without it, the first call of `at` counts as the first piece of this one's.
+    """
+
+    def __init__(self, what: str, *, total: int, unit: str, done: int | None = None) -> None:
         self.what, self.total, self.unit = what, total, unit
-        self.done = self._first = 0
-        self._values: dict[str, float | Tensor] = {}
+        self.done = self._first = done or 0
+        self._began = done is not None
+        self._values: dict[str, SupportsFloat] = {}
         self._start = self._logged = time.monotonic()
-        self._bar = tqdm(desc=what, total=total, unit=unit) if sys.stderr.isatty() else None
+        bar = sys.stderr.isatty()
+        self._bar = tqdm(desc=what, total=total, initial=self._first, unit=f" {unit}") if bar else None
 
     def __enter__(self) -> Progress:
         return self
@@ -32,18 +37,15 @@ class Progress:
             self._bar.close()
         elif self.done > self._first:
             seconds, number = time.monotonic() - self._start, self.done - self._first
-            logger.info(
-                "%s: %d x %s in %s, %.3g s each%s",
-                self.what, number, self.unit, _short(seconds), seconds / number, self._shown(),
-            )  # fmt: skip
+            self._log(f", {number} in {_short(seconds)}, {seconds / number:.3g} s each")
 
-    def at(self, done: int, **shown: float | Tensor) -> None:
-        """Number `done` is done; the first call says what was done before. A total that it exceeds moves on with it.
+    def at(self, done: int, **shown: SupportsFloat) -> None:
+        """So many are done by now. A total that they exceed moves on with them.
 
         `shown` are numbers of interest. A tensor is read, for which a GPU would be waited for, only when it is shown.
         """
-        if not self.done:
-            self._first = done - 1
+        if not self._began:
+            self._began, self._first = True, done - 1
             if self._bar is not None:
                 self._bar.initial = self._bar.n = self._first
         self.done, self.total, self._values = done, max(self.total, done), shown
@@ -53,9 +55,11 @@ class Progress:
                 self._bar.set_postfix_str(self._shown().removeprefix(", "), refresh=False)
             self._bar.update(done - self._bar.n)
         elif self._due(LOG_SECONDS):
-            left = (self._logged - self._start) / (done - self._first) * (self.total - done)
-            left_or_not = f", {_short(left)} left" if done < self.total else ""  # nobody knows after a wrong guess
-            logger.info("%s: %d of %d%s%s", self.what, done, self.total, self._shown(), left_or_not)
+            left = (self._logged - self._start) / max(done - self._first, 1) * (self.total - done)
+            self._log(f", {_short(left)} left" if done < self.total else "")  # nobody knows after a wrong guess
+
+    def _log(self, pace: str) -> None:
+        logger.info("%s: %d of %d %s%s%s", self.what, self.done, self.total, self.unit, self._shown(), pace)
 
     def _due(self, seconds: float) -> bool:
         """Whether so much time has passed since it last was."""
@@ -68,7 +72,7 @@ class Progress:
         return "".join(f", {name} {_number(value)}" for name, value in self._values.items())
 
 
-def _number(value: float | Tensor) -> str:
+def _number(value: SupportsFloat) -> str:
     return str(value) if isinstance(value, int) else f"{float(value):.4f}"
 
 

@@ -1,0 +1,43 @@
+"""Whole sets of unlabelled images in memory, of one size."""
+
+from __future__ import annotations
+
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from tqdm import tqdm
+
+from ddpm_seg import storage
+from ddpm_seg.data.decoder import decode_and_fit
+from ddpm_seg.data.images import DEFAULT_LIMITS
+from ddpm_seg.data.listing import list_images
+
+logger = logging.getLogger(__name__)
+
+
+def load_images(uri: str, size: int) -> np.ndarray:
+    """(N, size, size, 3) uint8 of every readable image under `uri`, letterboxed; the others are logged and left out.
+
+    Raises ValueError where none can be read. Everything is held in memory: 12 kB an image at 64 x 64.
+    """
+    listing = list_images(uri)
+    files = sorted(listing.files, key=lambda file: file.uri)
+    for entry in listing.refused:
+        logger.warning("%s is left out: %s", storage.redact(entry.uri), entry.reason)
+
+    def load(file: storage.FileInfo) -> np.ndarray | None:
+        try:
+            data, _ = storage.read_listed(file.uri, max_bytes=DEFAULT_LIMITS.max_bytes)
+            return decode_and_fit(data, DEFAULT_LIMITS, size, "letterbox")[0]
+        except (OSError, ValueError) as error:  # an ImageError, or a name that no file can have
+            logger.warning("%s is left out: %s", storage.redact(file.uri), error)
+            return None
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        bars = tqdm(pool.map(load, files), total=len(files), desc="reading", unit="image", disable=None)
+        images = [image for image in bars if image is not None]
+    if not images:
+        raise ValueError(f"none of the {len(files)} images under {storage.redact(uri)} could be read")
+    return np.stack(images)
