@@ -11,19 +11,15 @@ class AvatarSplit:
 
     seed: int
     num_images: int
-    purpose: str
 
 
 AVATAR_SPLITS: dict[str, AvatarSplit] = {
-    "unlabelled": AvatarSplit(0, 12_000, "what the DDPM is trained on; its masks are not read"),
-    "samples": AvatarSplit(3, 32, "the pictures in the box"),
-    **{
-        f"annotated-{n}": AvatarSplit(10 + n, 20, "twenty annotated pictures to train an ensemble on")
-        for n in range(1, 6)
-    },
-    "validation": AvatarSplit(20, 200, "every choice: steps, blocks, when to stop"),
-    "test": AvatarSplit(30, 500, "what is reported, and nothing else"),
-    "plenty": AvatarSplit(40, 2_000, "annotated pictures for the ceiling of the comparison"),
+    "unlabelled": AvatarSplit(0, 12_000),  # what the DDPM is trained on; its masks are not read
+    "samples": AvatarSplit(3, 32),  # the pictures that come with the package
+    **{f"annotated-{n}": AvatarSplit(10 + n, 20) for n in range(1, 6)},  # each to train an ensemble on
+    "validation": AvatarSplit(20, 200),  # every choice: steps, blocks, when to stop
+    "test": AvatarSplit(30, 500),  # what is reported, and nothing else
+    "plenty": AvatarSplit(40, 2_000),  # annotated pictures for the ceiling of the comparison
 }
 """No two share a seed, so no two share a picture's random numbers."""
 

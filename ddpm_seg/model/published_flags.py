@@ -51,13 +51,11 @@ _TRUE, _FALSE = ("yes", "true", "t", "y", "1"), ("no", "false", "f", "n", "0")
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def parse_model_flags(text: str) -> tuple[UNetConfig, DiffusionConfig]:
-    """Configurations from a MODEL_FLAGS string, `--flag value` or `--flag=value`; ValueError names a wrong flag."""
-    return configs_from_flags(split_model_flags(text))
-
-
 def split_model_flags(text: str) -> dict[str, str]:
-    """The flags of a MODEL_FLAGS string that are given, unread: `{"num_channels": "256", …}`."""
+    """The flags given in a MODEL_FLAGS string (`--flag value` or `--flag=value`), unread: `{"num_channels": "256", …}`.
+
+    Raises ValueError for an unknown flag or one without a value.
+    """
     try:
         words = iter(shlex.split(text))
     except ValueError as error:

@@ -25,8 +25,6 @@ _DEEPLAB = {
 
 BATCH_NORM_MOMENTUM = 0.1  # torch's own default, and ResNet's
 
-# Of ImageNet's pixels in [0, 1], as in the published transform.
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StudentConfig:

@@ -80,10 +80,6 @@ class UNetConfig:
         return 2 ** (len(self.channel_mult) - 1)
 
     @property
-    def num_output_blocks(self) -> int:
-        return len(self.channel_mult) * (self.num_res_blocks + 1)
-
-    @property
     def base_channels(self) -> int:
         """Of the maps at the image's own resolution."""
         return self.channels(0)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ddpm_seg.model.ensemble import member_shapes
-from ddpm_seg.model.published_flags import parse_model_flags
+from ddpm_seg.model.published_flags import configs_from_flags, split_model_flags
 from ddpm_seg.model.unet import unet_shapes
 from tests.model import recorded_extractors
 
@@ -33,11 +33,11 @@ def random_state(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, Ten
 
 
 def unet_state(flags: str = FLAGS, seed: int = 0) -> dict[str, Tensor]:
-    return random_state(unet_shapes(parse_model_flags(flags)[0]), seed)
+    return random_state(unet_shapes(configs_from_flags(split_model_flags(flags))[0]), seed)
 
 
 def feature_channels(flags: str = FLAGS) -> int:
-    channels = parse_model_flags(flags)[0].block_channels
+    channels = configs_from_flags(split_model_flags(flags))[0].block_channels
     return len(STEPS) * sum(channels[block] for block in BLOCKS)
 
 

@@ -19,7 +19,7 @@ from ddpm_seg.model.bundle import load_bundle, save_bundle
 from ddpm_seg.model.checkpoint_files import read_checkpoint
 from ddpm_seg.model.checkpoints import ConvertConfig, convert, load_members, load_noise
 from ddpm_seg.model.features import FeatureConfig
-from ddpm_seg.model.published_flags import parse_model_flags
+from ddpm_seg.model.published_flags import configs_from_flags, split_model_flags
 from ddpm_seg.model.published_networks import load_unet
 from ddpm_seg.model.reference_noise import torch_cpu_noise, torch_cuda_noise
 from ddpm_seg.tasks import TASKS
@@ -37,7 +37,7 @@ from tests.model.published_files import (
     write_published,
 )
 
-UNET = parse_model_flags(FLAGS)[0]
+UNET = configs_from_flags(split_model_flags(FLAGS))[0]
 
 
 def convert_published(folder: Path, *, model_flags: str = FLAGS, noise: str | None = None, **changes: Any) -> Any:

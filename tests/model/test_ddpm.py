@@ -31,7 +31,7 @@ CONFIG = UNetConfig(image_size=16, num_channels=32, num_res_blocks=1, channel_mu
 @torch.inference_mode()
 def test_equals_the_plain_extraction(seed: int, batch: int, micro_batch: int | None, steps: int, schedule: Any) -> None:
     unet = drawn_config(seed)
-    last = unet.num_output_blocks - 1
+    last = len(unet.block_channels) - 1
     config = FeatureConfig(steps=(steps // 4, 0, steps - 1), blocks=(last, 0, last // 2))
     # Rescaling belongs to the sampler: the published extractor shows the network the schedule's own index.
     diffusion = DiffusionConfig(steps=steps, noise_schedule=schedule, rescale_timesteps=bool(seed % 2))

@@ -7,8 +7,9 @@ import math
 
 import pytest
 
-from ddpm_seg.model.published_flags import LSUN_FFHQ_256, contradictions, parse_model_flags
-from ddpm_seg.model.unet import unet_shapes
+from ddpm_seg.model.diffusion import DiffusionConfig
+from ddpm_seg.model.published_flags import LSUN_FFHQ_256, configs_from_flags, contradictions, split_model_flags
+from ddpm_seg.model.unet import UNetConfig, unet_shapes
 
 BASE = {
     "image_size": "32",
@@ -22,13 +23,17 @@ BASE = {
 }
 
 
+def _parsed(flags: str) -> tuple[UNetConfig, DiffusionConfig]:
+    return configs_from_flags(split_model_flags(flags))
+
+
 def text(**changes: str) -> str:
     return " ".join(f"--{name} {value}" for name, value in {**BASE, **changes}.items())
 
 
 def test_the_default_is_the_published_network() -> None:
     """552.8 million parameters: LSUN's and FFHQ's checkpoints."""
-    unet, diffusion = parse_model_flags(LSUN_FFHQ_256)
+    unet, diffusion = _parsed(LSUN_FFHQ_256)
     assert round(sum(map(math.prod, unet_shapes(unet).values())) / 1e6, 1) == 552.8
     assert (unet.image_size, unet.channel_mult, unet.num_head_channels) == (256, (1, 1, 2, 2, 4, 4), 64)
     assert unet.attention_resolutions == (32, 16, 8)
@@ -36,7 +41,7 @@ def test_the_default_is_the_published_network() -> None:
 
 
 def test_absent_flags_take_guided_diffusions_defaults() -> None:
-    unet, diffusion = parse_model_flags("")
+    unet, diffusion = _parsed("")
     assert (unet.image_size, unet.num_channels, unet.num_res_blocks, unet.num_heads) == (64, 128, 2, 4)
     assert (unet.channel_mult, unet.attention_resolutions) == ((1, 2, 3, 4), (16, 8))
     assert (unet.num_head_channels, unet.num_heads_upsample) == (None, None)
@@ -49,11 +54,11 @@ def test_absent_flags_take_guided_diffusions_defaults() -> None:
     [(64, (1, 2, 3, 4)), (128, (1, 1, 2, 3, 4)), (256, (1, 1, 2, 2, 4, 4)), (512, (0.5, 1, 1, 2, 2, 4, 4))],
 )
 def test_image_size_chooses_channel_mult(size: int, expected: tuple[float, ...]) -> None:
-    assert parse_model_flags(f"--image_size {size}")[0].channel_mult == expected
+    assert _parsed(f"--image_size {size}")[0].channel_mult == expected
 
 
 def test_every_form_of_a_flag() -> None:
-    unet, diffusion = parse_model_flags(
+    unet, diffusion = _parsed(
         "--num_channels=64 --learn_sigma yes --num_heads_upsample -1 --num_head_channels=32 --use_fp16 True "
         "--use_new_attention_order t --noise_schedule cosine --diffusion_steps 4000 --timestep_respacing ''"
     )
@@ -90,7 +95,7 @@ def test_every_form_of_a_flag() -> None:
 )
 def test_a_wrong_flag_is_named(flags: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        parse_model_flags(flags)
+        _parsed(flags)
 
 
 CHANGES = [
@@ -116,7 +121,7 @@ def test_one_wrong_flag_is_the_one_named(flag: str, value: str, swap: bool) -> N
     values = BASE[flag], value
     if swap:
         configured, real, values = real, configured, values[::-1]
-    found = contradictions(parse_model_flags(configured)[0], unet_shapes(parse_model_flags(real)[0]))
+    found = contradictions(_parsed(configured)[0], unet_shapes(_parsed(real)[0]))
     assert len(found) == 1
     assert found[0].startswith(f"--{flag} {values[0]}, but the checkpoint has {flag} {values[1]} (")
 
@@ -124,18 +129,18 @@ def test_one_wrong_flag_is_the_one_named(flag: str, value: str, swap: bool) -> N
 def test_no_network_contradicts_its_own_flags() -> None:
     """Not for any pair of changes."""
     for first, second in itertools.combinations(CHANGES, 2):
-        unet = parse_model_flags(text(**dict([first, second])))[0]
+        unet = _parsed(text(**dict([first, second])))[0]
         assert contradictions(unet, unet_shapes(unet)) == []
 
 
 def test_a_class_conditional_checkpoint_is_named() -> None:
-    unet = parse_model_flags(text())[0]
+    unet = _parsed(text())[0]
     found = contradictions(unet, {**unet_shapes(unet), "label_emb.weight": (1000, 128)})
     assert ["class_cond True" in sentence for sentence in found] == [True]
 
 
 def test_wrong_shapes_of_any_kind_do_not_break_the_diagnosis() -> None:
-    unet = parse_model_flags(text())[0]
+    unet = _parsed(text())[0]
     shapes = unet_shapes(unet)
     for key in shapes:
         contradictions(unet, {**shapes, key: ()})

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddpm_seg.model.published_flags import parse_model_flags
+from ddpm_seg.model.published_flags import configs_from_flags, split_model_flags
 from ddpm_seg.model.published_networks import load_mae, load_swav, load_unet
 from tests.model.published_files import FLAGS, unet_state
 from tests.model.recorded_extractors import state, write_checkpoint
@@ -21,7 +21,7 @@ MAE = state("mae64")
 SWAV, SWAV_W2 = (state(name, without_values=True) for name in ("swav64", "swav_w2_64"))
 
 LOADERS: dict[str, Callable[[str], Any]] = {
-    "--ddpm": lambda uri: load_unet(uri, parse_model_flags(FLAGS)[0]),
+    "--ddpm": lambda uri: load_unet(uri, configs_from_flags(split_model_flags(FLAGS))[0]),
     "--mae": load_mae,
     "--swav": lambda uri: load_swav(uri, "swav"),
     "--swav-w2": lambda uri: load_swav(uri, "swav_w2"),

@@ -39,7 +39,7 @@ def test_equals_the_plain_method(seed: int) -> None:
     config = drawn_config(seed)
     features = FeatureConfig(
         steps=(250, 50)[: 1 + seed % 2],
-        blocks=tuple(range(0, config.num_output_blocks, 2)),
+        blocks=tuple(range(0, len(config.block_channels), 2)),
         upsample_mode="nearest" if seed % 3 == 2 else "bilinear",
     )
     model = bundle(config, features, classes=(5, 31)[seed % 2])

@@ -37,7 +37,7 @@ def test_equals_the_plain_network(seed: int) -> None:
     t_N = torch.tensor([3.0, 250.5, 999.0])[: len(x)]
     maps, output = transcription.unet(config, weights(config), x, t_N)
 
-    actual = unet.activations(x, t_N, range(config.num_output_blocks))
+    actual = unet.activations(x, t_N, range(len(config.block_channels)))
     assert len(actual) == len(maps)
     for map_NCHW, expected in zip(actual, maps, strict=True):
         assert_close(map_NCHW, expected)
