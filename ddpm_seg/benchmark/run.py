@@ -20,6 +20,7 @@ from ddpm_seg.benchmark.model_benchmark import SEGMENTATION, ModelBenchmark, ben
 from ddpm_seg.benchmark.published_size import published_size_bundle
 from ddpm_seg.json_text import to_json
 from ddpm_seg.model.bundle import Bundle, load_bundle
+from ddpm_seg.model.devices import default_device
 from ddpm_seg.model.dtypes import SegmentDType
 
 logger = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ def run_benchmark(config: BenchmarkConfig) -> BenchmarkReport:
     if config.output:
         storage.check_writable(config.output)
     bundle = published_size_bundle() if config.published_size else load_bundle(config.model)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(default_device())
     dtypes = config.dtypes or (("float32", "bfloat16", "float16") if device.type == "cuda" else ("float32", "bfloat16"))
     images, models = pictures(bundle), []
     for dtype in dtypes:

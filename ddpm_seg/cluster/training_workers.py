@@ -51,11 +51,6 @@ def free_gpus() -> int:
     return int(ray.available_resources().get("GPU", 0))
 
 
-def train_here(train: Callable[[C, Worker], object], config: C) -> None:
-    """`train` in this process alone."""
-    train(config, Worker(device="cuda" if torch.cuda.is_available() else "cpu"))
-
-
 def train_on_ray(train: Callable[[C, Worker], object], config: C, workers: int) -> None:
     """`train` in so many Ray Train workers. Where one is lost, all begin again: `train` resumes from what it saved.
 

@@ -6,7 +6,6 @@ import logging
 from typing import Any
 
 import numpy as np
-import torch
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.load import load_annotations
@@ -18,6 +17,7 @@ from ddpm_seg.evaluation.distances import frechet_distance, kernel_distance
 from ddpm_seg.evaluation.image_features import activation_features, torchscript_features
 from ddpm_seg.json_text import to_json
 from ddpm_seg.model.bundle import load_bundle
+from ddpm_seg.model.devices import default_device
 from ddpm_seg.runs.view import read_view
 from ddpm_seg.tasks import Task
 
@@ -41,7 +41,7 @@ def write_quality(
 
     Raises ModelChangedError where the bundle at `model` is not `model_id`.
     """
-    bundle, device = load_bundle(model, model_id), "cuda" if torch.cuda.is_available() else "cpu"
+    bundle, device = load_bundle(model, model_id), default_device()
     features = torchscript_features(inception, device) if inception else activation_features(bundle, device)
     rows = read_view(output, "samples", config_hash=config_hash, columns=["image_id", "uri", "status"]).to_pylist()
     ids = [row["image_id"] for row in rows if row["status"] == "ok"][:MOST_IMAGES]

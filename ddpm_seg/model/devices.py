@@ -5,10 +5,15 @@ from __future__ import annotations
 import torch
 
 
+def default_device() -> str:
+    """Name of the device to compute on: cuda if there is a GPU, else cpu."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def chosen_device(name: str | None) -> torch.device:
     """The device of that name; by default a GPU if there is one, else the CPU. Raises ValueError where it is not."""
     if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(default_device())
     try:
         device = torch.device(name)
         torch.empty(1, device=device).add_(1)

@@ -8,14 +8,13 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.load import Annotation, load_annotations
 from ddpm_seg.evaluation.comparison import mean_and_deviation
 from ddpm_seg.json_text import to_json
 from ddpm_seg.model.bundle import Bundle, load_bundle, network_digest, save_bundle
 from ddpm_seg.model.bundle_files import refuse_another_model
+from ddpm_seg.model.devices import default_device
 from ddpm_seg.model.trained import read_trained_header
 from ddpm_seg.pipeline.evaluate import METRICS, EvaluateConfig, evaluate_annotations
 from ddpm_seg.tasks import Task
@@ -87,7 +86,7 @@ def _split(config: EvaluateConfig, bundle: Bundle, task: Task, split: Split) -> 
             features=bundle.features,
             training=training,
             copies=copies,
-            device="cuda" if torch.cuda.is_available() else "cpu",
+            device=default_device(),
             workplace=workplace,
         )
         save_bundle(trained, model)

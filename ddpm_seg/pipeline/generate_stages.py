@@ -44,6 +44,7 @@ class Draw:
 
         from ddpm_seg.model.bundle import load_bundle
         from ddpm_seg.model.ddpm import DDPMExtractor
+        from ddpm_seg.model.devices import default_device
         from ddpm_seg.model.extractors import resident_ddpm
         from ddpm_seg.model.generator import Generator, default_batch_size
         from ddpm_seg.model.segmenter import Segmenter
@@ -52,7 +53,7 @@ class Draw:
         torch.set_num_threads(1)
         self.threads = threads
         bundle = load_bundle(model, model_id)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = torch.device(default_device())
         self.segmenter = Segmenter(bundle, device=str(device), dtype=dtype, compile=compile) if bundle.members else None
         resident = self.segmenter.extractor if self.segmenter else resident_ddpm(bundle, device, dtype, compile=compile)
         assert isinstance(resident, DDPMExtractor)  # plan_generate

@@ -24,6 +24,7 @@ from ddpm_seg.evaluation.comparison import Result, scored, standing_result, writ
 from ddpm_seg.evaluation.score import Labeller, evaluate, labels_of
 from ddpm_seg.model.bundle import ENSEMBLE, Bundle, load_bundle, read_header
 from ddpm_seg.model.ddpm import DDPMConfig
+from ddpm_seg.model.devices import default_device
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.networks import network_to_json
 from ddpm_seg.model.segmenter import Segmenter
@@ -159,7 +160,7 @@ def compare(
         ensemble=ensemble,
         supervised=supervised,
         copies=Copies(mirror=config.mirror, recolour=config.recolour),
-        device="cuda" if torch.cuda.is_available() else "cpu",
+        device=default_device(),
     )
     storage.check_writable(config.output)
     load = partial(load_annotations, image_size=bundle.network.image_size, task=task, options=config)

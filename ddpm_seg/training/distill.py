@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ddpm_seg import storage
-from ddpm_seg.cluster.training_workers import Worker, free_gpus, train_here, train_on_ray
+from ddpm_seg.cluster.training_workers import Worker, free_gpus, train_on_ray
 from ddpm_seg.data.annotations.load import Annotation, load_annotations
 from ddpm_seg.data.annotations.options import AnnotationOptions
 from ddpm_seg.errors import work_began
@@ -22,6 +22,7 @@ from ddpm_seg.evaluation.miou import published_miou
 from ddpm_seg.evaluation.score import evaluate
 from ddpm_seg.model.bundle_files import refuse_standing_bundle
 from ddpm_seg.model.checkpoint_files import read_checkpoint, state_dict
+from ddpm_seg.model.devices import default_device
 from ddpm_seg.model.student import Backbone, Student, StudentConfig, backbone_weights
 from ddpm_seg.model.student_bundle import StudentBundle, StudentHeader, read_student_header, save_student
 from ddpm_seg.progress import Progress
@@ -118,7 +119,7 @@ def distill(config: DistillConfig) -> StudentHeader:
             _annotations(config.validation, config, stream)
         train_on_ray(partial(_train, settings=_settings(config, stream)), config, workers)
     else:
-        train_here(partial(_train, settings=_settings(config, stream)), config)
+        _train(config, Worker(device=default_device()), settings=_settings(config, stream))
     return read_student_header(config.output)
 
 

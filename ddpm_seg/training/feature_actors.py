@@ -12,6 +12,7 @@ import torch
 from ddpm_seg.cluster.nodes import connect, place, refuse_local_paths
 from ddpm_seg.cluster.resident_actors import map_on_actors
 from ddpm_seg.model.bundle import load_bundle
+from ddpm_seg.model.devices import default_device
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.training.feature_files import FeatureExtractor
 
@@ -25,7 +26,7 @@ class ExtractFeatures:
         # A single thread here, for a reason that `ddpm_seg.pipeline.stages.Segment` says.
         torch.set_num_threads(1)
         self.threads = threads
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = default_device()
         self.extractor = FeatureExtractor(load_bundle(model, model_id), features, device)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:

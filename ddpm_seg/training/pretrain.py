@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ddpm_seg import storage
-from ddpm_seg.cluster.training_workers import Worker, free_gpus, train_here, train_on_ray
+from ddpm_seg.cluster.training_workers import Worker, free_gpus, train_on_ray
 from ddpm_seg.data.image_set import load_images
 from ddpm_seg.data.listing import list_images
 from ddpm_seg.errors import work_began
 from ddpm_seg.model.bundle import read_header, save_bundle
 from ddpm_seg.model.bundle_files import refuse_standing_bundle
+from ddpm_seg.model.devices import default_device
 from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.mae import MAEConfig
 from ddpm_seg.model.unet import UNetConfig
@@ -137,7 +138,7 @@ def pretrain(config: PretrainConfig) -> str:
         list_images(config.images)  # a wrong name is found here, not by every worker
         train_on_ray(_train, config, workers)
     else:
-        train_here(_train, config)
+        _train(config, Worker(device=default_device()))
     return read_header(config.output).model_id
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.load import load_annotations
@@ -21,6 +20,7 @@ from ddpm_seg.data.schema import IMAGE
 from ddpm_seg.data.table_pictures import row_image
 from ddpm_seg.data.task_file import find_task
 from ddpm_seg.evaluation.curation import read_samples
+from ddpm_seg.model.devices import default_device
 from ddpm_seg.runs.tables import encode
 from ddpm_seg.training.supervised import SupervisedConfig, label_images, train_supervised
 
@@ -69,7 +69,7 @@ def annotate(config: AnnotateConfig, training: SupervisedConfig | None = None) -
         np.stack([annotation.label for annotation in plenty]),
         task,
         training or SupervisedConfig(seed=config.seed),
-        "cuda" if torch.cuda.is_available() else "cpu",
+        default_device(),
     )
     masks = np.concatenate([label_images(network, images[start:][:BATCH]) for start in range(0, len(images), BATCH)])
     table = pa.table(

@@ -86,13 +86,13 @@ def test_a_training_that_was_interrupted_goes_on(tmp_path, monkeypatch, capsys) 
 def test_samples_that_change_under_way_are_not_trained_on(tmp_path, monkeypatch, capsys) -> None:
     samples = tmp_path / "samples"
     publish_boxes(samples, 24)
-    begin = distill.train_here
+    begin = distill._train
 
-    def curated_meanwhile(train, config):
+    def curated_meanwhile(config, worker, *, settings):
         assert curate.main(["--samples", str(samples), "--drop-uncertain", "0.5"]) == 0
-        begin(train, config)
+        begin(config, worker, settings=settings)
 
-    monkeypatch.setattr(distill, "train_here", curated_meanwhile)
+    monkeypatch.setattr(distill, "_train", curated_meanwhile)
     assert run(samples, tmp_path / "student", "--epochs", "1") == 2
     assert f"the samples at {samples} changed after this training began" in capsys.readouterr().err
     assert not list((tmp_path / "student").iterdir())
