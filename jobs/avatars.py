@@ -25,6 +25,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ddpm_seg import storage
+from ddpm_seg.checks import check_least
 from ddpm_seg.data.avatar_splits import AVATAR_SPLITS
 from ddpm_seg.data.avatars import check_installed, render
 from ddpm_seg.data.images import encode_png
@@ -49,10 +50,7 @@ class AvatarsConfig:
         """(seed, index, folder) of every pair to render. Raises ValueError for a wrong number or an unknown split."""
         folder = storage.normalize(self.output)
         if self.num_images is not None:
-            if self.num_images < 1:
-                raise ValueError(f"--num-images must be at least 1, got {self.num_images}")
-            if self.seed < 0:
-                raise ValueError(f"--seed must not be negative, got {self.seed}")
+            check_least(self, num_images=1, seed=0)
             return [(self.seed, index, folder) for index in range(self.num_images)]
         if unknown := [name for name in self.splits if name not in AVATAR_SPLITS]:
             raise ValueError(f"--splits {unknown[0]}: no such split; expected some of {', '.join(AVATAR_SPLITS)}")

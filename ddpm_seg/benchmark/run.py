@@ -18,6 +18,7 @@ from ddpm_seg import storage
 from ddpm_seg.benchmark.label_benchmark import LabelBenchmark, benchmark_labelling
 from ddpm_seg.benchmark.model_benchmark import SEGMENTATION, ModelBenchmark, benchmark_model
 from ddpm_seg.benchmark.published_size import published_size_bundle
+from ddpm_seg.checks import check_least
 from ddpm_seg.json_text import to_json
 from ddpm_seg.model.bundle import Bundle, load_bundle
 from ddpm_seg.model.devices import default_device
@@ -50,10 +51,7 @@ class BenchmarkConfig:
     """Folder for benchmark.json."""
 
     def __post_init__(self) -> None:
-        if self.rounds < 1:
-            raise ValueError(f"--rounds must be at least 1, got {self.rounds}")
-        if self.label < 0:
-            raise ValueError(f"--label is a number of images, got {self.label}")
+        check_least(self, rounds=1, label=0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

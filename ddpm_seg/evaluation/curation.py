@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ddpm_seg import storage
+from ddpm_seg.checks import check_least
 from ddpm_seg.data.images import encode_png
 from ddpm_seg.data.schema import uncertainty_of
 from ddpm_seg.data.table_pictures import row_mask
@@ -45,8 +46,7 @@ class CurateConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.drop_uncertain < 1:
             raise ValueError(f"--drop-uncertain must be a share of at least 0 and under 1, got {self.drop_uncertain:g}")
-        if self.ignore_above is not None and not self.ignore_above >= 0:
-            raise ValueError(f"--ignore-above must be at least 0 nats, got {self.ignore_above:g}")
+        check_least(self, ignore_above=0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -68,9 +68,7 @@ class ExportConfig:
     """Whose labels, where several models or options are under --labels; by default those of the newest run."""
 
     def __post_init__(self) -> None:
-        check_least(self, min_uncertainty=0, max_uncertainty=0)
-        if self.most_uncertain is not None and self.most_uncertain < 1:
-            raise ValueError(f"--most-uncertain is {self.most_uncertain}, expected at least 1 image")
+        check_least(self, most_uncertain=1, min_uncertainty=0, max_uncertainty=0)
 
 
 @dataclass(kw_only=True, slots=True)

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ddpm_seg import storage
+from ddpm_seg.checks import check_least
 from ddpm_seg.model.bundle import BundleHeader, read_header
 from ddpm_seg.model.bundle_files import check_model_id, refuse_another_model
 from ddpm_seg.model.dtypes import DType
@@ -76,10 +77,7 @@ class GenerateConfig:
     own activations."""
 
     def __post_init__(self) -> None:
-        for name in ("num_samples", "shard_size", "chunk_size", "num_actors", "batch_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+        check_least(self, num_samples=1, shard_size=1, chunk_size=1, num_actors=1, batch_size=1)
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"--seed must lie between 0 and {2**63 - 1}, got {self.seed}")
         check_actor_options(self.num_actors, self.gpus_per_actor, self.wait_for_gpus)

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ddpm_seg import storage
+from ddpm_seg.checks import check_least
 from ddpm_seg.data.images import FitMode
 from ddpm_seg.data.listing import Listing, list_images
 from ddpm_seg.data.versions import with_versions
@@ -94,10 +95,7 @@ class LabelConfig:
     way. Writes annotate_next.csv and annotate_next.html to the output."""
 
     def __post_init__(self) -> None:
-        for name in ("shard_size", "chunk_size", "limit", "num_actors", "batch_size", "active"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+        check_least(self, shard_size=1, chunk_size=1, limit=1, num_actors=1, batch_size=1, active=1)
         check_actor_options(self.num_actors, self.gpus_per_actor, self.wait_for_gpus)
         check_model_id(self.expect_model_id)
         self.error_limit(0)

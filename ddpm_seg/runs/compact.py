@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from ddpm_seg import storage
+from ddpm_seg.checks import check_least
 from ddpm_seg.runs.commit import Derive, outcomes
 from ddpm_seg.runs.fresh_output import fresh_output
 from ddpm_seg.runs.layout import RunLayout, layout_of
@@ -41,8 +42,7 @@ class CompactConfig:
     """Rows in each new file; fewer where they would be more than 256 MB."""
 
     def __post_init__(self) -> None:
-        if self.shard_size < 1:
-            raise ValueError(f"--shard-size is {self.shard_size}, expected at least 1")
+        check_least(self, shard_size=1)
         source, target = (storage.normalize(uri).rstrip("/") + "/" for uri in (self.labels, self.output))
         if target.startswith(source) or source.startswith(target):
             raise ValueError(

@@ -51,13 +51,8 @@ class EnsembleConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        # BatchNorm needs two pixels.
-        for name, least in (("members", 1), ("batch_size", 2), ("iterations", 1)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(f"{name} is {value}, expected at least {least}")
+        check_least(self, members=1, batch_size=2, iterations=1, weight_decay=0)  # BatchNorm needs two pixels
         check_positive(self, "learning_rate")
-        check_least(self, weight_decay=0)
         if self.iterations is None and self.early_stopping is None:
             raise ValueError("iterations is None, expected a number where there is no early stopping")
         if not 0 <= self.seed < SEEDS:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ddpm_seg import storage
+from ddpm_seg.checks import check_least
 from ddpm_seg.data.annotations.load import load_annotations
 from ddpm_seg.data.images import encode_png
 from ddpm_seg.data.schema import IMAGE
@@ -51,8 +52,7 @@ class AnnotateConfig:
     def __post_init__(self) -> None:
         if not self.output.endswith(".parquet"):
             raise ValueError(f"--output must end with .parquet, got {self.output!r}")
-        if self.limit is not None and self.limit < 1:
-            raise ValueError(f"--limit must be at least 1, got {self.limit}")
+        check_least(self, limit=1)
 
 
 def annotate(config: AnnotateConfig, training: SupervisedConfig | None = None) -> int:

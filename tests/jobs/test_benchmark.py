@@ -44,7 +44,7 @@ def test_labelling_from_files_to_tables(model: str, capsys: pytest.CaptureFixtur
     ("flags", "message"),
     [
         (["--rounds", "0"], "--rounds must be at least 1, got 0"),
-        (["--label", "-1"], "--label is a number of images, got -1"),
+        (["--label", "-1"], "--label must be at least 0, got -1"),
         (["--model", "no-such"], "no-such"),
     ],
 )

@@ -104,7 +104,7 @@ def test_nothing_is_written_outside_of_the_output(tmp_path: Path, to: str) -> No
     ("flags", "message"),
     [
         (["--labels=nowhere", "--to=png"], "no labels table"),
-        (["--to=png", "--most-uncertain=0"], "expected at least 1"),
+        (["--to=png", "--most-uncertain=0"], "--most-uncertain must be at least 1, got 0"),
         (["--to=png", "--classes=hat"], "'hat': tiny-5 has the classes"),
         (["--to=photoshop"], "photoshop"),
     ],

@@ -278,7 +278,7 @@ def test_members_stop_alone_after_the_warm_up() -> None:
 def test_impossible_settings_are_refused() -> None:
     for wrong in ({"members": 0}, {"batch_size": 1}, {"iterations": 0}, {"iterations": None}, {"seed": -1}):
         name = next(iter(wrong))
-        with pytest.raises(ValueError, match=f"{name} is {wrong[name]}"):
+        with pytest.raises(ValueError, match=rf"{name.replace('_', '.')} (is|must be at least \d, got) {wrong[name]}"):
             EnsembleConfig(**wrong)
     features, labels = separable_pixels(images=1, size=4)
     with pytest.raises(ValueError, match="16 labelled pixels do not fill a batch of 256"):
