@@ -1,20 +1,51 @@
-"""JSON that every reader takes: it has no NaN and no infinity, though Python writes them."""
+"""JSON that every reader takes: it has no NaN and no infinity, though Python writes them.
+
+Three forms: a file that people read too (`write_json`), text for machines (`to_json`), and a digest of settings, whose
+bytes must never change (`json_digest`).
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
+from ddpm_seg import storage
 
-def to_json(value: object, *, indent: int | None = 1, default: Callable[[Any], object] | None = None) -> bytes:
-    """`value` as JSON; a float that is not finite, such as a mean over nothing, is null. `default` as of json.dumps."""
+
+def write_json(uri: str, value: object) -> None:
+    """Writes `value` as an indented file, whole or not at all."""
+    storage.write_bytes(uri, json_file(value))
+
+
+def json_file(value: object) -> bytes:
+    """The bytes that `write_json` writes."""
+    return to_json(value, indent=2) + b"\n"
+
+
+def to_json(value: object, *, indent: int | None = None) -> bytes:
+    """`value` as JSON; times in ISO 8601, and null for a float that is not finite, such as a mean over nothing.
+
+    Raises TypeError for anything else that JSON does not have.
+    """
     try:
-        return json.dumps(value, indent=indent, default=default, allow_nan=False).encode()
+        return json.dumps(value, indent=indent, default=_time, allow_nan=False).encode()
     except ValueError:
-        plain = json.loads(json.dumps(value, default=default), parse_constant=lambda _: math.nan)
+        plain = json.loads(json.dumps(value, default=_time), parse_constant=lambda _: math.nan)
         return json.dumps(_with_nulls(plain), indent=indent, allow_nan=False).encode()
+
+
+def json_digest(value: object) -> str:
+    """64 hex digits over `value`, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _time(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"cannot store {type(value).__name__} as JSON")
 
 
 def _with_nulls(value: Any) -> Any:

@@ -18,7 +18,7 @@ import sys
 from ddpm_seg import storage
 from ddpm_seg.errors import work_began
 from ddpm_seg.evaluation.comparison import markdown_table, summarise
-from ddpm_seg.json_text import to_json
+from ddpm_seg.json_text import write_json
 from ddpm_seg.training.baselines import CompareConfig, compare
 from jobs.command import run
 
@@ -32,7 +32,7 @@ def _compare(config: CompareConfig) -> str:
     with work_began():
         rows = summarise(results)
         table = markdown_table(rows)
-        storage.write_bytes(storage.join(config.output, "comparison.json"), to_json(rows))
+        write_json(storage.join(config.output, "comparison.json"), rows)
         storage.write_bytes(storage.join(config.output, "comparison.md"), table.encode())
     return table.removesuffix("\n")
 

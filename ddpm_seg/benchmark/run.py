@@ -19,7 +19,7 @@ from ddpm_seg.benchmark.label_benchmark import LabelBenchmark, benchmark_labelli
 from ddpm_seg.benchmark.model_benchmark import SEGMENTATION, ModelBenchmark, benchmark_model
 from ddpm_seg.benchmark.published_size import published_size_bundle
 from ddpm_seg.checks import check_least
-from ddpm_seg.json_text import to_json
+from ddpm_seg.json_text import write_json
 from ddpm_seg.model.bundle import Bundle, load_bundle
 from ddpm_seg.model.devices import default_device
 from ddpm_seg.model.dtypes import SegmentDType
@@ -100,7 +100,7 @@ def run_benchmark(config: BenchmarkConfig) -> BenchmarkReport:
         labelling=benchmark_labelling(bundle, images, config.label, dtypes[0]) if config.label else None,
     )
     if config.output:
-        storage.write_bytes(storage.join(config.output, RESULT), to_json(as_json(report), indent=2))
+        write_json(storage.join(config.output, RESULT), as_json(report))
     return report
 
 

@@ -15,7 +15,7 @@ from ddpm_seg.checks import check_least
 from ddpm_seg.data.images import encode_png
 from ddpm_seg.data.schema import uncertainty_of
 from ddpm_seg.data.table_pictures import row_mask
-from ddpm_seg.json_text import to_json
+from ddpm_seg.json_text import write_json
 from ddpm_seg.runs.summary import read_json
 from ddpm_seg.runs.tables import DamagedFileError
 from ddpm_seg.runs.view import choose, read_view
@@ -103,7 +103,7 @@ def curate(config: CurateConfig) -> Curation:
         rule=rule,
         counts=counts,
     )
-    storage.write_bytes(storage.join(output, FILE), to_json(dataclasses.asdict(found), indent=2) + b"\n")
+    write_json(storage.join(output, FILE), dataclasses.asdict(found))
     return found
 
 

@@ -15,7 +15,7 @@ from ddpm_seg.data.listing import list_images
 from ddpm_seg.data.table_pictures import row_image
 from ddpm_seg.evaluation.distances import frechet_distance, kernel_distance
 from ddpm_seg.evaluation.image_features import activation_features, torchscript_features
-from ddpm_seg.json_text import to_json
+from ddpm_seg.json_text import write_json
 from ddpm_seg.model.bundle import load_bundle
 from ddpm_seg.model.devices import default_device
 from ddpm_seg.runs.view import read_view
@@ -67,7 +67,7 @@ def write_quality(
     }
     if bundle.task:
         found["class_shares"] = _class_shares(samples["classes"].to_pylist(), real, bundle.task, images.shape[1])
-    storage.write_bytes(storage.join(output, FILE), to_json(found, indent=2) + b"\n")
+    write_json(storage.join(output, FILE), found)
     return found
 
 

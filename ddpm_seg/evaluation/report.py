@@ -18,8 +18,9 @@ from ddpm_seg.evaluation.contact_sheet import Fetch, Tile, fetch_again, make_til
 from ddpm_seg.evaluation.drift import describe, earlier_statistics, find_drift, statistics_of
 from ddpm_seg.evaluation.page import count, duration, review_script, short, template
 from ddpm_seg.evaluation.totals import LabelledRow, Totals, first_rows, read_pictures, read_totals
+from ddpm_seg.json_text import write_json
 from ddpm_seg.runs.layout import RunLayout, uris_under
-from ddpm_seg.runs.summary import read_json, write_json
+from ddpm_seg.runs.summary import read_json
 from ddpm_seg.runs.tables import DamagedFileError
 
 logger = logging.getLogger(__name__)

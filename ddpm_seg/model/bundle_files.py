@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -11,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ddpm_seg import storage
-from ddpm_seg.json_text import to_json
+from ddpm_seg.json_text import json_digest, to_json
 from ddpm_seg.model.json_values import as_object, parse_object, shown
 
 SCHEMA_VERSION = 1
@@ -56,7 +54,7 @@ def bundle_stands(uri: str) -> bool:
 def model_id_of(content: Mapping[str, Any]) -> str:
     """16 hex digits over all of `bundle.json` that can change an output: everything but its provenance."""
     kept = {key: value for key, value in content.items() if key != "provenance"}
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
+    return json_digest(kept)[:16]
 
 
 def check_model_id(expected: str | None) -> None:
@@ -81,7 +79,7 @@ def publish(uri: str, paths: Mapping[str, Path], content: Mapping[str, Any]) -> 
     """Copies staged weights to `uri`, and then `content` as bundle.json."""
     for name, path in paths.items():
         storage.write_bytes(storage.join(uri, name), path.read_bytes())
-    storage.write_bytes(storage.join(uri, "bundle.json"), to_json(content))
+    storage.write_bytes(storage.join(uri, "bundle.json"), to_json(content, indent=1))
 
 
 def another_stands(uri: str) -> FileExistsError:

@@ -9,7 +9,7 @@ from typing import Any
 from ddpm_seg import storage
 from ddpm_seg.checks import check_least
 from ddpm_seg.data.annotations.find import find_pairs
-from ddpm_seg.json_text import to_json
+from ddpm_seg.json_text import write_json
 from ddpm_seg.model.bundle import save_bundle
 from ddpm_seg.model.checkpoints import ConvertConfig, convert
 from ddpm_seg.model.published_flags import LSUN_FFHQ_256
@@ -111,7 +111,7 @@ def reproduce(config: ReproduceConfig) -> list[dict[str, Any]]:
             }
         )
         logger.info("%s: mean IoU %.4f, published %.3f", name, found["miou"], benchmark.miou / 100)
-    storage.write_bytes(storage.join(config.output, "benchmarks.json"), to_json(rows))
+    write_json(storage.join(config.output, "benchmarks.json"), rows)
     return rows
 
 

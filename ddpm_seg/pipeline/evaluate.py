@@ -20,7 +20,7 @@ from ddpm_seg.evaluation.calibration import calibration
 from ddpm_seg.evaluation.evaluation_page import evaluation_page
 from ddpm_seg.evaluation.metrics import metrics
 from ddpm_seg.evaluation.score_labels import Scored, score_labels
-from ddpm_seg.json_text import to_json
+from ddpm_seg.json_text import write_json
 from ddpm_seg.model.bundle_files import check_model_id, refuse_another_model
 from ddpm_seg.model.dtypes import SegmentDType
 from ddpm_seg.model.trained import read_trained_header
@@ -99,7 +99,7 @@ def evaluate_annotations(
     with work_began():
         storage.write_bytes(storage.join(config.output, IMAGES), encode(images_table(scored)))
         storage.write_bytes(storage.join(config.output, PAGE), evaluation_page(found, scored, task).encode())
-        storage.write_bytes(storage.join(config.output, METRICS), to_json(found))
+        write_json(storage.join(config.output, METRICS), found)
     return found
 
 

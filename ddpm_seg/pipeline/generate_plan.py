@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +10,7 @@ import pyarrow.compute as pc
 
 from ddpm_seg import storage
 from ddpm_seg.checks import check_least
+from ddpm_seg.json_text import json_digest
 from ddpm_seg.model.bundle import BundleHeader, read_header
 from ddpm_seg.model.bundle_files import check_model_id, refuse_another_model
 from ddpm_seg.model.dtypes import DType
@@ -175,4 +174,4 @@ def hash_config(config: GenerateConfig, header: BundleHeader) -> str:
         "timesteps": sampling.timesteps(header.ddpm.diffusion),
         "eta": sampling.eta,
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+    return json_digest(content)[:12]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from ddpm_seg.checks import check_least
 from ddpm_seg.data.images import FitMode
 from ddpm_seg.data.listing import Listing, list_images
 from ddpm_seg.data.versions import with_versions
+from ddpm_seg.json_text import json_digest
 from ddpm_seg.model.bundle_files import ASSETS, check_model_id, refuse_another_model
 from ddpm_seg.model.dtypes import SegmentDType
 from ddpm_seg.model.trained import check_dtype, read_trained_header
@@ -244,4 +243,4 @@ def _failed(output: str, config_hash: str) -> pa.ChunkedArray:
 def hash_config(config: LabelConfig, header: TrainedHeader) -> str:
     """12 hex digits over the model and every option that can change a pixel of the output. It names outputs."""
     content = {"model_id": header.model_id, "fit": config.fit, "dtype": config.dtype}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+    return json_digest(content)[:12]

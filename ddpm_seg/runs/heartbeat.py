@@ -16,6 +16,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from ddpm_seg import storage
+from ddpm_seg.json_text import json_file
 from ddpm_seg.runs.layout import RunLayout
 
 BEAT_SECONDS = 10.0
@@ -115,7 +116,7 @@ def _own_beat() -> bytes:
         process_start=_process_start(os.getpid()),
         time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
-    return (json.dumps(asdict(beat), indent=2) + "\n").encode()
+    return json_file(asdict(beat))
 
 
 def _age(layout: RunLayout, beat: Beat) -> float:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from ddpm_seg import storage
-from ddpm_seg.json_text import to_json
+from ddpm_seg.json_text import json_file, write_json
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.manifest import RunInfo
 from ddpm_seg.runs.tables import DamagedFileError
@@ -44,7 +43,7 @@ class RunSummary:
 def write_run_json(layout: RunLayout, info: RunInfo, details: dict[str, object]) -> None:
     """The configuration and what it resolved to; a resumed run keeps the first, if that can be read."""
     record = {**dataclasses.asdict(info), **details}
-    if storage.create_bytes(layout.run_json, _as_json(record)):
+    if storage.create_bytes(layout.run_json, json_file(record)):
         return
     try:
         read_json(layout.run_json)
@@ -69,17 +68,3 @@ def read_json(uri: str) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise DamagedFileError(uri, f"it holds a JSON {type(record).__name__}, expected an object")
     return record
-
-
-def write_json(uri: str, record: Mapping[str, object]) -> None:
-    storage.write_bytes(uri, _as_json(record))
-
-
-def _as_json(record: Mapping[str, object]) -> bytes:
-    return to_json(record, indent=2, default=_plain) + b"\n"
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    raise TypeError(f"cannot store {type(value).__name__} as JSON")

@@ -13,9 +13,9 @@ from ddpm_seg.data.schema import labels_schema
 from ddpm_seg.evaluation.drift import describe, earlier_statistics, find_drift, statistics_of
 from ddpm_seg.evaluation.report import write_report
 from ddpm_seg.evaluation.totals import read_totals
+from ddpm_seg.json_text import write_json
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.ledger import KnownRun
-from ddpm_seg.runs.summary import write_json
 from ddpm_seg.runs.tables import encode
 from tests.runs.nightly_runs import labelled, night
 from tests.tiny_bundle import TASK

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from ddpm_seg import storage
 from ddpm_seg.data.images import encode_png
 from ddpm_seg.evaluation.report import write_report
-from ddpm_seg.runs.summary import write_json
+from ddpm_seg.json_text import write_json
 from tests.runs.nightly_runs import labelled, night
 from tests.tiny_bundle import TASK
 

@@ -20,6 +20,7 @@ from ddpm_seg.evaluation.changes import ChangesConfig, find_changes
 from ddpm_seg.evaluation.curation import CurateConfig, curate, read_curation, read_samples
 from ddpm_seg.evaluation.export import ExportConfig, export
 from ddpm_seg.evaluation.report import write_report
+from ddpm_seg.json_text import write_json
 from ddpm_seg.model.bundle import save_bundle
 from ddpm_seg.model.trained import read_trained_header
 from ddpm_seg.pipeline.generate_plan import GenerateConfig, plan_generate
@@ -29,7 +30,7 @@ from ddpm_seg.runs.heartbeat import heartbeat
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.ledger import KnownRun, find_runs, planned_keys
 from ddpm_seg.runs.manifest import read_manifest
-from ddpm_seg.runs.summary import read_json, write_json, write_run_json
+from ddpm_seg.runs.summary import read_json, write_run_json
 from ddpm_seg.runs.tables import DamagedFileError, decode, encode
 from ddpm_seg.runs.view import read_labels
 from ddpm_seg.training.sample_stream import SampleStream

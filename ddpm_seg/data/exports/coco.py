@@ -48,4 +48,4 @@ def write_coco(pictures: Iterable[Picture], task: Task, output: str) -> None:
         "annotations": annotations,
         "categories": [{"id": class_id + 1, "name": name} for class_id, name in enumerate(task.class_names)],
     }
-    storage.write_bytes(storage.join(output, "annotations.json"), to_json(content, indent=None))
+    storage.write_bytes(storage.join(output, "annotations.json"), to_json(content))

@@ -27,7 +27,7 @@ def write_label_studio(pictures: Iterable[Picture], task: Task, output: str) -> 
     """
     tasks = [_task(picture, task) for picture in pictures]
     tasks.sort(key=lambda one: -one["data"]["uncertainty"])
-    storage.write_bytes(storage.join(output, "tasks.json"), to_json(tasks, indent=None))
+    storage.write_bytes(storage.join(output, "tasks.json"), to_json(tasks))
     storage.write_bytes(storage.join(output, "interface.xml"), _interface(task))
 
 
