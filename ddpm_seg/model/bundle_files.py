@@ -141,15 +141,18 @@ def refuse_missing_files(uri: str, names: Iterable[str]) -> None:
         refuse_strange_file(uri, name)
 
 
-def refuse_strange_file(uri: str, name: str) -> None:
-    """Raises BundleError for a link that leads out of a local bundle, and for a device or a pipe, which has no end."""
+def refuse_strange_file(uri: str, name: str, whole: str = "bundle") -> None:
+    """Raises BundleError for a link that leads out of a local bundle, and for a device or a pipe, which has no end.
+
+    `whole` is what messages call the folder `uri`, where it is no bundle.
+    """
     if not storage.is_local(uri):
         return
     folder, path = Path(os.path.realpath(uri)), Path(os.path.realpath(Path(uri, name)))
     if not path.is_relative_to(folder) or path.is_symlink():  # which it still is where links go round in a circle
         raise BundleError(
-            f"{storage.redact(uri)}: {name} is a link to a file outside the bundle; copy the bundle with its files, "
-            "by cp -rL"
+            f"{storage.redact(uri)}: {name} is a link to a file outside the {whole}; copy the {whole} with its "
+            "files, by cp -rL"
         )
     if path.exists() and not path.is_file():
         raise BundleError(f"{storage.redact(uri)}: {name} is not an ordinary file")

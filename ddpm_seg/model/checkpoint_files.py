@@ -1,4 +1,4 @@
-"""What `torch.save` wrote, as tensors by name: read without running anything, and checked."""
+"""What `torch.save` or safetensors wrote, as tensors by name: read without running anything, and checked."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -22,25 +23,54 @@ State = dict[str, Tensor]
 MOST_EXPANDED = 4
 """Times its size that a checkpoint may unpack to. What torch writes is not packed at all."""
 
+# Parts that torch's wrappers put into the names of weights: torch.compile, FSDP and activation checkpointing. The
+# "module" of DataParallel is a name like any other, and taken for a wrapper's only where every name begins with it.
+_WRAPPER = re.compile(r"(?<![^.])_(orig_mod|fsdp_wrapped_module|checkpoint_wrapped_module)\.")
+
 
 def read_checkpoint(uri: str, *, mapped: bool = True) -> Any:
-    """What `torch.save` wrote, in its zip or its older form, on the CPU; tensors and plain containers only.
+    """What `torch.save` wrote, in its zip or its older form, or the tensors of a safetensors file; on the CPU.
 
-    A pickle may name any function and have it called, so that a checkpoint which needs anything else is refused; but
-    for `argparse.Namespace`, which is a plain container too. Nothing is unpacked that is larger than the file. With
+    A pickle may name any function and have it called, so only tensors and plain containers are read from one, and
+    `argparse.Namespace`, which is a plain container too. Nothing is unpacked that is larger than the file. With
     `mapped` a local file's tensors cost no memory until they are read, and it must not change meanwhile.
 
     Raises ValueError, naming the file, for anything else than a checkpoint; OSError for what cannot be read.
     """
     name = storage.redact(uri)
     uri = storage.normalize(uri)
-    # Only the zip form can be mapped.
-    mapped = mapped and storage.is_local(uri) and zipfile.is_zipfile(uri)
-    with Path(uri).open("rb") if mapped else io.BytesIO(storage.read_bytes(uri)) as source:
+    mapped = mapped and storage.is_local(uri) and _can_be_mapped(Path(uri))
+    with Path(uri).open("rb") if mapped else io.BytesIO(_read(uri, name)) as source:
         size = refuse_no_checkpoint(source, name)
-        content = _load(uri if mapped else source, name, mapped=mapped)
+        if _is_safetensors(source):
+            content = _load_safetensors(uri if mapped else source, name)
+        else:
+            content = _load_pickle(uri if mapped else source, name, mapped=mapped)
     _refuse_expanded(content, size, name)
     return content
+
+
+def _can_be_mapped(path: Path) -> bool:
+    """Whether it is a safetensors file or torch's zip. A pipe would make whoever opens it wait."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return _is_safetensors(file) or zipfile.is_zipfile(file)
+
+
+def _read(uri: str, name: str) -> bytes:
+    try:
+        return storage.read_bytes(uri)
+    except MemoryError:
+        raise ValueError(f"{name}: it does not fit into the memory of this machine") from None
+
+
+def _is_safetensors(file: IO[bytes]) -> bool:
+    """Whether it begins with the length of a JSON object, and then that object. Afterwards it stands at its begin."""
+    file.seek(0)
+    begin = file.read(9)
+    file.seek(0)
+    return len(begin) == 9 and begin[8:] == b"{"
 
 
 def refuse_no_checkpoint(file: IO[bytes], name: str) -> int:
@@ -51,18 +81,23 @@ def refuse_no_checkpoint(file: IO[bytes], name: str) -> int:
     begin = file.read(512)
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
-    if not begin:
-        raise ValueError(f"{name}: an empty file, expected a checkpoint; download it again")
-    if begin.startswith(b"version https://git-lfs"):
-        raise ValueError(f"{name}: a pointer of Git LFS, expected the checkpoint itself; get it with `git lfs pull`")
-    if re.match(rb"\s*<(!doctype|html|\?xml)", begin, re.IGNORECASE):
-        raise ValueError(f"{name}: a web page, expected a checkpoint; download the file itself")
+    refuse_placeholder(begin, name, "checkpoint")
     if zipfile.is_zipfile(file):
         _refuse_packed(file, size, name)
     elif isinstance(file, io.BytesIO):
         _refuse_allocation(file.getvalue(), name)
     file.seek(0)
     return size
+
+
+def refuse_placeholder(begin: bytes, name: str, expected: str) -> None:
+    """Raises ValueError for what a download leaves in place of the file, which begins with `begin`."""
+    if not begin:
+        raise ValueError(f"{name}: an empty file, expected a {expected}; download it again")
+    if begin.startswith(b"version https://git-lfs"):
+        raise ValueError(f"{name}: a pointer of Git LFS, expected the {expected} itself; get it with `git lfs pull`")
+    if re.match(rb"\s*<(!doctype|html|\?xml)", begin, re.IGNORECASE):
+        raise ValueError(f"{name}: a web page, expected a {expected}; download the file itself")
 
 
 def _refuse_packed(file: IO[bytes], size: int, name: str) -> None:
@@ -87,7 +122,19 @@ def _refuse_allocation(pickled: bytes, name: str) -> None:
         raise ValueError(f"{name}: refused: it needs builtins.bytearray, and only tensors in plain containers are read")
 
 
-def _load(source: Any, name: str, *, mapped: bool) -> Any:
+def _load_safetensors(source: Any, name: str) -> State:
+    try:
+        if isinstance(source, str):
+            return safetensors.torch.load_file(source)
+        return safetensors.torch.load(source.getvalue())
+    except OSError:
+        raise
+    # Its own exception, and those of types that this torch does not have.
+    except Exception as error:
+        raise ValueError(f"{name}: not a safetensors file, or a damaged one: {reason(error)}") from None
+
+
+def _load_pickle(source: Any, name: str, *, mapped: bool) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickle protocols that it then reads, or refuses with a message
@@ -125,15 +172,26 @@ def _refuse_expanded(content: Any, size: int, name: str) -> None:
 
 
 def state_dict(content: Any, name: str) -> State:
-    """Tensors by key, without the prefix of `DataParallel`."""
+    """Tensors by key, without what torch's wrappers put into the keys (`unwrapped_names`)."""
     tensors = isinstance(content, Mapping) and all(
         isinstance(key, str) and isinstance(value, Tensor) and value.layout is torch.strided
         for key, value in content.items()
     )
     if not tensors or not content:
         raise ValueError(f"{name}: expected a plain state dict (tensors by name), got {describe(content)}")
-    prefixed = all(key.startswith("module.") for key in content)
-    return {key.removeprefix("module.") if prefixed else key: value for key, value in content.items()}
+    names = unwrapped_names(content)
+    return {names[key]: value for key, value in content.items()}
+
+
+def unwrapped_names(keys: Iterable[str]) -> dict[str, str]:
+    """The name that each weight has in the network itself, by its key in a file.
+
+    Keys stay as they are where two of them would become one.
+    """
+    names = {key: _WRAPPER.sub("", key) for key in keys}
+    while names and all(name.startswith("module.") for name in names.values()):
+        names = {key: name.removeprefix("module.") for key, name in names.items()}
+    return names if len(set(names.values())) == len(names) else {key: key for key in names}
 
 
 def check_shapes(shapes: Mapping[str, Any], expected: Mapping[str, Any], complaint: str) -> None:
@@ -170,7 +228,7 @@ def describe(content: Any) -> str:
 
 def some(names: Any) -> str:
     """The first few names, and how many more there are."""
-    ordered = sorted(map(str, names))
+    ordered = sorted(str(name) if len(str(name)) <= 100 else f"{str(name)[:97]}..." for name in names)
     rest = f" and {len(ordered) - 3} more" if len(ordered) > 3 else ""
     return (", ".join(ordered[:3]) + rest) or "nothing"
 

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from ddpm_seg.model.json_values import from_json
+from ddpm_seg.model.json_values import from_json, shown
 from ddpm_seg.model.limits import MAX_BLOCKS_A_LEVEL, MAX_CHANNELS, MAX_IMAGE_SIZE, MAX_LEVELS, check_range
 
 if TYPE_CHECKING:
     from ddpm_seg.model.diffusers_unet import DiffusersUNet
 
 BLOCKS = ("DownBlock2D", "AttnDownBlock2D", "ResnetDownsampleBlock2D")
+UP_BLOCKS = ("UpBlock2D", "AttnUpBlock2D", "ResnetUpsampleBlock2D")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +28,8 @@ class _Arguments:
     out_channels: int = 3
     layers_per_block: int = 2
     center_input_sample: bool = False
+    flip_sin_to_cos: bool = True
+    add_attention: bool = True
     freq_shift: int = 0
     time_embedding_dim: int | None = None
     downsample_padding: int = 1
@@ -68,7 +71,7 @@ class DiffusersUNetConfig:
         """Raises ValueError for a network that is not unconditional, not of images or not of known blocks."""
         given = self.architecture
         if type(size := given.get("sample_size")) is not int:
-            raise ValueError(f"sample_size must be the side of a square, got {size!r}")
+            raise ValueError(f"sample_size must be the side of a square, got {shown(size)}")
         known = {field.name for field in fields(_Arguments)}
         # Those of later versions of diffusers are left for diffusers itself to judge.
         from_json(_Arguments, {name: value for name, value in given.items() if name in known}, "diffusers_unet")
@@ -78,14 +81,15 @@ class DiffusersUNetConfig:
                 "network of images with 3 channels (this may be one of latents)"
             )
         if conditions := [name for name in ("class_embed_type", "num_class_embeds") if given.get(name) is not None]:
-            raise ValueError(f"{conditions[0]} is {given[conditions[0]]!r}: expected a network without conditions")
+            raise ValueError(f"{conditions[0]} is {shown(given[conditions[0]])}: expected a network without conditions")
         if given.get("time_embedding_type", "positional") != "positional":
             raise ValueError(
-                f"time_embedding_type is {given['time_embedding_type']!r}: expected 'positional', of a network that "
-                "was trained on timesteps"
+                f"time_embedding_type is {shown(given['time_embedding_type'])}: expected 'positional', of a network "
+                "that was trained on timesteps"
             )
-        if unknown := [block for block in given["down_block_types"] if block not in BLOCKS]:
-            raise ValueError(f"down_block_types has {unknown[0]!r}: expected some of {', '.join(BLOCKS)}")
+        for name, known_blocks in (("down_block_types", BLOCKS), ("up_block_types", UP_BLOCKS)):
+            if unknown := [block for block in given[name] if block not in known_blocks]:
+                raise ValueError(f"{name} has {shown(unknown[0])}: expected some of {', '.join(known_blocks)}")
         if self.image_size % self.stride:
             raise ValueError(f"sample_size {self.image_size} must be a multiple of {self.stride}")
 

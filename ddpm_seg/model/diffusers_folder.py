@@ -2,81 +2,120 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
+from ddpm_seg.model.checkpoint_files import check_shapes, usable
 from ddpm_seg.model.ddpm import DDPMConfig
 from ddpm_seg.model.diffusers_config import DiffusersUNetConfig
-from ddpm_seg.model.diffusion import DiffusionConfig, cosine_betas, linear_betas
+from ddpm_seg.model.diffusers_files import Folder
+from ddpm_seg.model.diffusers_hub import local_folder
+from ddpm_seg.model.diffusers_schedule import diffusion_of
+from ddpm_seg.model.diffusers_weights import read_weights
+from ddpm_seg.model.diffusion import DiffusionConfig
+from ddpm_seg.model.json_values import shown
+from ddpm_seg.model.networks import weight_shapes
 
 logger = logging.getLogger(__name__)
+
+PIPELINES = ("DDPMPipeline", "DDIMPipeline", "PNDMPipeline", "RePaintPipeline")
+"""Those whose UNet2DModel sees pixels, and was trained on discrete timesteps."""
+UNET, SCHEDULER = "unet", "scheduler"
+_AUTOENCODERS = ("vae", "vqvae", "movq")
+_PREFIX = "network."
+"""Of the weights' names in a `DiffusersUNet`."""
 
 
 def load_diffusers(name: str) -> tuple[DDPMConfig, Mapping[str, Tensor]]:
     """The network of the folder `name`, or of the hub's repository of that name where there is a network.
 
-    Raises OSError where there is none, ValueError for another kind of network or schedule and where diffusers is not
-    installed.
+    Weights are float32, and each is from the file: none is missing, unknown or of another shape. Raises ValueError for
+    another kind of network, pipeline or schedule, for files that are damaged or do not fit, and where diffusers is not
+    installed; OSError where there is no such folder or file.
     """
     try:
-        from diffusers import DDPMScheduler, UNet2DModel
+        import diffusers  # noqa: F401  before anything is downloaded
     except ModuleNotFoundError as error:
         raise ValueError(f"{error}: --diffusers needs pip install 'ddpm_seg[diffusers]'") from error
 
-    found, subfolder = _config(UNet2DModel, name, "unet")
-    if found.get("_class_name", "UNet2DModel") != "UNet2DModel":
-        raise ValueError(f"{name}: its network is a {found['_class_name']}; expected an unconditional UNet2DModel")
-    architecture = {key: value for key, value in found.items() if not key.startswith("_")}
+    folder = Folder(local_folder(name))
+    _refuse_other_pipelines(folder)
+    # Early pipelines, such as google/ddpm-church-256, have no subfolders.
+    unet_part, found = folder.read_part((UNET, ""), "config.json")
+    scheduler_part, scheduler = folder.read_part((SCHEDULER, ""), "scheduler_config.json")
+    unet = _unet_of(found, folder.named(unet_part, "config.json"))
+    diffusion = _diffusion_of(scheduler, folder.named(scheduler_part, "scheduler_config.json"))
+    network = DDPMConfig(unet=unet, diffusion=diffusion)
+
+    where = folder.named(unet_part)
+    expected = _expected_shapes(network, folder.named(unet_part, "config.json"))
+    state = read_weights(folder, unet_part)
+    shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
+    check_shapes(shapes, expected, f"{where}: not the weights of the network that its config.json describes")
+    return network, {_PREFIX + key: tensor.float() for key, tensor in usable(state, where).items()}
+
+
+def _expected_shapes(network: DDPMConfig, where: str) -> dict[str, tuple[int, ...]]:
+    """Of the weights, as diffusers names them."""
     try:
-        unet = DiffusersUNetConfig(architecture=architecture)
-        diffusion = diffusion_of(_config(DDPMScheduler, name, "scheduler")[0])
-    except (KeyError, ValueError) as error:
-        raise ValueError(f"{name}: {error}") from error
-    # Without `accelerate` it would do so anyway, and print five lines about it.
-    weights = UNet2DModel.from_pretrained(name, subfolder=subfolder, low_cpu_mem_usage=False).state_dict()
-    return DDPMConfig(unet=unet, diffusion=diffusion), {f"network.{key}": value for key, value in weights.items()}
+        return {key.removeprefix(_PREFIX): shape for key, shape in weight_shapes(network).items()}
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
 
 
-def _config(kind: Any, name: str, subfolder: str) -> tuple[Mapping[str, Any], str | None]:
-    """The part's settings, and its subfolder; early pipelines, such as google/ddpm-church-256, have none."""
-    try:
-        return kind.load_config(name, subfolder=subfolder), subfolder
-    except OSError:
-        return kind.load_config(name), None
-
-
-def diffusion_of(scheduler: Mapping[str, Any]) -> DiffusionConfig:
-    """The noise process of a scheduler_config.json. Raises ValueError for one that is not of discrete timesteps."""
-    from diffusers import DDPMScheduler
-
-    if "beta_schedule" not in scheduler:
+def _refuse_other_pipelines(folder: Folder) -> None:
+    """Raises ValueError for a pipeline that does not draw pixels, and nothing but pixels, from its UNet."""
+    index = folder.read_json("model_index.json")
+    if index is None:
+        parts = [part for part in _AUTOENCODERS if folder.has(part)]
+        kind = "a folder"
+    else:
+        # A part that a pipeline does without is [null, null].
+        given = [key for key, value in index.items() if not key.startswith("_") and value not in (None, [None, None])]
+        parts = [key for key in given if key not in (UNET, SCHEDULER) and isinstance(index[key], list)]
+        kind = f"a {shown(index.get('_class_name'))}"
+    if parts:
+        hint = " (its network sees latents, not pixels)" if set(parts) & set(_AUTOENCODERS) else ""
         raise ValueError(
-            f"its scheduler is a {scheduler.get('_class_name')} without a beta_schedule; expected one of a DDPM, such "
-            "as DDPMScheduler or DDIMScheduler"
+            f"{folder.name}: {kind} with {', '.join(map(shown, parts[:3]))}{hint}; expected an unconditional pipeline "
+            "of pixels, such as DDPMPipeline, with unet and scheduler alone"
         )
-    kinds = ("epsilon", "sample", "v_prediction")
-    if (prediction := scheduler.get("prediction_type", "epsilon")) not in kinds:
-        raise ValueError(f"prediction_type is {prediction!r}; expected one of {', '.join(kinds)}")
-    if not scheduler.get("clip_sample", True) or scheduler.get("thresholding", False):
-        logger.warning("its scheduler does not clip x_0 to [-1, 1]; the samplers here always do")
-    betas = DDPMScheduler.from_config(dict(scheduler)).betas.double().numpy()
-    if not betas.max() < 1:
-        raise ValueError("its schedule ends at pure noise (rescale_betas_zero_snr), from which x_0 cannot be computed")
-    return DiffusionConfig(
-        steps=len(betas),
-        predict_xstart=prediction == "sample",
-        predict_v=prediction == "v_prediction",
-        **_schedule(betas),
-    )
+    if index is not None and index.get("_class_name") not in PIPELINES:
+        raise ValueError(
+            f"{folder.named('', 'model_index.json')}: _class_name is {shown(index.get('_class_name'))}; expected an "
+            f"unconditional pipeline of pixels: {', '.join(PIPELINES)}"
+        )
 
 
-def _schedule(betas: np.ndarray) -> dict[str, Any]:
-    """By name where it has one, up to diffusers' float32."""
-    for name, named in (("linear", linear_betas), ("cosine", cosine_betas)):
-        if np.allclose(betas, named(len(betas)), rtol=1e-5, atol=1e-7):
-            return {"noise_schedule": name}
-    return {"betas": tuple(betas.tolist())}
+def _unet_of(found: Mapping[str, Any], where: str) -> DiffusersUNetConfig:
+    """The network that a config.json describes, without the arguments that this diffusers does not know."""
+    from diffusers import UNet2DModel
+
+    if found.get("_class_name", "UNet2DModel") != "UNet2DModel":
+        raise ValueError(
+            f"{where}: its network is a {shown(found['_class_name'])}; expected an unconditional UNet2DModel"
+        )
+    architecture = {key: value for key, value in found.items() if not key.startswith("_")}
+    if unknown := sorted(architecture.keys() - inspect.signature(UNet2DModel.__init__).parameters.keys() - {"self"}):
+        logger.warning(
+            "%s: left out, as this version of diffusers does not know them: %s", where, ", ".join(map(shown, unknown))
+        )
+    architecture = {key: value for key, value in architecture.items() if key not in unknown}
+    size = architecture.get("sample_size")
+    if isinstance(size, list) and len(size) == 2 and size[0] == size[1]:
+        architecture["sample_size"] = size[0]
+    try:
+        return DiffusersUNetConfig(architecture=architecture)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+
+
+def _diffusion_of(scheduler: Mapping[str, Any], where: str) -> DiffusionConfig:
+    try:
+        return diffusion_of(scheduler)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error

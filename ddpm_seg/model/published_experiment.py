@@ -5,12 +5,16 @@ from __future__ import annotations
 import colorsys
 import json
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from ddpm_seg import storage
+from ddpm_seg.model.checkpoint_files import refuse_placeholder
 from ddpm_seg.model.features import FeatureConfig, Network
+from ddpm_seg.model.json_values import MAX_INTEGER, parse_object, shown
+from ddpm_seg.model.limits import MAX_MEMBERS
 from ddpm_seg.model.published_flags import DEFAULTS
 from ddpm_seg.model.published_networks import ModelType
 from ddpm_seg.tasks import TASKS, UNLABELLED, Task
@@ -62,7 +66,7 @@ class Experiment:
         known = TASKS.get(self.category)
         if known is not None and known.num_classes != self.number_class:
             raise ValueError(
-                f"experiment: number_class {self.number_class}, but category {self.category!r} has "
+                f"experiment: number_class {self.number_class}, but category {shown(self.category)} has "
                 f"{known.num_classes} classes; name another category, or mend number_class"
             )
         if known is not None:
@@ -93,9 +97,13 @@ def load_modelscope_configuration(directory: str) -> tuple[Experiment, dict[str,
     model = _section(configuration, "model", name)
     ddpm, mlp = _section(model, "ddpm", f"{name}: model"), _section(model, "mlp", f"{name}: model")
     category = _field(_section(configuration, "pipeline", name), "category", str, f"{name}: pipeline")
+    if not re.fullmatch(r"\w[\w. -]*", category):  # it names the folder of the classifiers, and could lead anywhere
+        raise ValueError(f"{name}: pipeline.category is {shown(category)}; expected the name of a folder beside it")
     of_category = mlp.get(category, {})
     if not isinstance(of_category, dict):
-        raise ValueError(f"{name}: model.mlp.{category} is {of_category!r}; expected number_class and ignore_label")
+        raise ValueError(
+            f"{name}: model.mlp.{category} is {shown(of_category)}; expected number_class and ignore_label"
+        )
     classes = {key: {**mlp, **of_category}.get(key) for key in ("number_class", "ignore_label")}
     if classes["number_class"] is None:
         raise ValueError(f"{name}: model.mlp has no {category}.number_class; expected the number of its classes")
@@ -111,13 +119,13 @@ def load_modelscope_configuration(directory: str) -> tuple[Experiment, dict[str,
 def _experiment(values: Mapping[str, Any], where: str) -> Experiment:
     model_type = values.get("model_type", "ddpm")
     if model_type not in get_args(ModelType):
-        raise ValueError(f"{where}: model_type {model_type!r}; expected one of {', '.join(get_args(ModelType))}")
+        raise ValueError(f"{where}: model_type {shown(model_type)}; expected one of {', '.join(get_args(ModelType))}")
     of_inputs = model_type.startswith("swav")
     side = "inputs" if of_inputs else "outputs"
     if values.get("input_activations", of_inputs) is not of_inputs:
         raise ValueError(
-            f"{where}: input_activations {values['input_activations']!r}; of {model_type}, only classifiers on the "
-            f"blocks' {side} (input_activations {json.dumps(of_inputs)}, as all published ones) can be converted"
+            f"{where}: input_activations {shown(values['input_activations'])}; of {model_type}, only classifiers on "
+            f"the blocks' {side} (input_activations {json.dumps(of_inputs)}, as all published ones) can be converted"
         )
     share_noise = values.get("share_noise", False)
     if model_type == "ddpm" and share_noise is not True:
@@ -132,14 +140,14 @@ def _experiment(values: Mapping[str, Any], where: str) -> Experiment:
         raise ValueError(f"{where}: dim {list(dim)}; expected [height, width, channels]")
     ignore_label = values.get("ignore_label")
     if "ignore_label" not in values or not (ignore_label is None or type(ignore_label) is int):
-        raise ValueError(f"{where}: ignore_label {ignore_label!r}; expected a class id, {UNLABELLED} or null")
+        raise ValueError(f"{where}: ignore_label {shown(ignore_label)}; expected a class id, {UNLABELLED} or null")
     model_num, number_class = (_field(values, key, int, where) for key in ("model_num", "number_class"))
-    for key, value, most in (("model_num", model_num, None), ("number_class", number_class, UNLABELLED)):
-        if value < 1 or (most and value > most):
-            raise ValueError(f"{where}: {key} {value}; expected {f'1 to {most}' if most else 'at least 1'}")
+    for key, value, most in (("model_num", model_num, MAX_MEMBERS), ("number_class", number_class, UNLABELLED)):
+        if not 1 <= value <= most:
+            raise ValueError(f"{where}: {key} {shown(value)}; expected 1 to {most}")
     upsample_mode = _field(values, "upsample_mode", str, where)
     if upsample_mode not in ("bilinear", "nearest"):
-        raise ValueError(f"{where}: upsample_mode {upsample_mode!r}; expected 'bilinear' or 'nearest'")
+        raise ValueError(f"{where}: upsample_mode {shown(upsample_mode)}; expected 'bilinear' or 'nearest'")
     ddpm = model_type == "ddpm"
     return Experiment(
         model_type=model_type,
@@ -157,13 +165,12 @@ def _experiment(values: Mapping[str, Any], where: str) -> Experiment:
 
 
 def _read_json(uri: str) -> dict[str, Any]:
+    name, data = storage.redact(uri), storage.read_bytes(uri, max_bytes=1_000_000)
+    refuse_placeholder(data, name, "JSON file")
     try:
-        values = json.loads(storage.read_bytes(uri, max_bytes=1_000_000))
-    except ValueError as error:  # not UTF-8, or not JSON
-        raise ValueError(f"{storage.redact(uri)}: not a JSON file ({error})") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{storage.redact(uri)}: expected a JSON object, got {type(values).__name__}")
-    return values
+        return parse_object(data)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
 
 
 def _section(values: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
@@ -174,14 +181,15 @@ def _field(values: Mapping[str, Any], key: str, kind: type, where: str) -> Any:
     value = values.get(key)
     if type(value) is not kind:  # not isinstance: True is an int
         names = {int: "an integer", str: "text", dict: "an object"}
-        raise ValueError(f"{where}: {key} is {'missing' if value is None else repr(value)}; expected {names[kind]}")
+        raise ValueError(f"{where}: {key} is {'missing' if value is None else shown(value)}; expected {names[kind]}")
     return value
 
 
 def _integers(values: Mapping[str, Any], key: str, where: str) -> tuple[int, ...]:
     value = values.get(key)
-    if not isinstance(value, list) or not value or not all(type(item) is int and item >= 0 for item in value):
-        raise ValueError(f"{where}: {key} is {value!r}; expected a list of integers from 0")
+    fits = isinstance(value, list) and all(type(item) is int and 0 <= item < MAX_INTEGER for item in value)
+    if not value or not fits:
+        raise ValueError(f"{where}: {key} is {shown(value)}; expected a list of integers from 0")
     return tuple(value)
 
 

@@ -10,7 +10,15 @@ from typing import Any, Literal
 from torch import Tensor
 
 from ddpm_seg import storage
-from ddpm_seg.model.checkpoint_files import State, check_shapes, read_checkpoint, some, state_dict, usable
+from ddpm_seg.model.checkpoint_files import (
+    State,
+    check_shapes,
+    read_checkpoint,
+    some,
+    state_dict,
+    unwrapped_names,
+    usable,
+)
 from ddpm_seg.model.mae import MAEConfig
 from ddpm_seg.model.networks import weight_shapes
 from ddpm_seg.model.published_flags import contradictions
@@ -74,10 +82,10 @@ def load_mae(uri: str) -> tuple[MAEConfig, State]:
     name = storage.redact(uri)
     state = _backbone_state(uri, "mae", ("patch_embed.proj.weight", "pos_embed", "blocks.0.attn.qkv.weight"))
     config = _mae_config({key: tuple(tensor.shape) for key, tensor in state.items()}, name)
-    translated = {_torchvision_name(key): tensor for key, tensor in state.items()}
-    shapes = {key: tuple(tensor.shape) for key, tensor in translated.items()}
-    check_shapes(shapes, weight_shapes(config), f"{name}: not the encoder of a MAE")
-    return config, usable(translated, name)
+    shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
+    expected = {_published_name(key): shape for key, shape in weight_shapes(config).items()}
+    check_shapes(shapes, expected, f"{name}: not the encoder of a MAE")
+    return config, {_torchvision_name(key): tensor for key, tensor in usable(state, name).items()}
 
 
 def load_swav(uri: str, model_type: ModelType, image_size: int = SWAV_IMAGE_SIZE) -> tuple[SwAVConfig, State]:
@@ -116,8 +124,9 @@ def _refuse_another(content: Any, model_type: ModelType, name: str) -> None:
     state = _unwrapped(content)
     if not isinstance(state, Mapping):
         return
-    tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
-    found = _model_type({str(key).removeprefix("module."): tuple(value.shape) for key, value in tensors.items()})
+    names = unwrapped_names(key for key in state if isinstance(key, str))
+    tensors = {names[key]: value for key, value in state.items() if key in names and isinstance(value, Tensor)}
+    found = _model_type({key: tuple(value.shape) for key, value in tensors.items()})
     if found is not None and found != model_type:
         raise ValueError(f"{name} is a {_TITLES[found]} checkpoint; use --{found.replace('_', '-')}")
 
@@ -158,4 +167,11 @@ def _torchvision_name(key: str) -> str:
     """Of a MAE's tensor, here, where the blocks are torchvision's."""
     for published, ours in _MAE_NAMES.items():
         key = key.replace(published, ours)
+    return key
+
+
+def _published_name(key: str) -> str:
+    """The inverse of `_torchvision_name`, for messages about the file."""
+    for published, ours in _MAE_NAMES.items():
+        key = key.replace(ours, published)
     return key

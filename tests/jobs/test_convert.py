@@ -131,6 +131,26 @@ def assert_refused(arguments: list[str], message: str, capsys: pytest.CaptureFix
     assert printed.err.count("\n") == 1
 
 
+@pytest.mark.parametrize("kind", ["ddpm", "mae", "swav", "classifiers"])
+@pytest.mark.parametrize("value", [torch.nan, -torch.inf])
+def test_weights_that_are_not_finite_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, value: float
+) -> None:
+    """For --diffusers see tests/model/test_diffusers_folders.py."""
+    published = kind in ("ddpm", "classifiers")
+    paths = write_published(tmp_path) if published else write_published_backbone(tmp_path, f"{kind}64")
+    file = Path(paths[kind]) / "model_1.pth" if kind == "classifiers" else Path(paths[kind])
+    content = torch.load(file, weights_only=False)
+    state = next((content[key] for key in ("model", "state_dict", "model_state_dict") if key in content), content)
+    key = next(key for key in state if key.endswith("weight") and "decoder" not in key)
+    state[key] = torch.full(state[key].shape, value)
+    torch.save(content, file)
+    output = tmp_path / "bundle"
+    flags = [*as_flags(paths), *(["--model-flags", FLAGS] if published else []), "--output", str(output)]
+    assert_refused(flags, f"{key.removeprefix('module.')} has values that are not finite", capsys)
+    assert not output.exists()
+
+
 @pytest.mark.parametrize(
     ("leave_out", "more", "message"),
     [

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from ddpm_seg.model.bundle import load_bundle, save_bundle
@@ -119,7 +120,7 @@ def test_order_and_repetition_of_blocks_mean_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod.", "_fsdp_wrapped_module."])
 def test_both_formats_with_and_without_prefix(tmp_path: Path, zipped: bool, prefix: str) -> None:
     state = unet_state()
     path = tmp_path / "x.pt"
@@ -137,6 +138,36 @@ def test_both_formats_with_and_without_prefix(tmp_path: Path, zipped: bool, pref
 def test_types_of_weights(tmp_path: Path, dtype: str, expected: str) -> None:
     torch.save({key: value.to(getattr(torch, dtype)) for key, value in unet_state().items()}, tmp_path / "x.pt")
     assert {str(value.dtype) for value in load_unet(str(tmp_path / "x.pt"), UNET).values()} == {f"torch.{expected}"}
+
+
+def test_a_safetensors_file(tmp_path: Path) -> None:
+    safetensors.torch.save_file(unet_state(), tmp_path / "x.safetensors")
+    loaded = load_unet(str(tmp_path / "x.safetensors"), UNET)
+    assert all(torch.equal(loaded[key], value) for key, value in unet_state().items())
+    (tmp_path / "y.pt").write_bytes((tmp_path / "x.safetensors").read_bytes()[:-1])
+    with pytest.raises(ValueError, match=r"y\.pt: not a safetensors file, or a damaged one"):
+        load_unet(str(tmp_path / "y.pt"), UNET)
+
+
+def test_names_that_a_prefix_would_make_equal_stay(tmp_path: Path) -> None:
+    state = unet_state()
+    torch.save({**state, "_orig_mod.out.2.bias": torch.zeros(6)}, tmp_path / "x.pt")
+    with pytest.raises(ValueError, match=r"it has _orig_mod\.out\.2\.bias"):
+        load_unet(str(tmp_path / "x.pt"), UNET)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.pt")
+    with pytest.raises(OSError, match=r"x\.pt"):
+        read_checkpoint(str(tmp_path / "x.pt"))
+
+
+def test_a_file_of_holes_is_not_read_into_memory(tmp_path: Path) -> None:
+    with (tmp_path / "x.pt").open("wb") as file:
+        file.write(b"\x80\x02")
+        file.truncate(2**43)
+    with pytest.raises(ValueError, match=r"x\.pt: it does not fit into the memory"):
+        read_checkpoint(str(tmp_path / "x.pt"))
 
 
 class Hostile:
@@ -369,6 +400,9 @@ def test_an_experiment_that_is_no_json_object(tmp_path: Path, content: bytes) ->
         (("model", "ddpm", "class_cond"), True, "class_cond"),
         (("model", "ddpm", "input_activations"), True, "input_activations"),
         (("pipeline", "category"), "horse_21", "horse_21"),
+        (("pipeline", "category"), "../cat_15", "expected the name of a folder"),
+        (("pipeline", "category"), "/etc", "expected the name of a folder"),
+        (("model", "mlp", "model_num"), 10**12, "expected 1 to 1024"),
     ],
 )
 def test_a_wrong_modelscope_configuration(tmp_path: Path, path: tuple[str, ...], value: Any, message: str) -> None:
