@@ -13,24 +13,16 @@ import torch
 from torch import Tensor
 
 from ddpm_seg import storage
-from ddpm_seg.model.bundle_files import (
-    BundleError,
-    another_stands,
-    bundle_stands,
-    model_id_of,
-    publish,
-    read_content,
-    read_files,
-    refuse_another_model,
-    refuse_missing_files,
-)
+from ddpm_seg.model import stored_bundle
+from ddpm_seg.model.bundle_files import BundleError, check_input_size, model_id_of, read_content, read_files
 from ddpm_seg.model.ddpm import DDPMConfig
 from ddpm_seg.model.ensemble import member_shapes
 from ddpm_seg.model.features import FeatureConfig, Network
-from ddpm_seg.model.json_values import as_count, as_object, from_json, one_line, shown
+from ddpm_seg.model.json_values import as_count, as_object, from_json
 from ddpm_seg.model.limits import MAX_MEMBERS
 from ddpm_seg.model.networks import network_from_json, network_to_json, require_ddpm, schema_version, weight_shapes
-from ddpm_seg.model.weight_files import check_shapes, digests, load_files, shapes_of, staged_weights
+from ddpm_seg.model.stored_bundle import load_tensors, write_bundle
+from ddpm_seg.model.weight_files import check_shapes, shapes_of
 from ddpm_seg.tasks import Task
 
 ENSEMBLE, NOISE = "ensemble.safetensors", "noise.safetensors"
@@ -52,7 +44,7 @@ class BundleHeader:
     @property
     def model_id(self) -> str:
         """16 hex digits over everything that can change an output: architecture, features, task and weights."""
-        return model_id_of(header_to_json(self))
+        return model_id_of(self.to_json())
 
     @property
     def image_size(self) -> int:
@@ -63,6 +55,52 @@ class BundleHeader:
     def ddpm(self) -> DDPMConfig:
         """The network, for what only a DDPM can do. Raises BundleError where it is another."""
         return require_ddpm(self.network)
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of `bundle.json`."""
+        return {
+            "schema_version": schema_version(self.network),
+            **network_to_json(self.network),
+            "features": dataclasses.asdict(self.features) if self.features else None,
+            "task": self.task.to_dict() if self.task else None,
+            "input_size": self.image_size,
+            "num_members": self.num_members,
+            "files": dict(self.files),
+            "provenance": dict(self.provenance),
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> BundleHeader:
+        """Raises ValueError, naming the key."""
+        network = network_from_json(content)
+        features, task = content.get("features"), content.get("task")
+        header = cls(
+            network=network,
+            features=None if features is None else from_json(FeatureConfig, features, "features"),
+            task=None if task is None else Task.from_dict(as_object(task, "task")),
+            num_members=as_count(content.get("num_members"), "num_members", MAX_MEMBERS),
+            files=read_files(content, _needed_files(network, content["num_members"])),
+            provenance=as_object(content.get("provenance"), "provenance"),
+        )
+        check_input_size(content, header.image_size)
+        if header.num_members and (header.features is None or header.task is None):
+            raise ValueError("a bundle with an ensemble needs its features and its task")
+        if header.features is not None:
+            header.features.check(network)
+        return header
+
+    def tensor_shapes(self) -> dict[str, dict[str, tuple[int, ...]]]:
+        """Shape of every tensor, by file and name. Raises BundleError for a network that cannot be built."""
+        shapes = {network_file(self.network): weight_shapes(self.network)}
+        if self.network.timesteps:
+            shapes[NOISE] = {"noise": (1, 3, self.image_size, self.image_size)}
+        if self.num_members and self.features and self.task:
+            member = member_shapes(self.task.num_classes, sum(self.features.channels(self.network)))
+            numbers = range(self.num_members)
+            shapes[ENSEMBLE] = {
+                f"{_MEMBER}{number}.{key}": shape for number in numbers for key, shape in member.items()
+            }
+        return shapes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,20 +162,18 @@ def save_bundle(bundle: Bundle, uri: str) -> BundleHeader:
     tensors = {network_file(bundle.network): bundle.weights}
     tensors |= {NOISE: {"noise": bundle.noise}} if bundle.noise is not None else {}
     tensors |= {ENSEMBLE: ensemble} if ensemble else {}
-    with staged_weights(tensors) as paths:
-        header = BundleHeader(
+
+    def describe(files: Mapping[str, str]) -> BundleHeader:
+        return BundleHeader(
             network=bundle.network,
             features=bundle.features,
             task=bundle.task,
             num_members=len(bundle.members),
-            files=digests(paths),
+            files=files,
             provenance=bundle.provenance,
         )
-        if not bundle_stands(uri):
-            publish(uri, paths, header_to_json(header))
-        elif read_header(uri).model_id != header.model_id:
-            raise another_stands(uri)
-    return header
+
+    return write_bundle(uri, tensors, describe)
 
 
 def read_header(name_or_uri: str) -> BundleHeader:
@@ -152,12 +188,7 @@ def header_of(uri: str, content: dict[str, Any]) -> BundleHeader:
             f"{storage.redact(uri)} holds a student, which labels images but has no DDPM; give a bundle that "
             "jobs.pretrain, jobs.convert or jobs.train wrote"
         )
-    try:
-        header = _header_from_json(content)
-    except ValueError as error:
-        raise BundleError(f"{storage.redact(uri)}/bundle.json: {one_line(error)}") from error
-    refuse_missing_files(uri, header.files)
-    return header
+    return stored_bundle.header_of(BundleHeader, uri, content)
 
 
 def load_bundle(name_or_uri: str, model_id: str | None = None) -> Bundle:
@@ -165,23 +196,23 @@ def load_bundle(name_or_uri: str, model_id: str | None = None) -> Bundle:
 
     Raises BundleError; ModelChangedError where it is another than `model_id`, or is replaced while it is read.
     """
-    return bundle_of(*read_content(name_or_uri), model_id)
+    return bundle_of(*read_content(name_or_uri), model_id)[1]
 
 
-def bundle_of(uri: str, content: dict[str, Any], model_id: str | None) -> Bundle:
-    """`load_bundle` of the bundle at `uri` whose bundle.json is `content`."""
+def open_bundle(name_or_uri: str) -> tuple[BundleHeader, Bundle]:
+    """The bundle with its description, from one look at its bundle.json; otherwise as `load_bundle`."""
+    return bundle_of(*read_content(name_or_uri), None)
+
+
+def bundle_of(uri: str, content: dict[str, Any], model_id: str | None) -> tuple[BundleHeader, Bundle]:
+    """Header and content of the bundle at `uri` whose bundle.json is `content`; otherwise as `load_bundle`."""
     header = header_of(uri, content)
-    refuse_another_model(uri, header.model_id, model_id)
-    try:
-        expected = tensor_shapes(header)
-    except BundleError as error:
-        raise BundleError(f"{storage.redact(uri)}: {error}") from error
-    tensors = load_files(uri, content, header.files, expected)
+    tensors = load_tensors(uri, content, header, model_id)
     members: tuple[dict[str, Tensor], ...] = tuple({} for _ in range(header.num_members))
     for key, tensor in tensors.get(ENSEMBLE, {}).items():
         number, _, name = key.removeprefix(_MEMBER).partition(".")
         members[int(number)][name] = tensor
-    return Bundle(
+    bundle = Bundle(
         network=header.network,
         weights=tensors[network_file(header.network)],
         noise=tensors[NOISE]["noise"] if NOISE in tensors else None,
@@ -190,53 +221,7 @@ def bundle_of(uri: str, content: dict[str, Any], model_id: str | None) -> Bundle
         task=header.task,
         provenance=header.provenance,
     )
-
-
-def tensor_shapes(header: BundleHeader) -> dict[str, dict[str, tuple[int, ...]]]:
-    """Shape of every tensor that the bundle must have, by file and name. Raises BundleError, as of `weight_shapes`."""
-    shapes = {network_file(header.network): weight_shapes(header.network)}
-    if header.network.timesteps:
-        shapes[NOISE] = {"noise": (1, 3, header.image_size, header.image_size)}
-    if header.num_members and header.features and header.task:
-        member = member_shapes(header.task.num_classes, sum(header.features.channels(header.network)))
-        numbers = range(header.num_members)
-        shapes[ENSEMBLE] = {f"{_MEMBER}{number}.{key}": shape for number in numbers for key, shape in member.items()}
-    return shapes
-
-
-def header_to_json(header: BundleHeader) -> dict[str, Any]:
-    """The content of `bundle.json`."""
-    return {
-        "schema_version": schema_version(header.network),
-        **network_to_json(header.network),
-        "features": dataclasses.asdict(header.features) if header.features else None,
-        "task": header.task.to_dict() if header.task else None,
-        "input_size": header.network.image_size,
-        "num_members": header.num_members,
-        "files": dict(header.files),
-        "provenance": dict(header.provenance),
-    }
-
-
-def _header_from_json(content: Mapping[str, Any]) -> BundleHeader:
-    """Raises ValueError, naming the key."""
-    network = network_from_json(content)
-    features, task = content.get("features"), content.get("task")
-    header = BundleHeader(
-        network=network,
-        features=None if features is None else from_json(FeatureConfig, features, "features"),
-        task=None if task is None else Task.from_dict(as_object(task, "task")),
-        num_members=as_count(content.get("num_members"), "num_members", MAX_MEMBERS),
-        files=read_files(content, _needed_files(network, content["num_members"])),
-        provenance=as_object(content.get("provenance"), "provenance"),
-    )
-    if content.get("input_size") != header.image_size:
-        raise ValueError(f"input_size is {shown(content.get('input_size'))}, but the network's is {header.image_size}")
-    if header.num_members and (header.features is None or header.task is None):
-        raise ValueError("a bundle with an ensemble needs its features and its task")
-    if header.features is not None:
-        header.features.check(network)
-    return header
+    return header, bundle
 
 
 def _needed_files(network: Network, num_members: int) -> list[str]:

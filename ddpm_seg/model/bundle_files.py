@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ddpm_seg import storage
-from ddpm_seg.json_text import json_digest, to_json
+from ddpm_seg.json_text import json_digest
 from ddpm_seg.model.json_values import as_object, parse_object, shown
 
 SCHEMA_VERSION = 1
@@ -75,18 +75,6 @@ def refuse_another_model(uri: str, found: str, expected: str | None) -> None:
         )
 
 
-def publish(uri: str, paths: Mapping[str, Path], content: Mapping[str, Any]) -> None:
-    """Copies staged weights to `uri`, and then `content` as bundle.json."""
-    for name, path in paths.items():
-        storage.write_bytes(storage.join(uri, name), path.read_bytes())
-    storage.write_bytes(storage.join(uri, "bundle.json"), to_json(content, indent=1))
-
-
-def another_stands(uri: str) -> FileExistsError:
-    """What to raise where another bundle stands at `uri`."""
-    return FileExistsError(f"another bundle stands at {storage.redact(uri)}; choose a new --output or delete it")
-
-
 def read_content(name_or_uri: str) -> tuple[str, dict[str, Any]]:
     """The bundle's URI and its bundle.json, of this schema version. Raises BundleError."""
     uri = resolve(name_or_uri)
@@ -131,6 +119,12 @@ def read_files(content: Mapping[str, Any], needed: Iterable[str]) -> dict[str, s
         if not isinstance(sha256, str) or not re.fullmatch("[0-9a-f]{64}", sha256):
             raise ValueError(f"files: {name} is {shown(sha256)}, expected a sha256 of 64 hex digits")
     return files
+
+
+def check_input_size(content: Mapping[str, Any], image_size: int) -> None:
+    """Raises ValueError where `content`, a bundle.json, says another input_size than its network's."""
+    if content.get("input_size") != image_size:
+        raise ValueError(f"input_size is {shown(content.get('input_size'))}, but the network's is {image_size}")
 
 
 def refuse_missing_files(uri: str, names: Iterable[str]) -> None:

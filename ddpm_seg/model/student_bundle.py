@@ -8,23 +8,19 @@ from typing import Any
 
 from torch import Tensor
 
-from ddpm_seg import storage
 from ddpm_seg.model.bundle_files import (
     SCHEMA_VERSION,
     BundleError,
-    another_stands,
-    bundle_stands,
+    check_input_size,
     model_id_of,
-    publish,
     read_content,
     read_files,
-    refuse_another_model,
-    refuse_missing_files,
 )
-from ddpm_seg.model.json_values import as_object, from_json, one_line, shown
+from ddpm_seg.model.json_values import as_object, from_json
 from ddpm_seg.model.networks import network_section, shapes_to_build
+from ddpm_seg.model.stored_bundle import header_of, load_tensors, write_bundle
 from ddpm_seg.model.student import Student, StudentConfig
-from ddpm_seg.model.weight_files import check_shapes, digests, load_files, shapes_of, staged_weights
+from ddpm_seg.model.weight_files import check_shapes, shapes_of
 from ddpm_seg.tasks import Task
 
 WEIGHTS = "student.safetensors"
@@ -61,6 +57,24 @@ class StudentHeader:
             "provenance": dict(self.provenance),
         }
 
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> StudentHeader:
+        """Raises ValueError, naming the key."""
+        network_section(content)
+        header = cls(
+            student=from_json(StudentConfig, content.get("student"), "student"),
+            task=Task.from_dict(as_object(content.get("task"), "task")),
+            files=read_files(content, [WEIGHTS]),
+            provenance=as_object(content.get("provenance"), "provenance"),
+        )
+        check_input_size(content, header.image_size)
+        _check_classes(header.student, header.task)
+        return header
+
+    def tensor_shapes(self) -> dict[str, dict[str, tuple[int, ...]]]:
+        """Shape of every tensor, by file and name. Raises BundleError for a network that cannot be built."""
+        return {WEIGHTS: student_shapes(self.student)}
+
 
 @dataclass(frozen=True, kw_only=True)
 class StudentBundle:
@@ -73,8 +87,7 @@ class StudentBundle:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.student.num_classes != self.task.num_classes:
-            raise BundleError(f"{self.student.num_classes} outputs for the {self.task.num_classes} classes of the task")
+        _check_classes(self.student, self.task)
         check_shapes("student", shapes_of(self.weights), student_shapes(self.student))
 
 
@@ -85,15 +98,11 @@ def student_shapes(config: StudentConfig) -> dict[str, tuple[int, ...]]:
 
 def save_student(bundle: StudentBundle, uri: str) -> StudentHeader:
     """Writes `bundle` under `uri`. Raises FileExistsError where another bundle stands; the same one is left alone."""
-    with staged_weights({WEIGHTS: bundle.weights}) as paths:
-        header = StudentHeader(
-            student=bundle.student, task=bundle.task, files=digests(paths), provenance=bundle.provenance
-        )
-        if not bundle_stands(uri):
-            publish(uri, paths, header.to_json())
-        elif model_id_of(read_content(uri)[1]) != header.model_id:
-            raise another_stands(uri)
-    return header
+
+    def describe(files: Mapping[str, str]) -> StudentHeader:
+        return StudentHeader(student=bundle.student, task=bundle.task, files=files, provenance=bundle.provenance)
+
+    return write_bundle(uri, {WEIGHTS: bundle.weights}, describe)
 
 
 def read_student_header(name_or_uri: str) -> StudentHeader:
@@ -103,12 +112,7 @@ def read_student_header(name_or_uri: str) -> StudentHeader:
 
 def student_header_of(uri: str, content: dict[str, Any]) -> StudentHeader:
     """`read_student_header` of the bundle at `uri` whose bundle.json is `content`."""
-    try:
-        header = _header_from_json(content)
-    except ValueError as error:
-        raise BundleError(f"{storage.redact(uri)}/bundle.json: {one_line(error)}") from error
-    refuse_missing_files(uri, header.files)
-    return header
+    return header_of(StudentHeader, uri, content)
 
 
 def load_student(name_or_uri: str, model_id: str | None = None) -> StudentBundle:
@@ -122,26 +126,10 @@ def load_student(name_or_uri: str, model_id: str | None = None) -> StudentBundle
 def student_of(uri: str, content: dict[str, Any], model_id: str | None) -> StudentBundle:
     """`load_student` of the bundle at `uri` whose bundle.json is `content`."""
     header = student_header_of(uri, content)
-    refuse_another_model(uri, header.model_id, model_id)
-    try:
-        expected = student_shapes(header.student)
-    except BundleError as error:
-        raise BundleError(f"{storage.redact(uri)}: {error}") from error
-    weights = load_files(uri, content, header.files, {WEIGHTS: expected})[WEIGHTS]
+    weights = load_tensors(uri, content, header, model_id)[WEIGHTS]
     return StudentBundle(student=header.student, weights=weights, task=header.task, provenance=header.provenance)
 
 
-def _header_from_json(content: Mapping[str, Any]) -> StudentHeader:
-    """Raises ValueError, naming the key."""
-    network_section(content)
-    header = StudentHeader(
-        student=from_json(StudentConfig, content.get("student"), "student"),
-        task=Task.from_dict(as_object(content.get("task"), "task")),
-        files=read_files(content, [WEIGHTS]),
-        provenance=as_object(content.get("provenance"), "provenance"),
-    )
-    if content.get("input_size") != header.image_size:
-        raise ValueError(f"input_size is {shown(content.get('input_size'))}, but the student's is {header.image_size}")
-    if header.student.num_classes != header.task.num_classes:
-        raise ValueError(f"{header.student.num_classes} outputs for the {header.task.num_classes} classes of the task")
-    return header
+def _check_classes(student: StudentConfig, task: Task) -> None:
+    if student.num_classes != task.num_classes:
+        raise BundleError(f"{student.num_classes} outputs for the {task.num_classes} classes of the task")

@@ -56,7 +56,7 @@ def load_model(name_or_uri: str, model_id: str | None = None) -> Bundle | Studen
         from ddpm_seg.model.student_bundle import student_of
 
         return student_of(uri, content, model_id)
-    return bundle_of(uri, content, model_id)
+    return bundle_of(uri, content, model_id)[1]
 
 
 def resident(

@@ -22,7 +22,7 @@ from ddpm_seg.data.task_file import find_task
 from ddpm_seg.errors import work_began
 from ddpm_seg.evaluation.comparison import Result, scored, standing_result, write_result
 from ddpm_seg.evaluation.score import Labeller, evaluate, labels_of
-from ddpm_seg.model.bundle import ENSEMBLE, Bundle, load_bundle, read_header
+from ddpm_seg.model.bundle import ENSEMBLE, Bundle, open_bundle
 from ddpm_seg.model.ddpm import DDPMConfig
 from ddpm_seg.model.devices import default_device
 from ddpm_seg.model.features import FeatureConfig
@@ -150,8 +150,8 @@ def compare(
     and made anew otherwise. Raises ValueError (`BundleError`, `AnnotationError`) or OSError for whatever the user can
     mend, before training.
     """
-    header, task = read_header(config.model), find_task(config.task)
-    bundle = load_bundle(config.model, header.model_id)
+    task = find_task(config.task)
+    header, bundle = open_bundle(config.model)
     training = Training(
         bundle=bundle,
         task=task,

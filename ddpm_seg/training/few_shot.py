@@ -23,7 +23,7 @@ from ddpm_seg.errors import work_began
 from ddpm_seg.evaluation import learnt_from
 from ddpm_seg.evaluation.miou import published_miou
 from ddpm_seg.evaluation.score import evaluate, labels_of
-from ddpm_seg.model.bundle import Bundle, load_bundle, read_header, save_bundle
+from ddpm_seg.model.bundle import Bundle, open_bundle, save_bundle
 from ddpm_seg.model.bundle_files import refuse_standing_bundle, resolve
 from ddpm_seg.model.devices import chosen_device
 from ddpm_seg.model.features import FeatureConfig
@@ -109,8 +109,7 @@ def train_from_config(config: TrainConfig) -> Bundle:
     if config.tune and (config.steps or config.blocks):
         raise ValueError("--tune chooses the steps and blocks: leave out --steps and --blocks, or --tune")
     task = find_task(config.task)
-    model_id = read_header(config.model).model_id
-    bundle = load_bundle(config.model, model_id)
+    header, bundle = open_bundle(config.model)
     features = choose_features(bundle, config.steps, config.blocks, config.upsample_mode)
     refuse_standing_bundle(config.output)
     storage.check_writable(config.output)
@@ -123,7 +122,7 @@ def train_from_config(config: TrainConfig) -> Bundle:
     workplace = Workplace(
         folder=storage.join(storage.normalize(config.output), UNFINISHED),
         model=resolve(config.model),
-        model_id=model_id,
+        model_id=header.model_id,
         actors=free_gpus() if config.num_actors is None else config.num_actors,
     )
     if config.tune:

@@ -12,7 +12,7 @@ import torchvision.transforms.v2.functional as transforms
 from torchvision.models import mobilenet_v3_large, resnet50
 from torchvision.models.segmentation import deeplabv3_mobilenet_v3_large
 
-from ddpm_seg.model.bundle import load_bundle, read_header
+from ddpm_seg.model.bundle import load_bundle, read_header, save_bundle
 from ddpm_seg.model.bundle_files import BundleError
 from ddpm_seg.model.pixel_values import DEVIATION, MEAN, to_imagenet
 from ddpm_seg.model.student import Student, StudentConfig, backbone_weights
@@ -21,7 +21,7 @@ from ddpm_seg.model.student_segmenter import StudentSegmenter
 from ddpm_seg.model.trained import load_model, read_trained_header, resident
 from ddpm_seg.pipeline.label_plan import LabelConfig, plan_label
 from tests.model.tiny_networks import images
-from tests.tiny_bundle import TASK
+from tests.tiny_bundle import TASK, tiny_bundle
 
 CONFIG = StudentConfig(backbone="mobilenet_v3_large", num_classes=TASK.num_classes, image_size=16, resolution=32)
 
@@ -105,6 +105,8 @@ def test_what_is_not_a_student_or_not_whole_is_refused(bundle: StudentBundle, tm
     other = StudentBundle(student=CONFIG, weights=Student(CONFIG).state_dict(), task=TASK)
     with pytest.raises(FileExistsError, match="another bundle stands"):
         save_student(other, uri)
+    with pytest.raises(FileExistsError, match="another bundle stands"):
+        save_bundle(tiny_bundle(), uri)
     content = json.loads((tmp_path / "student/bundle.json").read_text())
     (tmp_path / "student/bundle.json").write_text(json.dumps({**content, "student": {"backbone": "resnet50"}}))
     with pytest.raises(BundleError, match=r"bundle\.json"):

@@ -21,6 +21,7 @@ from ddpm_seg import storage
 from ddpm_seg.cluster import nodes
 from ddpm_seg.errors import StageError
 from ddpm_seg.evaluation.quality import write_quality
+from ddpm_seg.model import bundle
 from ddpm_seg.model.bundle import save_bundle
 from ddpm_seg.model.bundle_files import ModelChangedError
 from ddpm_seg.pipeline import evaluate, evaluate_splits, execute, generate, isolate, job, label, stages
@@ -36,7 +37,6 @@ from ddpm_seg.runs.ledger import KnownRun, freeze_run
 from ddpm_seg.runs.manifest import Manifest, RunInfo
 from ddpm_seg.runs.manifest import plan as plan_chunks
 from ddpm_seg.runs.view import read_labels
-from ddpm_seg.training import baselines, few_shot
 from ddpm_seg.training.baselines import CompareConfig, compare
 from ddpm_seg.training.few_shot import TrainConfig, train_from_config
 from tests.annotated_boxes import annotate
@@ -245,11 +245,10 @@ def test_evaluation_names_the_model_that_labelled(no_ray: None, place: Place, mo
 
 def test_a_training_goes_by_one_model(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     train = TrainConfig(model=place.model, images="unread", task="avatars_10", output=str(place.folder / "trained"))
-    after(monkeypatch, few_shot, "read_header", lambda: place.put("new"))
+    after(monkeypatch, bundle, "read_content", lambda: place.put("new"))
     with pytest.raises(ModelChangedError, match=names_both(place)):
         train_from_config(train)
     place.put("old")
-    after(monkeypatch, baselines, "read_header", lambda: place.put("new"))
     with pytest.raises(ModelChangedError, match=names_both(place)):
         compare(CompareConfig(model=place.model, task="avatars_10", train=("unread",), output=str(place.folder / "x")))
 
