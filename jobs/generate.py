@@ -14,8 +14,8 @@ from __future__ import annotations
 import sys
 
 from ddpm_seg.model.trained import load_model
-from ddpm_seg.pipeline.generate import GenerateSummary, run_generate
-from ddpm_seg.pipeline.generate_plan import GenerateConfig, plan_generate
+from ddpm_seg.pipeline.generate.job import GenerateSummary, run_generate
+from ddpm_seg.pipeline.generate.plan import GenerateConfig, plan_generate
 from jobs.command import run
 
 

@@ -17,7 +17,7 @@ from ddpm_seg.evaluation.showcase import ShowcaseConfig
 from ddpm_seg.model.devices import chosen_device
 from ddpm_seg.pipeline.benchmarks import ReproduceConfig
 from ddpm_seg.pipeline.evaluate import EvaluateConfig
-from ddpm_seg.pipeline.label_plan import LabelConfig
+from ddpm_seg.pipeline.label.plan import LabelConfig
 from ddpm_seg.training.baselines import CompareConfig
 from ddpm_seg.training.ensemble import EnsembleConfig
 from ddpm_seg.training.few_shot import TrainConfig

@@ -21,7 +21,7 @@ from ddpm_seg.cluster.nodes import Placement
 from ddpm_seg.errors import StageError, TooManyErrors
 from ddpm_seg.pipeline.isolate import isolate
 from ddpm_seg.pipeline.log_place import place
-from ddpm_seg.pipeline.metrics import RunMetrics
+from ddpm_seg.pipeline.prometheus import RunMetrics
 from ddpm_seg.pipeline.publish import Chunk, Shards
 from ddpm_seg.pipeline.row import STAGES, Row
 from ddpm_seg.pipeline.stream import Stages, stream

@@ -23,7 +23,7 @@ class ExtractFeatures:
     """An image in, a file of activations out; an actor that loads the bundle itself, as it may restart elsewhere."""
 
     def __init__(self, model: str, model_id: str | None, features: FeatureConfig, threads: int) -> None:
-        # A single thread here, for a reason that `ddpm_seg.pipeline.stages.Segment` says.
+        # A single thread here, for a reason that `ddpm_seg.pipeline.label.stages.Segment` says.
         torch.set_num_threads(1)
         self.threads = threads
         device = default_device()

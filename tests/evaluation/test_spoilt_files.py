@@ -23,8 +23,8 @@ from ddpm_seg.evaluation.report import write_report
 from ddpm_seg.json_text import write_json
 from ddpm_seg.model.bundle import save_bundle
 from ddpm_seg.model.trained import read_trained_header
-from ddpm_seg.pipeline.generate_plan import GenerateConfig, plan_generate
-from ddpm_seg.pipeline.label_plan import LabelConfig, hash_config, plan_label
+from ddpm_seg.pipeline.generate.plan import GenerateConfig, plan_generate
+from ddpm_seg.pipeline.label.plan import LabelConfig, hash_config, plan_label
 from ddpm_seg.runs.compact import CompactConfig, compact
 from ddpm_seg.runs.heartbeat import heartbeat
 from ddpm_seg.runs.layout import RunLayout

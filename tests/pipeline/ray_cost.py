@@ -23,7 +23,7 @@ import ray
 
 from ddpm_seg.cluster.nodes import Placement
 from ddpm_seg.pipeline.execute import execute
-from ddpm_seg.pipeline.generate_stages import nothing_to_read
+from ddpm_seg.pipeline.generate.stages import nothing_to_read
 from ddpm_seg.pipeline.stream import Stages, as_stage
 from ddpm_seg.runs.commit import ShardPlan, settle_shard, write_chunk
 from ddpm_seg.runs.manifest import RunInfo

@@ -24,14 +24,17 @@ from ddpm_seg.evaluation.quality import write_quality
 from ddpm_seg.model import bundle
 from ddpm_seg.model.bundle import save_bundle
 from ddpm_seg.model.bundle_files import ModelChangedError
-from ddpm_seg.pipeline import evaluate, evaluate_splits, execute, generate, isolate, job, label, stages
+from ddpm_seg.pipeline import evaluate, evaluate_splits, execute, isolate, job
 from ddpm_seg.pipeline.evaluate import EvaluateConfig, run_evaluate
 from ddpm_seg.pipeline.evaluate_splits import run_splits
-from ddpm_seg.pipeline.generate import run_generate
-from ddpm_seg.pipeline.generate_plan import GenerateConfig, plan_generate
-from ddpm_seg.pipeline.label import run_label
-from ddpm_seg.pipeline.label_plan import LabelConfig, plan_label
-from ddpm_seg.pipeline.stages import Segment
+from ddpm_seg.pipeline.generate import job as generate
+from ddpm_seg.pipeline.generate.job import run_generate
+from ddpm_seg.pipeline.generate.plan import GenerateConfig, plan_generate
+from ddpm_seg.pipeline.label import job as label
+from ddpm_seg.pipeline.label import stages
+from ddpm_seg.pipeline.label.job import run_label
+from ddpm_seg.pipeline.label.plan import LabelConfig, plan_label
+from ddpm_seg.pipeline.label.stages import Segment
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.ledger import KnownRun, freeze_run
 from ddpm_seg.runs.manifest import Manifest, RunInfo

@@ -15,10 +15,10 @@ import pytest
 from PIL import Image
 
 from ddpm_seg import read_labels, storage
-from ddpm_seg.pipeline.generate import run_generate
-from ddpm_seg.pipeline.generate_plan import GenerateConfig, plan_generate
-from ddpm_seg.pipeline.label import run_label
-from ddpm_seg.pipeline.label_plan import LabelConfig, LabelPlan, plan_label
+from ddpm_seg.pipeline.generate.job import run_generate
+from ddpm_seg.pipeline.generate.plan import GenerateConfig, plan_generate
+from ddpm_seg.pipeline.label.job import run_label
+from ddpm_seg.pipeline.label.plan import LabelConfig, LabelPlan, plan_label
 from ddpm_seg.runs.layout import uris_under
 from ddpm_seg.runs.tables import decode
 from jobs import compact, export

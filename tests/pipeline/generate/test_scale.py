@@ -1,6 +1,6 @@
 """The driver's memory over many samples.
 
-GENERATED_SAMPLES=10000 pytest -m slow -s tests/pipeline/test_generate_scale.py
+GENERATED_SAMPLES=10000 pytest -m slow -s tests/pipeline/generate/test_scale.py
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ from tiny_bundle import tiny_bundle
 
 from ddpm_seg.data.images import fit
 from ddpm_seg.model.bundle import save_bundle
-from ddpm_seg.pipeline.label_rows import FittedImage, ImageInput
-from ddpm_seg.pipeline.stages import Segment
+from ddpm_seg.pipeline.label.rows import FittedImage, ImageInput
+from ddpm_seg.pipeline.label.stages import Segment
 
 
 def _fitted(index: int) -> FittedImage:
@@ -58,5 +58,5 @@ def test_a_network_that_overflows_gives_error_rows_and_no_masks(tmp_path) -> Non
 
 def test_the_processes_that_read_and_write_need_no_torch() -> None:
     # A worker of Ray takes 180 MB with what this imports, and 360 MB with torch.
-    code = "import sys, ddpm_seg.pipeline.stages, ddpm_seg.pipeline.stream; sys.exit('torch' in sys.modules)"
+    code = "import sys, ddpm_seg.pipeline.label.stages, ddpm_seg.pipeline.stream; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -13,8 +13,8 @@ import pyarrow as pa
 from ddpm_seg import storage
 from ddpm_seg.data.schema import class_stats_table
 from ddpm_seg.pipeline.job import Job, code_version, model_for_workers, run_job
-from ddpm_seg.pipeline.label_plan import CLASS_STATS, REFUSED, TABLE, LabelConfig, LabelPlan, plan_label
-from ddpm_seg.pipeline.label_rows import ImageInput, LabelSpec
+from ddpm_seg.pipeline.label.plan import CLASS_STATS, REFUSED, TABLE, LabelConfig, LabelPlan, plan_label
+from ddpm_seg.pipeline.label.rows import ImageInput, LabelSpec
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.ledger import KnownRun
 from ddpm_seg.runs.manifest import chunk_size_for, stored_uri
@@ -158,7 +158,7 @@ def _local_inputs(plan: LabelPlan) -> list[str]:
 
 
 def _to_row(shard: int, chunk: int, items: pa.Table, read_uris: dict[str, str]) -> dict[str, object]:
-    from ddpm_seg.pipeline.stages import chunk_row
+    from ddpm_seg.pipeline.label.stages import chunk_row
 
     names = [name for name in ("image_id", "uri", "etag", "size_bytes", REFUSED) if name in items.column_names]
     rows = items.select(names).to_pylist()
@@ -166,7 +166,8 @@ def _to_row(shard: int, chunk: int, items: pa.Table, read_uris: dict[str, str]) 
 
 
 def _stages(run: KnownRun, plan: LabelPlan, placement: Placement) -> Stages:
-    from ddpm_seg.pipeline import stages, stream
+    from ddpm_seg.pipeline import stream
+    from ddpm_seg.pipeline.label import stages
 
     assert plan.header.task is not None
     spec = LabelSpec(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from ddpm_seg.pipeline.label_rows import FittedImage, ImageInput, LabelSpec, fetch, label_table
+from ddpm_seg.pipeline.label.rows import FittedImage, ImageInput, LabelSpec, fetch, label_table
 from ddpm_seg.pipeline.row import Row
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from tiny_bundle import TASK
 from ddpm_seg import storage
 from ddpm_seg.data.images import Limits
 from ddpm_seg.model.pixel_labels import PixelLabels
-from ddpm_seg.pipeline.label_rows import MAX_MESSAGE, ImageInput, LabelSpec, fetch, label_table
+from ddpm_seg.pipeline.label.rows import MAX_MESSAGE, ImageInput, LabelSpec, fetch, label_table
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.storage import hosts, patience, stores
 

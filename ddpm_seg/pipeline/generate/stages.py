@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from ddpm_seg.pipeline.generate.rows import Sample, SampleInput, SampleSpec, sample_table
 from ddpm_seg.pipeline.row import Row
-from ddpm_seg.pipeline.sample_rows import Sample, SampleInput, SampleSpec, sample_table
 
 if TYPE_CHECKING:
     from ddpm_seg.model.dtypes import DType

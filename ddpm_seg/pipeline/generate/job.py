@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from ddpm_seg.data.schema import class_stats_table
 from ddpm_seg.evaluation.quality import check_real, write_quality
-from ddpm_seg.pipeline.generate_plan import CLASS_STATS, TABLE, GenerateConfig, GeneratePlan, plan_generate
+from ddpm_seg.pipeline.generate.plan import CLASS_STATS, TABLE, GenerateConfig, GeneratePlan, plan_generate
+from ddpm_seg.pipeline.generate.rows import SampleInput, SampleSpec
 from ddpm_seg.pipeline.job import Job, code_version, model_for_workers, run_job, same_model
-from ddpm_seg.pipeline.sample_rows import SampleInput, SampleSpec
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.ledger import KnownRun
 from ddpm_seg.runs.manifest import stored_uri
@@ -128,7 +128,8 @@ def _to_row(shard: int, chunk: int, items: pa.Table) -> dict[str, Any]:
 
 
 def _stages(run: KnownRun, plan: GeneratePlan, placement: Placement) -> Stages:
-    from ddpm_seg.pipeline import generate_stages, stream
+    from ddpm_seg.pipeline import stream
+    from ddpm_seg.pipeline.generate import stages
 
     config = plan.config
     spec = SampleSpec(
@@ -140,8 +141,8 @@ def _stages(run: KnownRun, plan: GeneratePlan, placement: Placement) -> Stages:
         sampling=config.sampling(),
     )
     return stream.Stages(
-        before=generate_stages.nothing_to_read,
-        actor=generate_stages.Draw,
+        before=stages.nothing_to_read,
+        actor=stages.Draw,
         actor_arguments={
             "model": model_for_workers(config.model),
             "model_id": plan.header.model_id,
@@ -151,8 +152,8 @@ def _stages(run: KnownRun, plan: GeneratePlan, placement: Placement) -> Stages:
             "compile": config.compile,
             "threads": placement.threads,
         },
-        after=stream.as_stage(generate_stages.tabulate_samples, spec),
-        killed=stream.as_stage(generate_stages.killed_samples, spec),
+        after=stream.as_stage(stages.tabulate_samples, spec),
+        killed=stream.as_stage(stages.killed_samples, spec),
     )
 
 

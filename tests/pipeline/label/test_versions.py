@@ -19,9 +19,9 @@ from web_server import WebServer, web_server
 from ddpm_seg import storage
 from ddpm_seg.model.bundle import save_bundle
 from ddpm_seg.model.pixel_labels import PixelLabels
-from ddpm_seg.pipeline.label import _to_row
-from ddpm_seg.pipeline.label_plan import LabelConfig, LabelPlan, plan_label
-from ddpm_seg.pipeline.label_rows import FittedImage, LabelSpec, fetch, label_table
+from ddpm_seg.pipeline.label.job import _to_row
+from ddpm_seg.pipeline.label.plan import LabelConfig, LabelPlan, plan_label
+from ddpm_seg.pipeline.label.rows import FittedImage, LabelSpec, fetch, label_table
 from ddpm_seg.runs.ledger import KnownRun, freeze_run
 from ddpm_seg.runs.manifest import Manifest, RunInfo, plan
 from ddpm_seg.runs.tables import encode

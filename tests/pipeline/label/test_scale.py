@@ -1,4 +1,4 @@
-"""Planning over very many images: `PLANNED_IMAGES=1000000 pytest -m slow -s tests/pipeline/test_label_scale.py`."""
+"""Planning over very many images: `PLANNED_IMAGES=1000000 pytest -m slow -s tests/pipeline/label/test_scale.py`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tiny_bundle import TASK
 
 from ddpm_seg import storage
 from ddpm_seg.data.schema import labels_schema
-from ddpm_seg.pipeline.label_plan import LabelConfig, plan_label
+from ddpm_seg.pipeline.label.plan import LabelConfig, plan_label
 from ddpm_seg.runs.tables import encode
 from ddpm_seg.runs.view import read_labels
 from tests.pipeline.storage_cost import frozen, prepared

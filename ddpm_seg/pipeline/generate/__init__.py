@@ -1,0 +1,1 @@
+"""The generate job: seeds in, images with masks out."""

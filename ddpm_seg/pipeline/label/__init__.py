@@ -1,0 +1,1 @@
+"""The label job: images in, masks and class statistics out."""
