@@ -9,7 +9,8 @@ from ddpm_seg.model.ddpm import DDPMConfig
 from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.ensemble import member_shapes
 from ddpm_seg.model.features import FeatureConfig
-from ddpm_seg.model.unet import UNetConfig, unet_shapes
+from ddpm_seg.model.meta_device import weight_shapes
+from ddpm_seg.model.unet import UNetConfig
 from ddpm_seg.tasks import Task
 
 TASK = Task(
@@ -33,7 +34,7 @@ def tiny_bundle(seed: int = 0, size: int = 16) -> Bundle:
     members = member_shapes(TASK.num_classes, sum(features.channels(network)))
     return Bundle(
         network=network,
-        weights={key: random(shape) * 0.1 for key, shape in unet_shapes(unet).items()},
+        weights={key: random(shape) * 0.1 for key, shape in weight_shapes(unet).items()},
         noise=random((1, 3, size, size)),
         features=features,
         # A running variance is never negative.

@@ -10,7 +10,8 @@ from ddpm_seg.model.ddpm import DDPMConfig
 from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.ensemble import member_shapes
 from ddpm_seg.model.features import FeatureConfig
-from ddpm_seg.model.unet import UNetConfig, unet_shapes
+from ddpm_seg.model.meta_device import weight_shapes
+from ddpm_seg.model.unet import UNetConfig
 from ddpm_seg.tasks import TASKS
 
 MEMBERS = 10
@@ -28,7 +29,7 @@ def published_size_bundle(dtype: torch.dtype = torch.float32) -> Bundle:
     classifier = member_shapes(task.num_classes, sum(features.channels(network)))
     return Bundle(
         network=network,
-        weights={key: _random(key, shape, generator).to(dtype) for key, shape in unet_shapes(config).items()},
+        weights={key: _random(key, shape, generator).to(dtype) for key, shape in weight_shapes(config).items()},
         noise=torch.randn(1, 3, 256, 256, generator=generator),
         features=features,
         members=tuple(

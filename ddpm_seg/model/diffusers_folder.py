@@ -18,7 +18,7 @@ from ddpm_seg.model.diffusers_schedule import diffusion_of
 from ddpm_seg.model.diffusers_weights import read_weights
 from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.json_values import shown
-from ddpm_seg.model.networks import weight_shapes
+from ddpm_seg.model.meta_device import weight_shapes
 
 logger = logging.getLogger(__name__)
 

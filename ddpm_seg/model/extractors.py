@@ -14,6 +14,7 @@ from ddpm_seg.model.features import Extractor
 from ddpm_seg.model.image_extractor import ImageExtractor
 from ddpm_seg.model.int8 import to_int8
 from ddpm_seg.model.mae import MAE
+from ddpm_seg.model.meta_device import with_weights
 from ddpm_seg.model.swav import SwAV
 
 
@@ -26,9 +27,7 @@ def resident_extractor(
     """
     if isinstance(bundle.network, DDPMConfig):
         return resident_ddpm(bundle, device, dtype, compile=compile)
-    with torch.device("meta"):
-        network = bundle.network.build()
-    network.load_state_dict(dict(bundle.weights), assign=True)
+    network = with_weights(bundle.network, bundle.weights)
     network.to(device, activations(without_int8(dtype, bundle.network.title)))
     assert isinstance(network, MAE | SwAV)  # whatever is no DDPM
     if compile:
@@ -42,9 +41,7 @@ def resident_ddpm(
 ) -> DDPMExtractor:
     """The bundle's DDPM, as of `resident_extractor`. Raises BundleError for a bundle without one."""
     network = bundle.ddpm
-    with torch.device("meta"):
-        unet: Any = network.build()
-    unet.load_state_dict({key: value.float() for key, value in bundle.weights.items()}, assign=True)
+    unet: Any = with_weights(network, {key: value.float() for key, value in bundle.weights.items()})
     if dtype == "int8":
         to_int8(unet, torch.device(device))
     if dtype != "float32":

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
-
-import torch
-from torch import nn
 
 from ddpm_seg.model.bundle_files import NETWORKS_SCHEMA_VERSION, SCHEMA_VERSION, BundleError
 from ddpm_seg.model.ddpm import DDPMConfig
 from ddpm_seg.model.diffusers_config import DiffusersUNetConfig
 from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.features import Network
-from ddpm_seg.model.json_values import as_object, from_json, one_line
-from ddpm_seg.model.limits import MAX_PARAMETERS
+from ddpm_seg.model.json_values import as_object, from_json
 from ddpm_seg.model.mae import MAEConfig
 from ddpm_seg.model.swav import SwAVConfig
 from ddpm_seg.model.unet import UNetConfig
@@ -78,29 +73,6 @@ def _diffusion_to_json(diffusion: DiffusionConfig) -> dict[str, Any]:
         if not values[name]:
             del values[name]
     return values
-
-
-def weight_shapes(network: Network) -> dict[str, tuple[int, ...]]:
-    """Shape of every entry of the network's state dict, as of `shapes_to_build`."""
-    return shapes_to_build(network.build, network.title)
-
-
-def shapes_to_build(build: Callable[[], nn.Module], title: str) -> dict[str, tuple[int, ...]]:
-    """Shape of every entry of the state dict of what `build` builds; no memory is spent on weights.
-
-    Raises BundleError where it cannot be built or has more than MAX_PARAMETERS.
-    """
-    try:
-        with torch.device("meta"):
-            shapes = {key: tuple(value.shape) for key, value in build().state_dict().items()}
-    except ModuleNotFoundError as error:
-        raise BundleError(str(error)) from error
-    # torch, torchvision and diffusers each have their own exceptions for a network that makes no sense.
-    except Exception as error:
-        raise BundleError(f"this {title} cannot be built: {type(error).__name__}: {one_line(error)}") from error
-    if (parameters := sum(map(math.prod, shapes.values()))) > MAX_PARAMETERS:
-        raise BundleError(f"this {title} has {parameters:.3g} parameters, expected at most {MAX_PARAMETERS:.3g}")
-    return shapes
 
 
 def require_ddpm(network: Network) -> DDPMConfig:

@@ -20,10 +20,10 @@ from ddpm_seg.model.checkpoint_files import (
     usable,
 )
 from ddpm_seg.model.mae import MAEConfig
-from ddpm_seg.model.networks import weight_shapes
+from ddpm_seg.model.meta_device import weight_shapes
 from ddpm_seg.model.published_flags import contradictions
 from ddpm_seg.model.swav import SwAVConfig
-from ddpm_seg.model.unet import UNetConfig, unet_shapes
+from ddpm_seg.model.unet import UNetConfig
 
 ModelType = Literal["ddpm", "mae", "swav", "swav_w2"]
 """As ddpm-segmentation's experiments name them."""
@@ -70,7 +70,7 @@ def load_unet(uri: str, config: UNetConfig) -> State:
         )
     if found := contradictions(config, shapes):
         raise ValueError(f"{name}: the model flags are not this checkpoint's: {'; '.join(found)}")
-    check_shapes(shapes, unet_shapes(config), f"{name}: not the network that the model flags describe")
+    check_shapes(shapes, weight_shapes(config), f"{name}: not the network that the model flags describe")
     return usable(state, name)
 
 

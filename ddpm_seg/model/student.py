@@ -6,13 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.segmentation import deeplabv3_mobilenet_v3_large, deeplabv3_resnet50, deeplabv3_resnet101
 
 from ddpm_seg.model.limits import MAX_IMAGE_SIZE, MAX_RESOLUTION, check_range
+from ddpm_seg.model.meta_device import weight_shapes
 from ddpm_seg.tasks import UNLABELLED
 
 Backbone = Literal["resnet101", "resnet50", "mobilenet_v3_large"]
@@ -29,6 +30,8 @@ BATCH_NORM_MOMENTUM = 0.1  # torch's own default, and ResNet's
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StudentConfig:
     """Which network."""
+
+    title: ClassVar[str] = "student"
 
     backbone: Backbone
     num_classes: int
@@ -48,6 +51,10 @@ class StudentConfig:
             raise ValueError(
                 f"resolution is {self.resolution}, expected at least the side of the images, {self.image_size}"
             )
+
+    def build(self) -> Student:
+        """The network, with random weights."""
+        return Student(self)
 
 
 class Student(nn.Module):
@@ -75,16 +82,19 @@ class Student(nn.Module):
         return F.interpolate(logits.float(), size=(size, size), mode="bilinear", align_corners=False)
 
 
-def backbone_weights(classifier: Mapping[str, Tensor], student: Student) -> dict[str, Tensor]:
-    """Of the state dict of a torchvision image classifier, what its backbone's entries in `student` are.
+def backbone_weights(classifier: Mapping[str, Tensor], config: StudentConfig) -> dict[str, Tensor]:
+    """The entries of a torchvision classifier's state dict that initialise `Student.backbone`.
 
     Raises ValueError where one is missing or of another shape: the classifier is another network.
     """
     found = {}
-    for key, own in student.backbone.state_dict().items():
+    for key, shape in weight_shapes(config).items():
+        if not key.startswith("backbone."):
+            continue
+        name = key.removeprefix("backbone.")
         # MobileNetV3's layers are numbered in DeepLab, and in the classifier they stand under "features".
-        source = f"features.{key}" if student.config.backbone.startswith("mobilenet") else key
-        if source not in classifier or classifier[source].shape != own.shape:
-            raise ValueError(f"expected the weights of torchvision's {student.config.backbone}; {source} does not fit")
-        found[key] = classifier[source]
+        source = f"features.{name}" if config.backbone.startswith("mobilenet") else name
+        if source not in classifier or classifier[source].shape != shape:
+            raise ValueError(f"expected the weights of torchvision's {config.backbone}; {source} does not fit")
+        found[name] = classifier[source]
     return found

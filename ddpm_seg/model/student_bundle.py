@@ -17,9 +17,10 @@ from ddpm_seg.model.bundle_files import (
     read_files,
 )
 from ddpm_seg.model.json_values import as_object, from_json
-from ddpm_seg.model.networks import network_section, shapes_to_build
+from ddpm_seg.model.meta_device import weight_shapes
+from ddpm_seg.model.networks import network_section
 from ddpm_seg.model.stored_bundle import header_of, load_tensors, write_bundle
-from ddpm_seg.model.student import Student, StudentConfig
+from ddpm_seg.model.student import StudentConfig
 from ddpm_seg.model.weight_files import check_shapes, shapes_of
 from ddpm_seg.tasks import Task
 
@@ -73,7 +74,7 @@ class StudentHeader:
 
     def tensor_shapes(self) -> dict[str, dict[str, tuple[int, ...]]]:
         """Shape of every tensor, by file and name. Raises BundleError for a network that cannot be built."""
-        return {WEIGHTS: student_shapes(self.student)}
+        return {WEIGHTS: weight_shapes(self.student)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,12 +89,7 @@ class StudentBundle:
 
     def __post_init__(self) -> None:
         _check_classes(self.student, self.task)
-        check_shapes("student", shapes_of(self.weights), student_shapes(self.student))
-
-
-def student_shapes(config: StudentConfig) -> dict[str, tuple[int, ...]]:
-    """Shape of every entry of the network's state dict; no memory is spent on weights."""
-    return shapes_to_build(lambda: Student(config), "student")
+        check_shapes("student", shapes_of(self.weights), weight_shapes(self.student))
 
 
 def save_student(bundle: StudentBundle, uri: str) -> StudentHeader:

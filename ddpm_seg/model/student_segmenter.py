@@ -15,9 +15,9 @@ from ddpm_seg.model.device_copies import to_host
 from ddpm_seg.model.devices import chosen_device
 from ddpm_seg.model.dtypes import DType
 from ddpm_seg.model.fitting_batch import FittingBatch
+from ddpm_seg.model.meta_device import with_weights
 from ddpm_seg.model.pixel_labels import PixelLabels
 from ddpm_seg.model.pixel_values import to_imagenet
-from ddpm_seg.model.student import Student
 from ddpm_seg.model.student_bundle import StudentBundle
 
 BATCH_SIZE = {"cpu": 8, "cuda": 64}
@@ -41,9 +41,7 @@ class StudentSegmenter:
     ) -> None:
         self.device = chosen_device(device)
         self.task, self.image_size, self.dtype = bundle.task, bundle.student.image_size, getattr(torch, dtype)
-        with torch.device("meta"):
-            network = Student(bundle.student)
-        network.load_state_dict(dict(bundle.weights), assign=True)
+        network = with_weights(bundle.student, bundle.weights)
         network.to(self.device, self.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         network.eval().requires_grad_(False)
         self.network = compiled(network) if compile else network

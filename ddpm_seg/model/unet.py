@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +32,8 @@ _LIMITS = {
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UNetConfig:
     """Architecture, named as guided-diffusion's flags; `None` stands for that code's `-1`."""
+
+    title: ClassVar[str] = "UNet"
 
     image_size: int
     num_channels: int
@@ -121,12 +123,6 @@ class UNetConfig:
 
 def _levels_up(config: UNetConfig) -> range:
     return range(len(config.channel_mult) - 1, -1, -1)
-
-
-def unet_shapes(config: UNetConfig) -> dict[str, tuple[int, ...]]:
-    """Shape of every entry of the network's state dict; no memory is spent on weights."""
-    with torch.device("meta"):
-        return {key: tuple(value.shape) for key, value in UNet(config).state_dict().items()}
 
 
 def timestep_embedding(t_N: Tensor, dim: int) -> Tensor:

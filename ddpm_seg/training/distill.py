@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ddpm_seg import storage
@@ -23,7 +22,7 @@ from ddpm_seg.evaluation.score import evaluate
 from ddpm_seg.model.bundle_files import refuse_standing_bundle
 from ddpm_seg.model.checkpoint_files import read_checkpoint, state_dict
 from ddpm_seg.model.devices import default_device
-from ddpm_seg.model.student import Backbone, Student, StudentConfig, backbone_weights
+from ddpm_seg.model.student import Backbone, StudentConfig, backbone_weights
 from ddpm_seg.model.student_bundle import StudentBundle, StudentHeader, read_student_header, save_student
 from ddpm_seg.progress import Progress
 from ddpm_seg.training.annotated_set import AnnotatedSet
@@ -111,8 +110,7 @@ def distill(config: DistillConfig) -> StudentHeader:
     student = _student_config(config, stream)
     _source(config, stream).num_batches(config.seed, 0, config.batch_size // max(1, workers), max(1, workers))
     if config.backbone_weights is not None:
-        with torch.device("meta"):
-            backbone_weights(_read_weights(config.backbone_weights), Student(student))
+        backbone_weights(_read_weights(config.backbone_weights), student)
     if workers:
         config = dataclasses.replace(config, output=storage.normalize(config.output))  # workers have other folders
         if config.validation is not None:  # what is wrong is found here, not by every worker

@@ -72,7 +72,7 @@ class StudentTraining:
         self.settings = {"student": asdict(config), **asdict(options), **settings}
         self.student = Student(config)
         if classifier is not None:
-            self.student.backbone.load_state_dict(backbone_weights(classifier, self.student))
+            self.student.backbone.load_state_dict(backbone_weights(classifier, self.student.config))
         self.student.to(worker.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network = worker.parallel(self.student) if worker.parallel else self.student
         self.optimizer = torch.optim.Adam(self.student.parameters(), lr=options.learning_rate)

@@ -33,8 +33,9 @@ from ddpm_seg.model.bundle_files import BundleError
 from ddpm_seg.model.ddpm import DDPMConfig
 from ddpm_seg.model.diffusers_config import DiffusersUNetConfig
 from ddpm_seg.model.diffusion import DiffusionConfig
+from ddpm_seg.model.meta_device import weight_shapes
 from ddpm_seg.model.student import StudentConfig
-from ddpm_seg.model.student_bundle import StudentBundle, save_student, student_shapes
+from ddpm_seg.model.student_bundle import StudentBundle, save_student
 from ddpm_seg.model.swav import SwAVConfig
 from ddpm_seg.model.trained import load_model, read_trained_header
 from tests.model.tiny_diffusers import ARCHITECTURE
@@ -73,7 +74,7 @@ def make_bundles(folder: Path) -> list[Path]:
     for name, bundle in kinds.items():
         save_bundle(bundle, str(folder / name))
     student = StudentConfig(backbone="mobilenet_v3_large", num_classes=TASK.num_classes, image_size=16, resolution=16)
-    weights = {key: torch.zeros(shape) for key, shape in student_shapes(student).items()}
+    weights = {key: torch.zeros(shape) for key, shape in weight_shapes(student).items()}
     save_student(StudentBundle(student=student, weights=weights, task=TASK), str(folder / "student"))
     return [folder / name for name in (*kinds, "student")]
 

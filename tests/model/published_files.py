@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ddpm_seg.model.ensemble import member_shapes
+from ddpm_seg.model.meta_device import weight_shapes
 from ddpm_seg.model.published_flags import configs_from_flags, split_model_flags
-from ddpm_seg.model.unet import unet_shapes
 from tests.model import recorded_extractors
 
 FLAGS = (
@@ -33,7 +33,7 @@ def random_state(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, Ten
 
 
 def unet_state(flags: str = FLAGS, seed: int = 0) -> dict[str, Tensor]:
-    return random_state(unet_shapes(configs_from_flags(split_model_flags(flags))[0]), seed)
+    return random_state(weight_shapes(configs_from_flags(split_model_flags(flags))[0]), seed)
 
 
 def feature_channels(flags: str = FLAGS) -> int:

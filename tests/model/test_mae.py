@@ -10,7 +10,7 @@ import torch
 
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.mae import MAEConfig
-from ddpm_seg.model.networks import weight_shapes
+from ddpm_seg.model.meta_device import weight_shapes
 from ddpm_seg.model.published_networks import load_mae
 from tests.model.recorded_extractors import assert_as_recorded, shapes, write_checkpoint
 from tests.model.tiny_networks import TINY_MAE, assert_extractor_keeps_its_word

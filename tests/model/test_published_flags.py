@@ -8,8 +8,9 @@ import math
 import pytest
 
 from ddpm_seg.model.diffusion import DiffusionConfig
+from ddpm_seg.model.meta_device import weight_shapes
 from ddpm_seg.model.published_flags import LSUN_FFHQ_256, configs_from_flags, contradictions, split_model_flags
-from ddpm_seg.model.unet import UNetConfig, unet_shapes
+from ddpm_seg.model.unet import UNetConfig
 
 BASE = {
     "image_size": "32",
@@ -34,7 +35,7 @@ def text(**changes: str) -> str:
 def test_the_default_is_the_published_network() -> None:
     """552.8 million parameters: LSUN's and FFHQ's checkpoints."""
     unet, diffusion = _parsed(LSUN_FFHQ_256)
-    assert round(sum(map(math.prod, unet_shapes(unet).values())) / 1e6, 1) == 552.8
+    assert round(sum(map(math.prod, weight_shapes(unet).values())) / 1e6, 1) == 552.8
     assert (unet.image_size, unet.channel_mult, unet.num_head_channels) == (256, (1, 1, 2, 2, 4, 4), 64)
     assert unet.attention_resolutions == (32, 16, 8)
     assert (diffusion.steps, diffusion.noise_schedule) == (1000, "linear")
@@ -121,7 +122,7 @@ def test_one_wrong_flag_is_the_one_named(flag: str, value: str, swap: bool) -> N
     values = BASE[flag], value
     if swap:
         configured, real, values = real, configured, values[::-1]
-    found = contradictions(_parsed(configured)[0], unet_shapes(_parsed(real)[0]))
+    found = contradictions(_parsed(configured)[0], weight_shapes(_parsed(real)[0]))
     assert len(found) == 1
     assert found[0].startswith(f"--{flag} {values[0]}, but the checkpoint has {flag} {values[1]} (")
 
@@ -130,18 +131,18 @@ def test_no_network_contradicts_its_own_flags() -> None:
     """Not for any pair of changes."""
     for first, second in itertools.combinations(CHANGES, 2):
         unet = _parsed(text(**dict([first, second])))[0]
-        assert contradictions(unet, unet_shapes(unet)) == []
+        assert contradictions(unet, weight_shapes(unet)) == []
 
 
 def test_a_class_conditional_checkpoint_is_named() -> None:
     unet = _parsed(text())[0]
-    found = contradictions(unet, {**unet_shapes(unet), "label_emb.weight": (1000, 128)})
+    found = contradictions(unet, {**weight_shapes(unet), "label_emb.weight": (1000, 128)})
     assert ["class_cond True" in sentence for sentence in found] == [True]
 
 
 def test_wrong_shapes_of_any_kind_do_not_break_the_diagnosis() -> None:
     unet = _parsed(text())[0]
-    shapes = unet_shapes(unet)
+    shapes = weight_shapes(unet)
     for key in shapes:
         contradictions(unet, {**shapes, key: ()})
         contradictions(unet, {other: shape for other, shape in shapes.items() if other != key})

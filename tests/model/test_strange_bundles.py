@@ -15,8 +15,9 @@ import torch
 
 from ddpm_seg.model.bundle import load_bundle, read_header, save_bundle
 from ddpm_seg.model.bundle_files import BundleError
+from ddpm_seg.model.meta_device import weight_shapes
 from ddpm_seg.model.student import StudentConfig
-from ddpm_seg.model.student_bundle import StudentBundle, save_student, student_shapes
+from ddpm_seg.model.student_bundle import StudentBundle, save_student
 from ddpm_seg.model.trained import load_model, read_trained_header
 from jobs import generate, label
 from tests.model import fuzz_bundles
@@ -112,7 +113,7 @@ def test_odd_descriptions_of_other_networks(tmp_path: Path) -> None:
     for name, network in (("mae", TINY_MAE), ("swav", TINY_SWAV), ("diffusers", TINY_DIFFUSERS)):
         save_bundle(backbone_bundle(network, num_members=1), str(tmp_path / name))
     student = StudentConfig(backbone="mobilenet_v3_large", num_classes=5, image_size=16, resolution=16)
-    weights = {key: torch.zeros(shape) for key, shape in student_shapes(student).items()}
+    weights = {key: torch.zeros(shape) for key, shape in weight_shapes(student).items()}
     save_student(StudentBundle(student=student, weights=weights, task=TASK), str(tmp_path / "student"))
     for name, change, named in cases:
         whole = (tmp_path / name / "bundle.json").read_bytes()

@@ -60,13 +60,13 @@ def test_images_are_prepared_as_by_torchvisions_normalize() -> None:
 
 def test_a_backbone_of_imagenet_goes_into_its_place() -> None:
     student, classifier = Student(CONFIG).eval(), mobilenet_v3_large(weights=None).eval()
-    student.backbone.load_state_dict(backbone_weights(classifier.state_dict(), student))
+    student.backbone.load_state_dict(backbone_weights(classifier.state_dict(), student.config))
     x = torch.randn(2, 3, 64, 64)
     with torch.inference_mode():
         # The last stages are dilated in DeepLab, and have the same weights.
         torch.testing.assert_close(student.backbone["0"](x), classifier.features[0](x))
     with pytest.raises(ValueError, match="expected the weights of torchvision's mobilenet_v3_large"):
-        backbone_weights(resnet50(weights=None).state_dict(), student)
+        backbone_weights(resnet50(weights=None).state_dict(), student.config)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ddpm_seg.model.networks import weight_shapes
+from ddpm_seg.model.meta_device import weight_shapes
 from ddpm_seg.model.published_networks import ModelType, load_swav
 from ddpm_seg.model.swav import SwAVConfig
 from tests.model.recorded_extractors import assert_as_recorded, shapes, write_checkpoint

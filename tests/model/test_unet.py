@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from ddpm_seg.benchmark import transcription
-from ddpm_seg.model.unet import UNet, UNetConfig, timestep_embedding, unet_shapes
+from ddpm_seg.model.meta_device import weight_shapes
+from ddpm_seg.model.unet import UNet, UNetConfig, timestep_embedding
 from tests.model.tiny_networks import assert_close, drawn_config, network, normal, weights
 
 CONFIG = UNetConfig(
@@ -59,9 +60,9 @@ def test_drawn_networks_cover_every_flag() -> None:
 
 def test_published_256_network_has_the_published_weights() -> None:
     published = json.loads((Path(__file__).parent / "golden/lsun256.unet_shapes.json").read_text())
-    quarter = unet_shapes(UNetConfig(num_channels=64, **LSUN_256))
+    quarter = weight_shapes(UNetConfig(num_channels=64, **LSUN_256))
     assert quarter == {key: tuple(shape) for key, shape in published.items()}
-    whole = unet_shapes(UNetConfig(num_channels=256, **LSUN_256))
+    whole = weight_shapes(UNetConfig(num_channels=256, **LSUN_256))
     assert list(whole) == list(published)
     assert round(sum(map(math.prod, whole.values())) / 1e6, 1) == 552.8
 

@@ -15,9 +15,9 @@ from ddpm_seg.model.ensemble import member_shapes
 from ddpm_seg.model.extractors import resident_extractor
 from ddpm_seg.model.features import FeatureConfig, Network
 from ddpm_seg.model.mae import MAEConfig
-from ddpm_seg.model.networks import weight_shapes
+from ddpm_seg.model.meta_device import weight_shapes
 from ddpm_seg.model.swav import SwAVConfig
-from ddpm_seg.model.unet import UNet, UNetConfig, unet_shapes
+from ddpm_seg.model.unet import UNet, UNetConfig
 from ddpm_seg.tasks import Task
 from tests.model import golden_weights
 
@@ -49,7 +49,7 @@ def drawn_config(seed: int) -> UNetConfig:
 
 
 def weights(config: UNetConfig, seed: int = 0) -> dict[str, Tensor]:
-    return {key: _tensor(f"{seed}/{key}", shape) for key, shape in unet_shapes(config).items()}
+    return {key: _tensor(f"{seed}/{key}", shape) for key, shape in weight_shapes(config).items()}
 
 
 def network(config: UNetConfig, seed: int = 0) -> UNet:
