@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 
 from ddpm_seg import storage
-from ddpm_seg.training.stand_in_annotator import AnnotateConfig, annotate
+from ddpm_seg.studies.stand_in_annotator import AnnotateConfig, annotate
 from jobs.command import run
 
 

@@ -17,9 +17,9 @@ import sys
 
 from ddpm_seg import storage
 from ddpm_seg.errors import work_began
-from ddpm_seg.evaluation.comparison import markdown_table, summarise
 from ddpm_seg.json_text import write_json
-from ddpm_seg.training.baselines import CompareConfig, compare
+from ddpm_seg.studies.compare import CompareConfig, compare
+from ddpm_seg.studies.results import markdown_table, summarise
 from jobs.command import run
 
 

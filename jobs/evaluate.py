@@ -17,8 +17,8 @@ from typing import Any
 
 from ddpm_seg import storage
 from ddpm_seg.evaluation import learnt_from
-from ddpm_seg.pipeline.evaluate import METRICS, PAGE, EvaluateConfig, run_evaluate
-from ddpm_seg.pipeline.evaluate_splits import run_splits
+from ddpm_seg.studies.evaluate import METRICS, PAGE, EvaluateConfig, run_evaluate
+from ddpm_seg.studies.few_shot_splits import run_splits
 from jobs.command import run
 
 

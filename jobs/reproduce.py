@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from ddpm_seg.pipeline.benchmarks import ReproduceConfig, reproduce
+from ddpm_seg.studies.reproduce import ReproduceConfig, reproduce
 from jobs.command import run
 
 

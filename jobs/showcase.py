@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 
-from ddpm_seg.evaluation.showcase import ShowcaseConfig, showcase
+from ddpm_seg.studies.showcase import ShowcaseConfig, showcase
 from jobs.command import run
 
 

@@ -13,12 +13,12 @@ import torch
 import ddpm_seg
 from ddpm_seg.evaluation.curation import CurateConfig
 from ddpm_seg.evaluation.export import ExportConfig
-from ddpm_seg.evaluation.showcase import ShowcaseConfig
 from ddpm_seg.model.devices import chosen_device
-from ddpm_seg.pipeline.benchmarks import ReproduceConfig
-from ddpm_seg.pipeline.evaluate import EvaluateConfig
 from ddpm_seg.pipeline.label.plan import LabelConfig
-from ddpm_seg.training.baselines import CompareConfig
+from ddpm_seg.studies.compare import CompareConfig
+from ddpm_seg.studies.evaluate import EvaluateConfig
+from ddpm_seg.studies.reproduce import ReproduceConfig
+from ddpm_seg.studies.showcase import ShowcaseConfig
 from ddpm_seg.training.ensemble import EnsembleConfig
 from ddpm_seg.training.few_shot import TrainConfig
 from ddpm_seg.training.network_training import Optimization

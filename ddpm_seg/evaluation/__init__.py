@@ -1,1 +1,1 @@
-"""Reports on what a run produced."""
+"""What a run produced, in numbers, tables and pages."""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ddpm_seg.model.bundle import save_bundle
-from ddpm_seg.training.baselines import CompareConfig, compare
+from ddpm_seg.studies.compare import CompareConfig, compare
 from ddpm_seg.training.ensemble import EnsembleConfig
 from ddpm_seg.training.supervised import SupervisedConfig
 from jobs.compare import main

@@ -15,7 +15,7 @@ from PIL import Image
 import ddpm_seg
 from ddpm_seg.evaluation.miou import confusion_matrix, published_miou
 from ddpm_seg.model.bundle import load_bundle, save_bundle
-from ddpm_seg.pipeline import evaluate_splits
+from ddpm_seg.studies import few_shot_splits
 from jobs import train
 from jobs.evaluate import main
 from tests.annotated_boxes import annotate
@@ -160,6 +160,6 @@ def test_splits_train_as_the_model_was_trained_and_score_what_is_left(
         assert not (own / "unfinished").exists()
 
     # Again: nothing is trained a second time.
-    monkeypatch.setattr(evaluate_splits, "train_bundle", None)
+    monkeypatch.setattr(few_shot_splits, "train_bundle", None)
     assert main(command) == 0
     assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == found

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from ddpm_seg.model.bundle import load_bundle
-from ddpm_seg.pipeline import benchmarks
-from ddpm_seg.pipeline.benchmarks import BENCHMARKS, Benchmark
+from ddpm_seg.studies import reproduce
+from ddpm_seg.studies.reproduce import BENCHMARKS, Benchmark
 from ddpm_seg.tasks import TASKS
 from jobs.reproduce import main
 from tests.model.published_files import unet_state
@@ -30,7 +30,7 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Arguments that name published folders with three images for every two that are taken."""
     small = Benchmark(checkpoint="lsun_horse.pt", training_images=2, testing_images=2, miou=65.0, deviation=0.8)
     for name in NAMES:
-        monkeypatch.setitem(benchmarks.BENCHMARKS, name, small)
+        monkeypatch.setitem(reproduce.BENCHMARKS, name, small)
     (tmp_path / "ddpm").mkdir()
     torch.save(unet_state(FLAGS), tmp_path / "ddpm" / "lsun_horse.pt")
     rng = np.random.default_rng(0)

@@ -24,9 +24,7 @@ from ddpm_seg.evaluation.quality import write_quality
 from ddpm_seg.model import bundle
 from ddpm_seg.model.bundle import save_bundle
 from ddpm_seg.model.bundle_files import ModelChangedError
-from ddpm_seg.pipeline import evaluate, evaluate_splits, execute, isolate, job
-from ddpm_seg.pipeline.evaluate import EvaluateConfig, run_evaluate
-from ddpm_seg.pipeline.evaluate_splits import run_splits
+from ddpm_seg.pipeline import execute, isolate, job
 from ddpm_seg.pipeline.generate import job as generate
 from ddpm_seg.pipeline.generate.job import run_generate
 from ddpm_seg.pipeline.generate.plan import GenerateConfig, plan_generate
@@ -40,7 +38,10 @@ from ddpm_seg.runs.ledger import KnownRun, freeze_run
 from ddpm_seg.runs.manifest import Manifest, RunInfo
 from ddpm_seg.runs.manifest import plan as plan_chunks
 from ddpm_seg.runs.view import read_labels
-from ddpm_seg.training.baselines import CompareConfig, compare
+from ddpm_seg.studies import evaluate, few_shot_splits
+from ddpm_seg.studies.compare import CompareConfig, compare
+from ddpm_seg.studies.evaluate import EvaluateConfig, run_evaluate
+from ddpm_seg.studies.few_shot_splits import run_splits
 from ddpm_seg.training.few_shot import TrainConfig, train_from_config
 from tests.annotated_boxes import annotate
 from tests.pipeline.stand_in import ONE_ACTOR
@@ -240,7 +241,7 @@ def test_evaluation_names_the_model_that_labelled(no_ray: None, place: Place, mo
     with pytest.raises(ModelChangedError, match=names_both(place)):
         run_evaluate(config)
     place.put("old")
-    after(monkeypatch, evaluate_splits, "read_trained_header", lambda: place.put("new"))
+    after(monkeypatch, few_shot_splits, "read_trained_header", lambda: place.put("new"))
     with pytest.raises(ModelChangedError, match=names_both(place)):
         run_splits(replace(config, splits=1, shots=1))
     assert not storage.exists(storage.join(config.output, evaluate.METRICS))

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddpm_seg.evaluation.comparison import (
+from ddpm_seg.studies.results import (
     Result,
     markdown_table,
     scored,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import logging
 from collections.abc import Sequence
@@ -20,7 +19,6 @@ from ddpm_seg.data.annotations.load import Annotation, load_annotations
 from ddpm_seg.data.annotations.options import AnnotationOptions
 from ddpm_seg.data.task_file import find_task
 from ddpm_seg.errors import work_began
-from ddpm_seg.evaluation.comparison import Result, scored, standing_result, write_result
 from ddpm_seg.evaluation.score import Labeller, evaluate, labels_of
 from ddpm_seg.model.bundle import ENSEMBLE, Bundle, open_bundle
 from ddpm_seg.model.ddpm import DDPMConfig
@@ -28,12 +26,13 @@ from ddpm_seg.model.devices import default_device
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.networks import network_to_json
 from ddpm_seg.model.segmenter import Segmenter
+from ddpm_seg.studies.results import Result, scored, standing_result, write_result
+from ddpm_seg.studies.splits import Split, digest, find_splits
 from ddpm_seg.tasks import Task
 from ddpm_seg.training.copies import Copies
 from ddpm_seg.training.ensemble import EnsembleConfig
 from ddpm_seg.training.few_shot import choose_features, train_bundle
 from ddpm_seg.training.rgb_features import train_on_rgb
-from ddpm_seg.training.splits import Split, find_splits
 from ddpm_seg.training.supervised import SupervisedConfig, label_images, train_supervised
 
 logger = logging.getLogger(__name__)
@@ -205,12 +204,3 @@ def untrained(bundle: Bundle) -> Bundle:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return dataclasses.replace(bundle, weights=bundle.network.build().state_dict())
-
-
-def digest(annotations: Sequence[Annotation]) -> str:
-    """16 hex digits over all pictures and masks."""
-    sha256 = hashlib.sha256()
-    for annotation in annotations:
-        sha256.update(annotation.image.tobytes())
-        sha256.update(annotation.label.tobytes())
-    return sha256.hexdigest()[:16]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -74,3 +75,12 @@ def _draw(pool: Sequence[Annotation], number: int, shots: int, test: Sequence[An
         train=[pool[index] for index in chosen],
         test=[pool[index] for index in left] if test is None else test,
     )
+
+
+def digest(annotations: Sequence[Annotation]) -> str:
+    """16 hex digits over all pictures and masks."""
+    sha256 = hashlib.sha256()
+    for annotation in annotations:
+        sha256.update(annotation.image.tobytes())
+        sha256.update(annotation.label.tobytes())
+    return sha256.hexdigest()[:16]
