@@ -14,8 +14,9 @@ from __future__ import annotations
 import sys
 
 from ddpm_seg.model.trained import load_model
+from ddpm_seg.pipeline.generate.config import GenerateConfig
 from ddpm_seg.pipeline.generate.job import GenerateSummary, run_generate
-from ddpm_seg.pipeline.generate.plan import GenerateConfig, plan_generate
+from ddpm_seg.pipeline.generate.plan import plan_generate
 from jobs.command import run
 
 

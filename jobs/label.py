@@ -17,8 +17,9 @@ import sys
 from ddpm_seg import storage
 from ddpm_seg.evaluation.active import LIST, PAGE
 from ddpm_seg.model.trained import load_model
+from ddpm_seg.pipeline.label.config import LabelConfig
 from ddpm_seg.pipeline.label.job import LabelSummary, run_label
-from ddpm_seg.pipeline.label.plan import LabelConfig, plan_label
+from ddpm_seg.pipeline.label.plan import plan_label
 from ddpm_seg.printable import printable
 from jobs.command import run
 

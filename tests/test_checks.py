@@ -14,7 +14,7 @@ import ddpm_seg
 from ddpm_seg.evaluation.curation import CurateConfig
 from ddpm_seg.evaluation.export import ExportConfig
 from ddpm_seg.model.devices import chosen_device
-from ddpm_seg.pipeline.label.plan import LabelConfig
+from ddpm_seg.pipeline.label.config import LabelConfig
 from ddpm_seg.studies.compare import CompareConfig
 from ddpm_seg.studies.evaluate import EvaluateConfig
 from ddpm_seg.studies.reproduce import ReproduceConfig

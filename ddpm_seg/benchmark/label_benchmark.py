@@ -13,8 +13,8 @@ from PIL import Image
 
 from ddpm_seg.model.bundle import Bundle, save_bundle
 from ddpm_seg.model.dtypes import SegmentDType
+from ddpm_seg.pipeline.label.config import LabelConfig
 from ddpm_seg.pipeline.label.job import run_label
-from ddpm_seg.pipeline.label.plan import LabelConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 DType = Literal["float32", "bfloat16", "float16"]
 SegmentDType = Literal["float32", "bfloat16", "float16", "int8"]
@@ -13,6 +14,8 @@ SegmentDType = Literal["float32", "bfloat16", "float16", "int8"]
 
 def activations(dtype: SegmentDType) -> torch.dtype:
     """The type of what is between the convolutions."""
+    import torch  # seconds, which a command that only names its formats need not spend
+
     return torch.bfloat16 if dtype == "int8" else getattr(torch, dtype)
 
 

@@ -6,56 +6,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ddpm_seg.model.ddpm import DDPMConfig
-from ddpm_seg.model.diffusion import Diffusion, DiffusionConfig
+from ddpm_seg.model.diffusion import Diffusion
 from ddpm_seg.model.fitting_batch import FittingBatch
 from ddpm_seg.model.pixel_values import from_network
 from ddpm_seg.model.sample_noise import SampleNoise
-from ddpm_seg.model.samplers import (
-    even_timesteps,
-    quadratic_timesteps,
-    sample_ancestral,
-    sample_ddim,
-    sample_dpm_solver,
-)
-
-Sampler = Literal["ddpm", "ddim", "dpm-solver++"]
-
-FIRST_TIMESTEP = 0.8  # of the schedule; see `quadratic_timesteps`
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SamplingConfig:
-    """How images are drawn."""
-
-    sampler: Sampler = "ddim"
-    steps: int = 20
-    """Evaluations of the UNet for a sample."""
-    eta: float = 1.0
-    """Noise that DDIM adds on the way, as a share of ancestral sampling's."""
-
-    def __post_init__(self) -> None:
-        if self.steps < 2:
-            raise ValueError(f"sampling needs at least 2 steps, got {self.steps}")
-        if not 0 <= self.eta <= 1:
-            raise ValueError(f"eta must lie between 0 and 1, got {self.eta:g}")
-
-    def timesteps(self, diffusion: DiffusionConfig) -> list[int]:
-        """Those of the schedule that the network is asked at, ascending. Raises ValueError for more than there are.
-
-        Ancestral sampling takes even steps over all of it, as published; the others, which are made for few steps, are
-        dense where detail is decided.
-        """
-        if self.sampler == "ddpm":
-            return even_timesteps(diffusion.steps, self.steps)
-        return quadratic_timesteps(round(FIRST_TIMESTEP * diffusion.steps), self.steps)
+from ddpm_seg.model.samplers import sample_ancestral, sample_ddim, sample_dpm_solver
+from ddpm_seg.model.sampling import SamplingConfig
 
 
 class Generator:

@@ -12,32 +12,6 @@ from torch import Tensor
 from ddpm_seg.model.diffusion import Diffusion
 
 
-def even_timesteps(steps: int, count: int) -> list[int]:
-    """`count` of `steps` timesteps, evenly from the first to the last: guided-diffusion's respacing by one number.
-
-    Raises ValueError where there are not so many.
-    """
-    if not 2 <= count <= steps:
-        raise ValueError(f"{count} timesteps do not fit into 0..{steps - 1}: expected 2 to {steps}")
-    return [round(index * (steps - 1) / (count - 1)) for index in range(count)]
-
-
-def quadratic_timesteps(last: int, count: int) -> list[int]:
-    """`count` timesteps from 0 to `last`, dense near 0 where detail is decided (Song et al., 2021, appendix D.2).
-
-    To begin below the schedule's end, with noise all the same, spares the steps at which next to nothing of the image
-    is left: there a small network's error is divided by the square root of alpha-bar and tints the whole image.
-    Raises ValueError where so many do not fit.
-    """
-    if not 2 <= count <= last + 1:
-        raise ValueError(f"{count} timesteps do not fit into 0..{last}: expected 2 to {last + 1}")
-    root = math.sqrt(last) / (count - 1)
-    timesteps = [0]
-    for index in range(1, count):
-        timesteps.append(max(round((index * root) ** 2), timesteps[-1] + 1))
-    return timesteps
-
-
 @torch.no_grad()
 def sample_ancestral(
     model: Callable[[Tensor, Tensor], Tensor], diffusion: Diffusion, x_T: Tensor, noise: Callable[[], Tensor]

@@ -24,8 +24,9 @@ from ddpm_seg.json_text import write_json
 from ddpm_seg.model.bundle_files import check_model_id, refuse_another_model
 from ddpm_seg.model.dtypes import SegmentDType
 from ddpm_seg.model.trained import read_trained_header
+from ddpm_seg.pipeline.label.config import LabelConfig
 from ddpm_seg.pipeline.label.job import run_label
-from ddpm_seg.pipeline.label.plan import LabelConfig, hash_config
+from ddpm_seg.pipeline.label.plan import hash_config
 from ddpm_seg.runs.tables import encode
 from ddpm_seg.runs.view import choose, read_labels
 from ddpm_seg.tasks import Task

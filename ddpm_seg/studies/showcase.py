@@ -19,10 +19,10 @@ from ddpm_seg.model.bundle import Bundle, load_bundle
 from ddpm_seg.model.bundle_files import BundleError
 from ddpm_seg.model.diffusion import Diffusion
 from ddpm_seg.model.extractors import resident_ddpm
-from ddpm_seg.model.samplers import quadratic_timesteps, sample_ddim
+from ddpm_seg.model.samplers import sample_ddim
+from ddpm_seg.model.sampling import FIRST_TIMESTEP, quadratic_timesteps
 
 COLUMNS, SAMPLES, EVALUATIONS, NEIGHBOURS = 8, 25, 20, 3
-FIRST_TIMESTEP = 0.8  # of the schedule; see `quadratic_timesteps`
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,8 +10,8 @@ from ray.cluster_utils import Cluster
 from ddpm_seg.cluster.gpu_wait import wait_for_gpus
 from ddpm_seg.cluster.nodes import room_on_gpus
 from ddpm_seg.errors import StageError
-from ddpm_seg.pipeline.generate.plan import GenerateConfig
-from ddpm_seg.pipeline.label.plan import LabelConfig
+from ddpm_seg.pipeline.generate.config import GenerateConfig
+from ddpm_seg.pipeline.label.config import LabelConfig
 
 OWN = 2  # GPUs that the tests' cluster has
 

@@ -16,8 +16,8 @@ from ddpm_seg.cluster import nodes
 from ddpm_seg.data.images import DEFAULT_LIMITS, FORMATS
 from ddpm_seg.data.listing import list_images
 from ddpm_seg.model.bundle import save_bundle
+from ddpm_seg.pipeline.label.config import LabelConfig
 from ddpm_seg.pipeline.label.job import run_label
-from ddpm_seg.pipeline.label.plan import LabelConfig
 from ddpm_seg.pipeline.label.rows import FittedImage, ImageInput, LabelSpec, fetch
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.manifest import stored_uri

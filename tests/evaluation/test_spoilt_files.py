@@ -23,8 +23,10 @@ from ddpm_seg.evaluation.report import write_report
 from ddpm_seg.json_text import write_json
 from ddpm_seg.model.bundle import save_bundle
 from ddpm_seg.model.trained import read_trained_header
-from ddpm_seg.pipeline.generate.plan import GenerateConfig, plan_generate
-from ddpm_seg.pipeline.label.plan import LabelConfig, hash_config, plan_label
+from ddpm_seg.pipeline.generate.config import GenerateConfig
+from ddpm_seg.pipeline.generate.plan import plan_generate
+from ddpm_seg.pipeline.label.config import LabelConfig
+from ddpm_seg.pipeline.label.plan import hash_config, plan_label
 from ddpm_seg.runs.compact import CompactConfig, compact
 from ddpm_seg.runs.heartbeat import heartbeat
 from ddpm_seg.runs.layout import RunLayout

@@ -19,8 +19,9 @@ from ddpm_seg.model.device_copies import to_device, to_host
 from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.extractors import resident_ddpm
 from ddpm_seg.model.features import FeatureConfig
-from ddpm_seg.model.generator import Generator, Sampler, SamplingConfig
+from ddpm_seg.model.generator import Generator
 from ddpm_seg.model.sample_noise import SampleNoise
+from ddpm_seg.model.sampling import Sampler, SamplingConfig
 from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.model.unet import UNetConfig
 from ddpm_seg.training.ddpm import Denoising

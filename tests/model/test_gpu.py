@@ -17,8 +17,9 @@ from ddpm_seg.model.bundle import Bundle, load_bundle
 from ddpm_seg.model.dtypes import DType
 from ddpm_seg.model.extractors import resident_ddpm
 from ddpm_seg.model.features import FeatureConfig
-from ddpm_seg.model.generator import Generator, Sampler, SamplingConfig
+from ddpm_seg.model.generator import Generator
 from ddpm_seg.model.sample_noise import SampleNoise
+from ddpm_seg.model.sampling import Sampler, SamplingConfig
 from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.model.student import Student, StudentConfig
 from ddpm_seg.model.student_bundle import StudentBundle

@@ -19,7 +19,8 @@ from ddpm_seg.model.student import Student, StudentConfig, backbone_weights
 from ddpm_seg.model.student_bundle import StudentBundle, load_student, save_student
 from ddpm_seg.model.student_segmenter import StudentSegmenter
 from ddpm_seg.model.trained import load_model, read_trained_header, resident
-from ddpm_seg.pipeline.label.plan import LabelConfig, plan_label
+from ddpm_seg.pipeline.label.config import LabelConfig
+from ddpm_seg.pipeline.label.plan import plan_label
 from tests.model.tiny_networks import images
 from tests.tiny_bundle import TASK, tiny_bundle
 

@@ -21,7 +21,8 @@ import pyarrow as pa
 from ddpm_seg import storage
 from ddpm_seg.data.listing import list_images
 from ddpm_seg.model.bundle import save_bundle
-from ddpm_seg.pipeline.label.plan import TABLE, LabelConfig, LabelPlan, plan_label
+from ddpm_seg.pipeline.label.config import LabelConfig
+from ddpm_seg.pipeline.label.plan import TABLE, LabelPlan, plan_label
 from ddpm_seg.runs.commit import ShardPlan, settle_shard, write_chunk
 from ddpm_seg.runs.ledger import KnownRun, freeze_run
 from ddpm_seg.runs.manifest import Manifest, RunInfo, inputs_table, plan

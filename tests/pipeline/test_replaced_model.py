@@ -26,12 +26,14 @@ from ddpm_seg.model.bundle import save_bundle
 from ddpm_seg.model.bundle_files import ModelChangedError
 from ddpm_seg.pipeline import execute, isolate, job
 from ddpm_seg.pipeline.generate import job as generate
+from ddpm_seg.pipeline.generate.config import GenerateConfig
 from ddpm_seg.pipeline.generate.job import run_generate
-from ddpm_seg.pipeline.generate.plan import GenerateConfig, plan_generate
+from ddpm_seg.pipeline.generate.plan import plan_generate
 from ddpm_seg.pipeline.label import job as label
 from ddpm_seg.pipeline.label import stages
+from ddpm_seg.pipeline.label.config import LabelConfig
 from ddpm_seg.pipeline.label.job import run_label
-from ddpm_seg.pipeline.label.plan import LabelConfig, plan_label
+from ddpm_seg.pipeline.label.plan import plan_label
 from ddpm_seg.pipeline.label.stages import Segment
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.ledger import KnownRun, freeze_run

@@ -15,10 +15,12 @@ import pytest
 from PIL import Image
 
 from ddpm_seg import read_labels, storage
+from ddpm_seg.pipeline.generate.config import GenerateConfig
 from ddpm_seg.pipeline.generate.job import run_generate
-from ddpm_seg.pipeline.generate.plan import GenerateConfig, plan_generate
+from ddpm_seg.pipeline.generate.plan import plan_generate
+from ddpm_seg.pipeline.label.config import LabelConfig
 from ddpm_seg.pipeline.label.job import run_label
-from ddpm_seg.pipeline.label.plan import LabelConfig, LabelPlan, plan_label
+from ddpm_seg.pipeline.label.plan import LabelPlan, plan_label
 from ddpm_seg.runs.layout import uris_under
 from ddpm_seg.runs.tables import decode
 from jobs import compact, export

@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from ddpm_seg.data.schema import class_stats_table
 from ddpm_seg.evaluation.quality import check_real, write_quality
-from ddpm_seg.pipeline.generate.plan import CLASS_STATS, TABLE, GenerateConfig, GeneratePlan, plan_generate
+from ddpm_seg.pipeline.generate.config import GenerateConfig
+from ddpm_seg.pipeline.generate.plan import CLASS_STATS, TABLE, GeneratePlan, plan_generate
 from ddpm_seg.pipeline.generate.rows import SampleInput, SampleSpec
 from ddpm_seg.pipeline.job import Job, code_version, model_for_workers, run_job, same_model
 from ddpm_seg.runs.layout import RunLayout

@@ -1,4 +1,4 @@
-"""What the generate job is asked, and which samples there are to draw: read from what is there, nothing written."""
+"""Which samples there are to draw: read from what is there, with nothing written."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ddpm_seg import storage
-from ddpm_seg.checks import check_least
 from ddpm_seg.json_text import json_digest
 from ddpm_seg.model.bundle import BundleHeader, read_header
-from ddpm_seg.model.bundle_files import check_model_id, refuse_another_model
-from ddpm_seg.model.dtypes import DType
-from ddpm_seg.model.generator import Sampler, SamplingConfig
-from ddpm_seg.pipeline.actor_options import check_actor_options
+from ddpm_seg.model.bundle_files import refuse_another_model
+from ddpm_seg.pipeline.generate.config import GenerateConfig
 from ddpm_seg.runs.ledger import KnownRun, find_runs, input_keys, next_number, planned_keys
 from ddpm_seg.runs.manifest import INPUTS, image_id
 from ddpm_seg.runs.tables import damage_stops
@@ -25,68 +22,6 @@ CLASS_STATS = "sample_class_stats"
 
 SAMPLES = pa.schema([*INPUTS, pa.field("seed", pa.int64()), pa.field("number", pa.int64())])
 """Rows of a manifest: `uri` is a sample's name, and there is no file, etag or time."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class GenerateConfig:
-    """Images drawn from a model, with their masks, as Parquet."""
-
-    model: str = "avatars-10"
-    """Model bundle: the name of one that comes with the package, or where jobs.train, jobs.pretrain or jobs.convert
-    wrote one. Without an ensemble, its samples are not labelled."""
-    expect_model_id: str | None = None
-    """The model_id that the bundle must have, or nothing is done: for nights whose model must not change unnoticed.
-    --dry-run says which it has."""
-    num_samples: int = 100
-    """Samples 0 to this number of the seed. A larger number later draws only what is missing."""
-    seed: int = 0
-    """Each sample depends on the seed and its own number alone."""
-    output: str = "samples"
-    """Folder or prefix for the tables."""
-    sampler: Sampler = "ddim"
-    """DDIM, ancestral sampling (ddpm), or DPM-Solver++ of second order."""
-    steps: int = 20
-    """Evaluations of the network for a sample."""
-    eta: float = 1.0
-    """Noise that DDIM adds on the way, as a share of ancestral sampling's; 0 to 1."""
-    dtype: DType = "float32"
-    """Number format of the network. The narrow ones are faster on GPUs."""
-    dry_run: bool = False
-    """Say what would be done, and do nothing."""
-    num_actors: int | None = None
-    """Copies of the model that work side by side. By default as many as the GPUs hold; one a machine without GPUs."""
-    gpus_per_actor: float = 1.0
-    """Share of a GPU for each copy: 0.5 puts two on a GPU. Without meaning where there is no GPU."""
-    wait_for_gpus: float = 0.0
-    """Minutes to wait until the cluster's GPUs hold --num-actors, for clusters that grow; an autoscaler is asked."""
-    batch_size: int | None = None
-    """Samples drawn at once. By default 8 on a CPU; on a GPU as many as may fit, halved where they do not. The same
-    number gives the same bytes."""
-    compile: bool = False
-    """Run the network through torch.compile: every actor begins half a minute to minutes later, and is then faster,
-    which pays for long runs, mostly on GPUs."""
-    shard_size: int = 1000
-    """Samples in each Parquet file of the tables."""
-    chunk_size: int = 64
-    """Samples in a unit of work, which is what is lost when a machine dies."""
-    real: str | None = None
-    """Real images, annotated or not: says in quality.json how far the samples are from them."""
-    inception: str | None = None
-    """A TorchScript file of a network whose features --real is compared by, such as Inception. Default: the DDPM's
-    own activations."""
-
-    def __post_init__(self) -> None:
-        check_least(self, num_samples=1, shard_size=1, chunk_size=1, num_actors=1, batch_size=1)
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"--seed must lie between 0 and {2**63 - 1}, got {self.seed}")
-        check_actor_options(self.num_actors, self.gpus_per_actor, self.wait_for_gpus)
-        check_model_id(self.expect_model_id)
-        if self.inception and not self.real:
-            raise ValueError("--inception is what --real images are compared by: give them too")
-
-    def sampling(self) -> SamplingConfig:
-        # Only DDIM has an eta: the other samplers' tables should not be apart by it.
-        return SamplingConfig(sampler=self.sampler, steps=self.steps, eta=self.eta if self.sampler == "ddim" else 0.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,8 +14,8 @@ import pyarrow as pa
 from ddpm_seg.data.images import Placement, encode_png
 from ddpm_seg.data.schema import samples_schema, uncertainty_map
 from ddpm_seg.data.statistics import image_statistics
-from ddpm_seg.model.generator import SamplingConfig
 from ddpm_seg.model.pixel_labels import PixelLabels
+from ddpm_seg.model.sampling import SamplingConfig
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.tasks import Task
 

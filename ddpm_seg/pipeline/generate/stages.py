@@ -14,8 +14,8 @@ from ddpm_seg.pipeline.row import Row
 
 if TYPE_CHECKING:
     from ddpm_seg.model.dtypes import DType
-    from ddpm_seg.model.generator import SamplingConfig
     from ddpm_seg.model.pixel_labels import PixelLabels
+    from ddpm_seg.model.sampling import SamplingConfig
 
 
 def nothing_to_read(row: Row) -> Row:

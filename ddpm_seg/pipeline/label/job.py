@@ -13,7 +13,8 @@ import pyarrow as pa
 from ddpm_seg import storage
 from ddpm_seg.data.schema import class_stats_table
 from ddpm_seg.pipeline.job import Job, code_version, model_for_workers, run_job
-from ddpm_seg.pipeline.label.plan import CLASS_STATS, REFUSED, TABLE, LabelConfig, LabelPlan, plan_label
+from ddpm_seg.pipeline.label.config import LabelConfig
+from ddpm_seg.pipeline.label.plan import CLASS_STATS, REFUSED, TABLE, LabelPlan, plan_label
 from ddpm_seg.pipeline.label.rows import ImageInput, LabelSpec
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.ledger import KnownRun

@@ -1,8 +1,7 @@
-"""What the label job is asked, and what there is to do: read from what is there, with nothing written."""
+"""What the label job has to do: read from what is there, with nothing written."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -12,15 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ddpm_seg import storage
-from ddpm_seg.checks import check_least
-from ddpm_seg.data.images import FitMode
 from ddpm_seg.data.listing import Listing, list_images
 from ddpm_seg.data.versions import with_versions
 from ddpm_seg.json_text import json_digest
-from ddpm_seg.model.bundle_files import ASSETS, check_model_id, refuse_another_model
-from ddpm_seg.model.dtypes import SegmentDType
+from ddpm_seg.model.bundle_files import ASSETS, refuse_another_model
 from ddpm_seg.model.trained import check_dtype, read_trained_header
-from ddpm_seg.pipeline.actor_options import check_actor_options
+from ddpm_seg.pipeline.label.config import LabelConfig
 from ddpm_seg.runs.done import are_planned, are_published
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.ledger import KnownRun, find_runs, next_number
@@ -35,80 +31,6 @@ TABLE = "labels"
 CLASS_STATS = "class_stats"
 REFUSED = "refused"
 """Column of a manifest: type and text of the error of an entry that is not looked at; absent where there is none."""
-
-_LIMIT = re.compile(r"(?P<number>\d+)|(?P<percent>\d+(\.\d+)?)%", re.ASCII)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LabelConfig:
-    """Masks and class statistics for every image under a prefix, as Parquet tables."""
-
-    input: str | None = None
-    """Images to label: a folder or prefix (s3://bucket/photos), a glob, one file or URL, or a .txt, .csv, .tsv or
-    .parquet list of them. Without it, the sample images that come with the package."""
-    output: str = "out"
-    """Folder or prefix for the tables. A second run into the same one does only what is new or changed."""
-    model: str = "avatars-10"
-    """Model bundle: the name of one that comes with the package, or where jobs.train or jobs.convert wrote one."""
-    expect_model_id: str | None = None
-    """The model_id that the bundle must have, or nothing is done: for nights whose model must not change unnoticed.
-    --dry-run says which it has."""
-    fit: FitMode = "letterbox"
-    """How an image that is not square meets the network's square: edges padded and cut off again, or stretched."""
-    dtype: SegmentDType = "float32"
-    """Number format of the network. The narrow ones change a few pixels; 16 bits are for GPUs, and faster on CPUs with
-    instructions for them; int8 is for large networks on CPUs. `jobs.benchmark` says what pays."""
-    limit: int | None = None
-    """Label at most this many of the new images, and leave the rest to the next run. Useful to try things out."""
-    dry_run: bool = False
-    """Say what would be done, and do nothing."""
-    num_actors: int | None = None
-    """Copies of the model that work side by side. By default as many as the GPUs hold; one a machine without GPUs."""
-    gpus_per_actor: float = 1.0
-    """Share of a GPU for each copy: 0.5 puts two on a GPU. Without meaning where there is no GPU."""
-    wait_for_gpus: float = 0.0
-    """Minutes to wait until the cluster's GPUs hold --num-actors, for clusters that grow; an autoscaler is asked."""
-    batch_size: int | None = None
-    """Images (times diffusion steps) that go through the network at once. By default as many as fit in memory."""
-    compile: bool = False
-    """Run the network through torch.compile: every actor begins half a minute to minutes later, and is then faster,
-    which pays for long runs, mostly on GPUs."""
-    shard_size: int = 1000
-    """Images in each Parquet file of the tables."""
-    chunk_size: int = 256
-    """Most images in a unit of work, which is what is lost when a machine dies. Small inputs are cut finer."""
-    max_errors: str | None = None
-    """Stop a run in which more images than this are errors: a number (100), or a share of the run's images (5%). Those
-    that --retry-errors tries again do not count. By default errors are counted and the run goes on."""
-    retry_errors: bool = False
-    """Label again the images that were errors in their latest run, though they have not changed since."""
-
-    check_versions: bool = True
-    """Ask for the version (ETag, else size and time) of each object of a list that does not have it: one request each.
-    Without, a changed object is not seen as changed."""
-    allow_local_hosts: bool = False
-    """Let lists name http(s) hosts of this machine and link-local ones, such as a cloud's metadata service."""
-
-    active: int | None = None
-    """Afterwards, choose so many labelled images that are most worth annotating next: uncertain ones, each in another
-    way. Writes annotate_next.csv and annotate_next.html to the output."""
-
-    def __post_init__(self) -> None:
-        check_least(self, shard_size=1, chunk_size=1, limit=1, num_actors=1, batch_size=1, active=1)
-        check_actor_options(self.num_actors, self.gpus_per_actor, self.wait_for_gpus)
-        check_model_id(self.expect_model_id)
-        self.error_limit(0)
-
-    def error_limit(self, images: int) -> int | None:
-        """The most error rows that a run of so many images may have; None where there is no limit."""
-        if self.max_errors is None:
-            return None
-        match = _LIMIT.fullmatch(self.max_errors)
-        if match and match["number"]:
-            return int(match["number"])
-        if match and float(match["percent"]) <= 100:
-            return int(images * float(match["percent"]) / 100)
-        raise ValueError(f"--max-errors must be a number of images (100) or a share (5%), got {self.max_errors!r}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

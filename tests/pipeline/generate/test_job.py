@@ -19,8 +19,9 @@ from ddpm_seg.cluster import nodes
 from ddpm_seg.data.schema import task_of
 from ddpm_seg.evaluation.image_features import torchscript_features
 from ddpm_seg.model.bundle import save_bundle
+from ddpm_seg.pipeline.generate.config import GenerateConfig
 from ddpm_seg.pipeline.generate.job import run_generate
-from ddpm_seg.pipeline.generate.plan import GenerateConfig, plan_generate
+from ddpm_seg.pipeline.generate.plan import plan_generate
 from ddpm_seg.runs.view import read_view
 from tests.annotated_boxes import annotate
 from tests.tiny_bundle import TASK, tiny_bundle

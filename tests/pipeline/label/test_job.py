@@ -28,8 +28,9 @@ from ddpm_seg.errors import StageError, TooManyErrors
 from ddpm_seg.model.bundle import read_header, save_bundle
 from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.pipeline import job
+from ddpm_seg.pipeline.label.config import LabelConfig
 from ddpm_seg.pipeline.label.job import LabelSummary, run_label
-from ddpm_seg.pipeline.label.plan import LabelConfig, hash_config, plan_label
+from ddpm_seg.pipeline.label.plan import hash_config, plan_label
 from ddpm_seg.runs.commit import chunk_folders, write_chunk
 from ddpm_seg.runs.heartbeat import AlreadyRunningError, heartbeat
 from ddpm_seg.runs.ledger import find_runs

@@ -15,7 +15,8 @@ from tiny_bundle import TASK
 
 from ddpm_seg import storage
 from ddpm_seg.data.schema import labels_schema
-from ddpm_seg.pipeline.label.plan import LabelConfig, plan_label
+from ddpm_seg.pipeline.label.config import LabelConfig
+from ddpm_seg.pipeline.label.plan import plan_label
 from ddpm_seg.runs.tables import encode
 from ddpm_seg.runs.view import read_labels
 from tests.pipeline.storage_cost import frozen, prepared

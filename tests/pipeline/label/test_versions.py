@@ -19,8 +19,9 @@ from web_server import WebServer, web_server
 from ddpm_seg import storage
 from ddpm_seg.model.bundle import save_bundle
 from ddpm_seg.model.pixel_labels import PixelLabels
+from ddpm_seg.pipeline.label.config import LabelConfig
 from ddpm_seg.pipeline.label.job import _to_row
-from ddpm_seg.pipeline.label.plan import LabelConfig, LabelPlan, plan_label
+from ddpm_seg.pipeline.label.plan import LabelPlan, plan_label
 from ddpm_seg.pipeline.label.rows import FittedImage, LabelSpec, fetch, label_table
 from ddpm_seg.runs.ledger import KnownRun, freeze_run
 from ddpm_seg.runs.manifest import Manifest, RunInfo, plan
