@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from ddpm_seg import storage
 from ddpm_seg.model.diffusers_weights import choose_file
@@ -35,22 +36,24 @@ def local_folder(name: str) -> str:
 
 def _fetched(name: str) -> str:
     """Files of the repository that are needed, and no others, as they were last seen where the hub is out of reach."""
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import HfApi, snapshot_download, try_to_load_from_cache
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        try:
-            siblings = HfApi().model_info(name, timeout=SECONDS).siblings or []
-        except HfHubHTTPError:
-            raise
-        except Exception:  # of the network, each client library has its own
-            return snapshot_download(name, local_files_only=True)
+        siblings = HfApi().model_info(name, timeout=SECONDS).siblings or []
         files = _needed([sibling.rfilename for sibling in siblings])
         return snapshot_download(name, allow_patterns=files, etag_timeout=SECONDS)
-    except Exception as error:
-        raise FileNotFoundError(
-            errno.ENOENT, f"no such folder, and the hub gave no such pipeline ({one_line(error)})", name
-        ) from None
+    except HfHubHTTPError as error:
+        raise _missing(name, f"the hub has no such pipeline ({one_line(error)})") from None
+    except Exception as error:  # of the network, each client library has its own
+        cached = try_to_load_from_cache(name, "model_index.json")
+        if isinstance(cached, str):
+            return str(Path(cached).parent)
+        raise _missing(name, f"the hub is out of reach ({one_line(error)})") from None
+
+
+def _missing(name: str, why: str) -> FileNotFoundError:
+    return FileNotFoundError(errno.ENOENT, f"no such folder, and {why}", name)
 
 
 def _needed(files: Sequence[str]) -> list[str]:
