@@ -21,8 +21,6 @@ from ddpm_seg.data.annotations.pair import (
     MaskError,
     Pair,
     check_size,
-    image_pair,
-    missing_pair,
 )
 from ddpm_seg.tasks import Task
 
@@ -91,13 +89,10 @@ def coco_pairs(uri: str, content: object, task: Task, image_root: str | None = N
 
 def _pair(uri: str, image: _Image, own: list[_Annotation], class_of: dict[Id, int], places: ImagePlaces) -> Pair:
     name = f"{storage.redact(uri)}, {image.file_name}"
-    found = places.find([image.file_name, *([image.path] if image.path else [])])
-    if found is None:
-        problem = f"{name}: there is no such image in {places}; --image-root FOLDER says where the images are"
-        return missing_pair(image.file_name, name, problem)
+    names = [image.file_name, *([image.path] if image.path else [])]
     if any(annotation.segments_info is not None for annotation in own):
-        return image_pair(found, name, partial(_read_panoptic, uri, own, class_of), drawn=True)
-    return image_pair(found, name, partial(_draw, own, image, class_of), drawn=True)
+        return places.pair(names, name, partial(_read_panoptic, uri, own, class_of), drawn=True)
+    return places.pair(names, name, partial(_draw, own, image, class_of), drawn=True)
 
 
 def _refuse_repeated(uri: str, coco: _Coco) -> None:

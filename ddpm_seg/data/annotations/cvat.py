@@ -19,8 +19,6 @@ from ddpm_seg.data.annotations.pair import (
     MaskError,
     Pair,
     check_size,
-    image_pair,
-    missing_pair,
 )
 from ddpm_seg.tasks import Task
 
@@ -48,12 +46,7 @@ def cvat_pairs(uri: str, task: Task, image_root: str | None = None) -> list[Pair
         if not file_name:
             raise AnnotationError(f"{storage.redact(uri)} has an image without a name")
         name = f"{storage.redact(uri)}, {file_name}"
-        found = places.find([file_name])
-        if found is None:
-            problem = f"{name}: there is no such image in {places}; --image-root FOLDER says where the images are"
-            pairs.append(missing_pair(file_name, name, problem))
-        else:
-            pairs.append(image_pair(found, name, partial(_draw, image, task), drawn=True))
+        pairs.append(places.pair([file_name], name, partial(_draw, image, task), drawn=True))
     for what, count in left_out.items():
         logger.warning("%s: %d %s are left out", storage.redact(uri), count, what)
     if not pairs:

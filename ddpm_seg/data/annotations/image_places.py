@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from urllib.parse import parse_qs, urlsplit
 
+import numpy as np
+
 from ddpm_seg import storage
+from ddpm_seg.data.annotations.pair import Pair, image_pair, missing_pair
 from ddpm_seg.data.images import EXTENSIONS
 
 # Files that a search looks through before it gives up: someone else's bucket may be large.
@@ -40,6 +43,19 @@ class ImagePlaces:
 
     def __str__(self) -> str:
         return storage.redact(self._searched[0])
+
+    def pair(
+        self, names: Sequence[str], mask: str, read_mask: Callable[[int, int], np.ndarray], *, drawn: bool = False
+    ) -> Pair:
+        """The pair of `mask`, as messages call it, and the image that has one of these names, as of `find`.
+
+        Where there is none, reading the image raises an AnnotationError that says where it was sought.
+        """
+        found = self.find(names)
+        if found is not None:
+            return image_pair(found, mask, read_mask, drawn=drawn)
+        problem = f"{mask}: there is no such image in {self}; --image-root FOLDER says where {names[0]} is"
+        return missing_pair(names[0], mask, problem)
 
     def find(self, names: Sequence[str]) -> str | None:
         """URI of the image that has one of these names (paths or URIs, the likeliest first); None where there is none.

@@ -21,8 +21,6 @@ from ddpm_seg.data.annotations.pair import (
     MaskError,
     Pair,
     check_size,
-    image_pair,
-    missing_pair,
 )
 from ddpm_seg.data.images import EXTENSIONS
 from ddpm_seg.tasks import Task
@@ -91,11 +89,7 @@ def _pair(uri: str, one: _Task, number: int, read_mask: Any, places: ImagePlaces
         raise AnnotationError(f"{name} has neither uri nor image in its data")
     # An upload keeps its name behind eight digits that Label Studio puts before it.
     uploaded = image.rpartition("/")[2].partition("-")[2] if image.startswith("/data/upload/") else ""
-    found = places.find([image, *([uploaded] if uploaded else [])])
-    if found is None:
-        problem = f"{name}: there is no image {image} in {places}; --image-root FOLDER says where the images are"
-        return missing_pair(image, name, problem)
-    return image_pair(found, name, read_mask, drawn=True)
+    return places.pair([image, *([uploaded] if uploaded else [])], name, read_mask, drawn=True)
 
 
 def _image_of(data: Mapping[str, Any]) -> str | None:

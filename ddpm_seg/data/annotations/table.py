@@ -16,7 +16,6 @@ from ddpm_seg.data.annotations.pair import (
     AnnotationError,
     MaskError,
     Pair,
-    image_pair,
     missing_pair,
 )
 from ddpm_seg.data.schema import METADATA_KEY, task_of
@@ -80,19 +79,13 @@ def _pair(name: str, row: dict[str, Any], task: Task, places: ImagePlaces) -> Pa
     image_bytes, image_path = _cell(row.get("image"), f"{name}, image")
     mask_bytes, mask_path = _cell(row.get("mask"), f"{name}, mask")
     uri = row.get("uri") if isinstance(row.get("uri"), str) else None
-    image, problem = uri or image_path or name, ""
+    names = [one for one in (uri, image_path) if one] or [name]
     if mask_bytes is None and mask_path is None:
-        problem = f"{name} has no mask; expected the bytes of a PNG"
-    elif image_bytes is None:
-        found = places.find([one for one in (uri, image_path) if one])
-        image = found or image
-        problem = "" if found else f"{name}: there is no image {image} in {places}; --image-root FOLDER says where"
-    if problem:
-        return missing_pair(image, name, problem)
+        return missing_pair(names[0], name, f"{name} has no mask; expected the bytes of a PNG")
     read_mask = partial(_read_mask, mask_bytes, mask_path, places, task)
     if image_bytes is None:
-        return image_pair(image, name, read_mask)
-    return Pair(image=image, mask=name, read_image=partial(bytes, image_bytes), read_mask=read_mask)
+        return places.pair(names, name, read_mask)
+    return Pair(image=names[0], mask=name, read_image=partial(bytes, image_bytes), read_mask=read_mask)
 
 
 def _cell(value: Any, name: str) -> tuple[bytes | None, str | None]:
