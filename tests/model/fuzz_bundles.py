@@ -3,7 +3,7 @@
     python -m tests.model.fuzz_bundles --count 2000 --seed 0
 
 Each changed bundle is opened as the jobs open it. Whatever becomes of it must be a BundleError, or a model; within ten
-seconds and 2 GB; and no file is opened but the bundle's own.
+seconds of processor time and 2 GB; and no file is opened but the bundle's own.
 """
 
 from __future__ import annotations
@@ -13,18 +13,14 @@ import hashlib
 import json
 import os
 import random
-import resource
 import shutil
-import signal
 import struct
 import sys
 import tempfile
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -38,23 +34,10 @@ from ddpm_seg.model.student import StudentConfig
 from ddpm_seg.model.student_bundle import StudentBundle, save_student
 from ddpm_seg.model.swav import SwAVConfig
 from ddpm_seg.model.trained import load_model, read_trained_header
+from tests.fuzzing import ODD, Bounds, change_values
 from tests.model.tiny_diffusers import ARCHITECTURE
 from tests.model.tiny_networks import TINY_MAE, TINY_SWAV, backbone_bundle
 from tests.tiny_bundle import TASK, tiny_bundle
-
-SECONDS, BYTES = 10, 2 * 2**30
-
-# What stands in for a value: other types, null, numbers without end, text that is none.
-ODD: list[Any] = [
-    None, True, False, 0, -1, 1, 2, 3, 7, 1.5, -0.0, 1e-300, 1e300, 255, 256, 4096, 2**31, 2**63, 10**12, 10**400,
-    float("nan"), float("inf"), "", "1", "null", "ä\u2028\x00", "\ud800", "../../dev/zero", "/etc/passwd", "a" * 5000,
-    [], [None], [[]], [1] * 50, [0], [-1], [10**9], list(range(2000)), ["x"], {}, {"a": 1}, {"": {}},
-    "cosine", "two\nlines\x1b[31m",
-]  # fmt: skip
-
-
-class TooSlow(BaseException):
-    """More than SECONDS; no Exception, so that nothing on the way takes it for its own."""
 
 
 def make_bundles(folder: Path) -> list[Path]:
@@ -87,30 +70,9 @@ def change(folder: Path, draw: random.Random) -> str:
 
 def _change_json(folder: Path, draw: random.Random) -> str:
     content = json.loads((folder / "bundle.json").read_text())
-    for _ in range(draw.choice([1, 1, 1, 2, 4])):
-        holder, key = draw.choice(list(_places(content)))
-        what = draw.randrange(5)
-        if what == 0:
-            del holder[key]
-        elif what == 1 and isinstance(holder, dict):
-            holder[draw.choice(["extra", "unet", "student", "mae", "../x", ""])] = draw.choice(ODD)
-        elif what == 2 and type(holder[key]) in (int, float):
-            holder[key] = holder[key] * draw.choice([-1, 2, 10, 0.5, 1000, 10**6, 10**12])
-        elif what == 3 and isinstance(holder[key], list) and holder[key]:
-            holder[key] = draw.choice([holder[key] * 3, holder[key][:-1], holder[key] * 3000, [holder[key]]])
-        else:
-            holder[key] = draw.choice(ODD)
+    change_values(content, draw, ["extra", "unet", "student", "mae", "../x", ""])
     (folder / "bundle.json").write_text(json.dumps(content))
     return "json"
-
-
-def _places(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Every holder and key of a JSON value; of the long lists the first ones."""
-    keys = list(value) if isinstance(value, dict) else range(min(3, len(value)))
-    for key in keys:
-        yield value, key
-        if isinstance(value[key], dict | list):
-            yield from _places(value[key])
 
 
 def _change_text(folder: Path, draw: random.Random) -> str:
@@ -209,18 +171,13 @@ def outcome(folder: Path) -> str:
             text = str(error)
             bad = "\n" in text or len(text) > 1000 or str(folder) not in text
             results.append(f"FAULT: message {text[:300]!r}" if bad else "refused")
-        except TooSlow:
-            results.append("FAULT: too slow")
-        except BaseException as error:
-            results.append(f"FAULT: {type(error).__name__}: {str(error)[:200]}")
     faults = [result for result in results if result.startswith("FAULT")]
     return faults[0] if faults else results[0]
 
 
 def fuzz(count: int, seed: int, folder: Path, report: Callable[[str], None] = print) -> Counter[tuple[str, str]]:
     """Opens `count` changed bundles; how often each (change, outcome) was met."""
-    originals, opened, counts = make_bundles(folder / "originals"), [], Counter()
-    _watch_opens(opened)
+    originals, counts, bounds = make_bundles(folder / "originals"), Counter[tuple[str, str]](), Bounds()
     for original in originals:  # what is imported on the way is imported now
         found = outcome(original)
         assert found == "model", (original, found)
@@ -231,54 +188,11 @@ def fuzz(count: int, seed: int, folder: Path, report: Callable[[str], None] = pr
         original = draw.choice(originals)
         shutil.copytree(original, changed)
         what = change(changed, draw)
-        opened.clear()
-        peak, begin = _peak(), time.monotonic()
-        with _deadline():
-            found = outcome(changed)
-        outside = [path for path in opened if not _allowed(path, changed)]
-        if outside:
-            found = f"FAULT: opened {outside[0]}"
-        elif _peak() > max(peak, BYTES):
-            found = f"FAULT: {_peak() / 2**30:.1f} GB"
-        elif time.monotonic() - begin > SECONDS:
-            found = "FAULT: too slow"
+        found = bounds.keep(partial(outcome, changed), changed)
         if found.startswith("FAULT"):
             report(f"{original.name} {what} --seed {seed} number {number}: {found}")
         counts[what, found.partition(":")[0]] += 1
     return counts
-
-
-def _allowed(path: str, folder: Path) -> bool:
-    """The bundle's own files, temporary ones, and Python's modules."""
-    real = os.path.realpath(path)
-    return real.startswith((str(folder.resolve()), sys.prefix, sys.base_prefix, str(Path.cwd())))
-
-
-def _watch_opens(opened: list[str]) -> None:
-    def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        if event == "open" and isinstance(arguments[0], str | bytes):
-            opened.append(os.fsdecode(arguments[0]))
-
-    sys.addaudithook(hook)
-
-
-@contextmanager
-def _deadline() -> Iterator[None]:
-    def stop(*_: object) -> None:
-        raise TooSlow
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(2 * SECONDS)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def _peak() -> int:
-    """Bytes that this process has held at most."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def main() -> int:

@@ -34,6 +34,7 @@ from ddpm_seg.data.annotations.load import load_annotations
 from ddpm_seg.data.annotations.options import AnnotationOptions
 from ddpm_seg.data.annotations.pair import AnnotationError
 from ddpm_seg.tasks import Task
+from tests.fuzzing import change_bytes
 
 SECONDS, MEMORY = 10, 2 << 30
 SIZE = 16
@@ -119,7 +120,7 @@ def mutate_json(content: Any, generator: random.Random) -> bytes:
                 break
             node = node[key]
     text = json.dumps(content).encode()
-    return mutate_bytes(text, generator) if generator.random() < 0.1 else text
+    return change_bytes(text, generator) if generator.random() < 0.1 else text
 
 
 def change(node: Any, key: Any, generator: random.Random) -> None:
@@ -134,32 +135,10 @@ def change(node: Any, key: Any, generator: random.Random) -> None:
         node[key] = copy.deepcopy(generator.choice(ODD))
 
 
-def mutate_bytes(data: bytes, generator: random.Random) -> bytes:
-    """Bytes flipped, cut out, doubled or replaced, or the end cut off."""
-    kept = bytearray(data)
-    for _ in range(generator.choice([1, 1, 2, 8])):
-        if not kept:
-            break
-        start = generator.randrange(len(kept))
-        stop = min(len(kept), start + generator.choice([1, 1, 4, 40]))
-        match generator.choice(["flip", "flip", "replace", "cut", "double", "end"]):
-            case "flip":
-                kept[start] ^= 1 << generator.randrange(8)
-            case "replace":
-                kept[start:stop] = generator.randbytes(stop - start)
-            case "cut":
-                del kept[start:stop]
-            case "double":
-                kept[start:start] = kept[start:stop]
-            case "end":
-                del kept[start:]
-    return bytes(kept)
-
-
 def mutate_xml(text: str, generator: random.Random) -> bytes:
     """An attribute's value replaced, or bytes."""
     if generator.random() < 0.5:
-        return mutate_bytes(text.encode(), generator)
+        return change_bytes(text.encode(), generator)
     parts = text.split('"')
     parts[generator.randrange(1, len(parts), 2)] = generator.choice(
         ["", "-1", "1e9", "nan", "99999999999", "0, -5", "0, " * 2000, "1,1;1e9,1;2,2", "a", "inf,inf;0,0;1,1", "é"]
@@ -175,9 +154,9 @@ FORMS: dict[str, tuple[str, Callable[[random.Random | None], bytes]]] = {
         lambda g: json.dumps(label_studio()).encode() if g is None else mutate_json(label_studio(), g),
     ),
     "cvat": ("x.xml", lambda g: CVAT.encode() if g is None else mutate_xml(CVAT, g)),
-    "parquet": ("x.parquet", lambda g: table() if g is None else mutate_bytes(table(), g)),
-    "npy": ("0.npy", lambda g: npy() if g is None else mutate_bytes(npy(), g)),
-    "png": ("masks/0.png", lambda g: png(MASK) if g is None else mutate_bytes(png(MASK), g)),
+    "parquet": ("x.parquet", lambda g: table() if g is None else change_bytes(table(), g)),
+    "npy": ("0.npy", lambda g: npy() if g is None else change_bytes(npy(), g)),
+    "png": ("masks/0.png", lambda g: png(MASK) if g is None else change_bytes(png(MASK), g)),
 }
 
 
