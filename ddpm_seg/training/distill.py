@@ -6,12 +6,13 @@ import dataclasses
 import logging
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from ddpm_seg import storage
+from ddpm_seg.checks import check_least
 from ddpm_seg.cluster.training_workers import Worker, free_gpus, train_on_ray
 from ddpm_seg.data.annotations.load import Annotation, load_annotations
 from ddpm_seg.data.annotations.options import AnnotationOptions
@@ -37,9 +38,9 @@ STATE = "unfinished_training.pt"
 SAVE_SECONDS = 180.0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DistillConfig(AnnotationOptions):
-    """Settings of `jobs.distill`."""
+@dataclass(frozen=True, kw_only=True)
+class SamplesAndStudent(AnnotationOptions):
+    """A base class of its own so that --help begins with these: the fields of the last base come first."""
 
     samples: str
     """Labelled samples, an --output of jobs.generate. Those that jobs.curate drops are left out."""
@@ -62,36 +63,25 @@ class DistillConfig(AnnotationOptions):
     resolution: int = 256
     """Side that images are enlarged to for the network, which looks at an eighth of it (mobilenet_v3_large: a
     sixteenth)."""
-    epochs: int = 20
-    """Passes over the samples."""
-    batch_size: int = 8
-    """Images a batch, over all workers together."""
-    learning_rate: float = 1e-3
-    """Of Adam."""
-    augment: bool = False
-    """Mirror, turn, scale, shift and recolour what is trained on; not where classes tell left from right."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the activations; weights and sums stay float32. bfloat16 is faster on GPUs and on CPUs with AVX512-BF16."""
-    seed: int = 0
-    """Of the first weights and of the order of the samples."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillConfig(StudentOptimization, SamplesAndStudent):
+    """Settings of `jobs.distill`."""
+
     num_workers: int | None = None
     """Ray Train workers. Default: one for each GPU of the cluster; without GPUs, this process alone."""
 
     def __post_init__(self) -> None:
-        if self.repeat < 1:
-            raise ValueError(f"--repeat must be at least 1, got {self.repeat}")
+        super().__post_init__()
+        check_least(self, repeat=1)
         if self.repeat > 1 and self.images is None:
             raise ValueError("--repeat is for --images; for more passes over the samples give more --epochs")
 
     def optimization(self) -> StudentOptimization:
-        return StudentOptimization(
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            augment=self.augment,
-            precision=self.precision,
-            seed=self.seed,
-        )
+        """What the weights depend on, beside the samples and the network."""
+        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(StudentOptimization)}
+        return StudentOptimization(**own)
 
 
 def distill(config: DistillConfig) -> StudentHeader:

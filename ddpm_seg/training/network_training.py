@@ -38,16 +38,22 @@ DECAY_SHARE = 0.25
 begin, a training does not depend on its length, so that it can still be made longer or shorter."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Optimization:
-    """How a network is trained."""
+    """How a network is trained. The fields are flags of `jobs.pretrain` too."""
 
     iterations: int = 10_000
+    """Batches to train on."""
     batch_size: int = 32
+    """Images a batch, over all workers together."""
     learning_rate: float = 5e-4
+    """At its peak; it falls to zero over the last quarter of the iterations. Until then --iterations may be changed."""
     ema_decay: float = 0.999
+    """Of the moving average of the weights, which is what is kept."""
     precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the activations; weights and sums stay float32. bfloat16 is faster on GPUs and on CPUs with AVX512-BF16."""
     seed: int = 0
+    """Of the first weights and of every batch."""
 
     def __post_init__(self) -> None:
         check_positive(self, "iterations", "batch_size", "learning_rate")

@@ -28,8 +28,8 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainConfig:
-    """What every pretraining is told; the network's own settings are below."""
+class ImagesAndOutput:
+    """A base class of its own so that --help begins with these: the fields of the last base come first."""
 
     images: str
     """Folder, URI prefix or list of unlabelled images; labels beside them are not read."""
@@ -37,21 +37,15 @@ class PretrainConfig:
     """Where the bundle is written. The state of an unfinished training stands there too."""
     image_size: int = 64
     """Side of the network's square input."""
-    iterations: int = 10_000
-    """Batches to train on."""
-    batch_size: int = 32
-    """Images a batch, over all workers together."""
-    learning_rate: float = 5e-4
-    """At its peak; it falls to zero over the last quarter of the iterations. Until then --iterations may be changed."""
-    ema_decay: float = 0.999
-    """Of the moving average of the weights, which is what is kept."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the activations; weights and sums stay float32. bfloat16 is faster on GPUs and on CPUs with AVX512-BF16."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig(Optimization, ImagesAndOutput):
+    """What every pretraining is told; the network's own settings are below."""
+
     compile: bool = False
     """Run the network through torch.compile: training begins minutes later, and is then faster, for long ones. Where
     that fails it trains as it is, and the log says so."""
-    seed: int = 0
-    """Of the first weights and of every batch."""
     num_workers: int | None = None
     """Ray Train workers. Default: one for each GPU of the cluster; without GPUs, this process alone."""
 
@@ -60,14 +54,8 @@ class PretrainConfig:
         raise NotImplementedError
 
     def optimization(self) -> Optimization:
-        return Optimization(
-            iterations=self.iterations,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            ema_decay=self.ema_decay,
-            precision=self.precision,
-            seed=self.seed,
-        )
+        """What the weights depend on, beside the images and the network."""
+        return Optimization(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Optimization)})
 
 
 @dataclass(frozen=True, kw_only=True)

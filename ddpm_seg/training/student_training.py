@@ -35,16 +35,22 @@ logger = logging.getLogger(__name__)
 USUAL = Augmentation(rotation=10, scale=0.25, shift=0.1, brightness=0.1, contrast=0.2, saturation=0.3, hue=15)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class StudentOptimization:
-    """How a student is trained; the defaults are the published ones."""
+    """How a student is trained; the defaults are the published ones. The fields are flags of `jobs.distill` too."""
 
     epochs: int = 20
+    """Passes over the samples."""
     batch_size: int = 8
+    """Images a batch, over all workers together."""
     learning_rate: float = 1e-3
+    """Of Adam."""
     augment: bool = False
+    """Mirror, turn, scale, shift and recolour what is trained on; not where classes tell left from right."""
     precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the activations; weights and sums stay float32. bfloat16 is faster on GPUs and on CPUs with AVX512-BF16."""
     seed: int = 0
+    """Of the first weights and of the order of the samples."""
 
     def __post_init__(self) -> None:
         check_positive(self, "epochs", "learning_rate")
