@@ -89,7 +89,6 @@ def distill(config: DistillConfig) -> StudentHeader:
 
     Raises ValueError (`AnnotationError`) or OSError, before any training, for whatever the user can mend.
     """
-    config.optimization()
     refuse_standing_bundle(config.output)
     storage.check_writable(config.output)
     workers = config.num_workers if config.num_workers is not None else free_gpus()

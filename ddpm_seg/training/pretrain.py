@@ -115,7 +115,6 @@ def pretrain(config: PretrainConfig) -> str:
     Raises ValueError or OSError, before any training, for whatever the user can mend.
     """
     config.objective()
-    config.optimization()
     refuse_standing_bundle(config.output)
     storage.check_writable(config.output)
     workers = config.num_workers if config.num_workers is not None else free_gpus()
