@@ -17,12 +17,12 @@ from ddpm_seg.evaluation.sheets import label_sheet, neighbour_sheet, sample_shee
 from ddpm_seg.json_text import write_json
 from ddpm_seg.model.bundle import Bundle, load_bundle
 from ddpm_seg.model.bundle_files import BundleError
-from ddpm_seg.model.diffusion import Diffusion
+from ddpm_seg.model.devices import default_device
 from ddpm_seg.model.extractors import resident_ddpm
-from ddpm_seg.model.samplers import sample_ddim
-from ddpm_seg.model.sampling import FIRST_TIMESTEP, quadratic_timesteps
+from ddpm_seg.model.generator import Generator, default_batch_size
+from ddpm_seg.model.sampling import SamplingConfig
 
-COLUMNS, SAMPLES, EVALUATIONS, NEIGHBOURS = 8, 25, 20, 3
+COLUMNS, SAMPLES, NEIGHBOURS = 8, 25, 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +38,7 @@ class ShowcaseConfig:
     output: str
     """Folder for the pictures."""
     seed: int = 0
-    """Of the first sample; the others count on."""
+    """Of the samples: those that jobs.generate draws from it."""
 
     def __post_init__(self) -> None:
         check_least(self, seed=0)
@@ -56,7 +56,7 @@ def showcase(config: ShowcaseConfig) -> str:
     storage.check_writable(config.output)
     shown = load_annotations(config.images, image_size=size, task=bundle.task, limit=COLUMNS)
     unseen, training = load_images(config.images, size), load_images(config.training_images, size)
-    samples = sample_images(bundle, SAMPLES, evaluations=EVALUATIONS, seed=config.seed)
+    samples = draw(bundle, config.seed)
     near = nearest_neighbours(samples, training, NEIGHBOURS)
     distances = {
         "samples": _spread(near.distance[:, 0]),
@@ -77,21 +77,18 @@ def showcase(config: ShowcaseConfig) -> str:
     )
 
 
-def sample_images(bundle: Bundle, count: int, *, evaluations: int, seed: int) -> np.ndarray:
-    """`count` images (count, S, S, 3) uint8 with so many evaluations of the UNet each, on the CPU.
+def draw(bundle: Bundle, seed: int) -> np.ndarray:
+    """The first samples of `seed`, (SAMPLES, S, S, 3) uint8: those that jobs.generate draws by default.
 
-    Samples `seed`, `seed` + 1, ...: each is the same in any number of others.
+    Raises ValueError where the network's output is not finite.
     """
-    size = bundle.ddpm.image_size
-    timesteps = quadratic_timesteps(round(FIRST_TIMESTEP * bundle.ddpm.diffusion.steps), evaluations)
-    diffusion = Diffusion(bundle.ddpm.diffusion, timesteps)
-    generators = [torch.Generator().manual_seed(seed + index) for index in range(count)]
-
-    def noise() -> torch.Tensor:
-        return torch.stack([torch.randn(3, size, size, generator=generator) for generator in generators])
-
-    x_0 = sample_ddim(resident_ddpm(bundle, "cpu").unet, diffusion, noise(), eta=1.0, noise=noise)
-    return ((x_0 + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+    device = torch.device(default_device())
+    unet, batch_size = resident_ddpm(bundle, device).unet, default_batch_size(bundle.ddpm, device)
+    generator = Generator(unet, bundle.ddpm, SamplingConfig(), device=device, batch_size=batch_size)
+    images = [image for image in generator.sample(seed, range(SAMPLES)) if image is not None]
+    if len(images) < SAMPLES:
+        raise ValueError("samples of this model have values that are not finite; its training may have diverged")
+    return np.stack(images)
 
 
 def _spread(values: np.ndarray) -> dict[str, float]:
