@@ -12,7 +12,7 @@ from PIL import Image
 
 from ddpm_seg import storage
 from ddpm_seg.data.formats import PILLOW_ERRORS
-from ddpm_seg.data.images import DEFAULT_LIMITS, one_line
+from ddpm_seg.data.images import DEFAULT_LIMITS, encode_png, one_line
 
 _HEADER = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 _COLOR_TYPES = {0: "grey", 2: "RGB", 3: "indexed", 4: "grey + alpha", 6: "RGBA"}
@@ -20,6 +20,16 @@ _COLOR_TYPES = {0: "grey", 2: "RGB", 3: "indexed", 4: "grey + alpha", 6: "RGBA"}
 
 class PictureError(ValueError):
     """A cell that does not hold the picture that its row speaks of."""
+
+
+def picture_cell(pixels: np.ndarray, path: str | None = None) -> dict[str, Any]:
+    """`pixels` (H, W) or (H, W, 3) uint8 as a cell of a table: a PNG, and the name of its file where it has one."""
+    return {"bytes": encode_png(pixels), "path": path}
+
+
+def cell_bytes(cell: Mapping[str, Any] | None) -> bytes:
+    """The PNG of a cell, not decoded; empty where there is none."""
+    return (cell or {}).get("bytes") or b""
 
 
 def read_mask(data: object, width: int, height: int) -> np.ndarray:

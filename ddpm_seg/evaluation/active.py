@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from ddpm_seg import storage
 from ddpm_seg.data.overlay import css_colours
+from ddpm_seg.data.table_pictures import cell_bytes
 from ddpm_seg.evaluation.contact_sheet import fetch_again, make_tiles
 from ddpm_seg.evaluation.page import template
 from ddpm_seg.evaluation.selection import read_task
@@ -55,7 +56,7 @@ def write_active(
         columns=["image_id", "uri", "mask"],
         image_ids=[choice.image_id for choice in chosen],
     )
-    mask_of = {row["image_id"]: (row["mask"] or {}).get("bytes", b"") for row in masks.to_pylist()}
+    mask_of = {row["image_id"]: cell_bytes(row["mask"]) for row in masks.to_pylist()}
     fetch = fetch_again(read_uris or {})
     tiles = make_tiles(chosen, [mask_of[choice.image_id] for choice in chosen], task.palette, fetch)
     colours = css_colours(task.palette)

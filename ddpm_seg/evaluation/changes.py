@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ddpm_seg import storage
-from ddpm_seg.data.table_pictures import row_mask
+from ddpm_seg.data.table_pictures import cell_bytes, row_mask
 from ddpm_seg.evaluation.selection import read_task
 from ddpm_seg.runs.tables import read_columns, read_rows
 from ddpm_seg.runs.view import configurations, current_rows
@@ -173,5 +173,5 @@ def _compare(before: dict[str, Any], after: dict[str, Any], found: Changes) -> C
         found.unchanged += 1
         return None
     about = {name: after[name] for name in ("uri", "width", "height", "uncertainty")}
-    masks = before["mask"]["bytes"], after["mask"]["bytes"]
+    masks = cell_bytes(before["mask"]), cell_bytes(after["mask"])
     return ChangedImage(**about, share=wrong / old.size, masks=masks)

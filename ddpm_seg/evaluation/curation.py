@@ -12,9 +12,8 @@ import pyarrow.compute as pc
 
 from ddpm_seg import storage
 from ddpm_seg.checks import check_least
-from ddpm_seg.data.images import encode_png
 from ddpm_seg.data.schema import uncertainty_of
-from ddpm_seg.data.table_pictures import row_mask
+from ddpm_seg.data.table_pictures import picture_cell, row_mask
 from ddpm_seg.json_text import write_json
 from ddpm_seg.runs.summary import read_json
 from ddpm_seg.runs.tables import DamagedFileError
@@ -175,7 +174,7 @@ def ignore_pixels(rows: pa.Table, curation: Curation) -> pa.Table:
     for row in rows.select(["uri", "width", "height", "mask", "uncertainty_map"]).to_pylist():
         pixels, doubt = row_mask(row), row_mask(row, column="uncertainty_map")
         pixels[uncertainty_of(doubt, rows.schema) > curation.ignore_above] = UNLABELLED
-        masks.append({"bytes": encode_png(pixels), "path": None})
+        masks.append(picture_cell(pixels))
     place = rows.column_names.index("mask")
     return rows.set_column(place, rows.schema.field(place), pa.array(masks, rows.schema.field(place).type))
 

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from ddpm_seg.data.schema import METADATA_KEY, task_of
+from ddpm_seg.data.table_pictures import cell_bytes
 from ddpm_seg.runs.tables import open_parquet, read_rows, require_columns
 from ddpm_seg.tasks import Task
 
@@ -193,7 +194,7 @@ def read_pictures(rows: Iterable[LabelledRow], column: str) -> dict[LabelledRow,
     for file, wanted in by_file.items():
         wanted.sort(key=lambda row: row.row)
         tables = read_rows(file, np.array([row.row for row in wanted]), [column])
-        cells = ((cell or {}).get("bytes", b"") for table in tables for cell in table[column].to_pylist())
+        cells = (cell_bytes(cell) for table in tables for cell in table[column].to_pylist())
         pictures.update(zip(wanted, cells, strict=True))
     return pictures
 

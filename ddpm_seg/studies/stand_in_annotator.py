@@ -16,9 +16,8 @@ import pyarrow.compute as pc
 from ddpm_seg import storage
 from ddpm_seg.checks import check_least
 from ddpm_seg.data.annotations.load import load_annotations
-from ddpm_seg.data.images import encode_png
 from ddpm_seg.data.schema import IMAGE
-from ddpm_seg.data.table_pictures import row_image
+from ddpm_seg.data.table_pictures import picture_cell, row_image
 from ddpm_seg.data.task_file import find_task
 from ddpm_seg.evaluation.curation import read_samples
 from ddpm_seg.model.devices import default_device
@@ -75,8 +74,8 @@ def annotate(config: AnnotateConfig, training: SupervisedConfig | None = None) -
     table = pa.table(
         {
             "uri": [f"sample {number}" for number in range(len(images))],
-            "image": pa.array([{"bytes": encode_png(image), "path": None} for image in images], IMAGE),
-            "mask": pa.array([{"bytes": encode_png(mask), "path": None} for mask in masks], IMAGE),
+            "image": pa.array(list(map(picture_cell, images)), IMAGE),
+            "mask": pa.array(list(map(picture_cell, masks)), IMAGE),
         }
     )
     storage.write_bytes(storage.normalize(config.output), encode(table))

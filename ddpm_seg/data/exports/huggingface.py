@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 
 from ddpm_seg import storage
 from ddpm_seg.data.exports.picture import Picture
-from ddpm_seg.data.images import encode_png
 from ddpm_seg.data.schema import IMAGE, image_features
+from ddpm_seg.data.table_pictures import picture_cell
 from ddpm_seg.tasks import Task
 
 # Of a file: some hundred megabytes of photographs.
@@ -67,7 +67,7 @@ def _batches(pictures: Iterable[Picture]) -> Iterator[list[dict[str, Any]]]:
 def _row(picture: Picture) -> dict[str, Any]:
     return {
         "image": {"bytes": picture.image, "path": picture.file_name},
-        "mask": {"bytes": encode_png(picture.mask), "path": f"{picture.name}.png"},
+        "mask": picture_cell(picture.mask, f"{picture.name}.png"),
         "uri": picture.uri,
         "uncertainty": picture.uncertainty,
         "mean_confidence": picture.mean_confidence,

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ddpm_seg.data.images import Placement, encode_png
+from ddpm_seg.data.images import Placement
 from ddpm_seg.data.schema import samples_schema, uncertainty_map
 from ddpm_seg.data.statistics import image_statistics
+from ddpm_seg.data.table_pictures import picture_cell
 from ddpm_seg.model.pixel_labels import PixelLabels
 from ddpm_seg.model.sampling import SamplingConfig
 from ddpm_seg.runs.layout import RunLayout
@@ -77,7 +78,7 @@ def _row(sample: Sample, spec: SampleSpec) -> dict[str, Any]:
     if sample.image is None or sample.error_type:
         return row
     height, width = sample.image.shape[:2]
-    row |= {"width": width, "height": height, "image": {"bytes": encode_png(sample.image), "path": None}}
+    row |= {"width": width, "height": height, "image": picture_cell(sample.image)}
     if sample.label is None or spec.task is None:
         return row
     label = sample.label
@@ -86,11 +87,8 @@ def _row(sample: Sample, spec: SampleSpec) -> dict[str, Any]:
         label.label, label.uncertainty, label.confidence, label.label, whole, spec.task.class_names
     )
     return row | {
-        "mask": {"bytes": encode_png(label.label), "path": None},
-        "uncertainty_map": {
-            "bytes": encode_png(uncertainty_map(label.uncertainty, spec.task.num_classes)),
-            "path": None,
-        },
+        "mask": picture_cell(label.label),
+        "uncertainty_map": picture_cell(uncertainty_map(label.uncertainty, spec.task.num_classes)),
         "uncertainty": statistics.uncertainty,
         "mean_confidence": statistics.mean_confidence,
         "classes": [dataclasses.asdict(one) for one in statistics.classes],

@@ -20,12 +20,12 @@ from ddpm_seg.data.images import (
     ImageError,
     Limits,
     Placement,
-    encode_png,
     one_line,
     restore_mask,
 )
 from ddpm_seg.data.schema import labels_schema
 from ddpm_seg.data.statistics import image_statistics
+from ddpm_seg.data.table_pictures import picture_cell
 from ddpm_seg.model.pixel_labels import PixelLabels
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.tasks import Task
@@ -136,7 +136,7 @@ def _row(image: FittedImage, label: PixelLabels | None, spec: LabelSpec) -> dict
     row |= {
         "width": image.placement.image_width,
         "height": image.placement.image_height,
-        "mask": {"bytes": encode_png(mask), "path": None},
+        "mask": picture_cell(mask),
         "uncertainty": statistics.uncertainty,
         "mean_confidence": statistics.mean_confidence,
         "classes": [dataclasses.asdict(one) for one in statistics.classes],
