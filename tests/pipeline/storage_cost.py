@@ -59,7 +59,7 @@ def costs(folder: Path, count: int) -> dict[str, float]:
         listed = inputs_table(list_images(str(config.input)).files)
     with timed("planning (it lists too)"):
         job = plan_label(config)
-    assert listed.num_rows == job.new.num_rows == count
+    assert listed.num_rows == job.run.new.num_rows == count
     with timed("freezing"):
         run = frozen(job)
     planned = run.planned(model_id=MODEL_ID)
@@ -71,7 +71,7 @@ def costs(folder: Path, count: int) -> dict[str, float]:
             settle_shard(ShardPlan.of(planned, run.manifest, shard, rows), {"names": lambda all: all.select(["name"])})
     storage.write_bytes(run.layout.report, b"finished")
     with timed("planning again, with nothing new"):
-        assert plan_label(config).new.num_rows == 0
+        assert plan_label(config).run.new.num_rows == 0
     return seconds
 
 
@@ -86,8 +86,10 @@ def prepared(folder: Path, count: int) -> LabelConfig:
 
 
 def frozen(job: LabelPlan) -> KnownRun:
-    info = RunInfo(run_id="", config_hash=job.config_hash, created_at=datetime.now(timezone.utc), config={})
-    run = freeze_run(job.output, TABLE, Manifest(info=info, items=plan(job.new, SHARD, CHUNK)), job.next_number)
+    info = RunInfo(run_id="", config_hash=job.run.config_hash, created_at=datetime.now(timezone.utc), config={})
+    run = freeze_run(
+        job.run.output, TABLE, Manifest(info=info, items=plan(job.run.new, SHARD, CHUNK)), job.run.next_number
+    )
     assert run is not None
     return run
 

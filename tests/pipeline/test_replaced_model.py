@@ -125,13 +125,13 @@ def test_actors_refuse_another_model_than_the_plans(
 
     # With what stands there now another configuration begins; the run that was begun waits for its own model.
     other = plan_label(place.config())
-    assert (other.header.model_id, other.new.num_rows, len(other.unfinished)) == (place.ids["new"], 4, 0)
+    assert (other.header.model_id, other.run.new.num_rows, len(other.run.unfinished)) == (place.ids["new"], 4, 0)
     place.put("old")
     plan = plan_label(place.config())
-    assert (plan.new.num_rows, len(plan.unfinished)) == (0, 1)
-    assert plan.config_hash != other.config_hash
+    assert (plan.run.new.num_rows, len(plan.run.unfinished)) == (0, 1)
+    assert plan.run.config_hash != other.run.config_hash
     assert [run.ok for run in run_label(place.config()).runs] == [4]
-    assert {(row["model_id"], row["config_hash"]) for row in place.rows()} == {(place.ids["old"], plan.config_hash)}
+    assert {(row["model_id"], row["config_hash"]) for row in place.rows()} == {(place.ids["old"], plan.run.config_hash)}
     assert not run_label(place.config()).runs
 
 
@@ -172,9 +172,9 @@ def test_an_actor_that_restarts_does_not_mix_models(
 @pytest.mark.slow
 def test_a_process_for_what_killed_others_refuses_too(ray_cluster: str, place: Place) -> None:
     plan = plan_label(place.config())
-    info = RunInfo(run_id="", config_hash=plan.config_hash, created_at=datetime.now(timezone.utc), config={})
-    manifest = Manifest(info=info, items=plan_chunks(plan.new, 3, 1))
-    run = freeze_run(plan.output, "labels", manifest, 1)
+    info = RunInfo(run_id="", config_hash=plan.run.config_hash, created_at=datetime.now(timezone.utc), config={})
+    manifest = Manifest(info=info, items=plan_chunks(plan.run.new, 3, 1))
+    run = freeze_run(plan.run.output, "labels", manifest, 1)
     assert run is not None
     place.put("new")
     stages_of_run, to_row = label._stages(run, plan, ONE_ACTOR), label._job(plan).to_row
@@ -218,10 +218,10 @@ def test_a_plan_made_again_is_of_the_same_model(place: Place, monkeypatch: pytes
 def test_actors_that_draw_are_bound_to_the_plans_model(place: Place) -> None:
     config = GenerateConfig(model=place.model, output=str(place.folder / "output"), num_samples=2, steps=2)
     plan = plan_generate(config)
-    layout = RunLayout(output=plan.output, table="samples", config_hash=plan.config_hash, run_id="run-000001")
+    layout = RunLayout(output=plan.run.output, table="samples", config_hash=plan.run.config_hash, run_id="run-000001")
     info = RunInfo(run_id="run-000001", config_hash="", created_at=datetime.now(timezone.utc), config={})
     run = KnownRun(layout=layout, info=info, finished=False)
-    run.__dict__["manifest"] = Manifest(info=info, items=plan.new)
+    run.__dict__["manifest"] = Manifest(info=info, items=plan.run.new)
     built = generate._stages(run, plan, ONE_ACTOR)
     built.actor(**built.actor_arguments)
     place.put("new")
@@ -287,11 +287,11 @@ def test_a_model_that_is_not_the_expected_one_is_refused_before_any_work(
 
 def test_the_expected_model_changes_nothing_else(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     plain, expecting = plan_label(place.config()), plan_label(replace(place.config(), expect_model_id=place.ids["old"]))
-    assert expecting.config_hash == plain.config_hash
+    assert expecting.run.config_hash == plain.run.config_hash
     assert label._job(expecting).config == label._job(plain).config
     drawing = GenerateConfig(model=place.model, output=str(place.folder / "output"))
     plans = [plan_generate(one) for one in (drawing, replace(drawing, expect_model_id=place.ids["old"]))]
-    assert plans[0].config_hash == plans[1].config_hash
+    assert plans[0].run.config_hash == plans[1].run.config_hash
     assert generate._job(plans[0]).config == generate._job(plans[1]).config
     # A dry run says what to expect.
     assert f"model      {place.ids['old']}" in str(plain)

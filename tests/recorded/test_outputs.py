@@ -83,26 +83,26 @@ def pixels(row: dict[str, Any], column: str) -> np.ndarray:
 
 
 def has_nothing_left(plan: LabelPlan) -> None:
-    assert plan.unfinished == []
-    assert plan.new.num_rows == 0, plan.new["uri"].to_pylist()
+    assert plan.run.unfinished == []
+    assert plan.run.new.num_rows == 0, plan.run.new["uri"].to_pylist()
 
 
 @pytest.mark.parametrize("name", ["finished", "listed"])
 def test_nothing_is_labelled_twice(labels: Path, model: str, name: str) -> None:
     plan = plan_label(label_config(name, model, labels / name))
-    assert (plan.config_hash, plan.images) == (LABELS[name]["config_hash"], LABELS[name]["images"])
+    assert (plan.run.config_hash, plan.images) == (LABELS[name]["config_hash"], LABELS[name]["images"])
     has_nothing_left(plan)
 
 
 def test_other_options_go_on_beside(labels: Path, model: str) -> None:
     plan = plan_label(label_config("stretched", model, labels / "finished"))
-    assert plan.config_hash == LABELS["stretched"]["config_hash"] != LABELS["finished"]["config_hash"]
-    assert (plan.already_done, plan.new.num_rows) == (LABELS["stretched"]["rows"], plan.images - 5)
+    assert plan.run.config_hash == LABELS["stretched"]["config_hash"] != LABELS["finished"]["config_hash"]
+    assert (plan.run.already_done, plan.run.new.num_rows) == (LABELS["stretched"]["rows"], plan.images - 5)
 
 
 def test_nothing_on_local_disk_is_labelled_twice(labels: Path, model: str, local_pictures: None) -> None:
     plan = plan_label(label_config("local", model, labels / "local" / "out"))
-    assert (plan.config_hash, plan.images) == (LABELS["local"]["config_hash"], 4)
+    assert (plan.run.config_hash, plan.images) == (LABELS["local"]["config_hash"], 4)
     has_nothing_left(plan)
 
 
@@ -110,7 +110,7 @@ def test_an_interrupted_label_run_is_finished(labels: Path, model: str, tmp_path
     output, facts = Path(shutil.copytree(labels / "interrupted", tmp_path / "out")), LABELS["interrupted"]
     config = label_config("interrupted", model, output)
     plan = plan_label(config)
-    assert (plan.config_hash, len(plan.unfinished), plan.new.num_rows) == (facts["config_hash"], 1, 0)
+    assert (plan.run.config_hash, len(plan.run.unfinished), plan.run.new.num_rows) == (facts["config_hash"], 1, 0)
     run_label(config)
     has_nothing_left(plan_label(config))
     assert_kept(output, labels / "interrupted")
@@ -139,13 +139,17 @@ def test_no_sample_is_drawn_twice(samples: Path, model: str) -> None:
     plan = plan_generate(
         GenerateConfig(model=model, output=str(samples / "finished"), **SAMPLES["finished"]["options"])
     )
-    assert (plan.config_hash, plan.unfinished, plan.new.num_rows) == (SAMPLES["finished"]["config_hash"], [], 0)
+    assert (plan.run.config_hash, plan.run.unfinished, plan.run.new.num_rows) == (
+        SAMPLES["finished"]["config_hash"],
+        [],
+        0,
+    )
 
 
 def test_an_interrupted_generate_run_is_finished(samples: Path, model: str, tmp_path: Path, ray_cluster: str) -> None:
     output, facts = Path(shutil.copytree(samples / "interrupted", tmp_path / "out")), SAMPLES["interrupted"]
     config = GenerateConfig(model=model, output=str(output), **facts["options"])
-    assert plan_generate(config).config_hash == facts["config_hash"]
+    assert plan_generate(config).run.config_hash == facts["config_hash"]
     run_generate(config)
     assert_kept(output, samples / "interrupted")
 

@@ -57,13 +57,13 @@ def run_generate(config: GenerateConfig) -> GenerateSummary:
     done = run_job(_job(plan), lambda: _job(plan_generate(config)))
     if not done:
         logger.info("nothing new: all %d samples of seed %d are there", config.num_samples, config.seed)
-    last_run = done[-1].run_id if done else plan.last_run
-    layout = RunLayout(output=plan.output, table=TABLE, config_hash=plan.config_hash, run_id=last_run or "")
+    last_run = done[-1].run_id if done else plan.run.last_run
+    layout = RunLayout(output=plan.run.output, table=TABLE, config_hash=plan.run.config_hash, run_id=last_run or "")
     return GenerateSummary(
         samples=layout.configuration(),
         report=layout.report if last_run else None,
         runs=tuple(done),
-        already_done=plan.already_done,
+        already_done=plan.run.already_done,
         quality=_quality(plan),
     )
 
@@ -73,8 +73,8 @@ def _quality(plan: GeneratePlan) -> dict[str, Any] | None:
         return None
     with same_model():
         return write_quality(
-            plan.output,
-            config_hash=plan.config_hash,
+            plan.run.output,
+            config_hash=plan.run.config_hash,
             model=plan.config.model,
             model_id=plan.header.model_id,
             real=plan.config.real,
@@ -85,19 +85,19 @@ def _quality(plan: GeneratePlan) -> dict[str, Any] | None:
 def _job(plan: GeneratePlan) -> Job:
     """The plan as a job of runs."""
     config = plan.config
-    stored: dict[str, Any] = dataclasses.asdict(config) | {"output": stored_uri(plan.output)}
+    stored: dict[str, Any] = dataclasses.asdict(config) | {"output": stored_uri(plan.run.output)}
     for name in ("dry_run", "expect_model_id"):  # what is asked of this call, and not what the run is
         del stored[name]
     for name in ("model", "real", "inception"):
         stored[name] = stored_uri(stored[name]) if stored[name] else None
     return Job(
-        output=plan.output,
+        output=plan.run.output,
         table=TABLE,
-        config_hash=plan.config_hash,
+        config_hash=plan.run.config_hash,
         config=stored,
-        unfinished=plan.unfinished,
-        new=plan.new,
-        next_number=plan.next_number,
+        unfinished=plan.run.unfinished,
+        new=plan.run.new,
+        next_number=plan.run.next_number,
         model=config.model,
         model_id=plan.header.model_id,
         num_actors=config.num_actors,
@@ -111,7 +111,7 @@ def _job(plan: GeneratePlan) -> Job:
             "model_id": plan.header.model_id,
             "task": plan.header.task.name if plan.header.task else None,
             "timesteps": config.sampling().timesteps(plan.header.ddpm.diffusion),
-            "samples": {"asked": config.num_samples, "already_done": plan.already_done},
+            "samples": {"asked": config.num_samples, "already_done": plan.run.already_done},
         },
         inputs=list,
         to_row=_to_row,
@@ -161,4 +161,4 @@ def _stages(run: KnownRun, plan: GeneratePlan, placement: Placement) -> Stages:
 def _write_report(run: KnownRun, plan: GeneratePlan) -> None:
     from ddpm_seg.evaluation.report import write_sample_report
 
-    write_sample_report(plan.output, run.layout.run_id)
+    write_sample_report(plan.run.output, run.layout.run_id)

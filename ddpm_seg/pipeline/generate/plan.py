@@ -6,15 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ddpm_seg import storage
 from ddpm_seg.json_text import json_digest
 from ddpm_seg.model.bundle import BundleHeader, read_header
 from ddpm_seg.model.bundle_files import refuse_another_model
 from ddpm_seg.pipeline.generate.config import GenerateConfig
-from ddpm_seg.runs.ledger import KnownRun, find_runs, input_keys, next_number, planned_keys
 from ddpm_seg.runs.manifest import INPUTS, image_id
+from ddpm_seg.runs.plan import RunPlan, plan_run
 from ddpm_seg.runs.tables import damage_stops
 
 TABLE = "samples"
@@ -26,29 +25,22 @@ SAMPLES = pa.schema([*INPUTS, pa.field("seed", pa.int64()), pa.field("number", p
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GeneratePlan:
-    """What there is to do: `unfinished` runs to finish, then run `next_number` of the `new` samples (SAMPLES rows)."""
+    """What was asked, and what there is to do (`run`, whose items are SAMPLES rows)."""
 
     config: GenerateConfig
-    output: str
     header: BundleHeader
-    config_hash: str
-    already_done: int
-    last_run: str | None
-    """Id of the newest run so far."""
-    unfinished: list[KnownRun]
-    new: pa.Table
-    next_number: int
+    run: RunPlan
 
     def __str__(self) -> str:
-        config, left = self.config, sum(run.manifest.items.num_rows for run in self.unfinished)
+        config, run, new = self.config, self.run, self.run.new.num_rows
         timesteps = ", ".join(map(str, reversed(config.sampling().timesteps(self.header.ddpm.diffusion))))
         return "\n".join(
             [
                 f"model      {self.header.model_id}",
                 f"samples    {config.num_samples} of seed {config.seed}",
-                f"done       {self.already_done} of them by earlier runs with this model and these options",
-                f"unfinished {left} in {len(self.unfinished)} interrupted runs, which are finished first",
-                f"new        {self.new.num_rows} in {-(-self.new.num_rows // config.shard_size)} shards",
+                f"done       {run.already_done} of them by earlier runs with this model and these options",
+                f"unfinished {run.items_left} in {len(run.unfinished)} interrupted runs, which are finished first",
+                f"new        {new} in {-(-new // config.shard_size)} shards",
                 f"timesteps  {timesteps}",
                 "labels     " + (f"{self.header.num_members} members" if self.header.task else "none: no ensemble"),
             ]
@@ -65,25 +57,9 @@ def plan_generate(config: GenerateConfig) -> GeneratePlan:
     header = read_header(config.model)
     refuse_another_model(config.model, header.model_id, config.expect_model_id)
     config.sampling().timesteps(header.ddpm.diffusion)
-    items, output = sample_items(config.seed, config.num_samples), storage.normalize(config.output)
-    config_hash = hash_config(config, header)
-    number = next_number(output, config_hash, (TABLE, CLASS_STATS))
-    runs = find_runs(output, TABLE, config_hash)
-    unfinished, finished = [run for run in runs if not run.finished], [run for run in runs if run.finished]
-    keys = input_keys(items)
-    waiting = pc.is_in(keys, value_set=planned_keys(unfinished))
-    new = items.filter(pc.invert(pc.or_(pc.is_in(keys, value_set=planned_keys(finished)), waiting)))
-    return GeneratePlan(
-        config=config,
-        output=output,
-        header=header,
-        config_hash=config_hash,
-        already_done=items.num_rows - new.num_rows - (pc.sum(waiting).as_py() or 0),
-        last_run=runs[-1].layout.run_id if runs else None,
-        unfinished=unfinished,
-        new=new,
-        next_number=number,
-    )
+    items = sample_items(config.seed, config.num_samples)
+    output, config_hash = storage.normalize(config.output), hash_config(config, header)
+    return GeneratePlan(config=config, header=header, run=plan_run(items, output, (TABLE, CLASS_STATS), config_hash))
 
 
 def sample_items(seed: int, count: int) -> pa.Table:

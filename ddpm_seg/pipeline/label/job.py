@@ -73,15 +73,15 @@ def run_label(config: LabelConfig) -> LabelSummary:
     done = run_job(_job(plan), lambda: _job(plan_label(config)))
     if not done:
         logger.info("nothing new: all %d images are labelled already", plan.images)
-    last_run = done[-1].run_id if done else plan.last_run
-    layout = RunLayout(output=plan.output, table=TABLE, config_hash=plan.config_hash, run_id=last_run or "")
+    last_run = done[-1].run_id if done else plan.run.last_run
+    layout = RunLayout(output=plan.run.output, table=TABLE, config_hash=plan.run.config_hash, run_id=last_run or "")
     return LabelSummary(
         labels=layout.configuration(),
         class_stats=layout.configuration(CLASS_STATS),
         last_run=last_run,
         report=layout.report if last_run else None,
         runs=tuple(done),
-        already_done=plan.already_done,
+        already_done=plan.run.already_done,
         skipped_files=plan.skipped_files + plan.hidden_files,
         annotate_next=_annotate_next(plan),
     )
@@ -93,7 +93,7 @@ def _annotate_next(plan: LabelPlan) -> tuple[str, ...]:
     from ddpm_seg.evaluation.active import write_active
 
     count = plan.config.active
-    chosen = write_active(plan.output, count, config_hash=plan.config_hash, read_uris=plan.read_uris)
+    chosen = write_active(plan.run.output, count, config_hash=plan.run.config_hash, read_uris=plan.read_uris)
     return tuple(choice.uri for choice in chosen)
 
 
@@ -101,13 +101,13 @@ def _job(plan: LabelPlan) -> Job:
     """The plan as a job of runs."""
     config = plan.config
     return Job(
-        output=plan.output,
+        output=plan.run.output,
         table=TABLE,
-        config_hash=plan.config_hash,
+        config_hash=plan.run.config_hash,
         config=_stored(plan),
-        unfinished=plan.unfinished,
-        new=plan.new,
-        next_number=plan.next_number,
+        unfinished=plan.run.unfinished,
+        new=plan.run.new,
+        next_number=plan.run.next_number,
         model=config.model,
         model_id=plan.header.model_id,
         num_actors=config.num_actors,
@@ -115,13 +115,13 @@ def _job(plan: LabelPlan) -> Job:
         wait_for_gpus=config.wait_for_gpus,
         dtype=config.dtype,
         shard_size=config.shard_size,
-        chunk_size=lambda actors: chunk_size_for(plan.new.num_rows, config.chunk_size, actors),
+        chunk_size=lambda actors: chunk_size_for(plan.run.new.num_rows, config.chunk_size, actors),
         details={
             "model_id": plan.header.model_id,
             "task": plan.header.task.name if plan.header.task else None,
             "files": {
                 "images": plan.images,
-                "already_done": plan.already_done,
+                "already_done": plan.run.already_done,
                 "skipped": plan.skipped_files + plan.hidden_files,
             },
         },
@@ -141,8 +141,8 @@ def _error_limit(run: KnownRun, config: LabelConfig) -> int | None:
 
 
 def _stored(plan: LabelPlan) -> dict[str, object]:
-    config: dict[str, object] = dataclasses.asdict(plan.config) | {"output": plan.output}
-    config["retried_errors"] = plan.retried
+    config: dict[str, object] = dataclasses.asdict(plan.config) | {"output": plan.run.output}
+    config["retried_errors"] = plan.run.retried
     for name in ("dry_run", "expect_model_id"):  # what is asked of this call, and not what the run is
         del config[name]
     for name in ("input", "output", "model"):
@@ -152,7 +152,7 @@ def _stored(plan: LabelPlan) -> dict[str, object]:
 
 def _local_inputs(plan: LabelPlan) -> list[str]:
     """A local image, if there is any."""
-    images = [plan.new, *(run.manifest.items for run in plan.unfinished)]
+    images = [plan.run.new, *(run.manifest.items for run in plan.run.unfinished)]
     batches = (batch for items in images for batch in items.to_batches())
     local = next((uri for batch in batches for uri in batch["uri"].to_pylist() if storage.is_local(uri)), None)
     return [local] if local else []
@@ -200,4 +200,4 @@ def _stages(run: KnownRun, plan: LabelPlan, placement: Placement) -> Stages:
 def _write_report(run: KnownRun, plan: LabelPlan) -> None:
     from ddpm_seg.evaluation.report import write_report
 
-    write_report(plan.output, run.layout.run_id, read_uris=plan.read_uris)
+    write_report(plan.run.output, run.layout.run_id, read_uris=plan.read_uris)

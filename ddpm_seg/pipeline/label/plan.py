@@ -8,7 +8,6 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ddpm_seg import storage
 from ddpm_seg.data.listing import Listing, list_images
@@ -17,12 +16,10 @@ from ddpm_seg.json_text import json_digest
 from ddpm_seg.model.bundle_files import ASSETS, refuse_another_model
 from ddpm_seg.model.trained import check_dtype, read_trained_header
 from ddpm_seg.pipeline.label.config import LabelConfig
-from ddpm_seg.runs.done import are_planned, are_published
 from ddpm_seg.runs.layout import RunLayout
-from ddpm_seg.runs.ledger import KnownRun, find_runs, next_number
 from ddpm_seg.runs.manifest import chunk_size_for, inputs_table, stored_uri
+from ddpm_seg.runs.plan import RunPlan, plan_run
 from ddpm_seg.runs.tables import damage_stops
-from ddpm_seg.runs.view import read_labels
 
 if TYPE_CHECKING:
     from ddpm_seg.model.trained import TrainedHeader
@@ -35,12 +32,11 @@ REFUSED = "refused"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LabelPlan:
-    """What there is to do: `unfinished` runs to finish, then run `next_number` of the `new` inputs (INPUTS rows)."""
+    """What was found at the input, and what there is to do about it (`run`, whose items are INPUTS rows)."""
 
     config: LabelConfig
-    output: str
     header: TrainedHeader
-    config_hash: str
+    run: RunPlan
     images: int
     column: str
     """Of a list, where its names stand."""
@@ -50,24 +46,15 @@ class LabelPlan:
     """Hidden images and those of the system."""
     refused: int
     """Entries of a list that are a row with an error, and are not looked at."""
-    already_done: int
-    last_run: str | None
-    """Id of the newest run so far."""
-    unfinished: list[KnownRun]
-    new: pa.Table
-    retried: int
-    """Of `new`, those that were errors before."""
-    next_number: int
     read_uris: dict[str, str]
     """By the URI as tables hold it, the URI to read, where they differ."""
     local_hosts: bool
     """Whether http(s) inputs on hosts of this machine are read."""
 
     def __str__(self) -> str:
-        config, new = self.config, self.new.num_rows
-        labels = RunLayout(output=self.output, table=TABLE, config_hash=self.config_hash, run_id="").configuration()
+        config, run, new = self.config, self.run, self.run.new.num_rows
+        labels = RunLayout(output=run.output, table=TABLE, config_hash=run.config_hash, run_id="").configuration()
         chunk_size = chunk_size_for(new, config.chunk_size, config.num_actors or 1)
-        left = sum(run.manifest.items.num_rows for run in self.unfinished)
         errors = ", errors of earlier runs among them," if config.retry_errors else ""
         shards = f"{-(-new // config.shard_size)} shards of {config.shard_size}"
         lines = [
@@ -75,8 +62,8 @@ class LabelPlan:
             f"images     {self.images} found, {self.skipped_files} files without an image's extension left out"
             + (f", {self.hidden_files} hidden images left out" if self.hidden_files else ""),
             *([f"list       {self.column}, {self.refused} entries refused"] if self.column else []),
-            f"done       {self.already_done} of them by earlier runs with this model and these options",
-            f"unfinished {left} in {len(self.unfinished)} interrupted runs, which are finished first",
+            f"done       {run.already_done} of them by earlier runs with this model and these options",
+            f"unfinished {run.items_left} in {len(run.unfinished)} interrupted runs, which are finished first",
             f"new        {new}{errors} in {shards}, chunks of {chunk_size}",
             f"labels     {labels}",
         ]
@@ -97,34 +84,17 @@ def plan_label(config: LabelConfig) -> LabelPlan:
     storage.allow_local_hosts(config.allow_local_hosts or _is_one_url(config.input, listing))
     read_uris: dict[str, str] = {}
     inputs = _inputs(config, listing, read_uris)
-    output = storage.normalize(config.output)
-    config_hash = hash_config(config, header)
-    number = next_number(output, config_hash, (TABLE, CLASS_STATS))
-    runs = find_runs(output, TABLE, config_hash)
-    unfinished = [run for run in runs if not run.finished]
-    waiting = are_planned(inputs, unfinished)
-    done = are_published(inputs, [run for run in runs if run.finished])
-    failed = _failed(output, config_hash) if config.retry_errors else pa.chunked_array([], pa.string())
-    again = pc.and_(done, pc.is_in(inputs["image_id"], value_set=failed))
-    done = pc.and_not(done, again)
-    new = inputs.append_column("again", again).filter(pc.invert(pc.or_(done, waiting)))
-    now = new.slice(0, config.limit)
+    output, config_hash = storage.normalize(config.output), hash_config(config, header)
+    tables = TABLE, CLASS_STATS
     return LabelPlan(
         config=config,
-        output=output,
         header=header,
-        config_hash=config_hash,
+        run=plan_run(inputs, output, tables, config_hash, retry_errors=config.retry_errors, limit=config.limit),
         images=inputs.num_rows,
         column=listing.column,
         skipped_files=listing.skipped,
         hidden_files=listing.hidden,
         refused=len(listing.refused),
-        already_done=inputs.num_rows - new.num_rows - (pc.sum(waiting).as_py() or 0),
-        last_run=runs[-1].layout.run_id if runs else None,
-        unfinished=unfinished,
-        new=now.drop_columns("again"),
-        retried=pc.sum(now["again"]).as_py() or 0,
-        next_number=number,
         read_uris=read_uris,
         local_hosts=storage.local_hosts_allowed(),
     )
@@ -151,15 +121,6 @@ def _noting_read_uris(files: Iterable[storage.FileInfo], read_uris: dict[str, st
         if uri != file.uri:
             read_uris[uri] = file.uri
         yield file
-
-
-def _failed(output: str, config_hash: str) -> pa.ChunkedArray:
-    """`image_id` of every image whose latest row is an error."""
-    try:
-        rows = read_labels(output, config_hash=config_hash, columns=["image_id", "status"])
-    except FileNotFoundError:  # nothing was published yet
-        return pa.chunked_array([], pa.string())
-    return rows.filter(pc.equal(rows["status"], "error"))["image_id"]
 
 
 def hash_config(config: LabelConfig, header: TrainedHeader) -> str:

@@ -84,8 +84,8 @@ def test_samples_grow_and_are_the_same_however_they_are_drawn(ray_cluster: str, 
         patch.setattr(nodes, "connect", lambda: pytest.fail("Ray was asked for"))
         assert not run_generate(config(model, tmp_path / "out", num_samples=5)).runs
     plan = plan_generate(config(model, tmp_path / "out", sampler="ddpm"))
-    assert (plan.new.num_rows, plan.already_done) == (7, 0)
-    assert plan_generate(config(model, tmp_path / "out", seed=1)).new.num_rows == 7
+    assert (plan.run.new.num_rows, plan.run.already_done) == (7, 0)
+    assert plan_generate(config(model, tmp_path / "out", seed=1)).run.new.num_rows == 7
 
 
 def test_a_model_without_an_ensemble_gives_images_alone(ray_cluster: str, tmp_path: Path) -> None:

@@ -214,10 +214,10 @@ def test_a_second_run_does_what_is_new_or_changed(on_cpus: None, copy: LabelConf
     before = Path(names[1]).stat()
     try:
         os.utime(names[1], (1, 1))
-        assert plan_label(replace(config, limit=2)).new.num_rows == 2
+        assert plan_label(replace(config, limit=2)).run.new.num_rows == 2
         summary = run_label(config)
         assert (summary.images, summary.already_done, summary.errors) == (3, 4, {"not_found": 1})
-        assert plan_label(config).new.num_rows == 0
+        assert plan_label(config).run.new.num_rows == 0
     finally:
         os.utime(names[1], ns=(before.st_atime_ns, before.st_mtime_ns))
     view = read_labels(config.output, columns=["uri", "run_id"])
@@ -295,7 +295,7 @@ def test_errors_are_retried_when_asked(on_cpus: None, bundle: str, tmp_path: Pat
     (tmp_path / "list.txt").write_text(f"{folder}/a.png\n{folder}/b.png\n{folder}/late.png\n{folder}/never.png")
     config = LabelConfig(input=str(tmp_path / "list.txt"), output=str(tmp_path / "out"), model=bundle)
     assert run_label(config).errors == {"not_found": 2}
-    assert plan_label(config).new.num_rows == 0
+    assert plan_label(config).run.new.num_rows == 0
     (folder / "late.png").write_bytes((folder / "a.png").read_bytes())
 
     retry = replace(config, retry_errors=True)
@@ -311,7 +311,7 @@ def test_errors_are_retried_when_asked(on_cpus: None, bundle: str, tmp_path: Pat
     ]
     # What failed and waits in an interrupted run is done once, there.
     storage.delete(find_runs(config.output, "labels", hash_config(config, read_header(bundle)))[1].layout.report)
-    assert (plan_label(retry).new.num_rows, len(plan_label(retry).unfinished)) == (0, 1)
+    assert (plan_label(retry).run.new.num_rows, len(plan_label(retry).run.unfinished)) == (0, 1)
 
 
 def test_a_run_of_broken_input_stops_and_goes_on_under_a_higher_limit(
@@ -429,7 +429,7 @@ def test_a_stage_that_fails_is_one_line_and_the_run_goes_on_later(
     assert "\n" not in str(error.value)
     monkeypatch.undo()
     shutil.copytree(bundle, model)
-    assert (plan_label(config).new.num_rows, len(plan_label(config).unfinished)) == (0, 1)
+    assert (plan_label(config).run.new.num_rows, len(plan_label(config).run.unfinished)) == (0, 1)
 
 
 # --- refused before Ray starts ---

@@ -79,6 +79,6 @@ def test_a_rerun_over_very_many_images_asks_nobody_and_stays_small(tmp_path: Pat
         assert figures["peak"] < 2**30
 
     (tmp_path / "in" / "00000" / "photograph-000000000.png").write_text("changed")
-    assert plan_label(config).new.num_rows == 1
+    assert plan_label(config).run.new.num_rows == 1
     view = read_labels(config.output, columns=["uri", "status"])
     assert view.num_rows == IMAGES

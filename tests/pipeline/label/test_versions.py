@@ -63,8 +63,10 @@ def config(photos: str, bundle: str, tmp_path: Path) -> LabelConfig:
 
 def freeze(found: LabelPlan) -> KnownRun:
     now = datetime.now(timezone.utc)
-    info = RunInfo(run_id="", config_hash=found.config_hash, created_at=now, config={})
-    run = freeze_run(found.output, "labels", Manifest(info=info, items=plan(found.new, 100, 100)), found.next_number)
+    info = RunInfo(run_id="", config_hash=found.run.config_hash, created_at=now, config={})
+    run = freeze_run(
+        found.run.output, "labels", Manifest(info=info, items=plan(found.run.new, 100, 100)), found.run.next_number
+    )
     assert run is not None
     return run
 
@@ -109,7 +111,7 @@ def night(config: LabelConfig) -> list[str]:
 
 
 def names_of(found: LabelPlan) -> list[str]:
-    return [uri.rpartition("/")[2] for uri in found.new["uri"].to_pylist()]
+    return [uri.rpartition("/")[2] for uri in found.run.new["uri"].to_pylist()]
 
 
 def test_an_object_of_a_list_that_was_overwritten_is_labelled_again(config: LabelConfig, photos: str) -> None:
@@ -143,7 +145,7 @@ def test_what_was_read_is_what_is_recorded(config: LabelConfig, photos: str) -> 
 
 def test_a_list_labelled_before_versions_were_asked_for_is_not_labelled_again(config: LabelConfig, photos: str) -> None:
     found = plan_label(replace(config, check_versions=False))
-    assert found.new["etag"].null_count == found.new["size_bytes"].null_count == 5
+    assert found.run.new["etag"].null_count == found.run.new["size_bytes"].null_count == 5
     finish(freeze(found), found, as_before=True)
     assert names_of(plan_label(config)) == []
     storage.write_bytes(f"{photos}/3.png", picture(9) + b"longer")
@@ -154,7 +156,7 @@ def test_an_unfinished_run_of_before_is_finished_and_nothing_is_planned_twice(co
     found = plan_label(replace(config, check_versions=False))
     run = freeze(found)
     again = plan_label(config)
-    assert (len(again.unfinished), again.new.num_rows) == (1, 0)
+    assert (len(again.run.unfinished), again.run.new.num_rows) == (1, 0)
     finish(run, again)
     assert names_of(plan_label(config)) == []
 
@@ -191,10 +193,10 @@ def test_an_inventory_is_believed(
     monkeypatch.setattr(remote, "info", asked)
     found = plan_label(replace(config, input=str(path)))
     expected = {file.uri: (file.etag, file.size_bytes) for file in files}
-    assert {row["uri"]: (row["etag"], row["size_bytes"]) for row in found.new.to_pylist()} == expected
+    assert {row["uri"]: (row["etag"], row["size_bytes"]) for row in found.run.new.to_pylist()} == expected
     assert "the versions that the list has" in str(found)
     finish(freeze(found), found)
-    assert plan_label(replace(config, input=str(path))).new.num_rows == 0
+    assert plan_label(replace(config, input=str(path))).run.new.num_rows == 0
     monkeypatch.undo()
     assert names_of(plan_label(config)) == ["x.png"]  # the plain list of the same objects
 
@@ -252,7 +254,7 @@ def test_entries_of_a_list_that_reach_too_far_are_rows(web: WebServer, config: L
     }
     assert "cannot name files of this machine" in rows[str(secret)]["error_message"]
     assert web.asked["GET /a.png"] == web.asked["HEAD /a.png"] == 0
-    assert plan_label(replace(config, input=f"{web.url}/list.txt")).new.num_rows == 0
+    assert plan_label(replace(config, input=f"{web.url}/list.txt")).run.new.num_rows == 0
     # A run goes on as it was planned, whatever the list says by then.
     again = plan_label(replace(config, input=f"{web.url}/list.txt", output=str(tmp_path / "again")))
     run = freeze(again)

@@ -1,0 +1,85 @@
+"""What an output still lacks of the items that are asked for: the same for images and samples. Nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ddpm_seg.runs.done import are_planned, are_published
+from ddpm_seg.runs.ledger import KnownRun, find_runs, next_number
+from ddpm_seg.runs.view import read_view
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunPlan:
+    """What there is to do: `unfinished` runs to finish, then a run numbered `next_number` of the `new` items."""
+
+    output: str
+    table: str
+    config_hash: str
+    unfinished: list[KnownRun]
+    new: pa.Table
+    """Rows with the columns of `manifest.INPUTS`, and whatever else the items have."""
+    retried: int
+    """How many of `new` were errors before."""
+    next_number: int
+    already_done: int
+    """Items that finished runs hold, but for those of `new`."""
+    last_run: str | None
+    """Id of the newest run so far."""
+
+    @property
+    def items_left(self) -> int:
+        """Items of the unfinished runs, be they done in part."""
+        return sum(run.manifest.items.num_rows for run in self.unfinished)
+
+
+def plan_run(
+    items: pa.Table,
+    output: str,
+    tables: Sequence[str],
+    config_hash: str,
+    *,
+    retry_errors: bool = False,
+    limit: int | None = None,
+) -> RunPlan:
+    """Which of `items` (rows of `manifest.INPUTS`, and more columns) no run of this configuration holds.
+
+    `tables` has the published table, then the derived ones. With `retry_errors` items whose latest row is an error are
+    new too; `limit` is the most items of the new run. Raises DamagedFileError for a file that cannot be read.
+    """
+    number = next_number(output, config_hash, tables)
+    runs = find_runs(output, tables[0], config_hash)
+    unfinished, finished = [run for run in runs if not run.finished], [run for run in runs if run.finished]
+    waiting, done = are_planned(items, unfinished), are_published(items, finished)
+    failed = _failed(output, tables[0], config_hash) if retry_errors else pa.chunked_array([], pa.string())
+    repeated = pc.and_(done, pc.is_in(items["image_id"], value_set=failed))
+    state = pc.if_else(waiting, "waiting", pc.if_else(repeated, "again", pc.if_else(done, "done", "new")))
+    left = pc.is_in(state, value_set=pa.array(["again", "new"]))
+    return RunPlan(
+        output=output,
+        table=tables[0],
+        config_hash=config_hash,
+        unfinished=unfinished,
+        new=items.filter(left).slice(0, limit),
+        retried=_count(state.filter(left).slice(0, limit), "again"),
+        next_number=number,
+        already_done=_count(state, "done"),
+        last_run=runs[-1].layout.run_id if runs else None,
+    )
+
+
+def _failed(output: str, table: str, config_hash: str) -> pa.ChunkedArray:
+    """`image_id` of every item whose latest row is an error."""
+    try:
+        rows = read_view(output, table, config_hash=config_hash, columns=["image_id", "status"])
+    except FileNotFoundError:  # nothing was published yet
+        return pa.chunked_array([], pa.string())
+    return rows.filter(pc.equal(rows["status"], "error"))["image_id"]
+
+
+def _count(states: pa.ChunkedArray, state: str) -> int:
+    return pc.sum(pc.equal(states, state)).as_py() or 0
