@@ -28,7 +28,7 @@ from ddpm_seg.model.student_bundle import StudentBundle, StudentHeader, read_stu
 from ddpm_seg.progress import Progress
 from ddpm_seg.training.annotated_set import AnnotatedSet
 from ddpm_seg.training.sample_stream import SampleStream
-from ddpm_seg.training.saving import Saving
+from ddpm_seg.training.saving import Saving, keeping
 from ddpm_seg.training.student_training import StudentOptimization, StudentTraining
 from ddpm_seg.training.supervised import usable_labels
 
@@ -128,11 +128,10 @@ def _train(config: DistillConfig, worker: Worker, *, settings: dict[str, Any]) -
     student = _student_config(config, stream)
     training = StudentTraining(student, config.optimization(), worker, settings=settings, classifier=classifier)
     state = storage.join(config.output, STATE)
-    if storage.exists(state):
-        training.resume(state)
+    keep = keeping(training, state, worker, seconds=SAVE_SECONDS)
     share = config.batch_size // worker.world_size
     with work_began():
-        with Saving(lambda: training.save(state), worker, seconds=SAVE_SECONDS) as saving:
+        with keep as saving:
             while len(training.epochs) < config.epochs:
                 _epoch(training, source, held_out, stream, share, saving)
                 if not worker.rank:

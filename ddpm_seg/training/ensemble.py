@@ -8,7 +8,6 @@ Shapes: M members still in training, B pixels of a batch, P labelled pixels, D f
 
 from __future__ import annotations
 
-import io
 import logging
 import math
 from dataclasses import dataclass, replace
@@ -16,7 +15,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ddpm_seg import storage
 from ddpm_seg.checks import check_least, check_positive
 from ddpm_seg.cluster.training_workers import Worker
 from ddpm_seg.model.ensemble import Member
@@ -24,9 +22,9 @@ from ddpm_seg.progress import Progress
 from ddpm_seg.training.divergence import Watch
 from ddpm_seg.training.members import SEEDS, MemberStack, epoch_order, initial_member, member_generator, on_raw_features
 from ddpm_seg.training.pixel_features import PixelFeatures
-from ddpm_seg.training.saving import Saving
+from ddpm_seg.training.saving import keeping
 from ddpm_seg.training.stopping import EarlyStopping, StoppingRule
-from ddpm_seg.training.unfinished import taking_up
+from ddpm_seg.training.unfinished import taking_up, write_state
 
 logger = logging.getLogger(__name__)
 
@@ -102,16 +100,9 @@ def train_members(
     other pixels or settings otherwise, and deletes it. Raises ValueError where the pixels do not fill one batch.
     """
     training = EnsembleTraining(features, pixels_P, labels_P, num_classes, config)
-    if state_uri and storage.exists(state_uri):
-        training.resume(state_uri)
-
-    def save() -> None:
-        if state_uri and training.running:
-            training.save(state_uri)
-
     with (
+        keeping(training, state_uri, Worker(), seconds=SAVE_SECONDS) as saving,
         Progress("training", total=training.expected, unit="batches") as progress,
-        Saving(save, Worker(), seconds=SAVE_SECONDS) as saving,
     ):
         while training.running:
             with saving.step():
@@ -188,9 +179,7 @@ class EnsembleTraining:
             "stack": self.stack.state(),
             "rule": self.rule.state() if self.rule else None,
         }
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        storage.write_bytes(uri, buffer.getvalue())
+        write_state(uri, state)
 
     def resume(self, uri: str) -> None:
         """Takes over a saved state. Raises ValueError, naming the file, where it is damaged."""

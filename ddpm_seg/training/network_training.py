@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import io
 import logging
 import math
 from collections.abc import Callable, Mapping
@@ -26,8 +25,8 @@ from ddpm_seg.model.bundle import Bundle
 from ddpm_seg.model.compiled import compiled
 from ddpm_seg.model.device_copies import to_device
 from ddpm_seg.training.divergence import Watch
-from ddpm_seg.training.saving import Saving
-from ddpm_seg.training.unfinished import OtherTrainingError, taking_up
+from ddpm_seg.training.saving import keeping
+from ddpm_seg.training.unfinished import OtherTrainingError, refuse_other_settings, taking_up, write_state
 
 logger = logging.getLogger(__name__)
 
@@ -146,10 +145,9 @@ class NetworkTraining:
     def save(self, uri: str) -> None:
         """Writes everything that going on needs, whole or not at all. Raises TrainingDiverged where nothing would."""
         self.watch.look()
-        buffer = io.BytesIO()
         modules = {name: getattr(self, name).state_dict() for name in ("network", "average", "optimizer")}
-        torch.save({"configs": self.configs, "iteration": self.iteration, "loss": float(self.loss), **modules}, buffer)
-        storage.write_bytes(uri, buffer.getvalue())
+        about = {"configs": self.configs, "iteration": self.iteration, "loss": float(self.loss)}
+        write_state(uri, {**about, **modules})
 
     def resume(self, uri: str) -> None:
         """Takes over a saved state. Raises ValueError where it is damaged or belongs to other settings."""
@@ -161,15 +159,10 @@ class NetworkTraining:
                     f"({', '.join(sorted(before))}); choose a new --output, or delete it to start anew"
                 )
             decay_begins = (1 - DECAY_SHARE) * min(before["options"]["iterations"], self.options.iterations)
-            for part, values in self.configs.items():
-                for name, value in values.items():
-                    if name == "iterations" and state["iteration"] <= decay_begins:
-                        continue
-                    if before[part][name] != value:
-                        raise OtherTrainingError(
-                            f"the interrupted training at {storage.redact(uri)} has {part}.{name} = "
-                            f"{before[part][name]}, not {value}; use its settings, or delete it to start anew"
-                        )
+            now = _by_path(self.configs)
+            if state["iteration"] <= decay_begins:
+                del now["options.iterations"]
+            refuse_other_settings(uri, _by_path(before), now)
             if not all(tensor.isfinite().all() for name in ("network", "average") for tensor in state[name].values()):
                 raise ValueError("its weights are not finite numbers")
             for name in ("network", "average", "optimizer"):
@@ -184,6 +177,11 @@ class NetworkTraining:
         return dataclasses.replace(bundle, provenance={**bundle.provenance, **provenance, **training})
 
 
+def _by_path(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Every setting under the name that messages give it, such as "options.seed"."""
+    return {f"{part}.{name}": value for part, values in configs.items() for name, value in values.items()}
+
+
 def train_network(
     training: NetworkTraining, images: np.ndarray, state_uri: str, report: Callable[[NetworkTraining], None]
 ) -> None:
@@ -191,9 +189,7 @@ def train_network(
 
     `images` (N, S, S, 3) uint8. `report` is called after every iteration.
     """
-    if storage.exists(state_uri):
-        training.resume(state_uri)
-    with Saving(lambda: training.save(state_uri), training.worker, seconds=SAVE_SECONDS) as saving:
+    with keeping(training, state_uri, training.worker, seconds=SAVE_SECONDS) as saving:
         while training.iteration < training.options.iterations:
             with saving.step():
                 training.step(images)

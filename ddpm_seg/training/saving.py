@@ -6,9 +6,33 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
+from typing import Protocol
 
+from ddpm_seg import storage
 from ddpm_seg.cluster.training_workers import Worker
 from ddpm_seg.interruption import held_back
+
+
+class Resumable(Protocol):
+    """A training whose state can be kept."""
+
+    def save(self, uri: str) -> None:
+        """Writes everything that going on needs."""
+
+    def resume(self, uri: str) -> None:
+        """Takes over a saved state. Raises ValueError where it is damaged or of other settings."""
+
+
+def keeping(training: Resumable, uri: str | None, worker: Worker, *, seconds: float) -> Saving:
+    """Takes up the state at `uri`, where there is one; the Saving that keeps it there. Without `uri` none is kept."""
+    if uri is not None and storage.exists(uri):
+        training.resume(uri)
+
+    def save() -> None:
+        if uri is not None:
+            training.save(uri)
+
+    return Saving(save, worker, seconds=seconds)
 
 
 class Saving:

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -17,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ddpm_seg import storage
 from ddpm_seg.checks import check_least, check_positive
 from ddpm_seg.cluster.training_workers import Worker
 from ddpm_seg.model.device_copies import to_device
@@ -28,7 +26,7 @@ from ddpm_seg.training.augmentation import Augmentation, augment
 from ddpm_seg.training.divergence import Watch
 from ddpm_seg.training.sample_stream import Batch
 from ddpm_seg.training.saving import Saving
-from ddpm_seg.training.unfinished import OtherTrainingError, taking_up
+from ddpm_seg.training.unfinished import refuse_other_settings, taking_up, write_state
 
 logger = logging.getLogger(__name__)
 
@@ -133,21 +131,15 @@ class StudentTraining:
     def save(self, uri: str) -> None:
         """Writes everything that going on needs, whole or not at all."""
         self.watch.look()
-        buffer = io.BytesIO()
         modules = {"student": self.student.state_dict(), "optimizer": self.optimizer.state_dict()}
         about = {"settings": self.settings, "epochs": self.epochs, "losses": [float(loss) for loss in self.losses]}
-        torch.save({**about, "best": self.best, **modules}, buffer)
-        storage.write_bytes(uri, buffer.getvalue())
+        write_state(uri, {**about, "best": self.best, **modules})
 
     def resume(self, uri: str) -> None:
         """Takes over a saved state. Raises ValueError where it is damaged or has other settings but for the epochs."""
         with taking_up(uri) as state:
-            for name, value in self.settings.items():
-                if name != "epochs" and state["settings"].get(name) != value:
-                    raise OtherTrainingError(
-                        f"the interrupted training at {storage.redact(uri)} has {name} "
-                        f"{state['settings'].get(name)}, not {value}; use its settings, or delete it to start anew"
-                    )
+            needed = {name: value for name, value in self.settings.items() if name != "epochs"}
+            refuse_other_settings(uri, state["settings"], needed)
             self.student.load_state_dict(state["student"])
             self.optimizer.load_state_dict(state["optimizer"])
             best, last = ({key: one.shape for key, one in state[name].items()} for name in ("best", "student"))

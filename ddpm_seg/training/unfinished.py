@@ -1,10 +1,13 @@
-"""Taking up the saved state of a training, which may be damaged, or of something else."""
+"""The saved state of a training: writing it, and taking it up, though it may be damaged or of something else."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import io
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+
+import torch
 
 from ddpm_seg import storage
 from ddpm_seg.model.checkpoint_files import read_checkpoint, reason
@@ -12,6 +15,23 @@ from ddpm_seg.model.checkpoint_files import read_checkpoint, reason
 
 class OtherTrainingError(ValueError):
     """A saved state is of other settings."""
+
+
+def write_state(uri: str, state: Mapping[str, Any]) -> None:
+    """Writes tensors and plain values with `torch.save`, whole or not at all."""
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    storage.write_bytes(uri, buffer.getvalue())
+
+
+def refuse_other_settings(uri: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raises OtherTrainingError where the state at `uri` was trained with other settings `before` than `now`."""
+    for name, value in now.items():
+        if before.get(name) != value:
+            raise OtherTrainingError(
+                f"the interrupted training at {storage.redact(uri)} has {name} = {before.get(name)}, not {value}; use "
+                "its settings, or delete it to start anew"
+            )
 
 
 @contextmanager

@@ -70,9 +70,9 @@ def test_a_state_of_other_settings_is_refused_but_more_epochs_are_not(tmp_path) 
     uri = str(tmp_path / "state.pt")
     training().save(uri)
     training(epochs=30).resume(uri)
-    with pytest.raises(ValueError, match=r"has learning_rate 0\.001, not 0\.1"):
+    with pytest.raises(ValueError, match=r"has learning_rate = 0\.001, not 0\.1"):
         training(learning_rate=0.1).resume(uri)
-    with pytest.raises(ValueError, match="has samples here, not there"):
+    with pytest.raises(ValueError, match="has samples = here, not there"):
         StudentTraining(CONFIG, StudentOptimization(batch_size=4), Worker(), settings={"samples": "there"}).resume(uri)
 
 

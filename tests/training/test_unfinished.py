@@ -93,6 +93,19 @@ def test_weights_that_are_not_finite_are_not_gone_on_with(tmp_path: Path) -> Non
         network().resume(path)
 
 
+def test_members_saved_after_their_last_step_are_taken_up_as_they_are(tmp_path: Path) -> None:
+    training, path = members(), str(tmp_path / "members.pt")
+    while training.running:
+        training.step()
+    training.save(path)
+    again = members()
+    again.resume(path)
+    assert not again.running
+    for one, other in zip(training.members(), again.members(), strict=True):
+        assert (one.iterations, one.loss) == (other.iterations, other.loss)
+        assert all(torch.equal(one.weights[key], value) for key, value in other.weights.items())
+
+
 def test_other_settings_are_told_from_damage(tmp_path: Path) -> None:
     path = str(tmp_path / "unfinished_training.pt")
     network().save(path)
