@@ -412,7 +412,7 @@ def converted_from_the_hub(endpoint: str, tmp_path: Path) -> subprocess.Complete
     environment = os.environ | {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "cache")}
     command = [sys.executable, "-m", "jobs.convert", "--diffusers", "someone/tiny"]
     return subprocess.run(
-        [*command, "--output", str(tmp_path / "bundle")], env=environment, capture_output=True, text=True, timeout=120
+        [*command, "--output", str(tmp_path / "bundle")], env=environment, capture_output=True, text=True, timeout=900
     )
 
 
