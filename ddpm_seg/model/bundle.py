@@ -22,8 +22,9 @@ from ddpm_seg.model.json_values import as_count, as_object, from_json
 from ddpm_seg.model.limits import MAX_MEMBERS
 from ddpm_seg.model.meta_device import weight_shapes
 from ddpm_seg.model.networks import network_from_json, network_to_json, require_ddpm, schema_version
+from ddpm_seg.model.shapes import shapes_of
 from ddpm_seg.model.stored_bundle import load_tensors, write_bundle
-from ddpm_seg.model.weight_files import check_shapes, shapes_of
+from ddpm_seg.model.weight_files import check_shapes
 from ddpm_seg.tasks import Task
 
 ENSEMBLE, NOISE = "ensemble.safetensors", "noise.safetensors"

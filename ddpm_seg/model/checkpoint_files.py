@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ddpm_seg import storage
+from ddpm_seg.model.shapes import Shapes, differences, some
 
 State = dict[str, Tensor]
 
@@ -194,17 +195,10 @@ def unwrapped_names(keys: Iterable[str]) -> dict[str, str]:
     return names if len(set(names.values())) == len(names) else {key: key for key in names}
 
 
-def check_shapes(shapes: Mapping[str, Any], expected: Mapping[str, Any], complaint: str) -> None:
+def check_shapes(shapes: Shapes, expected: Shapes, complaint: str) -> None:
     """Raises ValueError, with `complaint` and the first differences, where `shapes` are others than `expected`."""
-    missing, unknown = expected.keys() - shapes.keys(), shapes.keys() - expected.keys()
-    wrong = [key for key in expected if key in shapes and shapes[key] != expected[key]]
-    details = [f"{key} is {shapes[key]}, expected {expected[key]}" for key in wrong[:3]]
-    if missing:
-        details.append(f"it lacks {some(missing)}")
-    if unknown:
-        details.append(f"it has {some(unknown)}, which the network lacks")
-    if details:
-        raise ValueError(f"{complaint}: {'; '.join(details)}")
+    if wrong := differences(shapes, expected):
+        raise ValueError(f"{complaint}: {wrong}")
 
 
 def usable(state: State, name: str) -> State:
@@ -226,11 +220,9 @@ def describe(content: Any) -> str:
     return f"a dictionary with {some(content)}" if isinstance(content, Mapping) else f"a {type(content).__name__}"
 
 
-def some(names: Any) -> str:
-    """The first few names, and how many more there are."""
-    ordered = sorted(str(name) if len(str(name)) <= 100 else f"{str(name)[:97]}..." for name in names)
-    rest = f" and {len(ordered) - 3} more" if len(ordered) > 3 else ""
-    return (", ".join(ordered[:3]) + rest) or "nothing"
+def base_name(uri: str) -> str:
+    """The last part of a path or URI, for messages."""
+    return storage.redact(uri).rstrip("/").rpartition("/")[2]
 
 
 def reason(error: Exception) -> str:

@@ -15,7 +15,16 @@ from torch import Tensor
 
 from ddpm_seg import storage
 from ddpm_seg.model.bundle import Bundle
-from ddpm_seg.model.checkpoint_files import State, check_shapes, describe, read_checkpoint, reason, state_dict, usable
+from ddpm_seg.model.checkpoint_files import (
+    State,
+    base_name,
+    check_shapes,
+    describe,
+    read_checkpoint,
+    reason,
+    state_dict,
+    usable,
+)
 from ddpm_seg.model.ddpm import DDPMConfig
 from ddpm_seg.model.diffusers_folder import load_diffusers
 from ddpm_seg.model.ensemble import member_shapes
@@ -24,6 +33,7 @@ from ddpm_seg.model.published_experiment import Experiment, load_experiment, loa
 from ddpm_seg.model.published_flags import LSUN_FFHQ_256, configs_from_flags, split_model_flags
 from ddpm_seg.model.published_networks import SWAV_IMAGE_SIZE, ModelType, load_mae, load_swav, load_unet
 from ddpm_seg.model.reference_noise import torch_cpu_noise, torch_cuda_noise
+from ddpm_seg.model.shapes import shapes_of
 
 logger = logging.getLogger(__name__)
 
@@ -116,10 +126,10 @@ def convert(config: ConvertConfig) -> Bundle:
     experiment = None if config.experiment is None else load_experiment(config.experiment)
     if experiment is not None and experiment.model_type != model_type:
         raise ValueError(
-            f"{_basename(config.experiment or '')}: model_type {experiment.model_type!r}: these classifiers read the "
+            f"{base_name(config.experiment or '')}: model_type {experiment.model_type!r}: these classifiers read the "
             f"network of {_flag(experiment.model_type)}, and {_flag(model_type)} is given"
         )
-    provenance: dict[str, Any] = {model_type: _basename(file)}
+    provenance: dict[str, Any] = {model_type: base_name(file)}
     noise: Tensor | None = None
     network: Network
     weights: Mapping[str, Tensor]
@@ -139,7 +149,7 @@ def convert(config: ConvertConfig) -> Bundle:
     if network.timesteps:
         noise, provenance["noise"] = _noise(config, network.image_size)
     if config.experiment is not None:
-        provenance["experiment"] = _basename(config.experiment)
+        provenance["experiment"] = base_name(config.experiment)
     bundle = Bundle(network=network, weights=weights, noise=noise, provenance={"converted": provenance})
     if experiment is None or config.classifiers is None:
         return bundle
@@ -152,7 +162,7 @@ def load_modelscope(directory: str) -> Bundle:
     flags.setdefault("image_size", experiment.dim[0])
     unet, diffusion = configs_from_flags(flags)
     provenance = {
-        "modelscope": _basename(directory),
+        "modelscope": base_name(directory),
         "model_flags": flags,
         "noise": {"generator": "cpu", "seed": 0},
     }
@@ -194,7 +204,7 @@ def _load_member(uri: str, *, dim: int, num_classes: int) -> State:
     for counter in expected.keys() - state.keys():
         if counter.endswith("num_batches_tracked"):  # PyTorch before 0.4.1 wrote none
             state[counter] = torch.zeros((), dtype=torch.int64)
-    shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
+    shapes = shapes_of(state)
     check_shapes(shapes, expected, f"{name}: not a pixel classifier of {dim} features and {num_classes} classes")
     return usable(state, name)
 
@@ -207,7 +217,7 @@ def _noise(config: ConvertConfig, size: int) -> tuple[Tensor, dict[str, Any]]:
     """The noise (1, 3, S, S) float32 and where it is from."""
     shape = _noise_shape(size)
     if config.noise is not None:
-        return load_noise(config.noise, size), {"file": _basename(config.noise)}
+        return load_noise(config.noise, size), {"file": base_name(config.noise)}
     generator = config.noise_generator or "cuda"
     draw = torch_cuda_noise if generator == "cuda" else torch_cpu_noise
     return draw(config.noise_seed, shape), {"generator": generator, "seed": config.noise_seed}
@@ -230,10 +240,6 @@ def load_noise(uri: str, size: int) -> Tensor:
     if abs(mean) > 6 / noise.size**0.5 or abs(deviation - 1) > 6 / (2 * noise.size) ** 0.5:
         logger.warning("%s: mean %.3f and deviation %.3f are not those of standard normal noise", name, mean, deviation)
     return torch.from_numpy(noise.astype(np.float32).reshape(expected))
-
-
-def _basename(uri: str) -> str:
-    return storage.redact(uri).rstrip("/").rpartition("/")[2]
 
 
 def _flag(name: str) -> str:

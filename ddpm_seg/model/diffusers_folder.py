@@ -19,6 +19,7 @@ from ddpm_seg.model.diffusers_weights import read_weights
 from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.json_values import shown
 from ddpm_seg.model.meta_device import weight_shapes
+from ddpm_seg.model.shapes import shapes_of
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ def load_diffusers(name: str) -> tuple[DDPMConfig, Mapping[str, Tensor]]:
     where = folder.named(unet_part)
     expected = _expected_shapes(network, folder.named(unet_part, "config.json"))
     state = read_weights(folder, unet_part)
-    shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
+    shapes = shapes_of(state)
     check_shapes(shapes, expected, f"{where}: not the weights of the network that its config.json describes")
     return network, {_PREFIX + key: tensor.float() for key, tensor in usable(state, where).items()}
 

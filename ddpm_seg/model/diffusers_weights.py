@@ -8,9 +8,10 @@ import re
 from collections.abc import Iterable
 
 from ddpm_seg import storage
-from ddpm_seg.model.checkpoint_files import State, read_checkpoint, some, state_dict
+from ddpm_seg.model.checkpoint_files import State, read_checkpoint, state_dict
 from ddpm_seg.model.diffusers_files import Folder
 from ddpm_seg.model.json_values import shown
+from ddpm_seg.model.shapes import some
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from ddpm_seg import storage
-from ddpm_seg.model.checkpoint_files import refuse_placeholder
+from ddpm_seg.model.checkpoint_files import base_name, refuse_placeholder
 from ddpm_seg.model.features import FeatureConfig, Network
 from ddpm_seg.model.json_values import MAX_INTEGER, parse_object, shown
 from ddpm_seg.model.limits import MAX_MEMBERS
@@ -82,7 +82,7 @@ class Experiment:
 
 def load_experiment(uri: str) -> Experiment:
     """Reads a ddpm-segmentation experiment file; ValueError names the file and the field that is wrong."""
-    return _experiment(_read_json(uri), _basename(uri))
+    return _experiment(_read_json(uri), base_name(uri))
 
 
 def load_modelscope_configuration(directory: str) -> tuple[Experiment, dict[str, Any]]:
@@ -92,7 +92,7 @@ def load_modelscope_configuration(directory: str) -> tuple[Experiment, dict[str,
     (`model.mlp.ffhq_34.number_class`); a `number_class` straight in `model.mlp` is read as well.
     """
     uri = storage.join(directory, "configuration.json")
-    name = _basename(uri)
+    name = base_name(uri)
     configuration = _read_json(uri)
     model = _section(configuration, "model", name)
     ddpm, mlp = _section(model, "ddpm", f"{name}: model"), _section(model, "mlp", f"{name}: model")
@@ -200,7 +200,3 @@ def _color(index: int) -> tuple[int, int, int]:
     strength = (0.95, 0.7, 0.5)[index % 3]
     red, green, blue = colorsys.hsv_to_rgb(index * 0.6180339887 % 1, 0.45 + 0.5 * (index % 2), strength)
     return (round(255 * red), round(255 * green), round(255 * blue))
-
-
-def _basename(uri: str) -> str:
-    return storage.redact(uri).rstrip("/").rpartition("/")[2]

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ddpm_seg.model.diffusion import DiffusionConfig
+from ddpm_seg.model.shapes import Shapes
 from ddpm_seg.model.unet import UNetConfig
 
 LSUN_FFHQ_256 = (
@@ -47,8 +48,6 @@ DEFAULTS: dict[str, int | float | bool | str] = {
 
 _CHANNEL_MULT = {512: "0.5,1,1,2,2,4,4", 256: "1,1,2,2,4,4", 128: "1,1,2,3,4", 64: "1,2,3,4"}
 _TRUE, _FALSE = ("yes", "true", "t", "y", "1"), ("no", "false", "f", "n", "0")
-
-Shapes = Mapping[str, tuple[int, ...]]
 
 
 def split_model_flags(text: str) -> dict[str, str]:

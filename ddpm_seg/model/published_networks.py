@@ -14,7 +14,6 @@ from ddpm_seg.model.checkpoint_files import (
     State,
     check_shapes,
     read_checkpoint,
-    some,
     state_dict,
     unwrapped_names,
     usable,
@@ -22,6 +21,7 @@ from ddpm_seg.model.checkpoint_files import (
 from ddpm_seg.model.mae import MAEConfig
 from ddpm_seg.model.meta_device import weight_shapes
 from ddpm_seg.model.published_flags import contradictions
+from ddpm_seg.model.shapes import shapes_of, some
 from ddpm_seg.model.swav import SwAVConfig
 from ddpm_seg.model.unet import UNetConfig
 
@@ -56,7 +56,7 @@ def load_unet(uri: str, config: UNetConfig) -> State:
     content = read_checkpoint(uri)
     _refuse_another(content, "ddpm", name)
     state = state_dict(content, name)
-    shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
+    shapes = shapes_of(state)
     landmarks = ("time_embed.0.weight", "input_blocks.0.0.weight", "out.2.weight")
     if absent := [key for key in landmarks if key not in shapes]:
         raise ValueError(
@@ -81,8 +81,8 @@ def load_mae(uri: str) -> tuple[MAEConfig, State]:
     """
     name = storage.redact(uri)
     state = _backbone_state(uri, "mae", ("patch_embed.proj.weight", "pos_embed", "blocks.0.attn.qkv.weight"))
-    config = _mae_config({key: tuple(tensor.shape) for key, tensor in state.items()}, name)
-    shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
+    config = _mae_config(shapes_of(state), name)
+    shapes = shapes_of(state)
     expected = {_published_name(key): shape for key, shape in weight_shapes(config).items()}
     check_shapes(shapes, expected, f"{name}: not the encoder of a MAE")
     return config, {_torchvision_name(key): tensor for key, tensor in usable(state, name).items()}
@@ -96,7 +96,7 @@ def load_swav(uri: str, model_type: ModelType, image_size: int = SWAV_IMAGE_SIZE
     """
     name, config = storage.redact(uri), SwAVConfig(image_size=image_size, width=SWAV_WIDTHS[model_type])
     state = _backbone_state(uri, model_type, ("conv1.weight", "layer1.0.conv1.weight"))
-    shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
+    shapes = shapes_of(state)
     check_shapes(shapes, weight_shapes(config), f"{name}: not the ResNet-50 of {config.title}")
     return config, usable(state, name)
 
@@ -126,7 +126,7 @@ def _refuse_another(content: Any, model_type: ModelType, name: str) -> None:
         return
     names = unwrapped_names(key for key in state if isinstance(key, str))
     tensors = {names[key]: value for key, value in state.items() if key in names and isinstance(value, Tensor)}
-    found = _model_type({key: tuple(value.shape) for key, value in tensors.items()})
+    found = _model_type(shapes_of(tensors))
     if found is not None and found != model_type:
         raise ValueError(f"{name} is a {_TITLES[found]} checkpoint; use --{found.replace('_', '-')}")
 

@@ -18,7 +18,8 @@ from ddpm_seg.model.bundle_files import (
     refuse_missing_files,
 )
 from ddpm_seg.model.json_values import one_line
-from ddpm_seg.model.weight_files import Shapes, digests, load_files, staged_weights
+from ddpm_seg.model.shapes import Shapes
+from ddpm_seg.model.weight_files import digests, load_files, staged_weights
 
 
 class Header(Protocol):

@@ -19,9 +19,10 @@ from ddpm_seg.model.bundle_files import (
 from ddpm_seg.model.json_values import as_object, from_json
 from ddpm_seg.model.meta_device import weight_shapes
 from ddpm_seg.model.networks import network_section
+from ddpm_seg.model.shapes import shapes_of
 from ddpm_seg.model.stored_bundle import header_of, load_tensors, write_bundle
 from ddpm_seg.model.student import StudentConfig
-from ddpm_seg.model.weight_files import check_shapes, shapes_of
+from ddpm_seg.model.weight_files import check_shapes
 from ddpm_seg.tasks import Task
 
 WEIGHTS = "student.safetensors"

@@ -24,9 +24,7 @@ from ddpm_seg.model.bundle_files import (
     refuse_strange_file,
 )
 from ddpm_seg.model.json_values import as_object, one_line, parse_object, shown
-
-Shapes = Mapping[str, tuple[int, ...]]
-"""Of tensors, by name."""
+from ddpm_seg.model.shapes import Shapes, differences
 
 MAX_HEADER_BYTES = 2**24
 """Of the JSON before the tensors; the published DDPM's has 60 kB."""
@@ -102,18 +100,8 @@ def _refuse_not_finite(where: str, tensors: Mapping[str, Tensor]) -> None:
 
 def check_shapes(what: str, found: Shapes, expected: Shapes) -> None:
     """Raises BundleError where the shapes `found` are others than those `expected`."""
-    if missing := sorted(set(expected) - set(found)):
-        raise BundleError(f"{what}: {len(missing)} tensors are missing, the first is {missing[0]}")
-    if extra := sorted(set(found) - set(expected)):
-        raise BundleError(f"{what}: {len(extra)} unknown tensors, the first is {shown(extra[0])}")
-    for key, shape in expected.items():
-        if found[key] != shape:
-            raise BundleError(f"{what}: {key} has shape {shown(found[key])}, expected {shape}")
-
-
-def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    """Shape of each tensor, by name."""
-    return {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+    if wrong := differences(found, expected):
+        raise BundleError(f"{what}: {wrong}")
 
 
 def _check_header(where: str, data: bytes, expected: Shapes) -> None:

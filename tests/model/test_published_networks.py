@@ -69,7 +69,7 @@ def without(key: str, content: dict[str, Tensor] = MAE) -> dict[str, Tensor]:
     ("content", "message"),
     [
         ({"model": without("pos_embed")}, "it has no pos_embed, but blocks.0.attn.proj.bias"),
-        ({"model": without("blocks.3.mlp.fc1.bias")}, r"not the encoder of a MAE: it lacks blocks\.3\.mlp\.0\.bias"),
+        ({"model": without("blocks.3.mlp.fc1.bias")}, r"not the encoder of a MAE: it lacks blocks\.3\.mlp\.fc1\.bias"),
         ({"model": {**MAE, "relative_bias": torch.zeros(3)}}, "it has relative_bias, which the network lacks"),
         ({"model": {**MAE, "pos_embed": torch.zeros(1, 60, 128)}}, "60 positions; expected a square of patches"),
         ({"model": {**MAE, "pos_embed": torch.zeros(3)}}, r"pos_embed \(3,\); expected a MAE's"),
