@@ -10,7 +10,7 @@ def check_least(config: object, **least: float) -> None:
     for name, bound in least.items():
         value = getattr(config, name)
         if value is not None and not bound <= value < math.inf:
-            raise ValueError(f"{_flag(name)} must be at least {bound}, got {value}")
+            raise ValueError(f"{flag(name)} must be at least {bound}, got {value}")
 
 
 def check_positive(config: object, *names: str) -> None:
@@ -18,8 +18,9 @@ def check_positive(config: object, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
         if value is not None and not 0 < value < math.inf:
-            raise ValueError(f"{_flag(name)} must be positive, got {value}")
+            raise ValueError(f"{flag(name)} must be positive, got {value}")
 
 
-def _flag(name: str) -> str:
+def flag(name: str) -> str:
+    """A field's name as it is spelled on the command line."""
     return f"--{name.replace('_', '-')}"

@@ -1,10 +1,9 @@
-"""The commands: `python -m jobs.NAME --help`."""
+"""The commands: `python -m jobs` lists them. Each is a door to `ddpm_seg.commands`, which holds the work."""
 
 import sys
 
-from jobs import signals
+from ddpm_seg.command_line import signals
 
-# `python -m` imports this package before it looks for the job's module. The module then imports torch for seconds,
-# during which a signal should end the job as it does later.
+# `python -m` imports this package before it looks for the job's module: from here on a signal ends the job properly.
 if sys.argv[0] == "-m":
     signals.listen()

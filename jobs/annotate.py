@@ -1,28 +1,8 @@
-"""Stands in for the person who annotates generated images: a network trained on plenty of annotated real ones.
-
-    python -m jobs.generate --model bundles/avatars-ddpm --num-samples 20 --output drawn
-    python -m jobs.annotate --samples drawn --plenty avatars/plenty --task avatars_10 --output annotated.parquet
-    python -m jobs.train --model bundles/avatars-ddpm --images annotated.parquet --task avatars_10 --output bundles/own
-
-For measurements that repeat by themselves; for a dataset of yours, annotate by hand. Exit status as of jobs.label.
-"""
-
-from __future__ import annotations
-
 import sys
 
-from ddpm_seg import storage
-from ddpm_seg.studies.stand_in_annotator import AnnotateConfig, annotate
-from jobs.command import run
+from ddpm_seg.commands import annotate
 
-
-def main(argv: list[str] | None = None) -> int:
-    return run(AnnotateConfig, _annotate, __doc__, argv)
-
-
-def _annotate(config: AnnotateConfig) -> str:
-    return f"{annotate(config)} samples annotated by the stand-in: {storage.redact(storage.normalize(config.output))}"
-
+__doc__, main = annotate.__doc__, annotate.main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,47 +1,8 @@
-"""Shows what changed between two models, or two settings of one, that labelled the same images into one output.
-
-    python -m jobs.changes --labels out                                     # the two newest configurations
-    python -m jobs.changes --labels s3://bucket/labels --before 0fdcb35bf553 --after aa913136490c
-
-Writes a page: the most changed images with both masks, which class became which, areas and uncertainty.
-"""
-
-from __future__ import annotations
-
-import logging
 import sys
 
-from ddpm_seg import storage
-from ddpm_seg.evaluation.changes import Changes, ChangesConfig, find_changes
-from ddpm_seg.evaluation.changes_page import write_changes_page
-from jobs.command import run
+from ddpm_seg.commands import changes
 
-
-def main(argv: list[str] | None = None) -> int:
-    return run(ChangesConfig, _changes, __doc__, argv, writes=("output", "labels"), log_level=logging.WARNING)
-
-
-def _changes(config: ChangesConfig) -> str:
-    labels = storage.normalize(config.labels)
-    if config.output:
-        storage.check_writable(storage.normalize(config.output).rpartition("/")[0])
-    found = find_changes(config)
-    uri = storage.normalize(config.output or storage.join(labels, f"changes-{found.before}-{found.after}.html"))
-    write_changes_page(found, uri)
-    return "\n".join(
-        [
-            f"before {found.before}, after {found.after}{_of_others(found)}: "
-            f"{found.images} images compared, {found.unchanged} unchanged, "
-            f"{found.share:.2%} of pixels of another class",
-            f"page {storage.redact(uri)}",
-        ]
-    )
-
-
-def _of_others(found: Changes) -> str:
-    """What else there would be to compare."""
-    return f" (not compared: {', '.join(found.others)}; choose with --before and --after)" if found.others else ""
-
+__doc__, main = changes.__doc__, changes.main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,34 +1,8 @@
-"""Chooses the generated samples that are good enough to train on: a rule beside them, which stay as they are.
-
-    python -m jobs.curate --samples samples/                          # drops the most uncertain tenth
-    python -m jobs.curate --samples s3://bucket/synthetic --drop-uncertain 0.2 --ignore-above 0.5
-
-Samples of one class only go too. ddpm_seg.read_samples follows the rule; made again, another one replaces it.
-"""
-
-from __future__ import annotations
-
-import logging
 import sys
 
-from ddpm_seg import storage
-from ddpm_seg.evaluation.curation import FILE, TABLE, CurateConfig, curate
-from ddpm_seg.runs.view import choose
-from jobs.command import run
+from ddpm_seg.commands import curate
 
-
-def main(argv: list[str] | None = None) -> int:
-    return run(CurateConfig, _curate, __doc__, argv, writes=("samples",), log_level=logging.WARNING)
-
-
-def _curate(config: CurateConfig) -> str:
-    found = curate(config)
-    configuration = choose(config.samples, TABLE, found.config_hash)
-    lines = [f"{name.replace('_', ' '):<15} {number:>9,}" for name, number in found.counts.items()]
-    lines.append(f"kept: uncertainty {found.least_uncertainty:.4g} to {found.most_uncertainty:.4g} nats")
-    lines.append(f"samples of configuration {configuration}")
-    return "\n".join([*lines, f"rule: {storage.join(storage.redact(storage.normalize(config.samples)), FILE)}"])
-
+__doc__, main = curate.__doc__, curate.main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,36 +1,8 @@
-"""Labels into the tools that people have: annotation, training, browsing.
-
-    python -m jobs.export --labels out --to label-studio --most-uncertain 200 --output review
-    python -m jobs.export --labels s3://bucket/labels --to coco --max-uncertainty 0.2 --output s3://bucket/coco
-    python -m jobs.export --labels out --to png --classes hair "facial hair" --output hair
-
-Corrected masks come back as annotations: jobs.train --images reads Label Studio's JSON export and the folders of
---to png.
-"""
-
-from __future__ import annotations
-
-import logging
 import sys
 
-from ddpm_seg import storage
-from ddpm_seg.evaluation.export import ExportConfig, export
-from jobs.command import run
+from ddpm_seg.commands import export
 
-
-def main(argv: list[str] | None = None) -> int:
-    return run(ExportConfig, _export, __doc__, argv, log_level=logging.WARNING)
-
-
-def _export(config: ExportConfig) -> str:
-    done = export(config)
-    left = {"filtered out": done.selection.others, "without a mask": done.selection.errors, **done.gone}
-    reasons = ", ".join(f"{number} {reason}" for reason, number in left.items() if number)
-    where = storage.redact(storage.normalize(config.output))
-    said = f"{done.images} images to {where}" + (f"; left out: {reasons}" if reasons else "")
-    model = ", ".join(sorted(done.model_ids)) or "none"
-    return f"{said}\nmodel {model}\nconfiguration {done.selection.configuration}"
-
+__doc__, main = export.__doc__, export.main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,25 +1,8 @@
-"""Trains a masked autoencoder on unlabelled images: features to hold a DDPM's against, on the same images.
-
-    python -m jobs.avatars --output avatars --splits unlabelled
-    python -m jobs.pretrain_mae --images avatars/unlabelled --output bundles/avatars-mae --iterations 5100 \\
-        --batch-size 128 --learning-rate 1e-3 --compile
-
-He et al. (2022): three quarters of an image's patches are hidden and filled in from the others. Saving, going on,
-workers and exit status are as of `jobs.pretrain`.
-"""
-
-from __future__ import annotations
-
 import sys
 
-from ddpm_seg.training.pretrain import PretrainMAEConfig
-from jobs.command import run
-from jobs.pretrain import train
+from ddpm_seg.commands import pretrain_mae
 
-
-def main(argv: list[str] | None = None) -> int:
-    return run(PretrainMAEConfig, train, __doc__, argv)
-
+__doc__, main = pretrain_mae.__doc__, pretrain_mae.main
 
 if __name__ == "__main__":
     sys.exit(main())

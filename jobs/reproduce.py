@@ -1,35 +1,8 @@
-"""Runs the published benchmarks: a cell of DDPM-Seg's table, or the whole row.
-
-    python -m jobs.reproduce --task ffhq_34 --datasets datasets --checkpoints checkpoints/ddpm --output reproduction
-    python -m jobs.reproduce --all --datasets s3://seg/datasets --checkpoints s3://seg/ddpm --output s3://seg/out
-
-Converts the checkpoint, trains ten members on the first training images by the published recipe, labels the first test
-images on the cluster and scores them. Run again after an interruption, it goes on with the next model. Exit status as
-of jobs.label.
-"""
-
-from __future__ import annotations
-
 import sys
-from collections.abc import Sequence
-from typing import Any
 
-from ddpm_seg.studies.reproduce import ReproduceConfig, reproduce
-from jobs.command import run
+from ddpm_seg.commands import reproduce
 
-
-def main(argv: list[str] | None = None) -> int:
-    return run(ReproduceConfig, lambda config: describe(reproduce(config)), __doc__, argv)
-
-
-def describe(rows: Sequence[dict[str, Any]]) -> str:
-    """A Markdown table, in per cent as published."""
-    lines = ["| benchmark | images | mean IoU | published |", "|---|---|---|---|"]
-    for row in rows:
-        published = f"{100 * row['published_miou']:.1f} ± {100 * row['published_deviation']:.1f}"
-        lines.append(f"| {row['task']} | {row['images']} | {100 * row['miou']:.1f} | {published} |")
-    return "\n".join(lines)
-
+__doc__, main = reproduce.__doc__, reproduce.main
 
 if __name__ == "__main__":
     sys.exit(main())

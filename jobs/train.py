@@ -1,46 +1,8 @@
-"""Trains the ensemble of pixel classifiers on a few annotated images, over a DDPM bundle.
-
-    python -m jobs.train --model ./ddpm --images ./avatars/train --task avatars_10 --output ./avatars-10
-    python -m jobs.train --model s3://models/ddpm --images s3://photos/annotated --task ffhq_34 \\
-        --steps 50 150 250 --blocks 5 6 7 8 12 --validation s3://photos/held-out --output s3://models/ffhq
-
-About twenty annotated images are enough: X.png (or .jpg, ...) beside X.npy, an integer array of class ids; folders
-images/ and masks/ with PNG masks; a Parquet table with masks; or COCO's JSON. Run again after an interruption, it goes
-on. Exit status as of jobs.label.
-"""
-
-from __future__ import annotations
-
 import sys
 
-from ddpm_seg import storage
-from ddpm_seg.model.bundle import Bundle
-from ddpm_seg.training.few_shot import TrainConfig, train_from_config
-from jobs.command import run
+from ddpm_seg.commands import train
 
-
-def main(argv: list[str] | None = None) -> int:
-    return run(TrainConfig, _train, __doc__, argv)
-
-
-def _train(config: TrainConfig) -> str:
-    return _summary(train_from_config(config), storage.redact(storage.normalize(config.output)))
-
-
-def _summary(bundle: Bundle, output: str) -> str:
-    how, losses = bundle.provenance["ensemble"], bundle.provenance["ensemble"]["final_loss"]
-    lines = [
-        f"{len(bundle.members)} members trained on {how['images']} images"
-        f"{' and copies of them' if any(how['copies'].values()) else ''}, {how['labelled_pixels']} labelled pixels",
-        f"batches a member: {min(how['iterations'])} to {max(how['iterations'])}; "
-        f"last loss: {sum(losses) / len(losses):.4f}",
-    ]
-    if validation := bundle.provenance.get("validation"):
-        miou, images = validation["published_miou"], validation["images"]
-        lines.append(f"mean IoU (published formula) on {images} validation images: {miou:.4f}")
-    lines += [f"bundle: {output}", f"next: python -m jobs.label --model {output} --input IMAGES --output TABLES"]
-    return "\n".join(lines)
-
+__doc__, main = train.__doc__, train.main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -21,9 +21,8 @@ from ddpm_seg.studies.reproduce import ReproduceConfig
 from ddpm_seg.studies.showcase import ShowcaseConfig
 from ddpm_seg.training.ensemble import EnsembleConfig
 from ddpm_seg.training.few_shot import TrainConfig
-from ddpm_seg.training.network_training import Optimization
+from ddpm_seg.training.optimization import Optimization, StudentOptimization
 from ddpm_seg.training.stopping import EarlyStopping
-from ddpm_seg.training.student_training import StudentOptimization
 from ddpm_seg.training.supervised import SupervisedConfig
 from jobs import train
 

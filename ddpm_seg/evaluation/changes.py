@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from ddpm_seg import storage
 from ddpm_seg.data.table_pictures import cell_bytes, row_mask
+from ddpm_seg.evaluation.changes_config import ChangesConfig
 from ddpm_seg.evaluation.selection import read_task
 from ddpm_seg.runs.tables import read_columns, read_rows
 from ddpm_seg.runs.view import configurations, current_rows
@@ -26,25 +27,6 @@ Place = tuple[int, int]
 
 Shards = list[tuple[str, np.ndarray]]
 """`view.current_rows`."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ChangesConfig:
-    """Whose masks are compared with whose."""
-
-    labels: str
-    """Output of jobs.label where both have labelled: a folder or prefix with labels/ and runs/."""
-    before: str | None = None
-    """Configuration (config=… under labels/) with the masks to compare with; by default that of the newest run before
-    --after."""
-    after: str | None = None
-    """Configuration with the new masks; by default that of the newest run."""
-    output: str | None = None
-    """The page to write; by default changes-BEFORE-AFTER.html under --labels."""
-
-    def __post_init__(self) -> None:
-        if self.before is not None and self.before == self.after:
-            raise ValueError(f"--before and --after are both {self.before}; expected two configurations")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,10 +7,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from ddpm_seg import storage
-from ddpm_seg.checks import check_least
 from ddpm_seg.data.exports.coco import write_coco
 from ddpm_seg.data.exports.cvat import write_cvat
 from ddpm_seg.data.exports.fiftyone import write_fiftyone
@@ -20,14 +19,13 @@ from ddpm_seg.data.exports.picture import Picture, safe_name, showable
 from ddpm_seg.data.exports.png import write_png
 from ddpm_seg.data.images import DEFAULT_LIMITS, ImageError
 from ddpm_seg.data.table_pictures import row_mask
+from ddpm_seg.evaluation.export_config import ExportConfig, Format
 from ddpm_seg.evaluation.selection import Selection, select
 from ddpm_seg.runs.fresh_output import fresh_output
 from ddpm_seg.runs.tables import read_rows
 from ddpm_seg.tasks import Task
 
 logger = logging.getLogger(__name__)
-
-Format = Literal["coco", "png", "huggingface", "fiftyone", "label-studio", "cvat"]
 
 _WRITERS: dict[Format, Callable[[Iterable[Picture], Task, str], None]] = {
     "coco": write_coco,
@@ -44,31 +42,6 @@ README = "README.md"
 READERS = 8  # images on their way at once: against a distant store the wait is latency
 
 _COLUMNS = ["image_id", "uri", "width", "height", "mask", "uncertainty", "mean_confidence", "model_id"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ExportConfig:
-    """Which labels go into which tool's format."""
-
-    labels: str
-    """Output of jobs.label: the folder or prefix with labels/ and runs/."""
-    to: Format
-    """Whose format."""
-    output: str
-    """Folder or prefix for the export: an empty one."""
-    most_uncertain: int | None = None
-    """At most so many images, the most uncertain ones."""
-    min_uncertainty: float | None = None
-    """Only images at least so uncertain (nats)."""
-    max_uncertainty: float | None = None
-    """Only images at most so uncertain (nats): those to train another model on."""
-    classes: tuple[str, ...] = ()
-    """Only images that have one of these classes."""
-    config_hash: str | None = None
-    """Whose labels, where several models or options are under --labels; by default those of the newest run."""
-
-    def __post_init__(self) -> None:
-        check_least(self, most_uncertain=1, min_uncertainty=0, max_uncertainty=0)
 
 
 @dataclass(kw_only=True, slots=True)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ddpm_seg import storage
+from ddpm_seg.data.annotations.errors import AnnotationError
 from ddpm_seg.data.annotations.load import load_annotations
-from ddpm_seg.data.annotations.pair import AnnotationError
 from ddpm_seg.data.image_set import load_images
 from ddpm_seg.data.listing import list_images
 from ddpm_seg.data.table_pictures import row_image

@@ -16,7 +16,7 @@ from ddpm_seg.model.features import FeatureConfig, Network
 from ddpm_seg.model.json_values import MAX_INTEGER, parse_object, shown
 from ddpm_seg.model.limits import MAX_MEMBERS
 from ddpm_seg.model.published_flags import DEFAULTS
-from ddpm_seg.model.published_networks import ModelType
+from ddpm_seg.model.published_names import ModelType
 from ddpm_seg.tasks import TASKS, UNLABELLED, Task
 
 logger = logging.getLogger(__name__)

@@ -11,13 +11,6 @@ from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.shapes import Shapes
 from ddpm_seg.model.unet import UNetConfig
 
-LSUN_FFHQ_256 = (
-    "--attention_resolutions 32,16,8 --class_cond False --diffusion_steps 1000 --dropout 0.1 --image_size 256 "
-    "--learn_sigma True --noise_schedule linear --num_channels 256 --num_head_channels 64 --num_res_blocks 2 "
-    "--resblock_updown True --use_fp16 True --use_scale_shift_norm True"
-)
-"""MODEL_FLAGS of ddpm-segmentation's `scripts/ddpm/train_interpreter.sh`."""
-
 DEFAULTS: dict[str, int | float | bool | str] = {
     "image_size": 64,
     "num_channels": 128,

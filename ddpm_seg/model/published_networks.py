@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
@@ -21,12 +21,10 @@ from ddpm_seg.model.checkpoint_files import (
 from ddpm_seg.model.mae import MAEConfig
 from ddpm_seg.model.meta_device import weight_shapes
 from ddpm_seg.model.published_flags import contradictions
+from ddpm_seg.model.published_names import ModelType
 from ddpm_seg.model.shapes import shapes_of, some
 from ddpm_seg.model.swav import SwAVConfig
 from ddpm_seg.model.unet import UNetConfig
-
-ModelType = Literal["ddpm", "mae", "swav", "swav_w2"]
-"""As ddpm-segmentation's experiments name them."""
 
 SWAV_WIDTHS: dict[ModelType, int] = {"swav": 64, "swav_w2": 128}
 SWAV_IMAGE_SIZE = 256

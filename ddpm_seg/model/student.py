@@ -6,17 +6,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, get_args
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.segmentation import deeplabv3_mobilenet_v3_large, deeplabv3_resnet50, deeplabv3_resnet101
 
+from ddpm_seg.model.backbones import Backbone
 from ddpm_seg.model.limits import MAX_IMAGE_SIZE, MAX_RESOLUTION, check_range
 from ddpm_seg.model.meta_device import weight_shapes
 from ddpm_seg.tasks import UNLABELLED
-
-Backbone = Literal["resnet101", "resnet50", "mobilenet_v3_large"]
 
 _DEEPLAB = {
     "resnet101": deeplabv3_resnet101,

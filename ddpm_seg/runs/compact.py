@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from ddpm_seg import storage
-from ddpm_seg.checks import check_least
 from ddpm_seg.runs.commit import Derive, outcomes
+from ddpm_seg.runs.compact_config import CompactConfig
 from ddpm_seg.runs.fresh_output import fresh_output
 from ddpm_seg.runs.layout import RunLayout, layout_of
 from ddpm_seg.runs.manifest import INPUTS, Manifest, create_manifest, read_info, read_manifest
@@ -25,30 +25,6 @@ logger = logging.getLogger(__name__)
 
 # A file is closed at this size even where it has fewer rows than asked for: it is in memory twice while it is written.
 SHARD_BYTES = 256 * 1024 * 1024
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CompactConfig:
-    """Which tables, where to write them anew, and how large the files are to be."""
-
-    labels: str
-    """Output of jobs.label: the folder or prefix with labels/ and runs/."""
-    output: str
-    """Folder or prefix for the compacted tables: an empty one."""
-    config_hash: str | None = None
-    """Only these rows, where several models or options are under --labels (config=… under labels/); by default all,
-    each configuration in files of its own."""
-    shard_size: int = 20_000
-    """Rows in each new file; fewer where they would be more than 256 MB."""
-
-    def __post_init__(self) -> None:
-        check_least(self, shard_size=1)
-        source, target = (storage.normalize(uri).rstrip("/") + "/" for uri in (self.labels, self.output))
-        if target.startswith(source) or source.startswith(target):
-            raise ValueError(
-                f"--output {storage.redact(self.output)} and --labels {storage.redact(self.labels)} must not be one "
-                "inside the other; take a prefix beside it"
-            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

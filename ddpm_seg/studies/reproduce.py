@@ -12,7 +12,7 @@ from ddpm_seg.data.annotations.find import find_pairs
 from ddpm_seg.json_text import write_json
 from ddpm_seg.model.bundle import save_bundle
 from ddpm_seg.model.checkpoints import ConvertConfig, convert
-from ddpm_seg.model.published_flags import LSUN_FFHQ_256
+from ddpm_seg.model.published_names import LSUN_FFHQ_256
 from ddpm_seg.studies.evaluate import EvaluateConfig, run_evaluate
 from ddpm_seg.tasks import TASKS
 from ddpm_seg.training.few_shot import TrainConfig, train_from_config

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -12,10 +11,8 @@ import numpy as np
 from torch import Tensor
 
 from ddpm_seg import storage
-from ddpm_seg.checks import check_least
 from ddpm_seg.cluster.training_workers import Worker, free_gpus, train_on_ray
 from ddpm_seg.data.annotations.load import Annotation, load_annotations
-from ddpm_seg.data.annotations.options import AnnotationOptions
 from ddpm_seg.errors import work_began
 from ddpm_seg.evaluation import learnt_from
 from ddpm_seg.evaluation.miou import published_miou
@@ -23,65 +20,20 @@ from ddpm_seg.evaluation.score import evaluate
 from ddpm_seg.model.bundle_files import refuse_standing_bundle
 from ddpm_seg.model.checkpoint_files import read_checkpoint, state_dict
 from ddpm_seg.model.devices import default_device
-from ddpm_seg.model.student import Backbone, StudentConfig, backbone_weights
+from ddpm_seg.model.student import StudentConfig, backbone_weights
 from ddpm_seg.model.student_bundle import StudentBundle, StudentHeader, read_student_header, save_student
 from ddpm_seg.progress import Progress
 from ddpm_seg.training.annotated_set import AnnotatedSet
+from ddpm_seg.training.distill_config import DistillConfig
 from ddpm_seg.training.sample_stream import SampleStream
 from ddpm_seg.training.saving import Saving, keeping
-from ddpm_seg.training.student_training import StudentOptimization, StudentTraining
+from ddpm_seg.training.student_training import StudentTraining
 from ddpm_seg.training.supervised import usable_labels
 
 logger = logging.getLogger(__name__)
 
 STATE = "unfinished_training.pt"
 SAVE_SECONDS = 180.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class SamplesAndStudent(AnnotationOptions):
-    """A base class of its own so that --help begins with these: the fields of the last base come first."""
-
-    samples: str
-    """Labelled samples, an --output of jobs.generate. Those that jobs.curate drops are left out."""
-    config_hash: str | None = None
-    """Whose samples, where those of several models or options are there (config=… under samples/); by default those
-    that jobs.curate made its rule for, and without a rule those of the newest run."""
-    output: str
-    """Where the student is written. The state of an unfinished training stands there too."""
-    validation: str | None = None
-    """Annotated images, in any form that jobs.train takes. The epoch that scores best on them is kept; without them
-    the last one."""
-    images: str | None = None
-    """Train on these annotated images instead, at the samples' size and for their task: what the samples must beat."""
-    repeat: int = 1
-    """Times that each of --images comes in an epoch: as many batches from few images as from many samples."""
-    backbone: Backbone = "resnet101"
-    """Of the DeepLabV3: resnet101 as published; the others for small machines."""
-    backbone_weights: str | None = None
-    """State dict of torchvision's ImageNet classifier of that name (.pth), to begin with. Default: random weights."""
-    resolution: int = 256
-    """Side that images are enlarged to for the network, which looks at an eighth of it (mobilenet_v3_large: a
-    sixteenth)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DistillConfig(StudentOptimization, SamplesAndStudent):
-    """Settings of `jobs.distill`."""
-
-    num_workers: int | None = None
-    """Ray Train workers. Default: one for each GPU of the cluster; without GPUs, this process alone."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_least(self, repeat=1)
-        if self.repeat > 1 and self.images is None:
-            raise ValueError("--repeat is for --images; for more passes over the samples give more --epochs")
-
-    def optimization(self) -> StudentOptimization:
-        """What the weights depend on, beside the samples and the network."""
-        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(StudentOptimization)}
-        return StudentOptimization(**own)
 
 
 def distill(config: DistillConfig) -> StudentHeader:

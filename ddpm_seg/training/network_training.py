@@ -11,20 +11,20 @@ import dataclasses
 import logging
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol
+from dataclasses import asdict
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ddpm_seg import storage
-from ddpm_seg.checks import check_least, check_positive
 from ddpm_seg.cluster.training_workers import Worker
 from ddpm_seg.model.bundle import Bundle
 from ddpm_seg.model.compiled import compiled
 from ddpm_seg.model.device_copies import to_device
 from ddpm_seg.training.divergence import Watch
+from ddpm_seg.training.optimization import Optimization
 from ddpm_seg.training.saving import keeping
 from ddpm_seg.training.unfinished import OtherTrainingError, refuse_other_settings, taking_up, write_state
 
@@ -35,30 +35,6 @@ WARMUP_ITERATIONS = 200
 DECAY_SHARE = 0.25
 """Of the iterations: the last ones, over which the learning rate falls linearly to zero (Hu et al., 2024). Until they
 begin, a training does not depend on its length, so that it can still be made longer or shorter."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Optimization:
-    """How a network is trained. The fields are flags of `jobs.pretrain` too."""
-
-    iterations: int = 10_000
-    """Batches to train on."""
-    batch_size: int = 32
-    """Images a batch, over all workers together."""
-    learning_rate: float = 5e-4
-    """At its peak; it falls to zero over the last quarter of the iterations. Until then --iterations may be changed."""
-    ema_decay: float = 0.999
-    """Of the moving average of the weights, which is what is kept."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the activations; weights and sums stay float32. bfloat16 is faster on GPUs and on CPUs with AVX512-BF16."""
-    seed: int = 0
-    """Of the first weights and of every batch."""
-
-    def __post_init__(self) -> None:
-        check_positive(self, "iterations", "batch_size", "learning_rate")
-        check_least(self, seed=0)
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay must be in [0, 1), got {self.ema_decay}")
 
 
 class Objective(Protocol):

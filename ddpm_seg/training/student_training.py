@@ -8,15 +8,14 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ddpm_seg.checks import check_least, check_positive
 from ddpm_seg.cluster.training_workers import Worker
 from ddpm_seg.model.device_copies import to_device
 from ddpm_seg.model.pixel_values import from_network, to_imagenet, to_network
@@ -24,6 +23,7 @@ from ddpm_seg.model.student import Student, StudentConfig, backbone_weights
 from ddpm_seg.tasks import UNLABELLED
 from ddpm_seg.training.augmentation import Augmentation, augment
 from ddpm_seg.training.divergence import Watch
+from ddpm_seg.training.optimization import StudentOptimization
 from ddpm_seg.training.sample_stream import Batch
 from ddpm_seg.training.saving import Saving
 from ddpm_seg.training.unfinished import refuse_other_settings, taking_up, write_state
@@ -31,30 +31,6 @@ from ddpm_seg.training.unfinished import refuse_other_settings, taking_up, write
 logger = logging.getLogger(__name__)
 
 USUAL = Augmentation(rotation=10, scale=0.25, shift=0.1, brightness=0.1, contrast=0.2, saturation=0.3, hue=15)
-
-
-@dataclass(frozen=True, kw_only=True)
-class StudentOptimization:
-    """How a student is trained; the defaults are the published ones. The fields are flags of `jobs.distill` too."""
-
-    epochs: int = 20
-    """Passes over the samples."""
-    batch_size: int = 8
-    """Images a batch, over all workers together."""
-    learning_rate: float = 1e-3
-    """Of Adam."""
-    augment: bool = False
-    """Mirror, turn, scale, shift and recolour what is trained on; not where classes tell left from right."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the activations; weights and sums stay float32. bfloat16 is faster on GPUs and on CPUs with AVX512-BF16."""
-    seed: int = 0
-    """Of the first weights and of the order of the samples."""
-
-    def __post_init__(self) -> None:
-        check_positive(self, "epochs", "learning_rate")
-        check_least(self, seed=0)
-        if self.batch_size < 2:
-            raise ValueError(f"batch_size is {self.batch_size}, expected at least 2: batch normalisation needs them")
 
 
 class StudentTraining:

@@ -25,7 +25,7 @@ IMPORTS = (
     "ddpm_seg.pipeline.generate.stages",
     "ddpm_seg.evaluation.report",
     "ddpm_seg.evaluation.active",
-    "jobs.arguments",
+    "ddpm_seg.command_line.arguments",
 )
 
 

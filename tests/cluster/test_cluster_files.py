@@ -14,9 +14,9 @@ import ray.autoscaler
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
+from ddpm_seg.command_line.arguments import parse
 from ddpm_seg.pipeline.generate.config import GenerateConfig
 from ddpm_seg.pipeline.label.config import LabelConfig
-from jobs.arguments import parse
 
 ROOT = Path(__file__).parents[2]
 CLUSTER = ROOT / "cluster"

@@ -125,7 +125,7 @@ def test_each_way_to_end_has_its_status_and_one_line(
     def fail(config: object) -> None:
         raise error
 
-    monkeypatch.setattr("jobs.label.run_label", fail)
+    monkeypatch.setattr("ddpm_seg.pipeline.label.job.run_label", fail)
     assert main([*arguments, "--max-errors", "5%", "--retry-errors"]) == status
     assert capsys.readouterr().err == message
 

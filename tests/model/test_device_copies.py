@@ -25,7 +25,8 @@ from ddpm_seg.model.sampling import Sampler, SamplingConfig
 from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.model.unet import UNetConfig
 from ddpm_seg.training.ddpm import Denoising
-from ddpm_seg.training.network_training import NetworkTraining, Optimization
+from ddpm_seg.training.network_training import NetworkTraining
+from ddpm_seg.training.optimization import Optimization
 from tests.model.tiny_networks import bundle, images, normal
 
 CONFIG = UNetConfig(image_size=16, num_channels=32, num_res_blocks=1, channel_mult=(1, 2), attention_resolutions=(8,))

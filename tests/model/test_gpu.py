@@ -27,7 +27,8 @@ from ddpm_seg.model.student_segmenter import StudentSegmenter
 from ddpm_seg.training.ddpm import Denoising
 from ddpm_seg.training.ensemble import EnsembleConfig
 from ddpm_seg.training.few_shot import train_bundle
-from ddpm_seg.training.network_training import NetworkTraining, Optimization
+from ddpm_seg.training.network_training import NetworkTraining
+from ddpm_seg.training.optimization import Optimization
 from tests.model.tiny_networks import images
 from tests.tiny_bundle import TASK, tiny_bundle
 

@@ -9,7 +9,8 @@ import pytest
 
 from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.meta_device import weight_shapes
-from ddpm_seg.model.published_flags import LSUN_FFHQ_256, configs_from_flags, contradictions, split_model_flags
+from ddpm_seg.model.published_flags import configs_from_flags, contradictions, split_model_flags
+from ddpm_seg.model.published_names import LSUN_FFHQ_256
 from ddpm_seg.model.unet import UNetConfig
 
 BASE = {

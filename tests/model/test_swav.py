@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from ddpm_seg.model.meta_device import weight_shapes
-from ddpm_seg.model.published_networks import ModelType, load_swav
+from ddpm_seg.model.published_names import ModelType
+from ddpm_seg.model.published_networks import load_swav
 from ddpm_seg.model.swav import SwAVConfig
 from tests.model.recorded_extractors import assert_as_recorded, shapes, write_checkpoint
 from tests.model.tiny_networks import TINY_SWAV, assert_extractor_keeps_its_word

@@ -10,7 +10,8 @@ from ddpm_seg.cluster.training_workers import Worker
 from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.unet import UNetConfig
 from ddpm_seg.training.ddpm import Denoising
-from ddpm_seg.training.network_training import NetworkTraining, Optimization, draw_images
+from ddpm_seg.training.network_training import NetworkTraining, draw_images
+from ddpm_seg.training.optimization import Optimization
 
 UNET = UNetConfig(image_size=8, num_channels=32, num_res_blocks=1, channel_mult=(1, 1), attention_resolutions=(4,))
 DENOISING = Denoising(UNET, DiffusionConfig(steps=50))

@@ -21,10 +21,11 @@ from ddpm_seg.training.ddpm import Denoising
 from ddpm_seg.training.divergence import Watch
 from ddpm_seg.training.ensemble import EnsembleConfig, train_members
 from ddpm_seg.training.masked_autoencoder import Inpainting
-from ddpm_seg.training.network_training import NetworkTraining, Objective, Optimization, train_network
+from ddpm_seg.training.network_training import NetworkTraining, Objective, train_network
+from ddpm_seg.training.optimization import Optimization, StudentOptimization
 from ddpm_seg.training.pixel_features import PixelFeatures
 from ddpm_seg.training.sample_stream import Batch
-from ddpm_seg.training.student_training import StudentOptimization, StudentTraining
+from ddpm_seg.training.student_training import StudentTraining
 from ddpm_seg.training.supervised import SupervisedConfig, train_supervised
 from tests.model.tiny_networks import images
 from tests.tiny_bundle import TASK, tiny_bundle

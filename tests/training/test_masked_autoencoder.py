@@ -9,7 +9,8 @@ import torch
 from ddpm_seg.cluster.training_workers import Worker
 from ddpm_seg.model.mae import MAEConfig
 from ddpm_seg.training.masked_autoencoder import Inpainting, MaskedAutoencoder, patches
-from ddpm_seg.training.network_training import NetworkTraining, Optimization, draw_images
+from ddpm_seg.training.network_training import NetworkTraining, draw_images
+from ddpm_seg.training.optimization import Optimization
 
 CONFIG = MAEConfig(image_size=16, patch_size=4, width=24, depth=3, num_heads=3)
 INPAINTING = Inpainting(CONFIG)

@@ -7,7 +7,8 @@ import torch
 from ddpm_seg.cluster.training_workers import Worker
 from ddpm_seg.model.student import StudentConfig
 from ddpm_seg.training.annotated_set import AnnotatedSet
-from ddpm_seg.training.student_training import StudentOptimization, StudentTraining
+from ddpm_seg.training.optimization import StudentOptimization
+from ddpm_seg.training.student_training import StudentTraining
 
 CONFIG = StudentConfig(backbone="mobilenet_v3_large", num_classes=3, image_size=16, resolution=32)
 

@@ -19,9 +19,10 @@ from ddpm_seg.model.student import StudentConfig
 from ddpm_seg.model.unet import UNetConfig
 from ddpm_seg.training.ddpm import Denoising
 from ddpm_seg.training.ensemble import EnsembleConfig, EnsembleTraining
-from ddpm_seg.training.network_training import NetworkTraining, Optimization
+from ddpm_seg.training.network_training import NetworkTraining
+from ddpm_seg.training.optimization import Optimization, StudentOptimization
 from ddpm_seg.training.pixel_features import PixelFeatures
-from ddpm_seg.training.student_training import StudentOptimization, StudentTraining
+from ddpm_seg.training.student_training import StudentTraining
 from ddpm_seg.training.unfinished import OtherTrainingError
 from tests.model.tiny_networks import images
 

@@ -27,7 +27,8 @@ from ddpm_seg.model.extractors import resident_ddpm
 from ddpm_seg.model.pixel_values import to_network
 from ddpm_seg.model.unet import UNetConfig
 from ddpm_seg.training.ddpm import Denoising
-from ddpm_seg.training.network_training import Optimization, draw_images
+from ddpm_seg.training.network_training import draw_images
+from ddpm_seg.training.optimization import Optimization
 
 CPU = torch.device("cpu")
 Pair = tuple[Callable[[], object], Callable[[], object]]

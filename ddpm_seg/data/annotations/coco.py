@@ -12,16 +12,11 @@ from pydantic import BaseModel
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.drawing import box_of, coco_runs, paint, polygon_runs
+from ddpm_seg.data.annotations.errors import AnnotationError, MaskError
 from ddpm_seg.data.annotations.image_places import ImagePlaces
 from ddpm_seg.data.annotations.json_file import checked
 from ddpm_seg.data.annotations.mask_files import MAX_MASK_BYTES, read_colors
-from ddpm_seg.data.annotations.pair import (
-    UNCOVERED,
-    AnnotationError,
-    MaskError,
-    Pair,
-    check_size,
-)
+from ddpm_seg.data.annotations.pair import UNCOVERED, Pair, check_size
 from ddpm_seg.tasks import Task
 
 logger = logging.getLogger(__name__)

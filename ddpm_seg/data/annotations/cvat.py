@@ -12,14 +12,10 @@ import numpy as np
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.drawing import Box, box_of, paint, polygon_runs
+from ddpm_seg.data.annotations.errors import AnnotationError, MaskError
 from ddpm_seg.data.annotations.image_places import ImagePlaces
 from ddpm_seg.data.annotations.json_file import MAX_JSON_BYTES
-from ddpm_seg.data.annotations.pair import (
-    AnnotationError,
-    MaskError,
-    Pair,
-    check_size,
-)
+from ddpm_seg.data.annotations.pair import Pair, check_size
 from ddpm_seg.tasks import Task
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ddpm_seg.data.annotations.pair import UNCOVERED, MaskError
+from ddpm_seg.data.annotations.errors import MaskError
+from ddpm_seg.data.annotations.pair import UNCOVERED
 from ddpm_seg.tasks import UNLABELLED
 
 # pycocotools takes five steps per pixel along an outline, some 16 bytes each.

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from ddpm_seg import storage
-from ddpm_seg.data.annotations.pair import AnnotationError
+from ddpm_seg.data.annotations.errors import AnnotationError
 
 # The largest of the public files, LVIS's, has 1.2 GB.
 MAX_JSON_BYTES = 2_000_000_000

@@ -13,15 +13,10 @@ from pydantic import BaseModel, RootModel
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.brush_rle import decode_brush
+from ddpm_seg.data.annotations.errors import AnnotationError, MaskError
 from ddpm_seg.data.annotations.image_places import ImagePlaces
 from ddpm_seg.data.annotations.json_file import checked
-from ddpm_seg.data.annotations.pair import (
-    UNCOVERED,
-    AnnotationError,
-    MaskError,
-    Pair,
-    check_size,
-)
+from ddpm_seg.data.annotations.pair import UNCOVERED, Pair, check_size
 from ddpm_seg.data.images import EXTENSIONS
 from ddpm_seg.tasks import Task
 

@@ -13,9 +13,10 @@ import numpy as np
 from tqdm import tqdm
 
 from ddpm_seg import storage
+from ddpm_seg.data.annotations.errors import AnnotationError, MaskError
 from ddpm_seg.data.annotations.find import find_pairs
 from ddpm_seg.data.annotations.options import DEFAULT_OPTIONS, AnnotationOptions
-from ddpm_seg.data.annotations.pair import UNCOVERED, AnnotationError, MaskError, Pair
+from ddpm_seg.data.annotations.pair import UNCOVERED, Pair
 from ddpm_seg.data.decoder import read_apart
 from ddpm_seg.data.images import ImageError, Placement, fit
 from ddpm_seg.storage import StorageUnavailableError

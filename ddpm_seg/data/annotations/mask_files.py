@@ -9,7 +9,8 @@ import io
 import numpy as np
 from PIL import Image
 
-from ddpm_seg.data.annotations.pair import MaskError, check_size
+from ddpm_seg.data.annotations.errors import MaskError
+from ddpm_seg.data.annotations.pair import check_size
 from ddpm_seg.data.images import DEFAULT_LIMITS, PILLOW_ERRORS
 from ddpm_seg.tasks import UNLABELLED, Task
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ddpm_seg.data.annotations.pair import AnnotationError
+from ddpm_seg.data.annotations.errors import AnnotationError
 from ddpm_seg.tasks import UNLABELLED, Task
 
 

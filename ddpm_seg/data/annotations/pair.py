@@ -10,19 +10,12 @@ from functools import partial
 import numpy as np
 
 from ddpm_seg import storage
+from ddpm_seg.data.annotations.errors import AnnotationError, MaskError
 from ddpm_seg.data.images import DEFAULT_LIMITS
 
 UNCOVERED = -1
 """Pixel value of a mask that is drawn from objects where there is no object. It becomes "no class", or the class of
 `AnnotationOptions.uncovered`."""
-
-
-class AnnotationError(ValueError):
-    """Annotations that cannot be used; the message names the file and what to change."""
-
-
-class MaskError(ValueError):
-    """A mask that cannot be used; the message goes on after the mask's name: "is ...", "has ...", "holds ..."."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

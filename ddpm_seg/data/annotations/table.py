@@ -10,14 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ddpm_seg import storage
+from ddpm_seg.data.annotations.errors import AnnotationError, MaskError
 from ddpm_seg.data.annotations.image_places import ImagePlaces
 from ddpm_seg.data.annotations.mask_files import MAX_MASK_BYTES, read_png
-from ddpm_seg.data.annotations.pair import (
-    AnnotationError,
-    MaskError,
-    Pair,
-    missing_pair,
-)
+from ddpm_seg.data.annotations.pair import Pair, missing_pair
 from ddpm_seg.data.schema import METADATA_KEY, task_of
 from ddpm_seg.tasks import Task
 

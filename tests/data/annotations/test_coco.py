@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 from pycocotools import mask as codec
 
+from ddpm_seg.data.annotations.errors import AnnotationError
 from ddpm_seg.data.annotations.load import load_annotations
 from ddpm_seg.data.annotations.options import AnnotationOptions
-from ddpm_seg.data.annotations.pair import AnnotationError
 from ddpm_seg.tasks import Task
 
 TASK = Task(name="pets", class_names=("wall", "cat", "tail"), palette=((9, 9, 9), (255, 0, 0), (0, 255, 0)))

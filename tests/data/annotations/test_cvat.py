@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 from pycocotools import mask as codec
 
+from ddpm_seg.data.annotations.errors import AnnotationError
 from ddpm_seg.data.annotations.load import load_annotations
 from ddpm_seg.data.annotations.options import AnnotationOptions
-from ddpm_seg.data.annotations.pair import AnnotationError
 from ddpm_seg.data.exports.cvat import write_cvat
 from tests.data.exports.drawn import TASK, pictures
 

@@ -9,7 +9,8 @@ import pytest
 from pycocotools import mask as codec
 
 from ddpm_seg.data.annotations.drawing import coco_runs, paint, polygon_runs
-from ddpm_seg.data.annotations.pair import UNCOVERED, MaskError
+from ddpm_seg.data.annotations.errors import MaskError
+from ddpm_seg.data.annotations.pair import UNCOVERED
 
 
 def drawn(runs: np.ndarray, height: int, width: int) -> np.ndarray:

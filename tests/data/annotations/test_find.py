@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from ddpm_seg.data.annotations.errors import AnnotationError
 from ddpm_seg.data.annotations.find import find_pairs
 from ddpm_seg.data.annotations.load import load_annotations
-from ddpm_seg.data.annotations.pair import AnnotationError
 from ddpm_seg.data.schema import labels_schema
 from ddpm_seg.tasks import Task
 

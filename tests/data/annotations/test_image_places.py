@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ddpm_seg.data.annotations.errors import AnnotationError
 from ddpm_seg.data.annotations.image_places import ImagePlaces
-from ddpm_seg.data.annotations.pair import AnnotationError
 
 
 def test_an_image_that_is_nowhere_is_named(tmp_path: Path) -> None:

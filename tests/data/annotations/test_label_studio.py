@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from ddpm_seg.data.annotations.brush_rle import encode_brush
+from ddpm_seg.data.annotations.errors import AnnotationError
 from ddpm_seg.data.annotations.load import load_annotations
 from ddpm_seg.data.annotations.options import AnnotationOptions
-from ddpm_seg.data.annotations.pair import AnnotationError
 from ddpm_seg.data.exports.label_studio import write_label_studio
 from ddpm_seg.data.exports.picture import Picture
 from tests.data.exports.drawn import TASK

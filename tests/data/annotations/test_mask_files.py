@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from ddpm_seg.data.annotations import mask_files
-from ddpm_seg.data.annotations.pair import MaskError
+from ddpm_seg.data.annotations.errors import MaskError
 from ddpm_seg.tasks import TASKS, Task
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)

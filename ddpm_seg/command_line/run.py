@@ -12,12 +12,13 @@ from contextlib import suppress
 from typing import TextIO, TypeVar
 
 from ddpm_seg import storage
+from ddpm_seg.checks import flag
+from ddpm_seg.command_line import signals
+from ddpm_seg.command_line.arguments import parse
+from ddpm_seg.command_line.statuses import ALREADY_RUNNING, INTERRUPTED, TOO_MANY_ERRORS, WRONG_USE
 from ddpm_seg.errors import StageError, TooManyErrors, TrainingDiverged
 from ddpm_seg.printable import PrintableFormatter, printable
 from ddpm_seg.runs.heartbeat import AlreadyRunningError
-from jobs import signals
-from jobs.arguments import parse
-from jobs.statuses import ALREADY_RUNNING, INTERRUPTED, TOO_MANY_ERRORS, WRONG_USE
 
 C = TypeVar("C")
 
@@ -89,7 +90,7 @@ def refuse_lost_output(config: object, writes: Sequence[str] = ("output",)) -> N
         place = storage.normalize(uri)
         if storage.is_local(place) and _RAY_SESSION.search(os.path.realpath(place)):
             raise ValueError(
-                f"--{name.replace('_', '-')} {storage.redact(uri)} is in a folder of Ray's session ({place}), which "
+                f"{flag(name)} {storage.redact(uri)} is in a folder of Ray's session ({place}), which "
                 "Ray deletes: a submitted job runs in a copy of its working directory. Give s3://… or an absolute path "
                 "that all nodes share"
             )

@@ -13,9 +13,10 @@ from typing import TypeVar
 
 import tyro
 
+from ddpm_seg.checks import flag
+from ddpm_seg.command_line.statuses import WRONG_USE
 from ddpm_seg.printable import printable
 from ddpm_seg.yaml_files import read_yaml
-from jobs.statuses import WRONG_USE
 
 T = TypeVar("T")
 
@@ -52,14 +53,14 @@ def _checked(config: T) -> T:
     homes = {}
     for field in dataclasses.fields(config):  # type: ignore[arg-type]
         value = getattr(config, field.name)
-        flag = "--" + field.name.replace("_", "-")
+        name = flag(field.name)
         if value == () and field.default != ():
-            stop(f"{flag} has no values; give some, or leave it out")
+            stop(f"{name} has no values; give some, or leave it out")
         for one in value if isinstance(value, tuple) else (value,):
             if isinstance(one, float) and not math.isfinite(one):
-                stop(f"{flag} is {one}, expected a finite number")
+                stop(f"{name} is {one}, expected a finite number")
             if isinstance(one, str) and not one.strip() and field.name != "model_flags":  # there it means all defaults
-                stop(f"{flag} is empty; give a value, or leave it out")
+                stop(f"{name} is empty; give a value, or leave it out")
         home = tuple(map(_at_home, value)) if isinstance(value, tuple) else _at_home(value)
         if home != value:
             homes[field.name] = home
@@ -105,17 +106,17 @@ def _as_flags(config: type, values: dict[str, object], texts: dict[str, object])
         stop(f"--config: unknown key {unknown[0]!r}; known keys: {', '.join(sorted(fields))}")
     flags: list[str] = []
     for key, value in values.items():
-        flag, text = "--" + key.replace("_", "-"), texts.get(key, value)
+        name, text = flag(key), texts.get(key, value)
         if isinstance(value, dict):
             stop(f"--config: {key} is a mapping; expected a value or a list")
         if isinstance(value, bool) and isinstance(fields[key].default, bool):
-            flags.append(flag if value else "--no-" + key.replace("_", "-"))
+            flags.append(name if value else flag(f"no_{key}"))
         elif isinstance(value, list):
             if not value or any(one is None or isinstance(one, dict | list) for one in value):
                 stop(f"--config: {key} is {value}; expected a list of values, or leave the key out")
-            flags += [flag, *map(str, text if isinstance(text, list) else value)]
+            flags += [name, *map(str, text if isinstance(text, list) else value)]
         elif value is not None:
-            flags.append(f"{flag}={text}")
+            flags.append(f"{name}={text}")
         elif fields[key].default is not None:
             stop(f"--config: {key} is empty; give a value, or leave the key out")
     return flags

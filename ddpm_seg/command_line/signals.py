@@ -16,8 +16,8 @@ from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
+from ddpm_seg.command_line.statuses import INTERRUPTED
 from ddpm_seg.interruption import STOP_SIGNALS
-from jobs.statuses import INTERRUPTED
 
 LIMIT_SECONDS = 60.0
 """From the signal to the end of the process, at most. Kubernetes kills after 30 seconds by default."""

@@ -21,14 +21,14 @@ import pytest
 from annotated_boxes import annotate
 from tiny_bundle import tiny_bundle
 
+from ddpm_seg.command_line.run import refuse_lost_output, run
 from ddpm_seg.errors import StageError, TooManyErrors, work_began
 from ddpm_seg.model.bundle import save_bundle
 from ddpm_seg.runs.heartbeat import AlreadyRunningError
 from ddpm_seg.storage import StorageError, StorageUnavailableError
-from jobs import command
 
 ROOT = Path(__file__).parents[2]
-JOBS = sorted(path.stem for path in (ROOT / "jobs").glob("*.py") if "__main__" in path.read_text())
+JOBS = sorted(path.stem for path in (ROOT / "jobs").glob("[!_]*.py"))
 AGAIN = "run the same command again"
 MANY = "1000000"
 
@@ -70,7 +70,7 @@ def test_all_jobs_are_known() -> None:
 
 @pytest.mark.parametrize("job", JOBS)
 def test_every_job_goes_through_the_one_place(job: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    module, seen = importlib.import_module(f"jobs.{job}"), []
+    module, seen = importlib.import_module(f"ddpm_seg.commands.{job}"), []
     monkeypatch.setattr(module, "run", lambda *arguments, **options: seen.append((arguments, options)) or 7)
     assert module.main([]) == 7
     ((config, _, description, argv), options) = seen[0]
@@ -104,7 +104,7 @@ def test_an_output_in_rays_session_folder_is_refused_before_any_work(
 
 def test_other_outputs_are_not_refused(tmp_path: Path) -> None:
     for output in (str(tmp_path / "session" / "out"), "s3://bucket/session_latest/out", "/tmp/ray/labels", "out"):
-        command.refuse_lost_output(Config(output=output))
+        refuse_lost_output(Config(output=output))
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_each_way_to_end_has_its_status_and_one_line(
     def fail(config: Config) -> str:
         raise error
 
-    assert command.run(Config, fail, "A job.", []) == status
+    assert run(Config, fail, "A job.", []) == status
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert line in said
@@ -140,7 +140,7 @@ def test_a_bug_shows_its_traceback(bug: Exception) -> None:
         raise bug
 
     with pytest.raises(type(bug)):
-        command.run(Config, fail, "A job.", [])
+        run(Config, fail, "A job.", [])
 
 
 def test_an_oserror_is_wrong_use_before_the_work_and_a_failure_in_it() -> None:
@@ -261,7 +261,8 @@ def test_a_job_in_the_background_ignores_sigint_and_ends_by_sigterm(images: str,
 STUCK = """
 import ctypes, sys, time
 from dataclasses import dataclass
-from jobs import command, signals
+from ddpm_seg.command_line import signals
+from ddpm_seg.command_line.run import run
 
 @dataclass
 class Config:
@@ -282,7 +283,7 @@ def slow_to_save(config):
 
 work, limit = globals()[sys.argv.pop(1)], float(sys.argv.pop(1))
 signals.LIMIT_SECONDS = limit
-sys.exit(command.run(Config, work, "A job.", None))
+sys.exit(run(Config, work, "A job.", None))
 """
 
 

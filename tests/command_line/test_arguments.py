@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from jobs.arguments import parse
+from ddpm_seg.command_line.arguments import parse
 
 
 @dataclass(frozen=True, kw_only=True)

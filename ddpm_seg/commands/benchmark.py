@@ -1,0 +1,29 @@
+"""Measures a model on this machine: images an hour, where the time goes, and how far that is from the hardware's limit.
+
+    python -m jobs.benchmark                                    # the model in the box
+    python -m jobs.benchmark --model s3://models/ffhq --label 64 --output benchmark/
+    python -m jobs.benchmark --published-size --reference       # beside the published algorithm, in turn
+
+Exit status as of jobs.label.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from ddpm_seg.benchmark.config import BenchmarkConfig
+from ddpm_seg.command_line.run import run
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run(BenchmarkConfig, _benchmark, __doc__, argv)
+
+
+def _benchmark(config: BenchmarkConfig) -> str:
+    from ddpm_seg.benchmark.run import run_benchmark, table
+
+    return table(run_benchmark(config))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

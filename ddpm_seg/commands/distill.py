@@ -1,0 +1,56 @@
+"""Trains a student on generated, labelled samples: a DeepLabV3, which then labels images without the DDPM.
+
+    python -m jobs.distill --samples samples/ --validation avatars/validation --output bundles/student
+    python -m jobs.distill --samples s3://bucket/synthetic --validation s3://photos/annotated \\
+        --backbone-weights s3://models/resnet101.pth --output s3://models/student
+
+The student is a model as any other: jobs.label, jobs.evaluate and ddpm_seg.load take it. Run again after an
+interruption, it goes on after the last whole epoch. On a Ray cluster with GPUs (`ray job submit`), one Ray Train worker
+a GPU. Exit status as of jobs.label.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from ddpm_seg import storage
+from ddpm_seg.command_line.run import run
+from ddpm_seg.training.distill_config import DistillConfig
+
+if TYPE_CHECKING:
+    from ddpm_seg.model.student_bundle import StudentHeader
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run(DistillConfig, _distill, __doc__, argv)
+
+
+def _distill(config: DistillConfig) -> str:
+    from ddpm_seg.training.distill import distill
+
+    return describe(distill(config), storage.redact(storage.normalize(config.output)))
+
+
+def describe(student: StudentHeader, output: str) -> str:
+    """Epoch by epoch, then what to do next."""
+    epochs = student.provenance["distillation"]["history"]
+    scores = [epoch["miou"] for epoch in epochs]
+    lines = ["epoch    loss  validation IoU"]
+    for number, epoch in enumerate(epochs, start=1):
+        score = "–" if epoch["miou"] is None else f"{epoch['miou']:.4f}"
+        lines.append(f"{number:>5}  {epoch['loss']:.4f}  {score:>14}")
+    kept = len(epochs) if scores[-1] is None else scores.index(max(scores)) + 1
+    return "\n".join(
+        [
+            *lines,
+            f"kept      epoch {kept}",
+            f"model_id  {student.model_id}",
+            f"bundle    {output}",
+            f"next      python -m jobs.evaluate --model {output} --images ANNOTATED --output URI",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

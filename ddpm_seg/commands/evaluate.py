@@ -1,0 +1,79 @@
+"""Scores a model on annotated images: mean IoU as published and as usual, classes, calibration, worst images.
+
+    python -m jobs.evaluate --model bundles/avatars-10 --images avatars/test --output evaluation
+    python -m jobs.evaluate --model s3://models/ffhq --images s3://photos/test --labels s3://photos/labels \\
+        --output s3://photos/evaluation
+    python -m jobs.evaluate --model bundles/avatars-10 --images avatars/plenty --splits 5 --shots 20 --output few-shot
+
+Labels the images as jobs.label does, into the same output, or takes labels that are there (--labels). Writes
+metrics.json, images.parquet and evaluation.html. Run again after an interruption, it goes on. Exit status as of
+jobs.label.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from ddpm_seg import storage
+from ddpm_seg.command_line.run import run
+from ddpm_seg.evaluation import learnt_from
+from ddpm_seg.studies.evaluate import METRICS, PAGE, EvaluateConfig, run_evaluate
+from ddpm_seg.studies.few_shot_splits import run_splits
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run(EvaluateConfig, _evaluate, __doc__, argv)
+
+
+def _evaluate(config: EvaluateConfig) -> str:
+    output = storage.redact(storage.normalize(config.output))
+    if config.splits is not None:
+        return describe_splits(run_splits(config), output)
+    return describe(run_evaluate(config), output)
+
+
+def describe_splits(found: dict[str, Any], output: str) -> str:
+    """Split by split, then mean and deviation."""
+    lines = [f"{'':<10}  published IoU  usual IoU  pixel accuracy"]
+    for row in [*found["splits"], {"split": "mean", **{name: one["mean"] for name, one in found["means"].items()}}]:
+        scores = ["–" if row[name] is None else f"{row[name]:.4f}" for name in found["means"]]
+        lines.append(f"{row['split']:<10}  {scores[0]:>13}  {scores[1]:>9}  {scores[2]:>14}")
+    deviation = "" if found["deviation"] is None else f" ± {found['deviation']:.4f}"
+    lines += [
+        "",
+        f"mean IoU        {found['miou']:.4f}{deviation} by the published formula, {found['shots']} images to train on",
+        f"metrics         {storage.join(output, METRICS)}",
+        f"pages           {storage.join(output, 'split-*/*', PAGE)}",
+    ]
+    return "\n".join(lines)
+
+
+def describe(found: dict[str, Any], output: str) -> str:
+    """The scores as a person reads them."""
+    width = max(len(entry["class_name"]) for entry in found["classes"])
+    lines = [f"{'class':<{width}}    IoU  usual  annotated pixels"]
+    for entry in found["classes"]:
+        usual = "    –" if entry["usual_iou"] is None else f"{entry['usual_iou']:.3f}"
+        note = "  (ignored)" if entry["ignored"] else ""
+        lines.append(f"{entry['class_name']:<{width}}  {entry['iou']:.3f}  {usual}  {entry['pixels']:>16,}{note}")
+    usual, accuracy = found["usual_miou"], found["pixel_accuracy"]
+    lines += [
+        "",
+        f"mean IoU        {found['miou']:.4f} by the published formula"
+        + (f", {usual:.4f} by the usual one" if usual is not None else ""),
+        f"images          {found['images']}, {found['pixels']:,} pixels scored"
+        + (f", {accuracy:.2%} of them right" if accuracy is not None else ""),
+    ]
+    if sentence := learnt_from.describe(found):
+        lines.append(f"seen before     {sentence}")
+    correlation = found["calibration"]["rank_correlation"]
+    if correlation is not None:
+        lines.append(f"calibration     rank correlation of uncertainty and error {correlation:.2f}")
+    return "\n".join(
+        [*lines, f"metrics         {storage.join(output, METRICS)}", f"page            {storage.join(output, PAGE)}"]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

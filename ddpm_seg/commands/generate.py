@@ -1,0 +1,66 @@
+"""Draws images from a model and labels them: a synthetic dataset, as Parquet tables, on Ray.
+
+    python -m jobs.generate --model avatars-10 --num-samples 2000 --output samples/
+    python -m jobs.generate --model avatars-10 --num-samples 2000 --output samples/ --dry-run    # what would be done
+    ray job submit --working-dir . -- python -m jobs.generate --model s3://models/ffhq --num-samples 50000 \\
+        --output s3://bucket/synthetic
+
+Sample i of a seed is the same whatever the number of samples, actors and restarts. Run again, it finishes what was
+interrupted; with a larger --num-samples it draws only the new ones. Exit status as of jobs.label.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from ddpm_seg.command_line.run import run
+from ddpm_seg.pipeline.generate.config import GenerateConfig
+
+if TYPE_CHECKING:
+    from ddpm_seg.pipeline.generate.job import GenerateSummary
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run(GenerateConfig, _generate, __doc__, argv)
+
+
+def _generate(config: GenerateConfig) -> str:
+    from ddpm_seg.model.trained import load_model
+    from ddpm_seg.pipeline.generate.job import run_generate
+    from ddpm_seg.pipeline.generate.plan import plan_generate
+
+    if config.dry_run:
+        plan = plan_generate(config)
+        load_model(config.model, plan.header.model_id)  # as the run would: what is damaged is found before it costs
+        return str(plan)
+    return describe(run_generate(config))
+
+
+def describe(summary: GenerateSummary) -> str:
+    """What a person wants to know next."""
+    drawn, failed = sum(run.ok for run in summary.runs), sum(run.images - run.ok for run in summary.runs)
+    speeds = [run.images_per_hour for run in summary.runs if run.images_per_hour]
+    lines = [f"{drawn} samples drawn, {failed} errors" if summary.runs else "nothing new to draw"]
+    if speeds:
+        lines[0] += f", {speeds[-1]:,.0f} an hour"
+    if summary.quality:
+        found = summary.quality
+        lines += [
+            f"distance from {found['real_images']} real images: Fréchet {found['frechet_distance']:.4g}, "
+            f"kernel {found['kernel_distance']:.4g} ± {found['kernel_distance_deviation']:.2g} "
+            f"(over {found['num_features']} {found['features']})"
+        ]
+    lines += [
+        f"{summary.already_done} drawn before",
+        f"samples  {summary.samples}",
+        f"report   {summary.report}",
+        "",
+        "    import datasets",
+        f"    datasets.load_dataset('parquet', data_files={summary.samples + '/**/*.parquet'!r})['train'][0]['image']",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

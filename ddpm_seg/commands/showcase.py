@@ -1,0 +1,21 @@
+"""Draws what README shows of a model: labelled images, samples, and the samples' nearest training images.
+
+    python -m jobs.showcase --model avatars-10 --images avatars/test --training-images avatars/unlabelled --output show
+
+Writes labels.png, samples.png (5 x 5, 20 evaluations of the UNet each), neighbours.png and distances.json.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from ddpm_seg.command_line.run import run
+from ddpm_seg.studies.showcase import ShowcaseConfig, showcase
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run(ShowcaseConfig, showcase, __doc__, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
