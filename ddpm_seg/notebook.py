@@ -12,9 +12,10 @@ from PIL import Image
 
 from ddpm_seg import storage
 from ddpm_seg.data.decoder import read_apart
+from ddpm_seg.data.image_labels import NotFiniteError, image_labels
 from ddpm_seg.data.images import Placement, fit, restore_mask, to_rgb
 from ddpm_seg.data.overlay import colorize, overlay
-from ddpm_seg.data.statistics import ImageStatistics, image_statistics
+from ddpm_seg.data.statistics import ImageStatistics
 from ddpm_seg.model.dtypes import SegmentDType
 from ddpm_seg.model.pixel_labels import PixelLabels
 from ddpm_seg.model.trained import load_model, resident
@@ -103,16 +104,14 @@ class ImageSegmenter:
 
     def _result(self, image: np.ndarray, fitted: tuple[np.ndarray, Placement], labels: PixelLabels) -> Segmentation:
         canvas, placement = fitted
-        if not labels.finite:
-            raise ValueError("the network's output is not finite; load the model with dtype='float32' or 'bfloat16'")
-        mask = restore_mask(labels.label, placement)
-        statistics = image_statistics(
-            labels.label, labels.uncertainty, labels.confidence, mask, placement, self.task.class_names
-        )
+        try:
+            found = image_labels(labels, placement, self.task.class_names)
+        except NotFiniteError as error:
+            raise NotFiniteError(f"{error}; load the model with dtype='float32' or 'bfloat16'") from None
         return Segmentation(
             image=image,
-            mask=mask,
-            statistics=statistics,
+            mask=found.mask,
+            statistics=found.statistics,
             task=self.task,
             _labels=labels,
             _placement=placement,

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import torch
 
+from ddpm_seg.cluster.actor_threads import ActorThreads
 from ddpm_seg.cluster.nodes import connect, place, refuse_local_paths
 from ddpm_seg.cluster.resident_actors import map_on_actors
 from ddpm_seg.model.bundle import load_bundle
@@ -23,14 +23,12 @@ class ExtractFeatures:
     """An image in, a file of activations out; an actor that loads the bundle itself, as it may restart elsewhere."""
 
     def __init__(self, model: str, model_id: str | None, features: FeatureConfig, threads: int) -> None:
-        # A single thread here, for a reason that `ddpm_seg.pipeline.label.stages.Segment` says.
-        torch.set_num_threads(1)
-        self.threads = threads
+        self.threads = ActorThreads(threads)
         device = default_device()
         self.extractor = FeatureExtractor(load_bundle(model, model_id), features, device)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        torch.set_num_threads(self.threads)
+        self.threads.take()
         self.extractor.write(row["image"], row["uri"])
         return {"uri": row["uri"]}
 

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from ddpm_seg.cluster.actor_threads import ActorThreads
 from ddpm_seg.pipeline.generate.rows import Sample, SampleInput, SampleSpec, sample_table
 from ddpm_seg.pipeline.row import Row
+from ddpm_seg.pipeline.table_rows import NOT_FINITE
 
 if TYPE_CHECKING:
     from ddpm_seg.model.dtypes import DType
@@ -49,9 +51,7 @@ class Draw:
         from ddpm_seg.model.generator import Generator, default_batch_size
         from ddpm_seg.model.segmenter import Segmenter
 
-        # A single thread here, for a reason that `Segment` says.
-        torch.set_num_threads(1)
-        self.threads = threads
+        self.threads = ActorThreads(threads)
         bundle = load_bundle(model, model_id)
         device = torch.device(default_device())
         self.segmenter = Segmenter(bundle, device=str(device), dtype=dtype, compile=compile) if bundle.members else None
@@ -61,9 +61,7 @@ class Draw:
         self.generator = Generator(resident.unet, bundle.ddpm, sampling, device=device, batch_size=batch_size)
 
     def __call__(self, row: Row) -> Row:
-        import torch
-
-        torch.set_num_threads(self.threads)
+        self.threads.take()
         start = time.perf_counter()
         sources: list[SampleInput] = pickle.loads(row["payload"])
         images = self.generator.sample(sources[0].seed, [source.number for source in sources])
@@ -102,8 +100,7 @@ def killed_samples(row: Row, spec: SampleSpec) -> pa.Table:
 
 def _sample(source: SampleInput, image: np.ndarray | None, labels: list[PixelLabels | None]) -> Sample:
     """Takes the next of `labels` for an image that there is."""
-    label = labels.pop(0) if image is not None else None
-    if image is None or (label is not None and not label.finite):
-        message = "the network's output is not finite; try --dtype float32 or bfloat16"
-        return Sample(source=source, error_type="not_finite", error_message=message)
-    return Sample(source=source, image=image, label=label)
+    if image is None:
+        error_type, error_message = NOT_FINITE
+        return Sample(source=source, error_type=error_type, error_message=error_message)
+    return Sample(source=source, image=image, label=labels.pop(0))

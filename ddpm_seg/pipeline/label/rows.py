@@ -6,7 +6,6 @@ import dataclasses
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -14,20 +13,11 @@ import pyarrow as pa
 
 from ddpm_seg import storage
 from ddpm_seg.data.decoder import decode_and_fit
-from ddpm_seg.data.images import (
-    DEFAULT_LIMITS,
-    FitMode,
-    ImageError,
-    Limits,
-    Placement,
-    one_line,
-    restore_mask,
-)
+from ddpm_seg.data.image_labels import NotFiniteError, image_labels
+from ddpm_seg.data.images import DEFAULT_LIMITS, FitMode, ImageError, Limits, Placement, one_line
 from ddpm_seg.data.schema import labels_schema
-from ddpm_seg.data.statistics import image_statistics
-from ddpm_seg.data.table_pictures import picture_cell
 from ddpm_seg.model.pixel_labels import PixelLabels
-from ddpm_seg.runs.layout import RunLayout
+from ddpm_seg.pipeline.table_rows import NOT_FINITE, RowSpec, label_columns, outcome_columns
 from ddpm_seg.tasks import Task
 
 MAX_MESSAGE = 500
@@ -36,13 +26,9 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LabelSpec:
-    """What every task of a run needs to know; it travels to the workers, so it holds no credentials."""
+class LabelSpec(RowSpec):
+    """What every task of a run needs to know."""
 
-    layout: RunLayout
-    created_at: datetime
-    model_id: str
-    code_version: str
     image_size: int
     fit: FitMode
     task: Task
@@ -113,35 +99,16 @@ def label_table(images: Sequence[FittedImage], labels: Sequence[PixelLabels | No
 
 
 def _row(image: FittedImage, label: PixelLabels | None, spec: LabelSpec) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "image_id": image.source.image_id,
-        "uri": image.source.uri,
-        "etag": image.source.etag,
-        "size_bytes": image.source.size_bytes,
-        "status": "error" if image.error_type else "ok",
-        "error_type": image.error_type,
-        "error_message": image.error_message,
-        "model_id": spec.model_id,
-        "config_hash": spec.layout.config_hash,
-        "code_version": spec.code_version,
-        "run_id": spec.layout.run_id,
-        "created_at": spec.created_at,
-    }
-    if image.placement is None or label is None:
-        return row
-    mask = restore_mask(label.label, image.placement)
-    statistics = image_statistics(
-        label.label, label.uncertainty, label.confidence, mask, image.placement, spec.task.class_names
-    )
-    row |= {
-        "width": image.placement.image_width,
-        "height": image.placement.image_height,
-        "mask": picture_cell(mask),
-        "uncertainty": statistics.uncertainty,
-        "mean_confidence": statistics.mean_confidence,
-        "classes": [dataclasses.asdict(one) for one in statistics.classes],
-    }
-    return row
+    error, found = (image.error_type, image.error_message), {}
+    if image.placement is not None and label is not None:
+        try:
+            labels = image_labels(label, image.placement, spec.task.class_names)
+            size = {"width": image.placement.image_width, "height": image.placement.image_height}
+            found = {**size, **label_columns(labels)}
+        except NotFiniteError:
+            error = NOT_FINITE
+    source = {name: getattr(image.source, name) for name in ("image_id", "uri", "etag", "size_bytes")}
+    return {**source, **outcome_columns(*error), **spec.columns(), **found}
 
 
 def _failed(source: ImageInput, error_type: str, error: Exception) -> FittedImage:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from ddpm_seg.cluster.actor_threads import ActorThreads
 from ddpm_seg.pipeline.label.rows import FittedImage, ImageInput, LabelSpec, fetch, label_table
 from ddpm_seg.pipeline.row import Row
 
@@ -53,27 +55,20 @@ class Segment:
         threads: int,
         compile: bool = False,
     ) -> None:
-        import torch
-
         from ddpm_seg.model.trained import load_model, resident
 
-        # Ray calls from another thread than it constructs in, and each has an OpenMP pool of its own. With two pools
-        # there are more threads than CPUs, and OpenMP lets them sleep in between: 1.4 times slower.
-        torch.set_num_threads(1)
-        self.threads = threads
+        self.threads = ActorThreads(threads)
         self.segmenter = resident(load_model(model, model_id), dtype=dtype, batch_size=batch_size, compile=compile)
 
     def __call__(self, row: Row) -> Row:
-        import torch
-
-        torch.set_num_threads(self.threads)
+        self.threads.take()
         start = time.perf_counter()
         images: list[FittedImage] = pickle.loads(row["payload"])
         canvases = [image.canvas for image in images if image.canvas is not None]
         found = iter(self.segmenter.segment(np.stack(canvases)) if canvases else [])
         labels = [next(found) if image.canvas is not None else None for image in images]
         # The pixels have done their work; what follows needs their size alone.
-        images = [_without_pixels(image, label) for image, label in zip(images, labels, strict=True)]
+        images = [dataclasses.replace(image, canvas=None) for image in images]
         payload = pickle.dumps((images, labels), protocol=5)
         return {**row, "payload": payload, "segment_seconds": time.perf_counter() - start}
 
@@ -92,15 +87,3 @@ def killed(row: Row, spec: LabelSpec) -> pa.Table:
     sources: list[ImageInput] = pickle.loads(row["payload"])
     images = [FittedImage(source=source, error_type="killed_worker", error_message=message) for source in sources]
     return label_table(images, [None] * len(images), spec)
-
-
-def _without_pixels(image: FittedImage, label: PixelLabels | None) -> FittedImage:
-    if label is not None and not label.finite:
-        message = "the network's output is not finite; try --dtype float32 or bfloat16"
-        return FittedImage(source=image.source, error_type="not_finite", error_message=message)
-    return FittedImage(
-        source=image.source,
-        placement=image.placement,
-        error_type=image.error_type,
-        error_message=image.error_message,
-    )

@@ -6,6 +6,7 @@ import dataclasses
 import pickle
 import subprocess
 import sys
+from datetime import datetime, timezone
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from tiny_bundle import tiny_bundle
 
 from ddpm_seg.data.images import fit
 from ddpm_seg.model.bundle import save_bundle
-from ddpm_seg.pipeline.label.rows import FittedImage, ImageInput
-from ddpm_seg.pipeline.label.stages import Segment
+from ddpm_seg.pipeline.label.rows import FittedImage, ImageInput, LabelSpec
+from ddpm_seg.pipeline.label.stages import Segment, tabulate
+from ddpm_seg.runs.layout import RunLayout
 
 
 def _fitted(index: int) -> FittedImage:
@@ -51,9 +53,21 @@ def test_a_network_that_overflows_gives_error_rows_and_no_masks(tmp_path) -> Non
     bundle = tiny_bundle()
     weights = {key: value * 1e30 for key, value in bundle.weights.items()}
     save_bundle(dataclasses.replace(bundle, weights=weights), str(tmp_path))
-    images, _ = _segment(str(tmp_path), [_fitted(0), _fitted(1)])
-    assert [image.error_type for image in images] == ["not_finite", "not_finite"]
-    assert all(image.placement is None for image in images)
+    row = {"shard": 0, "chunk": 0, "payload": pickle.dumps([_fitted(0), _broken(1), _fitted(2)])}
+    spec = LabelSpec(
+        layout=RunLayout(output=str(tmp_path), table="labels", config_hash="c", run_id="run-000001"),
+        created_at=datetime(2026, 1, 2, tzinfo=timezone.utc),
+        model_id="m",
+        code_version="v",
+        image_size=16,
+        fit="letterbox",
+        task=bundle.task,
+    )
+    table = tabulate(Segment(str(tmp_path), dtype="float32", batch_size=None, threads=1)(row), spec)
+    assert table["error_type"].to_pylist() == ["not_finite", "empty", "not_finite"]
+    assert table["status"].to_pylist() == ["error"] * 3
+    assert "try --dtype float32 or bfloat16" in table["error_message"][0].as_py()
+    assert table["mask"].null_count == table["width"].null_count == table["classes"].null_count == 3
 
 
 def test_the_processes_that_read_and_write_need_no_torch() -> None:

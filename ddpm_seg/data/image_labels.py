@@ -1,0 +1,46 @@
+"""One image's answer in its own pixels: the mask, and what it says in numbers."""
+
+# Shapes: S x S the network's square, H x W the image's own size.
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from ddpm_seg.data.images import Placement, restore_mask
+from ddpm_seg.data.statistics import ImageStatistics, image_statistics
+
+
+class NetworkAnswer(Protocol):
+    """What a network says of an image on its canvas, as `model.pixel_labels.PixelLabels` has it."""
+
+    @property
+    def label(self) -> np.ndarray: ...  # (S, S) uint8
+    @property
+    def uncertainty(self) -> np.ndarray: ...  # (S, S) float32, nats
+    @property
+    def confidence(self) -> np.ndarray: ...  # (S, S) float32 in [0, 1]
+    @property
+    def finite(self) -> bool: ...
+
+
+class NotFiniteError(ValueError):
+    """The network's numbers overflowed, so that its labels mean nothing."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageLabels:
+    mask: np.ndarray
+    """(H, W) uint8 class ids."""
+    statistics: ImageStatistics
+
+
+def image_labels(answer: NetworkAnswer, placement: Placement, class_names: tuple[str, ...]) -> ImageLabels:
+    """The mask at the image's own size, and its statistics. Raises NotFiniteError, without advice: the caller's."""
+    if not answer.finite:
+        raise NotFiniteError("the network's output is not finite")
+    mask = restore_mask(answer.label, placement)
+    statistics = image_statistics(answer.label, answer.uncertainty, answer.confidence, mask, placement, class_names)
+    return ImageLabels(mask=mask, statistics=statistics)
