@@ -13,7 +13,7 @@ import sys
 
 from ddpm_seg import storage
 from ddpm_seg.command_line.run import run
-from ddpm_seg.studies.stand_in_annotator import AnnotateConfig, annotate
+from ddpm_seg.studies.annotate_config import AnnotateConfig
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -21,6 +21,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _annotate(config: AnnotateConfig) -> str:
+    from ddpm_seg.studies.stand_in_annotator import annotate
+
     return f"{annotate(config)} samples annotated by the stand-in: {storage.redact(storage.normalize(config.output))}"
 
 

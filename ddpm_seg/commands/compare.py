@@ -19,8 +19,7 @@ from ddpm_seg import storage
 from ddpm_seg.command_line.run import run
 from ddpm_seg.errors import work_began
 from ddpm_seg.json_text import write_json
-from ddpm_seg.studies.compare import CompareConfig, compare
-from ddpm_seg.studies.results import markdown_table, summarise
+from ddpm_seg.studies.compare_config import CompareConfig
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,6 +27,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _compare(config: CompareConfig) -> str:
+    from ddpm_seg.studies.compare import compare
+    from ddpm_seg.studies.results import markdown_table, summarise
+
     results = compare(config)
     with work_began():
         rows = summarise(results)

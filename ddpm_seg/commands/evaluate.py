@@ -17,9 +17,7 @@ from typing import Any
 
 from ddpm_seg import storage
 from ddpm_seg.command_line.run import run
-from ddpm_seg.evaluation import learnt_from
-from ddpm_seg.studies.evaluate import METRICS, PAGE, EvaluateConfig, run_evaluate
-from ddpm_seg.studies.few_shot_splits import run_splits
+from ddpm_seg.studies.evaluate_config import METRICS, PAGE, EvaluateConfig
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -27,6 +25,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _evaluate(config: EvaluateConfig) -> str:
+    from ddpm_seg.studies.evaluate import run_evaluate
+    from ddpm_seg.studies.few_shot_splits import run_splits
+
     output = storage.redact(storage.normalize(config.output))
     if config.splits is not None:
         return describe_splits(run_splits(config), output)
@@ -51,6 +52,8 @@ def describe_splits(found: dict[str, Any], output: str) -> str:
 
 def describe(found: dict[str, Any], output: str) -> str:
     """The scores as a person reads them."""
+    from ddpm_seg.evaluation import learnt_from
+
     width = max(len(entry["class_name"]) for entry in found["classes"])
     lines = [f"{'class':<{width}}    IoU  usual  annotated pixels"]
     for entry in found["classes"]:

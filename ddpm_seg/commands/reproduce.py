@@ -15,11 +15,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from ddpm_seg.command_line.run import run
-from ddpm_seg.studies.reproduce import ReproduceConfig, reproduce
+from ddpm_seg.studies.reproduce_config import ReproduceConfig
 
 
 def main(argv: list[str] | None = None) -> int:
-    return run(ReproduceConfig, lambda config: describe(reproduce(config)), __doc__, argv)
+    return run(ReproduceConfig, _reproduce, __doc__, argv)
+
+
+def _reproduce(config: ReproduceConfig) -> str:
+    from ddpm_seg.studies.reproduce import reproduce
+
+    return describe(reproduce(config))
 
 
 def describe(rows: Sequence[dict[str, Any]]) -> str:

@@ -10,11 +10,17 @@ from __future__ import annotations
 import sys
 
 from ddpm_seg.command_line.run import run
-from ddpm_seg.studies.showcase import ShowcaseConfig, showcase
+from ddpm_seg.studies.showcase_config import ShowcaseConfig
 
 
 def main(argv: list[str] | None = None) -> int:
-    return run(ShowcaseConfig, showcase, __doc__, argv)
+    return run(ShowcaseConfig, _showcase, __doc__, argv)
+
+
+def _showcase(config: ShowcaseConfig) -> str:
+    from ddpm_seg.studies.showcase import showcase
+
+    return showcase(config)
 
 
 if __name__ == "__main__":

@@ -12,11 +12,14 @@ on. Exit status as of jobs.label.
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 from ddpm_seg import storage
 from ddpm_seg.command_line.run import run
-from ddpm_seg.model.bundle import Bundle
-from ddpm_seg.training.few_shot import TrainConfig, train_from_config
+from ddpm_seg.training.train_config import TrainConfig
+
+if TYPE_CHECKING:
+    from ddpm_seg.model.bundle import Bundle
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -24,6 +27,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _train(config: TrainConfig) -> str:
+    from ddpm_seg.training.few_shot import train_from_config
+
     return _summary(train_from_config(config), storage.redact(storage.normalize(config.output)))
 
 

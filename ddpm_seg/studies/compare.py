@@ -8,15 +8,13 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
 
 from ddpm_seg import storage
-from ddpm_seg.checks import check_least
 from ddpm_seg.data.annotations.load import Annotation, load_annotations
-from ddpm_seg.data.annotations.options import AnnotationOptions
 from ddpm_seg.data.task_file import find_task
 from ddpm_seg.errors import work_began
 from ddpm_seg.evaluation.score import Labeller, evaluate, labels_of
@@ -26,6 +24,7 @@ from ddpm_seg.model.devices import default_device
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.networks import network_to_json
 from ddpm_seg.model.segmenter import Segmenter
+from ddpm_seg.studies.compare_config import CompareConfig, Method
 from ddpm_seg.studies.results import Result, scored, standing_result, write_result
 from ddpm_seg.studies.splits import Split, digest, find_splits
 from ddpm_seg.tasks import Task
@@ -37,46 +36,12 @@ from ddpm_seg.training.supervised import SupervisedConfig, label_images, train_s
 
 logger = logging.getLogger(__name__)
 
-Method = Literal["diffusion", "rgb", "untrained", "supervised"]
-
 TITLES: dict[Method, str] = {
     "diffusion": "diffusion features",
     "rgb": "RGB + coordinates",
     "untrained": "untrained UNet",
     "supervised": "supervised U-Net",
 }
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CompareConfig(AnnotationOptions):
-    """Settings of `jobs.compare`."""
-
-    model: str
-    """Name or URI of a bundle: its network, its steps and its blocks. The ensemble is trained anew on every split."""
-    task: str
-    """What the class ids mean: the name of a task, or a .yaml or .json file with class_names."""
-    train: tuple[str, ...]
-    """Annotated images to train on, in any form that jobs.train takes: one folder, table or file a split; or a single
-    one with --splits and --shots."""
-    output: str
-    """Folder or URI prefix for the results. Those that stand there already are not made again."""
-    test: str | None = None
-    """Annotated images to score on. Default, with --splits: what a split does not train on."""
-    splits: int | None = None
-    """Draw so many random splits from the one --train."""
-    shots: int | None = None
-    """Images of each such split to train on."""
-    plenty: str | None = None
-    """Many annotated images, for the supervised U-Net alone: the ceiling."""
-    methods: tuple[Method, ...] = get_args(Method)
-    """What to compare."""
-    mirror: bool = False
-    """Train the ensembles on every image's mirror image too; not where classes tell left from right."""
-    recolour: int = 0
-    """Train the ensembles on so many slightly recoloured copies of every image too."""
-
-    def __post_init__(self) -> None:
-        check_least(self, splits=1, shots=1, recolour=0)
 
 
 @dataclass(frozen=True, kw_only=True)

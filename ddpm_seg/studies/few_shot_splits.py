@@ -15,7 +15,8 @@ from ddpm_seg.model.bundle import Bundle, load_bundle, network_digest, save_bund
 from ddpm_seg.model.bundle_files import refuse_another_model
 from ddpm_seg.model.devices import default_device
 from ddpm_seg.model.trained import read_trained_header
-from ddpm_seg.studies.evaluate import METRICS, EvaluateConfig, evaluate_annotations
+from ddpm_seg.studies.evaluate import evaluate_annotations
+from ddpm_seg.studies.evaluate_config import METRICS, EvaluateConfig
 from ddpm_seg.studies.results import mean_and_deviation
 from ddpm_seg.studies.splits import Split, digest, draw_splits
 from ddpm_seg.tasks import Task

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 
 from ddpm_seg import storage
-from ddpm_seg.checks import check_least
 from ddpm_seg.data.annotations.load import load_annotations
 from ddpm_seg.data.image_set import load_images
 from ddpm_seg.data.images import encode_png
@@ -21,27 +18,9 @@ from ddpm_seg.model.devices import default_device
 from ddpm_seg.model.extractors import resident_ddpm
 from ddpm_seg.model.generator import Generator, default_batch_size
 from ddpm_seg.model.sampling import SamplingConfig
+from ddpm_seg.studies.showcase_config import ShowcaseConfig
 
 COLUMNS, SAMPLES, NEIGHBOURS = 8, 25, 3
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ShowcaseConfig:
-    """Settings of `jobs.showcase`."""
-
-    model: str
-    """Name or URI of a trained bundle."""
-    images: str
-    """Folder of annotated images that no training has seen: X.png beside X.npy. The first eight are drawn."""
-    training_images: str
-    """Folder of the images that the bundle's DDPM was trained on."""
-    output: str
-    """Folder for the pictures."""
-    seed: int = 0
-    """Of the samples: those that jobs.generate draws from it."""
-
-    def __post_init__(self) -> None:
-        check_least(self, seed=0)
 
 
 def showcase(config: ShowcaseConfig) -> str:

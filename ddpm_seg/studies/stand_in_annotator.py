@@ -7,14 +7,12 @@ themselves, this names their pixels instead.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ddpm_seg import storage
-from ddpm_seg.checks import check_least
 from ddpm_seg.data.annotations.load import load_annotations
 from ddpm_seg.data.schema import IMAGE
 from ddpm_seg.data.table_pictures import picture_cell, row_image
@@ -22,36 +20,12 @@ from ddpm_seg.data.task_file import find_task
 from ddpm_seg.evaluation.curation import read_samples
 from ddpm_seg.model.devices import default_device
 from ddpm_seg.runs.tables import encode
+from ddpm_seg.studies.annotate_config import AnnotateConfig
 from ddpm_seg.training.supervised import SupervisedConfig, label_images, train_supervised
 
 logger = logging.getLogger(__name__)
 
 BATCH = 32
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AnnotateConfig:
-    """Settings of `jobs.annotate`."""
-
-    samples: str
-    """Generated images, an --output of jobs.generate; a model without an ensemble will do."""
-    plenty: str
-    """Many annotated real images, in any form that jobs.train takes: what the stand-in learns from."""
-    task: str
-    """What the class ids of --plenty mean: the name of a task, or a .yaml or .json file with class_names."""
-    output: str
-    """Parquet file to write: samples and their masks, which jobs.train takes as --images."""
-    config_hash: str | None = None
-    """Whose samples, where those of several models or options are there; by default those of the newest run."""
-    limit: int | None = None
-    """Annotate the first so many samples only."""
-    seed: int = 0
-    """Of the stand-in's training."""
-
-    def __post_init__(self) -> None:
-        if not self.output.endswith(".parquet"):
-            raise ValueError(f"--output must end with .parquet, got {self.output!r}")
-        check_least(self, limit=1)
 
 
 def annotate(config: AnnotateConfig, training: SupervisedConfig | None = None) -> int:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ddpm_seg.model.bundle import load_bundle
 from ddpm_seg.studies import reproduce
-from ddpm_seg.studies.reproduce import BENCHMARKS, Benchmark
+from ddpm_seg.studies.reproduce_config import BENCHMARKS, Benchmark
 from ddpm_seg.tasks import TASKS
 from jobs.reproduce import main
 from tests.model.published_files import unet_state
