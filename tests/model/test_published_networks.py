@@ -73,7 +73,7 @@ def without(key: str, content: dict[str, Tensor] = MAE) -> dict[str, Tensor]:
         ({"model": {**MAE, "relative_bias": torch.zeros(3)}}, "it has relative_bias, which the network lacks"),
         ({"model": {**MAE, "pos_embed": torch.zeros(1, 60, 128)}}, "60 positions; expected a square of patches"),
         ({"model": {**MAE, "pos_embed": torch.zeros(3)}}, r"pos_embed \(3,\); expected a MAE's"),
-        ({"model": {**MAE, "blocks.0.norm1.bias": torch.full((128,), torch.nan)}}, "ln_1.bias has values that are not"),
+        ({"model": {**MAE, "blocks.0.norm1.bias": torch.full((128,), torch.nan)}}, "norm1.bias has values that"),
         ({"model": {}}, "expected a plain state dict"),
         ({"weights": MAE}, "expected a plain state dict.*a dictionary with weights"),
         (torch.zeros(3), "expected a plain state dict.*a Tensor"),

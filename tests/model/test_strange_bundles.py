@@ -160,7 +160,7 @@ def test_a_score_that_is_no_number_is_kept_as_null(saved: Path, tmp_path: Path) 
     [
         (lambda tensors: tensors["noise"].fill_(float("nan")), "noise has values that are not finite"),
         (lambda tensors: tensors.update(noise=tensors["noise"].long()), "noise is of type 'I64', expected one of F16"),
-        (lambda tensors: tensors.update(noise=torch.zeros(1, 3, 8, 8)), r"shape \(1, 3, 8, 8\), expected \(1, 3, 16"),
+        (lambda tensors: tensors.update(noise=torch.zeros(1, 3, 8, 8)), r"is \(1, 3, 8, 8\), expected \(1, 3, 16"),
         (lambda tensors: tensors.update(more=torch.zeros(1)), "it has more, which the network lacks"),
         (lambda tensors: tensors.clear(), "it lacks noise"),
     ],
