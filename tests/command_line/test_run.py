@@ -195,6 +195,16 @@ def test_a_signal_during_the_imports_ends_a_job_at_once(number: str, by: str) ->
     ended(process, by)
 
 
+@pytest.mark.parametrize(("number", "by"), [("SIGTERM", "stopped by SIGTERM"), ("SIGINT", "interrupted")])
+def test_a_signal_while_the_work_is_being_imported_ends_a_job_too(number: str, by: str) -> None:
+    with started("jobs.label", "--input", "/not/there") as process:
+        while "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text():
+            assert process.poll() is None
+            time.sleep(0.01)
+        os.kill(process.pid, signal.Signals[number])
+    ended(process, by)
+
+
 def until_listening(pid: int) -> None:
     """Waits until the process handles SIGTERM: Python has begun to run it."""
     while True:
