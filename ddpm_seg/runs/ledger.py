@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +31,8 @@ from ddpm_seg.runs.manifest import (
 from ddpm_seg.runs.planned import PlannedRun
 from ddpm_seg.runs.summary import read_json
 from ddpm_seg.runs.tables import DamagedFileError, open_parquet
+
+logger = logging.getLogger(__name__)
 
 READERS = 8  # manifests at once: against a distant store the wait is latency
 
@@ -105,12 +108,25 @@ def next_number(output: str, config_hash: str, tables: Sequence[str]) -> int:
     """The number of the next run. Ask before `find_runs`: any run that it does not show then has this one or more.
 
     It is larger than that of every shard in `tables` of this configuration too: where someone deleted `runs/` alone,
-    the shards that stay must not be taken for the next run's.
+    the shards that stay must not be taken for the next run's. A warning names them.
     """
-    planned = map(run_number, uris_under(storage.join(output, "runs")))
+    planned = set(map(run_number, uris_under(storage.join(output, "runs"))))
     layouts = [RunLayout(output=output, table=table, config_hash=config_hash, run_id="") for table in tables]
-    published = (run_number(uri) for layout in layouts for uri in uris_under(layout.configuration()))
-    return max(filter(None, (*planned, *published)), default=0) + 1
+    published = {layout: set(map(run_number, uris_under(layout.configuration()))) for layout in layouts}
+    for layout, numbers in published.items():
+        _warn_of_stray_shards(layout, sorted(number for number in numbers - planned if number))
+    return max(filter(None, planned.union(*published.values())), default=0) + 1
+
+
+def _warn_of_stray_shards(layout: RunLayout, numbers: Sequence[int]) -> None:
+    """Shards of runs that `runs/` does not know. They are never deleted: they may be all that is left of the work."""
+    if numbers:
+        logger.warning(
+            "%s has shards of %s, whose plans are not in runs/ any more (moved or deleted): their images are done "
+            "again. read_labels shows the newer rows; a query of the files sees both, until you delete these shards",
+            layout.configuration(),
+            ", ".join(map(run_id, numbers)),
+        )
 
 
 def is_compacted(layout: RunLayout) -> bool:

@@ -118,12 +118,17 @@ def test_a_plan_made_before_another_run_began_and_ended_is_not_carried_out(tmp_p
     assert freeze_run(str(tmp_path), "labels", manifest([file("a")]), number) is None
 
 
-def test_a_run_is_numbered_after_every_shard_that_still_stands(tmp_path: Path) -> None:
-    """Where someone deleted `runs/` alone, what stays under `labels/` is not taken for the new run's."""
+def test_a_run_is_numbered_after_every_shard_that_still_stands(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where someone deleted `runs/` alone, what stays under `labels/` is not taken for the new run's, and is named."""
     finish(freeze(tmp_path, [file("a")]))
     finish(freeze(tmp_path, [file("b")]))
+    next_number(str(tmp_path), "c", ("labels",))
+    assert caplog.text == ""
     shutil.rmtree(tmp_path / "runs")
     assert next_number(str(tmp_path), "c", ("labels",)) == 3
+    assert "labels/config=c has shards of run-000001, run-000002, whose plans are not in runs/" in caplog.text
     assert next_number(str(tmp_path), "another", ("labels",)) == 1
 
 
