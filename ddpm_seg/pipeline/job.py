@@ -6,97 +6,48 @@ import dataclasses
 import importlib.metadata
 import logging
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
-
-import pyarrow as pa
 
 from ddpm_seg import storage
 from ddpm_seg.model.bundle_files import ModelChangedError, is_in_the_box, refuse_another_model, resolve
 from ddpm_seg.model.trained import load_model
-from ddpm_seg.runs.commit import Derive, delete_chunks, delete_other_chunks, first_one_stays
+from ddpm_seg.pipeline.work import Work, code_version
+from ddpm_seg.runs.commit import delete_chunks, delete_other_chunks, first_one_stays
 from ddpm_seg.runs.heartbeat import heartbeat, refuse_if_running
-from ddpm_seg.runs.ledger import KnownRun, delete_leftovers, freeze_run
-from ddpm_seg.runs.manifest import Manifest, RunInfo, plan
-from ddpm_seg.runs.summary import RunSummary, read_json, write_run_json, write_summary
+from ddpm_seg.runs.ledger import KnownRun, delete_leftovers
+from ddpm_seg.runs.plan import freeze_new
+from ddpm_seg.runs.summary import RunSummary, write_run_json, write_summary
 from ddpm_seg.runs.tables import DamagedFileError
 
 if TYPE_CHECKING:
     from ddpm_seg.cluster import nodes
-    from ddpm_seg.model.dtypes import SegmentDType
     from ddpm_seg.pipeline import execute
-    from ddpm_seg.pipeline.row import Row
-    from ddpm_seg.pipeline.stream import Stages
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Job:
-    """What there is to do, and how: `unfinished` runs to finish, then a run numbered `next_number` of the `new` items.
-
-    The functions import what needs Ray when they are called: a job with nothing to do should not wait for it.
-    """
-
-    output: str
-    table: str
-    config_hash: str
-    config: Mapping[str, object]
-    """As the manifest keeps it: without credentials."""
-    unfinished: list[KnownRun]
-    new: pa.Table
-    """Rows with the columns of `manifest.INPUTS`, and more if `to_row` wants them."""
-    next_number: int
-    model: str
-    model_id: str
-    """Of the bundle at `model` when the plan was made: whoever loads another refuses it."""
-    num_actors: int | None
-    gpus_per_actor: float
-    wait_for_gpus: float
-    """Minutes."""
-    dtype: SegmentDType
-    shard_size: int
-    chunk_size: Callable[[int], int]
-    """Items of a chunk, where there are so many actors."""
-    details: Mapping[str, object]
-    """For run.json."""
-    inputs: Callable[[], list[str]]
-    """Local paths, if any, that workers will read."""
-    to_row: Callable[[int, int, pa.Table], Row]
-    stages: Callable[[KnownRun, nodes.Placement], Stages]
-    derived: Mapping[str, Derive]
-    error_limit: Callable[[KnownRun], int | None]
-    """How many of a run's items may be errors."""
-    write_report: Callable[[KnownRun], object]
-    """The last file of a run, which marks it as finished."""
-
-
-def run_job(job: Job, plan_again: Callable[[], Job]) -> list[RunSummary]:
-    """Does all of `job`; the summaries of its runs, none where there was nothing to do.
+def run_job(work: Work, plan_again: Callable[[], Work]) -> list[RunSummary]:
+    """Does all of `work`; the summaries of its runs, none where there was nothing to do.
 
     `plan_again` is asked where another driver was quicker to freeze a run. Raises ValueError or OSError, before any
     work begins, for a bundle, output or cluster that cannot be used, and AlreadyRunningError where another driver is at
     it; StageError for work that failed, and TooManyErrors, after which the same call goes on where it stopped.
     """
-    storage.check_writable(job.output)
-    if not first_one_stays(job.output):
+    plan = work.plan
+    storage.check_writable(plan.output)
+    if not first_one_stays(plan.output):
         logger.warning(
             "%s overwrites what should be created only if absent (PUT, If-None-Match): of two jobs, or of one and a "
             "worker that outlives another, the last one's rows stay. Let one job at a time write there",
-            storage.redact(job.output),
+            storage.redact(plan.output),
         )
-    for run in job.unfinished:
+    for run in plan.unfinished:
         refuse_if_running(run.layout)
-    delete_leftovers(job.output)
-    return _work(job, plan_again) if job.unfinished or job.new.num_rows else []
-
-
-def model_for_workers(model: str) -> str:
-    """A bundle in the package by its name, wherever the package stands on a worker; any other by its absolute URI."""
-    return model if is_in_the_box(model) else resolve(model)
+    delete_leftovers(plan.output)
+    return _work(work, plan_again) if plan.unfinished or plan.new.num_rows else []
 
 
 @contextmanager
@@ -110,107 +61,82 @@ def same_model() -> Iterator[None]:
         raise StageError(str(error)) from error
 
 
-def code_version() -> str:
-    """The installed package's version; "unknown" in a checkout that is not installed."""
-    try:
-        return importlib.metadata.version("ddpm_seg")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
-
-
-def _work(job: Job, plan_again: Callable[[], Job]) -> list[RunSummary]:
-    # Ray takes seconds to import, and a run with nothing to do should not wait for it.
-    from ddpm_seg.cluster import nodes
-
+def _work(work: Work, plan_again: Callable[[], Work]) -> list[RunSummary]:
     with same_model():  # damaged weights are found here, not by an actor that dies again and again
-        load_model(job.model, job.model_id)
-    alive = _nodes(job)
-    placement = nodes.place(alive, num_actors=job.num_actors, gpus_per_actor=job.gpus_per_actor)
-    if job.dtype == "int8" and placement.actor_gpus:
-        raise ValueError("--dtype int8 is for CPUs, and this cluster has GPUs; take bfloat16 or float16")
-    own = [] if is_in_the_box(job.model) else [resolve(job.model)]
-    nodes.refuse_local_paths(alive, [job.output, *own, *job.inputs()])
-    logger.info("%d actors, each on %s", placement.actors, placement.describe())
+        load_model(work.options.model, work.model_id)
+    placement = _place(work)
     done: list[RunSummary] = []
     while True:
-        for run in job.unfinished:
+        for run in work.plan.unfinished:
             logger.info("finishing %s, which was interrupted", run.layout.run_id)
-            done.append(_finish(run, job, placement))
-        if not job.new.num_rows:
+            done.append(_finish(run, work, placement))
+        if not work.plan.new.num_rows:
             return done
-        run_or_none = freeze_run(job.output, job.table, _manifest(job, placement.actors), job.next_number)
-        if run_or_none is not None:
-            return [*done, _finish(run_or_none, job, placement)]
+        chunk_size = work.chunk_size(placement.actors)
+        begun = freeze_new(work.plan, work.config(), shard_size=work.options.shard_size, chunk_size=chunk_size)
+        if begun is not None:
+            return [*done, _finish(begun, work, placement)]
         with same_model():  # another driver was quicker: help with its run, then see what is left
-            begun, job = job, plan_again()
-            refuse_another_model(job.model, job.model_id, begun.model_id)
+            model_id, work = work.model_id, plan_again()
+            refuse_another_model(work.options.model, work.model_id, model_id)
 
 
-def _nodes(job: Job) -> list[nodes.Node]:
+def _place(work: Work) -> nodes.Placement:
+    """Where the actors go. Raises ValueError for a cluster that cannot do the work."""
+    # Ray takes seconds to import, and a run with nothing to do should not wait for it.
     from ddpm_seg.cluster import nodes
     from ddpm_seg.cluster.gpu_wait import wait_for_gpus
 
-    if job.num_actors and job.wait_for_gpus:
-        return wait_for_gpus(job.num_actors, job.gpus_per_actor, job.wait_for_gpus)
-    return nodes.connect()
+    options = work.options
+    if options.num_actors and options.wait_for_gpus:
+        alive = wait_for_gpus(options.num_actors, options.gpus_per_actor, options.wait_for_gpus)
+    else:
+        alive = nodes.connect()
+    placement = nodes.place(alive, num_actors=options.num_actors, gpus_per_actor=options.gpus_per_actor)
+    if options.dtype == "int8" and placement.actor_gpus:
+        raise ValueError("--dtype int8 is for CPUs, and this cluster has GPUs; take bfloat16 or float16")
+    own = [] if is_in_the_box(options.model) else [resolve(options.model)]
+    nodes.refuse_local_paths(alive, [work.plan.output, *own, *work.local_inputs()])
+    logger.info("%d actors, each on %s", placement.actors, placement.describe())
+    return placement
 
 
-def _manifest(job: Job, actors: int) -> Manifest:
-    chunk_size = job.chunk_size(actors)
-    info = RunInfo(
-        run_id="",
-        config_hash=job.config_hash,
-        created_at=datetime.now(timezone.utc),
-        config={**job.config, "chunk_size": chunk_size},
-    )
-    return Manifest(info=info, items=plan(job.new, job.shard_size, chunk_size))
-
-
-def _finish(run: KnownRun, job: Job, placement: nodes.Placement) -> RunSummary:
+def _finish(run: KnownRun, work: Work, placement: nodes.Placement) -> RunSummary:
     """Everything that `run` lacks, up to its report, while nobody else is at it."""
     from ddpm_seg.errors import StageError
 
     try:
         with heartbeat(run.layout, check=run.planned().check):
             storage.delete_unfinished(run.layout.folder)  # before the first beat is written, in that folder too
-            return _carry_out(run, job, placement)
+            return _carry_out(run, work, placement)
     except (OSError, DamagedFileError) as error:  # the driver's own files; workers' problems are StageErrors already
         raise StageError(f"{run.layout.run_id}: {error}") from error
 
 
-def _carry_out(run: KnownRun, job: Job, placement: nodes.Placement) -> RunSummary:
+def _carry_out(run: KnownRun, work: Work, placement: nodes.Placement) -> RunSummary:
     from ddpm_seg.pipeline import execute
 
     started, planned = datetime.now(timezone.utc), run.planned()
-    write_run_json(run.layout, run.manifest.info, {**job.details, **_surroundings(placement)})
+    details = {**work.details(), **_surroundings(placement)}
+    write_run_json(run.layout, run.manifest.info, details)
     outcome = execute.execute(
         run,
-        to_row=job.to_row,
-        stages=job.stages(run, placement),
+        to_row=work.to_row,
+        stages=work.stages(run, placement),
         placement=placement,
-        derived=job.derived,
-        max_errors=job.error_limit(run),
-        model_id=job.model_id,
+        derived=work.derived,
+        max_errors=work.error_limit(run),
+        model_id=work.model_id,
     )
     planned.check()
     summary = _summary(run, outcome, started)
-    if outcome.timed or not _has_summary(run):  # else it has the times of the work already
-        write_summary(run.layout, summary)
-    for table in (job.table, *job.derived):
+    write_summary(run.layout, summary)
+    for table in (work.plan.table, *work.derived):
         storage.delete_unfinished(run.layout.shards(table))
     delete_chunks(planned.chunks)
     delete_other_chunks(planned)  # of workers that outlived an earlier driver
-    job.write_report(run)
+    work.write_report(run)
     return summary
-
-
-def _has_summary(run: KnownRun) -> bool:
-    """Whether an earlier attempt wrote one that can be read."""
-    try:
-        read_json(run.layout.summary)
-    except (FileNotFoundError, DamagedFileError):
-        return False
-    return True
 
 
 def _summary(run: KnownRun, outcome: execute.Outcome, started: datetime) -> RunSummary:

@@ -1,15 +1,17 @@
-"""What an output still lacks of the items that are asked for: the same for images and samples. Nothing is written."""
+"""What an output still lacks of the items that are asked for, and how that becomes a run; for images and samples."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ddpm_seg.runs.done import are_planned, are_published
-from ddpm_seg.runs.ledger import KnownRun, find_runs, next_number
+from ddpm_seg.runs.ledger import KnownRun, find_runs, freeze_run, next_number
+from ddpm_seg.runs.manifest import Manifest, RunInfo, plan
 from ddpm_seg.runs.view import read_view
 
 
@@ -46,7 +48,7 @@ def plan_run(
     retry_errors: bool = False,
     limit: int | None = None,
 ) -> RunPlan:
-    """Which of `items` (rows of `manifest.INPUTS`, and more columns) no run of this configuration holds.
+    """Which of `items` (rows of `manifest.INPUTS`, and more columns) no run of this configuration holds. Only reads.
 
     `tables` has the published table, then the derived ones. With `retry_errors` items whose latest row is an error are
     new too; `limit` is the most items of the new run. Raises DamagedFileError for a file that cannot be read.
@@ -70,6 +72,21 @@ def plan_run(
         already_done=_count(state, "done"),
         last_run=runs[-1].layout.run_id if runs else None,
     )
+
+
+def freeze_new(todo: RunPlan, config: Mapping[str, object], *, shard_size: int, chunk_size: int) -> KnownRun | None:
+    """Makes a run of the new items and writes its manifest; `config` is what that keeps of the options.
+
+    None where another driver has planned the same configuration since `todo` was made: plan again.
+    """
+    info = RunInfo(
+        run_id="",
+        config_hash=todo.config_hash,
+        created_at=datetime.now(timezone.utc),
+        config={**config, "chunk_size": chunk_size},
+    )
+    manifest = Manifest(info=info, items=plan(todo.new, shard_size, chunk_size))
+    return freeze_run(todo.output, todo.table, manifest, todo.next_number)
 
 
 def _failed(output: str, table: str, config_hash: str) -> pa.ChunkedArray:

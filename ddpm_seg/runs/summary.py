@@ -53,7 +53,18 @@ def write_run_json(layout: RunLayout, info: RunInfo, details: dict[str, object])
 
 
 def write_summary(layout: RunLayout, summary: RunSummary) -> None:
-    write_json(layout.summary, dataclasses.asdict(summary))
+    """Keeps an earlier attempt's where this one did no work: that has the work's times."""
+    if summary.timed_images or not _has_summary(layout):
+        write_json(layout.summary, dataclasses.asdict(summary))
+
+
+def _has_summary(layout: RunLayout) -> bool:
+    """Whether there is one that can be read."""
+    try:
+        read_json(layout.summary)
+    except (FileNotFoundError, DamagedFileError):
+        return False
+    return True
 
 
 def read_json(uri: str) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from ddpm_seg.pipeline.label.config import LabelConfig
 from ddpm_seg.pipeline.label.job import run_label
 from ddpm_seg.pipeline.label.plan import plan_label
 from ddpm_seg.pipeline.label.stages import Segment
+from ddpm_seg.runs import plan as run_plan
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.ledger import KnownRun, freeze_run
 from ddpm_seg.runs.manifest import Manifest, RunInfo
@@ -177,10 +178,11 @@ def test_a_process_for_what_killed_others_refuses_too(ray_cluster: str, place: P
     run = freeze_run(plan.run.output, "labels", manifest, 1)
     assert run is not None
     place.put("new")
-    stages_of_run, to_row = label._stages(run, plan, ONE_ACTOR), label._job(plan).to_row
+    work = label.LabelWork(plan)
+    stages_of_run = work.stages(run, ONE_ACTOR)
     planned = run.planned(model_id=plan.header.model_id)
     with pytest.raises(StageError, match=names_both(place)), execute._failures_named(run.layout.run_id):
-        list(isolate.isolate(list(run.manifest.chunks()), to_row, stages_of_run, ONE_ACTOR, planned))
+        list(isolate.isolate(list(run.manifest.chunks()), work.to_row, stages_of_run, ONE_ACTOR, planned))
     assert not list(storage.list_files(run.layout.chunks))
 
 
@@ -208,7 +210,7 @@ def test_the_driver_refuses_another_model_than_the_plans(
 def test_a_plan_made_again_is_of_the_same_model(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where another driver was quicker to freeze the run, and the bundle was replaced meanwhile."""
     monkeypatch.setattr(nodes, "connect", lambda: [nodes.Node(cpus=2, gpus=0)])
-    monkeypatch.setattr(job, "freeze_run", lambda *_: place.put("new"))
+    monkeypatch.setattr(run_plan, "freeze_run", lambda *_: place.put("new"))
     for config in (place.config(), replace(place.config(), expect_model_id=place.ids["old"])):
         place.put("old")
         with pytest.raises(StageError, match=names_both(place)):
@@ -222,7 +224,7 @@ def test_actors_that_draw_are_bound_to_the_plans_model(place: Place) -> None:
     info = RunInfo(run_id="run-000001", config_hash="", created_at=datetime.now(timezone.utc), config={})
     run = KnownRun(layout=layout, info=info, finished=False)
     run.__dict__["manifest"] = Manifest(info=info, items=plan.run.new)
-    built = generate._stages(run, plan, ONE_ACTOR)
+    built = generate.GenerateWork(plan).stages(run, ONE_ACTOR)
     built.actor(**built.actor_arguments)
     place.put("new")
     with pytest.raises(ModelChangedError, match=names_both(place)):
@@ -288,11 +290,11 @@ def test_a_model_that_is_not_the_expected_one_is_refused_before_any_work(
 def test_the_expected_model_changes_nothing_else(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     plain, expecting = plan_label(place.config()), plan_label(replace(place.config(), expect_model_id=place.ids["old"]))
     assert expecting.run.config_hash == plain.run.config_hash
-    assert label._job(expecting).config == label._job(plain).config
+    assert label.LabelWork(expecting).config() == label.LabelWork(plain).config()
     drawing = GenerateConfig(model=place.model, output=str(place.folder / "output"))
     plans = [plan_generate(one) for one in (drawing, replace(drawing, expect_model_id=place.ids["old"]))]
     assert plans[0].run.config_hash == plans[1].run.config_hash
-    assert generate._job(plans[0]).config == generate._job(plans[1]).config
+    assert generate.GenerateWork(plans[0]).config() == generate.GenerateWork(plans[1]).config()
     # A dry run says what to expect.
     assert f"model      {place.ids['old']}" in str(plain)
     assert f"model      {place.ids['old']}" in str(plans[0])

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-import pickle
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +14,13 @@ from ddpm_seg.evaluation.quality import check_real, write_quality
 from ddpm_seg.pipeline.generate.config import GenerateConfig
 from ddpm_seg.pipeline.generate.plan import CLASS_STATS, TABLE, GeneratePlan, plan_generate
 from ddpm_seg.pipeline.generate.rows import SampleInput, SampleSpec
-from ddpm_seg.pipeline.job import Job, code_version, model_for_workers, run_job, same_model
+from ddpm_seg.pipeline.job import run_job, same_model
+from ddpm_seg.pipeline.row import Row, chunk_row
+from ddpm_seg.pipeline.work import actor_arguments, code_version, stored_config
+from ddpm_seg.runs.commit import Derive
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.ledger import KnownRun
-from ddpm_seg.runs.manifest import stored_uri
+from ddpm_seg.runs.plan import RunPlan
 from ddpm_seg.runs.summary import RunSummary
 from ddpm_seg.runs.tables import damage_stops
 
@@ -54,7 +56,7 @@ def run_generate(config: GenerateConfig) -> GenerateSummary:
         check_real(config.real)
     if config.dry_run:
         raise ValueError("run_generate does the work; plan_generate(config) is what --dry-run shows")
-    done = run_job(_job(plan), lambda: _job(plan_generate(config)))
+    done = run_job(GenerateWork(plan), lambda: GenerateWork(plan_generate(config)))
     if not done:
         logger.info("nothing new: all %d samples of seed %d are there", config.num_samples, config.seed)
     last_run = done[-1].run_id if done else plan.run.last_run
@@ -82,83 +84,75 @@ def _quality(plan: GeneratePlan) -> dict[str, Any] | None:
         )
 
 
-def _job(plan: GeneratePlan) -> Job:
-    """The plan as a job of runs."""
-    config = plan.config
-    stored: dict[str, Any] = dataclasses.asdict(config) | {"output": stored_uri(plan.run.output)}
-    for name in ("dry_run", "expect_model_id"):  # what is asked of this call, and not what the run is
-        del stored[name]
-    for name in ("model", "real", "inception"):
-        stored[name] = stored_uri(stored[name]) if stored[name] else None
-    return Job(
-        output=plan.run.output,
-        table=TABLE,
-        config_hash=plan.run.config_hash,
-        config=stored,
-        unfinished=plan.run.unfinished,
-        new=plan.run.new,
-        next_number=plan.run.next_number,
-        model=config.model,
-        model_id=plan.header.model_id,
-        num_actors=config.num_actors,
-        gpus_per_actor=config.gpus_per_actor,
-        wait_for_gpus=config.wait_for_gpus,
-        dtype=config.dtype,
-        shard_size=config.shard_size,
-        # Never finer, however many actors: every batch is a full one.
-        chunk_size=lambda actors: config.chunk_size,
-        details={
-            "model_id": plan.header.model_id,
-            "task": plan.header.task.name if plan.header.task else None,
-            "timesteps": config.sampling().timesteps(plan.header.ddpm.diffusion),
-            "samples": {"asked": config.num_samples, "already_done": plan.run.already_done},
-        },
-        inputs=list,
-        to_row=_to_row,
-        stages=lambda run, placement: _stages(run, plan, placement),
-        derived={CLASS_STATS: class_stats_table} if plan.header.task else {},
-        error_limit=lambda run: None,
-        write_report=lambda run: _write_report(run, plan),
-    )
+@dataclass(frozen=True, slots=True)
+class GenerateWork:
+    """How the samples that a plan lacks are drawn: the `Work` of the generate job."""
 
+    found: GeneratePlan
 
-def _to_row(shard: int, chunk: int, items: pa.Table) -> dict[str, Any]:
-    rows = items.select(["image_id", "uri", "seed", "number"]).to_pylist()
-    payload = pickle.dumps([SampleInput(**row) for row in rows], protocol=5)
-    return {"shard": shard, "chunk": chunk, "payload": payload}
+    @property
+    def plan(self) -> RunPlan:
+        return self.found.run
 
+    @property
+    def options(self) -> GenerateConfig:
+        return self.found.config
 
-def _stages(run: KnownRun, plan: GeneratePlan, placement: Placement) -> Stages:
-    from ddpm_seg.pipeline import stream
-    from ddpm_seg.pipeline.generate import stages
+    @property
+    def model_id(self) -> str:
+        return self.found.header.model_id
 
-    config = plan.config
-    spec = SampleSpec(
-        layout=run.layout,
-        created_at=run.manifest.info.created_at,
-        model_id=plan.header.model_id,
-        code_version=code_version(),
-        task=plan.header.task,
-        sampling=config.sampling(),
-    )
-    return stream.Stages(
-        before=stages.nothing_to_read,
-        actor=stages.Draw,
-        actor_arguments={
-            "model": model_for_workers(config.model),
-            "model_id": plan.header.model_id,
-            "sampling": config.sampling(),
-            "dtype": config.dtype,
-            "batch_size": config.batch_size,
-            "compile": config.compile,
-            "threads": placement.threads,
-        },
-        after=stream.as_stage(stages.tabulate_samples, spec),
-        killed=stream.as_stage(stages.killed_samples, spec),
-    )
+    @property
+    def derived(self) -> Mapping[str, Derive]:
+        return {CLASS_STATS: class_stats_table} if self.found.header.task else {}
 
+    def config(self) -> dict[str, object]:
+        return stored_config(self.options, "output", "model", "real", "inception", output=self.plan.output)
 
-def _write_report(run: KnownRun, plan: GeneratePlan) -> None:
-    from ddpm_seg.evaluation.report import write_sample_report
+    def details(self) -> dict[str, object]:
+        header, options = self.found.header, self.options
+        return {
+            "model_id": header.model_id,
+            "task": header.task.name if header.task else None,
+            "timesteps": options.sampling().timesteps(header.ddpm.diffusion),
+            "samples": {"asked": options.num_samples, "already_done": self.plan.already_done},
+        }
 
-    write_sample_report(plan.run.output, run.layout.run_id)
+    def chunk_size(self, actors: int) -> int:
+        return self.options.chunk_size  # never finer, however many actors: every batch is a full one
+
+    def local_inputs(self) -> list[str]:
+        return []
+
+    def to_row(self, shard: int, chunk: int, items: pa.Table) -> Row:
+        rows = items.select(["image_id", "uri", "seed", "number"]).to_pylist()
+        return chunk_row(shard, chunk, [SampleInput(**row) for row in rows])
+
+    def stages(self, run: KnownRun, placement: Placement) -> Stages:
+        from ddpm_seg.pipeline import stream
+        from ddpm_seg.pipeline.generate import stages
+
+        header, sampling = self.found.header, self.options.sampling()
+        spec = SampleSpec(
+            layout=run.layout,
+            created_at=run.manifest.info.created_at,
+            model_id=header.model_id,
+            code_version=code_version(),
+            task=header.task,
+            sampling=sampling,
+        )
+        return stream.Stages(
+            before=stages.nothing_to_read,
+            actor=stages.Draw,
+            actor_arguments={**actor_arguments(self.options, header.model_id, placement), "sampling": sampling},
+            after=stream.as_stage(stages.tabulate, spec),
+            killed=stream.as_stage(stages.killed, spec),
+        )
+
+    def error_limit(self, run: KnownRun) -> None:
+        return None
+
+    def write_report(self, run: KnownRun) -> None:
+        from ddpm_seg.evaluation.report import write_sample_report
+
+        write_sample_report(self.plan.output, run.layout.run_id)

@@ -85,17 +85,17 @@ class Draw:
         return labels[: len(images)]
 
 
-def tabulate_samples(row: Row, spec: SampleSpec) -> pa.Table:
+def tabulate(row: Row, spec: SampleSpec) -> pa.Table:
     """Samples in; `samples` rows out."""
     return sample_table(pickle.loads(row["payload"]), spec)
 
 
-def killed_samples(row: Row, spec: SampleSpec) -> pa.Table:
+def killed(row: Row, spec: SampleSpec) -> pa.Table:
     """SampleInputs in; for each the row that says that no worker outlives it."""
     message = "the worker process died (out of memory or a crash in native code) whenever it drew this sample"
     sources: list[SampleInput] = pickle.loads(row["payload"])
-    killed = [Sample(source=source, error_type="killed_worker", error_message=message) for source in sources]
-    return sample_table(killed, spec)
+    samples = [Sample(source=source, error_type="killed_worker", error_message=message) for source in sources]
+    return sample_table(samples, spec)
 
 
 def _sample(source: SampleInput, image: np.ndarray | None, labels: list[PixelLabels | None]) -> Sample:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,13 +12,17 @@ import pyarrow as pa
 
 from ddpm_seg import storage
 from ddpm_seg.data.schema import class_stats_table
-from ddpm_seg.pipeline.job import Job, code_version, model_for_workers, run_job
+from ddpm_seg.pipeline.job import run_job
 from ddpm_seg.pipeline.label.config import LabelConfig
 from ddpm_seg.pipeline.label.plan import CLASS_STATS, REFUSED, TABLE, LabelPlan, plan_label
 from ddpm_seg.pipeline.label.rows import ImageInput, LabelSpec
+from ddpm_seg.pipeline.row import Row, chunk_row
+from ddpm_seg.pipeline.work import actor_arguments, code_version, stored_config
+from ddpm_seg.runs.commit import Derive
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.ledger import KnownRun
-from ddpm_seg.runs.manifest import chunk_size_for, stored_uri
+from ddpm_seg.runs.manifest import chunk_size_for
+from ddpm_seg.runs.plan import RunPlan
 from ddpm_seg.runs.summary import RunSummary
 from ddpm_seg.runs.tables import damage_stops
 
@@ -70,7 +74,7 @@ def run_label(config: LabelConfig) -> LabelSummary:
     plan = plan_label(config)
     if config.dry_run:
         raise ValueError("run_label does the work; plan_label(config) is what --dry-run shows")
-    done = run_job(_job(plan), lambda: _job(plan_label(config)))
+    done = run_job(LabelWork(plan), lambda: LabelWork(plan_label(config)))
     if not done:
         logger.info("nothing new: all %d images are labelled already", plan.images)
     last_run = done[-1].run_id if done else plan.run.last_run
@@ -97,107 +101,88 @@ def _annotate_next(plan: LabelPlan) -> tuple[str, ...]:
     return tuple(choice.uri for choice in chosen)
 
 
-def _job(plan: LabelPlan) -> Job:
-    """The plan as a job of runs."""
-    config = plan.config
-    return Job(
-        output=plan.run.output,
-        table=TABLE,
-        config_hash=plan.run.config_hash,
-        config=_stored(plan),
-        unfinished=plan.run.unfinished,
-        new=plan.run.new,
-        next_number=plan.run.next_number,
-        model=config.model,
-        model_id=plan.header.model_id,
-        num_actors=config.num_actors,
-        gpus_per_actor=config.gpus_per_actor,
-        wait_for_gpus=config.wait_for_gpus,
-        dtype=config.dtype,
-        shard_size=config.shard_size,
-        chunk_size=lambda actors: chunk_size_for(plan.run.new.num_rows, config.chunk_size, actors),
-        details={
-            "model_id": plan.header.model_id,
-            "task": plan.header.task.name if plan.header.task else None,
-            "files": {
-                "images": plan.images,
-                "already_done": plan.run.already_done,
-                "skipped": plan.skipped_files + plan.hidden_files,
-            },
-        },
-        inputs=lambda: _local_inputs(plan),
-        to_row=lambda shard, chunk, items: _to_row(shard, chunk, items, plan.read_uris),
-        stages=lambda run, placement: _stages(run, plan, placement),
-        derived={CLASS_STATS: class_stats_table},
-        error_limit=lambda run: _error_limit(run, config),
-        write_report=lambda run: _write_report(run, plan),
-    )
+@dataclass(frozen=True, slots=True)
+class LabelWork:
+    """How what a plan found is labelled: the `Work` of the label job."""
 
+    found: LabelPlan
 
-def _error_limit(run: KnownRun, config: LabelConfig) -> int | None:
-    """What failed before may fail again: else a night of few new images and many known errors would stop for good."""
-    limit, retried = config.error_limit(run.manifest.items.num_rows), run.info.config.get("retried_errors", 0)
-    return None if limit is None else limit + int(str(retried))
+    @property
+    def plan(self) -> RunPlan:
+        return self.found.run
 
+    @property
+    def options(self) -> LabelConfig:
+        return self.found.config
 
-def _stored(plan: LabelPlan) -> dict[str, object]:
-    config: dict[str, object] = dataclasses.asdict(plan.config) | {"output": plan.run.output}
-    config["retried_errors"] = plan.run.retried
-    for name in ("dry_run", "expect_model_id"):  # what is asked of this call, and not what the run is
-        del config[name]
-    for name in ("input", "output", "model"):
-        config[name] = stored_uri(str(config[name])) if config[name] else config[name]
-    return config
+    @property
+    def model_id(self) -> str:
+        return self.found.header.model_id
 
+    @property
+    def derived(self) -> Mapping[str, Derive]:
+        return {CLASS_STATS: class_stats_table}
 
-def _local_inputs(plan: LabelPlan) -> list[str]:
-    """A local image, if there is any."""
-    images = [plan.run.new, *(run.manifest.items for run in plan.run.unfinished)]
-    batches = (batch for items in images for batch in items.to_batches())
-    local = next((uri for batch in batches for uri in batch["uri"].to_pylist() if storage.is_local(uri)), None)
-    return [local] if local else []
+    def config(self) -> dict[str, object]:
+        also = {"output": self.plan.output, "retried_errors": self.plan.retried}
+        return stored_config(self.options, "input", "output", "model", **also)
 
+    def details(self) -> dict[str, object]:
+        header, plan = self.found.header, self.plan
+        skipped = self.found.skipped_files + self.found.hidden_files
+        return {
+            "model_id": header.model_id,
+            "task": header.task.name if header.task else None,
+            "files": {"images": self.found.images, "already_done": plan.already_done, "skipped": skipped},
+        }
 
-def _to_row(shard: int, chunk: int, items: pa.Table, read_uris: dict[str, str]) -> dict[str, object]:
-    from ddpm_seg.pipeline.label.stages import chunk_row
+    def chunk_size(self, actors: int) -> int:
+        return chunk_size_for(self.plan.new.num_rows, self.options.chunk_size, actors)
 
-    names = [name for name in ("image_id", "uri", "etag", "size_bytes", REFUSED) if name in items.column_names]
-    rows = items.select(names).to_pylist()
-    return chunk_row(shard, chunk, [ImageInput(read_uri=read_uris.get(row["uri"], row["uri"]), **row) for row in rows])
+    def local_inputs(self) -> list[str]:
+        images = [self.plan.new, *(run.manifest.items for run in self.plan.unfinished)]
+        batches = (batch for items in images for batch in items.to_batches())
+        local = next((uri for batch in batches for uri in batch["uri"].to_pylist() if storage.is_local(uri)), None)
+        return [local] if local else []  # one says it all
 
+    def to_row(self, shard: int, chunk: int, items: pa.Table) -> Row:
+        names = [name for name in ("image_id", "uri", "etag", "size_bytes", REFUSED) if name in items.column_names]
+        rows, read_uris = items.select(names).to_pylist(), self.found.read_uris
+        return chunk_row(
+            shard, chunk, [ImageInput(read_uri=read_uris.get(row["uri"], row["uri"]), **row) for row in rows]
+        )
 
-def _stages(run: KnownRun, plan: LabelPlan, placement: Placement) -> Stages:
-    from ddpm_seg.pipeline import stream
-    from ddpm_seg.pipeline.label import stages
+    def stages(self, run: KnownRun, placement: Placement) -> Stages:
+        from ddpm_seg.pipeline import stream
+        from ddpm_seg.pipeline.label import stages
 
-    assert plan.header.task is not None
-    spec = LabelSpec(
-        layout=run.layout,
-        created_at=run.manifest.info.created_at,
-        model_id=plan.header.model_id,
-        code_version=code_version(),
-        image_size=plan.header.image_size,
-        fit=plan.config.fit,
-        allow_local_hosts=plan.local_hosts,
-        task=plan.header.task,
-    )
-    return stream.Stages(
-        before=stream.as_stage(stages.fetch_and_decode, spec),
-        actor=stages.Segment,
-        actor_arguments={
-            "model": model_for_workers(plan.config.model),
-            "model_id": plan.header.model_id,
-            "dtype": plan.config.dtype,
-            "batch_size": plan.config.batch_size,
-            "compile": plan.config.compile,
-            "threads": placement.threads,
-        },
-        after=stream.as_stage(stages.tabulate, spec),
-        killed=stream.as_stage(stages.killed, spec),
-    )
+        header = self.found.header
+        assert header.task is not None  # plan_label
+        spec = LabelSpec(
+            layout=run.layout,
+            created_at=run.manifest.info.created_at,
+            model_id=header.model_id,
+            code_version=code_version(),
+            image_size=header.image_size,
+            fit=self.options.fit,
+            allow_local_hosts=self.found.local_hosts,
+            task=header.task,
+        )
+        return stream.Stages(
+            before=stream.as_stage(stages.fetch_and_decode, spec),
+            actor=stages.Segment,
+            actor_arguments=actor_arguments(self.options, header.model_id, placement),
+            after=stream.as_stage(stages.tabulate, spec),
+            killed=stream.as_stage(stages.killed, spec),
+        )
 
+    def error_limit(self, run: KnownRun) -> int | None:
+        """What failed before may fail again: else a night of few new images and many known errors would stop."""
+        limit = self.options.error_limit(run.manifest.items.num_rows)
+        retried = run.info.config.get("retried_errors", 0)
+        return None if limit is None else limit + int(str(retried))
 
-def _write_report(run: KnownRun, plan: LabelPlan) -> None:
-    from ddpm_seg.evaluation.report import write_report
+    def write_report(self, run: KnownRun) -> None:
+        from ddpm_seg.evaluation.report import write_report
 
-    write_report(plan.run.output, run.layout.run_id, read_uris=plan.read_uris)
+        write_report(self.plan.output, run.layout.run_id, read_uris=self.found.read_uris)

@@ -23,11 +23,6 @@ if TYPE_CHECKING:
 FETCH_THREADS = 4
 
 
-def chunk_row(shard: int, chunk: int, images: list[ImageInput]) -> Row:
-    """The first stage's input."""
-    return {"shard": shard, "chunk": chunk, "payload": pickle.dumps(images, protocol=5)}
-
-
 def fetch_and_decode(row: Row, spec: LabelSpec) -> Row:
     """ImageInputs in, FittedImages out."""
     start = time.perf_counter()

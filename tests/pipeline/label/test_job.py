@@ -31,9 +31,11 @@ from ddpm_seg.pipeline import job
 from ddpm_seg.pipeline.label.config import LabelConfig
 from ddpm_seg.pipeline.label.job import LabelSummary, run_label
 from ddpm_seg.pipeline.label.plan import hash_config, plan_label
+from ddpm_seg.runs import plan as run_plan
 from ddpm_seg.runs.commit import chunk_folders, write_chunk
 from ddpm_seg.runs.heartbeat import AlreadyRunningError, heartbeat
 from ddpm_seg.runs.ledger import find_runs
+from ddpm_seg.runs.manifest import Manifest
 from ddpm_seg.runs.tables import decode as read_table
 from ddpm_seg.runs.tables import encode
 from ddpm_seg.runs.view import read_labels
@@ -262,15 +264,15 @@ def test_a_race_lost_at_planning_finishes_the_winners_run(
 ) -> None:
     write_pictures(tmp_path / "in", "abc")
     config = LabelConfig(input=str(tmp_path / "in"), output=str(tmp_path / "out"), model=bundle)
-    freeze = job.freeze_run
+    freeze = run_plan.freeze_run
 
-    def slow_freeze(output: str, table: str, manifest: job.Manifest, number: int) -> object:
+    def slow_freeze(output: str, table: str, manifest: Manifest, number: int) -> object:
         # Another driver, which listed the input a moment earlier, before "c" was there.
-        monkeypatch.setattr(job, "freeze_run", freeze)
+        monkeypatch.setattr(run_plan, "freeze_run", freeze)
         freeze(output, table, replace(manifest, items=manifest.items.slice(0, 2)), number)
         return freeze(output, table, manifest, number)
 
-    monkeypatch.setattr(job, "freeze_run", slow_freeze)
+    monkeypatch.setattr(run_plan, "freeze_run", slow_freeze)
     summary = run_label(config)
     assert [(one.run_id, one.images) for one in summary.runs] == [("run-000001", 2), ("run-000002", 1)]
     assert read_labels(config.output).num_rows == 3

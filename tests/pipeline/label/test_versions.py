@@ -20,7 +20,7 @@ from ddpm_seg import storage
 from ddpm_seg.model.bundle import save_bundle
 from ddpm_seg.model.pixel_labels import PixelLabels
 from ddpm_seg.pipeline.label.config import LabelConfig
-from ddpm_seg.pipeline.label.job import _to_row
+from ddpm_seg.pipeline.label.job import LabelWork
 from ddpm_seg.pipeline.label.plan import LabelPlan, plan_label
 from ddpm_seg.pipeline.label.rows import FittedImage, LabelSpec, fetch, label_table
 from ddpm_seg.runs.ledger import KnownRun, freeze_run
@@ -86,7 +86,7 @@ def finish(run: KnownRun, found: LabelPlan, *, as_before: bool = False) -> None:
         task=found.header.task,
         allow_local_hosts=found.local_hosts,
     )
-    sources = pickle.loads(_to_row(0, 0, run.manifest.items, found.read_uris)["payload"])  # type: ignore[arg-type]
+    sources = pickle.loads(LabelWork(found).to_row(0, 0, run.manifest.items)["payload"])
     images = [fetch(source, spec) for source in sources]
     if as_before:
         images = [replace(image, source=replace(image.source, etag=None)) for image in images]
