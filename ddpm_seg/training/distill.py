@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from ddpm_seg import storage
-from ddpm_seg.cluster.training_workers import Worker, free_gpus, train_on_ray
+from ddpm_seg.cluster.training_workers import Worker, free_gpus
 from ddpm_seg.data.annotations.load import Annotation, load_annotations
 from ddpm_seg.errors import work_began
 from ddpm_seg.evaluation import learnt_from
@@ -19,12 +19,12 @@ from ddpm_seg.evaluation.miou import published_miou
 from ddpm_seg.evaluation.score import evaluate
 from ddpm_seg.model.bundle_files import refuse_standing_bundle
 from ddpm_seg.model.checkpoint_files import read_checkpoint, state_dict
-from ddpm_seg.model.devices import default_device
 from ddpm_seg.model.student import StudentConfig, backbone_weights
 from ddpm_seg.model.student_bundle import StudentBundle, StudentHeader, read_student_header, save_student
 from ddpm_seg.progress import Progress
 from ddpm_seg.training.annotated_set import AnnotatedSet
 from ddpm_seg.training.distill_config import DistillConfig
+from ddpm_seg.training.processes import train_in
 from ddpm_seg.training.sample_stream import SampleStream
 from ddpm_seg.training.saving import Saving, keeping
 from ddpm_seg.training.student_training import StudentTraining
@@ -52,13 +52,9 @@ def distill(config: DistillConfig) -> StudentHeader:
     _source(config, stream).num_batches(config.seed, 0, config.batch_size // max(1, workers), max(1, workers))
     if config.backbone_weights is not None:
         backbone_weights(_read_weights(config.backbone_weights), student)
-    if workers:
-        config = dataclasses.replace(config, output=storage.normalize(config.output))  # workers have other folders
-        if config.validation is not None:  # what is wrong is found here, not by every worker
-            _annotations(config.validation, config, stream)
-        train_on_ray(partial(_train, settings=_settings(config, stream)), config, workers)
-    else:
-        _train(config, Worker(device=default_device()), settings=_settings(config, stream))
+    if workers and config.validation is not None:  # what is wrong is found here, not by every worker
+        _annotations(config.validation, config, stream)
+    train_in(workers, partial(_train, settings=_settings(config, stream)), config)
     return read_student_header(config.output)
 
 

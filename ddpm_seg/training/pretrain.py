@@ -3,17 +3,15 @@ Train."""
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 
 from ddpm_seg import storage
-from ddpm_seg.cluster.training_workers import Worker, free_gpus, train_on_ray
+from ddpm_seg.cluster.training_workers import Worker, free_gpus
 from ddpm_seg.data.image_set import load_images
 from ddpm_seg.data.listing import list_images
 from ddpm_seg.errors import work_began
 from ddpm_seg.model.bundle import read_header, save_bundle
 from ddpm_seg.model.bundle_files import refuse_standing_bundle
-from ddpm_seg.model.devices import default_device
 from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.mae import MAEConfig
 from ddpm_seg.model.unet import UNetConfig
@@ -22,6 +20,7 @@ from ddpm_seg.training.ddpm import Denoising
 from ddpm_seg.training.masked_autoencoder import Inpainting
 from ddpm_seg.training.network_training import NetworkTraining, Objective, train_network
 from ddpm_seg.training.pretrain_config import PretrainConfig, PretrainDDPMConfig, PretrainMAEConfig
+from ddpm_seg.training.processes import train_in
 
 logger = logging.getLogger(__name__)
 
@@ -38,11 +37,8 @@ def pretrain(config: PretrainConfig) -> str:
     if workers < 0 or workers > config.batch_size:
         raise ValueError(f"num_workers must be between 0 and the batch size {config.batch_size}, got {workers}")
     if workers:
-        config = dataclasses.replace(config, output=storage.normalize(config.output))  # workers have other folders
         list_images(config.images)  # a wrong name is found here, not by every worker
-        train_on_ray(_train, config, workers)
-    else:
-        _train(config, Worker(device=default_device()))
+    train_in(workers, _train, config)
     return read_header(config.output).model_id
 
 
