@@ -22,7 +22,6 @@ from ddpm_seg.model.bundle_files import refuse_another_model
 from ddpm_seg.model.trained import read_trained_header
 from ddpm_seg.pipeline.label.config import LabelConfig
 from ddpm_seg.pipeline.label.job import run_label
-from ddpm_seg.pipeline.label.plan import hash_config
 from ddpm_seg.runs.tables import encode
 from ddpm_seg.runs.view import choose, read_labels
 from ddpm_seg.studies.evaluate_config import IMAGES, LISTED, METRICS, PAGE, EvaluateConfig
@@ -32,6 +31,9 @@ if TYPE_CHECKING:
     from ddpm_seg.model.trained import TrainedHeader
 
 logger = logging.getLogger(__name__)
+
+COLUMNS = ["uri", "status", "width", "height", "mask", "uncertainty", "model_id"]
+"""Of the labels, what is scored."""
 
 
 def run_evaluate(config: EvaluateConfig) -> dict[str, Any]:
@@ -92,27 +94,32 @@ def images_table(scored: Sequence[Scored]) -> pa.Table:
 
 
 def _labels(config: EvaluateConfig, header: TrainedHeader, annotations: Sequence[Annotation]) -> pa.Table:
-    columns = ["uri", "status", "width", "height", "mask", "uncertainty", "model_id"]
     if config.labels is not None:
-        configuration = choose(config.labels, "labels", config.config_hash)
-        logger.info("labels of configuration %s", configuration)
-        labels = read_labels(config.labels, config_hash=configuration.config_hash, columns=columns)
-        if others := set(labels["model_id"].to_pylist()) - {header.model_id}:
-            raise ValueError(
-                f"the labels at {storage.redact(config.labels)} are of model {min(others)}, not of {config.model} "
-                f"({header.model_id}); give the --model that made them, or the --config-hash of its labels (read is "
-                f"{configuration})"
-            )
-        return labels
+        return _labels_that_stand(config.labels, config, header)
     listed = storage.join(config.output, LISTED)
     storage.write_bytes(listed, encode(pa.table({"uri": [annotation.uri for annotation in annotations]})))
-    label = LabelConfig(
-        input=listed,
-        output=config.output,
-        model=config.model,
-        expect_model_id=header.model_id,  # the scores name it
-        dtype=config.dtype,
-        num_actors=config.num_actors,
+    labelled = run_label(
+        LabelConfig(
+            input=listed,
+            output=config.output,
+            model=config.model,
+            expect_model_id=header.model_id,  # the scores name it
+            dtype=config.dtype,
+            num_actors=config.num_actors,
+        )
     )
-    run_label(label)
-    return read_labels(config.output, config_hash=hash_config(label, header), columns=columns)
+    return read_labels(config.output, config_hash=labelled.config_hash, columns=COLUMNS)
+
+
+def _labels_that_stand(output: str, config: EvaluateConfig, header: TrainedHeader) -> pa.Table:
+    """Raises ValueError for labels of another model."""
+    configuration = choose(output, "labels", config.config_hash)
+    logger.info("labels of configuration %s", configuration)
+    labels = read_labels(output, config_hash=configuration.config_hash, columns=COLUMNS)
+    if others := set(labels["model_id"].to_pylist()) - {header.model_id}:
+        raise ValueError(
+            f"the labels at {storage.redact(output)} are of model {min(others)}, not of {config.model} "
+            f"({header.model_id}); give the --model that made them, or the --config-hash of its labels (read is "
+            f"{configuration})"
+        )
+    return labels

@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 class LabelSummary:
     """Where the tables are and what became of the images that this call worked on."""
 
+    config_hash: str
+    """The folder `config=…` under `labels/` and `class_stats/`."""
     labels: str
     class_stats: str
     last_run: str | None
@@ -80,6 +82,7 @@ def run_label(config: LabelConfig) -> LabelSummary:
     last_run = done[-1].run_id if done else plan.run.last_run
     layout = RunLayout(output=plan.run.output, table=TABLE, config_hash=plan.run.config_hash, run_id=last_run or "")
     return LabelSummary(
+        config_hash=plan.run.config_hash,
         labels=layout.configuration(),
         class_stats=layout.configuration(CLASS_STATS),
         last_run=last_run,
