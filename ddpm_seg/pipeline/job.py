@@ -36,7 +36,7 @@ def run_job(work: Work, plan_again: Callable[[], Work]) -> list[RunSummary]:
     work begins, for a bundle, output or cluster that cannot be used, and AlreadyRunningError where another driver is at
     it; StageError for work that failed, and TooManyErrors, after which the same call goes on where it stopped.
     """
-    plan = work.plan
+    plan = work.found.run
     storage.check_writable(plan.output)
     if not first_one_stays(plan.output):
         logger.warning(
@@ -63,22 +63,22 @@ def same_model() -> Iterator[None]:
 
 def _work(work: Work, plan_again: Callable[[], Work]) -> list[RunSummary]:
     with same_model():  # damaged weights are found here, not by an actor that dies again and again
-        load_model(work.options.model, work.model_id)
+        load_model(work.found.config.model, work.found.header.model_id)
     placement = _place(work)
     done: list[RunSummary] = []
     while True:
-        for run in work.plan.unfinished:
+        for run in work.found.run.unfinished:
             logger.info("finishing %s, which was interrupted", run.layout.run_id)
             done.append(_finish(run, work, placement))
-        if not work.plan.new.num_rows:
+        if not work.found.run.new.num_rows:
             return done
-        chunk_size = work.chunk_size(placement.actors)
-        begun = freeze_new(work.plan, work.config(), shard_size=work.options.shard_size, chunk_size=chunk_size)
+        shard_size, chunk_size = work.found.config.shard_size, work.chunk_size(placement.actors)
+        begun = freeze_new(work.found.run, work.stored(), shard_size=shard_size, chunk_size=chunk_size)
         if begun is not None:
             return [*done, _finish(begun, work, placement)]
         with same_model():  # another driver was quicker: help with its run, then see what is left
-            model_id, work = work.model_id, plan_again()
-            refuse_another_model(work.options.model, work.model_id, model_id)
+            model_id, work = work.found.header.model_id, plan_again()
+            refuse_another_model(work.found.config.model, work.found.header.model_id, model_id)
 
 
 def _place(work: Work) -> nodes.Placement:
@@ -87,7 +87,7 @@ def _place(work: Work) -> nodes.Placement:
     from ddpm_seg.cluster import nodes
     from ddpm_seg.cluster.gpu_wait import wait_for_gpus
 
-    options = work.options
+    options = work.found.config
     if options.num_actors and options.wait_for_gpus:
         alive = wait_for_gpus(options.num_actors, options.gpus_per_actor, options.wait_for_gpus)
     else:
@@ -96,7 +96,7 @@ def _place(work: Work) -> nodes.Placement:
     if options.dtype == "int8" and placement.actor_gpus:
         raise ValueError("--dtype int8 is for CPUs, and this cluster has GPUs; take bfloat16 or float16")
     own = [] if is_in_the_box(options.model) else [resolve(options.model)]
-    nodes.refuse_local_paths(alive, [work.plan.output, *own, *work.local_inputs()])
+    nodes.refuse_local_paths(alive, [work.found.run.output, *own, *work.local_inputs()])
     logger.info("%d actors, each on %s", placement.actors, placement.describe())
     return placement
 
@@ -126,12 +126,12 @@ def _carry_out(run: KnownRun, work: Work, placement: nodes.Placement) -> RunSumm
         placement=placement,
         derived=work.derived,
         max_errors=work.error_limit(run),
-        model_id=work.model_id,
+        model_id=work.found.header.model_id,
     )
     planned.check()
     summary = _summary(run, outcome, started)
     write_summary(run.layout, summary)
-    for table in (work.plan.table, *work.derived):
+    for table in (work.found.run.table, *work.derived):
         storage.delete_unfinished(run.layout.shards(table))
     delete_chunks(planned.chunks)
     delete_other_chunks(planned)  # of workers that outlived an earlier driver

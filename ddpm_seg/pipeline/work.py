@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 
@@ -19,27 +19,36 @@ from ddpm_seg.runs.plan import RunPlan
 
 if TYPE_CHECKING:
     from ddpm_seg.cluster.nodes import Placement
+    from ddpm_seg.model.bundle import BundleHeader
+    from ddpm_seg.model.student_bundle import StudentHeader
     from ddpm_seg.pipeline.stream import Stages
+
+
+class JobPlan(Protocol):
+    """What a job found and was told, as LabelPlan and GeneratePlan have it."""
+
+    @property
+    def run(self) -> RunPlan: ...
+
+    @property
+    def config(self) -> RunOptions: ...
+
+    @property
+    def header(self) -> BundleHeader | StudentHeader:
+        """Of the bundle at `config.model` when the plan was made: whoever loads another model refuses it."""
 
 
 class Work(Protocol):
     """What there is to do, and how. Methods import what needs Ray: where nothing is to do, nobody waits for it."""
 
     @property
-    def plan(self) -> RunPlan: ...
-
-    @property
-    def options(self) -> RunOptions: ...
-
-    @property
-    def model_id(self) -> str:
-        """Of the bundle at `options.model` when the plan was made: whoever loads another refuses it."""
+    def found(self) -> JobPlan: ...
 
     @property
     def derived(self) -> Mapping[str, Derive]:
         """Tables that follow from the published one, by name."""
 
-    def config(self) -> dict[str, object]:
+    def stored(self) -> dict[str, object]:
         """The options as the manifest keeps them: without credentials."""
 
     def details(self) -> Mapping[str, object]:
@@ -82,6 +91,16 @@ def actor_arguments(options: RunOptions, model_id: str, placement: Placement) ->
         "batch_size": options.batch_size,
         "compile": options.compile,
         "threads": placement.threads,
+    }
+
+
+def row_facts(run: KnownRun, model_id: str) -> dict[str, Any]:
+    """The fields of a `RowSpec`."""
+    return {
+        "layout": run.layout,
+        "created_at": run.manifest.info.created_at,
+        "model_id": model_id,
+        "code_version": code_version(),
     }
 
 

@@ -290,11 +290,11 @@ def test_a_model_that_is_not_the_expected_one_is_refused_before_any_work(
 def test_the_expected_model_changes_nothing_else(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     plain, expecting = plan_label(place.config()), plan_label(replace(place.config(), expect_model_id=place.ids["old"]))
     assert expecting.run.config_hash == plain.run.config_hash
-    assert label.LabelWork(expecting).config() == label.LabelWork(plain).config()
+    assert label.LabelWork(expecting).stored() == label.LabelWork(plain).stored()
     drawing = GenerateConfig(model=place.model, output=str(place.folder / "output"))
     plans = [plan_generate(one) for one in (drawing, replace(drawing, expect_model_id=place.ids["old"]))]
     assert plans[0].run.config_hash == plans[1].run.config_hash
-    assert generate.GenerateWork(plans[0]).config() == generate.GenerateWork(plans[1]).config()
+    assert generate.GenerateWork(plans[0]).stored() == generate.GenerateWork(plans[1]).stored()
     # A dry run says what to expect.
     assert f"model      {place.ids['old']}" in str(plain)
     assert f"model      {place.ids['old']}" in str(plans[0])

@@ -32,10 +32,10 @@ def works(tmp_path: Path) -> list[Work]:
 def test_a_manifest_keeps_every_option_but_what_is_asked_of_one_call(works: list[Work]) -> None:
     asked = {"dry_run", "expect_model_id"}
     for work, more in zip(works, [{"retried_errors"}, set()], strict=True):
-        names = {field.name for field in dataclasses.fields(work.options)}
-        assert set(work.config()) == names - asked | more
-        assert work.config()["output"] == work.plan.output
-        assert work.details()["model_id"] == work.model_id
+        names = {field.name for field in dataclasses.fields(work.found.config)}
+        assert set(work.stored()) == names - asked | more
+        assert work.stored()["output"] == work.found.run.output
+        assert work.details()["model_id"] == work.found.header.model_id
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_actors_of_every_job_get_the_same_options() -> None:
 
 def test_small_inputs_are_cut_finer_and_samples_never(works: list[Work]) -> None:
     label, generate = works
-    images = label.plan.new.num_rows
+    images = label.found.run.new.num_rows
     assert label.chunk_size(1) == -(-images // 20)
     assert label.chunk_size(images) == 1
     assert generate.chunk_size(1) == generate.chunk_size(1000) == 8

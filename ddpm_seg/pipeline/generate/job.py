@@ -16,11 +16,10 @@ from ddpm_seg.pipeline.generate.plan import CLASS_STATS, TABLE, GeneratePlan, pl
 from ddpm_seg.pipeline.generate.rows import SampleInput, SampleSpec
 from ddpm_seg.pipeline.job import run_job, same_model
 from ddpm_seg.pipeline.row import Row, chunk_row
-from ddpm_seg.pipeline.work import actor_arguments, code_version, stored_config
+from ddpm_seg.pipeline.work import actor_arguments, row_facts, stored_config
 from ddpm_seg.runs.commit import Derive
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.ledger import KnownRun
-from ddpm_seg.runs.plan import RunPlan
 from ddpm_seg.runs.summary import RunSummary
 from ddpm_seg.runs.tables import damage_stops
 
@@ -91,35 +90,23 @@ class GenerateWork:
     found: GeneratePlan
 
     @property
-    def plan(self) -> RunPlan:
-        return self.found.run
-
-    @property
-    def options(self) -> GenerateConfig:
-        return self.found.config
-
-    @property
-    def model_id(self) -> str:
-        return self.found.header.model_id
-
-    @property
     def derived(self) -> Mapping[str, Derive]:
         return {CLASS_STATS: class_stats_table} if self.found.header.task else {}
 
-    def config(self) -> dict[str, object]:
-        return stored_config(self.options, "output", "model", "real", "inception", output=self.plan.output)
+    def stored(self) -> dict[str, object]:
+        return stored_config(self.found.config, "output", "model", "real", "inception", output=self.found.run.output)
 
     def details(self) -> dict[str, object]:
-        header, options = self.found.header, self.options
+        header, options = self.found.header, self.found.config
         return {
             "model_id": header.model_id,
             "task": header.task.name if header.task else None,
             "timesteps": options.sampling().timesteps(header.ddpm.diffusion),
-            "samples": {"asked": options.num_samples, "already_done": self.plan.already_done},
+            "samples": {"asked": options.num_samples, "already_done": self.found.run.already_done},
         }
 
     def chunk_size(self, actors: int) -> int:
-        return self.options.chunk_size  # never finer, however many actors: every batch is a full one
+        return self.found.config.chunk_size  # never finer, however many actors: every batch is a full one
 
     def local_inputs(self) -> list[str]:
         return []
@@ -132,19 +119,16 @@ class GenerateWork:
         from ddpm_seg.pipeline import stream
         from ddpm_seg.pipeline.generate import stages
 
-        header, sampling = self.found.header, self.options.sampling()
+        header, sampling = self.found.header, self.found.config.sampling()
         spec = SampleSpec(
-            layout=run.layout,
-            created_at=run.manifest.info.created_at,
-            model_id=header.model_id,
-            code_version=code_version(),
+            **row_facts(run, header.model_id),
             task=header.task,
             sampling=sampling,
         )
         return stream.Stages(
             before=stages.nothing_to_read,
             actor=stages.Draw,
-            actor_arguments={**actor_arguments(self.options, header.model_id, placement), "sampling": sampling},
+            actor_arguments={**actor_arguments(self.found.config, header.model_id, placement), "sampling": sampling},
             after=stream.as_stage(stages.tabulate, spec),
             killed=stream.as_stage(stages.killed, spec),
         )
@@ -155,4 +139,4 @@ class GenerateWork:
     def write_report(self, run: KnownRun) -> None:
         from ddpm_seg.evaluation.report import write_sample_report
 
-        write_sample_report(self.plan.output, run.layout.run_id)
+        write_sample_report(self.found.run.output, run.layout.run_id)

@@ -17,12 +17,11 @@ from ddpm_seg.pipeline.label.config import LabelConfig
 from ddpm_seg.pipeline.label.plan import CLASS_STATS, REFUSED, TABLE, LabelPlan, plan_label
 from ddpm_seg.pipeline.label.rows import ImageInput, LabelSpec
 from ddpm_seg.pipeline.row import Row, chunk_row
-from ddpm_seg.pipeline.work import actor_arguments, code_version, stored_config
+from ddpm_seg.pipeline.work import actor_arguments, row_facts, stored_config
 from ddpm_seg.runs.commit import Derive
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.ledger import KnownRun
 from ddpm_seg.runs.manifest import chunk_size_for
-from ddpm_seg.runs.plan import RunPlan
 from ddpm_seg.runs.summary import RunSummary
 from ddpm_seg.runs.tables import damage_stops
 
@@ -111,27 +110,15 @@ class LabelWork:
     found: LabelPlan
 
     @property
-    def plan(self) -> RunPlan:
-        return self.found.run
-
-    @property
-    def options(self) -> LabelConfig:
-        return self.found.config
-
-    @property
-    def model_id(self) -> str:
-        return self.found.header.model_id
-
-    @property
     def derived(self) -> Mapping[str, Derive]:
         return {CLASS_STATS: class_stats_table}
 
-    def config(self) -> dict[str, object]:
-        also = {"output": self.plan.output, "retried_errors": self.plan.retried}
-        return stored_config(self.options, "input", "output", "model", **also)
+    def stored(self) -> dict[str, object]:
+        also = {"output": self.found.run.output, "retried_errors": self.found.run.retried}
+        return stored_config(self.found.config, "input", "output", "model", **also)
 
     def details(self) -> dict[str, object]:
-        header, plan = self.found.header, self.plan
+        header, plan = self.found.header, self.found.run
         skipped = self.found.skipped_files + self.found.hidden_files
         return {
             "model_id": header.model_id,
@@ -140,10 +127,10 @@ class LabelWork:
         }
 
     def chunk_size(self, actors: int) -> int:
-        return chunk_size_for(self.plan.new.num_rows, self.options.chunk_size, actors)
+        return chunk_size_for(self.found.run.new.num_rows, self.found.config.chunk_size, actors)
 
     def local_inputs(self) -> list[str]:
-        images = [self.plan.new, *(run.manifest.items for run in self.plan.unfinished)]
+        images = [self.found.run.new, *(run.manifest.items for run in self.found.run.unfinished)]
         batches = (batch for items in images for batch in items.to_batches())
         local = next((uri for batch in batches for uri in batch["uri"].to_pylist() if storage.is_local(uri)), None)
         return [local] if local else []  # one says it all
@@ -162,30 +149,27 @@ class LabelWork:
         header = self.found.header
         assert header.task is not None  # plan_label
         spec = LabelSpec(
-            layout=run.layout,
-            created_at=run.manifest.info.created_at,
-            model_id=header.model_id,
-            code_version=code_version(),
+            **row_facts(run, header.model_id),
             image_size=header.image_size,
-            fit=self.options.fit,
+            fit=self.found.config.fit,
             allow_local_hosts=self.found.local_hosts,
             task=header.task,
         )
         return stream.Stages(
             before=stream.as_stage(stages.fetch_and_decode, spec),
             actor=stages.Segment,
-            actor_arguments=actor_arguments(self.options, header.model_id, placement),
+            actor_arguments=actor_arguments(self.found.config, header.model_id, placement),
             after=stream.as_stage(stages.tabulate, spec),
             killed=stream.as_stage(stages.killed, spec),
         )
 
     def error_limit(self, run: KnownRun) -> int | None:
         """What failed before may fail again: else a night of few new images and many known errors would stop."""
-        limit = self.options.error_limit(run.manifest.items.num_rows)
+        limit = self.found.config.error_limit(run.manifest.items.num_rows)
         retried = run.info.config.get("retried_errors", 0)
         return None if limit is None else limit + int(str(retried))
 
     def write_report(self, run: KnownRun) -> None:
         from ddpm_seg.evaluation.report import write_report
 
-        write_report(self.plan.output, run.layout.run_id, read_uris=self.found.read_uris)
+        write_report(self.found.run.output, run.layout.run_id, read_uris=self.found.read_uris)
