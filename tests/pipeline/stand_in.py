@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import signal
 import time
 from datetime import datetime, timezone
@@ -114,7 +115,7 @@ class Model:
     def __call__(self, row: Row) -> Row:
         time.sleep(self.seconds)
         _meet_fate(row, "actor")
-        _die_once(self.notes, row)
+        _die_at_first(self.notes, row)
         (self.notes / f"segmented-{row['shard']}-{row['chunk']}").touch()
         return {**row, "segment_seconds": 1.0}
 
@@ -138,8 +139,11 @@ def _meet_fate(row: Row, stage: str) -> None:
         os.kill(os.getpid(), signal.SIGSEGV)
 
 
-def _die_once(notes: Path, row: Row) -> None:
+def _die_at_first(notes: Path, row: Row) -> None:
+    """Each death leaves a file."""
     for name in pickle.loads(row["payload"]):
-        if name.endswith("dies_once") and not (notes / name).exists():
-            (notes / name).touch()
+        times = re.search(r"dies_(\d+)_times$", name)
+        deaths = len(list(notes.glob(f"{name}-*")))
+        if times and deaths < int(times[1]):
+            (notes / f"{name}-{deaths}").touch()
             os.kill(os.getpid(), signal.SIGKILL)

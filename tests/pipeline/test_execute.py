@@ -126,7 +126,7 @@ def test_errors_over_the_limit_end_the_run_and_those_of_earlier_attempts_count(
 
 
 def test_an_actor_that_is_killed_loses_and_doubles_nothing(ray_cluster: str, tmp_path: Path) -> None:
-    names = [*NAMES[:9], "09.dies_once", *NAMES[10:]]
+    names = [*NAMES[:9], "09.dies_1_times", *NAMES[10:]]
     run = frozen_run(tmp_path / "out", names, shard_size=8, chunk_size=4)
     assert carry_out(run, tmp_path / "notes").counts == {"ok": 20}
     assert whole(run, names)

@@ -20,6 +20,7 @@ def test_a_killer_in_any_stage_is_an_error_row_and_its_neighbours_succeed(
     ray_cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(isolate, "DEATHS_TO_BLAME", 2)  # each death costs seconds
+    monkeypatch.setattr(isolate, "KILLERS_IN_A_ROW", 2)  # of three in all, but between two of them others succeed
     monkeypatch.setattr(stream, "TASK_RETRIES", 0)
     names = [f"{index:02d}" for index in range(24)]
     for index, stage in [(5, "before"), (10, "actor"), (21, "after")]:
@@ -36,6 +37,19 @@ def test_a_killer_in_any_stage_is_an_error_row_and_its_neighbours_succeed(
         # Of a chunk with a killer each image is done alone; of any other, the chunk as in a run without killers.
         assert row["batch"] == (1 if index // 4 in (1, 2, 5) else 4)
     assert outcome.counts == {"ok": 21, "killed_worker": 3}
+
+
+@pytest.mark.slow
+def test_a_chunk_whose_processes_die_by_chance_is_done_as_ever(
+    ray_cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "TASK_RETRIES", 0)
+    names = ["0", "1.dies_3_times"]  # once with others at work, and twice alone
+    run = frozen_run(tmp_path / "out", names, shard_size=2, chunk_size=2)
+    outcome = carry_out(run, tmp_path / "notes")
+    assert len(list((tmp_path / "notes").glob("1.dies_3_times-*"))) == 3
+    assert outcome.counts == {"ok": 2}
+    assert decode(storage.read_bytes(run.layout.shard(0)))["batch"].to_pylist() == [2, 2]
 
 
 def test_a_cluster_where_everything_dies_blames_no_image(
