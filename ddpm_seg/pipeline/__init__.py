@@ -1,1 +1,4 @@
-"""Ray Data stages of the jobs; with cluster/ the one package that imports ray."""
+"""A run on Ray Data, from its options to the published tables: `run_options`, `work`, `job`, `execute`, `stream`.
+
+`label/` and `generate/` say what is theirs. With cluster/ this is the one package that imports Ray.
+"""
