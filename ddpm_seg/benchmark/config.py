@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ddpm_seg import storage
 from ddpm_seg.checks import check_least
 from ddpm_seg.model.dtypes import SegmentDType
 
@@ -29,4 +30,5 @@ class BenchmarkConfig:
     """Folder for benchmark.json."""
 
     def __post_init__(self) -> None:
+        storage.normalize_places(self, "output")
         check_least(self, rounds=1, label=0)

@@ -87,12 +87,10 @@ def refuse_lost_output(config: object, writes: Sequence[str] = ("output",)) -> N
         uri = getattr(config, name)
         if uri is None:
             continue
-        place = storage.normalize(uri)
-        if storage.is_local(place) and _RAY_SESSION.search(os.path.realpath(place)):
+        if storage.is_local(uri) and _RAY_SESSION.search(os.path.realpath(uri)):
             raise ValueError(
-                f"{flag(name)} {storage.redact(uri)} is in a folder of Ray's session ({place}), which "
-                "Ray deletes: a submitted job runs in a copy of its working directory. Give s3://… or an absolute path "
-                "that all nodes share"
+                f"{flag(name)} {uri} is in a folder of Ray's session, which Ray deletes: a submitted job runs in a "
+                "copy of its working directory. Give s3://… or an absolute path that all nodes share"
             )
         return
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import sys
 
-from ddpm_seg import storage
 from ddpm_seg.command_line.run import run
 from ddpm_seg.studies.annotate_config import AnnotateConfig
 
@@ -23,7 +22,7 @@ def main(argv: list[str] | None = None) -> int:
 def _annotate(config: AnnotateConfig) -> str:
     from ddpm_seg.studies.stand_in_annotator import annotate
 
-    return f"{annotate(config)} samples annotated by the stand-in: {storage.redact(storage.normalize(config.output))}"
+    return f"{annotate(config)} samples annotated by the stand-in: {config.output}"
 
 
 if __name__ == "__main__":

@@ -33,16 +33,18 @@ class AvatarsConfig:
     seed: int = 0
     """Of a set of your own. Picture i depends on (seed, i) alone: a larger set begins with the same pictures."""
 
+    def __post_init__(self) -> None:
+        storage.normalize_places(self, "output")
+
     def pairs(self) -> list[tuple[int, int, str]]:
         """(seed, index, folder) of every pair to render. Raises ValueError for a wrong number or an unknown split."""
-        folder = storage.normalize(self.output)
         if self.num_images is not None:
             check_least(self, num_images=1, seed=0)
-            return [(self.seed, index, folder) for index in range(self.num_images)]
+            return [(self.seed, index, self.output) for index in range(self.num_images)]
         if unknown := [name for name in self.splits if name not in AVATAR_SPLITS]:
             raise ValueError(f"--splits {unknown[0]}: no such split; expected some of {', '.join(AVATAR_SPLITS)}")
         return [
-            (AVATAR_SPLITS[name].seed, index, storage.join(folder, name))
+            (AVATAR_SPLITS[name].seed, index, storage.join(self.output, name))
             for name in self.splits
             for index in range(AVATAR_SPLITS[name].num_images)
         ]
@@ -60,7 +62,7 @@ def _render(config: AvatarsConfig) -> str:
     check_installed()
     storage.check_writable(config.output)
     write_pairs(pairs)
-    return f"{len(pairs)} pairs of X.png and X.npy in {storage.redact(config.output)}"
+    return f"{len(pairs)} pairs of X.png and X.npy in {config.output}"
 
 
 if __name__ == "__main__":

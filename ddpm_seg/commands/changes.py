@@ -28,18 +28,18 @@ def _changes(config: ChangesConfig) -> str:
     from ddpm_seg.evaluation.changes import find_changes
     from ddpm_seg.evaluation.changes_page import write_changes_page
 
-    labels = storage.normalize(config.labels)
+    labels = config.labels
     if config.output:
-        storage.check_writable(storage.normalize(config.output).rpartition("/")[0])
+        storage.check_writable(config.output.rpartition("/")[0])
     found = find_changes(config)
-    uri = storage.normalize(config.output or storage.join(labels, f"changes-{found.before}-{found.after}.html"))
+    uri = config.output or storage.join(labels, f"changes-{found.before}-{found.after}.html")
     write_changes_page(found, uri)
     return "\n".join(
         [
             f"before {found.before}, after {found.after}{_of_others(found)}: "
             f"{found.images} images compared, {found.unchanged} unchanged, "
             f"{found.share:.2%} of pixels of another class",
-            f"page {storage.redact(uri)}",
+            f"page {uri}",
         ]
     )
 

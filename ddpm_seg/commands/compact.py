@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import sys
 
-from ddpm_seg import storage
 from ddpm_seg.command_line.run import run
 from ddpm_seg.runs.compact_config import CompactConfig
 
@@ -31,9 +30,9 @@ def _compact(config: CompactConfig) -> str:
     for layout in done.layouts:
         lines += [
             f"configuration {layout.config_hash}",
-            f"labels       {storage.redact(layout.configuration())}",
-            f"class stats  {storage.redact(layout.configuration('class_stats'))}",
-            f"report       {storage.redact(layout.report)}",
+            f"labels       {layout.configuration()}",
+            f"class stats  {layout.configuration('class_stats')}",
+            f"report       {layout.report}",
         ]
     if done.left_out:
         lines.append(f"left out     the configurations {', '.join(done.left_out)}")

@@ -46,7 +46,7 @@ def _convert(config: ConvertConfig) -> str:
     from ddpm_seg.model.bundle import save_bundle
     from ddpm_seg.model.checkpoints import convert
 
-    output = storage.normalize(config.output)
+    output = config.output
     bundle = convert(config)
     header = save_bundle(bundle, output)
     size = sum(file.size_bytes or 0 for file in storage.list_files(output))
@@ -56,7 +56,7 @@ def _convert(config: ConvertConfig) -> str:
     train = "python -m jobs.train --help   # an ensemble on a few annotated images"
     return "\n".join(
         [
-            f"bundle:   {storage.redact(output)}  ({kind}, {size / 1e6:.1f} MB)",
+            f"bundle:   {output}  ({kind}, {size / 1e6:.1f} MB)",
             f"model_id: {header.model_id}",
             f"next:     {label if bundle.task else train}",
         ]

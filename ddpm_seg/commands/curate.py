@@ -29,7 +29,7 @@ def _curate(config: CurateConfig) -> str:
     lines = [f"{name.replace('_', ' '):<15} {number:>9,}" for name, number in found.counts.items()]
     lines.append(f"kept: uncertainty {found.least_uncertainty:.4g} to {found.most_uncertainty:.4g} nats")
     lines.append(f"samples of configuration {configuration}")
-    return "\n".join([*lines, f"rule: {storage.join(storage.redact(storage.normalize(config.samples)), FILE)}"])
+    return "\n".join([*lines, f"rule: {storage.join(config.samples, FILE)}"])
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from ddpm_seg import storage
 from ddpm_seg.command_line.run import run
 from ddpm_seg.training.distill_config import DistillConfig
 
@@ -29,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
 def _distill(config: DistillConfig) -> str:
     from ddpm_seg.training.distill import distill
 
-    return describe(distill(config), storage.redact(storage.normalize(config.output)))
+    return describe(distill(config), config.output)
 
 
 def describe(student: StudentHeader, output: str) -> str:

@@ -28,7 +28,7 @@ def _evaluate(config: EvaluateConfig) -> str:
     from ddpm_seg.studies.evaluate import run_evaluate
     from ddpm_seg.studies.few_shot_splits import run_splits
 
-    output = storage.redact(storage.normalize(config.output))
+    output = config.output
     if config.splits is not None:
         return describe_splits(run_splits(config), output)
     return describe(run_evaluate(config), output)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 import sys
 
-from ddpm_seg import storage
 from ddpm_seg.command_line.run import run
 from ddpm_seg.evaluation.export_config import ExportConfig
 
@@ -28,8 +27,7 @@ def _export(config: ExportConfig) -> str:
     done = export(config)
     left = {"filtered out": done.selection.others, "without a mask": done.selection.errors, **done.gone}
     reasons = ", ".join(f"{number} {reason}" for reason, number in left.items() if number)
-    where = storage.redact(storage.normalize(config.output))
-    said = f"{done.images} images to {where}" + (f"; left out: {reasons}" if reasons else "")
+    said = f"{done.images} images to {config.output}" + (f"; left out: {reasons}" if reasons else "")
     model = ", ".join(sorted(done.model_ids)) or "none"
     return f"{said}\nmodel {model}\nconfiguration {done.selection.configuration}"
 

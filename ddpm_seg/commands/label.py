@@ -38,7 +38,7 @@ def _label(config: LabelConfig) -> str:
         load_model(config.model, plan.header.model_id)  # as the run would: what is damaged is found before it costs
         return str(plan)
     summary = run_label(config)
-    return describe(summary) + _annotate_next(summary.annotate_next, storage.normalize(config.output))
+    return describe(summary) + _annotate_next(summary.annotate_next, config.output)
 
 
 def _annotate_next(uris: tuple[str, ...], output: str) -> str:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import sys
 
-from ddpm_seg import storage
 from ddpm_seg.command_line.run import run
 from ddpm_seg.training.pretrain_config import PretrainConfig, PretrainDDPMConfig
 
@@ -30,7 +29,7 @@ def train(config: PretrainConfig) -> str:
     model_id = pretrain(config)
     return "\n".join(
         [
-            f"bundle:   {storage.redact(config.output)}",
+            f"bundle:   {config.output}",
             f"model_id: {model_id}",
             f"next:     python -m jobs.train --model {config.output} --images ANNOTATED --task TASK --output URI",
         ]

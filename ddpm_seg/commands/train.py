@@ -14,7 +14,6 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from ddpm_seg import storage
 from ddpm_seg.command_line.run import run
 from ddpm_seg.training.train_config import TrainConfig
 
@@ -29,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
 def _train(config: TrainConfig) -> str:
     from ddpm_seg.training.few_shot import train_from_config
 
-    return _summary(train_from_config(config), storage.redact(storage.normalize(config.output)))
+    return _summary(train_from_config(config), config.output)
 
 
 def _summary(bundle: Bundle, output: str) -> str:

@@ -62,7 +62,7 @@ def write_active(
     colours = css_colours(task.palette)
     page = template("active.html").render(
         model_id=labels["model_id"][0].as_py() if labels.num_rows else "",
-        output=storage.redact(output),
+        output=output,
         images=labels.num_rows,
         uncertainty=pc.mean(labels["uncertainty"]).as_py() or 0.0,
         chosen_uncertainty=float(np.mean([choice.uncertainty for choice in chosen])) if chosen else 0.0,

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ddpm_seg import storage
 from ddpm_seg.data.table_pictures import cell_bytes, row_mask
 from ddpm_seg.evaluation.changes_config import ChangesConfig
 from ddpm_seg.evaluation.selection import read_task
@@ -75,7 +74,7 @@ def find_changes(config: ChangesConfig) -> Changes:
 
     Raises FileNotFoundError where one has no labels, and ValueError where there is only one or their classes differ.
     """
-    output = storage.normalize(config.labels)
+    output = config.labels
     before, after, others = _configurations(output, config)
     old, new = (current_rows(output, "labels", config_hash=one) for one in (before, after))
     task, other = (read_task(shards[0][0]) for shards in (new, old))
@@ -102,7 +101,7 @@ def _configurations(output: str, config: ChangesConfig) -> tuple[str, str, tuple
     before = config.before or (older or [""])[0]
     if missing := [one for one in (before, after) if one not in known]:
         raise ValueError(
-            f"{storage.redact(output)} holds labels of the configurations {', '.join(known)}; "
+            f"{output} holds labels of the configurations {', '.join(known)}; "
             + (f"not of {missing[0]}" if missing[0] else f"none from before {after} to compare it with")
         )
     return before, after, tuple(one for one in known if one not in (before, after))

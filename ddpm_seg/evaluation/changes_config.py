@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ddpm_seg import storage
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChangesConfig:
@@ -20,5 +22,6 @@ class ChangesConfig:
     """The page to write; by default changes-BEFORE-AFTER.html under --labels."""
 
     def __post_init__(self) -> None:
+        storage.normalize_places(self, "labels", "output")
         if self.before is not None and self.before == self.after:
             raise ValueError(f"--before and --after are both {self.before}; expected two configurations")

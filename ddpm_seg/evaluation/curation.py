@@ -46,13 +46,13 @@ def curate(config: CurateConfig) -> Curation:
 
     Raises FileNotFoundError where there are no samples, ValueError where they have no labels or none would be left.
     """
-    output = storage.normalize(config.samples)
+    output = config.samples
     columns = ["image_id", "uri", "status", "uncertainty", "classes", "config_hash"]
     configuration = choose(output, TABLE, config.config_hash)
     rows = read_view(output, TABLE, config_hash=configuration.config_hash, columns=columns)
     ok = rows.filter(pc.equal(rows["status"], "ok"))
     if ok["uncertainty"].null_count:
-        raise ValueError(f"the samples at {storage.redact(output)} have no labels: their model has no ensemble")
+        raise ValueError(f"the samples at {output} have no labels: their model has no ensemble")
     several = ok.filter(_of_several_classes(ok))
     uncertainty = np.sort(several["uncertainty"].to_numpy())
     certain = PUBLISHED_MOST_CERTAIN if config.published_filter else 0
@@ -86,7 +86,7 @@ def curate(config: CurateConfig) -> Curation:
 
 def read_curation(output: str) -> Curation | None:
     """The rule beside the tables, if one was made. Raises DamagedFileError for one that cannot be read."""
-    uri = storage.join(storage.normalize(output), FILE)
+    uri = storage.join(storage.place(output), FILE)
     if not storage.exists(uri):
         return None
     remedy = "make it again with jobs.curate, or delete it to take all samples"
@@ -113,23 +113,23 @@ def read_samples(
     saves reading the pictures. Raises FileNotFoundError where there are none, and ValueError for an unknown column, a
     file that cannot be read, or a rule that was made for another configuration.
     """
-    normalized = storage.normalize(output)
+    output = storage.place(output)
     curation = read_curation(output) if curated else None
     if curation is None:
-        return read_view(normalized, TABLE, config_hash=config_hash, columns=columns)
+        return read_view(output, TABLE, config_hash=config_hash, columns=columns)
     if config_hash not in (None, curation.config_hash):
-        rule = storage.redact(storage.join(normalized, FILE))
+        rule = storage.join(output, FILE)
         raise ValueError(
             f"the rule at {rule} is for the samples of {curation.config_hash}, not {config_hash}; "
             f"run jobs.curate with --config-hash {config_hash}"
         )
     wanted = ["image_id", "uri", "status", "uncertainty", "classes"]
-    rows = read_view(normalized, TABLE, config_hash=curation.config_hash, columns=wanted)
+    rows = read_view(output, TABLE, config_hash=curation.config_hash, columns=wanted)
     kept = rows.filter(keeps(rows, curation))["image_id"].to_pylist()
     with_map = columns is not None and "mask" in columns and curation.ignore_above is not None
     asked = [*columns, *(["uncertainty_map", "width", "height"] if with_map else [])] if columns is not None else None
     asked = list(dict.fromkeys([*asked, "image_id", "uri"])) if asked is not None else None
-    table = read_view(normalized, TABLE, config_hash=curation.config_hash, columns=asked, image_ids=kept)
+    table = read_view(output, TABLE, config_hash=curation.config_hash, columns=asked, image_ids=kept)
     table = ignore_pixels(table, curation)
     return table.select(list(columns)) if columns is not None else table
 

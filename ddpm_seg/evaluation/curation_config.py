@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ddpm_seg import storage
 from ddpm_seg.checks import check_least
 
 
@@ -24,6 +25,7 @@ class CurateConfig:
     """In the masks of what is left, mark pixels of more uncertainty than this (nats) as 255, without a class."""
 
     def __post_init__(self) -> None:
+        storage.normalize_places(self, "samples")
         if not 0 <= self.drop_uncertain < 1:
             raise ValueError(f"--drop-uncertain must be a share of at least 0 and under 1, got {self.drop_uncertain:g}")
         check_least(self, ignore_above=0)

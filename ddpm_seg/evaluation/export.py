@@ -62,7 +62,7 @@ def export(config: ExportConfig) -> Exported:
     class that the task does not have, a filter that leaves nothing, or an output that is not empty.
     """
     selection = select(
-        storage.normalize(config.labels),
+        config.labels,
         config_hash=config.config_hash,
         classes=config.classes,
         min_uncertainty=config.min_uncertainty,
@@ -88,7 +88,7 @@ def _write_provenance(config: ExportConfig, done: Exported, output: str) -> None
     facts = {
         "model_id": ", ".join(sorted(done.model_ids)),
         "config_hash": configuration.config_hash,
-        "labels": storage.redact(storage.normalize(config.labels)),
+        "labels": config.labels,
         "images": done.images,
         "format": config.to,
     }

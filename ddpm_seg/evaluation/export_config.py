@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from ddpm_seg import storage
 from ddpm_seg.checks import check_least
 
 Format = Literal["coco", "png", "huggingface", "fiftyone", "label-studio", "cvat"]
@@ -32,4 +33,5 @@ class ExportConfig:
     """Whose labels, where several models or options are under --labels; by default those of the newest run."""
 
     def __post_init__(self) -> None:
+        storage.normalize_places(self, "labels", "output")
         check_least(self, most_uncertain=1, min_uncertainty=0, max_uncertainty=0)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
+from ddpm_seg import storage
 from ddpm_seg.checks import flag
 from ddpm_seg.model.published_names import LSUN_FFHQ_256, ModelType
 
@@ -42,6 +43,9 @@ class ConvertConfig:
     """Seed of that generator."""
     modelscope: str | None = None
     """Folder of ModelScope's cv_diffusion_image-segmentation; excludes every other flag but --output."""
+
+    def __post_init__(self) -> None:
+        storage.normalize_places(self, "output")
 
     def check(self) -> None:
         """Raises ValueError for flags that do not go together."""

@@ -42,7 +42,7 @@ def run_job(work: Work, plan_again: Callable[[], Work]) -> list[RunSummary]:
         logger.warning(
             "%s overwrites what should be created only if absent (PUT, If-None-Match): of two jobs, or of one and a "
             "worker that outlives another, the last one's rows stay. Let one job at a time write there",
-            storage.redact(plan.output),
+            plan.output,
         )
     for run in plan.unfinished:
         refuse_if_running(run.layout)

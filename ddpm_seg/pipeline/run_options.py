@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TypeVar
 
+from ddpm_seg import storage
 from ddpm_seg.checks import check_least
 from ddpm_seg.model.bundle_files import check_model_id
 from ddpm_seg.model.dtypes import SegmentDType
@@ -40,6 +41,7 @@ class RunOptions:
     chunk_size: int
 
     def __post_init__(self) -> None:
+        storage.normalize_places(self, "output")
         check_least(self, shard_size=1, chunk_size=1, num_actors=1, batch_size=1)
         check_model_id(self.expect_model_id)
         if not 0 < self.gpus_per_actor <= 1:

@@ -81,7 +81,7 @@ def write_chunk(run: PlannedRun, shard: int, chunk: int, rows: pa.Table) -> None
     with suppress(DamagedFileError, FileNotFoundError), open_parquet(uri) as file:
         if file.schema_arrow.equals(rows.schema) and file.read(run.columns).equals(rows.select(run.columns)):
             return
-    logger.warning("%s did not hold this chunk's rows, and is replaced", storage.redact(uri))
+    logger.warning("%s did not hold this chunk's rows, and is replaced", uri)
     storage.write_bytes(uri, data)
 
 
@@ -121,7 +121,7 @@ def settle_shard(plan: ShardPlan, derived: Mapping[str, Derive]) -> Settled:
             _settle_derived(layout.shard(plan.shard, name), derive(_without_pictures(table)))
         delete_chunks(plan.run.shard_chunks(plan.shard))
         return Settled(outcomes=outcomes(table))
-    raise ValueError(f"{storage.redact(uri)} was replaced {MOST_TRIES} times by rows of another run; who writes there?")
+    raise ValueError(f"{uri} was replaced {MOST_TRIES} times by rows of another run; who writes there?")
 
 
 def delete_chunks(folder: str) -> None:
@@ -129,7 +129,7 @@ def delete_chunks(folder: str) -> None:
     try:
         storage.delete(folder)
     except OSError as error:  # a worker that outlived its driver is just writing there, for one
-        logger.warning("%s: some chunks stay until the next run: %s", storage.redact(folder), error)
+        logger.warning("%s: some chunks stay until the next run: %s", folder, error)
 
 
 def chunk_folders(output: str) -> set[str]:
@@ -169,7 +169,7 @@ def _standing(plan: ShardPlan) -> pa.Table | None:
     if reason is None:
         return rows
     aside = storage.join(plan.run.layout.output, SET_ASIDE, uri.removeprefix(plan.run.layout.output).lstrip("/"))
-    told = storage.redact(uri), reason, storage.redact(aside)
+    told = uri, reason, aside
     logger.warning("%s is not of this run (%s): it is moved to %s, and made again", *told)
     plan.run.check()
     storage.write_bytes(aside, storage.read_bytes(uri))
@@ -222,7 +222,7 @@ def _settle_derived(uri: str, rows: pa.Table) -> None:
         reason = "it holds other rows"
     except (FileNotFoundError, DamagedFileError) as error:
         reason = error.reason if isinstance(error, DamagedFileError) else "it is gone"
-    logger.warning("%s is not of the shard that stands (%s), and is made again", storage.redact(uri), reason)
+    logger.warning("%s is not of the shard that stands (%s), and is made again", uri, reason)
     storage.write_bytes(uri, encode(rows))
 
 
@@ -243,4 +243,4 @@ def _without_pictures(table: pa.Table) -> pa.Table:
 
 
 def _warn_of_redo(uri: str, reason: str) -> None:
-    logger.warning("%s is done again: %s", storage.redact(uri), reason)
+    logger.warning("%s is done again: %s", uri, reason)

@@ -56,7 +56,7 @@ def compact(
     FileNotFoundError where nothing was published, DamagedFileError (a ValueError) for a file that cannot be read, and
     ValueError for an output that holds something.
     """
-    source = storage.normalize(config.labels)
+    source = config.labels
     known = configurations(source, "labels")
     if config.config_hash is not None:
         known = [choose(source, "labels", config.config_hash)]
@@ -85,7 +85,7 @@ def _write(
     newest, started = layout_of(shards[-1][0]), datetime.now(timezone.utc)
     layout = replace(newest, output=output)
     info, record = read_info(newest.manifest), _run_json(newest)
-    write_run_json(layout, info, {**record, "compacted_from": storage.redact(newest.output)})
+    write_run_json(layout, info, {**record, "compacted_from": newest.output})
     writer = _Writer(layout, derived, shard_size)
     for rows, items in _rows_and_inputs(shards):
         writer.add(rows, items)
@@ -118,7 +118,7 @@ def _rows_and_inputs(shards: list[tuple[str, np.ndarray]]) -> Iterator[tuple[pa.
         items = manifest.items.select([*INPUTS.names, "shard", "chunk"])
         items = items.filter(pa.array(items["shard"].to_numpy() == shard))
         if items["image_id"] != rows["image_id"]:
-            raise DamagedFileError(uri, f"it does not hold what {storage.redact(layout.manifest)} planned")
+            raise DamagedFileError(uri, f"it does not hold what {layout.manifest} planned")
         mask = pa.array(kept)
         yield rows.filter(mask), items.filter(mask)
 

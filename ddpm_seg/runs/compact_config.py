@@ -23,10 +23,11 @@ class CompactConfig:
     """Rows in each new file; fewer where they would be more than 256 MB."""
 
     def __post_init__(self) -> None:
+        storage.normalize_places(self, "labels", "output")
         check_least(self, shard_size=1)
-        source, target = (storage.normalize(uri).rstrip("/") + "/" for uri in (self.labels, self.output))
+        source, target = (uri.rstrip("/") + "/" for uri in (self.labels, self.output))
         if target.startswith(source) or source.startswith(target):
             raise ValueError(
-                f"--output {storage.redact(self.output)} and --labels {storage.redact(self.labels)} must not be one "
+                f"--output {self.output} and --labels {self.labels} must not be one "
                 "inside the other; take a prefix beside it"
             )

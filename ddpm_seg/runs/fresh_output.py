@@ -13,18 +13,17 @@ MARK = "ddpm_seg-unfinished"
 
 
 @contextmanager
-def fresh_output(uri: str) -> Iterator[str]:
-    """For the block, the normalized `uri` with nothing under it but a mark, which goes when the block succeeds.
+def fresh_output(output: str) -> Iterator[str]:
+    """For the block, `output` with nothing under it but a mark, which goes when the block succeeds.
 
     What stands there with a mark was left by a block that did not end, and goes first. Raises ValueError where anything
-    else stands, OSError where `uri` is not writable.
+    else stands, OSError where it is not writable.
     """
-    output = storage.normalize(uri)
     storage.check_writable(output)
     mark = storage.join(output, MARK)
     left = uris_under(output)
     if left and mark not in left:
-        raise ValueError(f"--output {storage.redact(output)} is not empty; take a prefix where nothing is yet")
+        raise ValueError(f"--output {output} is not empty; take a prefix where nothing is yet")
     for file in left:
         if file != mark:  # it goes last, so that an interruption here is known too
             storage.delete(file)

@@ -81,7 +81,7 @@ def refuse_if_running(layout: RunLayout) -> None:
         ValueError,
         RecursionError,
     ):  # another version's, or nobody's: no reason to leave the work undone
-        logger.warning("%s is not understood, and left out of account", storage.redact(layout.heartbeat))
+        logger.warning("%s is not understood, and left out of account", layout.heartbeat)
         return
     same_machine = beat.machine == _machine()
     own = same_machine and beat.pid == os.getpid()
@@ -89,7 +89,7 @@ def refuse_if_running(layout: RunLayout) -> None:
     if own or dead or age >= STALE_SECONDS:
         return
     raise AlreadyRunningError(
-        f"{beat.holder} on {beat.host} is working on {layout.run_id} of {storage.redact(layout.output)}, and was last "
+        f"{beat.holder} on {beat.host} is working on {layout.run_id} of {layout.output}, and was last "
         f"heard of {age:.0f} s ago; wait until it is done, or stop it and run this again"
     )
 

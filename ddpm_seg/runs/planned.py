@@ -92,6 +92,6 @@ class PlannedRun:
 
     def _lost(self, what: str) -> str:
         return (
-            f"{storage.redact(self.layout.manifest)}, the plan of this run, {what}: the output was moved, deleted or "
+            f"{self.layout.manifest}, the plan of this run, {what}: the output was moved, deleted or "
             "begun anew during the run, which stops and publishes nothing more. Put it back to finish the run"
         )

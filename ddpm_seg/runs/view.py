@@ -114,11 +114,11 @@ class Configuration:
 def configurations(output: str, table: str) -> list[Configuration]:
     """All that have a published shard, that of the newest run first. Raises FileNotFoundError where there is none."""
     found: dict[str, list[tuple[int, str, str]]] = {}
-    for uri in uris_under(storage.join(storage.normalize(output), table)):
+    for uri in uris_under(storage.join(storage.place(output), table)):
         if match := _SHARD.search(uri):
             found.setdefault(match[1], []).append((int(match[2].removeprefix("run-")), match[2], uri))
     if not found:
-        raise FileNotFoundError(f"no {table} table under {storage.redact(output)}")
+        raise FileNotFoundError(f"no {table} table under {output}")
     names = sorted(found, key=lambda name: max(found[name]), reverse=True)
     return [
         Configuration(
@@ -140,15 +140,13 @@ def choose(output: str, table: str, config_hash: str | None) -> Configuration:
         if known[0].others:
             logger.warning(
                 "%s holds %s of %d configurations: read is %s, that of the newest run; also there: %s",
-                *(storage.redact(output), table, len(known), known[0].config_hash, ", ".join(known[0].others)),
+                *(output, table, len(known), known[0].config_hash, ", ".join(known[0].others)),
             )
         return known[0]
     chosen = next((one for one in known if one.config_hash == config_hash), None)
     if chosen is None:
         names = ", ".join(one.config_hash for one in known)
-        raise FileNotFoundError(
-            f"no {table} table under {storage.redact(output)} for config {config_hash}; there are those of {names}"
-        )
+        raise FileNotFoundError(f"no {table} table under {output} for config {config_hash}; there are those of {names}")
     return chosen
 
 

@@ -35,7 +35,7 @@ from ddpm_seg.storage.hosts import allow_local_hosts, local_hosts_allowed
 from ddpm_seg.storage.known_secrets import without_secrets
 from ddpm_seg.storage.local import temporary_name
 from ddpm_seg.storage.stores import names_its_host
-from ddpm_seg.storage.uris import is_http, is_local, join, normalize, redact, redact_text
+from ddpm_seg.storage.uris import is_http, is_local, join, normalize, normalize_places, place, redact, redact_text
 
 __all__ = [
     "FileInfo",
@@ -59,7 +59,9 @@ __all__ = [
     "local_hosts_allowed",
     "names_its_host",
     "normalize",
+    "normalize_places",
     "open_file",
+    "place",
     "read_bytes",
     "read_listed",
     "redact",

@@ -65,6 +65,23 @@ def normalize(uri: str) -> str:
     return uri.rstrip("/")
 
 
+def place(uri: str) -> str:
+    """`normalize` of a folder or prefix that is written to or listed. It has no credentials: it may be shown as it is.
+
+    Raises ValueError for http(s), where neither can be done.
+    """
+    if is_http(uri):
+        raise ValueError(f"{redact(uri)}: http(s) can be read, file by file, but neither listed nor written")
+    return normalize(uri)
+
+
+def normalize_places(config: object, *names: str) -> None:
+    """Gives these fields of a new configuration, frozen or not, their one spelling (`place`). None is left."""
+    for name in names:
+        if (uri := getattr(config, name)) is not None:
+            object.__setattr__(config, name, place(uri))
+
+
 def _absolute(path: str) -> str:
     return os.path.abspath(path)  # noqa: PTH100  Path.resolve() would replace links by what they lead to
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ddpm_seg import storage
 from ddpm_seg.checks import check_least
 
 
@@ -27,6 +28,7 @@ class AnnotateConfig:
     """Of the stand-in's training."""
 
     def __post_init__(self) -> None:
+        storage.normalize_places(self, "samples", "output")
         if not self.output.endswith(".parquet"):
             raise ValueError(f"--output must end with .parquet, got {self.output!r}")
         check_least(self, limit=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from ddpm_seg import storage
 from ddpm_seg.checks import check_least
 from ddpm_seg.data.annotations.options import AnnotationOptions
 
@@ -40,4 +41,5 @@ class CompareConfig(AnnotationOptions):
     """Train the ensembles on so many slightly recoloured copies of every image too."""
 
     def __post_init__(self) -> None:
+        storage.normalize_places(self, "output")
         check_least(self, splits=1, shots=1, recolour=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ddpm_seg import storage
 from ddpm_seg.checks import check_least
 from ddpm_seg.data.annotations.options import AnnotationOptions
 from ddpm_seg.model.bundle_files import check_model_id
@@ -42,5 +43,6 @@ class EvaluateConfig(AnnotationOptions):
     """Images that each of the --splits is trained on."""
 
     def __post_init__(self) -> None:
+        storage.normalize_places(self, "output", "labels")
         check_model_id(self.expect_model_id)
         check_least(self, limit=1, num_actors=1, splits=1, shots=1)

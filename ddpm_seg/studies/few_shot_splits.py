@@ -73,7 +73,7 @@ def how_trained(bundle: Bundle) -> tuple[EnsembleConfig, Copies]:
 
 def _split(config: EvaluateConfig, bundle: Bundle, task: Task, split: Split) -> dict[str, Any]:
     """What a model trained on one split scores; it stands in a folder named by all that it depends on."""
-    folder = storage.join(storage.normalize(config.output), split.name, _settings(bundle, split.train))
+    folder = storage.join(config.output, split.name, _settings(bundle, split.train))
     model = storage.join(folder, "model")
     if not storage.exists(storage.join(model, "bundle.json")):
         training, copies = how_trained(bundle)

@@ -69,7 +69,7 @@ def _trained(config: ReproduceConfig, name: str) -> str:
     """URI of the benchmark's model, trained unless it stands there."""
     model = storage.join(config.output, "models", name)
     if storage.exists(storage.join(model, "bundle.json")):
-        logger.info("%s: the model at %s stands", name, storage.redact(model))
+        logger.info("%s: the model at %s stands", name, model)
         return model
     benchmark = BENCHMARKS[name]
     train_from_config(

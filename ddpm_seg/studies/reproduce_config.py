@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ddpm_seg import storage
 from ddpm_seg.checks import check_least
 from ddpm_seg.model.published_names import LSUN_FFHQ_256
 
@@ -57,6 +58,7 @@ class ReproduceConfig:
     """MODEL_FLAGS of the checkpoints, should they be others than the published."""
 
     def __post_init__(self) -> None:
+        storage.normalize_places(self, "output")
         check_least(self, members=1, iterations=1)
 
     def names(self) -> tuple[str, ...]:

@@ -56,7 +56,7 @@ def standing_result(uri: str, settings: dict[str, Any]) -> Result | None:
     try:
         result = Result(**json.loads(storage.read_bytes(uri)))
     except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"{storage.redact(uri)} is not a result of a comparison ({error}); delete it") from None
+        raise ValueError(f"{uri} is not a result of a comparison ({error}); delete it") from None
     return result if result.settings == settings else None
 
 

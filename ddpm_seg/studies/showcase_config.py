@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ddpm_seg import storage
 from ddpm_seg.checks import check_least
 
 
@@ -23,4 +24,5 @@ class ShowcaseConfig:
     """Of the samples: those that jobs.generate draws from it."""
 
     def __post_init__(self) -> None:
+        storage.normalize_places(self, "output")
         check_least(self, seed=0)

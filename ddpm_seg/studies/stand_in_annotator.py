@@ -36,7 +36,7 @@ def annotate(config: AnnotateConfig, training: SupervisedConfig | None = None) -
     task = find_task(config.task)
     images = _images(config)
     plenty = load_annotations(config.plenty, image_size=images.shape[1], task=task)
-    storage.check_writable(config.output.rpartition("/")[0] or ".")
+    storage.check_writable(config.output.rpartition("/")[0])
     network = train_supervised(
         np.stack([annotation.image for annotation in plenty]),
         np.stack([annotation.label for annotation in plenty]),
@@ -52,7 +52,7 @@ def annotate(config: AnnotateConfig, training: SupervisedConfig | None = None) -
             "mask": pa.array(list(map(picture_cell, masks)), IMAGE),
         }
     )
-    storage.write_bytes(storage.normalize(config.output), encode(table))
+    storage.write_bytes(config.output, encode(table))
     return len(images)
 
 
@@ -66,5 +66,5 @@ def _images(config: AnnotateConfig) -> np.ndarray:
     )
     rows = rows.filter(pc.equal(rows["status"], "ok")).slice(0, config.limit)
     if not rows.num_rows:
-        raise ValueError(f"there are no samples to annotate at {storage.redact(config.samples)}")
+        raise ValueError(f"there are no samples to annotate at {config.samples}")
     return np.stack([row_image(row) for row in rows.to_pylist()])

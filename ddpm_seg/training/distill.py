@@ -66,7 +66,7 @@ def _train(config: DistillConfig, worker: Worker, *, settings: dict[str, Any]) -
     stream = SampleStream(config.samples, config_hash=config.config_hash)
     if (found := _settings(config, stream)) != settings:
         raise ValueError(
-            f"the samples at {storage.redact(stream.output)} changed after this training began: {found['samples']}; "
+            f"the samples at {stream.output} changed after this training began: {found['samples']}; "
             f"expected {settings['samples']}. Run the same command again when nothing writes there"
         )
     source = _source(config, stream)
@@ -150,7 +150,7 @@ def _settings(config: DistillConfig, stream: SampleStream) -> dict[str, Any]:
     if config.images is not None:
         return {**about, "images": storage.redact(config.images), "repeat": config.repeat}
     curation = dataclasses.asdict(stream.curation) if stream.curation else None
-    samples = {"uri": storage.redact(stream.output), "config_hash": stream.config_hash, "count": stream.num_samples}
+    samples = {"uri": stream.output, "config_hash": stream.config_hash, "count": stream.num_samples}
     return {**about, "samples": {**samples, "curation": curation}}
 
 

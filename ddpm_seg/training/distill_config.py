@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+from ddpm_seg import storage
 from ddpm_seg.checks import check_least
 from ddpm_seg.data.annotations.options import AnnotationOptions
 from ddpm_seg.model.backbones import Backbone
@@ -47,6 +48,7 @@ class DistillConfig(StudentOptimization, SamplesAndStudent):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        storage.normalize_places(self, "samples", "output")
         check_least(self, repeat=1)
         if self.repeat > 1 and self.images is None:
             raise ValueError("--repeat is for --images; for more passes over the samples give more --epochs")

@@ -47,7 +47,7 @@ def read_features(uri: str) -> list[Tensor]:
     try:
         tensors = safetensors.torch.load(storage.read_bytes(uri))
     except safetensors.SafetensorError as error:
-        raise OSError(f"{storage.redact(uri)} is damaged ({error}); delete it, and it is made again") from error
+        raise OSError(f"{uri} is damaged ({error}); delete it, and it is made again") from error
     return [tensors[str(index)].permute(2, 0, 1)[None] for index in range(len(tensors))]
 
 

@@ -64,7 +64,7 @@ def train_from_config(config: TrainConfig) -> Bundle:
     )
     logger.info("%d annotated images:\n%s", len(annotations), describe(annotations, task))
     workplace = Workplace(
-        folder=storage.join(storage.normalize(config.output), UNFINISHED),
+        folder=storage.join(config.output, UNFINISHED),
         model=resolve(config.model),
         model_id=header.model_id,
         actors=free_gpus() if config.num_actors is None else config.num_actors,

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ddpm_seg import storage
 from ddpm_seg.cluster.training_workers import Worker
 from ddpm_seg.model.bundle import Bundle
 from ddpm_seg.model.compiled import compiled
@@ -131,7 +130,7 @@ class NetworkTraining:
             before = state["configs"]
             if set(before) != set(self.configs):
                 raise OtherTrainingError(
-                    f"the interrupted training at {storage.redact(uri)} is of another network "
+                    f"the interrupted training at {uri} is of another network "
                     f"({', '.join(sorted(before))}); choose a new --output, or delete it to start anew"
                 )
             decay_begins = (1 - DECAY_SHARE) * min(before["options"]["iterations"], self.options.iterations)

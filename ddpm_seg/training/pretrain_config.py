@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
+from ddpm_seg import storage
 from ddpm_seg.training.optimization import Optimization
 
 
@@ -30,6 +31,10 @@ class PretrainConfig(Optimization, ImagesAndOutput):
     that fails it trains as it is, and the log says so."""
     num_workers: int | None = None
     """Ray Train workers. Default: one for each GPU of the cluster; without GPUs, this process alone."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        storage.normalize_places(self, "output")
 
     def optimization(self) -> Optimization:
         """What the weights depend on, beside the images and the network."""

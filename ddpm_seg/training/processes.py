@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from ddpm_seg import storage
 from ddpm_seg.cluster.training_workers import Worker, train_on_ray
 from ddpm_seg.model.devices import default_device
 
@@ -18,6 +16,4 @@ def train_in(workers: int, train: Callable[[C, Worker], object], config: C) -> N
     if not workers:
         train(config, Worker(device=default_device()))
         return
-    there: Any = config
-    # Workers have working folders of their own.
-    train_on_ray(train, dataclasses.replace(there, output=storage.normalize(there.output)), workers)
+    train_on_ray(train, config, workers)

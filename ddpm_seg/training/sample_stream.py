@@ -48,12 +48,12 @@ class SampleStream:
     """
 
     def __init__(self, output: str, *, config_hash: str | None = None) -> None:
-        self.output = storage.normalize(output)
+        self.output = output
         self.curation = read_curation(self.output)
         kept = read_samples(self.output, config_hash=config_hash, columns=["image_id", "config_hash", "status"])
         kept = kept.filter(pc.equal(kept["status"], "ok"))
         if not kept.num_rows:
-            raise ValueError(f"there are no samples to train on at {storage.redact(self.output)}")
+            raise ValueError(f"there are no samples to train on at {self.output}")
         self.config_hash: str = kept["config_hash"][0].as_py()
         self.num_samples: int = kept.num_rows
         shards = view_shards(self.output, TABLE, self.config_hash)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from ddpm_seg import storage
 from ddpm_seg.checks import check_least
 from ddpm_seg.data.annotations.options import AnnotationOptions
 
@@ -57,6 +58,7 @@ class TrainConfig(AnnotationOptions):
     """Where torch computes. Default: a GPU if there is one, else the CPU."""
 
     def __post_init__(self) -> None:
+        storage.normalize_places(self, "output")
         check_least(self, members=1, recolour=0, iterations=1, seed=0, limit=1, num_actors=0)
         for name in ("steps", "blocks"):
             if getattr(self, name) == ():

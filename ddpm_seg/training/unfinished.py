@@ -29,7 +29,7 @@ def refuse_other_settings(uri: str, before: Mapping[str, Any], now: Mapping[str,
     for name, value in now.items():
         if before.get(name) != value:
             raise OtherTrainingError(
-                f"the interrupted training at {storage.redact(uri)} has {name} = {before.get(name)}, not {value}; use "
+                f"the interrupted training at {uri} has {name} = {before.get(name)}, not {value}; use "
                 "its settings, or delete it to start anew"
             )
 
@@ -50,6 +50,6 @@ def taking_up(uri: str) -> Iterator[dict[str, Any]]:
     # Keys, types, shapes and lengths: what is foreign differs in any of them, and torch has its own exceptions.
     except Exception as error:
         raise ValueError(
-            f"{storage.redact(uri)} is damaged, or not the state of this training ({type(error).__name__}: "
+            f"{uri} is damaged, or not the state of this training ({type(error).__name__}: "
             f"{reason(error)}); delete it to start anew"
         ) from error

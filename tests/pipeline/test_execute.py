@@ -120,8 +120,10 @@ def test_errors_over_the_limit_end_the_run_and_those_of_earlier_attempts_count(
     with pytest.raises(TooManyErrors, match="and 5 are allowed"):
         carry_out(run, tmp_path / "second", max_errors=5)
     assert not list((tmp_path / "second").iterdir())  # nothing was begun
+    standing = 8 * len(published_shards(run.layout)) + 2 * len(run.planned().finished_chunks())
     outcome = carry_out(run, notes, max_errors=10)
     assert outcome.counts == {"ok": 10, "error_a": 5, "error_b": 5}
+    assert 0 < standing <= 20 - outcome.timed  # what stands is not done again
     assert whole(run, names)
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from ddpm_seg import storage
 from ddpm_seg.json_text import json_digest
 from ddpm_seg.model.bundle import BundleHeader, read_header
 from ddpm_seg.model.bundle_files import refuse_another_model
@@ -58,8 +57,10 @@ def plan_generate(config: GenerateConfig) -> GeneratePlan:
     refuse_another_model(config.model, header.model_id, config.expect_model_id)
     config.sampling().timesteps(header.ddpm.diffusion)
     items = sample_items(config.seed, config.num_samples)
-    output, config_hash = storage.normalize(config.output), hash_config(config, header)
-    return GeneratePlan(config=config, header=header, run=plan_run(items, output, (TABLE, CLASS_STATS), config_hash))
+    config_hash = hash_config(config, header)
+    return GeneratePlan(
+        config=config, header=header, run=plan_run(items, config.output, (TABLE, CLASS_STATS), config_hash)
+    )
 
 
 def sample_items(seed: int, count: int) -> pa.Table:

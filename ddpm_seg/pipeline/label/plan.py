@@ -84,12 +84,12 @@ def plan_label(config: LabelConfig) -> LabelPlan:
     storage.allow_local_hosts(config.allow_local_hosts or _is_one_url(config.input, listing))
     read_uris: dict[str, str] = {}
     inputs = _inputs(config, listing, read_uris)
-    output, config_hash = storage.normalize(config.output), hash_config(config, header)
+    config_hash = hash_config(config, header)
     tables = TABLE, CLASS_STATS
     return LabelPlan(
         config=config,
         header=header,
-        run=plan_run(inputs, output, tables, config_hash, retry_errors=config.retry_errors, limit=config.limit),
+        run=plan_run(inputs, config.output, tables, config_hash, retry_errors=config.retry_errors, limit=config.limit),
         images=inputs.num_rows,
         column=listing.column,
         skipped_files=listing.skipped,
