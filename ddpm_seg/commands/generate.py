@@ -26,14 +26,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _generate(config: GenerateConfig) -> str:
-    from ddpm_seg.model.trained import load_model
     from ddpm_seg.pipeline.generate.job import run_generate
     from ddpm_seg.pipeline.generate.plan import plan_generate
+    from ddpm_seg.pipeline.job import dry_run
 
     if config.dry_run:
-        plan = plan_generate(config)
-        load_model(config.model, plan.header.model_id)  # as the run would: what is damaged is found before it costs
-        return str(plan)
+        return dry_run(plan_generate(config))
     return describe(run_generate(config))
 
 

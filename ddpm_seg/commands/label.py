@@ -29,14 +29,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _label(config: LabelConfig) -> str:
-    from ddpm_seg.model.trained import load_model
+    from ddpm_seg.pipeline.job import dry_run
     from ddpm_seg.pipeline.label.job import run_label
     from ddpm_seg.pipeline.label.plan import plan_label
 
     if config.dry_run:
-        plan = plan_label(config)
-        load_model(config.model, plan.header.model_id)  # as the run would: what is damaged is found before it costs
-        return str(plan)
+        return dry_run(plan_label(config))
     summary = run_label(config)
     return describe(summary) + _annotate_next(summary.annotate_next, config.output)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ddpm_seg import storage
 from ddpm_seg.model.bundle_files import ModelChangedError, is_in_the_box, refuse_another_model, resolve
 from ddpm_seg.model.trained import load_model
-from ddpm_seg.pipeline.work import Work, code_version
+from ddpm_seg.pipeline.work import JobPlan, Work, code_version
 from ddpm_seg.runs.commit import delete_chunks, delete_other_chunks, first_one_stays
 from ddpm_seg.runs.heartbeat import heartbeat, refuse_if_running
 from ddpm_seg.runs.ledger import KnownRun, delete_leftovers
@@ -48,6 +48,12 @@ def run_job(work: Work, plan_again: Callable[[], Work]) -> list[RunSummary]:
         refuse_if_running(run.layout)
     delete_leftovers(plan.output)
     return _work(work, plan_again) if plan.unfinished or plan.new.num_rows else []
+
+
+def dry_run(found: JobPlan) -> str:
+    """What would be done. Reads the model as the run would, so that damaged weights are found before they cost."""
+    load_model(found.config.model, found.header.model_id)
+    return str(found)
 
 
 @contextmanager
