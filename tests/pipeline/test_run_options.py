@@ -23,6 +23,8 @@ CONFIGS = [LabelConfig, GenerateConfig]
         ({"chunk_size": 0}, "--chunk-size must be at least 1, got 0"),
         ({"batch_size": -1}, "--batch-size must be at least 1, got -1"),
         ({"num_actors": 0}, "--num-actors must be at least 1, got 0"),
+        ({"output": "s3://key:hidden@b/out"}, "s3://b/out: credentials do not belong in a URI"),
+        ({"output": "https://u:hidden@b/out?token=hidden"}, "https://b/out: http(s) can be read, file by file, but"),
         ({"gpus_per_actor": 1.5}, "--gpus-per-actor must be over 0 and at most 1, got 1.5"),
         ({"gpus_per_actor": float("nan")}, "--gpus-per-actor must be over 0"),
         ({"wait_for_gpus": 3.0}, "--wait-for-gpus 3 is a number of minutes, and needs --num-actors"),

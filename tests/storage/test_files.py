@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -51,6 +52,24 @@ def test_names() -> None:
     for bad in ("", "file://host/x"):
         with pytest.raises(ValueError, match="expected"):
             storage.normalize(bad)
+
+
+def test_places_of_a_configuration_get_their_one_spelling() -> None:
+    @dataclass(frozen=True)
+    class Configuration:
+        output: str
+        labels: str | None = None
+
+        def __post_init__(self) -> None:
+            storage.normalize_places(self, "output", "labels")
+
+    assert Configuration("out/").output == str(Path.cwd() / "out")
+    assert Configuration("S3://b/x/", labels="file:///x/two%20words") == Configuration("s3://b/x", "/x/two words")
+    assert Configuration("/x").labels is None
+    for secret in ("https://u:hidden@b/out?token=hidden", "s3://key:hidden@b/out"):
+        with pytest.raises(ValueError, match=r"^\w+://b/out: ") as refusal:
+            Configuration(secret)
+        assert "hidden" not in str(refusal.value)
 
 
 @pytest.mark.parametrize(

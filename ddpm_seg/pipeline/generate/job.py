@@ -94,7 +94,7 @@ class GenerateWork:
         return {CLASS_STATS: class_stats_table} if self.found.header.task else {}
 
     def stored(self) -> dict[str, object]:
-        return stored_config(self.found.config, "output", "model", "real", "inception", output=self.found.run.output)
+        return stored_config(self.found.config, "output", "model", "real", "inception")
 
     def details(self) -> dict[str, object]:
         header, options = self.found.header, self.found.config

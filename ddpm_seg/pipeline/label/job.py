@@ -114,8 +114,7 @@ class LabelWork:
         return {CLASS_STATS: class_stats_table}
 
     def stored(self) -> dict[str, object]:
-        also = {"output": self.found.run.output, "retried_errors": self.found.run.retried}
-        return stored_config(self.found.config, "input", "output", "model", **also)
+        return stored_config(self.found.config, "input", "output", "model", retried_errors=self.found.run.retried)
 
     def details(self) -> dict[str, object]:
         header, plan = self.found.header, self.found.run
