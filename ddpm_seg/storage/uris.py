@@ -76,9 +76,9 @@ def place(uri: str) -> str:
 
 
 def normalize_places(config: object, *names: str) -> None:
-    """Gives these fields of a new configuration, frozen or not, their one spelling (`place`). None is left."""
+    """Gives these fields of a new configuration, frozen or not, their one spelling (`place`). None and "" are left."""
     for name in names:
-        if (uri := getattr(config, name)) is not None:
+        if uri := getattr(config, name):
             object.__setattr__(config, name, place(uri))
 
 

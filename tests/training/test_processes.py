@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from ddpm_seg.cluster.training_workers import Worker
 from ddpm_seg.model.devices import default_device
 from ddpm_seg.training import processes
+from ddpm_seg.training.pretrain_config import PretrainDDPMConfig
 from ddpm_seg.training.processes import train_in
 
 
@@ -25,9 +27,11 @@ def test_without_workers_this_process_trains() -> None:
     assert (worker.rank, worker.world_size, worker.device) == (0, 1, default_device())
 
 
-def test_workers_get_an_output_that_means_the_same_in_their_folders(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+def test_workers_get_an_output_that_means_the_same_in_their_folders(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
-    seen: list[tuple[Config, int]] = []
-    monkeypatch.setattr(processes, "train_on_ray", lambda train, config, workers: seen.append((config, workers)))
-    train_in(3, lambda config, worker: None, Config("here"))
-    assert seen == [(Config(str(tmp_path / "here")), 3)]
+    seen: list[PretrainDDPMConfig] = []
+    monkeypatch.setattr(processes, "train_on_ray", lambda train, config, workers: seen.append(config))
+    train_in(3, lambda config, worker: None, PretrainDDPMConfig(images="in", output="here"))
+    assert [config.output for config in seen] == [str(tmp_path / "here")]

@@ -36,7 +36,7 @@ def network() -> NetworkTraining:
 
 def members() -> EnsembleTraining:
     features = PixelFeatures(num_images=1, image_size=8, mode="bilinear", dtype=torch.float32)
-    features.store(0, [torch.rand(1, 4, 8, 8)])
+    features.store(0, [torch.rand(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))])
     config = EnsembleConfig(members=2, batch_size=16, iterations=20)
     return EnsembleTraining(features, torch.arange(64), torch.zeros(64, dtype=torch.int64), 3, config)
 
