@@ -1,6 +1,6 @@
 """JSON that every reader takes: it has no NaN and no infinity, though Python writes them.
 
-Three forms: a file that people read too (`write_json`), text for machines (`to_json`), and a digest of settings, whose
+Three forms: a file that people read too (`json_file`), text for machines (`to_json`), and a digest of settings, whose
 bytes must never change (`json_digest`).
 """
 
@@ -12,16 +12,9 @@ import math
 from datetime import datetime
 from typing import Any
 
-from ddpm_seg import storage
-
-
-def write_json(uri: str, value: object) -> None:
-    """Writes `value` as an indented file, whole or not at all."""
-    storage.write_bytes(uri, json_file(value))
-
 
 def json_file(value: object) -> bytes:
-    """The bytes that `write_json` writes."""
+    """A file that people read too: indented, with a line's end. `storage.write_json` writes it."""
     return to_json(value, indent=2) + b"\n"
 
 

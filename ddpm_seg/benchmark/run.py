@@ -19,7 +19,6 @@ from ddpm_seg.benchmark.config import BenchmarkConfig
 from ddpm_seg.benchmark.label_benchmark import LabelBenchmark, benchmark_labelling
 from ddpm_seg.benchmark.model_benchmark import SEGMENTATION, ModelBenchmark, benchmark_model
 from ddpm_seg.benchmark.published_size import published_size_bundle
-from ddpm_seg.json_text import write_json
 from ddpm_seg.model.bundle import Bundle, load_bundle
 from ddpm_seg.model.devices import default_device
 
@@ -75,7 +74,7 @@ def run_benchmark(config: BenchmarkConfig) -> BenchmarkReport:
         labelling=benchmark_labelling(bundle, images, config.label, dtypes[0]) if config.label else None,
     )
     if config.output:
-        write_json(storage.join(config.output, RESULT), as_json(report))
+        storage.write_json(storage.join(config.output, RESULT), as_json(report))
     return report
 
 

@@ -18,7 +18,6 @@ import sys
 from ddpm_seg import storage
 from ddpm_seg.command_line.run import run
 from ddpm_seg.errors import work_began
-from ddpm_seg.json_text import write_json
 from ddpm_seg.studies.compare_config import CompareConfig
 
 
@@ -34,7 +33,7 @@ def _compare(config: CompareConfig) -> str:
     with work_began():
         rows = summarise(results)
         table = markdown_table(rows)
-        write_json(storage.join(config.output, "comparison.json"), rows)
+        storage.write_json(storage.join(config.output, "comparison.json"), rows)
         storage.write_bytes(storage.join(config.output, "comparison.md"), table.encode())
     return table.removesuffix("\n")
 

@@ -14,7 +14,6 @@ from ddpm_seg import storage
 from ddpm_seg.data.schema import uncertainty_of
 from ddpm_seg.data.table_pictures import picture_cell, row_mask
 from ddpm_seg.evaluation.curation_config import CurateConfig
-from ddpm_seg.json_text import write_json
 from ddpm_seg.runs.summary import read_json
 from ddpm_seg.runs.tables import DamagedFileError
 from ddpm_seg.runs.view import choose, read_view
@@ -80,7 +79,7 @@ def curate(config: CurateConfig) -> Curation:
         rule=rule,
         counts=counts,
     )
-    write_json(storage.join(output, FILE), dataclasses.asdict(found))
+    storage.write_json(storage.join(output, FILE), dataclasses.asdict(found))
     return found
 
 

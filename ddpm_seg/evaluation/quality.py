@@ -15,7 +15,6 @@ from ddpm_seg.data.listing import list_images
 from ddpm_seg.data.table_pictures import row_image
 from ddpm_seg.evaluation.distances import frechet_distance, kernel_distance
 from ddpm_seg.evaluation.image_features import activation_features, torchscript_features
-from ddpm_seg.json_text import write_json
 from ddpm_seg.model.bundle import load_bundle
 from ddpm_seg.model.devices import default_device
 from ddpm_seg.runs.view import read_view
@@ -67,7 +66,7 @@ def write_quality(
     }
     if bundle.task:
         found["class_shares"] = _class_shares(samples["classes"].to_pylist(), real, bundle.task, images.shape[1])
-    write_json(storage.join(output, FILE), found)
+    storage.write_json(storage.join(output, FILE), found)
     return found
 
 

@@ -18,7 +18,6 @@ from ddpm_seg.evaluation.contact_sheet import Fetch, Tile, fetch_again, make_til
 from ddpm_seg.evaluation.drift import describe, earlier_statistics, find_drift, statistics_of
 from ddpm_seg.evaluation.page import count, duration, review_script, short, template
 from ddpm_seg.evaluation.totals import LabelledRow, Totals, first_rows, read_pictures, read_totals
-from ddpm_seg.json_text import write_json
 from ddpm_seg.runs.layout import RunLayout, uris_under
 from ddpm_seg.runs.summary import read_json
 from ddpm_seg.runs.tables import DamagedFileError
@@ -67,7 +66,7 @@ def _write(
     totals = read_totals(files, keep_uncertain=contact_sheet, keep_errors=ERRORS_SHOWN)
     if summary:
         summary |= _compare_with_earlier(layout, totals)
-        write_json(layout.summary, summary)
+        storage.write_json(layout.summary, summary)
     html = build_report(run=run, summary=summary, totals=totals, tiles=tiles_of(totals, files))
     storage.write_bytes(layout.report, html.encode())
     return layout.report

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from ddpm_seg import storage
-from ddpm_seg.json_text import json_file, write_json
+from ddpm_seg.json_text import json_file
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.manifest import RunInfo
 from ddpm_seg.runs.tables import DamagedFileError
@@ -49,13 +49,13 @@ def write_run_json(layout: RunLayout, info: RunInfo, details: dict[str, object])
         read_json(layout.run_json)
     except DamagedFileError as error:
         logger.warning("%s, and is written again", error)
-        write_json(layout.run_json, record)
+        storage.write_json(layout.run_json, record)
 
 
 def write_summary(layout: RunLayout, summary: RunSummary) -> None:
     """Keeps an earlier attempt's where this one did no work: that has the work's times."""
     if summary.timed_images or not _has_summary(layout):
-        write_json(layout.summary, dataclasses.asdict(summary))
+        storage.write_json(layout.summary, dataclasses.asdict(summary))
 
 
 def _has_summary(layout: RunLayout) -> bool:

@@ -30,6 +30,7 @@ from ddpm_seg.storage.files import (
     read_bytes,
     read_listed,
     write_bytes,
+    write_json,
 )
 from ddpm_seg.storage.hosts import allow_local_hosts, local_hosts_allowed
 from ddpm_seg.storage.known_secrets import without_secrets
@@ -69,4 +70,5 @@ __all__ = [
     "temporary_name",
     "without_secrets",
     "write_bytes",
+    "write_json",
 ]

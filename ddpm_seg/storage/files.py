@@ -14,6 +14,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from ddpm_seg.json_text import json_file
 from ddpm_seg.storage import local, remote, remote_read
 from ddpm_seg.storage.errors import StorageError
 from ddpm_seg.storage.hosts import local_hosts_allowed
@@ -141,6 +142,11 @@ def write_bytes(uri: str, data: bytes) -> None:
         local.write(Path(uri), data)
     else:
         remote.write(uri, data)
+
+
+def write_json(uri: str, value: object) -> None:
+    """Write `value` as an indented file, as `write_bytes` does."""
+    write_bytes(uri, json_file(value))
 
 
 def create_bytes(uri: str, data: bytes) -> bool:

@@ -17,7 +17,6 @@ from ddpm_seg.evaluation.calibration import calibration
 from ddpm_seg.evaluation.evaluation_page import evaluation_page
 from ddpm_seg.evaluation.metrics import metrics
 from ddpm_seg.evaluation.score_labels import Scored, score_labels
-from ddpm_seg.json_text import write_json
 from ddpm_seg.model.bundle_files import refuse_another_model
 from ddpm_seg.model.trained import read_trained_header
 from ddpm_seg.pipeline.label.config import LabelConfig
@@ -63,7 +62,7 @@ def evaluate_annotations(
     with work_began():
         storage.write_bytes(storage.join(config.output, IMAGES), encode(images_table(scored)))
         storage.write_bytes(storage.join(config.output, PAGE), evaluation_page(found, scored, task).encode())
-        write_json(storage.join(config.output, METRICS), found)
+        storage.write_json(storage.join(config.output, METRICS), found)
     return found
 
 

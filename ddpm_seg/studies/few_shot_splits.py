@@ -10,7 +10,6 @@ from typing import Any
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.load import Annotation, load_annotations
-from ddpm_seg.json_text import write_json
 from ddpm_seg.model.bundle import Bundle, load_bundle, network_digest, save_bundle
 from ddpm_seg.model.bundle_files import refuse_another_model
 from ddpm_seg.model.devices import default_device
@@ -57,7 +56,7 @@ def run_splits(config: EvaluateConfig) -> dict[str, Any]:
     means = {name: mean_and_deviation([row[name] for row in rows]) for name in SCORES}
     result: dict[str, Any] = {"miou": means["miou"]["mean"], "deviation": means["miou"]["deviation"]}
     result |= {"shots": config.shots, "means": means, "splits": rows}
-    write_json(storage.join(config.output, METRICS), result)
+    storage.write_json(storage.join(config.output, METRICS), result)
     return result
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.find import find_pairs
-from ddpm_seg.json_text import write_json
 from ddpm_seg.model.bundle import save_bundle
 from ddpm_seg.model.checkpoints import ConvertConfig, convert
 from ddpm_seg.studies.evaluate import EvaluateConfig, run_evaluate
@@ -48,7 +47,7 @@ def reproduce(config: ReproduceConfig) -> list[dict[str, Any]]:
             }
         )
         logger.info("%s: mean IoU %.4f, published %.3f", name, found["miou"], benchmark.miou / 100)
-    write_json(storage.join(config.output, "benchmarks.json"), rows)
+    storage.write_json(storage.join(config.output, "benchmarks.json"), rows)
     return rows
 
 

@@ -14,7 +14,6 @@ import numpy as np
 
 from ddpm_seg import storage
 from ddpm_seg.evaluation.miou import class_ious, published_miou
-from ddpm_seg.json_text import write_json
 from ddpm_seg.tasks import Task
 
 
@@ -43,7 +42,7 @@ def scored(method: str, split: str, settings: dict[str, Any], confusion: np.ndar
 
 def write_result(uri: str, result: Result) -> None:
     """Writes `result` as JSON, whole or not at all."""
-    write_json(uri, asdict(result))
+    storage.write_json(uri, asdict(result))
 
 
 def standing_result(uri: str, settings: dict[str, Any]) -> Result | None:

@@ -11,7 +11,6 @@ from ddpm_seg.data.image_set import load_images
 from ddpm_seg.data.images import encode_png
 from ddpm_seg.evaluation.nearest import nearest_neighbours
 from ddpm_seg.evaluation.sheets import label_sheet, neighbour_sheet, sample_sheet
-from ddpm_seg.json_text import write_json
 from ddpm_seg.model.bundle import Bundle, load_bundle
 from ddpm_seg.model.bundle_files import BundleError
 from ddpm_seg.model.devices import default_device
@@ -48,7 +47,7 @@ def showcase(config: ShowcaseConfig) -> str:
     }
     for name, sheet in sheets.items():
         storage.write_bytes(storage.join(config.output, name), encode_png(np.asarray(sheet)))
-    write_json(storage.join(config.output, "distances.json"), distances)
+    storage.write_json(storage.join(config.output, "distances.json"), distances)
     return "\n".join(
         f"{values['count']:.0f} {name}: root mean square difference to the nearest of {len(training)} training images "
         f"{values['least']:.1f} to {values['most']:.1f}, median {values['median']:.1f} (of 255)"

@@ -20,7 +20,6 @@ from ddpm_seg.evaluation.changes import ChangesConfig, find_changes
 from ddpm_seg.evaluation.curation import CurateConfig, curate, read_curation, read_samples
 from ddpm_seg.evaluation.export import ExportConfig, export
 from ddpm_seg.evaluation.report import write_report
-from ddpm_seg.json_text import write_json
 from ddpm_seg.model.bundle import save_bundle
 from ddpm_seg.model.trained import read_trained_header
 from ddpm_seg.pipeline.generate.config import GenerateConfig
@@ -267,7 +266,7 @@ def test_a_spoilt_summary_of_an_old_run_is_left_out_of_the_comparison(
     output = tmp_path / "out"
     for number in range(1, 4):
         run = night(output, number, images(number))
-        write_json(run.layout.summary, {"config_hash": "c", "images": 4})
+        storage.write_json(run.layout.summary, {"config_hash": "c", "images": 4})
         if number == 3:
             spoil(f"{output}/runs/run-000001/summary.json", SUMMARIES[how])
         storage.delete(run.layout.report)
