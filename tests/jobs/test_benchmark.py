@@ -21,6 +21,7 @@ def model(tmp_path: Path) -> str:
     return str(tmp_path / "model")
 
 
+@pytest.mark.slow
 def test_a_table_and_a_file(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert benchmark.main(["--model", model, "--rounds", "1", "--output", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
@@ -35,6 +36,7 @@ def test_a_table_and_a_file(model: str, tmp_path: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.slow
 def test_labelling_from_files_to_tables(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert benchmark.main(["--model", model, "--rounds", "1", "--dtypes", "float32", "--label", "3"]) == 0
     assert "from files to tables" in capsys.readouterr().out

@@ -93,6 +93,7 @@ def test_what_depends_on_a_change_is_made_anew(avatars: str, model: str, tmp_pat
     assert {part for part in PARTS if after[part] != last[part]} == {p for p in PARTS if p.endswith("annotated-1")}
 
 
+@pytest.mark.slow
 def test_the_command_writes_and_prints_the_table(
     avatars: str, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
