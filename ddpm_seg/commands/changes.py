@@ -28,11 +28,10 @@ def _changes(config: ChangesConfig) -> str:
     from ddpm_seg.evaluation.changes import find_changes
     from ddpm_seg.evaluation.changes_page import write_changes_page
 
-    labels = config.labels
     if config.output:
         storage.check_writable(config.output.rpartition("/")[0])
     found = find_changes(config)
-    uri = config.output or storage.join(labels, f"changes-{found.before}-{found.after}.html")
+    uri = config.output or storage.join(config.labels, f"changes-{found.before}-{found.after}.html")
     write_changes_page(found, uri)
     return "\n".join(
         [

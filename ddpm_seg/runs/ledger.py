@@ -112,10 +112,9 @@ def next_number(output: str, config_hash: str, tables: Sequence[str]) -> int:
     """
     planned = set(map(run_number, uris_under(storage.join(output, "runs"))))
     layouts = [RunLayout(output=output, table=table, config_hash=config_hash, run_id="") for table in tables]
-    published = {layout: set(map(run_number, uris_under(layout.configuration()))) for layout in layouts}
-    for layout, numbers in published.items():
-        _warn_of_stray_shards(layout, sorted(number for number in numbers - planned if number))
-    return max(filter(None, planned.union(*published.values())), default=0) + 1
+    published = [set(map(run_number, uris_under(layout.configuration()))) for layout in layouts]
+    _warn_of_stray_shards(layouts[0], sorted(filter(None, published[0] - planned)))  # derived tables follow the first
+    return max(filter(None, planned.union(*published)), default=0) + 1
 
 
 def _warn_of_stray_shards(layout: RunLayout, numbers: Sequence[int]) -> None:

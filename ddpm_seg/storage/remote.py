@@ -21,7 +21,7 @@ from ddpm_seg.storage.local import is_temporary
 from ddpm_seg.storage.patience import patiently
 from ddpm_seg.storage.remote_read import name_in_store, read_version
 from ddpm_seg.storage.stores import ANSWER_TIMEOUT_S, is_s3, store_of
-from ddpm_seg.storage.uris import is_http, redact, scheme
+from ddpm_seg.storage.uris import ONLY_READ, is_http, redact, scheme
 
 _WRITER = "ddpm-seg-writer"
 
@@ -158,7 +158,7 @@ def delete_unfinished(folder: str) -> None:
 
 def _listable(uri: str) -> Any:
     if is_http(uri):
-        raise StorageError(f"{redact(uri)}: http(s) can be read, file by file, but neither listed nor written")
+        raise StorageError(f"{redact(uri)}: {ONLY_READ}")
     return store_of(uri)
 
 

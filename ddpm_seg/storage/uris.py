@@ -65,13 +65,16 @@ def normalize(uri: str) -> str:
     return uri.rstrip("/")
 
 
+ONLY_READ = "http(s) can be read, file by file, but neither listed nor written"
+
+
 def place(uri: str) -> str:
     """`normalize` of a folder or prefix that is written to or listed. It has no credentials: it may be shown as it is.
 
     Raises ValueError for http(s), where neither can be done.
     """
     if is_http(uri):
-        raise ValueError(f"{redact(uri)}: http(s) can be read, file by file, but neither listed nor written")
+        raise ValueError(f"{redact(uri)}: {ONLY_READ}")
     return normalize(uri)
 
 
