@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import random
 import resource
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 SECONDS, BYTES = 10, 2 * 2**30
 """Processor time, and memory, for one file."""
@@ -25,6 +29,16 @@ ODD: list[Any] = [
     [], [None], [[]], [1] * 50, [0], [-1], [10**9], list(range(2000)), ["x"], {}, {"a": 1}, {"": {}},
     "cosine", "two\nlines\x1b[31m",
 ]  # fmt: skip
+
+
+def run_as_asked(fuzz: Callable[[int, int, Path], T], description: str | None, *, count: int) -> T:
+    """`fuzz(count, seed, folder)`, with --count and --seed of the command line and a folder that goes afterwards."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=count)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        return fuzz(options.count, options.seed, Path(folder))
 
 
 def change_values(content: Any, draw: random.Random, added: Sequence[str]) -> None:

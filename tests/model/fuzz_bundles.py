@@ -8,7 +8,6 @@ seconds of processor time and 2 GB; and no file is opened but the bundle's own.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
@@ -16,7 +15,6 @@ import random
 import shutil
 import struct
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -34,7 +32,7 @@ from ddpm_seg.model.student import StudentConfig
 from ddpm_seg.model.student_bundle import StudentBundle, save_student
 from ddpm_seg.model.swav import SwAVConfig
 from ddpm_seg.model.trained import load_model, read_trained_header
-from tests.fuzzing import ODD, Bounds, change_values
+from tests.fuzzing import ODD, Bounds, change_values, run_as_asked
 from tests.model.tiny_diffusers import ARCHITECTURE
 from tests.model.tiny_networks import TINY_MAE, TINY_SWAV, backbone_bundle
 from tests.tiny_bundle import TASK, tiny_bundle
@@ -196,13 +194,8 @@ def fuzz(count: int, seed: int, folder: Path, report: Callable[[str], None] = pr
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=2000)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        counts = fuzz(options.count, options.seed, Path(folder))
+    counts = run_as_asked(fuzz, __doc__, count=2000)
     for (what, found), number in sorted(counts.items()):
         print(f"{what:8} {found:12} {number}")
     return int(any(found.startswith("FAULT") for _, found in counts))

@@ -9,7 +9,6 @@ model's own.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import random
@@ -26,7 +25,7 @@ import torch
 from diffusers import DDPMPipeline
 
 from jobs import convert
-from tests.fuzzing import Bounds
+from tests.fuzzing import Bounds, run_as_asked
 from tests.model.checkpoint_changes import REFUSED, SAME, WEIGHTS, change_file
 from tests.model.published_files import FLAGS, write_modelscope, write_published, write_published_backbone
 from tests.model.tiny_diffusers import pipeline
@@ -126,13 +125,8 @@ def _temporary_files_in(folder: Path) -> Iterator[None]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=600)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        counts = fuzz(options.count, options.seed, Path(folder))
+    counts = run_as_asked(fuzz, __doc__, count=600)
 
     totals = Counter[tuple[str, str]]()
     for (kind, _, found), number in counts.items():
