@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ddpm_seg.evaluation.curation import read_samples
+    from ddpm_seg.evaluation.tables.curation import read_samples
     from ddpm_seg.notebook import load
     from ddpm_seg.runs.view import read_labels
 
@@ -20,7 +20,7 @@ __all__ = ["load", "read_labels", "read_samples"]
 _HOMES = {
     "load": "ddpm_seg.notebook",
     "read_labels": "ddpm_seg.runs.view",
-    "read_samples": "ddpm_seg.evaluation.curation",
+    "read_samples": "ddpm_seg.evaluation.tables.curation",
 }
 
 

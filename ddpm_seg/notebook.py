@@ -11,12 +11,13 @@ import numpy as np
 from PIL import Image
 
 from ddpm_seg import storage
-from ddpm_seg.data.decoder import read_apart
+from ddpm_seg.data.canvas import Placement, fit, restore_mask
+from ddpm_seg.data.decoding.decoder import read_apart
+from ddpm_seg.data.decoding.images import to_rgb
 from ddpm_seg.data.image_labels import NotFiniteError, image_labels
-from ddpm_seg.data.images import Placement, fit, restore_mask, to_rgb
 from ddpm_seg.data.overlay import colorize, overlay
 from ddpm_seg.data.statistics import ImageStatistics
-from ddpm_seg.model.dtypes import SegmentDType
+from ddpm_seg.model.device.dtypes import SegmentDType
 from ddpm_seg.model.pixel_labels import PixelLabels
 from ddpm_seg.model.trained import load_model, resident
 from ddpm_seg.tasks import Task
@@ -88,7 +89,8 @@ class ImageSegmenter:
     def __call__(self, images: ImageLike | list[ImageLike]) -> Segmentation | list[Segmentation]:
         """`images`: a path or URI, a PIL image, an H x W x 3 uint8 array, or a list of these.
 
-        Raises `ddpm_seg.data.images.ImageError` or OSError for what cannot be read, TypeError for anything else.
+        Raises `ImageError` (`ddpm_seg.data.decoding.images`) or OSError for what cannot be read, TypeError for
+        anything else.
         """
         if isinstance(images, list):
             return self._segment(images)
@@ -129,7 +131,7 @@ def load(
 ) -> ImageSegmenter:
     """The model bundle of that name ("avatars-10"), path or URI, on `device` (a GPU if there is one, else the CPU).
 
-    Raises `ddpm_seg.model.bundle_files.BundleError` where there is none or it is damaged.
+    Raises `ddpm_seg.model.bundle.files.BundleError` where there is none or it is damaged.
     """
     return ImageSegmenter(resident(load_model(fspath(model)), device=device, dtype=dtype, batch_size=batch_size))
 

@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 
 from ddpm_seg import storage
-from ddpm_seg.data.images import encode_png
 from ddpm_seg.data.schema import samples_schema, uncertainty_map
+from ddpm_seg.data.table_pictures import encode_png
 from ddpm_seg.runs.layout import RunLayout
-from ddpm_seg.runs.tables import encode
+from ddpm_seg.runs.parquet import encode
 from ddpm_seg.tasks import TASKS
 
 SIZE = 16

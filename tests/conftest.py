@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import shutil
 import signal
-import sys
 import uuid
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,12 +13,10 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-sys.path.insert(0, str(Path(__file__).parent))  # importmode=importlib leaves the helpers beside the tests unfindable
 
-from seaweedfs import S3Server, s3_server
-
-from ddpm_seg.model import checkpoint_files
+from ddpm_seg.model.published import state_dicts
 from ddpm_seg.storage import stores
+from tests.seaweedfs import S3Server, s3_server
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -51,7 +47,7 @@ def s3_endpoint() -> Iterator[S3Server]:
 @pytest.fixture
 def small_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
     """Accepts stand-ins for published checkpoints: a few numbers shown many times, refused in files of strangers."""
-    monkeypatch.setattr(checkpoint_files, "_refuse_expanded", lambda content, size, name: None)
+    monkeypatch.setattr(state_dicts, "_refuse_expanded", lambda content, size, name: None)
 
 
 @pytest.fixture(scope="session")

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 import ddpm_seg
-from ddpm_seg.data.avatars import render
-from ddpm_seg.evaluation.miou import confusion_matrix, published_miou
-from ddpm_seg.model.bundle import load_bundle, read_header
-from ddpm_seg.model.bundle_files import ASSETS
+from ddpm_seg.data.avatars.render import render
+from ddpm_seg.evaluation.scores.miou import confusion_matrix, published_miou
+from ddpm_seg.model.bundle.ensemble_bundle import load_bundle, read_header
+from ddpm_seg.model.bundle.files import ASSETS
 
 SAMPLES_SEED, UNUSED_SEED = 3, 4
 

@@ -11,19 +11,19 @@ import pytest
 import torch
 
 import ddpm_seg
-from ddpm_seg.evaluation.curation import CurateConfig
-from ddpm_seg.evaluation.export import ExportConfig
-from ddpm_seg.model.devices import chosen_device
+from ddpm_seg.evaluation.tables.curation import CurateConfig
+from ddpm_seg.evaluation.tables.export import ExportConfig
+from ddpm_seg.model.device.choice import chosen_device
 from ddpm_seg.pipeline.label.config import LabelConfig
 from ddpm_seg.studies.compare import CompareConfig
 from ddpm_seg.studies.evaluate import EvaluateConfig
 from ddpm_seg.studies.reproduce import ReproduceConfig
 from ddpm_seg.studies.showcase import ShowcaseConfig
-from ddpm_seg.training.ensemble import EnsembleConfig
-from ddpm_seg.training.few_shot import TrainConfig
+from ddpm_seg.training.ensemble.ensemble_training import EnsembleConfig
+from ddpm_seg.training.ensemble.few_shot import TrainConfig
+from ddpm_seg.training.ensemble.stopping import EarlyStopping
 from ddpm_seg.training.optimization import Optimization, StudentOptimization
-from ddpm_seg.training.stopping import EarlyStopping
-from ddpm_seg.training.supervised import SupervisedConfig
+from ddpm_seg.training.rivals.supervised import SupervisedConfig
 from jobs import train
 
 TRAIN = {"model": "m", "images": "i", "task": "t", "output": "o"}

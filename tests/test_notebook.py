@@ -7,9 +7,10 @@ import pytest
 from PIL import Image
 
 import ddpm_seg
-from ddpm_seg.data.images import decode, fit
-from ddpm_seg.model.bundle import load_bundle, save_bundle
-from ddpm_seg.model.bundle_files import BundleError
+from ddpm_seg.data.canvas import fit
+from ddpm_seg.data.decoding.images import decode
+from ddpm_seg.model.bundle.ensemble_bundle import load_bundle, save_bundle
+from ddpm_seg.model.errors import BundleError
 from ddpm_seg.model.segmenter import Segmenter
 from tests.tiny_bundle import tiny_bundle
 

@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from ddpm_seg.data.images import ImageError, decode
+from ddpm_seg.data.decoding.images import ImageError, decode
 from ddpm_seg.printable import PrintableFormatter, printable
 
 EVIL = "a\x1b[2Jb\nfake line\r\x9b31m\u202egnp.exe\u2028\udcff\u200b"

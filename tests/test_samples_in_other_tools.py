@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from ddpm_seg.evaluation.curation import CurateConfig, curate
+from ddpm_seg.evaluation.tables.curation import CurateConfig, curate
 from tests.boxed_samples import SIZE, publish_boxes
 
 README = (Path(__file__).parent.parent / "README.md").read_text()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from ddpm_seg.model.bundle import Bundle
-from ddpm_seg.model.ddpm import DDPMConfig
+from ddpm_seg.model.bundle.ensemble_bundle import Bundle
+from ddpm_seg.model.device.meta import weight_shapes
 from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.ensemble import member_shapes
 from ddpm_seg.model.features import FeatureConfig
-from ddpm_seg.model.meta_device import weight_shapes
-from ddpm_seg.model.unet import UNetConfig
+from ddpm_seg.model.networks.ddpm import DDPMConfig
+from ddpm_seg.model.networks.unet import UNetConfig
 from ddpm_seg.tasks import Task
 
 TASK = Task(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ddpm_seg import storage
 from ddpm_seg.checks import check_least
-from ddpm_seg.model.dtypes import SegmentDType
+from ddpm_seg.model.device.dtypes import SegmentDType
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ddpm_seg.model.bundle import Bundle, save_bundle
-from ddpm_seg.model.dtypes import SegmentDType
+from ddpm_seg.model.bundle.ensemble_bundle import Bundle, save_bundle
+from ddpm_seg.model.device.dtypes import SegmentDType
 from ddpm_seg.pipeline.label.config import LabelConfig
 from ddpm_seg.pipeline.label.job import run_label
 

@@ -15,13 +15,13 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from ddpm_seg.benchmark import transcription
 from ddpm_seg.benchmark.measure import PeakMemory, in_turn, peak_flops, ratio
-from ddpm_seg.model.bundle import Bundle
-from ddpm_seg.model.ddpm import DDPMExtractor
-from ddpm_seg.model.dtypes import SegmentDType
-from ddpm_seg.model.networks import require_ddpm
-from ddpm_seg.model.pixel_values import to_network
+from ddpm_seg.model.bundle.ensemble_bundle import Bundle
+from ddpm_seg.model.bundle.network_json import require_ddpm
+from ddpm_seg.model.device.dtypes import SegmentDType
+from ddpm_seg.model.networks.ddpm import DDPMExtractor
+from ddpm_seg.model.networks.pixel_values import to_network
+from ddpm_seg.model.networks.unet import UNetConfig
 from ddpm_seg.model.segmenter import Segmenter
-from ddpm_seg.model.unet import UNetConfig
 
 SEGMENTATION, REFERENCE = "segmentation", "published algorithm"
 

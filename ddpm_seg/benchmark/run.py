@@ -19,8 +19,8 @@ from ddpm_seg.benchmark.config import BenchmarkConfig
 from ddpm_seg.benchmark.label_benchmark import LabelBenchmark, benchmark_labelling
 from ddpm_seg.benchmark.model_benchmark import SEGMENTATION, ModelBenchmark, benchmark_model
 from ddpm_seg.benchmark.published_size import published_size_bundle
-from ddpm_seg.model.bundle import Bundle, load_bundle
-from ddpm_seg.model.devices import default_device
+from ddpm_seg.model.bundle.ensemble_bundle import Bundle, load_bundle
+from ddpm_seg.model.device.choice import default_device
 
 logger = logging.getLogger(__name__)
 

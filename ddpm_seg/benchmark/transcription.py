@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Categorical
 
-from ddpm_seg.model.bundle import Bundle
-from ddpm_seg.model.unet import UNetConfig
+from ddpm_seg.model.bundle.ensemble_bundle import Bundle
+from ddpm_seg.model.networks.unet import UNetConfig
 
 Weights = Mapping[str, Tensor]
 Resize = Callable[[Tensor], Tensor]

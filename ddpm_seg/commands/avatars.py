@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from ddpm_seg import storage
 from ddpm_seg.checks import check_least
 from ddpm_seg.command_line.run import run
-from ddpm_seg.data.avatar_splits import AVATAR_SPLITS
+from ddpm_seg.data.avatars.splits import AVATAR_SPLITS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,8 +55,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _render(config: AvatarsConfig) -> str:
-    from ddpm_seg.data.avatar_files import write_pairs
-    from ddpm_seg.data.avatars import check_installed
+    from ddpm_seg.data.avatars.files import write_pairs
+    from ddpm_seg.data.avatars.render import check_installed
 
     pairs = config.pairs()
     check_installed()

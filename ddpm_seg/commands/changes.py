@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 from ddpm_seg import storage
 from ddpm_seg.command_line.run import run
-from ddpm_seg.evaluation.changes_config import ChangesConfig
+from ddpm_seg.evaluation.tables.changes_config import ChangesConfig
 
 if TYPE_CHECKING:
-    from ddpm_seg.evaluation.changes import Changes
+    from ddpm_seg.evaluation.tables.changes import Changes
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -25,8 +25,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _changes(config: ChangesConfig) -> str:
-    from ddpm_seg.evaluation.changes import find_changes
-    from ddpm_seg.evaluation.changes_page import write_changes_page
+    from ddpm_seg.evaluation.pages.changes_page import write_changes_page
+    from ddpm_seg.evaluation.tables.changes import find_changes
 
     if config.output:
         storage.check_writable(config.output.rpartition("/")[0])

@@ -20,7 +20,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _compact(config: CompactConfig) -> str:
     from ddpm_seg.data.schema import class_stats_table
-    from ddpm_seg.evaluation.report import write_report
+    from ddpm_seg.evaluation.pages.report import write_report
     from ddpm_seg.runs.compact import compact
 
     done = compact(

@@ -35,7 +35,7 @@ import sys
 
 from ddpm_seg import storage
 from ddpm_seg.command_line.run import run
-from ddpm_seg.model.convert_config import ConvertConfig
+from ddpm_seg.model.published.convert_config import ConvertConfig
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -43,8 +43,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _convert(config: ConvertConfig) -> str:
-    from ddpm_seg.model.bundle import save_bundle
-    from ddpm_seg.model.checkpoints import convert
+    from ddpm_seg.model.bundle.ensemble_bundle import save_bundle
+    from ddpm_seg.model.published.convert import convert
 
     output = config.output
     bundle = convert(config)

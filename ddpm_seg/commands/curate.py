@@ -13,7 +13,7 @@ import sys
 
 from ddpm_seg import storage
 from ddpm_seg.command_line.run import run
-from ddpm_seg.evaluation.curation_config import CurateConfig
+from ddpm_seg.evaluation.tables.curation_config import CurateConfig
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -21,7 +21,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _curate(config: CurateConfig) -> str:
-    from ddpm_seg.evaluation.curation import FILE, TABLE, curate
+    from ddpm_seg.evaluation.tables.curation import FILE, TABLE, curate
     from ddpm_seg.runs.view import choose
 
     found = curate(config)

@@ -15,10 +15,10 @@ import sys
 from typing import TYPE_CHECKING
 
 from ddpm_seg.command_line.run import run
-from ddpm_seg.training.distill_config import DistillConfig
+from ddpm_seg.training.student.distill_config import DistillConfig
 
 if TYPE_CHECKING:
-    from ddpm_seg.model.student_bundle import StudentHeader
+    from ddpm_seg.model.bundle.student_bundle import StudentHeader
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _distill(config: DistillConfig) -> str:
-    from ddpm_seg.training.distill import distill
+    from ddpm_seg.training.student.distill import distill
 
     return describe(distill(config), config.output)
 

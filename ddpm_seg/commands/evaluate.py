@@ -52,7 +52,7 @@ def describe_splits(found: dict[str, Any], output: str) -> str:
 
 def describe(found: dict[str, Any], output: str) -> str:
     """The scores as a person reads them."""
-    from ddpm_seg.evaluation import learnt_from
+    from ddpm_seg.evaluation.scores import learnt_from
 
     width = max(len(entry["class_name"]) for entry in found["classes"])
     lines = [f"{'class':<{width}}    IoU  usual  annotated pixels"]

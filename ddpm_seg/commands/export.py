@@ -14,7 +14,7 @@ import logging
 import sys
 
 from ddpm_seg.command_line.run import run
-from ddpm_seg.evaluation.export_config import ExportConfig
+from ddpm_seg.evaluation.tables.export_config import ExportConfig
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _export(config: ExportConfig) -> str:
-    from ddpm_seg.evaluation.export import export
+    from ddpm_seg.evaluation.tables.export import export
 
     done = export(config)
     left = {"filtered out": done.selection.others, "without a mask": done.selection.errors, **done.gone}

@@ -42,7 +42,7 @@ def _label(config: LabelConfig) -> str:
 def _annotate_next(uris: tuple[str, ...], output: str) -> str:
     if not uris:
         return ""
-    from ddpm_seg.evaluation.active import LIST, PAGE
+    from ddpm_seg.evaluation.pages.annotate_next import LIST, PAGE
 
     files = [f"list         {storage.join(output, LIST)}", f"page         {storage.join(output, PAGE)}"]
     return "\n".join(["", "", "worth annotating next:", *(f"    {printable(uri)}" for uri in uris), *files])

@@ -15,7 +15,7 @@ from __future__ import annotations
 import sys
 
 from ddpm_seg.command_line.run import run
-from ddpm_seg.training.pretrain_config import PretrainConfig, PretrainDDPMConfig
+from ddpm_seg.training.network.pretrain_config import PretrainConfig, PretrainDDPMConfig
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def train(config: PretrainConfig) -> str:
     """Trains, and says in the end what stands where."""
-    from ddpm_seg.training.pretrain import pretrain
+    from ddpm_seg.training.network.pretrain import pretrain
 
     model_id = pretrain(config)
     return "\n".join(

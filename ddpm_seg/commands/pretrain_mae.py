@@ -14,7 +14,7 @@ import sys
 
 from ddpm_seg.command_line.run import run
 from ddpm_seg.commands.pretrain import train
-from ddpm_seg.training.pretrain_config import PretrainMAEConfig
+from ddpm_seg.training.network.pretrain_config import PretrainMAEConfig
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -15,10 +15,10 @@ import sys
 from typing import TYPE_CHECKING
 
 from ddpm_seg.command_line.run import run
-from ddpm_seg.training.train_config import TrainConfig
+from ddpm_seg.training.ensemble.train_config import TrainConfig
 
 if TYPE_CHECKING:
-    from ddpm_seg.model.bundle import Bundle
+    from ddpm_seg.model.bundle.ensemble_bundle import Bundle
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _train(config: TrainConfig) -> str:
-    from ddpm_seg.training.few_shot import train_from_config
+    from ddpm_seg.training.ensemble.few_shot import train_from_config
 
     return _summary(train_from_config(config), config.output)
 

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ddpm_seg.data.images import Placement, restore_mask
+from ddpm_seg.data.canvas import Placement, restore_mask
 from ddpm_seg.data.statistics import ImageStatistics, image_statistics
 
 

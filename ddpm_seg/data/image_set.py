@@ -10,9 +10,9 @@ import numpy as np
 from tqdm import tqdm
 
 from ddpm_seg import storage
-from ddpm_seg.data.decoder import decode_and_fit
-from ddpm_seg.data.images import DEFAULT_LIMITS
-from ddpm_seg.data.listing import list_images
+from ddpm_seg.data.decoding.decoder import decode_and_fit
+from ddpm_seg.data.decoding.images import DEFAULT_LIMITS
+from ddpm_seg.data.inputs.listing import list_images
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from ddpm_seg.data.images import Placement, nearest, restore_mask
+from ddpm_seg.data.canvas import Placement, nearest, restore_mask
 
 LEFT_OUT = 255  # a mask pixel left out on purpose, of no class
 

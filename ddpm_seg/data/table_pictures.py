@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from ddpm_seg import storage
-from ddpm_seg.data.formats import PILLOW_ERRORS
-from ddpm_seg.data.images import DEFAULT_LIMITS, encode_png, one_line
+from ddpm_seg.data.decoding.formats import PILLOW_ERRORS
+from ddpm_seg.data.decoding.images import DEFAULT_LIMITS, one_line
 
 _HEADER = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 _COLOR_TYPES = {0: "grey", 2: "RGB", 3: "indexed", 4: "grey + alpha", 6: "RGBA"}
@@ -25,6 +25,15 @@ class PictureError(ValueError):
 def picture_cell(pixels: np.ndarray, path: str | None = None) -> dict[str, Any]:
     """`pixels` (H, W) or (H, W, 3) uint8 as a cell of a table: a PNG, and the name of its file where it has one."""
     return {"bytes": encode_png(pixels), "path": path}
+
+
+def encode_png(array: np.ndarray) -> bytes:
+    """(H, W) grey or (H, W, 3) RGB uint8 to PNG; the same bytes for the same array under the same Pillow."""
+    if array.dtype != np.uint8 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)):
+        raise ValueError(f"expected (H, W) or (H, W, 3) uint8, got {array.shape} {array.dtype}")
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, format="PNG")
+    return buffer.getvalue()
 
 
 def cell_bytes(cell: Mapping[str, Any] | None) -> bytes:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm_seg.model.device_copies import to_device
+from ddpm_seg.model.device.copies import to_device
 from ddpm_seg.model.limits import MAX_TIMESTEPS, check_range
 
 

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ddpm_seg.model.ddpm import DDPMConfig
+from ddpm_seg.model.device.fitting_batch import FittingBatch
 from ddpm_seg.model.diffusion import Diffusion
-from ddpm_seg.model.fitting_batch import FittingBatch
-from ddpm_seg.model.pixel_values import from_network
+from ddpm_seg.model.networks.ddpm import DDPMConfig
+from ddpm_seg.model.networks.pixel_values import from_network
 from ddpm_seg.model.sample_noise import SampleNoise
 from ddpm_seg.model.samplers import sample_ancestral, sample_ddim, sample_dpm_solver
 from ddpm_seg.model.sampling import SamplingConfig

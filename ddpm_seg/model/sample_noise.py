@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm_seg.model.device_copies import to_device
+from ddpm_seg.model.device.copies import to_device
 
 
 class SampleNoise:

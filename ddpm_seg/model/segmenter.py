@@ -9,16 +9,16 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from ddpm_seg.model.bundle import Bundle
-from ddpm_seg.model.bundle_files import BundleError
-from ddpm_seg.model.device_copies import to_host
-from ddpm_seg.model.devices import chosen_device
-from ddpm_seg.model.dtypes import SegmentDType, activations
+from ddpm_seg.model.bundle.ensemble_bundle import Bundle
+from ddpm_seg.model.device.choice import chosen_device
+from ddpm_seg.model.device.copies import to_host
+from ddpm_seg.model.device.dtypes import SegmentDType, activations
+from ddpm_seg.model.device.fitting_batch import FittingBatch
 from ddpm_seg.model.ensemble import Ensemble
-from ddpm_seg.model.extractors import resident_extractor
+from ddpm_seg.model.errors import BundleError
 from ddpm_seg.model.features import Network
-from ddpm_seg.model.fitting_batch import FittingBatch
 from ddpm_seg.model.pixel_labels import PixelLabels
+from ddpm_seg.model.resident import resident_extractor
 from ddpm_seg.model.voting import Votes
 
 CPU_ACTIVATION_BYTES = 2**30

@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm_seg.model.compiled import compiled
-from ddpm_seg.model.device_copies import to_host
-from ddpm_seg.model.devices import chosen_device
-from ddpm_seg.model.dtypes import DType
-from ddpm_seg.model.fitting_batch import FittingBatch
-from ddpm_seg.model.meta_device import with_weights
+from ddpm_seg.model.bundle.student_bundle import StudentBundle
+from ddpm_seg.model.device.choice import chosen_device
+from ddpm_seg.model.device.compiled import compiled
+from ddpm_seg.model.device.copies import to_host
+from ddpm_seg.model.device.dtypes import DType
+from ddpm_seg.model.device.fitting_batch import FittingBatch
+from ddpm_seg.model.device.meta import with_weights
+from ddpm_seg.model.networks.pixel_values import to_imagenet
 from ddpm_seg.model.pixel_labels import PixelLabels
-from ddpm_seg.model.pixel_values import to_imagenet
-from ddpm_seg.model.student_bundle import StudentBundle
 
 BATCH_SIZE = {"cpu": 8, "cuda": 64}
 

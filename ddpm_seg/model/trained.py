@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ddpm_seg.model.bundle import Bundle, BundleHeader, bundle_of, header_of
-from ddpm_seg.model.bundle_files import BundleError, read_content
-from ddpm_seg.model.ddpm import DDPMConfig
-from ddpm_seg.model.dtypes import SegmentDType, without_int8
+from ddpm_seg.model.bundle.ensemble_bundle import Bundle, BundleHeader, bundle_of, header_of
+from ddpm_seg.model.bundle.files import read_content
+from ddpm_seg.model.device.dtypes import SegmentDType, without_int8
+from ddpm_seg.model.errors import BundleError
+from ddpm_seg.model.networks.ddpm import DDPMConfig
 from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.tasks import Task
 
 if TYPE_CHECKING:
-    from ddpm_seg.model.student_bundle import StudentBundle, StudentHeader
+    from ddpm_seg.model.bundle.student_bundle import StudentBundle, StudentHeader
     from ddpm_seg.model.student_segmenter import StudentSegmenter
 
     TrainedHeader: TypeAlias = BundleHeader | StudentHeader
@@ -26,7 +27,7 @@ def read_trained_header(name_or_uri: str) -> tuple[TrainedHeader, Task]:
     """The description of a bundle that can label, and its task. Raises BundleError for one without an ensemble."""
     uri, content = read_content(name_or_uri)
     if _is_student(content):
-        from ddpm_seg.model.student_bundle import student_header_of
+        from ddpm_seg.model.bundle.student_bundle import student_header_of
 
         student = student_header_of(uri, content)
         return student, student.task
@@ -53,7 +54,7 @@ def load_model(name_or_uri: str, model_id: str | None = None) -> Bundle | Studen
     """
     uri, content = read_content(name_or_uri)
     if _is_student(content):
-        from ddpm_seg.model.student_bundle import student_of
+        from ddpm_seg.model.bundle.student_bundle import student_of
 
         return student_of(uri, content, model_id)
     return bundle_of(uri, content, model_id)[1]

@@ -12,15 +12,16 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from ddpm_seg import storage
-from ddpm_seg.model.bundle_files import ModelChangedError, is_in_the_box, refuse_another_model, resolve
+from ddpm_seg.model.bundle.files import is_in_the_box, refuse_another_model, resolve
+from ddpm_seg.model.errors import ModelChangedError
 from ddpm_seg.model.trained import load_model
 from ddpm_seg.pipeline.work import JobPlan, Work, code_version
 from ddpm_seg.runs.commit import delete_chunks, delete_other_chunks, first_one_stays
 from ddpm_seg.runs.heartbeat import heartbeat, refuse_if_running
 from ddpm_seg.runs.ledger import KnownRun, delete_leftovers
+from ddpm_seg.runs.parquet import DamagedFileError
 from ddpm_seg.runs.plan import freeze_new
 from ddpm_seg.runs.summary import RunSummary, write_run_json, write_summary
-from ddpm_seg.runs.tables import DamagedFileError
 
 if TYPE_CHECKING:
     from ddpm_seg.cluster import nodes

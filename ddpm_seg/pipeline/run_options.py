@@ -8,8 +8,8 @@ from typing import TypeVar
 
 from ddpm_seg import storage
 from ddpm_seg.checks import check_least
-from ddpm_seg.model.bundle_files import check_model_id
-from ddpm_seg.model.dtypes import SegmentDType
+from ddpm_seg.model.bundle.files import check_model_id
+from ddpm_seg.model.device.dtypes import SegmentDType
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 
-from ddpm_seg.model.bundle_files import is_in_the_box, resolve
+from ddpm_seg.model.bundle.files import is_in_the_box, resolve
 from ddpm_seg.pipeline.row import Row
 from ddpm_seg.pipeline.run_options import RunOptions
 from ddpm_seg.runs.commit import Derive
@@ -19,8 +19,8 @@ from ddpm_seg.runs.plan import RunPlan
 
 if TYPE_CHECKING:
     from ddpm_seg.cluster.nodes import Placement
-    from ddpm_seg.model.bundle import BundleHeader
-    from ddpm_seg.model.student_bundle import StudentHeader
+    from ddpm_seg.model.bundle.ensemble_bundle import BundleHeader
+    from ddpm_seg.model.bundle.student_bundle import StudentHeader
     from ddpm_seg.pipeline.stream import Stages
 
 

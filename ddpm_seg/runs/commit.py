@@ -17,8 +17,8 @@ import pyarrow as pa
 from ddpm_seg import storage
 from ddpm_seg.runs.layout import uris_under
 from ddpm_seg.runs.manifest import Manifest
+from ddpm_seg.runs.parquet import DamagedFileError, decode, encode, open_parquet, read_columns, read_table
 from ddpm_seg.runs.planned import OUTCOME, PlannedRun, RunLostError
-from ddpm_seg.runs.tables import DamagedFileError, decode, encode, open_parquet, read_columns, read_table
 
 logger = logging.getLogger(__name__)
 

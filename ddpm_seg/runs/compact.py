@@ -17,8 +17,8 @@ from ddpm_seg.runs.compact_config import CompactConfig
 from ddpm_seg.runs.fresh_output import fresh_output
 from ddpm_seg.runs.layout import RunLayout, layout_of
 from ddpm_seg.runs.manifest import INPUTS, Manifest, create_manifest, read_info, read_manifest
+from ddpm_seg.runs.parquet import DamagedFileError, encode, read_table
 from ddpm_seg.runs.summary import RunSummary, read_json, write_run_json, write_summary
-from ddpm_seg.runs.tables import DamagedFileError, encode, read_table
 from ddpm_seg.runs.view import choose, configurations, current_rows
 
 logger = logging.getLogger(__name__)

@@ -28,9 +28,9 @@ from ddpm_seg.runs.manifest import (
     read_info,
     read_manifest,
 )
+from ddpm_seg.runs.parquet import DamagedFileError, open_parquet
 from ddpm_seg.runs.planned import PlannedRun
 from ddpm_seg.runs.summary import read_json
-from ddpm_seg.runs.tables import DamagedFileError, open_parquet
 
 logger = logging.getLogger(__name__)
 

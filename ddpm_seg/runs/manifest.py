@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from ddpm_seg import storage
 from ddpm_seg.runs.layout import RunLayout
-from ddpm_seg.runs.tables import DamagedFileError, damage_named, decode, encode, open_parquet, require_columns
+from ddpm_seg.runs.parquet import DamagedFileError, damage_named, decode, encode, open_parquet, require_columns
 
 METADATA_KEY = b"ddpm_seg"
 

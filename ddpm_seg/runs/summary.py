@@ -13,7 +13,7 @@ from ddpm_seg import storage
 from ddpm_seg.json_text import json_file
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.manifest import RunInfo
-from ddpm_seg.runs.tables import DamagedFileError
+from ddpm_seg.runs.parquet import DamagedFileError
 
 logger = logging.getLogger(__name__)
 

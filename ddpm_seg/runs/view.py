@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from ddpm_seg import storage
 from ddpm_seg.runs.layout import uris_under
-from ddpm_seg.runs.tables import DamagedFileError, open_parquet, read_columns
+from ddpm_seg.runs.parquet import DamagedFileError, open_parquet, read_columns
 
 logger = logging.getLogger(__name__)
 

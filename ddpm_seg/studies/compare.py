@@ -15,24 +15,24 @@ import torch
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.load import Annotation, load_annotations
-from ddpm_seg.data.task_file import find_task
+from ddpm_seg.data.annotations.task_file import find_task
 from ddpm_seg.errors import work_began
-from ddpm_seg.evaluation.score import Labeller, evaluate, labels_of
-from ddpm_seg.model.bundle import ENSEMBLE, Bundle, open_bundle
-from ddpm_seg.model.ddpm import DDPMConfig
-from ddpm_seg.model.devices import default_device
+from ddpm_seg.evaluation.scores.score import Labeller, evaluate, labels_of
+from ddpm_seg.model.bundle.ensemble_bundle import ENSEMBLE, Bundle, open_bundle
+from ddpm_seg.model.bundle.network_json import network_to_json
+from ddpm_seg.model.device.choice import default_device
 from ddpm_seg.model.features import FeatureConfig
-from ddpm_seg.model.networks import network_to_json
+from ddpm_seg.model.networks.ddpm import DDPMConfig
 from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.studies.compare_config import CompareConfig, Method
 from ddpm_seg.studies.results import Result, scored, standing_result, write_result
 from ddpm_seg.studies.splits import Split, digest, find_splits
 from ddpm_seg.tasks import Task
-from ddpm_seg.training.copies import Copies
-from ddpm_seg.training.ensemble import EnsembleConfig
-from ddpm_seg.training.few_shot import choose_features, train_bundle
-from ddpm_seg.training.rgb_features import train_on_rgb
-from ddpm_seg.training.supervised import SupervisedConfig, label_images, train_supervised
+from ddpm_seg.training.ensemble.copies import Copies
+from ddpm_seg.training.ensemble.ensemble_training import EnsembleConfig
+from ddpm_seg.training.ensemble.few_shot import choose_features, train_bundle
+from ddpm_seg.training.rivals.rgb_features import train_on_rgb
+from ddpm_seg.training.rivals.supervised import SupervisedConfig, label_images, train_supervised
 
 logger = logging.getLogger(__name__)
 

@@ -12,16 +12,16 @@ import pyarrow as pa
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.load import Annotation, load_annotations
 from ddpm_seg.errors import work_began
-from ddpm_seg.evaluation import learnt_from
-from ddpm_seg.evaluation.calibration import calibration
-from ddpm_seg.evaluation.evaluation_page import evaluation_page
-from ddpm_seg.evaluation.metrics import metrics
-from ddpm_seg.evaluation.score_labels import Scored, score_labels
-from ddpm_seg.model.bundle_files import refuse_another_model
+from ddpm_seg.evaluation.pages.evaluation_page import evaluation_page
+from ddpm_seg.evaluation.scores import learnt_from
+from ddpm_seg.evaluation.scores.calibration import calibration
+from ddpm_seg.evaluation.scores.metrics import metrics
+from ddpm_seg.evaluation.scores.score_labels import Scored, score_labels
+from ddpm_seg.model.bundle.files import refuse_another_model
 from ddpm_seg.model.trained import read_trained_header
 from ddpm_seg.pipeline.label.config import LabelConfig
 from ddpm_seg.pipeline.label.job import run_label
-from ddpm_seg.runs.tables import encode
+from ddpm_seg.runs.parquet import encode
 from ddpm_seg.runs.view import choose, read_labels
 from ddpm_seg.studies.evaluate_config import IMAGES, LISTED, METRICS, PAGE, EvaluateConfig
 from ddpm_seg.tasks import Task

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from ddpm_seg import storage
 from ddpm_seg.checks import check_least
 from ddpm_seg.data.annotations.options import AnnotationOptions
-from ddpm_seg.model.bundle_files import check_model_id
-from ddpm_seg.model.dtypes import SegmentDType
+from ddpm_seg.model.bundle.files import check_model_id
+from ddpm_seg.model.device.dtypes import SegmentDType
 
 METRICS, IMAGES, PAGE, LISTED = "metrics.json", "images.parquet", "evaluation.html", "annotated.parquet"
 

@@ -10,20 +10,20 @@ from typing import Any
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.load import Annotation, load_annotations
-from ddpm_seg.model.bundle import Bundle, load_bundle, network_digest, save_bundle
-from ddpm_seg.model.bundle_files import refuse_another_model
-from ddpm_seg.model.devices import default_device
+from ddpm_seg.model.bundle.ensemble_bundle import Bundle, load_bundle, network_digest, save_bundle
+from ddpm_seg.model.bundle.files import refuse_another_model
+from ddpm_seg.model.device.choice import default_device
 from ddpm_seg.model.trained import read_trained_header
 from ddpm_seg.studies.evaluate import evaluate_annotations
 from ddpm_seg.studies.evaluate_config import METRICS, EvaluateConfig
 from ddpm_seg.studies.results import mean_and_deviation
 from ddpm_seg.studies.splits import Split, digest, draw_splits
 from ddpm_seg.tasks import Task
-from ddpm_seg.training.copies import Copies
-from ddpm_seg.training.ensemble import EnsembleConfig
-from ddpm_seg.training.extraction import Workplace
-from ddpm_seg.training.few_shot import UNFINISHED, train_bundle
-from ddpm_seg.training.stopping import EarlyStopping
+from ddpm_seg.training.ensemble.copies import Copies
+from ddpm_seg.training.ensemble.ensemble_training import EnsembleConfig
+from ddpm_seg.training.ensemble.extraction import Workplace
+from ddpm_seg.training.ensemble.few_shot import UNFINISHED, train_bundle
+from ddpm_seg.training.ensemble.stopping import EarlyStopping
 
 logger = logging.getLogger(__name__)
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.find import find_pairs
-from ddpm_seg.model.bundle import save_bundle
-from ddpm_seg.model.checkpoints import ConvertConfig, convert
+from ddpm_seg.model.bundle.ensemble_bundle import save_bundle
+from ddpm_seg.model.published.convert import ConvertConfig, convert
 from ddpm_seg.studies.evaluate import EvaluateConfig, run_evaluate
 from ddpm_seg.studies.reproduce_config import BENCHMARKS, ReproduceConfig
 from ddpm_seg.tasks import TASKS
-from ddpm_seg.training.few_shot import TrainConfig, train_from_config
+from ddpm_seg.training.ensemble.few_shot import TrainConfig, train_from_config
 
 logger = logging.getLogger(__name__)
 

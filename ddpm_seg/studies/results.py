@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ddpm_seg import storage
-from ddpm_seg.evaluation.miou import class_ious, published_miou
+from ddpm_seg.evaluation.scores.miou import class_ious, published_miou
 from ddpm_seg.tasks import Task
 
 

@@ -8,14 +8,14 @@ import torch
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.load import load_annotations
 from ddpm_seg.data.image_set import load_images
-from ddpm_seg.data.images import encode_png
-from ddpm_seg.evaluation.nearest import nearest_neighbours
-from ddpm_seg.evaluation.sheets import label_sheet, neighbour_sheet, sample_sheet
-from ddpm_seg.model.bundle import Bundle, load_bundle
-from ddpm_seg.model.bundle_files import BundleError
-from ddpm_seg.model.devices import default_device
-from ddpm_seg.model.extractors import resident_ddpm
+from ddpm_seg.data.table_pictures import encode_png
+from ddpm_seg.evaluation.pages.sheets import label_sheet, neighbour_sheet, sample_sheet
+from ddpm_seg.evaluation.scores.nearest import nearest_neighbours
+from ddpm_seg.model.bundle.ensemble_bundle import Bundle, load_bundle
+from ddpm_seg.model.device.choice import default_device
+from ddpm_seg.model.errors import BundleError
 from ddpm_seg.model.generator import Generator, default_batch_size
+from ddpm_seg.model.resident import resident_ddpm
 from ddpm_seg.model.sampling import SamplingConfig
 from ddpm_seg.studies.showcase_config import ShowcaseConfig
 

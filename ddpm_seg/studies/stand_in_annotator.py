@@ -14,14 +14,14 @@ import pyarrow.compute as pc
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.load import load_annotations
+from ddpm_seg.data.annotations.task_file import find_task
 from ddpm_seg.data.schema import IMAGE
 from ddpm_seg.data.table_pictures import picture_cell, row_image
-from ddpm_seg.data.task_file import find_task
-from ddpm_seg.evaluation.curation import read_samples
-from ddpm_seg.model.devices import default_device
-from ddpm_seg.runs.tables import encode
+from ddpm_seg.evaluation.tables.curation import read_samples
+from ddpm_seg.model.device.choice import default_device
+from ddpm_seg.runs.parquet import encode
 from ddpm_seg.studies.annotate_config import AnnotateConfig
-from ddpm_seg.training.supervised import SupervisedConfig, label_images, train_supervised
+from ddpm_seg.training.rivals.supervised import SupervisedConfig, label_images, train_supervised
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ddpm_seg.cluster.training_workers import Worker, train_on_ray
-from ddpm_seg.model.devices import default_device
+from ddpm_seg.model.device.choice import default_device
 
 C = TypeVar("C")
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ddpm_seg import storage
-from ddpm_seg.model.checkpoint_files import read_checkpoint, reason
+from ddpm_seg.model.published.state_dicts import read_checkpoint, reason
 
 
 class OtherTrainingError(ValueError):

@@ -10,12 +10,12 @@ import torch
 from ddpm_seg.benchmark.measure import PeakMemory, in_turn, ratio
 from ddpm_seg.benchmark.model_benchmark import SEGMENTATION, ModelBenchmark, benchmark_model
 from ddpm_seg.benchmark.run import pictures
-from ddpm_seg.model.bundle import Bundle
-from ddpm_seg.model.checkpoints import ConvertConfig, convert
+from ddpm_seg.model.bundle.ensemble_bundle import Bundle
 from ddpm_seg.model.features import FeatureConfig
-from ddpm_seg.model.unet import UNetConfig
+from ddpm_seg.model.networks.unet import UNetConfig
+from ddpm_seg.model.published.convert import ConvertConfig, convert
 from tests.model import tiny_networks
-from tests.model.tiny_diffusers import pipeline
+from tests.model.published.tiny_diffusers import pipeline
 
 CPU = torch.device("cpu")
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from ddpm_seg import storage
 from ddpm_seg.data.schema import class_stats_table
-from ddpm_seg.runs.tables import decode
+from ddpm_seg.runs.parquet import decode
 from tests.chaos.subject import Subject
 
 Rows = dict[tuple[str, str], dict[str, Any]]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from ddpm_seg import storage
-from ddpm_seg.runs.tables import encode
+from ddpm_seg.runs.parquet import encode
 from tests.chaos.commit_steps import Trap, step
 from tests.chaos.reference import Reference, chunks_of
 from tests.chaos.trial import DONE, Trial

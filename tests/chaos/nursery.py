@@ -23,8 +23,8 @@ IMPORTS = (
     "ddpm_seg.pipeline.execute",
     "ddpm_seg.cluster.gpu_wait",
     "ddpm_seg.pipeline.generate.stages",
-    "ddpm_seg.evaluation.report",
-    "ddpm_seg.evaluation.active",
+    "ddpm_seg.evaluation.pages.report",
+    "ddpm_seg.evaluation.tables.active",
     "ddpm_seg.command_line.arguments",
 )
 

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from ddpm_seg import storage
-from ddpm_seg.model.bundle import save_bundle
+from ddpm_seg.model.bundle.ensemble_bundle import save_bundle
 from tests.tiny_bundle import tiny_bundle
 
 # Every so many is broken, of few every fifth part, so that rows with errors go through all that rows without do.

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from ddpm_seg import storage
-from ddpm_seg.model.bundle import read_header
-from ddpm_seg.runs.tables import decode
+from ddpm_seg.model.bundle.ensemble_bundle import read_header
+from ddpm_seg.runs.parquet import decode
 from tests.chaos.comparison import Rows, compare, masks_of, read_manifests, read_rows
 from tests.chaos.place import Place
 

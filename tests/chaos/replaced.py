@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from ddpm_seg import storage
-from ddpm_seg.model.bundle import read_header
+from ddpm_seg.model.bundle.ensemble_bundle import read_header
 from tests.chaos.cluster import ACTOR
 from tests.chaos.commit_steps import Trap, step
 from tests.chaos.reference import copy_files

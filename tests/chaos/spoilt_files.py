@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 
 from ddpm_seg import storage
-from ddpm_seg.runs.tables import decode
+from ddpm_seg.runs.parquet import decode
 from tests.chaos.commit_steps import Trap, step
 from tests.chaos.reference import copy_files
 from tests.chaos.trial import DONE, Scene, Trial

@@ -21,7 +21,7 @@ import pytest
 
 from ddpm_seg import storage
 from ddpm_seg.data.schema import class_stats_table, labels_schema
-from ddpm_seg.runs.tables import decode, encode
+from ddpm_seg.runs.parquet import decode, encode
 from tests.chaos.campaign import deal, deal_evenly
 from tests.chaos.commit_steps import Step, Trap
 from tests.chaos.comparison import compare, read_rows

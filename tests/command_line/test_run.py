@@ -18,14 +18,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from annotated_boxes import annotate
-from tiny_bundle import tiny_bundle
 
 from ddpm_seg.command_line.run import refuse_lost_output, run
 from ddpm_seg.errors import StageError, TooManyErrors, work_began
-from ddpm_seg.model.bundle import save_bundle
+from ddpm_seg.model.bundle.ensemble_bundle import save_bundle
 from ddpm_seg.runs.heartbeat import AlreadyRunningError
 from ddpm_seg.storage import StorageError, StorageUnavailableError
+from tests.annotated_boxes import annotate
+from tests.tiny_bundle import tiny_bundle
 
 ROOT = Path(__file__).parents[2]
 JOBS = sorted(path.stem for path in (ROOT / "jobs").glob("[!_]*.py"))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ddpm_seg.data.canvas import fit, restore_mask
 from ddpm_seg.data.image_labels import NotFiniteError, image_labels
-from ddpm_seg.data.images import fit, restore_mask
 from ddpm_seg.data.statistics import image_statistics
 from ddpm_seg.model.pixel_labels import PixelLabels
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from ddpm_seg.data.images import Placement, fit, restore_mask
+from ddpm_seg.data.canvas import Placement, fit, restore_mask
 from ddpm_seg.data.statistics import LEFT_OUT, ClassStatistics, image_statistics, most_uncertain_tenth
 
 NAMES = tuple(f"class {i}" for i in range(6))

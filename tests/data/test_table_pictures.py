@@ -6,15 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from odd_images import encode, picture, png_header
 from PIL import Image
 
 from ddpm_seg import storage
-from ddpm_seg.data.images import encode_png
-from ddpm_seg.data.table_pictures import PictureError, read_image, read_mask, row_mask
-from ddpm_seg.evaluation.active import write_active
-from ddpm_seg.evaluation.changes import ChangesConfig, find_changes
-from ddpm_seg.evaluation.export import ExportConfig, export
+from ddpm_seg.data.table_pictures import PictureError, encode_png, read_image, read_mask, row_mask
+from ddpm_seg.evaluation.pages.annotate_next import write_active
+from ddpm_seg.evaluation.tables.changes import ChangesConfig, find_changes
+from ddpm_seg.evaluation.tables.export import ExportConfig, export
+from tests.odd_images import encode, picture, png_header
 from tests.runs.nightly_runs import labelled, night
 
 MASK = np.random.default_rng(0).integers(0, 5, (10, 10), np.uint8)
@@ -99,3 +98,22 @@ def test_every_reader_of_masks_stops_with_that_line(
     assert said in str(caught.value)
     assert "1.png" in str(caught.value)
     assert set(opened) <= {("PNG",)}, "nothing but PNG is ever opened"
+
+
+# --- encode_png
+
+
+@pytest.mark.parametrize("shape", [(5, 9), (5, 9, 3), (1, 1)])
+def test_png_round_trip(shape):
+    array = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    data = encode_png(array)
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.mode == ("L" if len(shape) == 2 else "RGB")
+        np.testing.assert_array_equal(np.asarray(image), array)
+    assert data == encode_png(array.copy())
+
+
+@pytest.mark.parametrize("array", [np.zeros((4, 4), np.int64), np.zeros((4, 4, 4), np.uint8), np.zeros(4, np.uint8)])
+def test_png_of_other_arrays_is_refused(array):
+    with pytest.raises(ValueError, match="uint8"):
+        encode_png(array)

@@ -12,15 +12,15 @@ import pyarrow as pa
 import pytest
 
 from ddpm_seg import storage
-from ddpm_seg.data.images import encode_png
 from ddpm_seg.data.schema import class_stats_table
+from ddpm_seg.data.table_pictures import encode_png
 from ddpm_seg.errors import StageError
-from ddpm_seg.evaluation.active import write_active
-from ddpm_seg.evaluation.changes import ChangesConfig, find_changes
-from ddpm_seg.evaluation.curation import CurateConfig, curate, read_curation, read_samples
-from ddpm_seg.evaluation.export import ExportConfig, export
-from ddpm_seg.evaluation.report import write_report
-from ddpm_seg.model.bundle import save_bundle
+from ddpm_seg.evaluation.pages.annotate_next import write_active
+from ddpm_seg.evaluation.pages.report import write_report
+from ddpm_seg.evaluation.tables.changes import ChangesConfig, find_changes
+from ddpm_seg.evaluation.tables.curation import CurateConfig, curate, read_curation, read_samples
+from ddpm_seg.evaluation.tables.export import ExportConfig, export
+from ddpm_seg.model.bundle.ensemble_bundle import save_bundle
 from ddpm_seg.model.trained import read_trained_header
 from ddpm_seg.pipeline.generate.config import GenerateConfig
 from ddpm_seg.pipeline.generate.plan import plan_generate
@@ -31,10 +31,10 @@ from ddpm_seg.runs.heartbeat import heartbeat
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.ledger import KnownRun, find_runs, planned_keys
 from ddpm_seg.runs.manifest import read_manifest
+from ddpm_seg.runs.parquet import DamagedFileError, decode, encode
 from ddpm_seg.runs.summary import read_json, write_run_json
-from ddpm_seg.runs.tables import DamagedFileError, decode, encode
 from ddpm_seg.runs.view import read_labels
-from ddpm_seg.training.sample_stream import SampleStream
+from ddpm_seg.training.student.sample_stream import SampleStream
 from jobs.label import main as label_main
 from tests.boxed_samples import publish_boxes
 from tests.runs.nightly_runs import labelled, night

@@ -8,7 +8,7 @@ import pytest
 from ddpm_seg.data.annotations.load import load_annotations
 from ddpm_seg.studies import stand_in_annotator
 from ddpm_seg.tasks import TASKS
-from ddpm_seg.training.supervised import SupervisedConfig
+from ddpm_seg.training.rivals.supervised import SupervisedConfig
 from jobs.annotate import main
 from tests.annotated_boxes import SIZE, annotate
 from tests.boxed_samples import publish_boxes

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm_seg.data.avatar_splits import AVATAR_SPLITS, HELD_OUT_SEEDS
+from ddpm_seg.data.avatars.splits import AVATAR_SPLITS, HELD_OUT_SEEDS
 from jobs.avatars import main
 
 HIDE = "import sys; sys.modules['resvg_py'] = None; from jobs.avatars import main; sys.exit(main(sys.argv[1:]))"
 
 
 def test_pairs_are_readable_and_rewritten_alike(tmp_path: Path) -> None:
-    render = pytest.importorskip("ddpm_seg.data.avatars").render
+    render = pytest.importorskip("ddpm_seg.data.avatars.render").render
     pytest.importorskip("resvg_py")
     arguments = ["--output", str(tmp_path / "set"), "--num-images", "3", "--seed", "4"]
     assert main(arguments) == 0
@@ -35,7 +35,7 @@ def test_pairs_are_readable_and_rewritten_alike(tmp_path: Path) -> None:
 
 
 def test_the_fixed_splits_are_folders_of_pictures_of_their_own_seeds(tmp_path: Path) -> None:
-    render = pytest.importorskip("ddpm_seg.data.avatars").render
+    render = pytest.importorskip("ddpm_seg.data.avatars.render").render
     pytest.importorskip("resvg_py")
     assert main(["--output", str(tmp_path), "--splits", "samples", "annotated-2"]) == 0
     assert sorted(folder.name for folder in tmp_path.iterdir()) == ["annotated-2", "samples"]

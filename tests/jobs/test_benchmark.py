@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from ddpm_seg.model.bundle import save_bundle
+from ddpm_seg.model.bundle.ensemble_bundle import save_bundle
 from ddpm_seg.model.features import FeatureConfig
-from ddpm_seg.model.unet import UNetConfig
+from ddpm_seg.model.networks.unet import UNetConfig
 from jobs import benchmark
 from tests.model import tiny_networks
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_bundle import tiny_bundle
 
 from ddpm_seg import read_labels
-from ddpm_seg.model.bundle import save_bundle
+from ddpm_seg.model.bundle.ensemble_bundle import save_bundle
 from jobs import compact, label
+from tests.tiny_bundle import tiny_bundle
 
 
 def test_nights_are_compacted_and_the_next_one_goes_on_there(

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddpm_seg.model.bundle import save_bundle
+from ddpm_seg.model.bundle.ensemble_bundle import save_bundle
 from ddpm_seg.studies.compare import CompareConfig, compare
-from ddpm_seg.training.ensemble import EnsembleConfig
-from ddpm_seg.training.supervised import SupervisedConfig
+from ddpm_seg.training.ensemble.ensemble_training import EnsembleConfig
+from ddpm_seg.training.rivals.supervised import SupervisedConfig
 from jobs.compare import main
 from tests.annotated_boxes import SIZE, annotate
 from tests.tiny_bundle import tiny_bundle

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from ddpm_seg import storage
-from ddpm_seg.model.bundle import load_bundle
+from ddpm_seg.model.bundle.ensemble_bundle import load_bundle
 from jobs.convert import main
-from tests.model.published_files import (
+from tests.model.published.published_files import (
     FLAGS,
     unet_state,
     write_modelscope,
@@ -136,7 +136,7 @@ def assert_refused(arguments: list[str], message: str, capsys: pytest.CaptureFix
 def test_weights_that_are_not_finite_are_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, value: float
 ) -> None:
-    """For --diffusers see tests/model/test_diffusers_folders.py."""
+    """For --diffusers see tests/model/published/test_diffusers_folders.py."""
     published = kind in ("ddpm", "classifiers")
     paths = write_published(tmp_path) if published else write_published_backbone(tmp_path, f"{kind}64")
     file = Path(paths[kind]) / "model_1.pth" if kind == "classifiers" else Path(paths[kind])

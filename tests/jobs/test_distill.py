@@ -11,9 +11,9 @@ import torch
 from torchvision.models import mobilenet_v3_large, resnet50
 
 import ddpm_seg
-from ddpm_seg.model.student_bundle import load_student
-from ddpm_seg.training import distill
-from ddpm_seg.training.student_training import StudentTraining
+from ddpm_seg.model.bundle.student_bundle import load_student
+from ddpm_seg.training.student import distill
+from ddpm_seg.training.student.student_training import StudentTraining
 from jobs import curate, evaluate
 from jobs.distill import main
 from tests.annotated_boxes import annotate

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 import ddpm_seg
-from ddpm_seg.evaluation.miou import confusion_matrix, published_miou
-from ddpm_seg.model.bundle import load_bundle, save_bundle
+from ddpm_seg.evaluation.scores.miou import confusion_matrix, published_miou
+from ddpm_seg.model.bundle.ensemble_bundle import load_bundle, save_bundle
 from ddpm_seg.studies import few_shot_splits
 from jobs import train
 from jobs.evaluate import main

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ddpm_seg import read_labels, storage
 from ddpm_seg.data.annotations.load import load_annotations
-from ddpm_seg.data.images import encode_png
+from ddpm_seg.data.table_pictures import encode_png
 from ddpm_seg.runs.layout import uris_under
 from jobs.export import main
 from tests.runs.nightly_runs import labelled, night

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ddpm_seg.model.bundle import save_bundle
+from ddpm_seg.model.bundle.ensemble_bundle import save_bundle
 from jobs.generate import main
 from tests.model.tiny_networks import TINY_MAE, backbone_bundle
 from tests.tiny_bundle import tiny_bundle

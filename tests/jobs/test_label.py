@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_bundle import tiny_bundle
 
-from ddpm_seg.data.listing import list_images
+from ddpm_seg.data.inputs.listing import list_images
 from ddpm_seg.errors import StageError, TooManyErrors
-from ddpm_seg.model.bundle import save_bundle
+from ddpm_seg.model.bundle.ensemble_bundle import save_bundle
 from ddpm_seg.runs.heartbeat import AlreadyRunningError
 from ddpm_seg.storage import StorageError
 from jobs.label import main
+from tests.tiny_bundle import tiny_bundle
 
 
 @pytest.fixture

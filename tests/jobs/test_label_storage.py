@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from seaweedfs import S3Server
-from tiny_bundle import tiny_bundle
 
 from ddpm_seg import storage
-from ddpm_seg.model.bundle import save_bundle
+from ddpm_seg.model.bundle.ensemble_bundle import save_bundle
 from ddpm_seg.storage import stores
 from jobs.label import main
+from tests.seaweedfs import S3Server
+from tests.tiny_bundle import tiny_bundle
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 import ddpm_seg
-from ddpm_seg.model.bundle import load_bundle, save_bundle
+from ddpm_seg.model.bundle.ensemble_bundle import load_bundle, save_bundle
 from ddpm_seg.model.features import Network
 from jobs import convert, evaluate, generate, label, train
 from tests.annotated_boxes import annotate
-from tests.model.tiny_diffusers import pipeline
+from tests.model.published.tiny_diffusers import pipeline
 from tests.model.tiny_networks import TINY_MAE, TINY_SWAV, backbone_bundle
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from ddpm_seg.model.bundle import load_bundle
-from ddpm_seg.model.mae import MAEConfig
+from ddpm_seg.model.bundle.ensemble_bundle import load_bundle
+from ddpm_seg.model.networks.mae import MAEConfig
 from jobs import pretrain_mae
 from jobs.pretrain import main
 

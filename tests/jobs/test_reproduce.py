@@ -10,12 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from ddpm_seg.model.bundle import load_bundle
+from ddpm_seg.model.bundle.ensemble_bundle import load_bundle
 from ddpm_seg.studies import reproduce
 from ddpm_seg.studies.reproduce_config import BENCHMARKS, Benchmark
 from ddpm_seg.tasks import TASKS
 from jobs.reproduce import main
-from tests.model.published_files import unet_state
+from tests.model.published.published_files import unet_state
 
 # As deep as the published network, so that its blocks are there.
 FLAGS = (

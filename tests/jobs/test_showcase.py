@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_bundle import tiny_bundle
 
-from ddpm_seg.model.bundle import save_bundle
-from ddpm_seg.model.extractors import resident_ddpm
+from ddpm_seg.model.bundle.ensemble_bundle import save_bundle
 from ddpm_seg.model.generator import Generator, default_batch_size
+from ddpm_seg.model.resident import resident_ddpm
 from ddpm_seg.pipeline.generate.config import GenerateConfig
 from ddpm_seg.studies.showcase import draw
 from jobs.showcase import main
+from tests.tiny_bundle import tiny_bundle
 
 
 def annotated(folder: Path, count: int, seed: int) -> str:

@@ -8,16 +8,16 @@ import pytest
 import torch
 
 from ddpm_seg.data.annotations.load import load_annotations
-from ddpm_seg.model.bundle import Bundle, load_bundle, save_bundle
-from ddpm_seg.model.ddpm import DDPMConfig
+from ddpm_seg.model.bundle.ensemble_bundle import Bundle, load_bundle, save_bundle
 from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.features import FeatureConfig
-from ddpm_seg.model.unet import UNet, UNetConfig
+from ddpm_seg.model.networks.ddpm import DDPMConfig
+from ddpm_seg.model.networks.unet import UNet, UNetConfig
 from ddpm_seg.tasks import TASKS
-from ddpm_seg.training import ensemble
-from ddpm_seg.training.feature_files import FeatureExtractor
-from ddpm_seg.training.few_shot import choose_features
-from ddpm_seg.training.members import MemberStack
+from ddpm_seg.training.ensemble import ensemble_training
+from ddpm_seg.training.ensemble.feature_files import FeatureExtractor
+from ddpm_seg.training.ensemble.few_shot import choose_features
+from ddpm_seg.training.ensemble.members import MemberStack
 from jobs.train import main
 from tests.annotated_boxes import SIZE, annotate
 
@@ -106,7 +106,7 @@ def test_an_interrupted_training_goes_on(
             raise KeyboardInterrupt
         return step(self, *batch)
 
-    monkeypatch.setattr(ensemble, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(ensemble_training, "SAVE_SECONDS", 0.0)
     monkeypatch.setattr(FeatureExtractor, "write", write_or_stop)
     monkeypatch.setattr(MemberStack, "step", step_or_stop)
     assert main(run) == 4

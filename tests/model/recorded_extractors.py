@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm_seg.model.bundle import Bundle
-from ddpm_seg.model.extractors import resident_extractor
+from ddpm_seg.model.bundle.ensemble_bundle import Bundle
 from ddpm_seg.model.features import Network
+from ddpm_seg.model.resident import resident_extractor
 from tests.model import golden_weights
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ddpm_seg.model.diffusion import Diffusion
-from ddpm_seg.model.extractors import resident_ddpm
 from ddpm_seg.model.generator import Generator
+from ddpm_seg.model.resident import resident_ddpm
 from ddpm_seg.model.sample_noise import SampleNoise
 from ddpm_seg.model.samplers import sample_ancestral, sample_ddim, sample_dpm_solver
 from ddpm_seg.model.sampling import Sampler, SamplingConfig

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from ddpm_seg.data.statistics import most_uncertain_tenth
-from ddpm_seg.model.ddpm import DDPMConfig, extract
 from ddpm_seg.model.diffusion import Diffusion, DiffusionConfig
 from ddpm_seg.model.ensemble import Ensemble, member_shapes
 from ddpm_seg.model.features import FeatureConfig
-from ddpm_seg.model.pixel_values import to_network
+from ddpm_seg.model.networks.ddpm import DDPMConfig, extract
+from ddpm_seg.model.networks.pixel_values import to_network
+from ddpm_seg.model.networks.unet import UNet, UNetConfig
 from ddpm_seg.model.samplers import sample_ddim
-from ddpm_seg.model.unet import UNet, UNetConfig
 from ddpm_seg.model.voting import Votes, vote
 from tests.model import golden_weights
 

@@ -12,22 +12,22 @@ import torch
 
 from ddpm_seg.cluster.training_workers import Worker
 from ddpm_seg.data.annotations.load import Annotation
-from ddpm_seg.data.images import Placement
-from ddpm_seg.model.bundle import Bundle, load_bundle
-from ddpm_seg.model.dtypes import DType
-from ddpm_seg.model.extractors import resident_ddpm
+from ddpm_seg.data.canvas import Placement
+from ddpm_seg.model.bundle.ensemble_bundle import Bundle, load_bundle
+from ddpm_seg.model.bundle.student_bundle import StudentBundle
+from ddpm_seg.model.device.dtypes import DType
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.generator import Generator
+from ddpm_seg.model.networks.student import Student, StudentConfig
+from ddpm_seg.model.resident import resident_ddpm
 from ddpm_seg.model.sample_noise import SampleNoise
 from ddpm_seg.model.sampling import Sampler, SamplingConfig
 from ddpm_seg.model.segmenter import Segmenter
-from ddpm_seg.model.student import Student, StudentConfig
-from ddpm_seg.model.student_bundle import StudentBundle
 from ddpm_seg.model.student_segmenter import StudentSegmenter
-from ddpm_seg.training.ddpm import Denoising
-from ddpm_seg.training.ensemble import EnsembleConfig
-from ddpm_seg.training.few_shot import train_bundle
-from ddpm_seg.training.network_training import NetworkTraining
+from ddpm_seg.training.ensemble.ensemble_training import EnsembleConfig
+from ddpm_seg.training.ensemble.few_shot import train_bundle
+from ddpm_seg.training.network.denoising import Denoising
+from ddpm_seg.training.network.network_training import NetworkTraining
 from ddpm_seg.training.optimization import Optimization
 from tests.model.tiny_networks import images
 from tests.tiny_bundle import TASK, tiny_bundle

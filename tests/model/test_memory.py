@@ -20,7 +20,7 @@ def test_one_image_through_the_published_network_takes_less_than_6_gb(tmp_path: 
 
 
 def _run(*arguments: str) -> int:
-    """Peak resident bytes of `tests.model.published_size` with these arguments."""
-    command = [sys.executable, "-m", "tests.model.published_size", *arguments]
+    """Peak resident bytes of `tests.measurements.published_size` with these arguments."""
+    command = [sys.executable, "-m", "tests.measurements.published_size", *arguments]
     output = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=True).stdout
     return int(output.split()[0])

@@ -11,15 +11,15 @@ import pytest
 import torch
 
 from ddpm_seg.benchmark import transcription
-from ddpm_seg.model.bundle import Bundle
-from ddpm_seg.model.bundle_files import BundleError
-from ddpm_seg.model.extractors import resident_extractor
+from ddpm_seg.model.bundle.ensemble_bundle import Bundle
+from ddpm_seg.model.errors import BundleError
 from ddpm_seg.model.features import FeatureConfig, Network
+from ddpm_seg.model.networks.pixel_values import to_network
+from ddpm_seg.model.networks.unet import UNetConfig
 from ddpm_seg.model.pixel_labels import PixelLabels
-from ddpm_seg.model.pixel_values import to_network
+from ddpm_seg.model.resident import resident_extractor
 from ddpm_seg.model.segmenter import Segmenter
-from ddpm_seg.model.unet import UNetConfig
-from tests.model.tiny_diffusers import TINY_DIFFUSERS
+from tests.model.published.tiny_diffusers import TINY_DIFFUSERS
 from tests.model.tiny_networks import (
     TINY_MAE,
     TINY_SWAV,

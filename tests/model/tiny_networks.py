@@ -8,16 +8,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm_seg.model.bundle import Bundle
-from ddpm_seg.model.ddpm import DDPMConfig
+from ddpm_seg.model.bundle.ensemble_bundle import Bundle
+from ddpm_seg.model.device.meta import weight_shapes
 from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.ensemble import member_shapes
-from ddpm_seg.model.extractors import resident_extractor
 from ddpm_seg.model.features import FeatureConfig, Network
-from ddpm_seg.model.mae import MAEConfig
-from ddpm_seg.model.meta_device import weight_shapes
-from ddpm_seg.model.swav import SwAVConfig
-from ddpm_seg.model.unet import UNet, UNetConfig
+from ddpm_seg.model.networks.ddpm import DDPMConfig
+from ddpm_seg.model.networks.mae import MAEConfig
+from ddpm_seg.model.networks.swav import SwAVConfig
+from ddpm_seg.model.networks.unet import UNet, UNetConfig
+from ddpm_seg.model.resident import resident_extractor
 from ddpm_seg.tasks import Task
 from tests.model import golden_weights
 

@@ -21,7 +21,7 @@ from ddpm_seg.pipeline import execute
 from ddpm_seg.pipeline.publish import Shards
 from ddpm_seg.runs.layout import published_shards
 from ddpm_seg.runs.ledger import KnownRun
-from ddpm_seg.runs.tables import decode, encode
+from ddpm_seg.runs.parquet import decode, encode
 from tests.pipeline.stand_in import carry_out, frozen_run, table
 
 NAMES = [f"{index:02d}" for index in range(20)]

@@ -13,7 +13,7 @@ import pytest
 from ddpm_seg import storage
 from ddpm_seg.cluster import nodes
 from ddpm_seg.pipeline.stream import Stages, stream
-from ddpm_seg.runs.tables import decode
+from ddpm_seg.runs.parquet import decode
 from tests.pipeline.stand_in import frozen_run
 
 Row = dict[str, Any]

@@ -11,7 +11,7 @@ from ddpm_seg import storage
 from ddpm_seg.cluster.nodes import Placement
 from ddpm_seg.errors import StageError
 from ddpm_seg.pipeline import isolate, stream
-from ddpm_seg.runs.tables import decode
+from ddpm_seg.runs.parquet import decode
 from tests.pipeline.stand_in import carry_out, frozen_run
 
 

@@ -10,7 +10,7 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from ddpm_seg.pipeline.log_place import log_as
 
-logger = logging.getLogger("ddpm_seg.data.decoder")
+logger = logging.getLogger("ddpm_seg.data.decoding.decoder")
 for shard in (3, 4):
     log_as("run-000012", shard, 7)
     logger.warning("before %d", shard)

@@ -20,10 +20,10 @@ import jobs.label
 from ddpm_seg import storage
 from ddpm_seg.cluster import nodes
 from ddpm_seg.errors import StageError
-from ddpm_seg.evaluation.quality import write_quality
-from ddpm_seg.model import bundle
-from ddpm_seg.model.bundle import save_bundle
-from ddpm_seg.model.bundle_files import ModelChangedError
+from ddpm_seg.evaluation.scores.quality import write_quality
+from ddpm_seg.model.bundle import ensemble_bundle
+from ddpm_seg.model.bundle.ensemble_bundle import save_bundle
+from ddpm_seg.model.errors import ModelChangedError
 from ddpm_seg.pipeline import execute, isolate, job
 from ddpm_seg.pipeline.generate import job as generate
 from ddpm_seg.pipeline.generate.config import GenerateConfig
@@ -45,7 +45,7 @@ from ddpm_seg.studies import evaluate, few_shot_splits
 from ddpm_seg.studies.compare import CompareConfig, compare
 from ddpm_seg.studies.evaluate import EvaluateConfig, run_evaluate
 from ddpm_seg.studies.few_shot_splits import run_splits
-from ddpm_seg.training.few_shot import TrainConfig, train_from_config
+from ddpm_seg.training.ensemble.few_shot import TrainConfig, train_from_config
 from tests.annotated_boxes import annotate
 from tests.pipeline.stand_in import ONE_ACTOR
 from tests.tiny_bundle import tiny_bundle
@@ -253,7 +253,7 @@ def test_evaluation_names_the_model_that_labelled(no_ray: None, place: Place, mo
 
 def test_a_training_goes_by_one_model(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     train = TrainConfig(model=place.model, images="unread", task="avatars_10", output=str(place.folder / "trained"))
-    after(monkeypatch, bundle, "read_content", lambda: place.put("new"))
+    after(monkeypatch, ensemble_bundle, "read_content", lambda: place.put("new"))
     with pytest.raises(ModelChangedError, match=names_both(place)):
         train_from_config(train)
     place.put("old")

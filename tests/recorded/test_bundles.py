@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddpm_seg.model.bundle import read_header
+from ddpm_seg.model.bundle.ensemble_bundle import read_header
 from ddpm_seg.model.trained import load_model, read_trained_header, resident
 from tests.model.golden_weights import image
 from tests.recorded.recorded import FACTS, unpack

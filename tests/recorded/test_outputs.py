@@ -22,7 +22,7 @@ from ddpm_seg.pipeline.label.config import LabelConfig
 from ddpm_seg.pipeline.label.job import run_label
 from ddpm_seg.pipeline.label.plan import LabelPlan, plan_label
 from ddpm_seg.runs.layout import uris_under
-from ddpm_seg.runs.tables import decode
+from ddpm_seg.runs.parquet import decode
 from jobs import compact, export
 from tests.recorded.recorded import FACTS, PREFIX, unpack, upload
 

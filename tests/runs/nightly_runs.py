@@ -13,8 +13,8 @@ from ddpm_seg import storage
 from ddpm_seg.data.schema import class_stats_table, labels_schema
 from ddpm_seg.runs.ledger import KnownRun, freeze_run
 from ddpm_seg.runs.manifest import Manifest, RunInfo, inputs_table, plan
+from ddpm_seg.runs.parquet import encode
 from ddpm_seg.runs.summary import write_run_json
-from ddpm_seg.runs.tables import encode
 from ddpm_seg.tasks import Task
 from tests.tiny_bundle import TASK
 

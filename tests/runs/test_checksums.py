@@ -14,7 +14,7 @@ import pytest
 from ddpm_seg import storage
 from ddpm_seg.data.schema import labels_schema
 from ddpm_seg.runs import checksums
-from ddpm_seg.runs.tables import DamagedFileError, decode, encode, open_parquet, read_table
+from ddpm_seg.runs.parquet import DamagedFileError, decode, encode, open_parquet, read_table
 from tests.runs.nightly_runs import labelled
 from tests.tiny_bundle import TASK
 

@@ -29,8 +29,8 @@ from ddpm_seg.runs.commit import (
 )
 from ddpm_seg.runs.layout import RunLayout, published_shards, uris_under
 from ddpm_seg.runs.manifest import Manifest, RunInfo, create_manifest, inputs_table, plan, read_manifest
+from ddpm_seg.runs.parquet import DamagedFileError, decode, encode
 from ddpm_seg.runs.planned import PlannedRun, RunLostError
-from ddpm_seg.runs.tables import DamagedFileError, decode, encode
 from tests.runs.nightly_runs import labelled, night
 from tests.tiny_bundle import TASK
 

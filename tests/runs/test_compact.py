@@ -14,7 +14,7 @@ from ddpm_seg.runs.compact import CompactConfig, Compacted, compact
 from ddpm_seg.runs.layout import uris_under
 from ddpm_seg.runs.ledger import find_runs, input_keys, planned_keys
 from ddpm_seg.runs.manifest import read_manifest
-from ddpm_seg.runs.tables import open_parquet
+from ddpm_seg.runs.parquet import open_parquet
 from ddpm_seg.runs.view import read_labels, read_view
 from tests.runs.nightly_runs import labelled, night
 from tests.tiny_bundle import TASK

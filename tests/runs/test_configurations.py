@@ -10,11 +10,11 @@ import pytest
 
 import ddpm_seg
 from ddpm_seg import storage
-from ddpm_seg.data.images import encode_png
-from ddpm_seg.evaluation.curation import CurateConfig, curate, read_samples
+from ddpm_seg.data.table_pictures import encode_png
+from ddpm_seg.evaluation.tables.curation import CurateConfig, curate, read_samples
 from ddpm_seg.runs.ledger import find_runs
 from ddpm_seg.runs.view import choose, read_labels
-from ddpm_seg.training.sample_stream import SampleStream
+from ddpm_seg.training.student.sample_stream import SampleStream
 from jobs import changes, compact, export
 from jobs.curate import main as curate_main
 from tests.boxed_samples import publish_boxes

@@ -20,7 +20,7 @@ from ddpm_seg.runs.manifest import (
     read_manifest,
     stored_uri,
 )
-from ddpm_seg.runs.tables import encode
+from ddpm_seg.runs.parquet import encode
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=timezone.utc)
 

@@ -11,8 +11,8 @@ import pytest
 from ddpm_seg import storage
 from ddpm_seg.runs.ledger import KnownRun, freeze_run
 from ddpm_seg.runs.manifest import Manifest, RunInfo, inputs_table, plan
+from ddpm_seg.runs.parquet import encode
 from ddpm_seg.runs.plan import RunPlan, plan_run
-from ddpm_seg.runs.tables import encode
 
 NOW = datetime(2026, 1, 2, tzinfo=timezone.utc)
 TABLES = "labels", "class_stats"

@@ -10,7 +10,7 @@ import pytest
 from ddpm_seg import storage
 from ddpm_seg.runs import view as runs_view
 from ddpm_seg.runs.layout import RunLayout
-from ddpm_seg.runs.tables import encode
+from ddpm_seg.runs.parquet import encode
 from ddpm_seg.runs.view import read_labels
 
 

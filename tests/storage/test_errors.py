@@ -11,13 +11,13 @@ from collections.abc import Callable
 import aiohttp
 import pytest
 from botocore import exceptions
-from faulty_s3 import faulty_s3
-from seaweedfs import ACCESS_KEY, S3Server
 
 from ddpm_seg import storage
 from ddpm_seg.storage import stores
 from ddpm_seg.storage.errors import clear_errors, describe, may_pass
 from ddpm_seg.storage.uris import redact_text
+from tests.faulty_s3 import faulty_s3
+from tests.seaweedfs import ACCESS_KEY, S3Server
 
 
 def answered(status: int, code: str = "", text: str = "text") -> exceptions.ClientError:

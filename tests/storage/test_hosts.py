@@ -3,10 +3,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from web_server import WebServer, web_server
 
 from ddpm_seg import storage
 from ddpm_seg.storage import hosts, patience, remote_read, stores
+from tests.web_server import WebServer, web_server
 
 SPELLINGS = ["127.0.0.1", "127.9.9.9", "localhost", "0x7f000001", "0", "127.1", "2130706433", "0177.0.0.1", "0.0.0.0"]
 SPELLINGS += [

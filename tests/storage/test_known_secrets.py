@@ -6,12 +6,12 @@ from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 import pytest
-from web_server import web_server
 
 from ddpm_seg import storage
 from ddpm_seg.storage import hosts, known_secrets
 from ddpm_seg.storage.known_secrets import without_secrets
 from ddpm_seg.storage.uris import redact_text
+from tests.web_server import web_server
 
 TEXTS = ["no key called {}", "({})", "x{}y", "<m>{}</m>", "sent: {}; again: {}", "{}"]
 

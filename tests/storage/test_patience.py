@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from faulty_s3 import Fault, FaultyS3, faulty_s3
-from seaweedfs import S3Server
 
 from ddpm_seg import storage
 from ddpm_seg.storage import patience, stores
+from tests.faulty_s3 import Fault, FaultyS3, faulty_s3
+from tests.seaweedfs import S3Server
 
 
 @pytest.fixture(scope="module")

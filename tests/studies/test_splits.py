@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ddpm_seg.data.annotations.load import Annotation
-from ddpm_seg.data.images import Placement
+from ddpm_seg.data.canvas import Placement
 from ddpm_seg.studies.splits import find_splits
 
 PLACEMENT = Placement(left=0, top=0, width=2, height=2, image_width=2, image_height=2)

@@ -10,23 +10,23 @@ import torch
 
 from ddpm_seg.cluster.training_workers import Worker
 from ddpm_seg.errors import TrainingDiverged
-from ddpm_seg.model.bundle import save_bundle
-from ddpm_seg.model.bundle_files import BundleError
+from ddpm_seg.model.bundle.ensemble_bundle import save_bundle
 from ddpm_seg.model.diffusion import DiffusionConfig
-from ddpm_seg.model.mae import MAEConfig
-from ddpm_seg.model.student import StudentConfig
-from ddpm_seg.model.unet import UNetConfig
+from ddpm_seg.model.errors import BundleError
+from ddpm_seg.model.networks.mae import MAEConfig
+from ddpm_seg.model.networks.student import StudentConfig
+from ddpm_seg.model.networks.unet import UNetConfig
 from ddpm_seg.tasks import UNLABELLED
-from ddpm_seg.training.ddpm import Denoising
 from ddpm_seg.training.divergence import Watch
-from ddpm_seg.training.ensemble import EnsembleConfig, train_members
-from ddpm_seg.training.masked_autoencoder import Inpainting
-from ddpm_seg.training.network_training import NetworkTraining, Objective, train_network
+from ddpm_seg.training.ensemble.ensemble_training import EnsembleConfig, train_members
+from ddpm_seg.training.ensemble.pixel_features import PixelFeatures
+from ddpm_seg.training.network.denoising import Denoising
+from ddpm_seg.training.network.inpainting import Inpainting
+from ddpm_seg.training.network.network_training import NetworkTraining, Objective, train_network
 from ddpm_seg.training.optimization import Optimization, StudentOptimization
-from ddpm_seg.training.pixel_features import PixelFeatures
-from ddpm_seg.training.sample_stream import Batch
-from ddpm_seg.training.student_training import StudentTraining
-from ddpm_seg.training.supervised import SupervisedConfig, train_supervised
+from ddpm_seg.training.rivals.supervised import SupervisedConfig, train_supervised
+from ddpm_seg.training.student.sample_stream import Batch
+from ddpm_seg.training.student.student_training import StudentTraining
 from tests.model.tiny_networks import images
 from tests.tiny_bundle import TASK, tiny_bundle
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from ddpm_seg.cluster.training_workers import Worker
-from ddpm_seg.model.devices import default_device
+from ddpm_seg.model.device.choice import default_device
 from ddpm_seg.training import processes
-from ddpm_seg.training.pretrain_config import PretrainDDPMConfig
+from ddpm_seg.training.network.pretrain_config import PretrainDDPMConfig
 from ddpm_seg.training.processes import train_in
 
 

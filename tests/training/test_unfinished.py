@@ -13,16 +13,16 @@ import pytest
 import torch
 
 from ddpm_seg.cluster.training_workers import Worker
-from ddpm_seg.model.checkpoint_files import read_checkpoint
 from ddpm_seg.model.diffusion import DiffusionConfig
-from ddpm_seg.model.student import StudentConfig
-from ddpm_seg.model.unet import UNetConfig
-from ddpm_seg.training.ddpm import Denoising
-from ddpm_seg.training.ensemble import EnsembleConfig, EnsembleTraining
-from ddpm_seg.training.network_training import NetworkTraining
+from ddpm_seg.model.networks.student import StudentConfig
+from ddpm_seg.model.networks.unet import UNetConfig
+from ddpm_seg.model.published.state_dicts import read_checkpoint
+from ddpm_seg.training.ensemble.ensemble_training import EnsembleConfig, EnsembleTraining
+from ddpm_seg.training.ensemble.pixel_features import PixelFeatures
+from ddpm_seg.training.network.denoising import Denoising
+from ddpm_seg.training.network.network_training import NetworkTraining
 from ddpm_seg.training.optimization import Optimization, StudentOptimization
-from ddpm_seg.training.pixel_features import PixelFeatures
-from ddpm_seg.training.student_training import StudentTraining
+from ddpm_seg.training.student.student_training import StudentTraining
 from ddpm_seg.training.unfinished import OtherTrainingError
 from tests.model.tiny_networks import images
 

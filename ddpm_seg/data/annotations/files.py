@@ -9,10 +9,10 @@ import numpy as np
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.errors import AnnotationError
-from ddpm_seg.data.annotations.mask_files import MAX_MASK_BYTES, read_npy, read_png
+from ddpm_seg.data.annotations.forms.mask_files import MAX_MASK_BYTES, read_npy, read_png
 from ddpm_seg.data.annotations.pair import Pair, image_pair, shown
-from ddpm_seg.data.hidden import is_hidden_below
-from ddpm_seg.data.images import EXTENSIONS
+from ddpm_seg.data.decoding.formats import EXTENSIONS
+from ddpm_seg.data.inputs.hidden import is_hidden_below
 from ddpm_seg.tasks import Task
 
 

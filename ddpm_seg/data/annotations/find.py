@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from ddpm_seg import storage
-from ddpm_seg.data.annotations.coco import coco_pairs
-from ddpm_seg.data.annotations.cvat import cvat_pairs
 from ddpm_seg.data.annotations.files import pairs_of_files
-from ddpm_seg.data.annotations.json_file import read_json
-from ddpm_seg.data.annotations.label_studio import is_label_studio, label_studio_pairs
+from ddpm_seg.data.annotations.forms.coco import coco_pairs
+from ddpm_seg.data.annotations.forms.cvat import cvat_pairs
+from ddpm_seg.data.annotations.forms.json_file import read_json
+from ddpm_seg.data.annotations.forms.label_studio import is_label_studio, label_studio_pairs
+from ddpm_seg.data.annotations.forms.table import pairs_of_table
 from ddpm_seg.data.annotations.pair import Pair, refuse_twice
-from ddpm_seg.data.annotations.table import pairs_of_table
 from ddpm_seg.tasks import Task
 
 

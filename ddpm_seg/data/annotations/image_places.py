@@ -11,7 +11,7 @@ import numpy as np
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.pair import Pair, image_pair, missing_pair
-from ddpm_seg.data.images import EXTENSIONS
+from ddpm_seg.data.decoding.formats import EXTENSIONS
 
 # Files that a search looks through before it gives up: someone else's bucket may be large.
 MOST_FILES = 1_000_000

@@ -11,7 +11,7 @@ import numpy as np
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.errors import AnnotationError, MaskError
-from ddpm_seg.data.images import DEFAULT_LIMITS
+from ddpm_seg.data.decoding.images import DEFAULT_LIMITS
 
 UNCOVERED = -1
 """Pixel value of a mask that is drawn from objects where there is no object. It becomes "no class", or the class of

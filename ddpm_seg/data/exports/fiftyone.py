@@ -8,7 +8,7 @@ import numpy as np
 
 from ddpm_seg import storage
 from ddpm_seg.data.exports.picture import Picture
-from ddpm_seg.data.images import encode_png
+from ddpm_seg.data.table_pictures import encode_png
 from ddpm_seg.tasks import UNLABELLED, Task
 
 

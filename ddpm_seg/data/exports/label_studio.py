@@ -9,7 +9,7 @@ from urllib.parse import quote
 from xml.etree import ElementTree
 
 from ddpm_seg import storage
-from ddpm_seg.data.annotations.brush_rle import encode_brush
+from ddpm_seg.data.annotations.forms.brush_rle import encode_brush
 from ddpm_seg.data.exports.picture import Picture
 from ddpm_seg.data.overlay import css_colours
 from ddpm_seg.json_text import to_json

@@ -11,8 +11,9 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from ddpm_seg import storage
-from ddpm_seg.data.decoder import read_apart
-from ddpm_seg.data.images import ImageError, encode_png
+from ddpm_seg.data.decoding.decoder import read_apart
+from ddpm_seg.data.decoding.images import ImageError
+from ddpm_seg.data.table_pictures import encode_png
 from ddpm_seg.tasks import UNLABELLED
 
 # What browsers and annotation tools show as it is. Others, and those that are to be turned, become PNGs.

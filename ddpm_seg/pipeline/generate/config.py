@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ddpm_seg.checks import check_least
-from ddpm_seg.model.dtypes import DType
+from ddpm_seg.model.device.dtypes import DType
 from ddpm_seg.model.sampling import Sampler, SamplingConfig
 from ddpm_seg.pipeline.run_options import RunOptions, own_options_first
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from ddpm_seg.data.schema import class_stats_table
-from ddpm_seg.evaluation.quality import check_real, write_quality
+from ddpm_seg.evaluation.scores.quality import check_real, write_quality
 from ddpm_seg.pipeline.generate.config import GenerateConfig
 from ddpm_seg.pipeline.generate.plan import CLASS_STATS, TABLE, GeneratePlan, plan_generate
 from ddpm_seg.pipeline.generate.rows import SampleInput, SampleSpec
@@ -20,8 +20,8 @@ from ddpm_seg.pipeline.work import actor_arguments, row_facts, stored_config
 from ddpm_seg.runs.commit import Derive
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.ledger import KnownRun
+from ddpm_seg.runs.parquet import damage_stops
 from ddpm_seg.runs.summary import RunSummary
-from ddpm_seg.runs.tables import damage_stops
 
 if TYPE_CHECKING:
     from ddpm_seg.cluster.nodes import Placement
@@ -137,6 +137,6 @@ class GenerateWork:
         return None
 
     def write_report(self, run: KnownRun) -> None:
-        from ddpm_seg.evaluation.report import write_sample_report
+        from ddpm_seg.evaluation.pages.report import write_sample_report
 
         write_sample_report(self.found.run.output, run.layout.run_id)

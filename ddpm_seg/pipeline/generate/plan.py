@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow as pa
 
 from ddpm_seg.json_text import json_digest
-from ddpm_seg.model.bundle import BundleHeader, read_header
-from ddpm_seg.model.bundle_files import refuse_another_model
+from ddpm_seg.model.bundle.ensemble_bundle import BundleHeader, read_header
+from ddpm_seg.model.bundle.files import refuse_another_model
 from ddpm_seg.pipeline.generate.config import GenerateConfig
 from ddpm_seg.runs.manifest import INPUTS, image_id
+from ddpm_seg.runs.parquet import damage_stops
 from ddpm_seg.runs.plan import RunPlan, plan_run
-from ddpm_seg.runs.tables import damage_stops
 
 TABLE = "samples"
 CLASS_STATS = "sample_class_stats"

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from ddpm_seg.data.canvas import Placement
 from ddpm_seg.data.image_labels import NotFiniteError, image_labels
-from ddpm_seg.data.images import Placement
 from ddpm_seg.data.schema import samples_schema, uncertainty_map
 from ddpm_seg.data.table_pictures import picture_cell
 from ddpm_seg.model.pixel_labels import PixelLabels

@@ -15,7 +15,7 @@ from ddpm_seg.pipeline.row import Row
 from ddpm_seg.pipeline.table_rows import NOT_FINITE
 
 if TYPE_CHECKING:
-    from ddpm_seg.model.dtypes import DType
+    from ddpm_seg.model.device.dtypes import DType
     from ddpm_seg.model.pixel_labels import PixelLabels
     from ddpm_seg.model.sampling import SamplingConfig
 
@@ -44,11 +44,11 @@ class Draw:
     ) -> None:
         import torch
 
-        from ddpm_seg.model.bundle import load_bundle
-        from ddpm_seg.model.ddpm import DDPMExtractor
-        from ddpm_seg.model.devices import default_device
-        from ddpm_seg.model.extractors import resident_ddpm
+        from ddpm_seg.model.bundle.ensemble_bundle import load_bundle
+        from ddpm_seg.model.device.choice import default_device
         from ddpm_seg.model.generator import Generator, default_batch_size
+        from ddpm_seg.model.networks.ddpm import DDPMExtractor
+        from ddpm_seg.model.resident import resident_ddpm
         from ddpm_seg.model.segmenter import Segmenter
 
         self.threads = ActorThreads(threads)

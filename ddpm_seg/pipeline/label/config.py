@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 
 from ddpm_seg.checks import check_least
-from ddpm_seg.data.images import FitMode
-from ddpm_seg.model.dtypes import SegmentDType
+from ddpm_seg.data.canvas import FitMode
+from ddpm_seg.model.device.dtypes import SegmentDType
 from ddpm_seg.pipeline.run_options import RunOptions, own_options_first
 
 _LIMIT = re.compile(r"(?P<number>\d+)|(?P<percent>\d+(\.\d+)?)%", re.ASCII)

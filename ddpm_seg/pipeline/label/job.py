@@ -22,8 +22,8 @@ from ddpm_seg.runs.commit import Derive
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.ledger import KnownRun
 from ddpm_seg.runs.manifest import chunk_size_for
+from ddpm_seg.runs.parquet import damage_stops
 from ddpm_seg.runs.summary import RunSummary
-from ddpm_seg.runs.tables import damage_stops
 
 if TYPE_CHECKING:
     from ddpm_seg.cluster.nodes import Placement
@@ -96,7 +96,7 @@ def run_label(config: LabelConfig) -> LabelSummary:
 def _annotate_next(plan: LabelPlan) -> tuple[str, ...]:
     if plan.config.active is None:
         return ()
-    from ddpm_seg.evaluation.active import write_active
+    from ddpm_seg.evaluation.pages.annotate_next import write_active
 
     count = plan.config.active
     chosen = write_active(plan.run.output, count, config_hash=plan.run.config_hash, read_uris=plan.read_uris)
@@ -169,6 +169,6 @@ class LabelWork:
         return None if limit is None else limit + int(str(retried))
 
     def write_report(self, run: KnownRun) -> None:
-        from ddpm_seg.evaluation.report import write_report
+        from ddpm_seg.evaluation.pages.report import write_report
 
         write_report(self.found.run.output, run.layout.run_id, read_uris=self.found.read_uris)

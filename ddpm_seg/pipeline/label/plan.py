@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from ddpm_seg import storage
-from ddpm_seg.data.listing import Listing, list_images
-from ddpm_seg.data.versions import with_versions
+from ddpm_seg.data.inputs.listing import Listing, list_images
+from ddpm_seg.data.inputs.versions import with_versions
 from ddpm_seg.json_text import json_digest
-from ddpm_seg.model.bundle_files import ASSETS, refuse_another_model
+from ddpm_seg.model.bundle.files import ASSETS, refuse_another_model
 from ddpm_seg.model.trained import check_dtype, read_trained_header
 from ddpm_seg.pipeline.label.config import LabelConfig
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.manifest import chunk_size_for, inputs_table, stored_uri
+from ddpm_seg.runs.parquet import damage_stops
 from ddpm_seg.runs.plan import RunPlan, plan_run
-from ddpm_seg.runs.tables import damage_stops
 
 if TYPE_CHECKING:
     from ddpm_seg.model.trained import TrainedHeader

@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 
 from ddpm_seg import storage
-from ddpm_seg.data.decoder import decode_and_fit
+from ddpm_seg.data.canvas import FitMode, Placement
+from ddpm_seg.data.decoding.decoder import decode_and_fit
+from ddpm_seg.data.decoding.images import DEFAULT_LIMITS, ImageError, Limits, one_line
 from ddpm_seg.data.image_labels import NotFiniteError, image_labels
-from ddpm_seg.data.images import DEFAULT_LIMITS, FitMode, ImageError, Limits, Placement, one_line
 from ddpm_seg.data.schema import labels_schema
 from ddpm_seg.model.pixel_labels import PixelLabels
 from ddpm_seg.pipeline.table_rows import NOT_FINITE, RowSpec, label_columns, outcome_columns

@@ -16,7 +16,7 @@ from ddpm_seg.pipeline.label.rows import FittedImage, ImageInput, LabelSpec, fet
 from ddpm_seg.pipeline.row import Row
 
 if TYPE_CHECKING:
-    from ddpm_seg.model.dtypes import SegmentDType
+    from ddpm_seg.model.device.dtypes import SegmentDType
     from ddpm_seg.model.pixel_labels import PixelLabels
 
 # Hides the latency of object storage without holding more than a few large images at a time.

@@ -29,8 +29,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 from pycocotools import mask as codec
 
-from ddpm_seg.data.annotations.brush_rle import encode_brush
 from ddpm_seg.data.annotations.errors import AnnotationError
+from ddpm_seg.data.annotations.forms.brush_rle import encode_brush
 from ddpm_seg.data.annotations.load import load_annotations
 from ddpm_seg.data.annotations.options import AnnotationOptions
 from ddpm_seg.tasks import Task

@@ -16,7 +16,7 @@ from ddpm_seg.data.annotations.load import (
     min_class_pixels,
     resize_nearest,
 )
-from ddpm_seg.data.images import fit
+from ddpm_seg.data.canvas import fit
 from ddpm_seg.tasks import UNLABELLED, Task
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)

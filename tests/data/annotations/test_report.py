@@ -4,7 +4,7 @@ import numpy as np
 
 from ddpm_seg.data.annotations.load import Annotation
 from ddpm_seg.data.annotations.report import describe
-from ddpm_seg.data.images import Placement
+from ddpm_seg.data.canvas import Placement
 from ddpm_seg.tasks import Task
 
 TASK = Task(name="t", class_names=("sky", "sea", "boat", "bird"), palette=((0, 0, 0),) * 4, ignore_label=0)

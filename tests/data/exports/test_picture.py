@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ddpm_seg.data.decoding.images import ImageError, decode
 from ddpm_seg.data.exports.picture import safe_name, showable
-from ddpm_seg.data.images import ImageError, decode
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
 

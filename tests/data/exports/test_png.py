@@ -7,8 +7,8 @@ import numpy as np
 from PIL import Image
 
 from ddpm_seg.data.annotations.find import find_pairs
+from ddpm_seg.data.annotations.task_file import find_task
 from ddpm_seg.data.exports.png import write_png
-from ddpm_seg.data.task_file import find_task
 from tests.data.exports.drawn import TASK, pictures, pixels_of
 
 

@@ -17,8 +17,8 @@ from PIL import Image
 import ddpm_seg
 from ddpm_seg.cluster import nodes
 from ddpm_seg.data.schema import task_of
-from ddpm_seg.evaluation.image_features import torchscript_features
-from ddpm_seg.model.bundle import save_bundle
+from ddpm_seg.evaluation.scores.image_features import torchscript_features
+from ddpm_seg.model.bundle.ensemble_bundle import save_bundle
 from ddpm_seg.pipeline.generate.config import GenerateConfig
 from ddpm_seg.pipeline.generate.job import run_generate
 from ddpm_seg.pipeline.generate.plan import plan_generate

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import ddpm_seg
-from ddpm_seg.model.bundle import save_bundle
+from ddpm_seg.model.bundle.ensemble_bundle import save_bundle
 from tests.tiny_bundle import tiny_bundle
 
 SAMPLES = int(os.environ.get("GENERATED_SAMPLES", "2000"))

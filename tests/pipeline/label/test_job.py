@@ -16,16 +16,15 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from odd_images import write_odd_images
 from PIL import Image
-from tiny_bundle import TASK, tiny_bundle
 
 from ddpm_seg import storage
 from ddpm_seg.cluster import nodes
-from ddpm_seg.data.images import decode, fit, restore_mask
+from ddpm_seg.data.canvas import fit, restore_mask
+from ddpm_seg.data.decoding.images import decode
 from ddpm_seg.data.schema import class_stats_table, task_of
 from ddpm_seg.errors import StageError, TooManyErrors
-from ddpm_seg.model.bundle import read_header, save_bundle
+from ddpm_seg.model.bundle.ensemble_bundle import read_header, save_bundle
 from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.pipeline import job
 from ddpm_seg.pipeline.label.config import LabelConfig
@@ -36,9 +35,11 @@ from ddpm_seg.runs.commit import chunk_folders, write_chunk
 from ddpm_seg.runs.heartbeat import AlreadyRunningError, heartbeat
 from ddpm_seg.runs.ledger import find_runs
 from ddpm_seg.runs.manifest import Manifest
-from ddpm_seg.runs.tables import decode as read_table
-from ddpm_seg.runs.tables import encode
+from ddpm_seg.runs.parquet import decode as read_table
+from ddpm_seg.runs.parquet import encode
 from ddpm_seg.runs.view import read_labels
+from tests.odd_images import write_odd_images
+from tests.tiny_bundle import TASK, tiny_bundle
 
 
 @pytest.fixture(scope="module")

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from odd_images import write_odd_images
 from PIL import Image
-from tiny_bundle import TASK
 
 from ddpm_seg import storage
-from ddpm_seg.data.images import Limits
+from ddpm_seg.data.decoding.images import Limits
 from ddpm_seg.model.pixel_labels import PixelLabels
 from ddpm_seg.pipeline.label.rows import MAX_MESSAGE, ImageInput, LabelSpec, fetch, label_table
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.storage import hosts, patience, stores
+from tests.odd_images import write_odd_images
+from tests.tiny_bundle import TASK
 
 SIZE = 16
 

@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from tiny_bundle import TASK
 
 from ddpm_seg import storage
 from ddpm_seg.data.schema import labels_schema
 from ddpm_seg.pipeline.label.config import LabelConfig
 from ddpm_seg.pipeline.label.plan import plan_label
-from ddpm_seg.runs.tables import encode
+from ddpm_seg.runs.parquet import encode
 from ddpm_seg.runs.view import read_labels
-from tests.pipeline.storage_cost import frozen, prepared
+from tests.measurements.storage_cost import frozen, prepared
+from tests.tiny_bundle import TASK
 
 IMAGES = int(os.environ.get("PLANNED_IMAGES", "100000"))
 

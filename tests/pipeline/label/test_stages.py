@@ -10,13 +10,13 @@ from datetime import datetime, timezone
 
 import numpy as np
 import pytest
-from tiny_bundle import tiny_bundle
 
-from ddpm_seg.data.images import fit
-from ddpm_seg.model.bundle import save_bundle
+from ddpm_seg.data.canvas import fit
+from ddpm_seg.model.bundle.ensemble_bundle import save_bundle
 from ddpm_seg.pipeline.label.rows import FittedImage, ImageInput, LabelSpec
 from ddpm_seg.pipeline.label.stages import Segment, tabulate
 from ddpm_seg.runs.layout import RunLayout
+from tests.tiny_bundle import tiny_bundle
 
 
 def _fitted(index: int) -> FittedImage:

@@ -13,11 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from tiny_bundle import tiny_bundle
-from web_server import WebServer, web_server
 
 from ddpm_seg import storage
-from ddpm_seg.model.bundle import save_bundle
+from ddpm_seg.model.bundle.ensemble_bundle import save_bundle
 from ddpm_seg.model.pixel_labels import PixelLabels
 from ddpm_seg.pipeline.label.config import LabelConfig
 from ddpm_seg.pipeline.label.job import LabelWork
@@ -25,9 +23,11 @@ from ddpm_seg.pipeline.label.plan import LabelPlan, plan_label
 from ddpm_seg.pipeline.label.rows import FittedImage, LabelSpec, fetch, label_table
 from ddpm_seg.runs.ledger import KnownRun, freeze_run
 from ddpm_seg.runs.manifest import Manifest, RunInfo, plan
-from ddpm_seg.runs.tables import encode
+from ddpm_seg.runs.parquet import encode
 from ddpm_seg.runs.view import read_labels
 from ddpm_seg.storage import hosts, remote
+from tests.tiny_bundle import tiny_bundle
+from tests.web_server import WebServer, web_server
 
 SIZE = 16
 

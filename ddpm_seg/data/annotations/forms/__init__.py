@@ -1,0 +1,1 @@
+"""The forms in which annotations come, one a file."""

@@ -1,0 +1,136 @@
+"""Corrected masks from CVAT: the XML of its export "CVAT for images 1.1"."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from functools import partial
+from xml.etree import ElementTree
+
+import numpy as np
+
+from ddpm_seg import storage
+from ddpm_seg.data.annotations.errors import AnnotationError, MaskError
+from ddpm_seg.data.annotations.forms.drawing import Box, box_of, paint, polygon_runs
+from ddpm_seg.data.annotations.forms.json_file import MAX_JSON_BYTES
+from ddpm_seg.data.annotations.image_places import ImagePlaces
+from ddpm_seg.data.annotations.pair import Pair, check_size
+from ddpm_seg.tasks import Task
+
+logger = logging.getLogger(__name__)
+
+DRAWN = ("mask", "polygon")
+BOXES = ("box",)
+"""Objects whose outline nobody knows."""
+
+
+def cvat_pairs(uri: str, task: Task, image_root: str | None = None) -> list[Pair]:
+    """Pairs of every image of the XML at `uri` with masks or polygons; their labels are classes of `task` by name.
+
+    What has the higher z_order is in front, then what stands later in the file. Boxes are objects without an outline:
+    their pixels have no class. Images that nobody has annotated, and other shapes, are left out and counted.
+    """
+    left_out, places, pairs = Counter[str](), ImagePlaces(uri, image_root), []
+    for image in _images(uri):
+        drawn = [shape for shape in image if shape.tag in DRAWN]
+        left_out.update(f"shapes of kind {shape.tag}" for shape in image if shape.tag not in (*DRAWN, *BOXES, "tag"))
+        if not drawn:
+            left_out["images without masks or polygons"] += 1
+            continue
+        file_name = image.get("name")
+        if not file_name:
+            raise AnnotationError(f"{storage.redact(uri)} has an image without a name")
+        name = f"{storage.redact(uri)}, {file_name}"
+        pairs.append(places.pair([file_name], name, partial(_draw, image, task), drawn=True))
+    for what, count in left_out.items():
+        logger.warning("%s: %d %s are left out", storage.redact(uri), count, what)
+    if not pairs:
+        raise AnnotationError(f"{storage.redact(uri)} holds no annotated images: no masks and no polygons")
+    return sorted(pairs, key=lambda pair: pair.image)
+
+
+def _images(uri: str) -> list[ElementTree.Element]:
+    data = storage.read_bytes(uri, max_bytes=MAX_JSON_BYTES)
+    if b"<!ENTITY" in data or b"<!DOCTYPE" in data:  # CVAT writes neither; others put bombs into them
+        raise AnnotationError(f"{storage.redact(uri)} has a document type or entities, which CVAT's XML has not")
+    try:
+        root = ElementTree.fromstring(data)
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        raise AnnotationError(f"{storage.redact(uri)} is not XML ({error})") from None
+    if root.tag != "annotations" or root.find("track") is not None:
+        raise AnnotationError(f"{storage.redact(uri)} is not CVAT's XML for images; export as 'CVAT for images 1.1'")
+    return root.findall("image")
+
+
+def _draw(image: ElementTree.Element, task: Task, image_height: int, image_width: int) -> np.ndarray:
+    ids = {name: index for index, name in enumerate(task.class_names)}
+    height, width = (_integer(image, key) for key in ("height", "width"))
+    check_size(height, width, image_height, image_width)
+    shapes = sorted((one for one in image if one.tag in DRAWN), key=lambda one: _integer(one, "z_order", 0))
+    return paint(_objects(shapes, ids, task, height, width), _boxes(image), height, width)
+
+
+def _objects(
+    shapes: list[ElementTree.Element], ids: Mapping[str, int], task: Task, height: int, width: int
+) -> Iterator[tuple[np.ndarray, int]]:
+    for shape in shapes:
+        name = shape.get("label", "")
+        if name not in ids:
+            raise MaskError(f"has the label {name!r}, which {task.name} does not have: {', '.join(task.class_names)}")
+        runs = _mask_runs(shape, height, width) if shape.tag == "mask" else _polygon_runs(shape, height, width)
+        yield runs, ids[name]
+
+
+def _boxes(image: ElementTree.Element) -> Iterator[Box]:
+    for shape in image:
+        if shape.tag in BOXES:
+            left, top, right, bottom = (_number(shape.get(key, "")) for key in ("xtl", "ytl", "xbr", "ybr"))
+            if box := box_of([left, top, right - left, bottom - top]):
+                yield box
+
+
+def _polygon_runs(shape: ElementTree.Element, height: int, width: int) -> np.ndarray:
+    points = [part for point in shape.get("points", "").split(";") for part in point.split(",")]
+    return polygon_runs([[_number(part) for part in points]], height, width)
+
+
+def _mask_runs(shape: ElementTree.Element, height: int, width: int) -> np.ndarray:
+    """The mask's box, and in it, row by row, how many pixels are out, in, out, ... by turns."""
+    left, top, box_width, box_height = (_integer(shape, key) for key in ("left", "top", "width", "height"))
+    if left < 0 or top < 0 or box_width < 1 or box_height < 1 or left + box_width > width or top + box_height > height:
+        raise MaskError(
+            f"holds a mask of {box_width} x {box_height} at ({left}, {top}), outside of its image of {width} x {height}"
+        )
+    try:
+        counts = [int(count) for count in shape.get("rle", "").split(",")]
+    except ValueError:
+        raise MaskError(f"holds a mask whose rle is no list of counts: {shape.get('rle', '')[:40]!r}") from None
+    if min(counts) < 0 or sum(counts) > box_width * box_height:
+        raise MaskError(f"holds a mask with runs of {sum(counts)} pixels in a box of {box_width} x {box_height}")
+    counts += [box_width * box_height - sum(counts)] if len(counts) % 2 == 0 else []  # CVAT leaves out a last "out"
+    if sum(counts) != box_width * box_height:
+        raise MaskError(f"holds a mask with runs of {sum(counts)} pixels in a box of {box_width} x {box_height}")
+    inside = np.zeros((height, width), bool, order="F")
+    box = np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(box_height, box_width)
+    inside[top : top + box_height, left : left + box_width] = box
+    flat = np.concatenate([[False], inside.reshape(-1, order="F")])
+    changes = np.flatnonzero(flat[1:] != flat[:-1])
+    return np.diff([0, *changes.tolist(), height * width])
+
+
+def _integer(element: ElementTree.Element, key: str, default: int | None = None) -> int:
+    text = element.get(key)
+    if text is None and default is not None:
+        return default
+    try:
+        return int(text or "")
+    except ValueError:
+        raise MaskError(f"has a {element.tag} whose {key} is {text!r}, expected an integer") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise MaskError(f"holds the coordinate {text!r}, expected a number") from None

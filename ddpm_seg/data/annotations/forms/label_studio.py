@@ -1,0 +1,122 @@
+"""Corrected masks from Label Studio: its JSON export, with what people painted with the brush."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, RootModel
+
+from ddpm_seg import storage
+from ddpm_seg.data.annotations.errors import AnnotationError, MaskError
+from ddpm_seg.data.annotations.forms.brush_rle import decode_brush
+from ddpm_seg.data.annotations.forms.json_file import checked
+from ddpm_seg.data.annotations.image_places import ImagePlaces
+from ddpm_seg.data.annotations.pair import UNCOVERED, Pair, check_size
+from ddpm_seg.data.decoding.formats import EXTENSIONS
+from ddpm_seg.tasks import Task
+
+logger = logging.getLogger(__name__)
+
+# Regions that say where something is, in another way than painted pixels: to leave them out would lose an object.
+SHAPES = ("brush", "polygon", "rectangle", "ellipse", "keypoint", "vector", "bitmask")
+
+Region = dict[str, Any]
+
+
+class _Annotation(BaseModel):
+    result: list[Region] | None = None
+    was_cancelled: bool | None = None
+    updated_at: Any = None
+
+
+class _Task(BaseModel):
+    id: Any = None
+    data: dict[str, Any]
+    annotations: list[_Annotation] | None = None
+
+
+class _Tasks(RootModel[list[_Task]]):
+    pass
+
+
+def is_label_studio(content: object) -> bool:
+    """Whether this JSON is a list, as Label Studio exports its tasks (COCO's is an object)."""
+    return isinstance(content, list)
+
+
+def label_studio_pairs(uri: str, content: object, task: Task, image_root: str | None = None) -> list[Pair]:
+    """Pairs of the tasks that somebody has painted on, by the latest annotation that was not cancelled.
+
+    Brush labels are classes of `task` by name. Where regions overlap, the later one in the list is in front: what was
+    painted last. The image is `uri` of the task's data, as `jobs.export` writes it, else its `image`, else the one
+    value that is named as an image. Tasks without a painted region, and answers that are no regions (choices, text),
+    are left out and counted.
+    """
+    tasks = checked(uri, content, _Tasks, "Label Studio's JSON (a list of tasks with data and annotations)").root
+    ids = {name: index for index, name in enumerate(task.class_names)}
+    left_out, places, pairs = Counter[str](), ImagePlaces(uri, image_root), []
+    for number, one in enumerate(tasks):
+        done = [each for each in one.annotations or () if not each.was_cancelled]
+        result = max(done, key=lambda each: str(each.updated_at or "")).result or [] if done else []
+        regions = [region for region in result if _is_region(region)]
+        left_out["answers that are no regions"] += len(result) - len(regions)
+        if not regions:
+            left_out["tasks on which nobody has painted"] += 1
+            continue
+        pairs.append(_pair(uri, one, number, partial(_draw, regions, ids, task), places))
+    for what, count in left_out.items():
+        if count:
+            logger.warning("%s: %d %s are left out", storage.redact(uri), count, what)
+    if not pairs:
+        raise AnnotationError(f"{storage.redact(uri)} holds {len(tasks)} tasks, none of them annotated by a person")
+    return sorted(pairs, key=lambda pair: pair.image)
+
+
+def _pair(uri: str, one: _Task, number: int, read_mask: Any, places: ImagePlaces) -> Pair:
+    name = f"{storage.redact(uri)}, task {number if one.id is None else one.id}"
+    image = _image_of(one.data)
+    if image is None:
+        raise AnnotationError(f"{name} has neither uri nor image in its data")
+    # An upload keeps its name behind eight digits that Label Studio puts before it.
+    uploaded = image.rpartition("/")[2].partition("-")[2] if image.startswith("/data/upload/") else ""
+    return places.pair([image, *([uploaded] if uploaded else [])], name, read_mask, drawn=True)
+
+
+def _image_of(data: Mapping[str, Any]) -> str | None:
+    for key in ("uri", "image"):
+        if isinstance(data.get(key), str) and data[key]:
+            return data[key]
+    named = [value for value in data.values() if isinstance(value, str) and value.lower().endswith(tuple(EXTENSIONS))]
+    return named[0] if len(named) == 1 else None
+
+
+def _is_region(region: Region) -> bool:
+    return str(region.get("type", "")).startswith(SHAPES)
+
+
+def _draw(regions: list[Region], ids: Mapping[str, int], task: Task, height: int, width: int) -> np.ndarray:
+    label: np.ndarray | None = None
+    for region in regions:
+        if region.get("type") != "brushlabels":
+            raise MaskError(f"holds a region of type {region.get('type')!r}, expected brushlabels alone")
+        try:
+            shape = int(region["original_height"]), int(region["original_width"])
+            check_size(*shape, height, width)
+            (name,), pixels = region["value"]["brushlabels"], decode_brush(region["value"]["rle"], *shape)
+        except MaskError:
+            raise
+        except (KeyError, TypeError, ValueError) as error:
+            raise MaskError(f"holds a region that cannot be drawn ({type(error).__name__}: {error})") from error
+        if name not in ids:
+            raise MaskError(f"has the label {name!r}, which {task.name} does not have: {', '.join(task.class_names)}")
+        label = np.full(shape, UNCOVERED, np.int16) if label is None else label
+        if pixels.shape != label.shape:
+            raise MaskError(f"holds regions of {label.shape} and {pixels.shape} pixels (height, width)")
+        label[pixels] = ids[name]
+    assert label is not None  # there is a region
+    return label

@@ -1,0 +1,116 @@
+"""One mask as bytes, in any accepted form, to class ids: `.npy` arrays, index PNGs and palette PNGs."""
+
+# Shapes: H x W pixels of a mask.
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from ddpm_seg.data.annotations.errors import MaskError
+from ddpm_seg.data.annotations.pair import check_size
+from ddpm_seg.data.decoding.images import DEFAULT_LIMITS, PILLOW_ERRORS
+from ddpm_seg.tasks import UNLABELLED, Task
+
+MAX_MASK_BYTES = 8 * DEFAULT_LIMITS.max_pixels  # int64 ids, one a pixel
+
+
+def read_npy(data: bytes, image_height: int, image_width: int) -> np.ndarray:
+    """Class ids (H, W), of the array's own integer type, of an image of that size."""
+    file = io.BytesIO(data)
+    try:
+        shape, dtype = _npy_header(file)
+    except Exception as error:  # NumPy evaluates the header as Python, and raises whatever that raises
+        raise MaskError(f"is not a plain NumPy array file: {' '.join(str(error).split())}") from error
+    if len(shape) != 2 or 0 in shape:
+        raise MaskError(f"has shape {shape}, expected (height, width)")
+    if dtype.hasobject:
+        raise MaskError("is not a plain NumPy array file: it holds Python objects")
+    if dtype.kind not in "bui":
+        raise MaskError(f"has dtype {dtype}, expected integer class ids such as uint8")
+    check_size(*shape, image_height, image_width)
+    if len(data) - file.tell() < shape[0] * shape[1] * dtype.itemsize:
+        raise MaskError(f"is not a plain NumPy array file: {shape} of {dtype} are more than its {len(data)} bytes")
+    file.seek(0)
+    try:
+        # Not np.load, which would also open archives.
+        return np.lib.format.read_array(file, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise MaskError(f"is not a plain NumPy array file: {error}") from error
+
+
+def _npy_header(file: io.BytesIO) -> tuple[tuple[int, ...], np.dtype]:
+    version = np.lib.format.read_magic(file)
+    if version == (1, 0):
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    elif version == (2, 0):
+        shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+    else:  # 3.0 differs in names of fields alone, which masks have not
+        raise ValueError(f"version {version} of the format, expected (1, 0) or (2, 0)")
+    return shape, dtype
+
+
+def read_png(data: bytes, task: Task, image_height: int, image_width: int) -> np.ndarray:
+    """Class ids (H, W), integers, of an image of that size.
+
+    * grey: the pixel values are the ids;
+    * colours: those of the task's palette;
+    * indexed: by colour where every colour used is one of the task's, else the indices are the ids.
+    """
+    image = _open(data, image_height, image_width)
+    if image.mode == "P":
+        return _read_indexed(np.asarray(image), image.getpalette("RGB") or [], task)
+    if image.mode in ("RGB", "RGBA"):
+        return _read_colors(np.asarray(image.convert("RGB")), task)
+    if image.mode in ("1", "L", "I", "I;16", "I;16B"):
+        return np.asarray(image).astype(np.int64)
+    raise MaskError(f"is a PNG of mode {image.mode}, expected grey class ids or the task's colours")
+
+
+def read_colors(data: bytes, image_height: int, image_width: int) -> np.ndarray:
+    """The pixels (H, W, 3) uint8 of a colour PNG, of an image of that size."""
+    return np.asarray(_open(data, image_height, image_width).convert("RGB"))
+
+
+def _open(data: bytes, image_height: int, image_width: int) -> Image.Image:
+    """The decoded PNG. MaskError for what is none, or has not the image's aspect ratio, or is broken."""
+    try:
+        image = Image.open(io.BytesIO(data), formats=("PNG",))
+        check_size(image.height, image.width, image_height, image_width)
+        image.load()
+    except MaskError:
+        raise
+    except PILLOW_ERRORS as error:
+        raise MaskError(f"is not a PNG that can be read: {error}") from error
+    return image
+
+
+def _read_indexed(indices_HW: np.ndarray, palette: list[int], task: Task) -> np.ndarray:
+    of_color = _ids_by_color(task) | {None: UNLABELLED}
+    # Index 255 is "no class" in whatever colour, as in Pascal VOC's masks.
+    colors = {i: None if i == UNLABELLED else tuple(palette[3 * i : 3 * i + 3]) for i in np.unique(indices_HW).tolist()}
+    if not set(colors.values()) <= of_color.keys():
+        return indices_HW
+    table = np.zeros(256, np.uint8)
+    for index, color in colors.items():
+        table[index] = of_color[color]
+    return table[indices_HW]
+
+
+def _read_colors(rgb_HW3: np.ndarray, task: Task) -> np.ndarray:
+    packed = rgb_HW3.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
+    found, where = np.unique(packed, return_inverse=True)
+    of_color = _ids_by_color(task)
+    colors = [((value >> 16) & 255, (value >> 8) & 255, value & 255) for value in found.tolist()]
+    if strange := [color for color in colors if color not in of_color]:
+        shown = ", ".join(f"#{r:02x}{g:02x}{b:02x}" for r, g, b in strange[:3]) + (", ..." if len(strange) > 3 else "")
+        raise MaskError(f"holds {len(strange)} colours that are none of the palette of {task.name}: {shown}")
+    return np.array([of_color[color] for color in colors])[where].reshape(packed.shape)
+
+
+def _ids_by_color(task: Task) -> dict[tuple[int, ...] | None, int]:
+    """Class id by colour, without colours that several classes share."""
+    shared = {color for color in task.palette if task.palette.count(color) > 1}
+    return {tuple(color): index for index, color in enumerate(task.palette) if color not in shared}

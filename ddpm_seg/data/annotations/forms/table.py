@@ -1,0 +1,108 @@
+"""Masks in a Parquet table, such as our `labels`."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ddpm_seg import storage
+from ddpm_seg.data.annotations.errors import AnnotationError, MaskError
+from ddpm_seg.data.annotations.forms.mask_files import MAX_MASK_BYTES, read_png
+from ddpm_seg.data.annotations.image_places import ImagePlaces
+from ddpm_seg.data.annotations.pair import Pair, missing_pair
+from ddpm_seg.data.schema import METADATA_KEY, task_of
+from ddpm_seg.tasks import Task
+
+
+def pairs_of_table(uri: str, task: Task, image_root: str | None = None) -> list[Pair]:
+    """Rows whose status, where the table has one, is ok.
+
+    `image` and `mask` are structs of `bytes` and `path` as Hugging Face writes them, or bytes, or the name of a file;
+    without an `image` the row's `uri` is read.
+    """
+    rows = _rows(uri, task)
+    places, pairs = ImagePlaces(uri, image_root), []
+    for number, row in enumerate(rows):
+        if row.get("status") in (None, "ok"):
+            pairs.append(_pair(f"{storage.redact(uri)}, row {number}", row, task, places))
+    if not pairs:
+        raise AnnotationError(
+            f"{storage.redact(uri)} holds no annotated images: none of its {len(rows)} rows has a mask"
+        )
+    return sorted(pairs, key=lambda pair: pair.image)
+
+
+def _rows(uri: str, task: Task) -> list[dict[str, Any]]:
+    try:
+        with storage.open_file(uri) as file, pq.ParquetFile(file, page_checksum_verification=True) as parquet:
+            names = parquet.schema_arrow.names
+            if "mask" not in names or not {"uri", "image"} & set(names):
+                raise AnnotationError(
+                    f"{storage.redact(uri)} has the columns {', '.join(names)}; expected mask, and uri or image"
+                )
+            _refuse_other_classes(uri, parquet.schema_arrow, task)
+            wanted = [name for name in ("uri", "image", "mask", "status") if name in names]
+            return parquet.read(columns=wanted).to_pylist()
+    except (pa.ArrowException, ValueError, OSError) as error:
+        # Of a damaged file Arrow raises a bare OSError; what the store raises is a kind of it, or has a number.
+        if isinstance(error, AnnotationError) or (isinstance(error, OSError) and _is_of_the_store(error)):
+            raise
+        reason = " ".join(str(error).split())
+        raise AnnotationError(f"{storage.redact(uri)} is not a Parquet file that can be read: {reason}") from None
+
+
+def _refuse_other_classes(uri: str, schema: pa.Schema, task: Task) -> None:
+    """Raises AnnotationError for our own table of another task: its ids would pass, and mean something else."""
+    if METADATA_KEY not in (schema.metadata or {}):
+        return
+    own = task_of(schema)
+    if own.class_names != task.class_names:
+        raise AnnotationError(
+            f"{storage.redact(uri)} holds masks of the task {own.name} ({', '.join(own.class_names[:5])}, ...), not of "
+            f"{task.name} ({', '.join(task.class_names[:5])}, ...)"
+        )
+
+
+def _is_of_the_store(error: OSError) -> bool:
+    return type(error) is not OSError or error.errno is not None
+
+
+def _pair(name: str, row: dict[str, Any], task: Task, places: ImagePlaces) -> Pair:
+    image_bytes, image_path = _cell(row.get("image"), f"{name}, image")
+    mask_bytes, mask_path = _cell(row.get("mask"), f"{name}, mask")
+    uri = row.get("uri") if isinstance(row.get("uri"), str) else None
+    names = [one for one in (uri, image_path) if one] or [name]
+    if mask_bytes is None and mask_path is None:
+        return missing_pair(names[0], name, f"{name} has no mask; expected the bytes of a PNG")
+    read_mask = partial(_read_mask, mask_bytes, mask_path, places, task)
+    if image_bytes is None:
+        return places.pair(names, name, read_mask)
+    return Pair(image=names[0], mask=name, read_image=partial(bytes, image_bytes), read_mask=read_mask)
+
+
+def _cell(value: Any, name: str) -> tuple[bytes | None, str | None]:
+    """(bytes, path) of a cell that holds a picture; (None, None) of an empty one."""
+    if isinstance(value, dict):
+        data, path = value.get("bytes"), value.get("path")
+    else:
+        data, path = (value, None) if isinstance(value, bytes) else (None, value)
+    if not isinstance(data, bytes | None) or not isinstance(path, str | None):
+        raise AnnotationError(
+            f"{name} is {type(value).__name__}; expected bytes, a file's name, or a struct of bytes and path"
+        )
+    return data or None, path or None
+
+
+def _read_mask(
+    data: bytes | None, path: str | None, places: ImagePlaces, task: Task, image_height: int, image_width: int
+) -> np.ndarray:
+    if data is None:
+        found = places.find([str(path)])
+        if found is None:
+            raise MaskError(f"names the mask {path}, which is not in {places}")
+        data = storage.read_bytes(found, max_bytes=MAX_MASK_BYTES)
+    return read_png(data, task, image_height, image_width)

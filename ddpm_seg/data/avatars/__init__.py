@@ -1,0 +1,1 @@
+"""Avatars-10: the drawn data set with exact labels."""

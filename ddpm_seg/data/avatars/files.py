@@ -1,0 +1,61 @@
+"""Avatars and their masks as files, rendered by all cores."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context, parent_process
+from threading import Thread
+
+import numpy as np
+from tqdm import tqdm
+
+from ddpm_seg import storage
+from ddpm_seg.data.avatars.render import render
+from ddpm_seg.data.table_pictures import encode_png
+from ddpm_seg.interruption import STOP_SIGNALS
+
+
+def write_pairs(pairs: list[tuple[int, int, str]]) -> None:
+    """Renders and writes the picture and the mask of each (seed, index, folder)."""
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
+        written = _submit(pool, pairs)
+        for _ in tqdm(written, total=len(pairs), desc="avatars", disable=None):
+            pass
+
+
+def _write_pair(pair: tuple[int, int, str]) -> None:
+    """Renders one picture and writes it with its mask."""
+    seed, index, folder = pair
+    image, mask = render(seed, index)
+    buffer = io.BytesIO()
+    np.save(buffer, mask)
+    storage.write_bytes(storage.join(folder, f"{index:05d}.npy"), buffer.getvalue())
+    storage.write_bytes(storage.join(folder, f"{index:05d}.png"), encode_png(image))
+
+
+def _end_with_parent() -> None:
+    """Lets a rendering process end with the job, however that ends."""
+    parent = parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=wait, daemon=True).start()
+
+
+def _submit(pool: ProcessPoolExecutor, pairs: list[tuple[int, int, str]]) -> Iterator[None]:
+    """Starts the pool's processes deaf to what stops this one, which then finishes the pictures they are at.
+
+    A terminal, and `timeout`, signal every process of the job.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        return pool.map(_write_pair, pairs, chunksize=16)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,0 +1,257 @@
+"""Decoding in processes of its own, for image files from strangers.
+
+Pillow's C code can loop, crash or take all memory, and nothing in the same process can stop it. So a thread that reads
+images borrows a child process: bytes in, pixels out. The child ends with its parent, as its standard input then does.
+It inherits no environment, where credentials are, and its answers are data, never pickles, which could run code.
+Before its first image it gives up files, network, programs and other processes (`data.confinement`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib
+import json
+import logging
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageFile
+
+from ddpm_seg.data.canvas import FitMode, Placement, fit
+from ddpm_seg.data.decoding.confinement import confine, hide_memory_and_environment
+from ddpm_seg.data.decoding.formats import register_plugins
+from ddpm_seg.data.decoding.images import DEFAULT_LIMITS, Decoded, ImageError, Limits, decode, read
+
+logger = logging.getLogger(__name__)
+
+Child = subprocess.Popen[bytes]
+
+_COMMAND = (sys.executable, "-m", "ddpm_seg.data.decoding.decoder")
+_READY = b"ready\n"
+_NOT_CONFINED = b"not confined: "
+_MEMORY_EXIT = 77
+_LATE = (-signal.SIGPROF, -signal.SIGALRM)
+# A process that hangs uses no processor time, and a machine that is busy must not make an error of a good image.
+_REAL_SECONDS = 10
+
+_idle: list[Child] = []
+_warned = threading.Event()
+
+
+def decode_and_fit(data: bytes, limits: Limits, size: int, mode: FitMode) -> tuple[np.ndarray, Placement]:
+    """`fit(decode(data, limits), size, mode)` in a child process: canvas (size, size, 3) uint8, read-only.
+
+    Raises ImageError: `decode`'s, "out_of_memory" over `limits.decode_memory`, "decode_timeout" over
+    `limits.decode_seconds`, or "decoder_crashed"; RuntimeError where no child can be started. Safe to call from many
+    threads: each borrows a child of its own, and a dead one is replaced.
+    """
+    reply, canvas = _request(data, limits, {"size": size, "mode": mode})
+    return canvas, Placement(**reply["placement"])
+
+
+def read_apart(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Decoded:
+    """`images.read(data, limits)` in a child process; raises as `decode_and_fit` does. Its pixels are read-only."""
+    reply, pixels = _request(data, limits, {})
+    return Decoded(pixels=pixels, format=reply["format"], turned=reply["turned"])
+
+
+def _request(data: bytes, limits: Limits, wanted: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray]:
+    header = {"bytes": len(data), "limits": dataclasses.asdict(limits), **wanted}
+    request = (json.dumps(header).encode() + b"\n", data)
+    try:
+        return _ask(_borrow(), request)
+    except _ChildDiedError as death:
+        if death.exit_code in _LATE:
+            raise _verdict(death.exit_code, limits) from None
+    # It may be what earlier images left behind, or someone else's doing, so a fresh process has the last word.
+    try:
+        return _ask(_start(), request)
+    except _ChildDiedError as death:
+        raise _verdict(death.exit_code, limits) from None
+
+
+class _ChildDiedError(Exception):
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(exit_code)
+        self.exit_code = exit_code
+
+
+def _verdict(exit_code: int, limits: Limits) -> ImageError:
+    if exit_code in _LATE:
+        message = f"decoding takes more than {limits.decode_seconds:g} s of processor time"
+        return ImageError("decode_timeout", message)
+    if exit_code == _MEMORY_EXIT:
+        return ImageError("out_of_memory", f"decoding needs more than {limits.decode_memory} bytes of memory")
+    logger.warning("a file crashes the decoder, which ends with %d", exit_code)
+    # Which signal a damaged heap ends in differs from run to run; the same bytes must give the same row.
+    return ImageError("decoder_crashed", "the file crashes the decoder")
+
+
+def _borrow() -> Child:
+    try:
+        return _idle.pop()
+    except IndexError:
+        return _start()
+
+
+def _start() -> Child:
+    # Not multiprocessing: its spawn would import the parent's main module, which in a worker is Ray's.
+    environment = {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    # Memory is kept from one image to the next: asking for it anew takes as long as decoding.
+    environment |= {"MALLOC_TOP_PAD_": str(64 << 20), "MALLOC_ARENA_MAX": "1"}
+    if "LD_LIBRARY_PATH" in os.environ:
+        environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
+    child = subprocess.Popen(_COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+    assert child.stdout is not None
+    greeting = child.stdout.readline()
+    if greeting.startswith(_NOT_CONFINED):
+        _warn_once(greeting.removeprefix(_NOT_CONFINED).decode().strip())
+    elif greeting != _READY:
+        raise RuntimeError(
+            f"the process that decodes images does not start: {' '.join(_COMMAND)} ended with {_end(child)}; "
+            "standard error (on a cluster, the worker's log) says why"
+        )
+    return child
+
+
+def _warn_once(reason: str) -> None:
+    if _warned.is_set():
+        return
+    _warned.set()
+    # Read from outside, this process's environment would give the credentials away. Only now, as it has a price.
+    hide_memory_and_environment()
+    logger.warning(
+        "the process that decodes images keeps this user's access to files and network (%s); "
+        "where images come from strangers, run on Linux with seccomp, on x86_64 or aarch64",
+        reason,
+    )
+
+
+def _ask(child: Child, request: tuple[bytes, bytes]) -> tuple[dict[str, Any], np.ndarray]:
+    """The child's reply and its pixels (H, W, 3) uint8."""
+    assert child.stdin is not None
+    assert child.stdout is not None
+    # A child that dies meanwhile closes the pipe; that its answer is missing says the same.
+    with contextlib.suppress(BrokenPipeError):
+        child.stdin.writelines(request)
+        child.stdin.flush()
+    line = child.stdout.readline()
+    if not line.endswith(b"\n"):
+        raise _ChildDiedError(_end(child))
+    reply = json.loads(line)
+    if "error" in reply:
+        _idle.append(child)
+        raise ImageError(*reply["error"])
+    height, width = reply["shape"]
+    pixels = child.stdout.read(height * width * 3)
+    if len(pixels) < height * width * 3:
+        raise _ChildDiedError(_end(child))
+    _idle.append(child)
+    return reply, np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
+
+
+def _end(child: Child) -> int:
+    """Exit code of a child that died; its pipes are closed."""
+    with contextlib.suppress(BrokenPipeError):  # of what it did not read
+        child.communicate()
+    return child.returncode
+
+
+# --- the child ---
+
+
+def _serve() -> None:
+    """Answers requests until standard input ends."""
+    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    _be_strict()
+    address_space = _address_space()
+    # Whatever C libraries print must neither enter the answers nor fill a log.
+    with open(os.devnull, "r+b") as nowhere:
+        for descriptor in (0, 1, 2):
+            os.dup2(nowhere.fileno(), descriptor)
+    refusal = confine()
+    replies.write(_READY if refusal is None else _NOT_CONFINED + refusal.encode() + b"\n")
+    replies.flush()
+    for line in requests:
+        request = json.loads(line)
+        data = requests.read(request["bytes"])
+        try:
+            header, pixels = _answer(data, request, address_space)
+        except MemoryError:
+            os._exit(_MEMORY_EXIT)
+        replies.write(json.dumps(header).encode() + b"\n")
+        replies.write(pixels)
+        replies.flush()
+
+
+def _be_strict() -> None:
+    Image.preinit()
+    # What Pillow would import with the first image that needs it, when files can no longer be opened.
+    for name in ("ImageCms", "ImagePalette", "MpoImagePlugin", "TiffImagePlugin", "WebPImagePlugin"):
+        importlib.import_module(f"PIL.{name}")
+    register_plugins()
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    warnings.simplefilter("ignore")  # of odd metadata, which is not used
+    warnings.simplefilter("error", Image.DecompressionBombWarning)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's, which is meant for the parent
+    for timer in (signal.SIGPROF, signal.SIGALRM):
+        signal.signal(timer, signal.SIG_DFL)  # which ends the process, wherever in C it is
+
+
+def _answer(data: bytes, request: dict[str, Any], address_space: int) -> tuple[dict[str, Any], memoryview]:
+    limits = Limits(**request["limits"])
+    Image.MAX_IMAGE_PIXELS = limits.max_pixels
+    try:
+        with _limited(limits, address_space):
+            reply, pixels = _pixels(data, limits, request)
+    except ImageError as error:
+        if error.error_type == "out_of_memory":
+            raise MemoryError from error
+        return {"error": [error.error_type, str(error)]}, memoryview(b"")
+    return reply | {"shape": pixels.shape[:2]}, np.ascontiguousarray(pixels).data
+
+
+def _pixels(data: bytes, limits: Limits, request: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray]:
+    if "size" in request:
+        canvas, placement = fit(decode(data, limits), request["size"], request["mode"])
+        return {"placement": dataclasses.asdict(placement)}, canvas
+    decoded = read(data, limits)
+    return {"format": decoded.format, "turned": decoded.turned}, decoded.pixels
+
+
+@contextlib.contextmanager
+def _limited(limits: Limits, address_space: int) -> Iterator[None]:
+    """Ends the process over `limits.decode_seconds`; MemoryError over `limits.decode_memory`."""
+    if address_space:
+        # Address space, not the data segment: it bounds every way of getting memory, whatever a library's allocator.
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        memory = address_space + limits.decode_memory
+        resource.setrlimit(resource.RLIMIT_AS, (memory if hard == resource.RLIM_INFINITY else min(memory, hard), hard))
+    signal.setitimer(signal.ITIMER_PROF, limits.decode_seconds)
+    signal.setitimer(signal.ITIMER_REAL, limits.decode_seconds * _REAL_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _address_space() -> int:
+    """Bytes in use now; 0 off Linux, where there is no limit to memory either."""
+    pages = Path("/proc/self/statm")
+    return int(pages.read_text().split()[0]) * resource.getpagesize() if pages.exists() else 0
+
+
+if __name__ == "__main__":
+    _serve()

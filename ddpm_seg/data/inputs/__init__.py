@@ -1,0 +1,1 @@
+"""Which images there are: folders, prefixes and lists of URIs."""

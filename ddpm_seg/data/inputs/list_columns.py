@@ -1,0 +1,121 @@
+"""Which columns of a list name the images, and which hold their versions (S3 Inventory's names among them)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+from urllib.parse import unquote_plus
+
+from ddpm_seg.printable import printable
+
+_URI_COLUMNS = ("uri", "url", "path")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """One entry: what it says, without space around it, and the version of the file if the list has that too."""
+
+    text: str
+    etag: str | None = None
+    size_bytes: int | None = None
+    modified: datetime | None = None
+    fault: str | None = None
+    """Why it cannot be an image's name."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Columns:
+    """Places of the columns that count."""
+
+    uri: int | None
+    bucket_and_key: tuple[int, int] | None
+    etag: int | None
+    size: int | None
+    modified: int | None
+    latest: int | None
+    deleted: int | None
+
+    def names(self) -> tuple[int, ...]:
+        """Those that make up an image's name."""
+        return (self.uri,) if self.uri is not None else self.bucket_and_key or ()
+
+    def describe(self, names: list[str]) -> str:
+        shown = [printable(name.strip()) for name in names]
+        found = [repr(shown[place]) for place in self.names()]
+        where = f"column {found[0]}" if len(found) == 1 else f"columns {' and '.join(found)}"
+        return f"{where}, with the versions that the list has" if self.etag is not None else where
+
+    def used(self) -> list[int]:
+        places = (*self.names(), self.etag, self.size, self.modified, self.latest, self.deleted)
+        return sorted({place for place in places if place is not None})
+
+    def entry(self, cells: list[Any], *, encoded: bool) -> Entry | None:
+        """None for a blank cell and an older or deleted version. `encoded` says that keys are percent-encoded, as in
+        S3 Inventory's CSV files."""
+        if self.latest is not None and cell_text(cells[self.latest]).lower() == "false":
+            return None
+        if self.deleted is not None and cell_text(cells[self.deleted]).lower() == "true":
+            return None
+        if self.uri is not None:
+            text = cell_text(cells[self.uri])
+        else:
+            assert self.bucket_and_key is not None
+            bucket, key = (cell_text(cells[place]) for place in self.bucket_and_key)
+            if not bucket or not key:
+                return None
+            text = f"s3://{bucket}/{unquote_plus(key, errors='surrogateescape') if encoded else key}"
+        if not text:
+            return None
+        etag = cell_text(cells[self.etag]).strip('"') if self.etag is not None else ""
+        if not etag:
+            return Entry(text=text)
+        size = _size(cells[self.size]) if self.size is not None else None
+        modified = _time(cells[self.modified]) if self.modified is not None else None
+        return Entry(text=text, etag=etag, size_bytes=size, modified=modified)
+
+
+def find_columns(names: list[str]) -> Columns | None:
+    """None where no column is known to hold names."""
+    plain = [re.sub(r"[^a-z0-9]", "", name.lower()) for name in names]
+
+    def place(*wanted: str) -> int | None:
+        return next((plain.index(name) for name in wanted if name in plain), None)
+
+    uri, bucket, key = place(*_URI_COLUMNS), place("bucket"), place("key")
+    both = (bucket, key) if uri is None and bucket is not None and key is not None else None
+    if uri is None and both is None:
+        return None
+    return Columns(
+        uri=uri,
+        bucket_and_key=both,
+        etag=place("etag"),
+        size=place("size", "sizebytes"),
+        modified=place("lastmodifieddate", "lastmodified", "modified"),
+        latest=place("islatest"),
+        deleted=place("isdeletemarker"),
+    )
+
+
+def cell_text(value: Any) -> str:
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", errors="surrogateescape")
+    return "" if value is None else str(value).strip()
+
+
+def _size(value: Any) -> int | None:
+    text = cell_text(value)
+    return int(text) if re.fullmatch(r"\d{1,15}", text, re.ASCII) else None
+
+
+def _time(value: Any) -> datetime | None:
+    if not isinstance(value, datetime):
+        try:
+            value = datetime.fromisoformat(cell_text(value).replace("Z", "+00:00"))
+        except ValueError:
+            return None
+    return value.replace(tzinfo=timezone.utc) if value.tzinfo is None else value.astimezone(timezone.utc)
+
+
+ONLY_COLUMN = Columns(uri=0, bucket_and_key=None, etag=None, size=None, modified=None, latest=None, deleted=None)

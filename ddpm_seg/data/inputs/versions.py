@@ -1,0 +1,83 @@
+"""Which version of each listed object stands in its store now: the one thing that a list of names does not say."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from ddpm_seg import storage
+from ddpm_seg.data.inputs.listing import spellings
+from ddpm_seg.storage import FileInfo
+
+logger = logging.getLogger(__name__)
+
+ASKERS = 32  # the wait is latency
+WAITING = 16 * ASKERS  # answers that are ahead of the slowest
+TELL_S = 15.0
+
+
+def with_versions(files: Iterable[FileInfo]) -> Iterator[FileInfo]:
+    """The same files in the same order; remote ones of unknown version with their store's ETag, size and time.
+
+    What is not there, or may not be asked, stays unknown: reading it says why. Two names of one object, which differ in
+    how Unicode composes a letter, become one file. Raises StorageUnavailableError where a store does not answer.
+    """
+    seen: set[str] = set()
+    for file in _answers(files):
+        if file.uri.isascii():
+            yield file
+        elif file.uri not in seen:
+            seen.add(file.uri)
+            yield file
+
+
+def _answers(files: Iterable[FileInfo]) -> Iterator[FileInfo]:
+    waiting: deque[FileInfo | Future[FileInfo]] = deque()
+    asked, told = 0, time.monotonic()
+    with ThreadPoolExecutor(ASKERS) as askers:
+        try:
+            for file in files:
+                if _is_unknown(file):
+                    waiting.append(askers.submit(_ask, file))
+                    asked += 1
+                    if time.monotonic() - told > TELL_S:
+                        told = time.monotonic()
+                        logger.info(
+                            "asked for the versions of %d listed objects so far; a list with columns uri, etag and "
+                            "size saves that, and --no-check-versions leaves it out",
+                            asked,
+                        )
+                else:
+                    waiting.append(file)
+                if len(waiting) >= WAITING:
+                    yield _answered(waiting.popleft())
+            while waiting:
+                yield _answered(waiting.popleft())
+        finally:
+            for left in waiting:
+                if isinstance(left, Future):
+                    left.cancel()
+
+
+def _answered(file: FileInfo | Future[FileInfo]) -> FileInfo:
+    return file.result() if isinstance(file, Future) else file
+
+
+def _is_unknown(file: FileInfo) -> bool:
+    return file.etag is None and file.modified is None and not storage.is_local(file.uri)
+
+
+def _ask(file: FileInfo) -> FileInfo:
+    for uri in spellings(file.uri):
+        try:
+            return storage.info(uri, listed=True)
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            if isinstance(error, storage.StorageUnavailableError) and not storage.names_its_host(file.uri):
+                raise
+            break
+    return file

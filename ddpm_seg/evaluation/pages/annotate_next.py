@@ -1,0 +1,81 @@
+"""The page and the list of the images that are most worth annotating next."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ddpm_seg import storage
+from ddpm_seg.data.overlay import css_colours
+from ddpm_seg.data.table_pictures import cell_bytes
+from ddpm_seg.evaluation.pages.contact_sheet import fetch_again, make_tiles
+from ddpm_seg.evaluation.pages.page import template
+from ddpm_seg.evaluation.tables.active import farthest_first, uncertainty_by_class
+from ddpm_seg.evaluation.tables.selection import read_task
+from ddpm_seg.runs.view import choose, read_labels
+
+LIST, PAGE = "annotate_next.csv", "annotate_next.html"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Choice:
+    """One image of the list."""
+
+    image_id: str
+    uri: str
+    uncertainty: float
+    width: int
+    height: int
+
+
+def write_active(
+    output: str, count: int, *, config_hash: str, read_uris: Mapping[str, str] | None = None
+) -> list[Choice]:
+    """Writes `annotate_next.csv` (the URIs, a list that `jobs.label` takes) and `annotate_next.html` under `output`.
+
+    At most `count` images of `config_hash`'s labels are chosen; `read_uris` has the URI to read for each stored one
+    that is not the same. Raises FileNotFoundError where there are no labels.
+    """
+    columns = ["image_id", "uri", "status", "uncertainty", "width", "height", "classes", "model_id"]
+    labels = read_labels(output, config_hash=config_hash, columns=columns)
+    task = read_task(choose(output, "labels", config_hash).shards[0])
+    labels = labels.filter(pc.equal(labels["status"], "ok"))
+    order = farthest_first(uncertainty_by_class(labels["classes"], task.num_classes), count)
+    rows = labels.select(list(Choice.__annotations__)).take(pa.array(order, pa.int64())).to_pylist()
+    chosen = [Choice(**row) for row in rows]
+    masks = read_labels(
+        output,
+        config_hash=config_hash,
+        columns=["image_id", "uri", "mask"],
+        image_ids=[choice.image_id for choice in chosen],
+    )
+    mask_of = {row["image_id"]: cell_bytes(row["mask"]) for row in masks.to_pylist()}
+    fetch = fetch_again(read_uris or {})
+    tiles = make_tiles(chosen, [mask_of[choice.image_id] for choice in chosen], task.palette, fetch)
+    colours = css_colours(task.palette)
+    page = template("active.html").render(
+        model_id=labels["model_id"][0].as_py() if labels.num_rows else "",
+        output=output,
+        images=labels.num_rows,
+        uncertainty=pc.mean(labels["uncertainty"]).as_py() or 0.0,
+        chosen_uncertainty=float(np.mean([choice.uncertainty for choice in chosen])) if chosen else 0.0,
+        classes=[{"name": name, "colour": colour} for name, colour in zip(task.class_names, colours, strict=True)],
+        tiles=list(tiles),
+    )
+    storage.write_bytes(storage.join(output, PAGE), page.encode())
+    storage.write_bytes(storage.join(output, LIST), _as_csv(chosen))
+    return chosen
+
+
+def _as_csv(chosen: list[Choice]) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["uri", "uncertainty"])
+    writer.writerows([choice.uri, f"{choice.uncertainty:.6g}"] for choice in chosen)
+    return text.getvalue().encode()

@@ -1,0 +1,137 @@
+"""Images with their masks over them, small enough to stand inside one HTML file."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import PurePosixPath
+from typing import Protocol
+
+import numpy as np
+
+from ddpm_seg import storage
+from ddpm_seg.data.decoding.decoder import decode_and_fit
+from ddpm_seg.data.decoding.images import DEFAULT_LIMITS
+from ddpm_seg.data.overlay import Palette
+from ddpm_seg.data.table_pictures import row_mask
+from ddpm_seg.evaluation.pages.layers import LONGEST_SIDE, SHARP_BELOW, image_layer, mask_layer
+from ddpm_seg.tasks import UNLABELLED
+
+logger = logging.getLogger(__name__)
+
+SHARPER = 2  # images are fetched this much larger than they are shown, to be made smaller well
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Tile:
+    """One image of the contact sheet; the pictures are data: URIs, and `note` says why there is no image."""
+
+    name: str
+    uri: str
+    uncertainty: float
+    width: int
+    height: int
+    image_src: str | None
+    mask_srcs: tuple[str, ...]
+    """One mask; two where models are compared; none of an image that nobody has labelled."""
+    areas: tuple[dict[int, float], ...]
+    """Of each mask, the share of pixels of each class that it has, the largest first."""
+    note: str
+
+    @property
+    def sharp(self) -> bool:
+        """Whether the picture is so small that its pixels are to be seen."""
+        return max(self.width, self.height) <= SHARP_BELOW
+
+    @property
+    def class_ids(self) -> list[int]:
+        return sorted(set().union(*self.areas))
+
+
+class Labelled(Protocol):
+    """What a tile says of a row of `labels`."""
+
+    @property
+    def uri(self) -> str: ...
+    @property
+    def uncertainty(self) -> float: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def height(self) -> int: ...
+
+
+Fetch = Callable[[Labelled, int, int], tuple[np.ndarray | None, str]]
+"""The image of a row whose mask is so high and wide, (h, w, 3) uint8; or None and a sentence for the reader."""
+
+
+def make_tiles(rows: Iterable[Labelled], masks: Iterable[bytes], palette: Palette, fetch: Fetch) -> Iterator[Tile]:
+    """Tiles of `rows` and their `masks` (PNG) in their order.
+
+    An image that has gone or changed leaves its mask alone, and a `note` that says so.
+    """
+    # Two at a time: large images are large in memory, and a store's latency is worth hiding once.
+    with ThreadPoolExecutor(2) as readers:
+        yield from readers.map(lambda row, mask: make_tile(row, [mask], palette, fetch), rows, masks)
+
+
+def fetch_again(read_uris: Mapping[str, str]) -> Fetch:
+    """Reads a row's image from where it was labelled; `read_uris` has the URI to read where it is not the row's own."""
+    return lambda row, height, width: _fetch(read_uris.get(row.uri, row.uri), height, width)
+
+
+def plain_tile(row: Labelled, image: np.ndarray) -> Tile:
+    """A tile of an image (H, W, 3) uint8 that nobody has labelled."""
+    return _described(row, image_layer(image), (), (), "")
+
+
+def make_tile(row: Labelled, masks: Sequence[bytes], palette: Palette, fetch: Fetch) -> Tile:
+    """A tile of `row` with its `masks` (PNGs of one size), the first one's model first."""
+    about = {"uri": row.uri, "width": row.width, "height": row.height}
+    drawn = [row_mask({**about, "mask": mask}, file=getattr(row, "file", "")) for mask in masks]
+    image, note = fetch(row, *drawn[0].shape)
+    layers = tuple(mask_layer(mask, palette) for mask in drawn)
+    return _described(row, None if image is None else image_layer(image), layers, tuple(map(_areas, drawn)), note)
+
+
+def _areas(mask: np.ndarray) -> dict[int, float]:
+    counts = np.bincount(mask.reshape(-1), minlength=256)
+    found = [class_id for class_id in np.argsort(-counts, kind="stable").tolist() if counts[class_id]]
+    return {class_id: counts[class_id] / mask.size for class_id in found if class_id != UNLABELLED}
+
+
+def _described(
+    row: Labelled, image_src: str | None, mask_srcs: tuple[str, ...], areas: tuple[dict[int, float], ...], note: str
+) -> Tile:
+    uri = storage.redact(row.uri)
+    return Tile(
+        name=PurePosixPath(uri).name or uri,
+        uri=uri,
+        uncertainty=row.uncertainty,
+        width=row.width,
+        height=row.height,
+        image_src=image_src,
+        mask_srcs=mask_srcs,
+        areas=areas,
+        note=note,
+    )
+
+
+def _fetch(uri: str, height: int, width: int) -> tuple[np.ndarray | None, str]:
+    """The image as it is now, (h, w, 3) uint8, no larger than is drawn; or None and a sentence for the reader.
+
+    As the job did, in a process of its own: the file may be another by now, and the report comes last of all.
+    """
+    size = min(max(height, width), LONGEST_SIDE * SHARPER)
+    try:
+        data, _ = storage.read_listed(uri, max_bytes=DEFAULT_LIMITS.max_bytes)
+        canvas, placement = decode_and_fit(data, DEFAULT_LIMITS, size, "letterbox")
+    except (OSError, ValueError) as error:
+        logger.warning("the report shows %s without its image: %s", storage.redact(uri), error)
+        return None, "The image can't be read any more. Its mask alone."
+    if (placement.image_height, placement.image_width) != (height, width):
+        now = f"{placement.image_width} × {placement.image_height}"
+        return None, f"Changed since: the image is {now} now. Its mask alone."
+    return placement.crop(canvas), ""

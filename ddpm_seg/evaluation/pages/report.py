@@ -1,0 +1,211 @@
+"""A run's picture page: `runs/<run_id>/report.html`, one file that needs no other."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ddpm_seg import storage
+from ddpm_seg.data.overlay import css_colours
+from ddpm_seg.data.table_pictures import row_image
+from ddpm_seg.evaluation.pages.contact_sheet import Fetch, Tile, fetch_again, make_tiles, plain_tile
+from ddpm_seg.evaluation.pages.page import count, duration, review_script, short, template
+from ddpm_seg.evaluation.tables.drift import describe, earlier_statistics, find_drift, statistics_of
+from ddpm_seg.evaluation.tables.totals import LabelledRow, Totals, first_rows, read_pictures, read_totals
+from ddpm_seg.runs.layout import RunLayout, uris_under
+from ddpm_seg.runs.parquet import DamagedFileError
+from ddpm_seg.runs.summary import read_json
+
+logger = logging.getLogger(__name__)
+
+ERRORS_SHOWN = 100
+MOST_BARS = 32
+FACTS = {"model_id": "model", "created_at": "begun", "config_hash": "configuration"}
+STAGES = ("read", "segment", "write")
+
+
+def write_report(
+    output: str, run_id: str, *, contact_sheet: int = 60, read_uris: Mapping[str, str] | None = None
+) -> str:
+    """Writes the report of a finished run of `labels` beside its `run.json` and returns the report's URI.
+
+    Reads `run.json`, `summary.json` (may be absent) and the run's `labels`; adds to `summary.json` the run's
+    `statistics` and its `drift` against earlier runs; fetches the `contact_sheet` most uncertain images again.
+    `read_uris` has the URI to read for each stored one that is not the same (signed URLs). Raises FileNotFoundError
+    where `output` has no such run, and DamagedFileError for a file of it that cannot be read.
+    """
+    fetch = fetch_again(read_uris or {})
+    return _write(output, run_id, "labels", contact_sheet, lambda totals, _: _labelled_tiles(totals, fetch))
+
+
+def write_sample_report(output: str, run_id: str, *, contact_sheet: int = 60) -> str:
+    """`write_report` of a run of `samples`, whose images stand in the table; the first ones where none is labelled."""
+    return _write(output, run_id, "samples", contact_sheet, _sample_tiles)
+
+
+def _write(
+    output: str,
+    run_id: str,
+    table: str,
+    contact_sheet: int,
+    tiles_of: Callable[[Totals, Sequence[str]], Sequence[Tile]],
+) -> str:
+    run_json = storage.join(output, "runs", run_id, "run.json")
+    run = read_json(run_json)
+    if not isinstance(run.get("config_hash"), str):
+        raise DamagedFileError(run_json, "it has no 'config_hash'")
+    layout = RunLayout(output=output, table=table, config_hash=run["config_hash"], run_id=run_id)
+    summary = read_json(layout.summary) if storage.exists(layout.summary) else {}
+    files = [uri for uri in uris_under(layout.shards()) if uri.endswith(".parquet")]
+    totals = read_totals(files, keep_uncertain=contact_sheet, keep_errors=ERRORS_SHOWN)
+    if summary:
+        summary |= _compare_with_earlier(layout, totals)
+        storage.write_json(layout.summary, summary)
+    html = build_report(run=run, summary=summary, totals=totals, tiles=tiles_of(totals, files))
+    storage.write_bytes(layout.report, html.encode())
+    return layout.report
+
+
+def _compare_with_earlier(layout: RunLayout, totals: Totals) -> dict[str, Any]:
+    now = statistics_of(totals)
+    drift = find_drift(now, earlier_statistics(layout))
+    for flag in drift["flags"]:
+        logger.warning("%s: %s", layout.run_id, describe(flag))
+    return {"statistics": now, "drift": drift}
+
+
+def _labelled_tiles(totals: Totals, fetch: Fetch) -> list[Tile]:
+    rows, palette = totals.most_uncertain, totals.task.palette if totals.task else ()
+    masks = read_pictures(rows, "mask")
+    return list(make_tiles(rows, [masks[row] for row in rows], palette, fetch))
+
+
+def _sample_tiles(totals: Totals, files: Sequence[str]) -> list[Tile]:
+    rows = totals.most_uncertain if totals.task else first_rows(files, totals.keep_uncertain)
+    images = {row.uri: _drawn(row, data) for row, data in read_pictures(rows, "image").items()}
+    if not totals.task:
+        return [plain_tile(row, images[row.uri]) for row in rows]
+    return _labelled_tiles(totals, lambda row, height, width: (images[row.uri], ""))
+
+
+def _drawn(row: LabelledRow, data: bytes) -> np.ndarray:
+    about = {"uri": row.uri, "width": row.width, "height": row.height}
+    return row_image({**about, "image": data}, file=row.file)
+
+
+def build_report(*, run: Mapping[str, Any], summary: Mapping[str, Any], totals: Totals, tiles: Sequence[Tile]) -> str:
+    """The page as HTML. `run` and `summary` are the contents of those JSON files; what they lack is left out."""
+    known = {name: str(run[name]) for name in FACTS if run.get(name)}
+    if "created_at" in known:
+        known["created_at"] = known["created_at"][:16].replace("T", " ") + " UTC"
+    others = {name: value for name, value in run.items() if name not in (*FACTS, "run_id", "config")}
+    script = {"script": review_script()} if tiles and totals.task else {}
+    return template("report.html").render(
+        **script,
+        run_id=run.get("run_id", "Run"),
+        facts=[(FACTS[name], value) for name, value in known.items()],
+        headline=_headline(summary, totals),
+        drift=summary.get("drift"),
+        tiles=tiles,
+        totals=totals,
+        classes=_class_areas(totals),
+        histogram=_histogram(totals),
+        timings=_timings(summary),
+        settings=[*_flatten(run.get("config", {})), *_flatten(others)],
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ClassArea:
+    class_id: int
+    name: str
+    colour: str
+    area: float  # mean fraction over all labelled images, those without the class counted as 0
+    images: int
+
+
+def _class_areas(totals: Totals) -> list[ClassArea]:
+    """Every class of the task, in its order, those that no image has too."""
+    if totals.task is None:
+        return []
+    return [
+        ClassArea(
+            class_id=class_id,
+            name=name,
+            colour=colour,
+            area=float(totals.area[class_id]) / max(1, totals.ok),
+            images=int(totals.images_with[class_id]),
+        )
+        for class_id, (name, colour) in enumerate(
+            zip(totals.task.class_names, css_colours(totals.task.palette), strict=True)
+        )
+    ]
+
+
+def _histogram(totals: Totals) -> dict[str, Any]:
+    """Bars and ticks as fractions of the plot's width and height."""
+    # Few images in many bars would show chance, not shape.
+    counts, width = totals.uncertainty.bars(min(MOST_BARS, max(8, int(2 * totals.ok**0.5))))
+    right, top = len(counts) * width, max(1, int(counts.max()))
+    y_ticks = [tick for tick in _ticks(top, 4) if tick == int(tick)]
+    return {
+        "bars": [
+            {"x": i / len(counts), "height": count / top, "count": count, "low": i * width, "high": (i + 1) * width}
+            for i, count in enumerate(counts.tolist())
+        ],
+        "bar_width": 1 / len(counts),
+        "x_ticks": [(tick / right, f"{tick:.6g}") for tick in _ticks(right, 6)],
+        "y_ticks": [(tick / top, short(tick)) for tick in y_ticks],
+        "median": totals.uncertainty.quantile(0.5),
+        "ninth_decile": totals.uncertainty.quantile(0.9),
+    }
+
+
+def _ticks(largest: float, about: int) -> list[float]:
+    """Round numbers 0, s, 2s, ... up to `largest`, some `about` of them."""
+    rough = largest / about
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = power * next(m for m in (1, 2, 2.5, 5, 10) if m * power >= rough * 0.999)
+    return [step * i for i in range(int(largest / step * 1.0000001) + 1)]
+
+
+def _timings(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Seconds, seconds an image and share of all work, of every stage that the summary knows."""
+    seconds = {stage: summary["seconds"][stage] for stage in STAGES if stage in summary.get("seconds", {})}
+    images, work = summary.get("timed_images") or 0, sum(seconds.values())
+    return [
+        {
+            "stage": stage,
+            "seconds": value,
+            "per_image": value / images if images else None,
+            "share": value / work if work else 0.0,
+        }
+        for stage, value in seconds.items()
+    ]
+
+
+def _headline(summary: Mapping[str, Any], totals: Totals) -> list[tuple[str, str]]:
+    """The counts at the top: those of the tables themselves, and the speed of the run's last attempt."""
+    numbers = [("Images", count(totals.images)), ("Labelled", count(totals.ok)), ("Errors", count(totals.errors))]
+    if (speed := summary.get("images_per_hour")) is not None:
+        numbers.append(("Images an hour", short(speed)))
+    if (seconds := summary.get("seconds", {}).get("total")) is not None:
+        numbers.append(("Wall time", duration(seconds)))
+    return numbers
+
+
+def _flatten(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Yields (dotted name, text) of every leaf of nested mappings; URIs lose credentials and queries."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flatten(inner, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, str):
+        yield name, storage.redact(value) if "://" in value else value
+    else:
+        yield name, json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,35 @@
+"""Small pictures inside a page: an image beside its mask blended over it."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from ddpm_seg.data.overlay import Palette, colorize, overlay
+from ddpm_seg.evaluation.pages.layers import fitted_size, jpeg, png
+
+LONGEST_SIDE = 192
+SHARPER = 4  # overlays are drawn this much larger than shown, so that the edges of regions come out smooth
+
+
+def thumbnails(image: np.ndarray | None, mask: np.ndarray, palette: Palette) -> tuple[str | None, str]:
+    """data: URIs of `image` (H, W, 3) uint8 and of `mask` (H, W) uint8 over it, longest side at most 192.
+
+    Without an image the mask stands alone. Small images grow by a whole factor, every pixel a sharp square.
+    """
+    factor = LONGEST_SIDE // max(mask.shape)
+    if factor >= 1:
+        drawn = colorize(mask, palette) if image is None else overlay(image, mask, palette)
+        return None if image is None else png(_enlarge(image, factor)), png(_enlarge(drawn, factor))
+    size, work_size = fitted_size(mask.shape, LONGEST_SIDE), fitted_size(mask.shape, LONGEST_SIDE * SHARPER)
+    mask = np.asarray(Image.fromarray(mask).resize(work_size, Image.Resampling.NEAREST))
+    if image is None:
+        return None, jpeg(Image.fromarray(colorize(mask, palette)).resize(size, Image.Resampling.LANCZOS))
+    work = Image.fromarray(image).resize(work_size, Image.Resampling.LANCZOS, reducing_gap=2)
+    drawn = overlay(np.asarray(work), mask, palette)
+    small = Image.fromarray(drawn).resize(size, Image.Resampling.LANCZOS)
+    return jpeg(work.resize(size, Image.Resampling.LANCZOS)), jpeg(small)
+
+
+def _enlarge(pixels: np.ndarray, factor: int) -> np.ndarray:
+    return pixels.repeat(factor, axis=0).repeat(factor, axis=1)

@@ -1,0 +1,73 @@
+"""What distances between sets of images are taken over: a vector an image, of a network that is there anyway."""
+
+# Shapes: N images of S x S pixels, D features.
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from ddpm_seg import storage
+from ddpm_seg.model.bundle.ensemble_bundle import Bundle
+from ddpm_seg.model.features import FeatureConfig
+from ddpm_seg.model.published.state_dicts import reason, refuse_no_checkpoint
+from ddpm_seg.model.resident import resident_ddpm
+
+ImageFeatures = Callable[[np.ndarray], np.ndarray]
+"""Images (N, S, S, 3) uint8 to features (N, D) float32."""
+
+TIMESTEP = 50  # of 1000: little noise, and the network still has to say what is under it
+BATCH = 16
+
+
+def activation_features(bundle: Bundle, device: str) -> ImageFeatures:
+    """The DDPM's own: activations at timestep 50 of 1000, of each resolution's last decoder block, averaged over the
+    image. Numbers of different networks cannot be compared."""
+    extract, network = resident_ddpm(bundle, device), bundle.ddpm
+    config = FeatureConfig(steps=(TIMESTEP * network.timesteps // 1000,), blocks=last_blocks(network.block_strides))
+
+    @torch.inference_mode()
+    def features(images: np.ndarray) -> np.ndarray:
+        return torch.cat([one.mean(dim=(2, 3)) for one in extract(images, config)], dim=1).float().cpu().numpy()
+
+    return _in_batches(features)
+
+
+def torchscript_features(uri: str, device: str) -> ImageFeatures:
+    """The user's own network: a TorchScript file that maps images (N, 3, H, W) uint8 to features (N, D), such as
+    the Inception network of the usual FID. Raises ValueError for a file that is none."""
+    file, name = io.BytesIO(storage.read_bytes(uri)), storage.redact(uri)
+    refuse_no_checkpoint(file, name)
+    try:
+        network = torch.jit.load(file, map_location=device).eval()
+    # Of a damaged file torch raises almost anything.
+    except Exception as error:
+        raise ValueError(f"{name} is not a TorchScript file: {reason(error)}") from error
+    # The file of the usual FID gives class scores unless it is told otherwise.
+    names = [argument.name for argument in network.forward.schema.arguments]
+    asked = {"return_features": True} if "return_features" in names else {}
+
+    @torch.inference_mode()
+    def features(images: np.ndarray) -> np.ndarray:
+        x = torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2)
+        return network(x, **asked).flatten(1).float().cpu().numpy()
+
+    return _in_batches(features)
+
+
+def last_blocks(strides: Sequence[int]) -> tuple[int, ...]:
+    """Of each resolution, the last decoder block, ascending."""
+    last = {stride: block for block, stride in enumerate(strides)}
+    return tuple(sorted(last.values()))
+
+
+def _in_batches(features: ImageFeatures) -> ImageFeatures:
+    def all_features(images: np.ndarray) -> np.ndarray:
+        starts = tqdm(range(0, len(images), BATCH), desc="features", unit="batch", disable=None)
+        return np.concatenate([features(images[start : start + BATCH]) for start in starts])
+
+    return all_features

@@ -1,0 +1,68 @@
+"""What a confusion matrix says: the published and the usual mean IoU, and class by class."""
+
+# Shapes: a confusion matrix is int64 (K + 1, K + 1), rows the target's classes, the last one for pixels without.
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ddpm_seg.evaluation.scores.miou import class_ious, published_miou
+from ddpm_seg.tasks import Task
+
+
+def metrics(confusion: np.ndarray, task: Task) -> dict[str, Any]:
+    """JSON-ready: `miou` as published first, then what is usual; all scores are fractions, None where undefined.
+
+    The published formula averages over every class but the ignored one: a class that is nowhere scores 0, and pixels
+    annotated as ignored enlarge the unions. The usual one leaves out both (`usual_ious`).
+    """
+    usual, masked = usual_ious(confusion, task.ignore_label), _without_ignored(confusion, task.ignore_label)
+    diagonal, scored = np.diag(masked), masked.sum()
+    return {
+        "miou": published_miou(confusion, task.ignore_label),
+        "usual_miou": float(np.nanmean(usual)) if not np.isnan(usual).all() else None,
+        "pixel_accuracy": _ratio(diagonal.sum(), scored),
+        "pixels": int(scored),
+        "classes": [
+            {
+                "class_id": class_id,
+                "class_name": name,
+                "iou": float(class_ious(confusion)[class_id]),
+                "usual_iou": None if np.isnan(usual[class_id]) else float(usual[class_id]),
+                "precision": _ratio(diagonal[class_id], masked[:, class_id].sum()),
+                "recall": _ratio(diagonal[class_id], masked[class_id].sum()),
+                "pixels": int(confusion[class_id].sum()),
+                "ignored": class_id == task.ignore_label,
+            }
+            for class_id, name in enumerate(task.class_names)
+        ],
+        "confusion": confusion.tolist(),
+    }
+
+
+def usual_ious(confusion: np.ndarray, ignore_label: int | None) -> np.ndarray:
+    """Intersection over union, float64 (K,), of the pixels annotated with a class that counts.
+
+    NaN for the ignored class, and for one that those pixels neither have nor are given.
+    """
+    masked = _without_ignored(confusion, ignore_label)
+    intersections = np.diag(masked)[:-1].astype(np.float64)
+    unions = (masked.sum(axis=0) + masked.sum(axis=1))[:-1] - intersections
+    ious = np.divide(intersections, unions, out=np.full(len(unions), np.nan), where=unions > 0)
+    if ignore_label is not None and ignore_label < len(ious):
+        ious[ignore_label] = np.nan
+    return ious
+
+
+def _without_ignored(confusion: np.ndarray, ignore_label: int | None) -> np.ndarray:
+    masked = confusion.copy()
+    masked[-1] = 0
+    if ignore_label is not None and ignore_label < len(masked) - 1:
+        masked[ignore_label] = 0
+    return masked
+
+
+def _ratio(part: np.integer[Any], whole: np.integer[Any]) -> float | None:
+    return float(part / whole) if whole else None

@@ -1,0 +1,88 @@
+"""How a synthetic set compares with real images: distances of the images, and how much there is of each class."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+
+from ddpm_seg import storage
+from ddpm_seg.data.annotations.errors import AnnotationError
+from ddpm_seg.data.annotations.load import load_annotations
+from ddpm_seg.data.image_set import load_images
+from ddpm_seg.data.inputs.listing import list_images
+from ddpm_seg.data.table_pictures import row_image
+from ddpm_seg.evaluation.scores.distances import frechet_distance, kernel_distance
+from ddpm_seg.evaluation.scores.image_features import activation_features, torchscript_features
+from ddpm_seg.model.bundle.ensemble_bundle import load_bundle
+from ddpm_seg.model.device.choice import default_device
+from ddpm_seg.runs.view import read_view
+from ddpm_seg.tasks import Task
+
+logger = logging.getLogger(__name__)
+
+FILE = "quality.json"
+MOST_IMAGES = 10_000
+
+
+def check_real(real: str) -> None:
+    """Raises ValueError or OSError, before any sample is drawn, where there are no real images."""
+    list_images(real)
+
+
+def write_quality(
+    output: str, *, config_hash: str, model: str, model_id: str | None = None, real: str, inception: str | None
+) -> dict[str, Any]:
+    """Writes `quality.json` beside the tables: Fréchet and kernel distance of the samples (the first 10,000 at most)
+    from the images at `real`, over the DDPM's own features or those of the TorchScript file `inception`; and each
+    class's share of the pixels, beside that of the real masks where `real` has them. Returns its content.
+
+    Raises ModelChangedError where the bundle at `model` is not `model_id`.
+    """
+    bundle, device = load_bundle(model, model_id), default_device()
+    features = torchscript_features(inception, device) if inception else activation_features(bundle, device)
+    rows = read_view(output, "samples", config_hash=config_hash, columns=["image_id", "uri", "status"]).to_pylist()
+    ids = [row["image_id"] for row in rows if row["status"] == "ok"][:MOST_IMAGES]
+    samples = read_view(
+        output,
+        "samples",
+        config_hash=config_hash,
+        columns=["image_id", "uri", "width", "height", "image", "classes"],
+        image_ids=ids,
+    )
+    drawn = np.stack([row_image(row) for row in samples.select(["uri", "width", "height", "image"]).to_pylist()])
+    images = load_images(real, bundle.network.image_size)[:MOST_IMAGES]
+    drawn_features, real_features = features(drawn), features(images)
+    kernel = kernel_distance(drawn_features, real_features)
+    found = {
+        "samples": len(drawn),
+        "real_images": len(images),
+        "features": storage.redact(inception) if inception else f"activations of {model}",
+        "num_features": drawn_features.shape[1],
+        "frechet_distance": frechet_distance(drawn_features, real_features),
+        "kernel_distance": kernel.mean,
+        "kernel_distance_deviation": kernel.deviation,
+    }
+    if bundle.task:
+        found["class_shares"] = _class_shares(samples["classes"].to_pylist(), real, bundle.task, images.shape[1])
+    storage.write_json(storage.join(output, FILE), found)
+    return found
+
+
+def _class_shares(
+    classes: list[list[dict[str, Any]]], real: str, task: Task, image_size: int
+) -> dict[str, dict[str, float | None]]:
+    """Mean share of an image's pixels by class name, of the samples and of the real masks; None where these are not."""
+    drawn = np.zeros(task.num_classes)
+    for statistics in classes:
+        for one in statistics:
+            drawn[one["class_id"]] += one["fraction"] / len(classes)
+    try:
+        labels = [annotation.label for annotation in load_annotations(real, image_size=image_size, task=task)]
+    except AnnotationError as error:
+        logger.info("the real images have no masks to compare class shares with: %s", error)
+        return {name: {"samples": float(drawn[k]), "real": None} for k, name in enumerate(task.class_names)}
+    counts = np.bincount(np.concatenate([label.reshape(-1) for label in labels]), minlength=256)[: task.num_classes]
+    shares = counts / max(1, counts.sum())
+    return {name: {"samples": float(drawn[k]), "real": float(shares[k])} for k, name in enumerate(task.class_names)}

@@ -1,0 +1,40 @@
+"""Labelling annotated images and counting what agrees."""
+
+# Shapes: S x S pixels of an image, K classes.
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tqdm import tqdm
+
+from ddpm_seg.data.annotations.load import Annotation
+from ddpm_seg.evaluation.scores.miou import confusion_matrix
+from ddpm_seg.tasks import Task
+
+if TYPE_CHECKING:
+    from ddpm_seg.model.trained import ResidentModel
+
+Labeller = Callable[[np.ndarray], np.ndarray]
+"""Images (N, S, S, 3) uint8 to class ids (N, S, S) uint8."""
+
+BATCH = 20
+
+
+def evaluate(label: Labeller, annotations: Sequence[Annotation], task: Task) -> np.ndarray:
+    """Confusion matrix int64 (K + 1, K + 1) of `label` on annotated images, padding left out."""
+    total = np.zeros((task.num_classes + 1, task.num_classes + 1), dtype=np.int64)
+    for start in tqdm(range(0, len(annotations), BATCH), desc="scoring", unit="batch", disable=None):
+        batch = annotations[start : start + BATCH]
+        labels = label(np.stack([annotation.image for annotation in batch]))
+        for annotation, predicted in zip(batch, labels, strict=True):
+            crop = annotation.placement.crop
+            total += confusion_matrix(crop(predicted), crop(annotation.label), task.num_classes)
+    return total
+
+
+def labels_of(segmenter: ResidentModel) -> Labeller:
+    """What `segmenter` says of images, as `evaluate` asks it."""
+    return lambda images: np.stack([pixels.label for pixels in segmenter.segment(images)])

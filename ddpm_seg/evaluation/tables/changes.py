@@ -1,0 +1,158 @@
+"""What changed between two models, or two settings of one: their masks of the same images, pixel by pixel."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from ddpm_seg.data.table_pictures import cell_bytes, row_mask
+from ddpm_seg.evaluation.tables.changes_config import ChangesConfig
+from ddpm_seg.evaluation.tables.selection import read_task
+from ddpm_seg.runs.parquet import read_columns, read_rows
+from ddpm_seg.runs.view import configurations, current_rows
+from ddpm_seg.tasks import Task
+
+SHOWN = 60
+
+_COLUMNS = ["image_id", "uri", "width", "height", "uncertainty", "mask"]
+
+Place = tuple[int, int]
+"""Number of a shard, and of a row in it."""
+
+Shards = list[tuple[str, np.ndarray]]
+"""`view.current_rows`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChangedImage:
+    """An image with the masks (PNG) before and after, and what share of its pixels has another class."""
+
+    uri: str
+    width: int
+    height: int
+    uncertainty: float
+    """After, in nats."""
+    share: float
+    masks: tuple[bytes, bytes]
+
+
+@dataclass(kw_only=True, slots=True)
+class Changes:
+    before: str
+    after: str
+    task: Task
+    others: tuple[str, ...] = ()
+    """Configurations in the same output that are not compared."""
+    images: int = 0
+    """That both have labelled."""
+    unchanged: int = 0
+    """Of these, those whose masks are equal."""
+    only_before: int = 0
+    only_after: int = 0
+    resized: int = 0
+    """Labelled by both at different sizes: the image itself has changed, and its masks are not compared."""
+    pixels: np.ndarray = field(default_factory=lambda: np.zeros((256, 256), np.int64))
+    """Of the class before (row), those with the class after (column)."""
+    uncertainty: tuple[float, float] = (0.0, 0.0)
+    """Sums over the images, nats."""
+    most: list[ChangedImage] = field(default_factory=list)
+    """The images with the largest shares, the largest first."""
+
+    @property
+    def share(self) -> float:
+        """Of all compared pixels, those with another class."""
+        return 1 - float(np.trace(self.pixels)) / max(1, int(self.pixels.sum()))
+
+
+def find_changes(config: ChangesConfig) -> Changes:
+    """Compares all images that both configurations have labelled now; masks are read a row group at a time.
+
+    Raises FileNotFoundError where one has no labels, and ValueError where there is only one or their classes differ.
+    """
+    output = config.labels
+    before, after, others = _configurations(output, config)
+    old, new = (current_rows(output, "labels", config_hash=one) for one in (before, after))
+    task, other = (read_task(shards[0][0]) for shards in (new, old))
+    if task.class_names != other.class_names:
+        raise ValueError(f"{before} and {after} have different classes: {other.class_names} and {task.class_names}")
+    found = Changes(before=before, after=after, others=others, task=task)
+    ranked: list[tuple[float, int, ChangedImage]] = []
+    pairs = tqdm(_pairs(old, new, found), desc="images", unit="image", disable=None)
+    for number, (before_row, after_row) in enumerate(pairs):
+        changed = _compare(before_row, after_row, found)
+        if changed is not None:
+            heapq.heappush(ranked, (changed.share, -number, changed))
+            if len(ranked) > SHOWN:
+                heapq.heappop(ranked)
+    found.most = [changed for _, _, changed in sorted(ranked, reverse=True)]
+    return found
+
+
+def _configurations(output: str, config: ChangesConfig) -> tuple[str, str, tuple[str, ...]]:
+    """Those asked for, or those of the newest runs; and the others."""
+    known = [one.config_hash for one in configurations(output, "labels")]  # that of the newest run first
+    after = config.after or next((one for one in known if one != config.before), "")
+    older = known[known.index(after) + 1 :] if after in known else []
+    before = config.before or (older or [""])[0]
+    if missing := [one for one in (before, after) if one not in known]:
+        raise ValueError(
+            f"{output} holds labels of the configurations {', '.join(known)}; "
+            + (f"not of {missing[0]}" if missing[0] else f"none from before {after} to compare it with")
+        )
+    return before, after, tuple(one for one in known if one not in (before, after))
+
+
+def _pairs(old: Shards, new: Shards, found: Changes) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Rows of one image before and after; counts those that have no partner."""
+    places: dict[str, Place] = {}
+    for shard, (uri, rows) in enumerate(_labelled(new)):
+        ids = (name for table in read_rows(uri, rows, ["image_id"]) for name in table["image_id"].to_pylist())
+        places |= {name: (shard, row) for name, row in zip(ids, rows.tolist(), strict=True)}
+    for uri, rows in _labelled(old):
+        for table in read_rows(uri, rows, _COLUMNS):
+            batch = table.to_pylist()
+            matched = [row for row in batch if row["image_id"] in places]
+            found.only_before += len(batch) - len(matched)
+            yield from zip(matched, _read(new, [places.pop(row["image_id"]) for row in matched]), strict=True)
+    found.only_after = len(places)
+
+
+def _labelled(shards: Shards) -> Iterator[tuple[str, np.ndarray]]:
+    """Of each shard the numbers of the current rows that have a mask."""
+    for uri, current in shards:
+        status = read_columns(uri, ["status"])["status"].to_pylist()
+        yield uri, np.flatnonzero(current & np.array([one == "ok" for one in status], bool))
+
+
+def _read(shards: Shards, places: list[Place]) -> list[dict[str, Any]]:
+    """The rows at `places`, in their order."""
+    rows: dict[Place, dict[str, Any]] = {}
+    for shard in sorted({shard for shard, _ in places}):
+        numbers = np.array(sorted(row for other, row in places if other == shard))
+        read = (row for table in read_rows(shards[shard][0], numbers, _COLUMNS) for row in table.to_pylist())
+        rows |= {(shard, number): row for number, row in zip(numbers.tolist(), read, strict=True)}
+    return [rows[place] for place in places]
+
+
+def _compare(before: dict[str, Any], after: dict[str, Any], found: Changes) -> ChangedImage | None:
+    """Counts the image; what there is to see of it, if its masks differ."""
+    old, new = (row_mask(row) for row in (before, after))
+    if old.shape != new.shape:
+        found.resized += 1
+        return None
+    found.images += 1
+    found.uncertainty = (found.uncertainty[0] + before["uncertainty"], found.uncertainty[1] + after["uncertainty"])
+    counts = np.bincount(old.reshape(-1).astype(np.int64) * 256 + new.reshape(-1), minlength=256 * 256)
+    found.pixels += counts.reshape(256, 256)
+    wrong = int((old != new).sum())
+    if not wrong:
+        found.unchanged += 1
+        return None
+    about = {name: after[name] for name in ("uri", "width", "height", "uncertainty")}
+    masks = cell_bytes(before["mask"]), cell_bytes(after["mask"])
+    return ChangedImage(**about, share=wrong / old.size, masks=masks)

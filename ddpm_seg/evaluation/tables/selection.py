@@ -1,0 +1,111 @@
+"""Which rows of a labelled output somebody wants to see: by uncertainty and by class. No mask is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from ddpm_seg.data.schema import classes_of, task_of
+from ddpm_seg.runs.parquet import DamagedFileError, open_parquet, read_columns
+from ddpm_seg.runs.view import Configuration, choose, current_rows
+from ddpm_seg.tasks import Task
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Selection:
+    configuration: Configuration
+    """Whose labels these are, of all that the output holds."""
+    shards: list[tuple[str, np.ndarray]]
+    """URI and numbers of the rows, ascending, of each shard that has any."""
+    task: Task
+    images: int
+    errors: int
+    """Current rows that have no mask."""
+    others: int
+    """Labelled images that were not asked for."""
+
+
+def select(
+    output: str,
+    *,
+    config_hash: str | None = None,
+    classes: Sequence[str] = (),
+    min_uncertainty: float | None = None,
+    max_uncertainty: float | None = None,
+    most_uncertain: int | None = None,
+) -> Selection:
+    """Of the current labels (`view.read_labels`) those that have one of `classes` at least (none named: all), whose
+    uncertainty (nats) is within the bounds and, of these, the `most_uncertain`.
+
+    Raises FileNotFoundError where there are no labels, ValueError for a class that the task does not have.
+    """
+    configuration = choose(output, "labels", config_hash)
+    shards = current_rows(output, "labels", config_hash=configuration.config_hash)
+    task = read_task(shards[0][0])
+    wanted_ids = [_class_id(name, task) for name in classes]
+    wanted, doubts, errors, images = [], [], 0, 0
+    for uri, current in shards:
+        rows = _read(uri)
+        ok = current & np.array([status == "ok" for status in rows["status"].to_pylist()], bool)
+        doubt = rows["uncertainty"].to_numpy(zero_copy_only=False).astype(np.float64)
+        errors, images = errors + int((current & ~ok).sum()), images + int(ok.sum())
+        wanted.append(ok & _within(doubt, min_uncertainty, max_uncertainty) & _has_one_of(rows, wanted_ids))
+        doubts.append(doubt)
+    if most_uncertain is not None:
+        wanted = _most(wanted, doubts, most_uncertain)
+    found = [(uri, np.flatnonzero(rows)) for (uri, _), rows in zip(shards, wanted, strict=True)]
+    count = sum(len(rows) for _, rows in found)
+    return Selection(
+        configuration=configuration,
+        shards=[(uri, rows) for uri, rows in found if len(rows)],
+        task=task,
+        images=count,
+        errors=errors,
+        others=images - count,
+    )
+
+
+def read_task(shard: str) -> Task:
+    """What the class ids of a published shard mean. Raises DamagedFileError for a file that does not say."""
+    with open_parquet(shard) as file:
+        try:
+            return task_of(file.schema_arrow)
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise DamagedFileError(shard, error) from error
+
+
+def _class_id(name: str, task: Task) -> int:
+    if name not in task.class_names:
+        raise ValueError(f"--classes {name!r}: {task.name} has the classes {', '.join(map(repr, task.class_names))}")
+    return task.class_names.index(name)
+
+
+def _read(uri: str) -> pa.Table:
+    return read_columns(uri, ["status", "uncertainty", "classes"])
+
+
+def _within(doubt: np.ndarray, least: float | None, most: float | None) -> np.ndarray:
+    with np.errstate(invalid="ignore"):  # NaN, of rows without a mask, is within nothing
+        return (doubt >= (-np.inf if least is None else least)) & (doubt <= (np.inf if most is None else most))
+
+
+def _has_one_of(rows: pa.Table, class_ids: Sequence[int]) -> np.ndarray:
+    found = np.full(rows.num_rows, not class_ids)
+    if class_ids:
+        classes = classes_of(rows)
+        ids = classes.flatten().field("class_id").to_numpy(zero_copy_only=False)
+        found[classes.value_parent_indices().to_numpy()[np.isin(ids, class_ids)]] = True
+    return found
+
+
+def _most(wanted: list[np.ndarray], doubts: list[np.ndarray], count: int) -> list[np.ndarray]:
+    """Of the `wanted` rows of all shards the `count` with the highest doubt; of equal ones the first."""
+    rows, doubt = np.concatenate(wanted), np.concatenate(doubts)
+    candidates = np.flatnonzero(rows)
+    order = candidates[np.argsort(-doubt[candidates], kind="stable")][:count]
+    kept = np.zeros(len(rows), bool)
+    kept[order] = True
+    return np.split(kept, np.cumsum([len(each) for each in wanted])[:-1])

@@ -1,0 +1,1 @@
+"""Bundles: the folders that models are saved in and opened from."""

@@ -1,0 +1,98 @@
+"""Writing and reading a bundle of any kind; which files it has and what is in them, its header says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from torch import Tensor
+
+from ddpm_seg import storage
+from ddpm_seg.json_text import to_json
+from ddpm_seg.model.bundle.files import bundle_stands, read_content, refuse_another_model, refuse_missing_files
+from ddpm_seg.model.bundle.weight_files import digests, load_files, staged_weights
+from ddpm_seg.model.errors import BundleError
+from ddpm_seg.model.json_values import one_line
+from ddpm_seg.model.shapes import Shapes
+
+
+class Header(Protocol):
+    """What `bundle.json` says: everything but the tensors."""
+
+    @property
+    def files(self) -> Mapping[str, str]:
+        """sha256 of each weights file, by name."""
+
+    @property
+    def model_id(self) -> str:
+        """16 hex digits over everything that can change an output."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of `bundle.json`."""
+
+    @classmethod
+    def from_json(cls: type[H], content: Mapping[str, Any]) -> H:
+        """Raises ValueError, naming the key."""
+
+    def tensor_shapes(self) -> Mapping[str, Shapes]:
+        """Shape of every tensor, by file and name. Raises BundleError for a network that cannot be built."""
+
+
+H = TypeVar("H", bound=Header)
+
+
+def write_bundle(
+    uri: str, tensors: Mapping[str, Mapping[str, Tensor]], describe: Callable[[Mapping[str, str]], H]
+) -> H:
+    """Writes `tensors`, by file and name, under `uri`, and the header that `describe` makes of the files' sha256.
+
+    Raises FileExistsError where another bundle stands; the same one is left alone.
+    """
+    with staged_weights(tensors) as paths:
+        header = describe(digests(paths))
+        if not bundle_stands(uri):
+            _publish(uri, paths, header.to_json())
+        elif not _stands(header, uri):
+            raise FileExistsError(f"another bundle stands at {storage.redact(uri)}; choose a new --output or delete it")
+    return header
+
+
+def header_of(kind: type[H], uri: str, content: Mapping[str, Any]) -> H:
+    """The header of the bundle at `uri` whose bundle.json is `content`. Raises BundleError, naming what is wrong."""
+    try:
+        header = kind.from_json(content)
+    except ValueError as error:
+        raise BundleError(f"{storage.redact(uri)}/bundle.json: {one_line(error)}") from error
+    refuse_missing_files(uri, header.files)
+    return header
+
+
+def load_tensors(
+    uri: str, content: Mapping[str, Any], header: Header, model_id: str | None
+) -> dict[str, dict[str, Tensor]]:
+    """The tensors of the bundle at `uri`, by file and name, each file checked against its sha256.
+
+    Raises BundleError; ModelChangedError where it is another than `model_id`, or is replaced while it is read.
+    """
+    refuse_another_model(uri, header.model_id, model_id)
+    try:
+        expected = header.tensor_shapes()
+    except BundleError as error:
+        raise BundleError(f"{storage.redact(uri)}: {error}") from error
+    return load_files(uri, content, header.files, expected)
+
+
+def _publish(uri: str, paths: Mapping[str, Path], content: Mapping[str, Any]) -> None:
+    """Copies staged weights to `uri`, and then `content` as bundle.json."""
+    for name, path in paths.items():
+        storage.write_bytes(storage.join(uri, name), path.read_bytes())
+    storage.write_bytes(storage.join(uri, "bundle.json"), to_json(content, indent=1))
+
+
+def _stands(header: Header, uri: str) -> bool:
+    """Whether the bundle at `uri` is the model of `header`, and whole."""
+    try:
+        return header_of(type(header), *read_content(uri)).model_id == header.model_id
+    except BundleError:
+        return False

@@ -1,0 +1,126 @@
+"""A student on disk: `bundle.json` with a "student", beside its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from ddpm_seg.model.bundle.files import SCHEMA_VERSION, check_input_size, model_id_of, read_content, read_files
+from ddpm_seg.model.bundle.network_json import network_section
+from ddpm_seg.model.bundle.stored_bundle import header_of, load_tensors, write_bundle
+from ddpm_seg.model.bundle.weight_files import check_shapes
+from ddpm_seg.model.device.meta import weight_shapes
+from ddpm_seg.model.errors import BundleError
+from ddpm_seg.model.json_values import as_object, from_json
+from ddpm_seg.model.networks.student import StudentConfig
+from ddpm_seg.model.shapes import shapes_of
+from ddpm_seg.tasks import Task
+
+WEIGHTS = "student.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentHeader:
+    """What `bundle.json` says: everything but the tensors."""
+
+    student: StudentConfig
+    task: Task
+    files: Mapping[str, str]
+    """sha256 of the weights file, by name."""
+    provenance: Mapping[str, Any]
+
+    @property
+    def model_id(self) -> str:
+        """16 hex digits over everything that can change an output: architecture, task and weights."""
+        return model_id_of(self.to_json())
+
+    @property
+    def image_size(self) -> int:
+        """Side of the network's square input."""
+        return self.student.image_size
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of `bundle.json`."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "student": asdict(self.student),
+            "task": self.task.to_dict(),
+            "input_size": self.image_size,
+            "files": dict(self.files),
+            "provenance": dict(self.provenance),
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> StudentHeader:
+        """Raises ValueError, naming the key."""
+        network_section(content)
+        header = cls(
+            student=from_json(StudentConfig, content.get("student"), "student"),
+            task=Task.from_dict(as_object(content.get("task"), "task")),
+            files=read_files(content, [WEIGHTS]),
+            provenance=as_object(content.get("provenance"), "provenance"),
+        )
+        check_input_size(content, header.image_size)
+        _check_classes(header.student, header.task)
+        return header
+
+    def tensor_shapes(self) -> dict[str, dict[str, tuple[int, ...]]]:
+        """Shape of every tensor, by file and name. Raises BundleError for a network that cannot be built."""
+        return {WEIGHTS: weight_shapes(self.student)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentBundle:
+    """A student in memory."""
+
+    student: StudentConfig
+    weights: Mapping[str, Tensor]
+    """State dict of `Student`."""
+    task: Task
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_classes(self.student, self.task)
+        check_shapes("student", shapes_of(self.weights), weight_shapes(self.student))
+
+
+def save_student(bundle: StudentBundle, uri: str) -> StudentHeader:
+    """Writes `bundle` under `uri`. Raises FileExistsError where another bundle stands; the same one is left alone."""
+
+    def describe(files: Mapping[str, str]) -> StudentHeader:
+        return StudentHeader(student=bundle.student, task=bundle.task, files=files, provenance=bundle.provenance)
+
+    return write_bundle(uri, {WEIGHTS: bundle.weights}, describe)
+
+
+def read_student_header(name_or_uri: str) -> StudentHeader:
+    """The description of a student, without its tensors. Raises BundleError, naming what is wrong and where."""
+    return student_header_of(*read_content(name_or_uri))
+
+
+def student_header_of(uri: str, content: dict[str, Any]) -> StudentHeader:
+    """`read_student_header` of the bundle at `uri` whose bundle.json is `content`."""
+    return header_of(StudentHeader, uri, content)
+
+
+def load_student(name_or_uri: str, model_id: str | None = None) -> StudentBundle:
+    """The student with its tensors, checked against their sha256.
+
+    Raises BundleError; ModelChangedError where it is another than `model_id`, or is replaced while it is read.
+    """
+    return student_of(*read_content(name_or_uri), model_id)
+
+
+def student_of(uri: str, content: dict[str, Any], model_id: str | None) -> StudentBundle:
+    """`load_student` of the bundle at `uri` whose bundle.json is `content`."""
+    header = student_header_of(uri, content)
+    weights = load_tensors(uri, content, header, model_id)[WEIGHTS]
+    return StudentBundle(student=header.student, weights=weights, task=header.task, provenance=header.provenance)
+
+
+def _check_classes(student: StudentConfig, task: Task) -> None:
+    if student.num_classes != task.num_classes:
+        raise BundleError(f"{student.num_classes} outputs for the {task.num_classes} classes of the task")

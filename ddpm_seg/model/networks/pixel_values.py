@@ -1,0 +1,34 @@
+"""Pictures as networks take them, and back."""
+
+# Shapes: N images of H x W pixels.
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddpm_seg.model.device.copies import to_device
+
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def to_network(images: np.ndarray, device: torch.device | str) -> Tensor:
+    """(N, H, W, 3) uint8 to (N, 3, H, W) float32 in [-1, 1], rounded as the published ToTensor and 2x - 1."""
+    return _to_unit(images, device) * 2 - 1
+
+
+def to_imagenet(images: np.ndarray, device: torch.device | str) -> Tensor:
+    """(N, H, W, 3) uint8 to (N, 3, H, W) float32, standardised with ImageNet's mean and deviation as published."""
+    mean, deviation = (to_device(torch.tensor(values), device)[:, None, None] for values in (MEAN, DEVIATION))
+    return (_to_unit(images, device) - mean) / deviation
+
+
+def from_network(x: Tensor) -> np.ndarray:
+    """(N, 3, H, W) float32 in [-1, 1] to (N, H, W, 3) uint8: the nearest picture."""
+    return ((x + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
+def _to_unit(images: np.ndarray, device: torch.device | str) -> Tensor:
+    x = to_device(torch.from_numpy(np.ascontiguousarray(images)), device).permute(0, 3, 1, 2)
+    return x.float() / 255

@@ -1,0 +1,171 @@
+"""Published checkpoints of networks and pixel classifiers to a bundle."""
+
+from __future__ import annotations
+
+import io
+import logging
+import zipfile
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddpm_seg import storage
+from ddpm_seg.model.bundle.ensemble_bundle import Bundle
+from ddpm_seg.model.ensemble import member_shapes
+from ddpm_seg.model.features import Network
+from ddpm_seg.model.networks.ddpm import DDPMConfig
+from ddpm_seg.model.published.convert_config import ConvertConfig
+from ddpm_seg.model.published.diffusers_folder import load_diffusers
+from ddpm_seg.model.published.experiment import Experiment, load_experiment, load_modelscope_configuration
+from ddpm_seg.model.published.flags import configs_from_flags, split_model_flags
+from ddpm_seg.model.published.networks import SWAV_IMAGE_SIZE, load_mae, load_swav, load_unet
+from ddpm_seg.model.published.noise import torch_cpu_noise, torch_cuda_noise
+from ddpm_seg.model.published.state_dicts import (
+    State,
+    base_name,
+    check_shapes,
+    describe,
+    read_checkpoint,
+    reason,
+    state_dict,
+    usable,
+)
+from ddpm_seg.model.shapes import shapes_of
+
+logger = logging.getLogger(__name__)
+
+
+def convert(config: ConvertConfig) -> Bundle:
+    """Reads what `config` names into a bundle, with nothing written; one without classifiers is a network alone.
+
+    Raises ValueError for files that are damaged, refused or contradict each other, FileNotFoundError for missing ones.
+    """
+    config.check()
+    if config.modelscope is not None:
+        return load_modelscope(config.modelscope)
+    model_type, file = config.network()
+    experiment = None if config.experiment is None else load_experiment(config.experiment)
+    if experiment is not None and experiment.model_type != model_type:
+        raise ValueError(
+            f"{base_name(config.experiment or '')}: model_type {experiment.model_type!r}: these classifiers read the "
+            f"network of {_flag(experiment.model_type)}, and {_flag(model_type)} is given"
+        )
+    provenance: dict[str, Any] = {model_type: base_name(file)}
+    noise: Tensor | None = None
+    network: Network
+    weights: Mapping[str, Tensor]
+    if model_type == "ddpm":
+        flags = split_model_flags(config.model_flags)
+        if experiment is not None:
+            flags.setdefault("image_size", str(experiment.dim[0]))  # as the published train_interpreter.py takes it
+        unet, diffusion = configs_from_flags(flags)
+        network, weights = DDPMConfig(unet=unet, diffusion=diffusion), load_unet(file, unet)
+        provenance["model_flags"] = flags
+    elif model_type == "diffusers":
+        network, weights = load_diffusers(file)
+    elif model_type == "mae":
+        network, weights = load_mae(file)
+    else:
+        network, weights = load_swav(file, model_type, experiment.dim[0] if experiment else SWAV_IMAGE_SIZE)
+    if network.timesteps:
+        noise, provenance["noise"] = _noise(config, network.image_size)
+    if config.experiment is not None:
+        provenance["experiment"] = base_name(config.experiment)
+    bundle = Bundle(network=network, weights=weights, noise=noise, provenance={"converted": provenance})
+    if experiment is None or config.classifiers is None:
+        return bundle
+    return _with_classifiers(bundle, config.classifiers, experiment)
+
+
+def load_modelscope(directory: str) -> Bundle:
+    """A bundle of a ModelScope model folder; its noise is the CPU generator's, seed 0, as its pipeline draws it."""
+    experiment, flags = load_modelscope_configuration(directory)
+    flags.setdefault("image_size", experiment.dim[0])
+    unet, diffusion = configs_from_flags(flags)
+    provenance = {
+        "modelscope": base_name(directory),
+        "model_flags": flags,
+        "noise": {"generator": "cpu", "seed": 0},
+    }
+    bundle = Bundle(
+        network=DDPMConfig(unet=unet, diffusion=diffusion),
+        weights=load_unet(storage.join(directory, "pytorch_model.pt"), unet),
+        noise=torch_cpu_noise(0, _noise_shape(unet.image_size)),
+        provenance={"converted": provenance},
+    )
+    return _with_classifiers(bundle, storage.join(directory, experiment.category), experiment)
+
+
+def _with_classifiers(bundle: Bundle, directory: str, experiment: Experiment) -> Bundle:
+    """After the network: flags that are not the checkpoint's would make the experiment look wrong."""
+    features, task = experiment.features(bundle.network), experiment.task()
+    members = load_members(directory, experiment.model_num, dim=experiment.dim[2], num_classes=experiment.number_class)
+    converted = {**bundle.provenance["converted"], "classifiers": [f"model_{i}.pth" for i in range(len(members))]}
+    return replace(bundle, features=features, task=task, members=members, provenance={"converted": converted})
+
+
+def load_members(directory: str, count: int, *, dim: int, num_classes: int) -> tuple[State, ...]:
+    """`model_0.pth` … of a folder as `count` members without the `module.` prefix; ValueError names the file."""
+    members = tuple(
+        _load_member(storage.join(directory, f"model_{index}.pth"), dim=dim, num_classes=num_classes)
+        for index in range(count)
+    )
+    if storage.exists(storage.join(directory, f"model_{count}.pth")):
+        logger.info("%s has more members than model_num: the first %d are used", storage.redact(directory), count)
+    return members
+
+
+def _load_member(uri: str, *, dim: int, num_classes: int) -> State:
+    name = storage.redact(uri)
+    content = read_checkpoint(uri)
+    if not isinstance(content, Mapping) or not isinstance(content.get("model_state_dict"), Mapping):
+        raise ValueError(f'{name}: expected {{"model_state_dict": {{…}}}}, got {describe(content)}')
+    state = state_dict(content["model_state_dict"], name)
+    expected = member_shapes(num_classes, dim)
+    for counter in expected.keys() - state.keys():
+        if counter.endswith("num_batches_tracked"):  # PyTorch before 0.4.1 wrote none
+            state[counter] = torch.zeros((), dtype=torch.int64)
+    shapes = shapes_of(state)
+    check_shapes(shapes, expected, f"{name}: not a pixel classifier of {dim} features and {num_classes} classes")
+    return usable(state, name)
+
+
+def _noise_shape(size: int) -> tuple[int, int, int, int]:
+    return (1, 3, size, size)
+
+
+def _noise(config: ConvertConfig, size: int) -> tuple[Tensor, dict[str, Any]]:
+    """The noise (1, 3, S, S) float32 and where it is from."""
+    shape = _noise_shape(size)
+    if config.noise is not None:
+        return load_noise(config.noise, size), {"file": base_name(config.noise)}
+    generator = config.noise_generator or "cuda"
+    draw = torch_cuda_noise if generator == "cuda" else torch_cpu_noise
+    return draw(config.noise_seed, shape), {"generator": generator, "seed": config.noise_seed}
+
+
+def load_noise(uri: str, size: int) -> Tensor:
+    """A `.npy` file of floats, (1, 3, S, S) or (3, S, S), as (1, 3, S, S) float32; ValueError for anything else."""
+    name, expected = storage.redact(uri), _noise_shape(size)
+    try:
+        noise = np.load(io.BytesIO(storage.read_bytes(uri)), allow_pickle=False)
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{name}: not a .npy file of numbers ({reason(error)})") from None
+    if not isinstance(noise, np.ndarray) or noise.dtype.kind != "f" or noise.shape not in (expected, expected[1:]):
+        found = f"{noise.dtype} {noise.shape}" if isinstance(noise, np.ndarray) else "an .npz archive"
+        raise ValueError(f"{name}: {found}; expected float32 {expected} for the network's image_size {size}")
+    if not np.isfinite(noise).all():
+        raise ValueError(f"{name}: the noise has values that are not finite numbers")
+    mean, deviation = float(noise.mean(dtype=np.float64)), float(noise.std(dtype=np.float64))
+    # Six standard errors: a true draw does not look so once in a million conversions.
+    if abs(mean) > 6 / noise.size**0.5 or abs(deviation - 1) > 6 / (2 * noise.size) ** 0.5:
+        logger.warning("%s: mean %.3f and deviation %.3f are not those of standard normal noise", name, mean, deviation)
+    return torch.from_numpy(noise.astype(np.float32).reshape(expected))
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

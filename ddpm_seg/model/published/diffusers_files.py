@@ -1,0 +1,88 @@
+"""The files of a diffusers folder: none is read that lies outside of it, whatever its links and its JSON say."""
+
+from __future__ import annotations
+
+import errno
+import glob
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ddpm_seg import storage
+from ddpm_seg.model.bundle.files import refuse_strange_file
+from ddpm_seg.model.json_values import parse_object
+from ddpm_seg.model.published.state_dicts import refuse_placeholder
+
+MAX_JSON_BYTES = 2**24
+"""Of a config or an index; an index has about 100 bytes for each weight."""
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder, or a prefix of a store."""
+
+    uri: str
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return storage.redact(self.uri)
+
+    def named(self, *parts: str) -> str:
+        """What messages call a file or a folder in it."""
+        return storage.redact(self._join(*parts))
+
+    def has(self, *parts: str) -> bool:
+        return storage.exists(self._join(*parts))
+
+    def file(self, *parts: str) -> str:
+        """URI of the file in it. Raises ValueError for a link that leads out, and for what is no ordinary file."""
+        path = PurePosixPath(*parts)
+        if storage.is_local(self.uri):
+            root = _links_root(Path(self.uri))
+            refuse_strange_file(str(root), str(Path(self.uri).relative_to(root) / path), "folder")
+        return self._join(*parts)
+
+    def names(self, part: str, beginning: str) -> list[str]:
+        """Names of the files in the subfolder `part` that begin so."""
+        found = storage.glob(f"{glob.escape(self._join(part))}/{glob.escape(beginning)}*")
+        return [file.uri.rpartition("/")[2] for file in found]
+
+    def read_json(self, *parts: str) -> dict[str, Any] | None:
+        """The JSON object in the file; None where there is none. Raises ValueError, naming the file."""
+        if not self.has(*parts):
+            return None
+        name = self.named(*parts)
+        data = storage.read_bytes(self.file(*parts), max_bytes=MAX_JSON_BYTES)
+        refuse_placeholder(data, name, "JSON file")
+        try:
+            return parse_object(data)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+
+    def read_part(self, parts: Sequence[str], file: str) -> tuple[str, dict[str, Any]]:
+        """The first of `parts` (subfolders, or "" for the folder itself) that has the JSON `file`, and what it holds.
+
+        Raises FileNotFoundError where none has it.
+        """
+        for part in parts:
+            if (content := self.read_json(part, file)) is not None:
+                return part, content
+        places = " or ".join(f"{part}/{file}" if part else file for part in parts)
+        raise FileNotFoundError(
+            errno.ENOENT,
+            f"there is no {places}; expected the folder of a diffusers pipeline, with its unet and its scheduler",
+            self.name,
+        )
+
+    def _join(self, *parts: str) -> str:
+        return storage.join(self.uri, *filter(None, parts))
+
+
+def _links_root(folder: Path) -> Path:
+    """The folder that its links may lead to: of a snapshot in the hub's cache, the repository with its blobs."""
+    snapshots = folder.parent
+    if snapshots.name == "snapshots" and snapshots.parent.name.startswith("models--"):
+        return snapshots.parent
+    return folder

@@ -1,0 +1,103 @@
+"""The weights of a diffusers model: one file or several, safetensors or torch's, of full or of half precision."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import re
+from collections.abc import Iterable
+
+from ddpm_seg import storage
+from ddpm_seg.model.json_values import shown
+from ddpm_seg.model.published.diffusers_files import Folder
+from ddpm_seg.model.published.state_dicts import State, read_checkpoint, state_dict
+from ddpm_seg.model.shapes import some
+
+logger = logging.getLogger(__name__)
+
+_STEM = "diffusion_pytorch_model"
+_WHOLE = re.compile(rf"{_STEM}(?:\.(?P<variant>\w+))?\.(?P<form>safetensors|bin)")
+_INDEX = re.compile(rf"{_STEM}\.(?P<form>safetensors|bin)\.index(?:\.(?P<variant>\w+))?\.json")
+_PRECISE_FIRST = ("", "fp32", "fp16", "bf16")
+# Of attention layers, before diffusers 0.14.
+_OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+_OLD_NAME = re.compile(r"(\battentions\.\d+)\.(query|key|value|proj_attn)\.(weight|bias)")
+
+
+def choose_file(names: Iterable[str]) -> str | None:
+    """Of the names in a folder that of the weights, or of the index of their shards; None where there is none.
+
+    As diffusers does: full precision before a variant, safetensors before torch's files, shards before a whole file.
+    Raises ValueError where only variants are there and their names do not say which to take.
+    """
+    ranked = []
+    for name in names:
+        if match := _INDEX.fullmatch(name) or _WHOLE.fullmatch(name):
+            variant = match["variant"] or ""
+            rank = _PRECISE_FIRST.index(variant) if variant in _PRECISE_FIRST else len(_PRECISE_FIRST)
+            ranked.append((rank, variant, match["form"] == "bin", name.endswith(f".{match['form']}"), name))
+    if not ranked:
+        return None
+    rank, variant, _, _, name = min(ranked)
+    others = {other for other_rank, other, *_ in ranked if other_rank == rank} - {variant}
+    if others:
+        raise ValueError(f"weights of the variants {some({variant, *others})}; leave one of them in the folder")
+    return name
+
+
+def read_weights(folder: Folder, part: str) -> State:
+    """Tensors by their names in a `UNet2DModel` of today, as the subfolder `part` holds them; nothing is compared yet.
+
+    Raises ValueError, naming the file, for what is damaged or refused; FileNotFoundError for a missing file.
+    """
+    names = folder.names(part, _STEM)
+    try:
+        name = choose_file(names)
+    except ValueError as error:
+        raise ValueError(f"{folder.named(part)}: {error}") from None
+    if name is None:
+        raise FileNotFoundError(
+            errno.ENOENT,
+            f"there are no weights, but {some(names)}; expected {_STEM}.safetensors or {_STEM}.bin",
+            folder.named(part),
+        )
+    read = _read_file if _WHOLE.fullmatch(name) else _read_shards
+    state = read(folder, part, name)
+    if name not in (f"{_STEM}.safetensors", f"{_STEM}.bin"):
+        logger.info("weights are from %s", folder.named(part, name))
+    return _renamed(state, folder.named(part, name))
+
+
+def _read_file(folder: Folder, part: str, name: str) -> State:
+    uri = folder.file(part, name)
+    return state_dict(read_checkpoint(uri), storage.redact(uri))
+
+
+def _read_shards(folder: Folder, part: str, index: str) -> State:
+    where = folder.named(part, index)
+    weight_map = (folder.read_json(part, index) or {}).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ValueError(f"{where}: weight_map is {shown(weight_map)}; expected the file of each weight")
+    form = "safetensors" if ".safetensors." in index else "bin"
+    # A name is opened beside the index, and could lead anywhere.
+    shard_name = re.compile(rf"[\w-][\w.-]*\.{form}")
+    for key, shard in weight_map.items():
+        if not isinstance(shard, str) or not shard_name.fullmatch(shard):
+            raise ValueError(f"{where}: {shown(key)} is in {shown(shard)}; expected a .{form} file beside the index")
+    state: State = {}
+    for shard in sorted(set(weight_map.values())):
+        if not folder.has(part, shard):
+            raise FileNotFoundError(errno.ENOENT, "a file that the index names is missing", folder.named(part, shard))
+        tensors = _read_file(folder, part, shard)
+        if twice := tensors.keys() & state.keys():
+            raise ValueError(f"{folder.named(part, shard)}: {some(twice)} is in another file too")
+        state |= tensors
+    return state
+
+
+def _renamed(state: State, where: str) -> State:
+    """`state` under the names of today."""
+    names = {key: _OLD_NAME.sub(lambda match: f"{match[1]}.{_OLD_NAMES[match[2]]}.{match[3]}", key) for key in state}
+    if len(set(names.values())) < len(names):
+        raise ValueError(f"{where}: it has weights under their old and their new names")
+    return {names[key]: tensor for key, tensor in state.items()}

@@ -1,0 +1,1 @@
+"""Training the ensemble of pixel classifiers."""

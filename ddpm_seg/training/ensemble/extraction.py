@@ -1,0 +1,107 @@
+"""Activations of annotated images, to train on: each image once through the UNet, here or on a cluster's actors."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ddpm_seg import storage
+from ddpm_seg.data.annotations.load import Annotation
+from ddpm_seg.errors import work_began
+from ddpm_seg.model.bundle.ensemble_bundle import Bundle
+from ddpm_seg.model.features import FeatureConfig
+from ddpm_seg.progress import Progress
+from ddpm_seg.training.ensemble.feature_files import FeatureExtractor, feature_uris, read_features
+from ddpm_seg.training.ensemble.pixel_features import PixelFeatures
+
+ITEM_BYTES = 2  # of float16
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Workplace:
+    """Where an interrupted training finds what it has done, and who helps with it."""
+
+    folder: str
+    """URI prefix for activations, and for the state of the members' training."""
+    model: str = ""
+    """Name or URI of the bundle, for the actors."""
+    model_id: str | None = None
+    """Of that bundle: an actor that finds another there refuses it."""
+    actors: int = 0
+    """Ray actors that extract; 0 for this process."""
+
+
+def extract_features(
+    bundle: Bundle,
+    annotations: Sequence[Annotation],
+    features: FeatureConfig,
+    device: str,
+    workplace: Workplace | None = None,
+) -> PixelFeatures:
+    """Native-resolution activations of every annotated image, float16, memory-mapped (on a GPU, in its memory).
+
+    Those that stand at the `workplace` are not made again. Raises OSError, before anything is made, where the folder
+    for temporary files has no room for them, and StageError for what fails later.
+    """
+    images = [annotation.image for annotation in annotations]
+    with tempfile.TemporaryDirectory() as temporary:
+        uris = feature_uris(bundle, images, features, workplace.folder if workplace else temporary)
+        there = {file.uri for file in storage.list_files(workplace.folder)} if workplace else set()
+        missing = {uri: image for uri, image in zip(uris, images, strict=True) if uri not in there}
+        if device == "cpu":
+            _check_room(bundle, features, len(images), len(missing), workplace)
+        stored = PixelFeatures(
+            num_images=len(images), image_size=bundle.network.image_size, mode=features.upsample_mode, device=device
+        )
+        with work_began():
+            if missing:
+                _make(bundle, missing, features, device, workplace, total=len(set(uris)))
+            for index, uri in enumerate(uris):
+                stored.store(index, read_features(uri))
+    return stored
+
+
+def _make(
+    bundle: Bundle,
+    images: dict[str, np.ndarray],
+    features: FeatureConfig,
+    device: str,
+    workplace: Workplace | None,
+    *,
+    total: int,
+) -> None:
+    if workplace and workplace.actors:
+        from ddpm_seg.training.ensemble.feature_actors import extract_on_actors  # Ray takes seconds to import
+
+        made = extract_on_actors(images, features, workplace.model, workplace.actors, model_id=workplace.model_id)
+    else:
+        made = _extract_here(images, FeatureExtractor(bundle, features, device))
+    with Progress("features", total=total, unit="images") as progress:
+        for number, _ in enumerate(made, start=total - len(images) + 1):
+            progress.at(number)
+
+
+def _extract_here(images: dict[str, np.ndarray], extractor: FeatureExtractor) -> Iterator[str]:
+    for uri, image in images.items():
+        extractor.write(image, uri)
+        yield uri
+
+
+def _check_room(
+    bundle: Bundle, features: FeatureConfig, num_images: int, num_missing: int, workplace: Workplace | None
+) -> None:
+    """For what training maps into memory, and for the files, where these stand there too or may do so."""
+    size, folder = bundle.network.image_size, tempfile.gettempdir()
+    maps = zip(features.channels(bundle.network), features.strides(bundle.network), strict=True)
+    each = ITEM_BYTES * sum(channels * (size // stride) ** 2 for channels, stride in maps)
+    files = num_missing if workplace is None or storage.is_local(workplace.folder) else 0
+    needed, free = each * (num_images + files), shutil.disk_usage(folder).free
+    if needed > free:
+        raise OSError(
+            f"the features of {num_images} images take {needed / 1e9:.1f} GB, and {folder} has {free / 1e9:.1f} GB "
+            "free; set TMPDIR to a folder with room, or train on fewer images, copies, steps or blocks"
+        )

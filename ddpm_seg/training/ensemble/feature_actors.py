@@ -1,0 +1,57 @@
+"""Extraction on a Ray cluster: each actor keeps the UNet and writes the activations of one image after another."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ddpm_seg.cluster.actor_threads import ActorThreads
+from ddpm_seg.cluster.nodes import connect, place, refuse_local_paths
+from ddpm_seg.cluster.resident_actors import map_on_actors
+from ddpm_seg.model.bundle.ensemble_bundle import load_bundle
+from ddpm_seg.model.device.choice import default_device
+from ddpm_seg.model.features import FeatureConfig
+from ddpm_seg.training.ensemble.feature_files import FeatureExtractor
+
+logger = logging.getLogger(__name__)
+
+
+class ExtractFeatures:
+    """An image in, a file of activations out; an actor that loads the bundle itself, as it may restart elsewhere."""
+
+    def __init__(self, model: str, model_id: str | None, features: FeatureConfig, threads: int) -> None:
+        self.threads = ActorThreads(threads)
+        device = default_device()
+        self.extractor = FeatureExtractor(load_bundle(model, model_id), features, device)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        self.threads.take()
+        self.extractor.write(row["image"], row["uri"])
+        return {"uri": row["uri"]}
+
+
+def extract_on_actors(
+    images: dict[str, np.ndarray],
+    features: FeatureConfig,
+    model: str,
+    num_actors: int,
+    *,
+    model_id: str | None = None,
+) -> Iterator[str]:
+    """Writes the activations of each image (S, S, 3) uint8 to its URI; yields the URIs as they are done.
+
+    An image whose worker dies is done again by another, and its file replaced by the same bytes. Raises ValueError for
+    a cluster that cannot hold the actors or does not see the files, StageError where the work fails or the bundle at
+    `model` is not `model_id`.
+    """
+    nodes = connect()
+    placement = place(nodes, num_actors=num_actors, gpus_per_actor=1)
+    refuse_local_paths(nodes, [model, *images])
+    logger.info("features on %d actors, each on %s", placement.actors, placement.describe())
+    rows = [{"uri": uri, "image": image} for uri, image in images.items()]
+    arguments = {"model": model, "model_id": model_id, "features": features, "threads": placement.threads}
+    for row in map_on_actors(rows, ExtractFeatures, arguments, placement, what="features"):
+        yield row["uri"]

@@ -1,0 +1,190 @@
+"""From a network and a few annotated images to a bundle with a trained ensemble (DDPM-Seg, section 3)."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from ddpm_seg import storage
+from ddpm_seg.cluster.training_workers import free_gpus
+from ddpm_seg.data.annotations.load import Annotation, labelled_pixels, load_annotations
+from ddpm_seg.data.annotations.report import describe
+from ddpm_seg.data.annotations.task_file import find_task
+from ddpm_seg.errors import work_began
+from ddpm_seg.evaluation.scores import learnt_from
+from ddpm_seg.evaluation.scores.miou import published_miou
+from ddpm_seg.evaluation.scores.score import evaluate, labels_of
+from ddpm_seg.model.bundle.ensemble_bundle import Bundle, open_bundle, save_bundle
+from ddpm_seg.model.bundle.files import refuse_standing_bundle, resolve
+from ddpm_seg.model.device.choice import chosen_device
+from ddpm_seg.model.features import FeatureConfig
+from ddpm_seg.model.segmenter import Segmenter
+from ddpm_seg.tasks import Task
+from ddpm_seg.training.ensemble.copies import Copies
+from ddpm_seg.training.ensemble.ensemble_training import PUBLISHED, EnsembleConfig, train_members
+from ddpm_seg.training.ensemble.extraction import Workplace, extract_features
+from ddpm_seg.training.ensemble.feature_files import feature_uris
+from ddpm_seg.training.ensemble.train_config import TrainConfig
+from ddpm_seg.training.ensemble.tuning import describe_frontier, frontier, tune
+
+logger = logging.getLogger(__name__)
+
+UNFINISHED = "unfinished"
+
+
+def train_from_config(config: TrainConfig) -> Bundle:
+    """Trains and writes the bundle that `config` asks for, or goes on with an interrupted training at the same output.
+
+    Until it is finished there is no bundle, only what is kept under "unfinished". Raises ValueError (`BundleError`,
+    `AnnotationError`) or OSError for whatever the user can mend, before training; StageError for work that failed on
+    the cluster.
+    """
+    device = str(chosen_device(config.device))
+    recipe = PUBLISHED if config.recipe == "published" else EnsembleConfig()
+    iterations = recipe.iterations if config.iterations is None else config.iterations
+    training = dataclasses.replace(recipe, members=config.members, iterations=iterations, seed=config.seed)
+    copies = Copies(mirror=config.mirror, recolour=config.recolour)
+    if config.tune and (config.steps or config.blocks):
+        raise ValueError("--tune chooses the steps and blocks: leave out --steps and --blocks, or --tune")
+    task = find_task(config.task)
+    header, bundle = open_bundle(config.model)
+    features = choose_features(bundle, config.steps, config.blocks, config.upsample_mode)
+    refuse_standing_bundle(config.output)
+    storage.check_writable(config.output)
+    size = bundle.network.image_size
+    annotations = load_annotations(config.images, image_size=size, task=task, limit=config.limit, options=config)
+    held_out = (
+        load_annotations(config.validation, image_size=size, task=task, options=config) if config.validation else []
+    )
+    logger.info("%d annotated images:\n%s", len(annotations), describe(annotations, task))
+    workplace = Workplace(
+        folder=storage.join(config.output, UNFINISHED),
+        model=resolve(config.model),
+        model_id=header.model_id,
+        actors=free_gpus() if config.num_actors is None else config.num_actors,
+    )
+    if config.tune:
+        trials = tune(
+            bundle, annotations, task, upsample_mode=features.upsample_mode, device=device, workplace=workplace
+        )
+        logger.info("steps and blocks:\n%s", describe_frontier(trials))
+        best = frontier(trials)[-1]
+        features = dataclasses.replace(features, steps=best.steps, blocks=best.blocks)
+    trained = train_bundle(
+        bundle,
+        annotations,
+        task=task,
+        features=features,
+        training=training,
+        copies=copies,
+        device=device,
+        workplace=workplace,
+    )
+    if held_out:
+        miou = score(trained, held_out, device=device)
+        logger.info("mean IoU on %d validation images: %.4f", len(held_out), miou)
+        validation = {"images": len(held_out), "published_miou": miou}
+        trained = dataclasses.replace(trained, provenance={**trained.provenance, "validation": validation})
+    with work_began():
+        save_bundle(trained, config.output)
+        storage.delete(workplace.folder)
+    return trained
+
+
+def choose_features(
+    bundle: Bundle,
+    steps: tuple[int, ...] | None = None,
+    blocks: tuple[int, ...] | None = None,
+    upsample_mode: Literal["bilinear", "nearest"] | None = None,
+) -> FeatureConfig:
+    """What is asked for, else what the bundle was trained with, else the published choice scaled to its network.
+
+    Raises ValueError for a step or block that the network does not have.
+    """
+    chosen = bundle.features or bundle.network.published_features()
+    features = FeatureConfig(
+        steps=chosen.steps if steps is None else steps,
+        blocks=tuple(sorted(set(chosen.blocks if blocks is None else blocks))),
+        upsample_mode=upsample_mode or chosen.upsample_mode,
+    )
+    features.check(bundle.network)
+    return features
+
+
+def train_bundle(
+    bundle: Bundle,
+    annotations: Sequence[Annotation],
+    *,
+    task: Task,
+    features: FeatureConfig,
+    training: EnsembleConfig,
+    copies: Copies = Copies(),  # noqa: B008  frozen
+    device: str = "cpu",
+    workplace: Workplace | None = None,
+) -> Bundle:
+    """`bundle` with an ensemble for `task` trained on `annotations` and `copies` of them; its provenance says how.
+
+    What stands at the `workplace` from an interrupted training of the same images and settings is used.
+    """
+    shown = copies.added_to(annotations, training.seed)
+    pixels, labels = labelled_pixels([annotation.label for annotation in shown], task)
+    logger.info("%d annotated images, %d labelled pixels", len(annotations), len(pixels))
+    maps = extract_features(bundle, shown, features, device, workplace)
+    with work_began():
+        trained = train_members(
+            maps,
+            torch.from_numpy(pixels),
+            torch.from_numpy(labels).long(),
+            task.num_classes,
+            training,
+            state_uri=_state_uri(bundle, shown, task, features, training, workplace) if workplace else None,
+        )
+    how: dict[str, Any] = {
+        "images": len(annotations),
+        "copies": dataclasses.asdict(copies),
+        "labelled_pixels": len(pixels),
+        "training": dataclasses.asdict(training),
+        "iterations": [member.iterations for member in trained],
+        "final_loss": [member.loss for member in trained],
+    }
+    return dataclasses.replace(
+        bundle,
+        features=features,
+        task=task,
+        members=tuple(member.weights for member in trained),
+        # A score of the ensemble that stood here before says nothing of this one.
+        provenance={
+            **{k: v for k, v in bundle.provenance.items() if k != "validation"},
+            "ensemble": how,
+            learnt_from.KEY: learnt_from.record(annotations),
+        },
+    )
+
+
+def _state_uri(
+    bundle: Bundle,
+    shown: Sequence[Annotation],
+    task: Task,
+    features: FeatureConfig,
+    training: EnsembleConfig,
+    workplace: Workplace,
+) -> str:
+    """Where the members' unfinished training is kept: named by all that it depends on."""
+    named = hashlib.sha256(repr((task.num_classes, task.ignore_label, training)).encode())
+    for uri in feature_uris(bundle, [annotation.image for annotation in shown], features, workplace.folder):
+        named.update(uri.encode())
+    for annotation in shown:
+        named.update(np.ascontiguousarray(annotation.label).data)
+    return storage.join(workplace.folder, f"members-{named.hexdigest()[:32]}.pt")
+
+
+def score(bundle: Bundle, annotations: Sequence[Annotation], *, device: str | None = None) -> float:
+    """Published mean IoU in [0, 1] of `bundle` on annotated images, at the network's resolution, padding left out."""
+    segmenter = Segmenter(bundle, device=device)
+    return published_miou(evaluate(labels_of(segmenter), annotations, segmenter.task), segmenter.task.ignore_label)

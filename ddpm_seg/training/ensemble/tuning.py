@@ -1,0 +1,188 @@
+"""Which steps and blocks to read, by cross-validation on the annotated images themselves."""
+
+# Shapes: P pixels, D features, K classes.
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from statistics import fmean, stdev
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddpm_seg.data.annotations.load import Annotation, labelled_pixels
+from ddpm_seg.evaluation.scores.metrics import usual_ious
+from ddpm_seg.evaluation.scores.miou import confusion_matrix
+from ddpm_seg.model.bundle.ensemble_bundle import Bundle
+from ddpm_seg.model.features import FeatureConfig
+from ddpm_seg.model.resident import resident_extractor
+from ddpm_seg.tasks import Task
+from ddpm_seg.training.ensemble.ensemble_training import EnsembleConfig, train_members
+from ddpm_seg.training.ensemble.extraction import Workplace, extract_features
+from ddpm_seg.training.ensemble.members import member_logits
+from ddpm_seg.training.ensemble.pixel_features import PixelFeatures
+
+logger = logging.getLogger(__name__)
+
+# Of 1000: the published 50, 150, 250 and what lies around them.
+CANDIDATES = (5, 20, 50, 100, 150, 250, 400)
+MOST_STEPS = 4
+FOLDS = 4
+SCORED_PIXELS = 4096
+"""Of each held-out image, at random: enough to tell choices apart, whatever the image's size."""
+QUICK = EnsembleConfig(members=2, iterations=300, standardize=False)  # standardised once, for all trials
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trial:
+    """One choice, and what it was worth."""
+
+    steps: tuple[int, ...]
+    blocks: tuple[int, ...]
+    miou: float
+    """Usual mean IoU of held-out images, in [0, 1], mean over the folds."""
+    deviation: float
+    """Over the folds."""
+    seconds: float
+    """Of an image through the network, here: steps times the time up to the last block."""
+
+
+def tune(
+    bundle: Bundle,
+    annotations: Sequence[Annotation],
+    task: Task,
+    *,
+    upsample_mode: str,
+    device: str,
+    training: EnsembleConfig = QUICK,
+    workplace: Workplace | None = None,
+) -> list[Trial]:
+    """All trials: steps added one by one while that helps, with all blocks; then blocks left away from either end.
+
+    A network without steps is first tried with all blocks and with the published ones.
+
+    Raises ValueError for fewer images than folds.
+    """
+    if len(annotations) < FOLDS:
+        raise ValueError(f"--tune needs at least {FOLDS} annotated images to hold some out, got {len(annotations)}")
+    network = bundle.network
+    steps = tuple(sorted({candidate * network.timesteps // 1000 for candidate in CANDIDATES if network.timesteps}))
+    blocks = tuple(range(len(network.block_channels)))
+    features = FeatureConfig(steps=steps, blocks=blocks, upsample_mode=upsample_mode)  # type: ignore[arg-type]
+    maps = extract_features(bundle, annotations, features, device, workplace)
+    seconds = _seconds(bundle, annotations[0], device)
+    choices = _Choices(maps, annotations, task, features, training, seconds)
+    trials: list[Trial] = []
+
+    def best_of(options: Iterable[tuple[tuple[int, ...], tuple[int, ...]]]) -> Trial:
+        tried = []
+        for option in options:
+            tried.append(choices.trial(*option))
+            logger.info("steps %s, blocks %s: mean IoU %.3f", *option, tried[-1].miou)
+        trials.extend(tried)
+        return max(tried, key=lambda trial: trial.miou)
+
+    if steps:
+        best = best_of(((step,), blocks) for step in steps)
+    else:
+        best = best_of(((), few) for few in sorted({blocks, network.published_features().blocks}))
+    while len(best.steps) < min(MOST_STEPS, len(steps)):
+        left = [step for step in steps if step not in best.steps]
+        longer = best_of((tuple(sorted((*best.steps, step))), blocks) for step in left)
+        if longer.miou <= best.miou:
+            break
+        best = longer
+    cuts = [best.blocks[:-cut] for cut in (1, 2, 3)] + [best.blocks[cut:] for cut in (1, 2, 3)]
+    best_of((best.steps, cut) for cut in cuts if cut)
+    return trials
+
+
+def frontier(trials: Iterable[Trial]) -> list[Trial]:
+    """The trials that no other beats in both score and time, the quickest first."""
+    kept: list[Trial] = []
+    for trial in sorted(trials, key=lambda one: (one.seconds, -one.miou)):
+        if not kept or trial.miou > kept[-1].miou:
+            kept.append(trial)
+    return kept
+
+
+def describe_frontier(trials: Sequence[Trial]) -> str:
+    """The frontier as a table, and how many trials are behind it."""
+    lines = [f"{'mean IoU':<16}{'s an image':>10}  steps and blocks"]
+    for trial in frontier(trials):
+        steps = f"--steps {' '.join(map(str, trial.steps))} " if trial.steps else ""
+        chosen = f"{steps}--blocks {' '.join(map(str, trial.blocks))}"
+        lines.append(f"{trial.miou:.3f} ± {trial.deviation:.3f}   {trial.seconds:>10.3f}  {chosen}")
+    lines.append(f"best of {len(trials)} choices, each over {FOLDS} folds; what is slower and worse is left out")
+    return "\n".join(lines)
+
+
+class _Choices:
+    """The features of every candidate, extracted once, and the folds."""
+
+    def __init__(
+        self,
+        maps: PixelFeatures,
+        annotations: Sequence[Annotation],
+        task: Task,
+        features: FeatureConfig,
+        training: EnsembleConfig,
+        seconds: Callable[[int], float],
+    ) -> None:
+        self.maps, self.task, self.training, self.seconds = maps, task, training, seconds
+        self.steps, self.blocks = features.steps, features.blocks
+        self.maps.standardize()
+        labels = [annotation.label for annotation in annotations]
+        pixels, classes = labelled_pixels(labels, task)
+        self.pixels_P, self.labels_P = torch.from_numpy(pixels), torch.from_numpy(classes).long()
+        self.fold_P = self.pixels_P // labels[0].size % FOLDS
+        self.held_out = [_some_pixels(labels, fold) for fold in range(FOLDS)]
+
+    def trial(self, steps: tuple[int, ...], blocks: tuple[int, ...]) -> Trial:
+        places = [(step, block) for step in self.steps or (None,) for block in self.blocks]
+        read = [i for i, (step, block) in enumerate(places) if (step is None or step in steps) and block in blocks]
+        maps = self.maps.select(read)
+        scores = [self._score(maps, fold) for fold in range(FOLDS)]
+        seconds = max(1, len(steps)) * self.seconds(blocks[-1])
+        return Trial(steps=steps, blocks=blocks, miou=fmean(scores), deviation=stdev(scores), seconds=seconds)
+
+    def _score(self, maps: PixelFeatures, fold: int) -> float:
+        learnt = self.fold_P != fold
+        members = train_members(
+            maps, self.pixels_P[learnt], self.labels_P[learnt], self.task.num_classes, self.training
+        )
+        pixels, target = self.held_out[fold]
+        x_PD = maps.gather(pixels)
+        p_PK = torch.stack([member_logits(member.weights, x_PD).softmax(dim=1) for member in members]).mean(dim=0)
+        confusion = confusion_matrix(p_PK.argmax(dim=1).cpu().numpy(), target, self.task.num_classes)
+        return float(np.nanmean(usual_ious(confusion, self.task.ignore_label)))
+
+
+def _seconds(bundle: Bundle, annotation: Annotation, device: str) -> Callable[[int], float]:
+    """The seconds that one step of one image takes up to a block; each block is timed once."""
+    extract = resident_extractor(bundle, device)
+
+    @cache
+    @torch.inference_mode()
+    def seconds(block: int) -> float:
+        one = FeatureConfig(steps=(0,) if bundle.network.timesteps else (), blocks=(block,))
+        started = time.perf_counter()
+        for _ in range(3):
+            extract(annotation.image[None], one)
+        return (time.perf_counter() - started) / 3
+
+    return seconds
+
+
+def _some_pixels(labels: Sequence[np.ndarray], fold: int) -> tuple[Tensor, np.ndarray]:
+    """Positions and annotated classes of up to `SCORED_PIXELS` pixels of every image of a fold."""
+    rng, chosen, size = np.random.default_rng(fold), [], labels[0].size
+    for index in range(fold, len(labels), FOLDS):
+        chosen.append(index * size + rng.permutation(size)[:SCORED_PIXELS])
+    positions = np.concatenate(chosen)
+    return torch.from_numpy(positions), np.stack(labels).reshape(-1)[positions]

@@ -1,0 +1,1 @@
+"""Training a network without labels, from images alone."""

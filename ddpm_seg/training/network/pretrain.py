@@ -1,0 +1,87 @@
+"""From a folder of unlabelled images to a DDPM or MAE bundle: here in one process, or on a cluster's GPUs with Ray
+Train."""
+
+from __future__ import annotations
+
+import logging
+
+from ddpm_seg import storage
+from ddpm_seg.cluster.training_workers import Worker, free_gpus
+from ddpm_seg.data.image_set import load_images
+from ddpm_seg.data.inputs.listing import list_images
+from ddpm_seg.errors import work_began
+from ddpm_seg.model.bundle.ensemble_bundle import read_header, save_bundle
+from ddpm_seg.model.bundle.files import refuse_standing_bundle
+from ddpm_seg.model.diffusion import DiffusionConfig
+from ddpm_seg.model.networks.mae import MAEConfig
+from ddpm_seg.model.networks.unet import UNetConfig
+from ddpm_seg.progress import Progress
+from ddpm_seg.training.network.denoising import Denoising
+from ddpm_seg.training.network.inpainting import Inpainting
+from ddpm_seg.training.network.network_training import NetworkTraining, Objective, train_network
+from ddpm_seg.training.network.pretrain_config import PretrainConfig, PretrainDDPMConfig, PretrainMAEConfig
+from ddpm_seg.training.processes import train_in
+
+logger = logging.getLogger(__name__)
+
+
+def pretrain(config: PretrainConfig) -> str:
+    """Trains, or goes on with an interrupted training at the same output, and writes the bundle; its model id.
+
+    Raises ValueError or OSError, before any training, for whatever the user can mend.
+    """
+    _objective(config)
+    refuse_standing_bundle(config.output)
+    storage.check_writable(config.output)
+    workers = config.num_workers if config.num_workers is not None else free_gpus()
+    if workers < 0 or workers > config.batch_size:
+        raise ValueError(f"num_workers must be between 0 and the batch size {config.batch_size}, got {workers}")
+    if workers:
+        list_images(config.images)  # a wrong name is found here, not by every worker
+    train_in(workers, _train, config)
+    return read_header(config.output).model_id
+
+
+def _train(config: PretrainConfig, worker: Worker) -> None:
+    """One worker's whole training; each reads the images and takes its share of every batch. The first one saves the
+    state at the output as it goes, and then the bundle."""
+    images = load_images(config.images, config.image_size)
+    training = NetworkTraining(_objective(config), config.optimization(), worker, compile=config.compile)
+    state_uri = storage.join(config.output, "unfinished_training.pt")
+    logger.info("%d images, %d iterations on %s", len(images), config.iterations, worker.device)
+    with work_began():
+        if worker.rank:
+            train_network(training, images, state_uri, lambda _: None)
+            return
+        with Progress("training", total=config.iterations, unit="batches") as progress:
+            train_network(
+                training,
+                images,
+                state_uri,
+                lambda training: progress.at(training.iteration, loss=training.loss),
+            )
+        save_bundle(training.bundle({"training_images": len(images)}), config.output)
+        storage.delete(state_uri)
+
+
+def _objective(config: PretrainConfig) -> Objective:
+    """What is trained. Raises ValueError for a network that cannot be."""
+    if isinstance(config, PretrainMAEConfig):
+        return Inpainting(
+            MAEConfig(
+                image_size=config.image_size,
+                patch_size=config.patch_size,
+                width=config.width,
+                depth=config.depth,
+                num_heads=config.num_heads,
+            )
+        )
+    assert isinstance(config, PretrainDDPMConfig)
+    unet = UNetConfig(
+        image_size=config.image_size,
+        num_channels=config.num_channels,
+        num_res_blocks=config.num_res_blocks,
+        channel_mult=config.channel_mult,
+        attention_resolutions=config.attention_resolutions,
+    )
+    return Denoising(unet, DiffusionConfig(noise_schedule=config.noise_schedule))

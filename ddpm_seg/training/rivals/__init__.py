@@ -1,0 +1,1 @@
+"""What few-shot segmentation is compared with."""

@@ -1,0 +1,159 @@
+"""From generated, labelled samples to a student that labels images by itself (DatasetDDPM's last step)."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from functools import partial
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from ddpm_seg import storage
+from ddpm_seg.cluster.training_workers import Worker, free_gpus
+from ddpm_seg.data.annotations.load import Annotation, load_annotations
+from ddpm_seg.errors import work_began
+from ddpm_seg.evaluation.scores import learnt_from
+from ddpm_seg.evaluation.scores.miou import published_miou
+from ddpm_seg.evaluation.scores.score import evaluate
+from ddpm_seg.model.bundle.files import refuse_standing_bundle
+from ddpm_seg.model.bundle.student_bundle import StudentBundle, StudentHeader, read_student_header, save_student
+from ddpm_seg.model.networks.student import StudentConfig, backbone_weights
+from ddpm_seg.model.published.state_dicts import read_checkpoint, state_dict
+from ddpm_seg.progress import Progress
+from ddpm_seg.training.processes import train_in
+from ddpm_seg.training.rivals.supervised import usable_labels
+from ddpm_seg.training.saving import Saving, keeping
+from ddpm_seg.training.student.annotated_set import AnnotatedSet
+from ddpm_seg.training.student.distill_config import DistillConfig
+from ddpm_seg.training.student.sample_stream import SampleStream
+from ddpm_seg.training.student.student_training import StudentTraining
+
+logger = logging.getLogger(__name__)
+
+STATE = "unfinished_training.pt"
+SAVE_SECONDS = 180.0
+
+
+def distill(config: DistillConfig) -> StudentHeader:
+    """Trains a student, or goes on with an interrupted training at the same output, and writes its bundle.
+
+    Raises ValueError (`AnnotationError`) or OSError, before any training, for whatever the user can mend.
+    """
+    refuse_standing_bundle(config.output)
+    storage.check_writable(config.output)
+    workers = config.num_workers if config.num_workers is not None else free_gpus()
+    if workers < 0 or 2 * workers > config.batch_size:
+        raise ValueError(f"num_workers is {workers}; a batch of {config.batch_size} has two images for each of "
+                         f"0 to {config.batch_size // 2}")  # fmt: skip
+    stream = SampleStream(config.samples, config_hash=config.config_hash)
+    student = _student_config(config, stream)
+    _source(config, stream).num_batches(config.seed, 0, config.batch_size // max(1, workers), max(1, workers))
+    if config.backbone_weights is not None:
+        backbone_weights(_read_weights(config.backbone_weights), student)
+    if workers and config.validation is not None:  # what is wrong is found here, not by every worker
+        _annotations(config.validation, config, stream)
+    train_in(workers, partial(_train, settings=_settings(config, stream)), config)
+    return read_student_header(config.output)
+
+
+def _train(config: DistillConfig, worker: Worker, *, settings: dict[str, Any]) -> None:
+    """One worker's whole training; the first one scores the epochs, saves the state as it goes, and the bundle.
+
+    Raises ValueError where the samples are no longer those of `settings`, which the job began with.
+    """
+    stream = SampleStream(config.samples, config_hash=config.config_hash)
+    if (found := _settings(config, stream)) != settings:
+        raise ValueError(
+            f"the samples at {stream.output} changed after this training began: {found['samples']}; "
+            f"expected {settings['samples']}. Run the same command again when nothing writes there"
+        )
+    source = _source(config, stream)
+    classifier = _read_weights(config.backbone_weights) if config.backbone_weights is not None else None
+    scores = config.validation is not None and not worker.rank
+    held_out = _annotations(str(config.validation), config, stream) if scores else []
+    student = _student_config(config, stream)
+    training = StudentTraining(student, config.optimization(), worker, settings=settings, classifier=classifier)
+    state = storage.join(config.output, STATE)
+    keep = keeping(training, state, worker, seconds=SAVE_SECONDS)
+    share = config.batch_size // worker.world_size
+    with work_began():
+        with keep as saving:
+            while len(training.epochs) < config.epochs:
+                _epoch(training, source, held_out, stream, share, saving)
+                if not worker.rank:
+                    training.save(state)
+        if not worker.rank:
+            provenance: dict[str, Any] = {"distillation": {**training.settings, "history": training.epochs}}
+            if config.images is not None or held_out:  # those that chose the epoch count too
+                real = [*(_annotations(config.images, config, stream) if config.images is not None else []), *held_out]
+                provenance[learnt_from.KEY] = learnt_from.record(real)
+            save_student(
+                StudentBundle(student=student, weights=training.best, task=stream.task, provenance=provenance),
+                config.output,
+            )
+            storage.delete(state)
+
+
+def _epoch(
+    training: StudentTraining,
+    source: SampleStream | AnnotatedSet,
+    held_out: list[Annotation],
+    stream: SampleStream,
+    share: int,
+    saving: Saving,
+) -> None:
+    number, worker, seed = len(training.epochs), training.worker, training.options.seed
+    total = source.num_batches(seed, number, share, worker.world_size)
+    batches = source.batches(seed, number, share, worker.rank, worker.world_size)
+    if worker.rank:
+        training.finish_epoch(training.train_epoch(batches, lambda _: None, saving), None)
+        return
+    with Progress(f"epoch {number + 1} of {training.options.epochs}", total=total, unit="batches") as progress:
+        loss = training.train_epoch(batches, lambda loss: progress.at(len(training.losses), loss=loss), saving)
+    miou = None
+    if held_out:
+        miou = published_miou(evaluate(training.label, held_out, stream.task), stream.task.ignore_label)
+    training.finish_epoch(loss, miou)
+    scored = f", mean IoU {miou:.4f} on {len(held_out)} validation images" if miou is not None else ""
+    logger.info("epoch %d of %d: loss %.4f%s", number + 1, training.options.epochs, loss, scored)
+
+
+def _student_config(config: DistillConfig, stream: SampleStream) -> StudentConfig:
+    return StudentConfig(
+        backbone=config.backbone,
+        num_classes=stream.task.num_classes,
+        image_size=stream.size,
+        resolution=config.resolution,
+    )
+
+
+def _source(config: DistillConfig, stream: SampleStream) -> SampleStream | AnnotatedSet:
+    if config.images is None:
+        return stream
+    annotations = _annotations(config.images, config, stream)
+    images = np.stack([annotation.image for annotation in annotations])
+    labels = usable_labels(np.stack([annotation.label for annotation in annotations]), stream.task)
+    return AnnotatedSet(images, labels, config.repeat)
+
+
+def _annotations(uri: str, config: DistillConfig, stream: SampleStream) -> list[Annotation]:
+    return load_annotations(uri, image_size=stream.size, task=stream.task, options=config)
+
+
+def _settings(config: DistillConfig, stream: SampleStream) -> dict[str, Any]:
+    """What a student depends on beside its network and optimisation, as JSON has it."""
+    about: dict[str, Any] = {"validation": storage.redact(config.validation) if config.validation else None}
+    about["backbone_weights"] = storage.redact(config.backbone_weights) if config.backbone_weights else None
+    about |= {"uncovered": config.uncovered} if config.uncovered is not None else {}
+    if config.images is not None:
+        return {**about, "images": storage.redact(config.images), "repeat": config.repeat}
+    curation = dataclasses.asdict(stream.curation) if stream.curation else None
+    samples = {"uri": stream.output, "config_hash": stream.config_hash, "count": stream.num_samples}
+    return {**about, "samples": {**samples, "curation": curation}}
+
+
+def _read_weights(uri: str) -> dict[str, Tensor]:
+    """Raises ValueError for a file that is no state dict."""
+    return state_dict(read_checkpoint(uri), storage.redact(uri))

@@ -1,0 +1,134 @@
+"""Generated samples as batches to train on, read from Parquet as they are needed: never all of them in memory."""
+
+# Shapes: B samples of S x S pixels.
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ddpm_seg import storage
+from ddpm_seg.data.schema import METADATA_KEY
+from ddpm_seg.data.table_pictures import row_image, row_mask
+from ddpm_seg.evaluation.tables.curation import TABLE, ignore_pixels, read_curation, read_samples
+from ddpm_seg.evaluation.tables.selection import read_task
+from ddpm_seg.runs.parquet import DamagedFileError, open_parquet, require_columns
+from ddpm_seg.runs.view import view_shards
+from ddpm_seg.tasks import Task
+
+POOL = 4  # pieces whose rows are mixed with each other: about a thousand samples
+AHEAD = 3  # batches that are being decoded while the network works
+
+Batch = tuple[np.ndarray, np.ndarray]
+"""Images (B, S, S, 3) uint8 and class ids (B, S, S) uint8, 255 for none."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Piece:
+    """The rows that are kept of one row group."""
+
+    uri: str
+    row_group: int
+    rows: np.ndarray
+    """int64 positions in the group."""
+
+
+class SampleStream:
+    """The samples under `output` that their curation keeps; all of them, but for errors, where there is none.
+
+    An epoch deals its pieces to the workers in an order of its own, and each worker mixes the rows of a few pieces.
+    What comes when depends on (seed, epoch) alone. `config_hash` is as for `read_samples`. Raises FileNotFoundError
+    where there are no samples and ValueError where they have no labels.
+    """
+
+    def __init__(self, output: str, *, config_hash: str | None = None) -> None:
+        self.output = output
+        self.curation = read_curation(self.output)
+        kept = read_samples(self.output, config_hash=config_hash, columns=["image_id", "config_hash", "status"])
+        kept = kept.filter(pc.equal(kept["status"], "ok"))
+        if not kept.num_rows:
+            raise ValueError(f"there are no samples to train on at {self.output}")
+        self.config_hash: str = kept["config_hash"][0].as_py()
+        self.num_samples: int = kept.num_rows
+        shards = view_shards(self.output, TABLE, self.config_hash)
+        self.task, self.size = _task_and_size(shards[0])
+        self.pieces = [piece for uri in shards for piece in _pieces(uri, kept["image_id"].combine_chunks())]
+
+    def num_batches(self, seed: int, epoch: int, share: int, world_size: int) -> int:
+        """Of `share` samples each, as many as every worker has in that epoch. Raises ValueError for none."""
+        if world_size > len(self.pieces):
+            raise ValueError(f"{world_size} workers, but the samples are in {len(self.pieces)} row groups; use fewer")
+        own = [self._own(seed, epoch, rank, world_size) for rank in range(world_size)]
+        batches = min(sum(len(piece.rows) for piece in pieces) // share for pieces in own)
+        if not batches:
+            raise ValueError(f"{self.num_samples} samples are fewer than a batch for each of {world_size} workers")
+        return batches
+
+    def batches(self, seed: int, epoch: int, share: int, rank: int, world_size: int) -> Iterator[Batch]:
+        """This worker's `num_batches` batches of `share` samples."""
+        rows = self._rows(self._own(seed, epoch, rank, world_size), np.random.default_rng((seed, epoch, rank)))
+        with ThreadPoolExecutor() as pool:
+            waiting: list[list[Future[tuple[np.ndarray, np.ndarray]]]] = []
+            for _ in range(self.num_batches(seed, epoch, share, world_size)):
+                waiting.append([pool.submit(_decoded, next(rows)) for _ in range(share)])
+                if len(waiting) > AHEAD:
+                    yield _stacked(waiting.pop(0))
+            for batch in waiting:
+                yield _stacked(batch)
+
+    def _own(self, seed: int, epoch: int, rank: int, world_size: int) -> list[Piece]:
+        order = np.random.default_rng((seed, epoch)).permutation(len(self.pieces))
+        return [self.pieces[number] for number in order[rank::world_size]]
+
+    def _rows(self, pieces: Sequence[Piece], rng: np.random.Generator) -> Iterator[dict[str, Any]]:
+        """With image and mask, both encoded."""
+        for start in range(0, len(pieces), POOL):
+            table = pa.concat_tables([self._read(piece) for piece in pieces[start : start + POOL]])
+            rows = table.to_pylist()
+            for row in rng.permutation(table.num_rows):
+                yield rows[row]
+
+    def _read(self, piece: Piece) -> pa.Table:
+        columns = ["uri", "width", "height", "image", "mask"]
+        if self.curation is not None and self.curation.ignore_above is not None:
+            columns.append("uncertainty_map")
+        with open_parquet(piece.uri) as file:
+            rows = file.read_row_group(piece.row_group, columns=columns).take(pa.array(piece.rows))
+        return ignore_pixels(rows, self.curation) if self.curation is not None else rows
+
+
+def _task_and_size(uri: str) -> tuple[Task, int]:
+    with open_parquet(uri) as file:
+        if METADATA_KEY not in (file.schema_arrow.metadata or {}):
+            raise ValueError(f"the samples in {storage.redact(uri)} have no labels: their model has no ensemble")
+        widths = file.read(columns=["width"])["width"].drop_null()
+        if not len(widths):
+            raise DamagedFileError(uri, "none of its rows has a width")
+    return read_task(uri), widths[0].as_py()
+
+
+def _pieces(uri: str, kept: pa.Array) -> list[Piece]:
+    pieces = []
+    with open_parquet(uri) as file:
+        for number in range(file.num_row_groups):
+            require_columns(uri, file.schema_arrow, ["image_id", "uri", "image", "mask", "width", "height"])
+            ids = file.read_row_group(number, columns=["image_id"])["image_id"]
+            rows = np.flatnonzero(pc.is_in(ids, value_set=kept).to_numpy())
+            if len(rows):
+                pieces.append(Piece(uri=uri, row_group=number, rows=rows))
+    return pieces
+
+
+def _decoded(row: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    return row_image(row), row_mask(row)
+
+
+def _stacked(batch: list[Future[tuple[np.ndarray, np.ndarray]]]) -> Batch:
+    images, masks = zip(*(one.result() for one in batch), strict=True)
+    return np.stack(images), np.stack(masks)

@@ -1,0 +1,153 @@
+"""Training of a student: cross-entropy over whole images with Adam, as published, one epoch after another."""
+
+# Shapes: B images of S x S pixels, K classes.
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ddpm_seg.cluster.training_workers import Worker
+from ddpm_seg.model.device.copies import to_device
+from ddpm_seg.model.networks.pixel_values import from_network, to_imagenet, to_network
+from ddpm_seg.model.networks.student import Student, StudentConfig, backbone_weights
+from ddpm_seg.tasks import UNLABELLED
+from ddpm_seg.training.augmentation import Augmentation, augment
+from ddpm_seg.training.divergence import Watch
+from ddpm_seg.training.optimization import StudentOptimization
+from ddpm_seg.training.saving import Saving
+from ddpm_seg.training.student.sample_stream import Batch
+from ddpm_seg.training.unfinished import refuse_other_settings, taking_up, write_state
+
+logger = logging.getLogger(__name__)
+
+USUAL = Augmentation(rotation=10, scale=0.25, shift=0.1, brightness=0.1, contrast=0.2, saturation=0.3, hue=15)
+
+
+class StudentTraining:
+    """A student being trained: weights, the optimiser's state, what the epochs scored and the best one's weights."""
+
+    def __init__(
+        self,
+        config: StudentConfig,
+        options: StudentOptimization,
+        worker: Worker,
+        *,
+        settings: Mapping[str, Any],
+        classifier: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """`settings` are what a saved state must have been trained with; `classifier` is a state dict for the backbone
+        to begin with. Raises ValueError where that is of another network."""
+        torch.manual_seed(options.seed)
+        self.options, self.worker = options, worker
+        self.settings = {"student": asdict(config), **asdict(options), **settings}
+        self.student = Student(config)
+        if classifier is not None:
+            self.student.backbone.load_state_dict(backbone_weights(classifier, self.student.config))
+        self.student.to(worker.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = worker.parallel(self.student) if worker.parallel else self.student
+        self.optimizer = torch.optim.Adam(self.student.parameters(), lr=options.learning_rate)
+        self.epochs: list[dict[str, float | None]] = []
+        """Of each epoch done: mean `loss`, and `miou` where there are validation images."""
+        self.watch = Watch("the student", "a lower --learning-rate or --precision float32, and look at the samples")
+        self.best: dict[str, Tensor] = {}
+        self.losses: list[Tensor] = []
+        """Of the batches of an epoch that is not done yet."""
+
+    def train_epoch(
+        self, batches: Iterable[Batch], show: Callable[[Tensor], None], saving: Saving | None = None
+    ) -> float:
+        """One pass over `batches`, without those that a saved state has done already; the mean loss.
+
+        `show` is told each batch's loss; `saving` saves between batches.
+        """
+        self.network.train()
+        for number, (images, labels) in enumerate(batches):
+            if number < len(self.losses):
+                continue
+            with saving.step() if saving else nullcontext():
+                loss = self._step(*self._prepared(images, labels, self._seeded(number)))
+                # A batch without any labelled pixel has no loss: their mean is 0 / 0.
+                known = bool((labels != UNLABELLED).any())
+                if known:
+                    self.watch.see(loss)
+                self.losses.append(loss)
+            if known:
+                show(loss)
+        # The last step's update, and those of other workers, show in the weights alone.
+        self.watch.see(torch.stack([parameter.detach().norm() for parameter in self.student.parameters()]).sum())
+        self.watch.look()
+        return float(torch.stack(self.losses).nanmean())
+
+    def finish_epoch(self, loss: float, miou: float | None) -> None:
+        """Notes what an epoch scored, and keeps its weights where none before it had scored as much."""
+        scores = [one["miou"] for one in self.epochs if one["miou"] is not None]
+        if miou is None or not scores or miou > max(scores):
+            self.best = {key: value.detach().cpu().clone() for key, value in self.student.state_dict().items()}
+        # NaN, of an epoch without a labelled pixel, is no number of JSON.
+        self.epochs.append({"loss": None if math.isnan(loss) else loss, "miou": miou})
+        self.losses = []
+
+    @torch.inference_mode()
+    def label(self, images: np.ndarray) -> np.ndarray:
+        """Class ids (B, S, S) uint8 of `images` (B, S, S, 3) uint8."""
+        self.student.eval()
+        x = to_imagenet(images, self.worker.device).contiguous(memory_format=torch.channels_last)
+        return self.student(x).argmax(dim=1).to(torch.uint8).cpu().numpy()
+
+    def save(self, uri: str) -> None:
+        """Writes everything that going on needs, whole or not at all."""
+        self.watch.look()
+        modules = {"student": self.student.state_dict(), "optimizer": self.optimizer.state_dict()}
+        about = {"settings": self.settings, "epochs": self.epochs, "losses": [float(loss) for loss in self.losses]}
+        write_state(uri, {**about, "best": self.best, **modules})
+
+    def resume(self, uri: str) -> None:
+        """Takes over a saved state. Raises ValueError where it is damaged or has other settings but for the epochs."""
+        with taking_up(uri) as state:
+            needed = {name: value for name, value in self.settings.items() if name != "epochs"}
+            refuse_other_settings(uri, state["settings"], needed)
+            self.student.load_state_dict(state["student"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            best, last = ({key: one.shape for key, one in state[name].items()} for name in ("best", "student"))
+            if state["epochs"] and best != last:
+                raise ValueError("its best weights have other shapes")
+            self.epochs, self.best = state["epochs"], state["best"]
+            # States were once saved between epochs only.
+            self.losses = [torch.tensor(loss, device=self.worker.device) for loss in state.get("losses", [])]
+        done = f" and {len(self.losses)} batches of the next" if self.losses else ""
+        logger.info("resumed after epoch %d of %d%s", len(self.epochs), self.options.epochs, done)
+
+    def _seeded(self, number: int) -> torch.Generator:
+        """The generator for augmenting a batch. Also seeds torch's own, which dropout draws from.
+
+        Both depend on the batch alone, so that a resumed training draws the same.
+        """
+        seed = ((self.options.seed * 1_000_003 + len(self.epochs)) * 1_000_033 + number) * 1009 + self.worker.rank
+        torch.manual_seed(seed % 2**63)
+        return torch.Generator().manual_seed(seed % 2**63)
+
+    def _prepared(self, images: np.ndarray, labels: np.ndarray, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        target = torch.from_numpy(np.ascontiguousarray(labels))
+        if self.options.augment:
+            changed, target = augment(to_network(images, "cpu"), target, USUAL, generator)
+            images = from_network(changed)
+        return to_imagenet(images, self.worker.device), to_device(target, self.worker.device)
+
+    def _step(self, x: Tensor, target: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):
+            logits = self.network(x.contiguous(memory_format=torch.channels_last))
+        loss = F.cross_entropy(logits, target.long(), ignore_index=UNLABELLED)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach()

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ddpm_seg.data.annotations.errors import MaskError
+from ddpm_seg.data.annotations.forms import mask_files
+from ddpm_seg.tasks import TASKS, Task
+
+RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+TASK = Task(name="three", class_names=("a", "b", "c"), palette=(RED, GREEN, BLUE), ignore_label=None)
+IDS = np.array([[0, 1, 2], [2, 1, 255]], dtype=np.uint8)
+
+
+def read_png(data: bytes, task: Task) -> np.ndarray:
+    """Of an image of the mask's own size."""
+    try:
+        width, height = Image.open(io.BytesIO(data)).size
+    except OSError:
+        width = height = 64
+    return mask_files.read_png(data, task, height, width)
+
+
+def png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def indexed(indices: np.ndarray, palette: dict[int, tuple[int, int, int]]) -> bytes:
+    image = Image.fromarray(indices).convert("L")
+    image.putpalette([value for index in range(256) for value in palette.get(index, (7, 7, 7))])
+    return png(image)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_grey_values_are_the_ids(dtype: type) -> None:
+    np.testing.assert_array_equal(read_png(png(Image.fromarray(IDS.astype(dtype))), TASK), IDS)
+
+
+@pytest.mark.parametrize("task", list(TASKS.values()), ids=list(TASKS))
+def test_every_tasks_own_colours_come_back_as_ids(task: Task) -> None:
+    ids = np.arange(task.num_classes, dtype=np.uint8).reshape(1, -1)
+    colors = np.array(task.palette, np.uint8)[ids]
+    np.testing.assert_array_equal(read_png(png(Image.fromarray(colors)), task), ids)
+    opaque = np.concatenate([colors, np.full((*ids.shape, 1), 255, np.uint8)], axis=-1)
+    np.testing.assert_array_equal(read_png(png(Image.fromarray(opaque)), task), ids)
+
+
+def test_indices_are_ids_unless_their_colours_say_otherwise() -> None:
+    # Another program's palette, as Pascal VOC's: the indices count.
+    np.testing.assert_array_equal(read_png(indexed(IDS, {1: (128, 0, 0)}), TASK), IDS)
+    # The task's own colours in another order, as an image editor saves them: the colours count, and 255 stays.
+    shuffled = np.array([4, 9, 3], np.uint8)[IDS.clip(max=2)]
+    shuffled[IDS == 255] = 255
+    np.testing.assert_array_equal(read_png(indexed(shuffled, {4: RED, 9: GREEN, 3: BLUE}), TASK), IDS)
+
+
+def test_strange_colours_are_named() -> None:
+    colors = np.array([[RED, (1, 2, 3)], [(254, 0, 0), GREEN]], np.uint8)
+    with pytest.raises(MaskError, match="holds 2 colours that are none of the palette of three: #010203, #fe0000"):
+        read_png(png(Image.fromarray(colors)), TASK)
+
+
+def test_a_colour_of_two_classes_names_neither() -> None:
+    task = Task(name="t", class_names=("a", "b"), palette=(RED, RED))
+    with pytest.raises(MaskError, match="#ff0000"):
+        read_png(png(Image.new("RGB", (2, 2), RED)), task)
+
+
+@pytest.mark.parametrize("data", [b"", b"\x89PNG", b"GIF89a", png(Image.effect_noise((64, 64), 99))[:1000]])
+def test_broken_files_are_named(data: bytes) -> None:
+    with pytest.raises(MaskError, match="is not a PNG that can be read"):
+        read_png(data, TASK)
+
+
+def test_grey_with_alpha_is_refused() -> None:
+    with pytest.raises(MaskError, match="mode LA"):
+        read_png(png(Image.new("LA", (2, 2))), TASK)

@@ -1,0 +1,69 @@
+"""Lists that are made to cost too much; what they say is tested in test_listing.py."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ddpm_seg.data.inputs import lists
+from ddpm_seg.data.inputs.listing import list_images
+
+MEMORY = """
+import resource, sys
+from ddpm_seg.data.inputs.listing import list_images
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    found = list_images(sys.argv[1])
+    print(len(found.files), len(found.refused))
+except ValueError as error:
+    print(error)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+
+
+def cost(path: Path) -> tuple[str, int]:
+    """What became of a list, and the bytes that reading it took, in a process of its own."""
+    done = subprocess.run([sys.executable, "-c", MEMORY, str(path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    outcome, used = done.stdout.strip().rsplit("\n", 1)
+    return outcome, int(used)
+
+
+def test_one_long_name_many_times_is_held_once(tmp_path: Path) -> None:
+    """Kilobytes of Parquet that are 20 GB of names."""
+    names = pa.DictionaryArray.from_arrays(pa.array([0] * 20_000, pa.int32()), ["x" * 1_000_000])
+    pq.write_table(pa.table({"uri": names}), tmp_path / "list.parquet", compression="zstd")
+    assert (tmp_path / "list.parquet").stat().st_size < 200_000
+    outcome, used = cost(tmp_path / "list.parquet")
+    assert outcome == "0 1"
+    assert used < 500_000_000
+
+
+def test_pages_that_inflate_beyond_reason_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = pa.table({"uri": ["x" * 100_000 + str(number) for number in range(11)]})
+    pq.write_table(table, tmp_path / "list.parquet", compression="zstd", use_dictionary=False)
+    monkeypatch.setattr(lists, "MAX_BYTES", 1_000_000)
+    assert (tmp_path / "list.parquet").stat().st_size < lists.MAX_BYTES
+    with pytest.raises(ValueError, match=r"list\.parquet cannot .*: it has 11 rows, 1100\d+ bytes of names; split it"):
+        list_images(str(tmp_path / "list.parquet"))
+
+
+@pytest.mark.parametrize("form", ["txt", "csv", "parquet"])
+def test_more_than_a_job_can_plan_is_refused(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / f"list.{form}"
+    if form == "parquet":
+        pq.write_table(pa.table({"uri": ["a.png"] * 20}), path)
+    else:
+        path.write_text("uri\n" + "a.png\n" * 20)
+    assert len(list(list_images(str(path)).files)) == (2 if form == "txt" else 1)
+    monkeypatch.setattr(lists, "MAX_ENTRIES", 10)
+    with pytest.raises(ValueError, match=r"split it"):
+        list_images(str(path))
+    monkeypatch.setattr(lists, "MAX_BYTES", 100)
+    with pytest.raises(OSError, match="larger than the limit of 100 bytes"):
+        list_images(str(path))
