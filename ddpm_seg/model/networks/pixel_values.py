@@ -24,11 +24,19 @@ def to_imagenet(images: np.ndarray, device: torch.device | str) -> Tensor:
     return (_to_unit(images, device) - mean) / deviation
 
 
+def to_standard(images: np.ndarray, device: torch.device | str, *, shift: float, deviation: float) -> Tensor:
+    """(N, H, W, 3) uint8 to (N, 3, H, W) float32: each value of 0 to 255 plus `shift`, divided by `deviation`."""
+    return (_to_float(images, device) + shift) * (1 / deviation)
+
+
 def from_network(x: Tensor) -> np.ndarray:
     """(N, 3, H, W) float32 in [-1, 1] to (N, H, W, 3) uint8: the nearest picture."""
     return ((x + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
 def _to_unit(images: np.ndarray, device: torch.device | str) -> Tensor:
-    x = to_device(torch.from_numpy(np.ascontiguousarray(images)), device).permute(0, 3, 1, 2)
-    return x.float() / 255
+    return _to_float(images, device) / 255
+
+
+def _to_float(images: np.ndarray, device: torch.device | str) -> Tensor:
+    return to_device(torch.from_numpy(np.ascontiguousarray(images)), device).permute(0, 3, 1, 2).float()

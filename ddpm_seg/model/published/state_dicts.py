@@ -24,6 +24,18 @@ State = dict[str, Tensor]
 MOST_EXPANDED = 4
 """Times its size that a checkpoint may unpack to. What torch writes is not packed at all."""
 
+
+class Inert:
+    """What a pickle gets in place of a class that it names: attributes alone, and no code of the file's or of ours."""
+
+
+# Beside the weights, published checkpoints hold the arguments of their training (MAE) and its mean losses (ALAE).
+_HARMLESS: list[Any] = [
+    argparse.Namespace,
+    (Inert, "tracker.RunningMeanTorch"),
+    (Inert, "tracker.RunningMean"),
+]
+
 # Parts that torch's wrappers put into the names of weights: torch.compile, FSDP and activation checkpointing. The
 # "module" of DataParallel is a name like any other, and taken for a wrapper's only where every name begins with it.
 _WRAPPER = re.compile(r"(?<![^.])_(orig_mod|fsdp_wrapped_module|checkpoint_wrapped_module)\.")
@@ -32,9 +44,9 @@ _WRAPPER = re.compile(r"(?<![^.])_(orig_mod|fsdp_wrapped_module|checkpoint_wrapp
 def read_checkpoint(uri: str, *, mapped: bool = True) -> Any:
     """What `torch.save` wrote, in its zip or its older form, or the tensors of a safetensors file; on the CPU.
 
-    A pickle may name any function and have it called, so only tensors and plain containers are read from one, and
-    `argparse.Namespace`, which is a plain container too. Nothing is unpacked that is larger than the file. With
-    `mapped` a local file's tensors cost no memory until they are read, and it must not change meanwhile.
+    A pickle may name any function and have it called, so only tensors and plain containers are read from one, and a
+    few classes of published checkpoints, as objects with attributes alone. Nothing is unpacked that is larger than the
+    file. With `mapped` a local file's tensors cost no memory until they are read, and it must not change meanwhile.
 
     Raises ValueError, naming the file, for anything else than a checkpoint; OSError for what cannot be read.
     """
@@ -139,8 +151,7 @@ def _load_pickle(source: Any, name: str, *, mapped: bool) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickle protocols that it then reads, or refuses with a message
-            # The published MAE checkpoints hold the arguments of their training beside the weights.
-            with torch.serialization.safe_globals([argparse.Namespace]):
+            with torch.serialization.safe_globals(_HARMLESS):
                 return torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         if found := re.search(r"GLOBAL (\S+)", str(error)):

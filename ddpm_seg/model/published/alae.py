@@ -1,0 +1,92 @@
+"""Checkpoints of podgorskiy/ALAE: their encoder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ddpm_seg import storage
+from ddpm_seg.model.device.meta import weight_shapes
+from ddpm_seg.model.networks.alae import ALAEConfig, pooled_kernel
+from ddpm_seg.model.published.state_dicts import State, check_shapes, describe, read_checkpoint, state_dict, usable
+from ddpm_seg.model.shapes import Shapes, shapes_of, some
+
+IMAGE_SIZE = 256
+"""Side of the images to label, but for encoders of a lower resolution."""
+_ENCODER = "discriminator_s"
+"""The running average of the encoder's weights; `discriminator` has those of the last step."""
+_LANDMARKS = ("from_rgb.0.from_rgb.weight", "encode_block.0.conv_1.weight")
+# Entrances of lower resolutions, used while the network grew; the blur, whose weights are constants; and layers that
+# give the image's code.
+_NOT_READ = re.compile(r"from_rgb\.[1-9]\d*\.|encode_block\.\d+\.(blur\.|style_[12]\.)")
+_BLOCK = re.compile(r"encode_block\.(\d{1,4})\.")
+
+
+def load_alae(uri: str) -> tuple[ALAEConfig, State]:
+    """The encoder of a checkpoint `{"models": {"discriminator_s": …}}`, or its state dict alone, and what it is.
+
+    Raises ValueError where a file is damaged or refused, or another network's.
+    """
+    name = storage.redact(uri)
+    whole = state_dict(_encoder(read_checkpoint(uri), name), name)
+    if absent := [key for key in _LANDMARKS if key not in whole]:
+        raise ValueError(f"{name}: not an ALAE checkpoint: it has no {absent[0]}, but {some(whole)}")
+    if dense := [key for key in whole if ".dense." in key]:
+        raise ValueError(
+            f"{name}: {dense[0]}: the last block of this encoder is a dense layer, which has no map; expected an "
+            "encoder whose blocks all have conv_2, as the published ones"
+        )
+    state = {key: tensor for key, tensor in whole.items() if not _NOT_READ.match(key)}
+    config = _config(shapes_of(state), name)
+    check_shapes(shapes_of(state), _published_shapes(config), f"{name}: not the encoder of an ALAE")
+    return config, _ours(usable(state, name))
+
+
+def _encoder(content: Any, name: str) -> Any:
+    """The encoder's state dict, which stands among those of all networks."""
+    if not isinstance(content, Mapping) or not isinstance(models := content.get("models"), Mapping):
+        return content
+    if _ENCODER not in models:
+        raise ValueError(f"{name}: expected the encoder {_ENCODER} among its models, got {describe(models)}")
+    return models[_ENCODER]
+
+
+def _config(shapes: Shapes, name: str) -> ALAEConfig:
+    """Everything stands in the shapes."""
+    depth = len({match[1] for match in map(_BLOCK.match, shapes) if match})
+    keys = ["from_rgb.0.from_rgb.weight", *(f"encode_block.{index}.conv_2.weight" for index in range(depth))]
+    for key in keys:
+        if len(shapes.get(key, ())) != 4:
+            raise ValueError(f"{name}: not the encoder of an ALAE: {key} is {shapes.get(key, 'missing')}")
+    widths = tuple(shapes[key][0] for key in keys)
+    try:
+        return ALAEConfig(image_size=min(IMAGE_SIZE, 2 ** len(widths)), widths=widths)
+    except ValueError as error:
+        raise ValueError(f"{name}: not the encoder of an ALAE: {error}") from None
+
+
+def _published_shapes(config: ALAEConfig) -> Shapes:
+    """Those of the file for the network that `config` describes."""
+    shapes = {}
+    for key, shape in weight_shapes(config).items():
+        block_bias = key.startswith("encode_block.") and key.endswith(".bias")
+        kernel = (*shape[:2], 3, 3) if key.endswith("conv_2.weight") else shape
+        shapes[_published_name(key)] = (1, *shape, 1, 1) if block_bias else kernel
+    return shapes
+
+
+def _published_name(key: str) -> str:
+    """The name in the file of one of our tensors."""
+    return re.sub(r"\bconv_([12])\.bias$", r"bias_\1", key).replace("from_rgb.", "from_rgb.0.from_rgb.")
+
+
+def _ours(state: State) -> State:
+    """The file's tensors as the network here has them."""
+    ours = {}
+    for key, tensor in state.items():
+        name = re.sub(r"\bbias_([12])$", r"conv_\1.bias", key).replace("from_rgb.0.from_rgb.", "from_rgb.")
+        if name.endswith("conv_2.weight"):
+            tensor = pooled_kernel(tensor)
+        ours[name] = tensor.flatten() if name.endswith(".bias") else tensor
+    return ours

@@ -1,0 +1,71 @@
+"""Checkpoints of openai/vdvae: what is read of their encoder and decoder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from ddpm_seg import storage
+from ddpm_seg.model.device.meta import weight_shapes
+from ddpm_seg.model.networks.vdvae import VDVAEConfig
+from ddpm_seg.model.published.state_dicts import State, check_shapes, read_checkpoint, state_dict, usable
+from ddpm_seg.model.published.vdvae_flags import INNER, WIDTH, ZDIM, config_from_flags, contradictions
+from ddpm_seg.model.shapes import Shapes, shapes_of, some
+
+# Of the picture that it draws, by whole names: `decoder.bias_xs` is read.
+_NOT_READ = re.compile(r"decoder\.(out_net\.|gain$|bias$)")
+_FIRST_OF_BLOCK = re.compile(r"encoder\.enc_blocks\.\d+\.c1\.weight")
+# Last convolutions of a decoder block's posterior and prior, of whose outputs only a part is read.
+_POSTERIOR = re.compile(r"decoder\.dec_blocks\.\d+\.enc\.c4\.")
+_PRIOR = re.compile(r"decoder\.dec_blocks\.\d+\.prior\.c4\.")
+
+
+def load_vdvae(uri: str, flags: Mapping[str, str] | None = None) -> tuple[VDVAEConfig, State]:
+    """A state dict of openai/vdvae without what draws pictures, and what network it is.
+
+    The published networks are recognised by their shapes; any other needs its own `flags` (see `vdvae_flags.FLAGS`).
+    Raises ValueError where a file is damaged or refused, or another network's; where it contradicts a flag, the
+    message names the flag.
+    """
+    name = storage.redact(uri)
+    whole = state_dict(read_checkpoint(uri), name)
+    state = {key: tensor for key, tensor in whole.items() if not _NOT_READ.match(key)}
+    shapes = shapes_of(state)
+    for key in (WIDTH, INNER, ZDIM):
+        if len(shapes.get(key, ())) != 4:
+            wrong = f"{key} is {shapes[key]}" if key in shapes else f"it has no {key}, but {some(whole)}"
+            raise ValueError(f"{name}: not a VDVAE checkpoint: {wrong}")
+    _refuse_differing_widths(shapes, name)
+    config, flags = config_from_flags(flags or {}, shapes, name)
+    if found := next(contradictions(config, flags, shapes), None):
+        raise ValueError(f"{name}: the model flags are not this checkpoint's: {found}")
+    check_shapes(shapes, published_shapes(config), f"{name}: not the VDVAE that the model flags describe")
+    return config, {key: _what_is_read(key, tensor, config.zdim) for key, tensor in usable(state, name).items()}
+
+
+def _refuse_differing_widths(shapes: Shapes, name: str) -> None:
+    """Raises ValueError for networks such as the published ffhq1024."""
+    widths = {shape[1] for key, shape in shapes.items() if _FIRST_OF_BLOCK.fullmatch(key) and len(shape) == 4}
+    if len(widths) > 1:
+        raise ValueError(
+            f"{name}: its width differs by resolution ({', '.join(map(str, sorted(widths)))}), as that of ffhq1024 "
+            "(custom_width_str); expected a VDVAE with one width, as ffhq256"
+        )
+
+
+def published_shapes(config: VDVAEConfig) -> dict[str, tuple[int, ...]]:
+    """Shapes of the file's tensors: posteriors have a deviation too, and priors a mean and a deviation."""
+    shapes = {}
+    for key, (rows, *rest) in weight_shapes(config).items():
+        more = config.zdim if _POSTERIOR.match(key) else 2 * config.zdim if _PRIOR.match(key) else 0
+        shapes[key] = (rows + more, *rest)
+    return shapes
+
+
+def _what_is_read(key: str, tensor: Tensor, zdim: int) -> Tensor:
+    """Of a posterior its mean, which comes first; of a prior what it adds to the state, which comes last."""
+    if _POSTERIOR.match(key):
+        return tensor[:zdim]
+    return tensor[2 * zdim :] if _PRIOR.match(key) else tensor
