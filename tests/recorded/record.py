@@ -32,18 +32,18 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from ddpm_seg.model.ddpm import DDPMConfig
-from ddpm_seg.model.student import StudentConfig, student_shapes
-from ddpm_seg.model.student_bundle import StudentBundle, save_student
-from ddpm_seg.model.trained import load_model, read_trained_header, resident
-from ddpm_seg.model.unet import UNetConfig
 from PIL import Image
 
 from ddpm_seg import storage
 from ddpm_seg.model.bundle import Bundle, save_bundle
+from ddpm_seg.model.ddpm import DDPMConfig
 from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.networks import weight_shapes
+from ddpm_seg.model.student import StudentConfig, student_shapes
+from ddpm_seg.model.student_bundle import StudentBundle, save_student
+from ddpm_seg.model.trained import load_model, read_trained_header, resident
+from ddpm_seg.model.unet import UNetConfig
 from ddpm_seg.runs.view import read_view
 from tests.annotated_boxes import annotate
 from tests.boxed_samples import publish_boxes
