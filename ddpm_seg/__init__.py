@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from ddpm_seg.notebook import load
     from ddpm_seg.runs.view import read_labels
 
-__all__ = ["load", "read_labels", "read_samples"]
+__all__ = ["__version__", "load", "read_labels", "read_samples"]
+
+__version__ = "0.1.0"
 
 _HOMES = {
     "load": "ddpm_seg.notebook",

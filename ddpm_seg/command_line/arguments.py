@@ -34,7 +34,7 @@ def parse(config: type[T], argv: list[str] | None = None, *, description: str) -
         with contextlib.redirect_stderr(complaint):
             parsed = tyro.cli(
                 config,
-                prog=f"python -m jobs.{Path(sys.argv[0]).stem}",
+                prog=_program(),
                 args=[*defaults, *arguments],
                 description=f"{description}\n\n{about_config}",
             )
@@ -43,9 +43,26 @@ def parse(config: type[T], argv: list[str] | None = None, *, description: str) -
         refusal = end.__context__
         if isinstance(refusal, ValueError) and f"Error parsing {config.__name__}:" in complaint.getvalue():
             stop(str(refusal))
+        if hint := _without_flag(config, arguments, complaint.getvalue()):
+            stop(hint)
         sys.stderr.write(complaint.getvalue())
         raise
     return _checked(parsed)
+
+
+def _program() -> str:
+    """How the job was called, for its help: `ddpm-seg label` or `python -m jobs.label`."""
+    called = sys.argv[0]
+    return called if called.startswith("ddpm-seg ") else f"python -m jobs.{Path(called).stem}"
+
+
+def _without_flag(config: type, arguments: list[str], complaint: str) -> str | None:
+    """What to say of a first argument that has no flag before it, as in `ddpm-seg label photos/`."""
+    if not arguments or arguments[0].startswith("-") or "Unrecognized" not in complaint:
+        return None
+    names = [field.name for field in dataclasses.fields(config)]
+    wanted = next((name for name in ("input", "images", "labels", "samples", "model") if name in names), names[0])
+    return f"{arguments[0]!r} has no flag before it; did you mean {flag(wanted)} {arguments[0]}?"
 
 
 def _checked(config: T) -> T:

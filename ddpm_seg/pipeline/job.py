@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from ddpm_seg import storage
+from ddpm_seg import __version__, storage
 from ddpm_seg.model.bundle.files import is_in_the_box, refuse_another_model, resolve
 from ddpm_seg.model.errors import ModelChangedError
 from ddpm_seg.model.trained import load_model
-from ddpm_seg.pipeline.work import JobPlan, Work, code_version
+from ddpm_seg.pipeline.work import JobPlan, Work
 from ddpm_seg.runs.commit import delete_chunks, delete_other_chunks, first_one_stays
 from ddpm_seg.runs.heartbeat import heartbeat, refuse_if_running
 from ddpm_seg.runs.ledger import KnownRun, delete_leftovers
@@ -167,5 +167,5 @@ def _surroundings(placement: nodes.Placement) -> dict[str, object]:
     versions = {name: importlib.metadata.version(name) for name in ("ray", "torch", "pillow", "pyarrow")}
     return {
         "cluster": dataclasses.asdict(placement),
-        "versions": {"ddpm_seg": code_version(), "python": platform.python_version(), **versions},
+        "versions": {"ddpm_seg": __version__, "python": platform.python_version(), **versions},
     }

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 
+from ddpm_seg import __version__
 from ddpm_seg.model.bundle.files import is_in_the_box, resolve
 from ddpm_seg.pipeline.row import Row
 from ddpm_seg.pipeline.run_options import RunOptions
@@ -100,18 +100,10 @@ def row_facts(run: KnownRun, model_id: str) -> dict[str, Any]:
         "layout": run.layout,
         "created_at": run.manifest.info.created_at,
         "model_id": model_id,
-        "code_version": code_version(),
+        "code_version": __version__,
     }
 
 
 def model_for_workers(model: str) -> str:
     """A bundle in the package by its name, wherever the package stands on a worker; any other by its absolute URI."""
     return model if is_in_the_box(model) else resolve(model)
-
-
-def code_version() -> str:
-    """The installed package's version; "unknown" in a checkout that is not installed."""
-    try:
-        return importlib.metadata.version("ddpm_seg")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
