@@ -32,7 +32,7 @@ class Node:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Placement:
+class Allocation:
     """What the stages ask Ray for. `task_cpus` is for each reading and writing task, the rest for each actor.
 
     At least one task of each kind fits beside the actors: with room for one only, Ray Data would read everything first
@@ -132,15 +132,15 @@ def _own_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, handler)
 
 
-def place(nodes: list[Node], *, num_actors: int | None, gpus_per_actor: float) -> Placement:
+def allocate(nodes: list[Node], *, num_actors: int | None, gpus_per_actor: float) -> Allocation:
     """Actors on the GPUs there are, else on CPUs with one left free for reading and writing.
 
     Raises ValueError, with the numbers, where the cluster cannot hold one of each stage or `num_actors`: Ray would
     place the actors, wait for the rest without a word, and never finish.
     """
     if any(node.gpus for node in nodes):
-        return _place_on_gpus(nodes, num_actors, gpus_per_actor)
-    return _place_on_cpus(nodes, num_actors)
+        return _allocate_on_gpus(nodes, num_actors, gpus_per_actor)
+    return _allocate_on_cpus(nodes, num_actors)
 
 
 def room_on_gpus(nodes: list[Node], gpus_per_actor: float) -> int:
@@ -161,7 +161,7 @@ def refuse_local_paths(nodes: list[Node], uris: Iterable[str]) -> None:
             )
 
 
-def _place_on_gpus(nodes: list[Node], num_actors: int | None, gpus_per_actor: float) -> Placement:
+def _allocate_on_gpus(nodes: list[Node], num_actors: int | None, gpus_per_actor: float) -> Allocation:
     gpus, cpus = sum(node.gpus for node in nodes), sum(node.cpus for node in nodes)
     most = room_on_gpus(nodes, gpus_per_actor)
     actors = most if num_actors is None else num_actors
@@ -176,19 +176,19 @@ def _place_on_gpus(nodes: list[Node], num_actors: int | None, gpus_per_actor: fl
             "need at least 1"
         )
     # Actors take no CPU of their own, or those of many GPUs would leave none to the tasks that feed them.
-    return Placement(
+    return Allocation(
         actors=actors, actor_cpus=0, actor_gpus=gpus_per_actor, threads=1, task_cpus=1 if cpus >= 2 else 0.5
     )
 
 
-def _place_on_cpus(nodes: list[Node], num_actors: int | None) -> Placement:
+def _allocate_on_cpus(nodes: list[Node], num_actors: int | None) -> Allocation:
     cpus = sum(math.floor(node.cpus) for node in nodes)
     if cpus < 1:
         raise ValueError(f"the cluster has {cpus} CPUs on {len(nodes)} nodes; the job needs at least 1")
     if cpus == 1:
         if num_actors not in (None, 1):
             raise ValueError(f"the cluster has 1 CPU, room for 1 actor; {num_actors} asked for. Lower --num-actors.")
-        return Placement(actors=1, actor_cpus=0.5, actor_gpus=0, threads=1, task_cpus=0.25)
+        return Allocation(actors=1, actor_cpus=0.5, actor_gpus=0, threads=1, task_cpus=0.25)
     # One actor a node unless told otherwise: a network's threads are used best by one process.
     actors = num_actors or sum(1 for node in nodes if node.cpus >= 2) or 1
     # The most CPUs an actor can have so that all fit, whole on a node each, with one CPU over.
@@ -197,7 +197,7 @@ def _place_on_cpus(nodes: list[Node], num_actors: int | None) -> Placement:
             task_cpus = 1 if cpus - actors * each >= 2 else 0.5
             # The one over is idle most of the time: where it would be half of the machine, the network uses it too.
             threads = min(2, cpus // actors) if each == 1 else each
-            return Placement(actors=actors, actor_cpus=each, actor_gpus=0, threads=threads, task_cpus=task_cpus)
+            return Allocation(actors=actors, actor_cpus=each, actor_gpus=0, threads=threads, task_cpus=task_cpus)
     raise ValueError(
         f"the cluster has {cpus} CPUs on {len(nodes)} nodes, room for {cpus - 1} actors and one CPU to read and write; "
         f"{actors} actors asked for. Lower --num-actors."

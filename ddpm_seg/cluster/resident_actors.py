@@ -14,7 +14,7 @@ from ray.exceptions import RayError
 from ray.util.annotations import RayDeprecationWarning
 
 from ddpm_seg.cluster.failures import TASK_RETRIES, one_line, redact_lines
-from ddpm_seg.cluster.nodes import Placement
+from ddpm_seg.cluster.nodes import Allocation
 from ddpm_seg.errors import StageError
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ def map_on_actors(
     rows: list[Row],
     actor: Callable[..., Callable[[Row], Row]],
     arguments: Mapping[str, object],
-    placement: Placement,
+    allocation: Allocation,
     *,
     what: str,
 ) -> Iterator[Row]:
@@ -43,9 +43,9 @@ def map_on_actors(
         dataset = source.map(
             actor,  # type: ignore[arg-type]  # Ray makes the callable of it
             fn_constructor_kwargs=dict(arguments),
-            compute=ActorPoolStrategy(size=placement.actors),
-            num_cpus=placement.actor_cpus,
-            num_gpus=placement.actor_gpus or None,
+            compute=ActorPoolStrategy(size=allocation.actors),
+            num_cpus=allocation.actor_cpus,
+            num_gpus=allocation.actor_gpus or None,
             max_task_retries=TASK_RETRIES,
         )
     try:

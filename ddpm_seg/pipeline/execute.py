@@ -17,7 +17,7 @@ from ray.data.exceptions import ExecutionTimeoutError
 from ray.exceptions import RayError
 
 from ddpm_seg.cluster.failures import one_line, redact_lines
-from ddpm_seg.cluster.nodes import Placement
+from ddpm_seg.cluster.nodes import Allocation
 from ddpm_seg.errors import StageError, TooManyErrors
 from ddpm_seg.pipeline.isolate import isolate
 from ddpm_seg.pipeline.log_place import place
@@ -60,7 +60,7 @@ def execute(
     *,
     to_row: Callable[[int, int, pa.Table], Row],
     stages: Stages,
-    placement: Placement,
+    allocation: Allocation,
     derived: Mapping[str, Derive],
     max_errors: int | None,
     model_id: str,
@@ -83,7 +83,7 @@ def execute(
         with Progress(run.layout.run_id, total=images, unit="images", done=done) as progress:
             while shards.images_left():
                 # Closed as soon as it is left: the actors would stay for as long as somebody holds the exception.
-                with closing(_results(shards.left(), planned, to_row, stages, placement)) as results:
+                with closing(_results(shards.left(), planned, to_row, stages, allocation)) as results:
                     for row in results:
                         counts = Counter(json.loads(row["outcomes"]))
                         outcome.add(row, counts.total())
@@ -103,11 +103,11 @@ def _results(
     run: PlannedRun,
     to_row: Callable[[int, int, pa.Table], Row],
     stages: Stages,
-    placement: Placement,
+    allocation: Allocation,
 ) -> Generator[Row, None, None]:
     """`stream.result` of each chunk. Raises StageError for a stage's exception, and where too many workers died."""
     while wave := list(islice(chunks, WAVE_CHUNKS)):
-        yield from _wave(wave, run, to_row, stages, placement)
+        yield from _wave(wave, run, to_row, stages, allocation)
 
 
 def _wave(
@@ -115,11 +115,11 @@ def _wave(
     run: PlannedRun,
     to_row: Callable[[int, int, pa.Table], Row],
     stages: Stages,
-    placement: Placement,
+    allocation: Allocation,
 ) -> Iterator[Row]:
     back = set()
     rows = (to_row(*chunk) for chunk in wave)
-    with closing(stream(rows, stages, placement, run, may_be_lost=MAY_BE_LOST)) as results:
+    with closing(stream(rows, stages, allocation, run, may_be_lost=MAY_BE_LOST)) as results:
         for row in results:
             if row["failure"]:
                 trace, _, line = row["failure"].rpartition("\n")
@@ -135,7 +135,7 @@ def _wave(
         # this process waits for another actor in their place, nothing would make it collect.
         gc.collect()
         # Ray works in order: where the wave was broken off, the first ones are those that lost their workers.
-        yield from isolate(lost[:MAY_BE_LOST], to_row, stages, placement, run)
+        yield from isolate(lost[:MAY_BE_LOST], to_row, stages, allocation, run)
     if len(lost) > MAY_BE_LOST:
         raise StageError(f"more than {MAY_BE_LOST} chunks lost their workers, too many to go on; is there memory?")
 

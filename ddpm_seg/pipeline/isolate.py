@@ -10,7 +10,7 @@ import pyarrow as pa
 import ray
 
 from ddpm_seg.cluster.failures import DEATHS, one_line
-from ddpm_seg.cluster.nodes import Placement
+from ddpm_seg.cluster.nodes import Allocation
 from ddpm_seg.errors import StageError
 from ddpm_seg.pipeline.log_place import log_as, place
 from ddpm_seg.pipeline.publish import Chunk
@@ -32,7 +32,7 @@ def isolate(
     chunks: list[Chunk],
     to_row: Callable[[int, int, pa.Table], Row],
     stages: Stages,
-    placement: Placement,
+    allocation: Allocation,
     run: PlannedRun,
 ) -> Iterator[Row]:
     """Yields the `result` of each of `chunks`; an image that no process outlives gets the row of `stages.killed`.
@@ -40,7 +40,7 @@ def isolate(
     A whole chunk is tried first, so that what was only a killer's neighbour is done as it would have been, to the last
     bit. Raises StageError where it is not the images that kill.
     """
-    process = _Process(stages, placement, run.layout.run_id)
+    process = _Process(stages, allocation, run.layout.run_id)
     try:
         for shard, chunk, items in chunks:
             row = to_row(shard, chunk, items)
@@ -73,12 +73,12 @@ def _judge(process: _Process, row: Row, image: pa.Table) -> pa.Table:
 class _Process:
     """One worker with all stages in it, which has one row at a time; another one where it dies."""
 
-    def __init__(self, stages: Stages, placement: Placement, run_id: str) -> None:
+    def __init__(self, stages: Stages, allocation: Allocation, run_id: str) -> None:
         self.stages, self.run_id = stages, run_id
         self.killed_in_a_row = 0
         self._worker: Any = None
         self._class: Any = cast(Any, ray.remote(_Worker)).options(
-            num_cpus=placement.actor_cpus, num_gpus=placement.actor_gpus or None
+            num_cpus=allocation.actor_cpus, num_gpus=allocation.actor_gpus or None
         )
 
     def run(self, row: Row) -> pa.Table | None:

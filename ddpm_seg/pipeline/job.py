@@ -71,24 +71,24 @@ def same_model() -> Iterator[None]:
 def _work(work: Work, plan_again: Callable[[], Work]) -> list[RunSummary]:
     with same_model():  # damaged weights are found here, not by an actor that dies again and again
         load_model(work.found.config.model, work.found.header.model_id)
-    placement = _place(work)
+    allocation = _allocate(work)
     done: list[RunSummary] = []
     while True:
         for run in work.found.run.unfinished:
             logger.info("finishing %s, which was interrupted", run.layout.run_id)
-            done.append(_finish(run, work, placement))
+            done.append(_finish(run, work, allocation))
         if not work.found.run.new.num_rows:
             return done
-        shard_size, chunk_size = work.found.config.shard_size, work.chunk_size(placement.actors)
+        shard_size, chunk_size = work.found.config.shard_size, work.chunk_size(allocation.actors)
         begun = freeze_new(work.found.run, work.stored(), shard_size=shard_size, chunk_size=chunk_size)
         if begun is not None:
-            return [*done, _finish(begun, work, placement)]
+            return [*done, _finish(begun, work, allocation)]
         with same_model():  # another driver was quicker: help with its run, then see what is left
             model_id, work = work.found.header.model_id, plan_again()
             refuse_another_model(work.found.config.model, work.found.header.model_id, model_id)
 
 
-def _place(work: Work) -> nodes.Placement:
+def _allocate(work: Work) -> nodes.Allocation:
     """Where the actors go. Raises ValueError for a cluster that cannot do the work."""
     # Ray takes seconds to import, and a run with nothing to do should not wait for it.
     from ddpm_seg.cluster import nodes
@@ -99,38 +99,38 @@ def _place(work: Work) -> nodes.Placement:
         alive = wait_for_gpus(options.num_actors, options.gpus_per_actor, options.wait_for_gpus)
     else:
         alive = nodes.connect()
-    placement = nodes.place(alive, num_actors=options.num_actors, gpus_per_actor=options.gpus_per_actor)
-    if options.dtype == "int8" and placement.actor_gpus:
+    allocation = nodes.allocate(alive, num_actors=options.num_actors, gpus_per_actor=options.gpus_per_actor)
+    if options.dtype == "int8" and allocation.actor_gpus:
         raise ValueError("--dtype int8 is for CPUs, and this cluster has GPUs; take bfloat16 or float16")
     own = [] if is_in_the_box(options.model) else [resolve(options.model)]
     nodes.refuse_local_paths(alive, [work.found.run.output, *own, *work.local_inputs()])
-    logger.info("%d actors, each on %s", placement.actors, placement.describe())
-    return placement
+    logger.info("%d actors, each on %s", allocation.actors, allocation.describe())
+    return allocation
 
 
-def _finish(run: KnownRun, work: Work, placement: nodes.Placement) -> RunSummary:
+def _finish(run: KnownRun, work: Work, allocation: nodes.Allocation) -> RunSummary:
     """Everything that `run` lacks, up to its report, while nobody else is at it."""
     from ddpm_seg.errors import StageError
 
     try:
         with heartbeat(run.layout, check=run.planned().check):
             storage.delete_unfinished(run.layout.folder)  # before the first beat is written, in that folder too
-            return _carry_out(run, work, placement)
+            return _carry_out(run, work, allocation)
     except (OSError, DamagedFileError) as error:  # the driver's own files; workers' problems are StageErrors already
         raise StageError(f"{run.layout.run_id}: {error}") from error
 
 
-def _carry_out(run: KnownRun, work: Work, placement: nodes.Placement) -> RunSummary:
+def _carry_out(run: KnownRun, work: Work, allocation: nodes.Allocation) -> RunSummary:
     from ddpm_seg.pipeline import execute
 
     started, planned = datetime.now(timezone.utc), run.planned()
-    details = {**work.details(), **_surroundings(placement)}
+    details = {**work.details(), **_surroundings(allocation)}
     write_run_json(run.layout, run.manifest.info, details)
     outcome = execute.execute(
         run,
         to_row=work.to_row,
-        stages=work.stages(run, placement),
-        placement=placement,
+        stages=work.stages(run, allocation),
+        allocation=allocation,
         derived=work.derived,
         max_errors=work.error_limit(run),
         model_id=work.found.header.model_id,
@@ -163,9 +163,9 @@ def _summary(run: KnownRun, outcome: execute.Outcome, started: datetime) -> RunS
     )
 
 
-def _surroundings(placement: nodes.Placement) -> dict[str, object]:
+def _surroundings(allocation: nodes.Allocation) -> dict[str, object]:
     versions = {name: importlib.metadata.version(name) for name in ("ray", "torch", "pillow", "pyarrow")}
     return {
-        "cluster": dataclasses.asdict(placement),
+        "cluster": dataclasses.asdict(allocation),
         "versions": {"ddpm_seg": __version__, "python": platform.python_version(), **versions},
     }

@@ -22,7 +22,7 @@ from ray.util.annotations import RayDeprecationWarning
 
 from ddpm_seg import storage
 from ddpm_seg.cluster.failures import DEATHS, TASK_RETRIES, one_line, redact_lines
-from ddpm_seg.cluster.nodes import Placement
+from ddpm_seg.cluster.nodes import Allocation
 from ddpm_seg.cluster.ray_internals import delete_count, keep_count, limit_waiting, quieten_ray_data, read_count
 from ddpm_seg.pipeline.log_place import log_as
 from ddpm_seg.pipeline.row import Row
@@ -68,7 +68,7 @@ def as_stage(function: Callable[..., T], *arguments: object) -> Callable[[Row], 
 
 
 def stream(
-    rows: Iterable[Row], stages: Stages, placement: Placement, run: PlannedRun, *, may_be_lost: int
+    rows: Iterable[Row], stages: Stages, allocation: Allocation, run: PlannedRun, *, may_be_lost: int
 ) -> Generator[Row, None, None]:
     """Does `rows`, one a chunk; yields a `result` of each as it is done, in any order.
 
@@ -76,7 +76,7 @@ def stream(
     left undone too. Inputs are in Ray's store while they wait, and not in the driver.
     """
     quieten_ray_data()
-    dataset = _dataset([{**row, "failure": ""} for row in rows], stages, placement, run)
+    dataset = _dataset([{**row, "failure": ""} for row in rows], stages, allocation, run)
     dataset.context.max_errored_blocks = may_be_lost
     try:
         with closing(cast(Any, iter(dataset.iter_rows()))) as results:
@@ -106,21 +106,21 @@ def result(row: Row, table: pa.Table, run: PlannedRun) -> Row:
     }
 
 
-def _dataset(rows: list[Row], stages: Stages, placement: Placement, run: PlannedRun) -> Dataset:
+def _dataset(rows: list[Row], stages: Stages, allocation: Allocation, run: PlannedRun) -> Dataset:
     run_id = run.layout.run_id
     source = ray.data.from_items(rows, override_num_blocks=len(rows))
     source.context.enable_progress_bars = False
     # What Ray Data sets aside for a stage beyond one task is missing where a small cluster's last stage needs its one.
     source.context.op_resource_reservation_ratio = 0.0
-    limit_waiting(source.context, CHUNKS_IN_FLIGHT * placement.actors)
-    source.context.execution_no_progress_timeout_s = LONGEST_ON_GPU_S if placement.actor_gpus else LONGEST_ON_CPU_S
+    limit_waiting(source.context, CHUNKS_IN_FLIGHT * allocation.actors)
+    source.context.execution_no_progress_timeout_s = LONGEST_ON_GPU_S if allocation.actor_gpus else LONGEST_ON_CPU_S
     after = wraps(stages.after)(partial(_finish, stages.after, run))
     resident = type(stages.actor.__name__, (_Resident,), {})  # the name shows in Ray's dashboard
     with warnings.catch_warnings():
         # Ray 2.60 says that options without a name of their own will go, and has none yet for retries.
         warnings.simplefilter("ignore", RayDeprecationWarning)
         return (
-            source.map(_guarded(stages.before, run_id), num_cpus=placement.task_cpus, max_retries=TASK_RETRIES)
+            source.map(_guarded(stages.before, run_id), num_cpus=allocation.task_cpus, max_retries=TASK_RETRIES)
             .map(
                 resident,
                 fn_constructor_kwargs={
@@ -128,15 +128,15 @@ def _dataset(rows: list[Row], stages: Stages, placement: Placement, run: Planned
                     "arguments": stages.actor_arguments,
                     "run_id": run_id,
                 },
-                compute=ActorPoolStrategy(size=placement.actors, max_tasks_in_flight_per_actor=CHUNKS_IN_FLIGHT),
-                num_cpus=placement.actor_cpus,
-                num_gpus=placement.actor_gpus or None,
+                compute=ActorPoolStrategy(size=allocation.actors, max_tasks_in_flight_per_actor=CHUNKS_IN_FLIGHT),
+                num_cpus=allocation.actor_cpus,
+                num_gpus=allocation.actor_gpus or None,
                 # It selects nothing, but makes this stage's request differ from the last one's. Ray fuses stages that
                 # ask for the same: reading and decoding would then run inside the actors, one chunk after another.
                 label_selector={},
                 max_task_retries=TASK_RETRIES,
             )
-            .map(_guarded(after, run_id), num_cpus=placement.task_cpus, max_retries=TASK_RETRIES)
+            .map(_guarded(after, run_id), num_cpus=allocation.task_cpus, max_retries=TASK_RETRIES)
         )
 
 

@@ -18,7 +18,7 @@ from ddpm_seg.runs.manifest import stored_uri
 from ddpm_seg.runs.plan import RunPlan
 
 if TYPE_CHECKING:
-    from ddpm_seg.cluster.nodes import Placement
+    from ddpm_seg.cluster.nodes import Allocation
     from ddpm_seg.model.bundle.ensemble_bundle import BundleHeader
     from ddpm_seg.model.bundle.student_bundle import StudentHeader
     from ddpm_seg.pipeline.stream import Stages
@@ -63,7 +63,7 @@ class Work(Protocol):
     def to_row(self, shard: int, chunk: int, items: pa.Table) -> Row:
         """What the first stage gets for a chunk of the manifest's rows."""
 
-    def stages(self, run: KnownRun, placement: Placement) -> Stages: ...
+    def stages(self, run: KnownRun, allocation: Allocation) -> Stages: ...
 
     def error_limit(self, run: KnownRun) -> int | None:
         """How many of the run's items may be errors; None for all."""
@@ -82,7 +82,7 @@ def stored_config(options: RunOptions, *uris: str, **also: object) -> dict[str, 
     return stored
 
 
-def actor_arguments(options: RunOptions, model_id: str, placement: Placement) -> dict[str, object]:
+def actor_arguments(options: RunOptions, model_id: str, allocation: Allocation) -> dict[str, object]:
     """What the resident actor of every job is told."""
     return {
         "model": model_for_workers(options.model),
@@ -90,7 +90,7 @@ def actor_arguments(options: RunOptions, model_id: str, placement: Placement) ->
         "dtype": options.dtype,
         "batch_size": options.batch_size,
         "compile": options.compile,
-        "threads": placement.threads,
+        "threads": allocation.threads,
     }
 
 

@@ -4,23 +4,23 @@ import math
 
 import pytest
 
-from ddpm_seg.cluster.nodes import Node, Placement, place, refuse_local_paths
+from ddpm_seg.cluster.nodes import Allocation, Node, allocate, refuse_local_paths
 
 
 def nodes(*sizes: tuple[float, float]) -> list[Node]:
     return [Node(cpus=cpus, gpus=gpus) for cpus, gpus in sizes]
 
 
-def fits(cluster: list[Node], placement: Placement) -> bool:
+def fits(cluster: list[Node], allocation: Allocation) -> bool:
     """Whether all actors stand, on whole nodes, and a task that reads and one that writes find room beside them."""
     room = 0
     for node in cluster:
-        by_gpu = math.floor(node.gpus / placement.actor_gpus + 1e-6) if placement.actor_gpus else 10**6
-        by_cpu = math.floor(node.cpus / placement.actor_cpus + 1e-6) if placement.actor_cpus else 10**6
+        by_gpu = math.floor(node.gpus / allocation.actor_gpus + 1e-6) if allocation.actor_gpus else 10**6
+        by_cpu = math.floor(node.cpus / allocation.actor_cpus + 1e-6) if allocation.actor_cpus else 10**6
         room += min(by_gpu, by_cpu)
-    left = sum(node.cpus for node in cluster) - placement.actors * placement.actor_cpus
-    whole = any(node.cpus >= placement.task_cpus for node in cluster)
-    return room >= placement.actors and left >= 2 * placement.task_cpus and whole
+    left = sum(node.cpus for node in cluster) - allocation.actors * allocation.actor_cpus
+    whole = any(node.cpus >= allocation.task_cpus for node in cluster)
+    return room >= allocation.actors and left >= 2 * allocation.task_cpus and whole
 
 
 @pytest.mark.parametrize("num_actors", [None, 1, 2, 3, 7])
@@ -35,24 +35,24 @@ def test_actors_on_cpus_leave_room_for_tasks_or_are_refused(
     cpus = sum(cpus for cpus, _ in sizes)
     if num_actors and num_actors > max(cpus - 1, 1):
         with pytest.raises(ValueError, match=f"{num_actors}.*asked for"):
-            place(cluster, num_actors=num_actors, gpus_per_actor=1)
+            allocate(cluster, num_actors=num_actors, gpus_per_actor=1)
         return
-    placement = place(cluster, num_actors=num_actors, gpus_per_actor=1)
-    assert fits(cluster, placement)
-    assert placement.actor_gpus == 0
-    assert max(1, placement.actor_cpus) <= placement.threads
-    assert placement.threads * placement.actors <= cpus
-    assert num_actors in (None, placement.actors)
+    allocation = allocate(cluster, num_actors=num_actors, gpus_per_actor=1)
+    assert fits(cluster, allocation)
+    assert allocation.actor_gpus == 0
+    assert max(1, allocation.actor_cpus) <= allocation.threads
+    assert allocation.threads * allocation.actors <= cpus
+    assert num_actors in (None, allocation.actors)
 
 
 def test_one_cpu_actor_uses_all_cpus_but_one() -> None:
-    placement = place(nodes((16, 0)), num_actors=None, gpus_per_actor=1)
-    assert (placement.actors, placement.actor_cpus, placement.threads) == (1, 15, 15)
+    allocation = allocate(nodes((16, 0)), num_actors=None, gpus_per_actor=1)
+    assert (allocation.actors, allocation.actor_cpus, allocation.threads) == (1, 15, 15)
 
 
 def test_the_cpu_left_over_is_used_where_it_is_half_of_the_machine() -> None:
-    placement = place(nodes((2, 0)), num_actors=None, gpus_per_actor=1)
-    assert (placement.actors, placement.actor_cpus, placement.threads) == (1, 1, 2)
+    allocation = allocate(nodes((2, 0)), num_actors=None, gpus_per_actor=1)
+    assert (allocation.actors, allocation.actor_cpus, allocation.threads) == (1, 1, 2)
 
 
 @pytest.mark.parametrize(
@@ -68,15 +68,15 @@ def test_the_cpu_left_over_is_used_where_it_is_half_of_the_machine() -> None:
 )
 def test_gpus_are_filled(sizes: list[tuple[float, float]], gpus_per_actor: float, actors: int) -> None:
     cluster = nodes(*sizes)
-    placement = place(cluster, num_actors=None, gpus_per_actor=gpus_per_actor)
-    assert placement.actors == actors
-    assert fits(cluster, placement)
+    allocation = allocate(cluster, num_actors=None, gpus_per_actor=gpus_per_actor)
+    assert allocation.actors == actors
+    assert fits(cluster, allocation)
 
 
 def test_more_actors_than_gpus_hold_are_refused_with_numbers() -> None:
     with pytest.raises(ValueError, match=r"4 GPUs on 2 nodes, room for 8 actors of 0\.5; 9 asked for"):
-        place(nodes((8, 2), (8, 2)), num_actors=9, gpus_per_actor=0.5)
-    assert place(nodes((8, 2), (8, 2)), num_actors=3, gpus_per_actor=0.5).actors == 3
+        allocate(nodes((8, 2), (8, 2)), num_actors=9, gpus_per_actor=0.5)
+    assert allocate(nodes((8, 2), (8, 2)), num_actors=3, gpus_per_actor=0.5).actors == 3
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_more_actors_than_gpus_hold_are_refused_with_numbers() -> None:
 )
 def test_a_cluster_without_a_whole_cpu_is_refused(sizes: list[tuple[float, float]]) -> None:
     with pytest.raises(ValueError, match="at least 1"):
-        place(nodes(*sizes), num_actors=None, gpus_per_actor=1)
+        allocate(nodes(*sizes), num_actors=None, gpus_per_actor=1)
 
 
 def test_paths_of_one_machine_are_refused_on_several() -> None:

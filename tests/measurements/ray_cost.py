@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from ddpm_seg.cluster.nodes import Placement
+from ddpm_seg.cluster.nodes import Allocation
 from ddpm_seg.pipeline.execute import execute
 from ddpm_seg.pipeline.generate.stages import nothing_to_read
 from ddpm_seg.pipeline.stream import Stages, as_stage
@@ -78,7 +78,7 @@ def through_ray(output: Path, count: int) -> float:
     )
     started = time.perf_counter()
     outcome = execute(
-        run, to_row=to_row, stages=stages, placement=ONE_ACTOR, derived={}, max_errors=None, model_id=MODEL_ID
+        run, to_row=to_row, stages=stages, allocation=ONE_ACTOR, derived={}, max_errors=None, model_id=MODEL_ID
     )
     assert outcome.counts == {"ok": count}
     return time.perf_counter() - started
@@ -101,12 +101,12 @@ def busy_share(folder: Path, actors: int, seconds: float) -> tuple[float, float]
     run = frozen_run(folder / "out", names(actors * CHUNKS_EACH), shard_size=SHARD, chunk_size=1)
     notes = folder / "notes"
     notes.mkdir()
-    placement = Placement(actors=actors, actor_cpus=0, actor_gpus=1, threads=1, task_cpus=0.5)
+    allocation = Allocation(actors=actors, actor_cpus=0, actor_gpus=1, threads=1, task_cpus=0.5)
     stages = Stages(
         before=nothing_to_read, actor=Waiting, actor_arguments={"notes": notes, "seconds": seconds},
         after=as_stage(nothing_found, run.info), killed=as_stage(killed, run.info),
     )  # fmt: skip
-    execute(run, to_row=to_row, stages=stages, placement=placement, derived={}, max_errors=None, model_id=MODEL_ID)
+    execute(run, to_row=to_row, stages=stages, allocation=allocation, derived={}, max_errors=None, model_id=MODEL_ID)
     loaded = [float(path.read_text()) for path in notes.glob("loaded-*")]
     calls = [np.loadtxt(path, ndmin=2) for path in notes.glob("calls-*")]
     assert len(loaded) == len(calls) == actors, f"{len(calls)} of {actors} actors had anything to do"

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from ddpm_seg import storage
-from ddpm_seg.cluster.nodes import Placement
+from ddpm_seg.cluster.nodes import Allocation
 from ddpm_seg.pipeline.execute import Outcome, execute
 from ddpm_seg.pipeline.stream import Stages, as_stage
 from ddpm_seg.runs.ledger import KnownRun, freeze_run
@@ -22,7 +22,7 @@ from ddpm_seg.runs.manifest import Manifest, RunInfo, image_id, inputs_table, pl
 
 Row = dict[str, Any]
 
-ONE_ACTOR = Placement(actors=1, actor_cpus=1, actor_gpus=0, threads=1, task_cpus=0.5)
+ONE_ACTOR = Allocation(actors=1, actor_cpus=1, actor_gpus=0, threads=1, task_cpus=0.5)
 
 
 MODEL_ID = "m"
@@ -41,7 +41,7 @@ def carry_out(
     run: KnownRun,
     notes: Path,
     *,
-    placement: Placement = ONE_ACTOR,
+    allocation: Allocation = ONE_ACTOR,
     max_errors: int | None = None,
     seconds: float = 0,
     model_id: str = MODEL_ID,
@@ -59,7 +59,7 @@ def carry_out(
         run,
         to_row=to_row,
         stages=stages,
-        placement=placement,
+        allocation=allocation,
         derived={"names": lambda table: table.select(["name"])},
         max_errors=max_errors,
         model_id=model_id,

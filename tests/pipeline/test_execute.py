@@ -15,7 +15,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from ddpm_seg import storage
-from ddpm_seg.cluster.nodes import Placement
+from ddpm_seg.cluster.nodes import Allocation
 from ddpm_seg.errors import StageError, TooManyErrors
 from ddpm_seg.pipeline import execute
 from ddpm_seg.pipeline.publish import Shards
@@ -217,12 +217,12 @@ def test_a_node_that_is_killed_loses_and_doubles_nothing(ray_cluster: str, tmp_p
     names = [f"{index:02d}" for index in range(32)]
     run, notes = frozen_run(tmp_path / "out", names, shard_size=8, chunk_size=2), tmp_path / "notes"
     # An actor on each of two nodes, and room beside each for a task.
-    placement = Placement(actors=2, actor_cpus=1.5, actor_gpus=0, threads=1, task_cpus=0.5)
+    allocation = Allocation(actors=2, actor_cpus=1.5, actor_gpus=0, threads=1, task_cpus=0.5)
 
     def both_work() -> bool:
         return len(list(notes.glob("loaded-*"))) == 2 and bool(run.planned().finished_chunks())
 
     with node_that_dies(both_work):
-        outcome = carry_out(run, notes, placement=placement, seconds=0.3)
+        outcome = carry_out(run, notes, allocation=allocation, seconds=0.3)
     assert outcome.counts == {"ok": 32}
     assert whole(run, names)

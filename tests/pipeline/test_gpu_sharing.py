@@ -42,14 +42,14 @@ def table(row: Row) -> pa.Table:
 
 
 def test_half_a_gpu_each_puts_two_actors_on_a_gpu(ray_cluster: str, tmp_path: Path) -> None:
-    placement = nodes.place(nodes.connect(), num_actors=None, gpus_per_actor=0.5)
-    assert (placement.actors, placement.actor_gpus) == (4, 0.5)
+    allocation = nodes.allocate(nodes.connect(), num_actors=None, gpus_per_actor=0.5)
+    assert (allocation.actors, allocation.actor_gpus) == (4, 0.5)
     (tmp_path / "actors").mkdir()
     arguments: dict[str, object] = {"folder": tmp_path / "actors"}
     stages = Stages(before=lambda row: row, actor=Where, actor_arguments=arguments, after=table, killed=table)
     run = frozen_run(tmp_path / "out", [str(index) for index in range(24)], shard_size=24, chunk_size=1).planned()
     rows = [{"shard": 0, "chunk": index, "payload": ""} for index in range(24)]
-    results = list(stream(rows, stages, placement, run, may_be_lost=0))
+    results = list(stream(rows, stages, allocation, run, may_be_lost=0))
     assert sorted(row["chunk"] for row in results) == list(range(24))
     on_gpu: dict[str, set[str]] = {}
     for index in range(24):
@@ -62,4 +62,4 @@ def test_half_a_gpu_each_puts_two_actors_on_a_gpu(ray_cluster: str, tmp_path: Pa
 
 def test_more_than_fit_are_refused_with_numbers(ray_cluster: str) -> None:
     with pytest.raises(ValueError, match=r"2 GPUs on 1 nodes, room for 4 actors of 0.5; 5 asked for"):
-        nodes.place(nodes.connect(), num_actors=5, gpus_per_actor=0.5)
+        nodes.allocate(nodes.connect(), num_actors=5, gpus_per_actor=0.5)

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from ddpm_seg import storage
-from ddpm_seg.cluster.nodes import Placement
+from ddpm_seg.cluster.nodes import Allocation
 from ddpm_seg.errors import StageError
 from ddpm_seg.pipeline import isolate, stream
 from ddpm_seg.runs.parquet import decode
@@ -27,8 +27,8 @@ def test_a_killer_in_any_stage_is_an_error_row_and_its_neighbours_succeed(
         names[index] += f".kills_{stage}"
     run = frozen_run(tmp_path / "out", names, shard_size=8, chunk_size=4)
     # The process that has the chunks alone needs the CPUs of the actor that had them before.
-    most_of_it = Placement(actors=1, actor_cpus=1.5, actor_gpus=0, threads=1, task_cpus=0.25)
-    outcome = carry_out(run, tmp_path / "notes", placement=most_of_it)
+    most_of_it = Allocation(actors=1, actor_cpus=1.5, actor_gpus=0, threads=1, task_cpus=0.25)
+    outcome = carry_out(run, tmp_path / "notes", allocation=most_of_it)
     shards = [decode(storage.read_bytes(run.layout.shard(shard))) for shard in range(3)]
     rows = pa.concat_tables(shards).to_pylist()
     assert [row["name"] for row in rows] == names

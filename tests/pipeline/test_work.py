@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ddpm_seg.cluster.nodes import Placement
+from ddpm_seg.cluster.nodes import Allocation
 from ddpm_seg.pipeline.generate.config import GenerateConfig
 from ddpm_seg.pipeline.generate.job import GenerateWork
 from ddpm_seg.pipeline.generate.plan import plan_generate
@@ -18,7 +18,7 @@ from ddpm_seg.pipeline.run_options import RunOptions
 from ddpm_seg.pipeline.work import Work, actor_arguments, stored_config
 
 MODEL_ID = "0" * 16
-PLACEMENT = Placement(actors=3, actor_cpus=1, actor_gpus=0, threads=2, task_cpus=1)
+ALLOCATION = Allocation(actors=3, actor_cpus=1, actor_gpus=0, threads=2, task_cpus=1)
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_no_secret_of_an_option_is_kept(options: RunOptions, uris: tuple[str, ..
 
 def test_actors_of_every_job_get_the_same_options() -> None:
     for config in (LabelConfig(batch_size=5), GenerateConfig(batch_size=5)):
-        found = actor_arguments(config, MODEL_ID, PLACEMENT)
+        found = actor_arguments(config, MODEL_ID, ALLOCATION)
         expected = {"model": "avatars-10", "model_id": MODEL_ID, "dtype": "float32", "batch_size": 5}
         assert found == {**expected, "compile": False, "threads": 2}
 

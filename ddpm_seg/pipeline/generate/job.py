@@ -24,7 +24,7 @@ from ddpm_seg.runs.parquet import damage_stops
 from ddpm_seg.runs.summary import RunSummary
 
 if TYPE_CHECKING:
-    from ddpm_seg.cluster.nodes import Placement
+    from ddpm_seg.cluster.nodes import Allocation
     from ddpm_seg.pipeline.stream import Stages
 
 logger = logging.getLogger(__name__)
@@ -115,7 +115,7 @@ class GenerateWork:
         rows = items.select(["image_id", "uri", "seed", "number"]).to_pylist()
         return chunk_row(shard, chunk, [SampleInput(**row) for row in rows])
 
-    def stages(self, run: KnownRun, placement: Placement) -> Stages:
+    def stages(self, run: KnownRun, allocation: Allocation) -> Stages:
         from ddpm_seg.pipeline import stream
         from ddpm_seg.pipeline.generate import stages
 
@@ -128,7 +128,7 @@ class GenerateWork:
         return stream.Stages(
             before=stages.nothing_to_read,
             actor=stages.Draw,
-            actor_arguments={**actor_arguments(self.found.config, header.model_id, placement), "sampling": sampling},
+            actor_arguments={**actor_arguments(self.found.config, header.model_id, allocation), "sampling": sampling},
             after=stream.as_stage(stages.tabulate, spec),
             killed=stream.as_stage(stages.killed, spec),
         )

@@ -26,7 +26,7 @@ from ddpm_seg.runs.parquet import damage_stops
 from ddpm_seg.runs.summary import RunSummary
 
 if TYPE_CHECKING:
-    from ddpm_seg.cluster.nodes import Placement
+    from ddpm_seg.cluster.nodes import Allocation
     from ddpm_seg.pipeline.stream import Stages
 
 logger = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ class LabelWork:
             shard, chunk, [ImageInput(read_uri=read_uris.get(row["uri"], row["uri"]), **row) for row in rows]
         )
 
-    def stages(self, run: KnownRun, placement: Placement) -> Stages:
+    def stages(self, run: KnownRun, allocation: Allocation) -> Stages:
         from ddpm_seg.pipeline import stream
         from ddpm_seg.pipeline.label import stages
 
@@ -157,7 +157,7 @@ class LabelWork:
         return stream.Stages(
             before=stream.as_stage(stages.fetch_and_decode, spec),
             actor=stages.Segment,
-            actor_arguments=actor_arguments(self.found.config, header.model_id, placement),
+            actor_arguments=actor_arguments(self.found.config, header.model_id, allocation),
             after=stream.as_stage(stages.tabulate, spec),
             killed=stream.as_stage(stages.killed, spec),
         )

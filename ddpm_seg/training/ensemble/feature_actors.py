@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ddpm_seg.cluster.actor_threads import ActorThreads
-from ddpm_seg.cluster.nodes import connect, place, refuse_local_paths
+from ddpm_seg.cluster.nodes import allocate, connect, refuse_local_paths
 from ddpm_seg.cluster.resident_actors import map_on_actors
 from ddpm_seg.model.bundle.ensemble_bundle import load_bundle
 from ddpm_seg.model.device.choice import default_device
@@ -48,10 +48,10 @@ def extract_on_actors(
     `model` is not `model_id`.
     """
     nodes = connect()
-    placement = place(nodes, num_actors=num_actors, gpus_per_actor=1)
+    allocation = allocate(nodes, num_actors=num_actors, gpus_per_actor=1)
     refuse_local_paths(nodes, [model, *images])
-    logger.info("features on %d actors, each on %s", placement.actors, placement.describe())
+    logger.info("features on %d actors, each on %s", allocation.actors, allocation.describe())
     rows = [{"uri": uri, "image": image} for uri, image in images.items()]
-    arguments = {"model": model, "model_id": model_id, "features": features, "threads": placement.threads}
-    for row in map_on_actors(rows, ExtractFeatures, arguments, placement, what="features"):
+    arguments = {"model": model, "model_id": model_id, "features": features, "threads": allocation.threads}
+    for row in map_on_actors(rows, ExtractFeatures, arguments, allocation, what="features"):
         yield row["uri"]
