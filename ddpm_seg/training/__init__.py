@@ -1,1 +1,1 @@
-"""Training: diffusion models and other backbones, ensembles, students, and what they are compared with."""
+"""Training of networks, ensembles and students, and of the baselines that they are compared with."""

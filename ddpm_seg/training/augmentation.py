@@ -1,6 +1,7 @@
-"""Random changes to annotated images that leave their masks true: flips, small affine maps, changes of colour."""
+"""Random augmentation of annotated images: flips, small affine maps and colour changes. Labels move with their
+images."""
 
-# Shapes: N images of S x S pixels; an image and its mask are moved alike, a colour change touches the image alone.
+# Shapes: N images of S x S pixels.
 
 from __future__ import annotations
 
@@ -17,40 +18,40 @@ YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Augmentation:
-    """The largest change of each kind; what is drawn is uniform between it and its opposite."""
+    """The largest change of each kind; each change is drawn uniformly from [-largest, largest]."""
 
     rotation: float = 15.0
-    """Degrees."""
+    """In degrees."""
     scale: float = 0.2
-    """Of the logarithm of the size."""
+    """Natural logarithm of the scale factor."""
     shift: float = 0.1
-    """Of the side of the image."""
+    """Fraction of the image's side."""
     brightness: float = 0.2
-    """Added; images lie in [-1, 1]."""
+    """Added to pixel values in [-1, 1]."""
     contrast: float = 0.3
-    """Of the logarithm."""
+    """Natural logarithm of the contrast factor."""
     saturation: float = 0.8
-    """Of the logarithm."""
+    """Natural logarithm of the saturation factor."""
     hue: float = 180.0
-    """Degrees, of 360."""
+    """In degrees; 180 allows every hue."""
 
 
 def augment(images: Tensor, labels: Tensor, options: Augmentation, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Images (N, 3, S, S) float32 in [-1, 1] and labels (N, S, S) uint8, each pair changed in its own way.
+    """Augments images (N, 3, S, S) float32 in [-1, 1] with their labels (N, S, S) uint8, each pair in its own way.
 
-    Half are flipped. What comes in from outside the frame is the picture's reflection, in image and mask.
+    Half of the pairs are mirrored. Where a pair is moved, reflection fills the borders of image and labels alike.
     """
     grid = F.affine_grid(_affine_maps(len(images), options, generator), list(images.shape), align_corners=False)
     moved = F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-    own = labels[:, None].to(images.dtype)
-    own = F.grid_sample(own, grid, mode="nearest", padding_mode="reflection", align_corners=False)
-    return recolour(moved, options, generator), own[:, 0].round().to(torch.uint8)
+    moved_labels = labels[:, None].to(images.dtype)
+    moved_labels = F.grid_sample(moved_labels, grid, mode="nearest", padding_mode="reflection", align_corners=False)
+    return recolour(moved, options, generator), moved_labels[:, 0].round().to(torch.uint8)
 
 
 def recolour(images: Tensor, options: Augmentation, generator: torch.Generator) -> Tensor:
-    """Images (N, 3, S, S) float32 in [-1, 1], each in colours of its own.
+    """Changes the colours of each image of (N, 3, S, S) float32 in [-1, 1] at random.
 
-    A linear map of the colours: contrast everywhere, saturation and hue around grey; then brightness.
+    Applies one linear map per image (contrast to all channels, saturation and hue around grey), then adds brightness.
     """
     n = len(images)
     contrast = _uniform(n, options.contrast, generator).exp()
@@ -68,7 +69,7 @@ def recolour(images: Tensor, options: Augmentation, generator: torch.Generator) 
 
 
 def _affine_maps(n: int, options: Augmentation, generator: torch.Generator) -> Tensor:
-    """(N, 2, 3): where each output position is read, in coordinates from -1 to 1."""
+    """(N, 2, 3): maps each output position to the position it is read from, in coordinates from -1 to 1."""
     angle = _uniform(n, math.radians(options.rotation), generator)
     scale = _uniform(n, options.scale, generator).exp()
     flip = torch.where(_uniform(n, 1, generator) < 0, -1.0, 1.0)

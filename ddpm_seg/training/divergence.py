@@ -1,4 +1,4 @@
-"""Trainings stop at the first loss that is not finite: from there on every weight would be NaN."""
+"""Stops a training at the first loss that is not finite, since every weight would become NaN from there on."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 GPU_STEPS = 20
-"""Steps between two looks at a loss on a GPU, each of which waits for the device. On a CPU every step is looked at."""
+"""Steps between two checks of the loss on a GPU, where each check waits for the device. On a CPU every step is
+checked."""
 
 
 class Watch:
-    """Looks at a training's losses. `advice`: what may help."""
+    """Checks a training's losses. `what` names the training in the error, `advice` says what may help."""
 
     def __init__(self, what: str, advice: str) -> None:
         self._what, self._advice = what, advice
@@ -23,15 +24,16 @@ class Watch:
         self._waiting: Tensor | None = None
 
     def see(self, loss: Tensor) -> None:
-        """Takes the loss of one step. Raises TrainingDiverged at the first that is not finite, on a GPU soon after."""
+        """Takes the loss of one step. Raises TrainingDiverged if it is not finite: on a CPU at once, on a GPU within
+        GPU_STEPS steps."""
         self._steps += 1
-        # A sum is not finite from the first such loss on.
+        # Once a loss is not finite, the sum is not either.
         self._waiting = loss.detach() if self._waiting is None else self._waiting + loss.detach()
         if loss.device.type == "cpu" or self._steps % GPU_STEPS == 0:
             self.look()
 
     def look(self) -> None:
-        """Raises TrainingDiverged where a loss so far was not finite. Whoever saves a state looks first."""
+        """Raises TrainingDiverged if any loss so far was not finite. Call it before saving a state."""
         waiting, self._waiting = self._waiting, None
         if waiting is not None and not math.isfinite(float(waiting)):
             raise TrainingDiverged(

@@ -1,4 +1,4 @@
-"""One way from a training to the processes that do it together: Ray Train workers, or this one alone."""
+"""Runs a training in Ray Train workers, or in this process alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ C = TypeVar("C")
 
 
 def train_in(workers: int, train: Callable[[C, Worker], object], config: C) -> None:
-    """`train(config, worker)` in each of `workers` processes, or in this one. Raises what `train_on_ray` does."""
+    """Runs `train(config, worker)` in `workers` Ray Train processes, or in this process for 0. Raises what
+    `train_on_ray` does."""
     if not workers:
         train(config, Worker(device=default_device()))
         return

@@ -1,4 +1,4 @@
-"""When a training saves its state: every so often, and when it is stopped."""
+"""Saves a training's state every few minutes and when it is interrupted."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from ddpm_seg.interruption import held_back
 
 
 class Resumable(Protocol):
-    """A training whose state can be kept."""
+    """A training whose state can be saved and restored."""
 
     def save(self, uri: str) -> None:
-        """Writes everything that going on needs."""
+        """Writes everything needed to resume."""
 
     def resume(self, uri: str) -> None:
-        """Takes over a saved state. Raises ValueError where it is damaged or of other settings."""
+        """Restores a saved state. Raises ValueError if it is damaged or was made with other settings."""
 
 
 def keeping(training: Resumable, uri: str | None, worker: Worker, *, seconds: float) -> Saving:
-    """Takes up the state at `uri`, where there is one; the Saving that keeps it there. Without `uri` none is kept."""
+    """Restores the state at `uri` if there is one, and returns the Saving that keeps it up to date; None saves
+    nothing."""
     if uri is not None and storage.exists(uri):
         training.resume(uri)
 
@@ -36,9 +37,9 @@ def keeping(training: Resumable, uri: str | None, worker: Worker, *, seconds: fl
 
 
 class Saving:
-    """Use it as a context manager around the training, and `step` around each of its steps.
+    """Context manager around a training; wrap each of its steps in `step`.
 
-    `save` is called between steps only, where the state is whole; by the first worker only.
+    Only the first worker saves, and only between steps, when the state is consistent.
     """
 
     def __init__(self, save: Callable[[], None], worker: Worker, *, seconds: float) -> None:
@@ -55,9 +56,10 @@ class Saving:
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        """Raises KeyboardInterrupt after a step during which Ctrl-C, SIGTERM or the driver of a cluster asked to stop.
+        """Wraps one step, then saves if it is time.
 
-        Then `__exit__` saves.
+        Raises KeyboardInterrupt after the step if Ctrl-C, SIGTERM or the cluster's driver asked to stop during it;
+        `__exit__` then saves.
         """
         with held_back():
             self._whole = False

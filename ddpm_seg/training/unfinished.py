@@ -1,4 +1,4 @@
-"""The saved state of a training: writing it, and taking it up, though it may be damaged or of something else."""
+"""Writes and restores the saved state of an unfinished training."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from ddpm_seg.model.published.state_dicts import read_checkpoint, reason
 
 
 class OtherTrainingError(ValueError):
-    """A saved state is of other settings."""
+    """A saved state was made with other settings."""
 
 
 def write_state(uri: str, state: Mapping[str, Any]) -> None:
-    """Writes tensors and plain values with `torch.save`, whole or not at all."""
+    """Writes tensors and plain values with `torch.save`, atomically."""
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
     storage.write_bytes(uri, buffer.getvalue())
 
 
 def refuse_other_settings(uri: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raises OtherTrainingError where the state at `uri` was trained with other settings `before` than `now`."""
+    """Raises OtherTrainingError if a setting in `now` differs from `before`, the settings of the state at `uri`."""
     for name, value in now.items():
         if before.get(name) != value:
             raise OtherTrainingError(
@@ -35,19 +35,19 @@ def refuse_other_settings(uri: str, before: Mapping[str, Any], now: Mapping[str,
 
 
 @contextmanager
-def taking_up(uri: str) -> Iterator[dict[str, Any]]:
-    """The state that `torch.save` wrote at `uri`, for a block that takes it over.
+def restoring(uri: str) -> Iterator[dict[str, Any]]:
+    """Yields the state that `torch.save` wrote at `uri`, for the block to restore.
 
-    Raises ValueError that names the file where it cannot be read, and where the block does not find in it what it
-    needs. OtherTrainingError passes as the block raises it.
+    Raises ValueError, naming the file, if it cannot be read or lacks something that the block needs. An
+    OtherTrainingError raised by the block passes through.
     """
-    # Not mapped: the next state is written in its place.
+    # Not memory-mapped: the next save replaces this file.
     state = read_checkpoint(uri, mapped=False)
     try:
         yield state
     except (OtherTrainingError, OSError):
         raise
-    # Keys, types, shapes and lengths: what is foreign differs in any of them, and torch has its own exceptions.
+    # A foreign file may fail on keys, types, shapes or lengths, and torch raises its own exceptions.
     except Exception as error:
         raise ValueError(
             f"{uri} is damaged, or not the state of this training ({type(error).__name__}: "

@@ -130,7 +130,7 @@ def test_two_ray_train_workers(samples, annotated, tmp_path, ray_cluster) -> Non
     [
         (["--samples", "/nowhere"], "no samples table under /nowhere"),
         (["--validation", "/nowhere"], "/nowhere"),
-        (["--num-workers", "5"], "num_workers is 5; a batch of 8 has two images for each of 0 to 4"),
+        (["--num-workers", "5"], "num_workers is 5, expected 0 to 4: each worker needs two images of every batch of 8"),
         (["--resolution", "8"], "resolution is 8, expected at least the side of the images, 16"),
         (["--batch-size", "65"], "64 samples are fewer than a batch"),
         (["--repeat", "2"], "--repeat is for --images"),

@@ -90,7 +90,7 @@ def test_weights_that_are_not_finite_are_not_gone_on_with(tmp_path: Path) -> Non
     with torch.no_grad():
         next(training.average.parameters()).fill_(torch.nan)
     training.save(path)
-    with pytest.raises(ValueError, match=r"its weights are not finite numbers\); delete it to start anew"):
+    with pytest.raises(ValueError, match=r"its weights are not finite\); delete it to start anew"):
         network().resume(path)
 
 

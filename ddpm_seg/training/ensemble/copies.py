@@ -1,4 +1,4 @@
-"""Changed copies of annotated images, to train on beside them: mirror images and slightly moved colours."""
+"""Augmented copies of annotated images to train on: mirror images and slight colour changes."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from ddpm_seg.data.annotations.load import Annotation
 from ddpm_seg.model.networks.pixel_values import from_network, to_network
 from ddpm_seg.training.augmentation import Augmentation, recolour
 
-# Pixels stay where they are: to move them is to blur them, and a DDPM has not been trained on blurred images.
+# Pixels are not moved: resampling blurs, and the DDPM has not been trained on blurred images.
 COLOURS = Augmentation(rotation=0, scale=0, shift=0, brightness=0.1, contrast=0.15, saturation=0.3, hue=30)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Copies:
-    """Which copies are made."""
+    """Which copies to add."""
 
     mirror: bool = False
-    """Each image's mirror image."""
+    """Add each image's mirror image."""
     recolour: int = 0
-    """So many recoloured copies of each image, and of its mirror image."""
+    """Number of recoloured copies of each image, and of its mirror image."""
 
     def __post_init__(self) -> None:
         if self.recolour < 0:
             raise ValueError(f"recolour is {self.recolour}, expected 0 or more copies of every image")
 
     def added_to(self, annotations: Sequence[Annotation], seed: int) -> list[Annotation]:
-        """`annotations` themselves, and then their copies; the same seed gives the same."""
+        """`annotations` followed by their copies; the same seed gives the same copies."""
         shown = [*annotations, *map(mirrored, annotations)] if self.mirror else [*annotations]
         generator = torch.Generator().manual_seed(seed)
         return shown + [recoloured(one, generator) for _ in range(self.recolour) for one in shown]
 
 
 def mirrored(annotation: Annotation) -> Annotation:
-    """The mirror image, annotated alike."""
+    """The annotation with image and labels mirrored."""
     placement = annotation.placement
     left = annotation.label.shape[1] - placement.left - placement.width
     return dataclasses.replace(
@@ -49,6 +49,6 @@ def mirrored(annotation: Annotation) -> Annotation:
 
 
 def recoloured(annotation: Annotation, generator: torch.Generator) -> Annotation:
-    """The image in slightly other colours, rounded to uint8 again."""
+    """The annotation with the colours of its image slightly changed."""
     changed = recolour(to_network(annotation.image[None], "cpu"), COLOURS, generator)
     return dataclasses.replace(annotation, image=from_network(changed)[0])

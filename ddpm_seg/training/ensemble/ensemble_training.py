@@ -1,9 +1,10 @@
-"""Training the pixel classifiers: all members side by side, each with its own start and order of pixels.
+"""Trains the pixel classifiers: all members side by side, each with its own initial weights and order of pixels.
 
-The published `train` (train_interpreter.py) trains one member after the other, on features of all pixels upsampled, in
+The published `train` (train_interpreter.py) trains one member after another, on upsampled features of all pixels, in
 small batches at a constant rate until the loss stops falling. Standardised features, larger batches and a rate that
-falls to zero give better masks from fewer passes; the published way stays there as `PUBLISHED`.
-Shapes: M members still in training, B pixels of a batch, P labelled pixels, D features.
+decays to zero give better masks in fewer passes; `PUBLISHED` keeps the published way.
+
+Shapes: M members still in training, B pixels per batch, P labelled pixels, D features.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from ddpm_seg.training.ensemble.members import (
 from ddpm_seg.training.ensemble.pixel_features import PixelFeatures
 from ddpm_seg.training.ensemble.stopping import EarlyStopping, StoppingRule
 from ddpm_seg.training.saving import keeping
-from ddpm_seg.training.unfinished import taking_up, write_state
+from ddpm_seg.training.unfinished import restoring, write_state
 
 logger = logging.getLogger(__name__)
 
@@ -48,23 +49,23 @@ class EnsembleConfig:
     learning_rate: float = 3e-3
     weight_decay: float = 1e-2
     iterations: int | None = 1500
-    """Batches of each member; with early stopping at most, and None for whatever that allows."""
+    """Batches per member. With early stopping, the maximum; None then sets no other limit."""
     standardize: bool = True
-    """Whether members see features of mean 0 and deviation 1. The trained ones read the features as they are."""
+    """Train on features scaled to mean 0 and deviation 1. The trained members take unscaled features either way."""
     early_stopping: EarlyStopping | None = None
-    """None: a warm-up, and a cosine down to zero over all iterations."""
+    """None: warm up, then decay the learning rate to zero along a cosine over all iterations."""
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_least(self, members=1, batch_size=2, iterations=1, weight_decay=0)  # BatchNorm needs two pixels
         check_positive(self, "learning_rate")
         if self.iterations is None and self.early_stopping is None:
-            raise ValueError("iterations is None, expected a number where there is no early stopping")
+            raise ValueError("iterations is None, expected a number when there is no early stopping")
         if not 0 <= self.seed < SEEDS:
             raise ValueError(f"seed is {self.seed}, expected 0 to {SEEDS - 1}")
 
     def learning_rate_factor(self, iteration: int) -> float:
-        """Of `learning_rate`, for the step that makes `iteration` the number of steps taken."""
+        """Factor on `learning_rate` for step number `iteration`, counted from 1."""
         if self.early_stopping or self.iterations is None:
             return 1.0
         return min(1.0, iteration / WARMUP_ITERATIONS) * (1 + math.cos(math.pi * (iteration - 1) / self.iterations)) / 2
@@ -82,12 +83,12 @@ PUBLISHED = EnsembleConfig(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainedMember:
-    """A member as it stood when its training stopped."""
+    """A member at the end of its training."""
 
     weights: Member
     iterations: int
     loss: float
-    """Of its last batch."""
+    """Loss of its last batch."""
 
 
 def train_members(
@@ -100,11 +101,12 @@ def train_members(
     state_uri: str | None = None,
 ) -> list[TrainedMember]:
     """Trains `config.members` classifiers on the pixels at `pixels_P` int64, positions in `features`, of classes
-    `labels_P` int64. `features` are standardised in place where `config` says so.
+    `labels_P` int64. With `config.standardize`, `features` are standardised in place.
 
-    A member depends on the seed and its own number only: not, up to rounding, on how many are trained beside it. The
-    state is saved at `state_uri` every minute and when stopped, and taken up from there; the caller names the state of
-    other pixels or settings otherwise, and deletes it. Raises ValueError where the pixels do not fill one batch.
+    A member depends, up to rounding, only on the seed and its own number, not on how many are trained beside it. The
+    state is saved at `state_uri` every minute and when stopped, and restored from there. The caller must choose another
+    URI for other pixels or settings, and delete the state when done. Raises ValueError if the pixels do not fill a
+    batch.
     """
     training = EnsembleTraining(features, pixels_P, labels_P, num_classes, config)
     with (
@@ -119,7 +121,7 @@ def train_members(
 
 
 class EnsembleTraining:
-    """Members in training: what is done, and all that going on needs."""
+    """Members in training, the finished ones, and everything needed to resume."""
 
     def __init__(
         self, features: PixelFeatures, pixels_P: Tensor, labels_P: Tensor, num_classes: int, config: EnsembleConfig
@@ -143,11 +145,11 @@ class EnsembleTraining:
 
     @property
     def expected(self) -> int:
-        """Batches of each member; where the stopping rule ends them, the first at which it may."""
+        """Expected batches per member: with early stopping, the first batch at which a member may stop."""
         return self.rule.first_batch if self.rule else self.limit
 
     def step(self) -> Tensor:
-        """One batch of every running member; their losses float32 (M,) before it, on the CPU."""
+        """One batch for every running member. Returns their losses before the step, float32 (M,) on the CPU."""
         batch = self.iteration % self.batches
         if batch == 0 and self.iteration:
             self._begin_epoch()
@@ -166,14 +168,14 @@ class EnsembleTraining:
         return losses_M
 
     def members(self) -> list[TrainedMember]:
-        """All of them, in their own order, reading the features as they were before they were standardised."""
+        """All trained members, ordered by number, converted to take features that are not standardised."""
         trained = (self.done[number] for number in range(self.config.members))
         if self.scale is None:
             return list(trained)
         return [replace(member, weights=on_raw_features(member.weights, *self.scale)) for member in trained]
 
     def save(self, uri: str) -> None:
-        """Writes everything that going on needs, whole or not at all."""
+        """Writes everything needed to resume, atomically."""
         done = {
             number: {"weights": dict(member.weights), "iterations": member.iterations, "loss": member.loss}
             for number, member in self.done.items()
@@ -189,8 +191,8 @@ class EnsembleTraining:
         write_state(uri, state)
 
     def resume(self, uri: str) -> None:
-        """Takes over a saved state. Raises ValueError, naming the file, where it is damaged."""
-        with taking_up(uri) as state:
+        """Restores a saved state. Raises ValueError, naming the file, if it is damaged."""
+        with restoring(uri) as state:
             self.iteration, self.running = state["iteration"], state["running"]
             self.done = {number: TrainedMember(**member) for number, member in state["done"].items()}
             self.stack.resume(state["stack"])
@@ -213,14 +215,15 @@ class EnsembleTraining:
                 weights=self.stack.member(index), iterations=self.iteration, loss=losses_M[index].item()
             )
         self.running = [number for number in self.running if number not in self.done]
-        if self.running:  # the others go on alone, so that a stopped member costs nothing more
+        if self.running:  # only these stay in the stack: a stopped member takes no more time
             self.stack.keep(~stopped_M)
             if self.rule:
                 self.rule.keep(~stopped_M)
 
 
 def _end_of_training(config: EnsembleConfig, batches: int) -> tuple[int, StoppingRule | None]:
-    """Most batches of a member, and the rule that may end it before; `batches` make an epoch."""
+    """The maximum number of batches per member, and the rule, if any, that may stop it earlier; an epoch has
+    `batches`."""
     early = config.early_stopping
     if early is None:
         return config.iterations or 0, None

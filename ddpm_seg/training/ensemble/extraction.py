@@ -1,4 +1,5 @@
-"""Activations of annotated images, to train on: each image once through the UNet, here or on a cluster's actors."""
+"""Extracts activations of annotated images to train on: each image passes through the network once, here or on
+actors."""
 
 from __future__ import annotations
 
@@ -18,21 +19,21 @@ from ddpm_seg.progress import Progress
 from ddpm_seg.training.ensemble.feature_files import FeatureExtractor, feature_uris, read_features
 from ddpm_seg.training.ensemble.pixel_features import PixelFeatures
 
-ITEM_BYTES = 2  # of float16
+ITEM_BYTES = 2  # float16
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Workplace:
-    """Where an interrupted training finds what it has done, and who helps with it."""
+    """Where an interrupted training keeps its work, and which actors extract features."""
 
     folder: str
     """URI prefix for activations, and for the state of the members' training."""
     model: str = ""
-    """Name or URI of the bundle, for the actors."""
+    """Name or URI of the bundle that the actors load."""
     model_id: str | None = None
-    """Of that bundle: an actor that finds another there refuses it."""
+    """Model id of that bundle; an actor that finds another one refuses it."""
     actors: int = 0
-    """Ray actors that extract; 0 for this process."""
+    """Number of Ray actors that extract features; 0 for this process."""
 
 
 def extract_features(
@@ -42,10 +43,10 @@ def extract_features(
     device: str,
     workplace: Workplace | None = None,
 ) -> PixelFeatures:
-    """Native-resolution activations of every annotated image, float16, memory-mapped (on a GPU, in its memory).
+    """Native-resolution activations of every annotated image in float16: memory-mapped on the CPU, or in GPU memory.
 
-    Those that stand at the `workplace` are not made again. Raises OSError, before anything is made, where the folder
-    for temporary files has no room for them, and StageError for what fails later.
+    Activations found at the `workplace` are not extracted again. Raises OSError, before any work, if the folder for
+    temporary files has too little room, and StageError for later failures.
     """
     images = [annotation.image for annotation in annotations]
     with tempfile.TemporaryDirectory() as temporary:
@@ -94,7 +95,8 @@ def _extract_here(images: dict[str, np.ndarray], extractor: FeatureExtractor) ->
 def _check_room(
     bundle: Bundle, features: FeatureConfig, num_images: int, num_missing: int, workplace: Workplace | None
 ) -> None:
-    """For what training maps into memory, and for the files, where these stand there too or may do so."""
+    """Raises OSError if the temporary folder cannot hold the memory-mapped features and the files stored on local
+    disk."""
     size, folder = bundle.network.image_size, tempfile.gettempdir()
     maps = zip(features.channels(bundle.network), features.strides(bundle.network), strict=True)
     each = ITEM_BYTES * sum(channels * (size // stride) ** 2 for channels, stride in maps)

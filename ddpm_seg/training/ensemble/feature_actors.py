@@ -1,4 +1,4 @@
-"""Extraction on a Ray cluster: each actor keeps the UNet and writes the activations of one image after another."""
+"""Feature extraction on a Ray cluster: each actor keeps the network and writes activations image by image."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ logger = logging.getLogger(__name__)
 
 
 class ExtractFeatures:
-    """An image in, a file of activations out; an actor that loads the bundle itself, as it may restart elsewhere."""
+    """Ray actor that turns an image into a file of activations. Loads the bundle itself, as Ray may restart it
+    elsewhere."""
 
     def __init__(self, model: str, model_id: str | None, features: FeatureConfig, threads: int) -> None:
         self.threads = ActorThreads(threads)
@@ -41,11 +42,11 @@ def extract_on_actors(
     *,
     model_id: str | None = None,
 ) -> Iterator[str]:
-    """Writes the activations of each image (S, S, 3) uint8 to its URI; yields the URIs as they are done.
+    """Writes the activations of each image (S, S, 3) uint8 to its URI; yields each URI once it is written.
 
-    An image whose worker dies is done again by another, and its file replaced by the same bytes. Raises ValueError for
-    a cluster that cannot hold the actors or does not see the files, StageError where the work fails or the bundle at
-    `model` is not `model_id`.
+    If a worker dies, another one redoes its image and replaces the file with the same bytes. Raises ValueError if the
+    cluster cannot hold the actors or cannot see the files, StageError if the work fails or the bundle at `model` does
+    not have the id `model_id`.
     """
     nodes = connect()
     allocation = allocate(nodes, num_actors=num_actors, gpus_per_actor=1)

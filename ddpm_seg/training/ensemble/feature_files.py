@@ -1,4 +1,4 @@
-"""Activations of images as files, one an image: what an interrupted training finds again, and other nodes bring in."""
+"""Files of activations, one per image: written by actors on any node, and reused by a resumed training."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from ddpm_seg.model.resident import resident_extractor
 
 
 class FeatureExtractor:
-    """The network of a bundle, loaded once."""
+    """The network of a bundle, loaded once, to write activations to files."""
 
     def __init__(self, bundle: Bundle, features: FeatureConfig, device: str) -> None:
         self.features, self.extract = features, resident_extractor(bundle, device)
 
     @torch.inference_mode()
     def write(self, image: np.ndarray, uri: str) -> None:
-        """Writes the maps of `image` (S, S, 3) uint8, each (h, w, C) at its own resolution."""
+        """Writes the activation maps of `image` (S, S, 3) uint8, each (h, w, C) at its own resolution."""
         # One (image, step) pair at a time bounds the memory; few images leave little to gain from batches.
         maps = self.extract(image[None], self.features, micro_batch=1)
         tensors = {str(index): _half(map_NCHW[0].permute(1, 2, 0)) for index, map_NCHW in enumerate(maps)}
@@ -32,7 +32,7 @@ class FeatureExtractor:
 
 
 def feature_uris(bundle: Bundle, images: list[np.ndarray], features: FeatureConfig, folder: str) -> list[str]:
-    """Where below `folder` the activations of each image stand: named by all that they depend on."""
+    """The file below `folder` for each image's activations, named by a hash of everything that they depend on."""
     source = hashlib.sha256(repr((network_digest(bundle), features)).encode())
     uris = []
     for image in images:
@@ -43,15 +43,15 @@ def feature_uris(bundle: Bundle, images: list[np.ndarray], features: FeatureConf
 
 
 def read_features(uri: str) -> list[Tensor]:
-    """The maps that `FeatureExtractor.write` wrote, (1, C, h, w) each. Raises OSError for a file that is damaged."""
+    """The maps that `FeatureExtractor.write` wrote, (1, C, h, w) each. Raises OSError if the file is damaged."""
     try:
         tensors = safetensors.torch.load(storage.read_bytes(uri))
     except safetensors.SafetensorError as error:
-        raise OSError(f"{uri} is damaged ({error}); delete it, and it is made again") from error
+        raise OSError(f"{uri} is damaged ({error}); delete it, and the next run makes it again") from error
     return [tensors[str(index)].permute(2, 0, 1)[None] for index in range(len(tensors))]
 
 
 def _half(map_HWC: Tensor) -> Tensor:
-    """float16 on the CPU; float32 for the rare map beyond float16's range."""
+    """Moves a map to the CPU as float16, or as float32 in the rare case that it exceeds float16's range."""
     fits = map_HWC.abs().max() <= torch.finfo(torch.float16).max
     return map_HWC.to("cpu", torch.float16 if fits else torch.float32).contiguous()

@@ -1,4 +1,4 @@
-"""From a network and a few annotated images to a bundle with a trained ensemble (DDPM-Seg, section 3)."""
+"""Trains an ensemble on the features of a network and a few annotated images (DDPM-Seg, section 3)."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ UNFINISHED = "unfinished"
 
 
 def train_from_config(config: TrainConfig) -> Bundle:
-    """Trains and writes the bundle that `config` asks for, or goes on with an interrupted training at the same output.
+    """Trains and writes the bundle that `config` describes; resumes an interrupted training at the same output.
 
-    Until it is finished there is no bundle, only what is kept under "unfinished". Raises ValueError (`BundleError`,
-    `AnnotationError`) or OSError for whatever the user can mend, before training; StageError for work that failed on
+    Until it has finished, the output holds no bundle, only a folder "unfinished". Raises ValueError (`BundleError`,
+    `AnnotationError`) or OSError, before training, for mistakes that the user can fix, and StageError if work fails on
     the cluster.
     """
     device = str(chosen_device(config.device))
@@ -103,7 +103,8 @@ def choose_features(
     blocks: tuple[int, ...] | None = None,
     upsample_mode: Literal["bilinear", "nearest"] | None = None,
 ) -> FeatureConfig:
-    """What is asked for, else what the bundle was trained with, else the published choice scaled to its network.
+    """The features asked for, else those that the bundle was trained with, else the published ones scaled to its
+    network.
 
     Raises ValueError for a step or block that the network does not have.
     """
@@ -128,9 +129,9 @@ def train_bundle(
     device: str = "cpu",
     workplace: Workplace | None = None,
 ) -> Bundle:
-    """`bundle` with an ensemble for `task` trained on `annotations` and `copies` of them; its provenance says how.
+    """`bundle` with an ensemble for `task`, trained on `annotations` and their `copies`; the provenance records how.
 
-    What stands at the `workplace` from an interrupted training of the same images and settings is used.
+    Reuses what an interrupted training with the same images and settings left at the `workplace`.
     """
     shown = copies.added_to(annotations, training.seed)
     pixels, labels = labelled_pixels([annotation.label for annotation in shown], task)
@@ -158,7 +159,7 @@ def train_bundle(
         features=features,
         task=task,
         members=tuple(member.weights for member in trained),
-        # A score of the ensemble that stood here before says nothing of this one.
+        # A validation score of the replaced ensemble does not apply to the new one.
         provenance={
             **{k: v for k, v in bundle.provenance.items() if k != "validation"},
             "ensemble": how,
@@ -175,7 +176,7 @@ def _state_uri(
     training: EnsembleConfig,
     workplace: Workplace,
 ) -> str:
-    """Where the members' unfinished training is kept: named by all that it depends on."""
+    """Where the members' unfinished training is saved, named by a hash of everything that it depends on."""
     named = hashlib.sha256(repr((task.num_classes, task.ignore_label, training)).encode())
     for uri in feature_uris(bundle, [annotation.image for annotation in shown], features, workplace.folder):
         named.update(uri.encode())
@@ -185,6 +186,6 @@ def _state_uri(
 
 
 def score(bundle: Bundle, annotations: Sequence[Annotation], *, device: str | None = None) -> float:
-    """Published mean IoU in [0, 1] of `bundle` on annotated images, at the network's resolution, padding left out."""
+    """Published mean IoU in [0, 1] of `bundle` on annotated images, at the network's resolution, without padding."""
     segmenter = Segmenter(bundle, device=device)
     return published_miou(evaluate(labels_of(segmenter), annotations, segmenter.task), segmenter.task.ignore_label)

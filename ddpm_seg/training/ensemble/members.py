@@ -1,6 +1,6 @@
-"""Pixel classifiers in training, stacked: one batched pass takes a step of every member, each on its own batch.
+"""Pixel classifiers in training, stacked: one batched pass makes a step for every member, each on its own batch.
 
-Shapes: M members, B pixels of a batch, D features, H hidden units, K classes.
+Shapes: M members, B pixels per batch, D features, H hidden units, K classes.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ LINEAR, NORM = (0, 3, 6), (2, 5)  # positions in the published nn.Sequential; 1 
 LEARNED = tuple(f"layers.{index}.{name}" for index in (*LINEAR, *NORM) for name in ("weight", "bias"))
 
 MOST_MEMBERS = 2**15
-SEEDS = 2**32 // MOST_MEMBERS  # torch's CPU generator takes 32 bits of a seed: others would repeat these
+SEEDS = 2**32 // MOST_MEMBERS  # torch's CPU generator uses 32 bits of a seed: larger seeds would repeat these
 
 
 def member_generator(seed: int, number: int) -> torch.Generator:
-    """The one source of randomness of member `number`: first its weights, then its epochs' orders."""
+    """The only source of randomness of member `number`: first for its weights, then for the pixel order of each
+    epoch."""
     return torch.Generator().manual_seed(seed * MOST_MEMBERS + number)
 
 
@@ -46,14 +47,15 @@ def epoch_order(num_pixels: int, generator: torch.Generator) -> Tensor:
 
 
 def on_raw_features(member: Member, mean_D: Tensor, deviation_D: Tensor) -> Member:
-    """What `member`, trained on (feature - mean) / deviation, is on the features themselves: W / s, b - W m / s."""
+    """Converts `member`, trained on (feature - mean) / deviation, to take features as they are: W / s, b - W m / s."""
     weight_HD = member["layers.0.weight"].double() / deviation_D.cpu().double()
     bias_H = member["layers.0.bias"].double() - weight_HD @ mean_D.cpu().double()
     return {**member, "layers.0.weight": weight_HD.float(), "layers.0.bias": bias_H.float()}
 
 
 def member_logits(member: Member, x_PD: Tensor) -> Tensor:
-    """Logits (P, K) of a trained member on features (P, D): linear, ReLU, BatchNorm by its running moments, twice."""
+    """Logits (P, K) of a trained member on features (P, D): twice linear, ReLU, BatchNorm (running moments), then
+    linear."""
     y = x_PD
     for linear, norm in zip(LINEAR, (*NORM, None), strict=True):
         y = F.linear(y, *(member[f"layers.{linear}.{name}"].to(y) for name in ("weight", "bias")))
@@ -66,7 +68,7 @@ def member_logits(member: Member, x_PD: Tensor) -> Tensor:
 
 
 class MemberStack:
-    """Members in training, stacked along dimension 0, and their Adam state."""
+    """Members in training, stacked along dimension 0, with their Adam state."""
 
     def __init__(self, members: list[Member], *, weight_decay: float = 0.0, device: torch.device) -> None:
         self.tensors = {key: torch.stack([member[key] for member in members]).to(device) for key in members[0]}
@@ -74,11 +76,10 @@ class MemberStack:
         self.optimizer = self._new_optimizer()
 
     def step(self, x_MBD: Tensor, label_MB: Tensor, learning_rate: float) -> Tensor:
-        """One Adam step of every member on its own batch; returns the cross-entropies (M,) before the step.
+        """One Adam step for every member on its own batch; returns the cross-entropies (M,) before the step.
 
-        Weight decay is apart from the gradient (AdamW), so that with 0 this is Adam.
-
-        Members share no parameter, so the sum of their losses gives each its own gradient.
+        Weight decay is decoupled from the gradient (AdamW); with 0 this is Adam. Members share no parameter, so the sum
+        of their losses gives each its own gradient.
         """
         losses_M = F.cross_entropy(self._logits(x_MBD), label_MB, reduction="none").mean(dim=1)
         for group in self.optimizer.param_groups:
@@ -93,7 +94,8 @@ class MemberStack:
         return {key: stacked[index].detach().cpu().clone() for key, stacked in self.tensors.items()}
 
     def keep(self, chosen_M: Tensor) -> None:
-        """Goes on with the members marked true in `chosen_M` only, parameters and Adam state unchanged."""
+        """Keeps the members marked true in `chosen_M` bool (M,), with parameters and Adam state unchanged; drops the
+        others."""
         chosen_M = chosen_M.to(self.device)
         whole = self.state()
         self.resume(
@@ -107,14 +109,14 @@ class MemberStack:
         )
 
     def state(self) -> dict[str, dict[str, Any]]:
-        """Parameters, running moments and Adam's state, sharing memory with the stack."""
+        """Parameters, running moments and Adam state, sharing memory with the stack."""
         return {
             "tensors": {key: stacked.detach() for key, stacked in self.tensors.items()},
             "adam": {key: dict(self.optimizer.state[self.tensors[key]]) for key in LEARNED},
         }
 
     def resume(self, state: dict[str, dict[str, Any]]) -> None:
-        """Takes over another's `state`, with as many members as that has. Raises ValueError where it is none."""
+        """Restores a `state`, with the number of members that it has. Raises ValueError if it does not fit."""
         own, found = (
             {key: tensor.shape[1:] for key, tensor in one.items()} for one in (self.tensors, state["tensors"])
         )
@@ -130,7 +132,8 @@ class MemberStack:
         return torch.optim.AdamW(learned, weight_decay=self.weight_decay, fused=True)
 
     def _logits(self, x_MBD: Tensor) -> Tensor:
-        """(M, K, B). Pixels come last, so that all members' BatchNorms are one, over M * H channels, without a copy."""
+        """Logits (M, K, B). With pixels last, all members' BatchNorms are a single one over M * H channels, without a
+        copy."""
         y = x_MBD.transpose(1, 2)
         for linear, norm in zip(LINEAR, (*NORM, None), strict=True):
             weight, bias = self.tensors[f"layers.{linear}.weight"], self.tensors[f"layers.{linear}.bias"]
@@ -140,7 +143,8 @@ class MemberStack:
         return y
 
     def _batch_norm(self, y_MHB: Tensor, index: int) -> Tensor:
-        """Training mode of nn.BatchNorm1d's defaults: the batch's own moments, running ones updated in place."""
+        """Training mode of nn.BatchNorm1d with its defaults: uses the batch's moments and updates the running ones in
+        place."""
         mean, var, weight, bias = (
             self.tensors[f"layers.{index}.{name}"].view(-1)
             for name in ("running_mean", "running_var", "weight", "bias")

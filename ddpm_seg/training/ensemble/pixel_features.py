@@ -16,14 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 VARIANCE_EPS = 1e-5
-"""A channel that is the same everywhere is not blown up."""
+"""Added to variances, so that a constant channel is not divided by zero."""
 
 
 class PixelFeatures:
     """All images' activation maps, as rows of channels; `gather` upsamples only the pixels asked for.
 
-    Upsampled, one image of the published size is 2.2 GB; its native maps are about 50 MB in float16. On the CPU they
-    are memory-mapped, so that the system can put out of memory what is not being read.
+    Upsampled, one image of the published size takes 2.2 GB; its native maps take about 50 MB in float16. On the CPU
+    they are memory-mapped, so that the system can page out what is not being read.
     """
 
     def __init__(
@@ -38,21 +38,21 @@ class PixelFeatures:
         self.num_images, self.image_size, self.mode = num_images, image_size, mode
         self.dtype, self.device = dtype, torch.device(device)
         self.maps: list[Tensor] = []  # each (N, h, w, C)
-        # Corners of an output row or column, and their weights, by the map's size: (S, corners) each.
+        # By map side: for each output row or column, the source positions and their weights, (S, corners) each.
         self.corners: dict[int, tuple[Tensor, Tensor]] = {}
 
     @property
     def num_features(self) -> int:
-        """D, known once a first image is stored."""
+        """D, known once the first image is stored."""
         return sum(stored.shape[-1] for stored in self.maps)
 
     def store(self, first: int, maps_NCHW: Sequence[Tensor]) -> None:
-        """Keeps the maps of images `first`, `first + 1`, ...: one (n, C, h, w) tensor for each step and block."""
+        """Stores the maps of images `first`, `first + 1`, ...: one (n, C, h, w) tensor per step and block."""
         if not self.maps:
             for new in maps_NCHW:
                 _, channels, height, width = new.shape
                 shape = (self.num_images, height, width, channels)
-                with torch.inference_mode(False):  # else `standardize` may not write into them
+                with torch.inference_mode(False):  # so that `standardize` may write into them
                     self.maps.append(_zeros(shape, self.dtype, self.device))
                 for side in (height, width):
                     self.corners[side] = interpolation_corners(side, self.image_size, self.mode, self.device)
@@ -65,14 +65,14 @@ class PixelFeatures:
             self.maps[index][first : first + len(new)] = new.permute(0, 2, 3, 1)
 
     def standardize(self) -> tuple[Tensor, Tensor]:
-        """Brings every feature to mean 0 and deviation 1 over all positions of all images, in place.
+        """Scales every feature to mean 0 and deviation 1 over all positions of all images, in place.
 
-        Returns what its mean and deviation were, float32 (D,) each. Interpolation's weights add up to 1, so gathered
-        features are standardised as the maps are.
+        Returns the means and deviations before, float32 (D,) each. Interpolation weights add up to 1, so gathered
+        features are shifted and scaled in the same way as the maps.
         """
         means, deviations = [], []
         for stored in self.maps:
-            # One image at a time: a float32 copy of all of them would be twice what is stored.
+            # One image at a time: a float32 copy of all maps would take twice the memory of the maps themselves.
             mean_C = torch.stack([image.float().mean(dim=(0, 1)) for image in stored]).mean(dim=0)
             squares = [(image.float() - mean_C).square().mean(dim=(0, 1)) for image in stored]
             deviation_C = (torch.stack(squares).mean(dim=0) + VARIANCE_EPS).sqrt()
@@ -83,7 +83,7 @@ class PixelFeatures:
         return torch.cat(means), torch.cat(deviations)
 
     def select(self, indices: Sequence[int]) -> PixelFeatures:
-        """Some of the maps, in the order they were stored, without a copy."""
+        """A view of some of the maps, in the order they were stored, without a copy."""
         chosen = PixelFeatures(
             num_images=self.num_images, image_size=self.image_size, mode=self.mode, dtype=self.dtype, device=self.device
         )
@@ -113,7 +113,7 @@ class PixelFeatures:
         return features_PD
 
     def _corners_of(self, image_P: Tensor, y_P: Tensor, x_P: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """Rows of the (N * h * w, C) table, and their weights, for each pixel: (P, corners) each."""
+        """For each pixel, rows of the (N * h * w, C) table and their weights: (P, corners) each."""
         rows_y, weights_y = (table[y_P] for table in self.corners[height])
         rows_x, weights_x = (table[x_P] for table in self.corners[width])
         rows = ((image_P[:, None] * height + rows_y) * width)[:, :, None] + rows_x[:, None, :]
@@ -122,7 +122,7 @@ class PixelFeatures:
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """On the CPU in a file without a name among the temporary ones, which is gone when the process is."""
+    """A tensor of zeros. On the CPU an anonymous temporary file backs it, and disappears with the process."""
     if device.type != "cpu":
         return torch.zeros(shape, dtype=dtype, device=device)
     size = math.prod(shape) * dtype.itemsize
@@ -134,9 +134,9 @@ def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> 
 def interpolation_corners(
     source: int, target: int, mode: Literal["bilinear", "nearest"], device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Source indices int64 and weights float32, (target, 1 or 2) each, of interpolation along one axis.
+    """Source indices int64 and weights float32, (target, 1 or 2) each, for interpolation along one axis.
 
-    They are read off `F.interpolate` itself, by interpolating the identity matrix, so its rounding is kept.
+    Read off `F.interpolate` itself by interpolating the identity matrix, so that its rounding is kept.
     """
     identity = torch.eye(source)[None]  # (1, source, source)
     if mode == "nearest":

@@ -1,4 +1,4 @@
-"""When a member's training ends by the published rule (train_interpreter.py)."""
+"""The published rule for ending a member's training early (train_interpreter.py)."""
 
 # Shapes: M members.
 
@@ -14,20 +14,20 @@ from ddpm_seg.checks import check_least
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EarlyStopping:
-    """The published end of a member's training; its learning rate stays constant until then."""
+    """Options of the published rule; with it, the learning rate stays constant."""
 
     max_epochs: int = 100
     warmup_epochs: int = 4
-    """Epochs before the rule begins to count."""
+    """Epochs before the rule starts to count."""
     patience: int = 50
-    """A member stops when more than this many batches in a row brought no new lowest loss."""
+    """A member stops after more than this many batches in a row without a new lowest loss."""
 
     def __post_init__(self) -> None:
         check_least(self, max_epochs=1, warmup_epochs=0, patience=0)
 
 
 class StoppingRule:
-    """The published rule, member by member: stop when more than `patience` batches in a row brought no lowest loss."""
+    """Applies the rule to each member: stop after more than `patience` batches in a row without a new lowest loss."""
 
     def __init__(self, members: int, patience: int, *, first_batch: int = 1) -> None:
         """Batches before `first_batch` do not count."""
@@ -45,13 +45,13 @@ class StoppingRule:
         return self.waited_M > self.patience
 
     def keep(self, chosen_M: Tensor) -> None:
-        """Forgets the members marked false in `chosen_M` bool (M,)."""
+        """Keeps the members marked true in `chosen_M` bool (M,); drops the others."""
         self.best_M, self.waited_M = self.best_M[chosen_M], self.waited_M[chosen_M]
 
     def state(self) -> dict[str, Tensor]:
-        """What it has seen."""
+        """Everything needed to resume."""
         return {"best": self.best_M, "waited": self.waited_M}
 
     def resume(self, state: dict[str, Tensor]) -> None:
-        """Takes over another's `state`."""
+        """Restores a `state`."""
         self.best_M, self.waited_M = state["best"], state["waited"]

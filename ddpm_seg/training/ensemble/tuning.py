@@ -1,4 +1,4 @@
-"""Which steps and blocks to read, by cross-validation on the annotated images themselves."""
+"""Chooses the steps and blocks to read, by cross-validation on the annotated images themselves."""
 
 # Shapes: P pixels, D features, K classes.
 
@@ -29,27 +29,27 @@ from ddpm_seg.training.ensemble.pixel_features import PixelFeatures
 
 logger = logging.getLogger(__name__)
 
-# Of 1000: the published 50, 150, 250 and what lies around them.
+# Timesteps of 1000: the published 50, 150 and 250, and some around them.
 CANDIDATES = (5, 20, 50, 100, 150, 250, 400)
 MOST_STEPS = 4
 FOLDS = 4
 SCORED_PIXELS = 4096
-"""Of each held-out image, at random: enough to tell choices apart, whatever the image's size."""
-QUICK = EnsembleConfig(members=2, iterations=300, standardize=False)  # standardised once, for all trials
+"""Random pixels scored per held-out image: enough to tell choices apart, whatever the image's size."""
+QUICK = EnsembleConfig(members=2, iterations=300, standardize=False)  # features are standardised once for all trials
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:
-    """One choice, and what it was worth."""
+    """One choice of steps and blocks, with its score and cost."""
 
     steps: tuple[int, ...]
     blocks: tuple[int, ...]
     miou: float
-    """Usual mean IoU of held-out images, in [0, 1], mean over the folds."""
+    """Usual mean IoU on held-out images, in [0, 1], averaged over the folds."""
     deviation: float
-    """Over the folds."""
+    """Standard deviation of the mean IoU over the folds."""
     seconds: float
-    """Of an image through the network, here: steps times the time up to the last block."""
+    """Seconds per image through the network on this machine: number of steps times the time up to the last block."""
 
 
 def tune(
@@ -62,9 +62,10 @@ def tune(
     training: EnsembleConfig = QUICK,
     workplace: Workplace | None = None,
 ) -> list[Trial]:
-    """All trials: steps added one by one while that helps, with all blocks; then blocks left away from either end.
+    """Tries steps and blocks; returns all trials.
 
-    A network without steps is first tried with all blocks and with the published ones.
+    Adds steps one by one, with all blocks, for as long as the score rises; then drops blocks from either end. A network
+    without steps is first tried with all blocks and with the published ones.
 
     Raises ValueError for fewer images than folds.
     """
@@ -103,7 +104,7 @@ def tune(
 
 
 def frontier(trials: Iterable[Trial]) -> list[Trial]:
-    """The trials that no other beats in both score and time, the quickest first."""
+    """The trials that no other beats in both score and time, fastest first."""
     kept: list[Trial] = []
     for trial in sorted(trials, key=lambda one: (one.seconds, -one.miou)):
         if not kept or trial.miou > kept[-1].miou:
@@ -112,13 +113,13 @@ def frontier(trials: Iterable[Trial]) -> list[Trial]:
 
 
 def describe_frontier(trials: Sequence[Trial]) -> str:
-    """The frontier as a table, and how many trials are behind it."""
-    lines = [f"{'mean IoU':<16}{'s an image':>10}  steps and blocks"]
+    """The frontier as a text table, with the number of trials behind it."""
+    lines = [f"{'mean IoU':<16}{'s/image':>10}  steps and blocks"]
     for trial in frontier(trials):
         steps = f"--steps {' '.join(map(str, trial.steps))} " if trial.steps else ""
         chosen = f"{steps}--blocks {' '.join(map(str, trial.blocks))}"
         lines.append(f"{trial.miou:.3f} ± {trial.deviation:.3f}   {trial.seconds:>10.3f}  {chosen}")
-    lines.append(f"best of {len(trials)} choices, each over {FOLDS} folds; what is slower and worse is left out")
+    lines.append(f"best of {len(trials)} choices, each over {FOLDS} folds; slower and worse ones are left out")
     return "\n".join(lines)
 
 
@@ -164,7 +165,7 @@ class _Choices:
 
 
 def _seconds(bundle: Bundle, annotation: Annotation, device: str) -> Callable[[int], float]:
-    """The seconds that one step of one image takes up to a block; each block is timed once."""
+    """A function from a block to the seconds that one step of one image takes up to it; each block is timed once."""
     extract = resident_extractor(bundle, device)
 
     @cache
@@ -180,7 +181,7 @@ def _seconds(bundle: Bundle, annotation: Annotation, device: str) -> Callable[[i
 
 
 def _some_pixels(labels: Sequence[np.ndarray], fold: int) -> tuple[Tensor, np.ndarray]:
-    """Positions and annotated classes of up to `SCORED_PIXELS` pixels of every image of a fold."""
+    """Positions and annotated classes of up to `SCORED_PIXELS` pixels of each image in a fold."""
     rng, chosen, size = np.random.default_rng(fold), [], labels[0].size
     for index in range(fold, len(labels), FOLDS):
         chosen.append(index * size + rng.permutation(size)[:SCORED_PIXELS])

@@ -1,4 +1,4 @@
-"""What a DDPM learns on unlabelled images: Ho et al. (2020), algorithm 1, with min-SNR weights."""
+"""The training objective of a DDPM: Ho et al. (2020), algorithm 1, with min-SNR weights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MIN_SNR_GAMMA = 5.0
 
 
 class Denoising:
-    """Naming the noise in an image, at a random timestep; an `Objective`."""
+    """Predicts the noise that was added to an image at a random timestep; an `Objective`."""
 
     adamw: Mapping[str, Any] = {"weight_decay": 1e-4}
 
@@ -36,7 +36,7 @@ class Denoising:
         return UNet(self.unet)
 
     def draw(self, images: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """x_0 (B, 3, S, S) in [-1, 1], t (B,) and noise."""
+        """x_0 (B, 3, S, S) float32 in [-1, 1], timesteps (B,) int64, and standard normal noise of the shape of x_0."""
         t_N = torch.from_numpy(rng.integers(len(self.diffusion.timesteps), size=len(images)))
         x_0 = to_network(images, "cpu")
         return x_0, t_N, torch.from_numpy(rng.standard_normal(x_0.shape, dtype=np.float32))
@@ -51,7 +51,7 @@ class Denoising:
         return (error_N * snr_N.clamp_max(MIN_SNR_GAMMA) / snr_N).mean()
 
     def bundle(self, weights: Mapping[str, Tensor]) -> Bundle:
-        """The network with its shared noise (torch's CPU generator, seed 0)."""
+        """The network and its shared noise (torch's CPU generator, seed 0)."""
         size = self.unet.image_size
         return Bundle(
             network=DDPMConfig(unet=self.unet, diffusion=self.diffusion.config),

@@ -1,6 +1,6 @@
-"""What a MAE learns on unlabelled images: to fill in the three quarters of the patches that it is not shown.
+"""The training objective of a MAE: to fill in the hidden three quarters of an image's patches.
 
-He et al., CVPR 2022, without its random crops: mirroring alone, as the DDPM's training.
+He et al., CVPR 2022. Images are only mirrored, as in the DDPM's training, without the paper's random crops.
 """
 
 # Shapes: N images of S x S pixels, T = (S / patch)^2 patches of D = 3 patch^2 values, C channels.
@@ -20,18 +20,18 @@ from ddpm_seg.model.networks.mae import MAEConfig
 from ddpm_seg.model.networks.pixel_values import to_imagenet
 
 SHOWN = 0.25
-"""Share of the patches, as published."""
+"""Share of the patches that the encoder sees, as published."""
 ENCODER = "encoder."
 
 
 class MaskedAutoencoder(nn.Module):
-    """The encoder that is kept, and the decoder that only its training needs.
+    """The encoder, which is kept, and the decoder, which only training needs.
 
     The decoder has half the encoder's width, a third of its blocks and as many heads, as published for ViT-L.
     """
 
     def __init__(self, config: MAEConfig) -> None:
-        from torchvision.models.vision_transformer import EncoderBlock  # takes a second, which others need not spend
+        from torchvision.models.vision_transformer import EncoderBlock  # takes a second to import
 
         super().__init__()
         if config.width % (2 * config.num_heads):
@@ -54,7 +54,7 @@ class MaskedAutoencoder(nn.Module):
         self.decoder_pred = nn.Linear(width, 3 * patch**2)
 
     def forward(self, x: Tensor, order_NT: Tensor) -> Tensor:
-        """Predicted patches (N, T, D) of `x` (N, 3, S, S), of which the first quarter of `order_NT` shows."""
+        """Predicts all patches (N, T, D) of `x` (N, 3, S, S) from the first quarter of them in the order `order_NT`."""
         encoder, shown = self.encoder, _take(order_NT, SHOWN)
         tokens_NTC = encoder.patch_embed(x).flatten(2).transpose(1, 2) + encoder.pos_embed[:, 1:]
         first = (encoder.cls_token + encoder.pos_embed[:, :1]).expand(len(x), -1, -1)
@@ -72,7 +72,7 @@ class MaskedAutoencoder(nn.Module):
 
 
 class Inpainting:
-    """Naming the pixels of the patches that are hidden; an `Objective`."""
+    """Predicts the pixels of hidden patches; an `Objective`."""
 
     adamw: Mapping[str, Any] = {"weight_decay": 0.05, "betas": (0.9, 0.95)}  # as published
 
@@ -87,12 +87,12 @@ class Inpainting:
         return MaskedAutoencoder(self.config)
 
     def draw(self, images: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """x (B, 3, S, S) as of `to_imagenet`, and an order (B, T) of each image's patches."""
+        """x (B, 3, S, S), scaled by `to_imagenet`, and a random order (B, T) of each image's patches."""
         order = rng.random((len(images), self.config.num_patches)).argsort(axis=1)
         return to_imagenet(images, "cpu"), torch.from_numpy(order)
 
     def loss(self, network: Callable[..., Tensor], *batch: Tensor) -> Tensor:
-        """Mean squared error over the hidden patches, each standardised by itself ("normalized pixels", section 3)."""
+        """Mean squared error over the hidden patches, each standardised on its own ("normalized pixels", section 3)."""
         x, order_NT = batch
         target_NTD = patches(x, self.config.patch_size)
         deviation, mean = torch.std_mean(target_NTD, dim=2, keepdim=True)
@@ -101,20 +101,20 @@ class Inpainting:
         return error_NT.gather(1, order_NT[:, _take(order_NT, SHOWN).shape[1] :]).mean()
 
     def bundle(self, weights: Mapping[str, Tensor]) -> Bundle:
-        """The encoder alone."""
+        """A bundle of the encoder alone."""
         encoder = {key.removeprefix(ENCODER): value for key, value in weights.items() if key.startswith(ENCODER)}
         return Bundle(network=self.config, weights=encoder)
 
 
 def patches(x: Tensor, size: int) -> Tensor:
-    """(N, 3, S, S) as patches (N, T, D), row by row, the channels of a pixel innermost as published."""
+    """Splits (N, 3, S, S) into patches (N, T, D), row by row, with the channels of a pixel innermost, as published."""
     n, channels, height, width = x.shape
     grid = x.reshape(n, channels, height // size, size, width // size, size)
     return grid.permute(0, 2, 4, 3, 5, 1).reshape(n, -1, size * size * channels)
 
 
 def _take(order_NT: Tensor, share: float) -> Tensor:
-    """The first share of every row, at least one."""
+    """The first `share` of every row, but at least one entry."""
     return order_NT[:, : max(1, int(share * order_NT.shape[1]))]
 
 

@@ -1,7 +1,7 @@
-"""Training of a network on unlabelled images: batches, optimiser, moving average, saving and going on.
+"""Trains a network on unlabelled images: batches, optimiser, moving average, saving and resuming.
 
-Every iteration's images, flips and random numbers come from (seed, iteration) alone, so that a resumed run and a run
-on more workers draw the same batches.
+Each iteration's images, flips and random numbers depend on (seed, iteration) alone, so that a resumed run, or one with
+more workers, draws the same batches.
 """
 
 from __future__ import annotations
@@ -25,42 +25,43 @@ from ddpm_seg.model.device.copies import to_device
 from ddpm_seg.training.divergence import Watch
 from ddpm_seg.training.optimization import Optimization
 from ddpm_seg.training.saving import keeping
-from ddpm_seg.training.unfinished import OtherTrainingError, refuse_other_settings, taking_up, write_state
+from ddpm_seg.training.unfinished import OtherTrainingError, refuse_other_settings, restoring, write_state
 
 logger = logging.getLogger(__name__)
 
 SAVE_SECONDS = 180.0
 WARMUP_ITERATIONS = 200
 DECAY_SHARE = 0.25
-"""Of the iterations: the last ones, over which the learning rate falls linearly to zero (Hu et al., 2024). Until they
-begin, a training does not depend on its length, so that it can still be made longer or shorter."""
+"""Last share of the iterations, over which the learning rate falls linearly to zero (Hu et al., 2024). Before it, a
+training does not depend on its length, so that it can still be made longer or shorter."""
 
 
 class Objective(Protocol):
-    """What is trained, and on which loss."""
+    """A network to train, and its loss."""
 
     adamw: Mapping[str, Any]
-    """AdamW's settings beside the learning rate."""
+    """AdamW's arguments besides the learning rate."""
 
     @property
     def configs(self) -> dict[str, dict[str, Any]]:
-        """Everything that the network and its loss depend on, by section."""
+        """All settings of the network and its loss, by section."""
 
     def build(self) -> nn.Module:
-        """What is trained, with first weights from torch's generator."""
+        """Builds the module to train; its initial weights come from torch's global generator."""
 
     def draw(self, images: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, ...]:
-        """A batch, from `images` (B, S, S, 3) uint8 and random numbers; its tensors' first axis is B."""
+        """A random batch from `images` (B, S, S, 3) uint8, as tensors whose first axis is B."""
 
     def loss(self, network: Callable[..., Tensor], *batch: Tensor) -> Tensor:
-        """Mean over a batch, or a part of one, of what `draw` gave."""
+        """Mean loss over a batch from `draw`, or over a worker's part of it."""
 
     def bundle(self, weights: Mapping[str, Tensor]) -> Bundle:
-        """What is kept, of the trained weights."""
+        """The bundle to save, made of the trained weights."""
 
 
 def draw_images(images: np.ndarray, options: Optimization, iteration: int) -> tuple[np.ndarray, np.random.Generator]:
-    """(B, S, S, 3) uint8 of one iteration, half of them mirrored, and the generator of its other random numbers."""
+    """One iteration's images (B, S, S, 3) uint8, half of them mirrored, and the generator for its other random
+    numbers."""
     rng = np.random.default_rng((options.seed, iteration))
     batch = images[rng.integers(len(images), size=options.batch_size)]
     flipped = rng.random(options.batch_size) < 0.5
@@ -69,14 +70,15 @@ def draw_images(images: np.ndarray, options: Optimization, iteration: int) -> tu
 
 
 def learning_rate_factor(iteration: int, iterations: int) -> float:
-    """Linear warm-up, constant, then linear down to zero over the last DECAY_SHARE of the iterations."""
+    """Linear warm-up, then constant, then linear decay to zero over the last DECAY_SHARE of the iterations."""
     return min(1.0, (iteration + 1) / WARMUP_ITERATIONS, (iterations - iteration) / (DECAY_SHARE * iterations))
 
 
 class NetworkTraining:
-    """A network being trained: weights, their moving average and the optimiser's state.
+    """A network in training: weights, their moving average and the optimiser's state.
 
-    `compile`: as of `compiled`; it changes no more than rounding, and a training may go on with or without it.
+    `compile` uses torch.compile (see `compiled`). It changes results by rounding only, so a training may be resumed
+    with or without it.
     """
 
     def __init__(self, objective: Objective, options: Optimization, worker: Worker, *, compile: bool = False) -> None:
@@ -92,15 +94,15 @@ class NetworkTraining:
         self.watch = Watch("the network", "a lower --learning-rate or --precision float32, and look at the images")
         self.iteration = 0
         self.loss = torch.tensor(math.nan, device=worker.device)
-        """Moving mean of the iterations' losses. Reading it waits for the device."""
+        """Moving average of the iterations' losses. Reading it waits for the device."""
 
     def step(self, images: np.ndarray) -> None:
-        """One iteration over this worker's share of the batch."""
+        """One iteration on this worker's share of the batch."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.options.learning_rate * learning_rate_factor(self.iteration, self.options.iterations)
         batch = self.objective.draw(*draw_images(images, self.options, self.iteration))
         share = slice(self.worker.rank, None, self.worker.world_size)
-        # Dropout draws from torch's own generator: seeded here, a resumed run drops the same units.
+        # Dropout draws from torch's global generator: seeded per iteration, a resumed run drops the same units.
         torch.manual_seed(1_000_003 * self.options.seed + self.iteration)
         parts = [to_device(tensor[share], self.worker.device) for tensor in batch]
         with torch.autocast(parts[0].device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):
@@ -108,25 +110,25 @@ class NetworkTraining:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        # Before the step: on a CPU the weights stay good. The gradients are those of all workers, the loss is not.
+        # Check before the step, so that on a CPU the weights stay finite. The norm covers all workers.
         self.watch.see(loss.detach() + norm)
         self.optimizer.step()
         self.iteration += 1
-        # Short at first, so that the random start does not linger in the average.
+        # Average over few iterations at first, so that the random initial weights fade fast.
         decay = min(self.options.ema_decay, self.iteration / (self.iteration + 10))
         torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - decay)
         self.loss = torch.where(self.loss.isnan(), loss.detach(), self.loss.lerp(loss.detach(), 0.02))
 
     def save(self, uri: str) -> None:
-        """Writes everything that going on needs, whole or not at all. Raises TrainingDiverged where nothing would."""
+        """Writes everything needed to resume, atomically. Raises TrainingDiverged if the losses are not finite."""
         self.watch.look()
         modules = {name: getattr(self, name).state_dict() for name in ("network", "average", "optimizer")}
         about = {"configs": self.configs, "iteration": self.iteration, "loss": float(self.loss)}
         write_state(uri, {**about, **modules})
 
     def resume(self, uri: str) -> None:
-        """Takes over a saved state. Raises ValueError where it is damaged or belongs to other settings."""
-        with taking_up(uri) as state:
+        """Restores a saved state. Raises ValueError if it is damaged or was made with other settings."""
+        with restoring(uri) as state:
             before = state["configs"]
             if set(before) != set(self.configs):
                 raise OtherTrainingError(
@@ -139,30 +141,31 @@ class NetworkTraining:
                 del now["options.iterations"]
             refuse_other_settings(uri, _by_path(before), now)
             if not all(tensor.isfinite().all() for name in ("network", "average") for tensor in state[name].values()):
-                raise ValueError("its weights are not finite numbers")
+                raise ValueError("its weights are not finite")
             for name in ("network", "average", "optimizer"):
                 getattr(self, name).load_state_dict(state[name])
             self.iteration, self.loss = state["iteration"], torch.tensor(state["loss"], device=self.worker.device)
         logger.info("resumed at iteration %d of %d", self.iteration, self.options.iterations)
 
     def bundle(self, provenance: dict[str, Any]) -> Bundle:
-        """The averaged network as a bundle, in float16."""
+        """A bundle of the averaged weights, in float16."""
         bundle = self.objective.bundle({key: value.half().cpu() for key, value in self.average.state_dict().items()})
         training = {"optimization": asdict(self.options), "final_loss": round(float(self.loss), 5)}
         return dataclasses.replace(bundle, provenance={**bundle.provenance, **provenance, **training})
 
 
 def _by_path(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Every setting under the name that messages give it, such as "options.seed"."""
+    """All settings by the names that messages use, such as "options.seed"."""
     return {f"{part}.{name}": value for part, values in configs.items() for name, value in values.items()}
 
 
 def train_network(
     training: NetworkTraining, images: np.ndarray, state_uri: str, report: Callable[[NetworkTraining], None]
 ) -> None:
-    """Trains to the end from wherever `state_uri` stands; saves there every few minutes, when stopped and at the end.
+    """Trains to the end, from the state at `state_uri` if there is one. Saves there every few minutes, when stopped and
+    at the end.
 
-    `images` (N, S, S, 3) uint8. `report` is called after every iteration.
+    `images` are (N, S, S, 3) uint8. `report` is called after every iteration.
     """
     with keeping(training, state_uri, training.worker, seconds=SAVE_SECONDS) as saving:
         while training.iteration < training.options.iterations:

@@ -1,5 +1,4 @@
-"""From a folder of unlabelled images to a DDPM or MAE bundle: here in one process, or on a cluster's GPUs with Ray
-Train."""
+"""Trains a DDPM or MAE on a folder of unlabelled images, in this process or on a cluster's GPUs with Ray Train."""
 
 from __future__ import annotations
 
@@ -26,9 +25,9 @@ logger = logging.getLogger(__name__)
 
 
 def pretrain(config: PretrainConfig) -> str:
-    """Trains, or goes on with an interrupted training at the same output, and writes the bundle; its model id.
+    """Trains a network and writes its bundle; returns the model id. Resumes an interrupted training at the same output.
 
-    Raises ValueError or OSError, before any training, for whatever the user can mend.
+    Raises ValueError or OSError, before any training, for mistakes that the user can fix.
     """
     _objective(config)
     refuse_standing_bundle(config.output)
@@ -37,14 +36,14 @@ def pretrain(config: PretrainConfig) -> str:
     if workers < 0 or workers > config.batch_size:
         raise ValueError(f"num_workers must be between 0 and the batch size {config.batch_size}, got {workers}")
     if workers:
-        list_images(config.images)  # a wrong name is found here, not by every worker
+        list_images(config.images)  # reports a wrong name before any worker starts
     train_in(workers, _train, config)
     return read_header(config.output).model_id
 
 
 def _train(config: PretrainConfig, worker: Worker) -> None:
-    """One worker's whole training; each reads the images and takes its share of every batch. The first one saves the
-    state at the output as it goes, and then the bundle."""
+    """One worker's training. Every worker reads all images and takes its share of each batch; the first also saves the
+    state at the output and, at the end, the bundle."""
     images = load_images(config.images, config.image_size)
     training = NetworkTraining(_objective(config), config.optimization(), worker, compile=config.compile)
     state_uri = storage.join(config.output, "unfinished_training.pt")
@@ -65,7 +64,7 @@ def _train(config: PretrainConfig, worker: Worker) -> None:
 
 
 def _objective(config: PretrainConfig) -> Objective:
-    """What is trained. Raises ValueError for a network that cannot be."""
+    """The objective that `config` describes. Raises ValueError if its network cannot be built."""
     if isinstance(config, PretrainMAEConfig):
         return Inpainting(
             MAEConfig(

@@ -1,1 +1,1 @@
-"""What few-shot segmentation is compared with."""
+"""Baselines that few-shot segmentation is compared with."""

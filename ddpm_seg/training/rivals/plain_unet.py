@@ -1,4 +1,4 @@
-"""A small U-Net for segmentation, trained from scratch: what diffusion features are compared with.
+"""A small U-Net for segmentation, trained from scratch: a baseline for diffusion features.
 
 Ronneberger et al. (2015), with padded convolutions and batch normalisation.
 """
@@ -16,7 +16,8 @@ from torch import Tensor, nn
 class PlainUNet(nn.Module):
     """Images (N, 3, H, W) in [-1, 1] to logits (N, K, H, W).
 
-    The first level has `width` channels, every lower one twice as many; 16 and five levels are 1.9 M parameters.
+    The first level has `width` channels and each lower level twice as many; width 16 with five levels has 1.9 M
+    parameters.
     """
 
     def __init__(self, num_classes: int, *, width: int, levels: int) -> None:
@@ -42,6 +43,6 @@ class PlainUNet(nn.Module):
 def _two_convolutions(before: int, after: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for channels in (before, after):
-        # The normalisation has a bias of its own.
+        # No bias: the normalisation adds one.
         layers += [nn.Conv2d(channels, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)

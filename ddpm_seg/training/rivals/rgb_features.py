@@ -1,4 +1,4 @@
-"""Pixel features without a network: the colour of a pixel and where it lies. What any learnt feature has to beat."""
+"""Pixel features without a network: a pixel's colour and position. Learnt features have to beat these."""
 
 # Shapes: N images of S x S pixels.
 
@@ -39,9 +39,10 @@ def train_on_rgb(
     copies: Copies = Copies(),  # noqa: B008  frozen
     device: str = "cpu",
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """The ensemble of `few_shot.train_bundle`, trained alike, on colours and coordinates in place of activations.
+    """Trains the ensemble in the same way as `few_shot.train_bundle`, but on colours and coordinates instead of
+    activations.
 
-    Returns what it has learnt: images (N, S, S, 3) uint8 to class ids (N, S, S) uint8.
+    Returns a function from images (N, S, S, 3) uint8 to class ids (N, S, S) uint8.
     """
     shown = copies.added_to(annotations, training.seed)
     pixels, labels = labelled_pixels([annotation.label for annotation in shown], task)

@@ -1,4 +1,4 @@
-"""Annotated images in memory as batches to train on."""
+"""Batches of annotated images that are held in memory."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from ddpm_seg.training.student.sample_stream import Batch
 
 
 class AnnotatedSet:
-    """Annotated images in memory, each `repeat` times an epoch: (N, S, S, 3) and (N, S, S) uint8."""
+    """Images (N, S, S, 3) and labels (N, S, S), uint8, in memory; an epoch passes over them `repeat` times."""
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, repeat: int) -> None:
         self.images, self.labels, self.repeat = images, labels, repeat
 
     def num_batches(self, seed: int, epoch: int, share: int, world_size: int) -> int:
-        """Of `share` images each, for every worker. Raises ValueError for none."""
+        """Number of batches per epoch and worker, of `share` images each. Raises ValueError if there are too few for
+        one."""
         batches = self.repeat * len(self.images) // (share * world_size)
         if not batches:
             raise ValueError(f"{len(self.images)} images are fewer than a batch of {share * world_size}")
         return batches
 
     def batches(self, seed: int, epoch: int, share: int, rank: int, world_size: int) -> Iterator[Batch]:
-        """This worker's `num_batches` batches of `share` images."""
+        """Yields this worker's batches of `share` images, `num_batches` of them."""
         rng = np.random.default_rng((seed, epoch))
         order = np.concatenate([rng.permutation(len(self.images)) for _ in range(self.repeat)])
         for number in range(self.num_batches(seed, epoch, share, world_size)):

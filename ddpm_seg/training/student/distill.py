@@ -1,4 +1,4 @@
-"""From generated, labelled samples to a student that labels images by itself (DatasetDDPM's last step)."""
+"""Trains a student on generated, labelled samples, so that it labels images by itself (DatasetDDPM's last step)."""
 
 from __future__ import annotations
 
@@ -37,31 +37,33 @@ SAVE_SECONDS = 180.0
 
 
 def distill(config: DistillConfig) -> StudentHeader:
-    """Trains a student, or goes on with an interrupted training at the same output, and writes its bundle.
+    """Trains a student and writes its bundle; resumes an interrupted training at the same output.
 
-    Raises ValueError (`AnnotationError`) or OSError, before any training, for whatever the user can mend.
+    Raises ValueError (`AnnotationError`) or OSError, before any training, for mistakes that the user can fix.
     """
     refuse_standing_bundle(config.output)
     storage.check_writable(config.output)
     workers = config.num_workers if config.num_workers is not None else free_gpus()
     if workers < 0 or 2 * workers > config.batch_size:
-        raise ValueError(f"num_workers is {workers}; a batch of {config.batch_size} has two images for each of "
-                         f"0 to {config.batch_size // 2}")  # fmt: skip
+        raise ValueError(
+            f"num_workers is {workers}, expected 0 to {config.batch_size // 2}: "
+            f"each worker needs two images of every batch of {config.batch_size}"
+        )
     stream = SampleStream(config.samples, config_hash=config.config_hash)
     student = _student_config(config, stream)
     _source(config, stream).num_batches(config.seed, 0, config.batch_size // max(1, workers), max(1, workers))
     if config.backbone_weights is not None:
         backbone_weights(_read_weights(config.backbone_weights), student)
-    if workers and config.validation is not None:  # what is wrong is found here, not by every worker
+    if workers and config.validation is not None:  # reports a mistake before any worker starts
         _annotations(config.validation, config, stream)
     train_in(workers, partial(_train, settings=_settings(config, stream)), config)
     return read_student_header(config.output)
 
 
 def _train(config: DistillConfig, worker: Worker, *, settings: dict[str, Any]) -> None:
-    """One worker's whole training; the first one scores the epochs, saves the state as it goes, and the bundle.
+    """One worker's training. The first worker also scores the epochs, saves the state and, at the end, the bundle.
 
-    Raises ValueError where the samples are no longer those of `settings`, which the job began with.
+    Raises ValueError if the samples are no longer those in `settings`, which the job started with.
     """
     stream = SampleStream(config.samples, config_hash=config.config_hash)
     if (found := _settings(config, stream)) != settings:
@@ -86,7 +88,7 @@ def _train(config: DistillConfig, worker: Worker, *, settings: dict[str, Any]) -
                     training.save(state)
         if not worker.rank:
             provenance: dict[str, Any] = {"distillation": {**training.settings, "history": training.epochs}}
-            if config.images is not None or held_out:  # those that chose the epoch count too
+            if config.images is not None or held_out:  # validation images chose the epoch, so they count too
                 real = [*(_annotations(config.images, config, stream) if config.images is not None else []), *held_out]
                 provenance[learnt_from.KEY] = learnt_from.record(real)
             save_student(
@@ -143,7 +145,7 @@ def _annotations(uri: str, config: DistillConfig, stream: SampleStream) -> list[
 
 
 def _settings(config: DistillConfig, stream: SampleStream) -> dict[str, Any]:
-    """What a student depends on beside its network and optimisation, as JSON has it."""
+    """What a student depends on besides its network and optimisation, as JSON values."""
     about: dict[str, Any] = {"validation": storage.redact(config.validation) if config.validation else None}
     about["backbone_weights"] = storage.redact(config.backbone_weights) if config.backbone_weights else None
     about |= {"uncovered": config.uncovered} if config.uncovered is not None else {}
@@ -155,5 +157,5 @@ def _settings(config: DistillConfig, stream: SampleStream) -> dict[str, Any]:
 
 
 def _read_weights(uri: str) -> dict[str, Tensor]:
-    """Raises ValueError for a file that is no state dict."""
+    """Reads a state dict. Raises ValueError for a file that holds none."""
     return state_dict(read_checkpoint(uri), storage.redact(uri))

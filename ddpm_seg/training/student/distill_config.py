@@ -1,4 +1,4 @@
-"""How a student is trained: settings of jobs.distill."""
+"""Settings of jobs.distill."""
 
 from __future__ import annotations
 
@@ -14,29 +14,31 @@ from ddpm_seg.training.optimization import StudentOptimization
 
 @dataclass(frozen=True, kw_only=True)
 class SamplesAndStudent(AnnotationOptions):
-    """A base class of its own so that --help begins with these: the fields of the last base come first."""
+    """A separate base class, so that --help lists these options first: the fields of the last base come first."""
 
     samples: str
-    """Labelled samples, an --output of jobs.generate. Those that jobs.curate drops are left out."""
+    """Labelled samples: an --output of jobs.generate. Samples that jobs.curate dropped are left out."""
     config_hash: str | None = None
-    """Whose samples, where those of several models or options are there (config=… under samples/); by default those
-    that jobs.curate made its rule for, and without a rule those of the newest run."""
+    """Which samples to use if --samples holds those of several models or options (config=… below samples/). Default:
+    those that the rule of jobs.curate was made for, or without a rule those of the newest run."""
     output: str
-    """Where the student is written. The state of an unfinished training stands there too."""
+    """Where the student is written. The state of an unfinished training is kept there too."""
     validation: str | None = None
-    """Annotated images, in any form that jobs.train takes. The epoch that scores best on them is kept; without them
-    the last one."""
+    """Annotated images, in any form that jobs.train takes. The epoch that scores best on them is kept; without them,
+    the last epoch."""
     images: str | None = None
-    """Train on these annotated images instead, at the samples' size and for their task: what the samples must beat."""
+    """Train on these annotated images instead of the samples, at the samples' size and for their task: a baseline for
+    the samples to beat."""
     repeat: int = 1
-    """Times that each of --images comes in an epoch: as many batches from few images as from many samples."""
+    """Passes over --images per epoch, so that few images give as many batches as many samples do."""
     backbone: Backbone = "resnet101"
-    """Of the DeepLabV3: resnet101 as published; the others for small machines."""
+    """Backbone of the DeepLabV3: resnet101 as published; the others suit small machines."""
     backbone_weights: str | None = None
-    """State dict of torchvision's ImageNet classifier of that name (.pth), to begin with. Default: random weights."""
+    """State dict (.pth) of torchvision's ImageNet classifier with the same name as --backbone, to start from. Default:
+    random weights."""
     resolution: int = 256
-    """Side that images are enlarged to for the network, which looks at an eighth of it (mobilenet_v3_large: a
-    sixteenth)."""
+    """Side to which images are enlarged for the network. Its feature maps have an eighth of that side
+    (mobilenet_v3_large: a sixteenth)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +46,7 @@ class DistillConfig(StudentOptimization, SamplesAndStudent):
     """Settings of `jobs.distill`."""
 
     num_workers: int | None = None
-    """Ray Train workers. Default: one for each GPU of the cluster; without GPUs, this process alone."""
+    """Number of Ray Train workers. Default: one per free GPU of the cluster; without GPUs, this process alone."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -54,6 +56,6 @@ class DistillConfig(StudentOptimization, SamplesAndStudent):
             raise ValueError("--repeat is for --images; for more passes over the samples give more --epochs")
 
     def optimization(self) -> StudentOptimization:
-        """What the weights depend on, beside the samples and the network."""
+        """The options that the weights depend on, besides the samples and the network."""
         own = {field.name: getattr(self, field.name) for field in dataclasses.fields(StudentOptimization)}
         return StudentOptimization(**own)

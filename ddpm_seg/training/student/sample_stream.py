@@ -1,4 +1,4 @@
-"""Generated samples as batches to train on, read from Parquet as they are needed: never all of them in memory."""
+"""Batches of generated samples, read from Parquet as they are needed: never all in memory."""
 
 # Shapes: B samples of S x S pixels.
 
@@ -22,29 +22,29 @@ from ddpm_seg.runs.parquet import DamagedFileError, open_parquet, require_column
 from ddpm_seg.runs.view import view_shards
 from ddpm_seg.tasks import Task
 
-POOL = 4  # pieces whose rows are mixed with each other: about a thousand samples
-AHEAD = 3  # batches that are being decoded while the network works
+POOL = 4  # pieces whose rows are shuffled together: about a thousand samples
+AHEAD = 3  # batches decoded ahead while the network trains
 
 Batch = tuple[np.ndarray, np.ndarray]
-"""Images (B, S, S, 3) uint8 and class ids (B, S, S) uint8, 255 for none."""
+"""Images (B, S, S, 3) uint8 and class ids (B, S, S) uint8, 255 where unlabelled."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Piece:
-    """The rows that are kept of one row group."""
+    """The rows of a row group that are used."""
 
     uri: str
     row_group: int
     rows: np.ndarray
-    """int64 positions in the group."""
+    """int64 positions in the row group."""
 
 
 class SampleStream:
-    """The samples under `output` that their curation keeps; all of them, but for errors, where there is none.
+    """The samples under `output` that their curation keeps; without a curation, all samples that have no error.
 
-    An epoch deals its pieces to the workers in an order of its own, and each worker mixes the rows of a few pieces.
-    What comes when depends on (seed, epoch) alone. `config_hash` is as for `read_samples`. Raises FileNotFoundError
-    where there are no samples and ValueError where they have no labels.
+    Each epoch deals the pieces to the workers in a new order, and each worker shuffles the rows of a few pieces
+    together. The order depends on (seed, epoch, rank) alone. `config_hash` is that of `read_samples`. Raises
+    FileNotFoundError if there are no samples and ValueError if they have no labels.
     """
 
     def __init__(self, output: str, *, config_hash: str | None = None) -> None:
@@ -61,7 +61,8 @@ class SampleStream:
         self.pieces = [piece for uri in shards for piece in _pieces(uri, kept["image_id"].combine_chunks())]
 
     def num_batches(self, seed: int, epoch: int, share: int, world_size: int) -> int:
-        """Of `share` samples each, as many as every worker has in that epoch. Raises ValueError for none."""
+        """Number of batches of `share` samples that every worker has in that epoch. Raises ValueError if there is
+        none."""
         if world_size > len(self.pieces):
             raise ValueError(f"{world_size} workers, but the samples are in {len(self.pieces)} row groups; use fewer")
         own = [self._own(seed, epoch, rank, world_size) for rank in range(world_size)]
@@ -71,7 +72,7 @@ class SampleStream:
         return batches
 
     def batches(self, seed: int, epoch: int, share: int, rank: int, world_size: int) -> Iterator[Batch]:
-        """This worker's `num_batches` batches of `share` samples."""
+        """Yields this worker's batches of `share` samples, `num_batches` of them."""
         rows = self._rows(self._own(seed, epoch, rank, world_size), np.random.default_rng((seed, epoch, rank)))
         with ThreadPoolExecutor() as pool:
             waiting: list[list[Future[tuple[np.ndarray, np.ndarray]]]] = []
@@ -87,7 +88,7 @@ class SampleStream:
         return [self.pieces[number] for number in order[rank::world_size]]
 
     def _rows(self, pieces: Sequence[Piece], rng: np.random.Generator) -> Iterator[dict[str, Any]]:
-        """With image and mask, both encoded."""
+        """Rows in random order, with image and mask still encoded."""
         for start in range(0, len(pieces), POOL):
             table = pa.concat_tables([self._read(piece) for piece in pieces[start : start + POOL]])
             rows = table.to_pylist()

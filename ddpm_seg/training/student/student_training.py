@@ -1,4 +1,4 @@
-"""Training of a student: cross-entropy over whole images with Adam, as published, one epoch after another."""
+"""Trains a student as published: cross-entropy over whole images, with Adam."""
 
 # Shapes: B images of S x S pixels, K classes.
 
@@ -26,7 +26,7 @@ from ddpm_seg.training.divergence import Watch
 from ddpm_seg.training.optimization import StudentOptimization
 from ddpm_seg.training.saving import Saving
 from ddpm_seg.training.student.sample_stream import Batch
-from ddpm_seg.training.unfinished import refuse_other_settings, taking_up, write_state
+from ddpm_seg.training.unfinished import refuse_other_settings, restoring, write_state
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ USUAL = Augmentation(rotation=10, scale=0.25, shift=0.1, brightness=0.1, contras
 
 
 class StudentTraining:
-    """A student being trained: weights, the optimiser's state, what the epochs scored and the best one's weights."""
+    """A student in training: weights, optimiser state, the epochs' scores and the weights of the best epoch."""
 
     def __init__(
         self,
@@ -45,8 +45,8 @@ class StudentTraining:
         settings: Mapping[str, Any],
         classifier: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """`settings` are what a saved state must have been trained with; `classifier` is a state dict for the backbone
-        to begin with. Raises ValueError where that is of another network."""
+        """`settings` must equal those of a state to resume; `classifier` is a state dict to initialise the backbone
+        with. Raises ValueError if that belongs to another network."""
         torch.manual_seed(options.seed)
         self.options, self.worker = options, worker
         self.settings = {"student": asdict(config), **asdict(options), **settings}
@@ -57,18 +57,18 @@ class StudentTraining:
         self.network = worker.parallel(self.student) if worker.parallel else self.student
         self.optimizer = torch.optim.Adam(self.student.parameters(), lr=options.learning_rate)
         self.epochs: list[dict[str, float | None]] = []
-        """Of each epoch done: mean `loss`, and `miou` where there are validation images."""
+        """For each finished epoch: mean `loss`, and `miou` on the validation images, None without them."""
         self.watch = Watch("the student", "a lower --learning-rate or --precision float32, and look at the samples")
         self.best: dict[str, Tensor] = {}
         self.losses: list[Tensor] = []
-        """Of the batches of an epoch that is not done yet."""
+        """Losses so far of the batches of the current epoch."""
 
     def train_epoch(
         self, batches: Iterable[Batch], show: Callable[[Tensor], None], saving: Saving | None = None
     ) -> float:
-        """One pass over `batches`, without those that a saved state has done already; the mean loss.
+        """One pass over `batches`, skipping those that a restored state has already done; returns the mean loss.
 
-        `show` is told each batch's loss; `saving` saves between batches.
+        `show` receives each batch's loss; `saving` saves between batches.
         """
         self.network.train()
         for number, (images, labels) in enumerate(batches):
@@ -76,24 +76,24 @@ class StudentTraining:
                 continue
             with saving.step() if saving else nullcontext():
                 loss = self._step(*self._prepared(images, labels, self._seeded(number)))
-                # A batch without any labelled pixel has no loss: their mean is 0 / 0.
+                # Without a labelled pixel in the batch, the mean loss is 0 / 0.
                 known = bool((labels != UNLABELLED).any())
                 if known:
                     self.watch.see(loss)
                 self.losses.append(loss)
             if known:
                 show(loss)
-        # The last step's update, and those of other workers, show in the weights alone.
+        # Only the weights show whether the last update, and those of other workers, were finite.
         self.watch.see(torch.stack([parameter.detach().norm() for parameter in self.student.parameters()]).sum())
         self.watch.look()
         return float(torch.stack(self.losses).nanmean())
 
     def finish_epoch(self, loss: float, miou: float | None) -> None:
-        """Notes what an epoch scored, and keeps its weights where none before it had scored as much."""
+        """Records an epoch's loss and score, and keeps its weights if no earlier epoch scored as high."""
         scores = [one["miou"] for one in self.epochs if one["miou"] is not None]
         if miou is None or not scores or miou > max(scores):
             self.best = {key: value.detach().cpu().clone() for key, value in self.student.state_dict().items()}
-        # NaN, of an epoch without a labelled pixel, is no number of JSON.
+        # JSON has no NaN, which is the loss of an epoch without labelled pixels.
         self.epochs.append({"loss": None if math.isnan(loss) else loss, "miou": miou})
         self.losses = []
 
@@ -105,15 +105,16 @@ class StudentTraining:
         return self.student(x).argmax(dim=1).to(torch.uint8).cpu().numpy()
 
     def save(self, uri: str) -> None:
-        """Writes everything that going on needs, whole or not at all."""
+        """Writes everything needed to resume, atomically."""
         self.watch.look()
         modules = {"student": self.student.state_dict(), "optimizer": self.optimizer.state_dict()}
         about = {"settings": self.settings, "epochs": self.epochs, "losses": [float(loss) for loss in self.losses]}
         write_state(uri, {**about, "best": self.best, **modules})
 
     def resume(self, uri: str) -> None:
-        """Takes over a saved state. Raises ValueError where it is damaged or has other settings but for the epochs."""
-        with taking_up(uri) as state:
+        """Restores a saved state. Raises ValueError if it is damaged, or if any setting but the number of epochs
+        differs."""
+        with restoring(uri) as state:
             needed = {name: value for name, value in self.settings.items() if name != "epochs"}
             refuse_other_settings(uri, state["settings"], needed)
             self.student.load_state_dict(state["student"])
@@ -122,15 +123,15 @@ class StudentTraining:
             if state["epochs"] and best != last:
                 raise ValueError("its best weights have other shapes")
             self.epochs, self.best = state["epochs"], state["best"]
-            # States were once saved between epochs only.
+            # Earlier versions saved states between epochs only.
             self.losses = [torch.tensor(loss, device=self.worker.device) for loss in state.get("losses", [])]
         done = f" and {len(self.losses)} batches of the next" if self.losses else ""
         logger.info("resumed after epoch %d of %d%s", len(self.epochs), self.options.epochs, done)
 
     def _seeded(self, number: int) -> torch.Generator:
-        """The generator for augmenting a batch. Also seeds torch's own, which dropout draws from.
+        """The generator for augmenting a batch. Also seeds torch's global generator, which dropout draws from.
 
-        Both depend on the batch alone, so that a resumed training draws the same.
+        Both depend on the batch alone, so that a resumed training draws the same numbers.
         """
         seed = ((self.options.seed * 1_000_003 + len(self.epochs)) * 1_000_033 + number) * 1009 + self.worker.rank
         torch.manual_seed(seed % 2**63)

@@ -88,7 +88,7 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     make(tmp_path, images)
     damaged = sorted(tmp_path.iterdir())[0]
     damaged.write_bytes(damaged.read_bytes()[:100])
-    with pytest.raises(StageError, match=rf"{damaged.name} is damaged .*delete it, and it is made again"):
+    with pytest.raises(StageError, match=rf"{damaged.name} is damaged .*delete it, and the next run makes it again"):
         make(tmp_path, images)
 
 
