@@ -19,6 +19,7 @@ from ddpm_seg.data.overlay import colorize, overlay
 from ddpm_seg.data.statistics import ImageStatistics
 from ddpm_seg.model.device.dtypes import SegmentDType
 from ddpm_seg.model.pixel_labels import PixelLabels
+from ddpm_seg.model.segment_canvas import canvas_probabilities, segment_canvases
 from ddpm_seg.model.trained import load_model, resident
 from ddpm_seg.tasks import Task
 
@@ -62,7 +63,7 @@ class Segmentation:
     @cached_property
     def probabilities(self) -> np.ndarray:
         """(K, H, W) float32: the members' mean softmax; computed when first asked for, by a second pass."""
-        maps = self._segmenter.probabilities(self._canvas)
+        maps = canvas_probabilities(self._segmenter, self._canvas)
         return np.stack([restore_mask(map_HW, self._placement) for map_HW in maps])
 
     def overlay(self, opacity: float = 0.5) -> Image.Image:
@@ -101,7 +102,7 @@ class ImageSegmenter:
             return []
         pixels = [_to_rgb(image) for image in images]
         fitted = [fit(image, self.segmenter.image_size) for image in pixels]
-        labels = self.segmenter.segment(np.stack([canvas for canvas, _ in fitted]))
+        labels = segment_canvases(self.segmenter, [canvas for canvas, _ in fitted])
         return [self._result(*parts) for parts in zip(pixels, fitted, labels, strict=True)]
 
     def _result(self, image: np.ndarray, fitted: tuple[np.ndarray, Placement], labels: PixelLabels) -> Segmentation:

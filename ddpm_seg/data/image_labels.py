@@ -1,6 +1,6 @@
 """One image's answer in its own pixels: the mask, and what it says in numbers."""
 
-# Shapes: S x S the network's square, H x W the image's own size.
+# Shapes: H' x W' the canvas, H x W the image's own size.
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class NetworkAnswer(Protocol):
     """What a network says of an image on its canvas, as `model.pixel_labels.PixelLabels` has it."""
 
     @property
-    def label(self) -> np.ndarray: ...  # (S, S) uint8
+    def label(self) -> np.ndarray: ...  # (H', W') uint8
     @property
-    def uncertainty(self) -> np.ndarray: ...  # (S, S) float32, nats
+    def uncertainty(self) -> np.ndarray: ...  # (H', W') float32, nats
     @property
-    def confidence(self) -> np.ndarray: ...  # (S, S) float32 in [0, 1]
+    def confidence(self) -> np.ndarray: ...  # (H', W') float32 in [0, 1]
     @property
     def finite(self) -> bool: ...
 

@@ -1,6 +1,6 @@
 """What a mask says in numbers: each class's area, parts, box and certainty, and the image's uncertainty.
 
-Shapes: S x S the network's square, h x w the content box in it, H x W the image's own size, K classes, P pixels.
+Shapes: H' x W' the canvas, h x w the content box in it, H x W the image's own size, K classes, P pixels.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def image_statistics(
 ) -> ImageStatistics:
     """Statistics of one image; the padding around its content box never counts.
 
-    label (S, S) uint8, uncertainty and confidence (S, S) float as the segmenter gives them; mask (H, W) uint8 is
+    label (H', W') uint8, uncertainty and confidence (H', W') float as the segmenter gives them; mask (H, W) uint8 is
     `restore_mask(label, placement)`, perhaps with pixels set to 255 to leave them out. Raises ValueError for shapes
     that do not agree, for a class without a name, and for a class in the mask that the label lacks.
     """
@@ -130,7 +130,7 @@ def _check_shapes(
 ) -> None:
     if not label.ndim == 2 or not label.shape == uncertainty.shape == confidence.shape:
         raise ValueError(
-            "label, uncertainty and confidence must be one (S, S), "
+            "label, uncertainty and confidence must be of one shape (height, width), "
             f"got {label.shape}, {uncertainty.shape} and {confidence.shape}"
         )
     if mask.shape != (placement.image_height, placement.image_width):

@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PixelLabels:
-    """One image's answer at the network's resolution, S x S pixels."""
+    """One image's answer at the network's resolution: S x S pixels, or those of a canvas of several such squares."""
 
     label: np.ndarray
     """(S, S) uint8 class ids."""

@@ -1,4 +1,4 @@
-"""Fitting images to the network's square, and bringing masks back."""
+"""Fitting images to the network's canvas, and bringing masks back."""
 
 from __future__ import annotations
 
@@ -47,6 +47,25 @@ def test_letterbox_centres_and_repeats_the_edges(width, height):
     np.testing.assert_array_equal(canvas, padded)
 
 
+@pytest.mark.parametrize("size", [(64, 128), (128, 64), (64, 64), (1, 50)])
+@pytest.mark.parametrize(("width", "height"), [(100, 30), (30, 100), (200, 100), (100, 200), (1, 5000), (3, 2)])
+def test_a_canvas_need_not_be_square(size, width, height):
+    canvas, placement = fit(picture(height, width), size)
+    assert canvas.shape == (*size, 3)
+    assert placement.width == size[1] or placement.height == size[0]
+    scale = min(size[1] / width, size[0] / height)
+    assert abs(placement.width - max(1, scale * width)) <= 0.5
+    assert abs(placement.height - max(1, scale * height)) <= 0.5
+    assert abs(2 * placement.left + placement.width - size[1]) <= 1
+    assert abs(2 * placement.top + placement.height - size[0]) <= 1
+    assert restore_mask(canvas[..., 0], placement).shape == (height, width)
+    if size[0] == size[1]:
+        np.testing.assert_array_equal(canvas, fit(picture(height, width), size[0])[0])
+    stretched, whole = fit(picture(height, width), size, "stretch")
+    assert stretched.shape == (*size, 3)
+    assert (whole.left, whole.top, whole.width, whole.height) == (0, 0, size[1], size[0])
+
+
 def test_stretch_fills_the_square():
     canvas, placement = fit(picture(30, 100), 64, "stretch")
     assert (placement.left, placement.top, placement.width, placement.height) == (0, 0, 64, 64)
@@ -63,6 +82,7 @@ def test_stretch_fills_the_square():
         (np.zeros((4, 4, 3), np.float32), 8, "letterbox"),
         (np.zeros((0, 4, 3), np.uint8), 8, "letterbox"),
         (np.zeros((4, 4, 3), np.uint8), 0, "letterbox"),
+        (np.zeros((4, 4, 3), np.uint8), (8, 0), "stretch"),
         (np.zeros((4, 4, 3), np.uint8), 8, "crop"),
     ],
 )

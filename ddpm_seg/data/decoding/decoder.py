@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFile
 
-from ddpm_seg.data.canvas import FitMode, Placement, fit
+from ddpm_seg.data.canvas import CanvasSize, FitMode, Placement, fit
 from ddpm_seg.data.decoding.confinement import confine, hide_memory_and_environment
 from ddpm_seg.data.decoding.formats import register_plugins
 from ddpm_seg.data.decoding.images import DEFAULT_LIMITS, Decoded, ImageError, Limits, decode, read
@@ -48,8 +48,8 @@ _idle: list[Child] = []
 _warned = threading.Event()
 
 
-def decode_and_fit(data: bytes, limits: Limits, size: int, mode: FitMode) -> tuple[np.ndarray, Placement]:
-    """`fit(decode(data, limits), size, mode)` in a child process: canvas (size, size, 3) uint8, read-only.
+def decode_and_fit(data: bytes, limits: Limits, size: CanvasSize, mode: FitMode) -> tuple[np.ndarray, Placement]:
+    """`fit(decode(data, limits), size, mode)` in a child process; the canvas is read-only.
 
     Raises ImageError: `decode`'s, "out_of_memory" over `limits.decode_memory`, "decode_timeout" over
     `limits.decode_seconds`, or "decoder_crashed"; RuntimeError where no child can be started. Safe to call from many
@@ -224,7 +224,8 @@ def _answer(data: bytes, request: dict[str, Any], address_space: int) -> tuple[d
 
 def _pixels(data: bytes, limits: Limits, request: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray]:
     if "size" in request:
-        canvas, placement = fit(decode(data, limits), request["size"], request["mode"])
+        size = request["size"] if isinstance(request["size"], int) else tuple(request["size"])  # JSON made it a list
+        canvas, placement = fit(decode(data, limits), size, request["mode"])
         return {"placement": dataclasses.asdict(placement)}, canvas
     decoded = read(data, limits)
     return {"format": decoded.format, "turned": decoded.turned}, decoded.pixels

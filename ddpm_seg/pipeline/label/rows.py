@@ -52,7 +52,7 @@ class ImageInput:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FittedImage:
-    """An image on the network's canvas (S, S, 3) uint8, or the reason why it is not."""
+    """An image on its canvas (H', W', 3) uint8, or the reason why it is not."""
 
     source: ImageInput
     canvas: np.ndarray | None = None

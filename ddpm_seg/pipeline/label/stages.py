@@ -8,10 +8,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pyarrow as pa
 
 from ddpm_seg.cluster.actor_threads import ActorThreads
+from ddpm_seg.model.segment_canvas import segment_canvases
 from ddpm_seg.pipeline.label.rows import FittedImage, ImageInput, LabelSpec, fetch, label_table
 from ddpm_seg.pipeline.row import Row
 
@@ -60,7 +60,7 @@ class Segment:
         start = time.perf_counter()
         images: list[FittedImage] = pickle.loads(row["payload"])
         canvases = [image.canvas for image in images if image.canvas is not None]
-        found = iter(self.segmenter.segment(np.stack(canvases)) if canvases else [])
+        found = iter(segment_canvases(self.segmenter, canvases))
         labels = [next(found) if image.canvas is not None else None for image in images]
         # The pixels have done their work; what follows needs their size alone.
         images = [dataclasses.replace(image, canvas=None) for image in images]

@@ -41,10 +41,11 @@ def child_pids() -> list[int]:
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_a_child_gives_what_decode_and_fit_give() -> None:
     for data in readable_images().values():
-        canvas, placement = decode_and_fit(data, DEFAULT_LIMITS, SIZE, "stretch")
-        expected, expected_placement = fit(decode(data), SIZE, "stretch")
-        assert np.array_equal(canvas, expected)
-        assert placement == expected_placement
+        for size in (SIZE, (SIZE, 2 * SIZE)):
+            canvas, placement = decode_and_fit(data, DEFAULT_LIMITS, size, "stretch")
+            expected, expected_placement = fit(decode(data), size, "stretch")
+            assert np.array_equal(canvas, expected)
+            assert placement == expected_placement
     for data, error_type in broken_images().values():
         assert error_of(data)[0] == error_type
     assert len(child_pids()) == 1, "one child serves them all"

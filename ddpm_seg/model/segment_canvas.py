@@ -1,0 +1,65 @@
+"""Canvases of any multiple of the network's side: cut into its squares, and the answers stitched together again.
+
+Without torch, so that only those who hold a model pay for it.
+"""
+
+# Shapes: a canvas is H' x W' pixels, multiples of the network's side S; it has n squares, row by row.
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ddpm_seg.model.pixel_labels import PixelLabels
+
+if TYPE_CHECKING:
+    from ddpm_seg.model.trained import ResidentModel
+
+
+def segment_canvases(segmenter: ResidentModel, canvases: Sequence[np.ndarray]) -> list[PixelLabels]:
+    """Labels for each canvas (H', W', 3) uint8 RGB, at the canvas's size and in order. Canvases may differ in size.
+
+    All squares go through the network together, so small images share batches. Raises ValueError where a canvas's
+    height or width is not a multiple of the network's side.
+    """
+    if not canvases:
+        return []
+    cut = [_squares(canvas, segmenter.image_size) for canvas in canvases]
+    found = iter(segmenter.segment(np.concatenate(cut)))
+    return [_stitched([next(found) for _ in squares], canvas) for squares, canvas in zip(cut, canvases, strict=True)]
+
+
+def canvas_probabilities(segmenter: ResidentModel, canvas: np.ndarray) -> np.ndarray:
+    """The mean softmax (K, H', W') float32 of one canvas (H', W', 3) uint8 RGB."""
+    maps = [segmenter.probabilities(square) for square in _squares(canvas, segmenter.image_size)]
+    return np.stack([_joined(list(of_class), canvas) for of_class in zip(*maps, strict=True)])
+
+
+def _squares(canvas: np.ndarray, side: int) -> np.ndarray:
+    """(n, S, S, 3); a view where the canvas is one square."""
+    height, width = canvas.shape[:2]
+    if canvas.ndim != 3 or height == 0 or width == 0 or height % side or width % side:
+        raise ValueError(f"a canvas must have sides that are multiples of {side}, got shape {canvas.shape}")
+    rows, columns = height // side, width // side
+    squares = canvas.reshape(rows, side, columns, side, -1).swapaxes(1, 2)
+    return squares.reshape(rows * columns, side, side, -1)
+
+
+def _stitched(found: Sequence[PixelLabels], canvas: np.ndarray) -> PixelLabels:
+    if len(found) == 1:
+        return found[0]
+    return PixelLabels(
+        label=_joined([one.label for one in found], canvas),
+        uncertainty=_joined([one.uncertainty for one in found], canvas),
+        confidence=_joined([one.confidence for one in found], canvas),
+    )
+
+
+def _joined(squares: Sequence[np.ndarray], canvas: np.ndarray) -> np.ndarray:
+    """n squares (S, S) as the one array (H', W') that they were cut from."""
+    height, width = canvas.shape[:2]
+    side = len(squares[0])
+    grid = np.stack(squares).reshape(height // side, width // side, side, side)
+    return grid.swapaxes(1, 2).reshape(height, width)
