@@ -18,6 +18,16 @@ from ddpm_seg.model.published import state_dicts
 from ddpm_seg.storage import stores
 from tests.seaweedfs import S3Server, s3_server
 
+# What has one of these takes seconds before its first test; tests that start Ray by themselves carry the marker.
+SERVICES = {"browser", "ray_cluster", "s3_endpoint"}
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest deselects by marker
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if SERVICES.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker("services")
+
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu"):

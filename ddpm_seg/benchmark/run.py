@@ -7,7 +7,7 @@ import logging
 import os
 import platform
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
@@ -68,7 +68,7 @@ def run_benchmark(config: BenchmarkConfig) -> BenchmarkReport:
         )
     report = BenchmarkReport(
         hardware=_hardware(device),
-        date=datetime.now(UTC).date().isoformat(),
+        date=datetime.now(timezone.utc).date().isoformat(),
         model="published size, random weights" if config.published_size else storage.redact(config.model),
         models=tuple(models),
         labelling=benchmark_labelling(bundle, images, config.label, dtypes[0]) if config.label else None,

@@ -111,7 +111,7 @@ def to_rgb(image: Image.Image) -> np.ndarray:
 def _read(data: bytes, limits: Limits) -> Decoded:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            _check_size(*image.size, limits)
+            _check_size(image.width, image.height, limits)
             image.load()
             orientation = _orientation(image)
             pixels = _upright(image_to_rgb(image), orientation)
