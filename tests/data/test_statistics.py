@@ -207,7 +207,7 @@ def broken(**changes: object) -> dict:
         ({"label": lambda label: np.where(label == 1, 0, label).astype(np.uint8)}, "mask holds class 1"),
         ({"mask": lambda mask: mask[1:]}, "mask has shape"),
         ({"mask": lambda mask: mask.astype(np.int64)}, "must be uint8"),
-        ({"confidence": lambda confidence: confidence[1:]}, "must be one"),
+        ({"confidence": lambda confidence: confidence[1:]}, "must be of one shape"),
     ],
 )
 def test_what_does_not_agree_is_named(changes, message):
