@@ -12,7 +12,7 @@ from ddpm_seg import read_labels
 from ddpm_seg.tasks import TASKS
 from tests.runs.nightly_runs import labelled, night
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+README = (Path(__file__).parents[1] / "jobs" / "README.md").read_text()
 SETUP, DOUBTFUL, ERRORS, MUCH_HAIR, NIGHTS = re.findall(r"```sql\n(.*?)```", README, re.DOTALL)
 AVATARS = TASKS["avatars_10"]
 BROKEN = {"error_type": "empty", "error_message": "no bytes"}

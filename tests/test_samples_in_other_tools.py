@@ -13,7 +13,7 @@ import torch
 from ddpm_seg.evaluation.tables.curation import CurateConfig, curate
 from tests.boxed_samples import SIZE, publish_boxes
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+README = (Path(__file__).parents[1] / "jobs" / "README.md").read_text()
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     curate(CurateConfig(samples=str(tmp_path / "samples")))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "huggingface"))
-    section = README[README.index("## Generate labelled images") : README.index("### Train a student")]
+    section = README[README.index("## Generate\n") : README.index("### Curate\n")]
     return re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
 
 
