@@ -1,1 +1,1 @@
-"""What a run produced, in numbers, tables and pages."""
+"""Evaluation of what a run produced: scores, tables and pages."""

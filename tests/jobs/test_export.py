@@ -59,7 +59,7 @@ def test_filters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     loaded = datasets.load_dataset(str(tmp_path / "one"), split="train", cache_dir=str(tmp_path / "cache"))
     assert [Path(uri).parent.name for uri in loaded["uri"]] == ["b"]
     assert main([*common, f"--output={tmp_path / 'two'}", "--min-uncertainty=3"]) == 2
-    assert "nothing to export: of 5 images, 1 are errors and 4 are not" in capsys.readouterr().err
+    assert "nothing to export: of 5 images, 1 have errors and 4 do not" in capsys.readouterr().err
 
 
 def test_a_corrected_mask_comes_back(tmp_path: Path) -> None:

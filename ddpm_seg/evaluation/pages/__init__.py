@@ -1,1 +1,1 @@
-"""HTML pages and pictures that people look at."""
+"""HTML pages and sheets of pictures for people to look at."""

@@ -1,4 +1,4 @@
-"""The page and the list of the images that are most worth annotating next."""
+"""Writes the page and the list of the images that are most worth annotating next."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class Choice:
 def write_active(
     output: str, count: int, *, config_hash: str, read_uris: Mapping[str, str] | None = None
 ) -> list[Choice]:
-    """Writes `annotate_next.csv` (the URIs, a list that `jobs.label` takes) and `annotate_next.html` under `output`.
+    """Writes `annotate_next.csv` (image URIs, a list that `jobs.label` reads) and `annotate_next.html` under `output`.
 
-    At most `count` images of `config_hash`'s labels are chosen; `read_uris` has the URI to read for each stored one
-    that is not the same. Raises FileNotFoundError where there are no labels.
+    Chooses at most `count` images from the labels of `config_hash`. `read_uris` maps a stored URI to the one to read,
+    where they differ. Raises FileNotFoundError if there are no labels.
     """
     columns = ["image_id", "uri", "status", "uncertainty", "width", "height", "classes", "model_id"]
     labels = read_labels(output, config_hash=config_hash, columns=columns)

@@ -1,4 +1,4 @@
-"""What changed between two models as a page: the most changed images with both masks, and which class became which."""
+"""The page of changes between two models: the most changed images with both masks, and which class became which."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def write_changes_page(changes: Changes, uri: str) -> None:
 
 
 def _classes(changes: Changes) -> list[dict[str, Any]]:
-    """Of each class: its share of all pixels before and after."""
+    """Each class with its share of all pixels before and after."""
     total = max(1, int(changes.pixels.sum()))
     before, after = changes.pixels.sum(axis=1) / total, changes.pixels.sum(axis=0) / total
     colours = css_colours(changes.task.palette)
@@ -44,7 +44,7 @@ def _classes(changes: Changes) -> list[dict[str, Any]]:
 
 
 def _became(changes: Changes) -> list[dict[str, Any]]:
-    """The commonest changes of class, with the share of the old class's pixels that they are of."""
+    """The commonest changes of class, each with its share of the old class's pixels."""
     off_diagonal = changes.pixels.copy()
     np.fill_diagonal(off_diagonal, 0)
     names = {**dict(enumerate(changes.task.class_names)), 255: "no class"}

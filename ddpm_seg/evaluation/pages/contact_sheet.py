@@ -1,4 +1,4 @@
-"""Images with their masks over them, small enough to stand inside one HTML file."""
+"""Tiles for pages: images with their masks over them, small enough to be embedded in one HTML file."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from ddpm_seg.tasks import UNLABELLED
 
 logger = logging.getLogger(__name__)
 
-SHARPER = 2  # images are fetched this much larger than they are shown, to be made smaller well
+SHARPER = 2  # images are decoded this much larger than shown, so that downscaling looks good
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Tile:
-    """One image of the contact sheet; the pictures are data: URIs, and `note` says why there is no image."""
+    """One image of a contact sheet. Pictures are data: URIs; `note` says why there is no image."""
 
     name: str
     uri: str
@@ -35,14 +35,14 @@ class Tile:
     height: int
     image_src: str | None
     mask_srcs: tuple[str, ...]
-    """One mask; two where models are compared; none of an image that nobody has labelled."""
+    """One mask, or two where models are compared; none if the image is not labelled."""
     areas: tuple[dict[int, float], ...]
-    """Of each mask, the share of pixels of each class that it has, the largest first."""
+    """For each mask, the share of the pixels by class, largest first."""
     note: str
 
     @property
     def sharp(self) -> bool:
-        """Whether the picture is so small that its pixels are to be seen."""
+        """Whether the picture is so small that it should be shown with sharp pixels."""
         return max(self.width, self.height) <= SHARP_BELOW
 
     @property
@@ -51,7 +51,7 @@ class Tile:
 
 
 class Labelled(Protocol):
-    """What a tile says of a row of `labels`."""
+    """The columns of `labels` that a tile shows."""
 
     @property
     def uri(self) -> str: ...
@@ -64,31 +64,33 @@ class Labelled(Protocol):
 
 
 Fetch = Callable[[Labelled, int, int], tuple[np.ndarray | None, str]]
-"""The image of a row whose mask is so high and wide, (h, w, 3) uint8; or None and a sentence for the reader."""
+"""Takes a row and the height and width of its mask; returns the image (h, w, 3) uint8, or None and a sentence for the
+page."""
 
 
 def make_tiles(rows: Iterable[Labelled], masks: Iterable[bytes], palette: Palette, fetch: Fetch) -> Iterator[Tile]:
-    """Tiles of `rows` and their `masks` (PNG) in their order.
+    """Yields the tiles of `rows` and their `masks` (PNG), in that order.
 
-    An image that has gone or changed leaves its mask alone, and a `note` that says so.
+    If an image is gone or has changed, its tile has only the mask, and a `note` that says so.
     """
-    # Two at a time: large images are large in memory, and a store's latency is worth hiding once.
+    # Two at a time: hides some of a store's latency without holding many large images in memory.
     with ThreadPoolExecutor(2) as readers:
         yield from readers.map(lambda row, mask: make_tile(row, [mask], palette, fetch), rows, masks)
 
 
 def fetch_again(read_uris: Mapping[str, str]) -> Fetch:
-    """Reads a row's image from where it was labelled; `read_uris` has the URI to read where it is not the row's own."""
+    """Reads a row's image from where it was labelled; `read_uris` maps a row's URI to the one to read, where they
+    differ."""
     return lambda row, height, width: _fetch(read_uris.get(row.uri, row.uri), height, width)
 
 
 def plain_tile(row: Labelled, image: np.ndarray) -> Tile:
-    """A tile of an image (H, W, 3) uint8 that nobody has labelled."""
+    """The tile of an image (H, W, 3) uint8 without labels."""
     return _described(row, image_layer(image), (), (), "")
 
 
 def make_tile(row: Labelled, masks: Sequence[bytes], palette: Palette, fetch: Fetch) -> Tile:
-    """A tile of `row` with its `masks` (PNGs of one size), the first one's model first."""
+    """The tile of `row` with its `masks` (PNGs of one size), the older model's first."""
     about = {"uri": row.uri, "width": row.width, "height": row.height}
     drawn = [row_mask({**about, "mask": mask}, file=getattr(row, "file", "")) for mask in masks]
     image, note = fetch(row, *drawn[0].shape)
@@ -120,9 +122,10 @@ def _described(
 
 
 def _fetch(uri: str, height: int, width: int) -> tuple[np.ndarray | None, str]:
-    """The image as it is now, (h, w, 3) uint8, no larger than is drawn; or None and a sentence for the reader.
+    """The image as it is now, (h, w, 3) uint8, reduced to about the size shown; or None and a sentence for the page.
 
-    As the job did, in a process of its own: the file may be another by now, and the report comes last of all.
+    Decodes in a separate process, as the job does: the file may have been replaced, and a crash must not lose the
+    report.
     """
     size = min(max(height, width), LONGEST_SIDE * SHARPER)
     try:
@@ -130,8 +133,8 @@ def _fetch(uri: str, height: int, width: int) -> tuple[np.ndarray | None, str]:
         canvas, placement = decode_and_fit(data, DEFAULT_LIMITS, size, "letterbox")
     except (OSError, ValueError) as error:
         logger.warning("the report shows %s without its image: %s", storage.redact(uri), error)
-        return None, "The image can't be read any more. Its mask alone."
+        return None, "The image can't be read any more; only its mask is shown."
     if (placement.image_height, placement.image_width) != (height, width):
         now = f"{placement.image_width} × {placement.image_height}"
-        return None, f"Changed since: the image is {now} now. Its mask alone."
+        return None, f"The image has changed: it is {now} now; only its mask is shown."
     return placement.crop(canvas), ""

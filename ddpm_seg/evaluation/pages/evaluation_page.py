@@ -1,4 +1,4 @@
-"""The evaluation as a page: scores, classes, calibration, and the images with the worst masks first."""
+"""The evaluation page: scores, classes, calibration, and the images with the worst masks."""
 
 # Shapes: h x w pixels of an image at the network's size.
 
@@ -21,7 +21,7 @@ TILES = 24
 
 
 def evaluation_page(found: Mapping[str, Any], images: Sequence[Scored], task: Task) -> str:
-    """HTML of the metrics `found` and of the worst of `images`."""
+    """HTML with the metrics `found` and the worst of `images`."""
     worst = sorted(images, key=lambda one: (-_error(one), one.uri))[:TILES]
     colours = css_colours(task.palette)
     curve = found["calibration"]["risk_coverage"]
@@ -46,7 +46,7 @@ def _tile(one: Scored, task: Task) -> dict[str, Any]:
         wrong &= one.target != task.ignore_label
     image, target = thumbnails(one.image, one.target, task.palette)
     _, predicted = thumbnails(one.image, one.predicted, task.palette)
-    # One colour for all that is wrong; everything else stays without.
+    # Wrong pixels get one colour, all others none.
     _, errors = thumbnails(one.image, np.where(wrong, 0, UNLABELLED).astype(np.uint8), ((230, 30, 40),))
     return {
         "name": PurePosixPath(one.uri).name or one.uri,
@@ -58,7 +58,8 @@ def _tile(one: Scored, task: Task) -> dict[str, Any]:
 
 
 def _confusions(confusion: Sequence[Sequence[int]], task: Task) -> list[dict[str, Any]]:
-    """The ten commonest confusions between classes that count: share of the annotated class's pixels."""
+    """The ten commonest confusions of a class that is not ignored, each with its share of the annotated class's
+    pixels."""
     found: list[dict[str, Any]] = []
     for target, name in enumerate(task.class_names):
         for predicted, other in enumerate(task.class_names):

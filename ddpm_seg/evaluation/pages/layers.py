@@ -1,4 +1,4 @@
-"""An image and its masks as pictures that a page lays over each other, small enough to stand inside it."""
+"""An image and its masks as small embedded pictures that a page lays over each other."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from ddpm_seg.data.table_pictures import encode_png
 from ddpm_seg.tasks import UNLABELLED
 
 LONGEST_SIDE = 320
-"""Of a layer, in pixels; smaller images stay as they are, and the page enlarges their pixels as sharp squares."""
+"""Longest side of a layer, in pixels. Smaller images keep their size, and the page enlarges their pixels to sharp
+squares."""
 
 SHARP_BELOW = 128
 
 
 def image_layer(image: np.ndarray) -> str:
-    """data: URI of `image` (H, W, 3) uint8."""
+    """`image` (H, W, 3) uint8 as a data: URI."""
     height, width = image.shape[:2]
     if max(height, width) <= SHARP_BELOW:
         return png(image)
@@ -28,9 +29,9 @@ def image_layer(image: np.ndarray) -> str:
 
 
 def mask_layer(mask: np.ndarray, palette: Palette) -> str:
-    """data: URI of `mask` (H, W) uint8 class ids in their colours; pixels of 255 are transparent.
+    """Class ids `mask` (H, W) uint8 in their colours, as a data: URI; pixels of 255 are transparent.
 
-    Raises ValueError for a class id that `palette` does not hold.
+    Raises ValueError for a class id that is not in `palette`.
     """
     size = fitted_size(mask.shape, LONGEST_SIDE)
     picture = indexed(mask, palette).resize(size, Image.Resampling.NEAREST)
@@ -40,7 +41,7 @@ def mask_layer(mask: np.ndarray, palette: Palette) -> str:
 
 
 def fitted_size(shape: tuple[int, ...], longest: int) -> tuple[int, int]:
-    """Width and height of (H, W) within `longest`, never enlarged."""
+    """Width and height that fit (H, W) into `longest`, never enlarged."""
     scale = min(1.0, longest / max(shape))
     return max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale))
 

@@ -1,4 +1,4 @@
-"""What all pages share: their style (`page.html`), and how numbers are written."""
+"""What all pages share: their style (`page.html`) and the formatting of numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import jinja2
 
 @cache
 def template(name: str) -> jinja2.Template:
-    """The page of that name beside this file; its filters are the functions below."""
+    """The template of that name beside this file; its filters are the functions below."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader(__package__, "."),
         autoescape=True,
@@ -27,7 +27,7 @@ def template(name: str) -> jinja2.Template:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Script:
-    """What the page runs: the one script that its Content-Security-Policy lets through, by `sha256`."""
+    """The page's only script; its Content-Security-Policy admits it by `sha256`."""
 
     text: str
     sha256: str
@@ -42,7 +42,7 @@ def review_script() -> Script:
 
 
 def count(number: int) -> str:
-    return f"{number:,}".replace(",", "\u202f")  # narrow no-break space, read by everyone as thousands
+    return f"{number:,}".replace(",", "\u202f")  # a narrow no-break space separates thousands
 
 
 def short(number: float) -> str:
@@ -54,7 +54,7 @@ def short(number: float) -> str:
 
 
 def share(fraction: float) -> str:
-    """A fraction as per cent, with a decimal where the whole number would say too little."""
+    """A fraction as a percentage with one decimal, and "< 0.1 %" for tiny ones."""
     if 0 < fraction < 0.0005:
         return "< 0.1 %"
     return f"{fraction * 100:.1f} %"

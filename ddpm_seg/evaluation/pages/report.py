@@ -1,4 +1,4 @@
-"""A run's picture page: `runs/<run_id>/report.html`, one file that needs no other."""
+"""The report page of a run: `runs/<run_id>/report.html`, a single file without dependencies."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ STAGES = ("read", "segment", "write")
 def write_report(
     output: str, run_id: str, *, contact_sheet: int = 60, read_uris: Mapping[str, str] | None = None
 ) -> str:
-    """Writes the report of a finished run of `labels` beside its `run.json` and returns the report's URI.
+    """Writes the report of a finished run of `labels` beside its `run.json`; returns the report's URI.
 
-    Reads `run.json`, `summary.json` (may be absent) and the run's `labels`; adds to `summary.json` the run's
-    `statistics` and its `drift` against earlier runs; fetches the `contact_sheet` most uncertain images again.
-    `read_uris` has the URI to read for each stored one that is not the same (signed URLs). Raises FileNotFoundError
-    where `output` has no such run, and DamagedFileError for a file of it that cannot be read.
+    Reads `run.json`, `summary.json` (may be absent) and the run's `labels`. Adds the run's `statistics` and its `drift`
+    from earlier runs to `summary.json`. Fetches the `contact_sheet` most uncertain images again; `read_uris` maps a
+    stored URI to the one to read, where they differ (signed URLs). Raises FileNotFoundError if `output` has no such
+    run, DamagedFileError if one of its files cannot be read.
     """
     fetch = fetch_again(read_uris or {})
     return _write(output, run_id, "labels", contact_sheet, lambda totals, _: _labelled_tiles(totals, fetch))
 
 
 def write_sample_report(output: str, run_id: str, *, contact_sheet: int = 60) -> str:
-    """`write_report` of a run of `samples`, whose images stand in the table; the first ones where none is labelled."""
+    """`write_report` for a run of `samples`, whose table holds the images. Without labels it shows the first images."""
     return _write(output, run_id, "samples", contact_sheet, _sample_tiles)
 
 
@@ -100,7 +100,7 @@ def _drawn(row: LabelledRow, data: bytes) -> np.ndarray:
 
 
 def build_report(*, run: Mapping[str, Any], summary: Mapping[str, Any], totals: Totals, tiles: Sequence[Tile]) -> str:
-    """The page as HTML. `run` and `summary` are the contents of those JSON files; what they lack is left out."""
+    """The page as HTML. `run` and `summary` are the contents of those JSON files; the page omits what they lack."""
     known = {name: str(run[name]) for name in FACTS if run.get(name)}
     if "created_at" in known:
         known["created_at"] = known["created_at"][:16].replace("T", " ") + " UTC"
@@ -126,12 +126,12 @@ class ClassArea:
     class_id: int
     name: str
     colour: str
-    area: float  # mean fraction over all labelled images, those without the class counted as 0
+    area: float  # mean fraction over all labelled images, 0 in those without the class
     images: int
 
 
 def _class_areas(totals: Totals) -> list[ClassArea]:
-    """Every class of the task, in its order, those that no image has too."""
+    """Every class of the task in order, including those found in no image."""
     if totals.task is None:
         return []
     return [
@@ -150,7 +150,7 @@ def _class_areas(totals: Totals) -> list[ClassArea]:
 
 def _histogram(totals: Totals) -> dict[str, Any]:
     """Bars and ticks as fractions of the plot's width and height."""
-    # Few images in many bars would show chance, not shape.
+    # With few images, many bars would show noise instead of the shape.
     counts, width = totals.uncertainty.bars(min(MOST_BARS, max(8, int(2 * totals.ok**0.5))))
     right, top = len(counts) * width, max(1, int(counts.max()))
     y_ticks = [tick for tick in _ticks(top, 4) if tick == int(tick)]
@@ -168,7 +168,7 @@ def _histogram(totals: Totals) -> dict[str, Any]:
 
 
 def _ticks(largest: float, about: int) -> list[float]:
-    """Round numbers 0, s, 2s, ... up to `largest`, some `about` of them."""
+    """Round numbers 0, s, 2s, ... up to `largest`, roughly `about` of them."""
     rough = largest / about
     power = 10.0 ** math.floor(math.log10(rough))
     step = power * next(m for m in (1, 2, 2.5, 5, 10) if m * power >= rough * 0.999)
@@ -176,7 +176,7 @@ def _ticks(largest: float, about: int) -> list[float]:
 
 
 def _timings(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Seconds, seconds an image and share of all work, of every stage that the summary knows."""
+    """Each stage in the summary with its seconds, seconds per image and share of all work."""
     seconds = {stage: summary["seconds"][stage] for stage in STAGES if stage in summary.get("seconds", {})}
     images, work = summary.get("timed_images") or 0, sum(seconds.values())
     return [
@@ -191,17 +191,17 @@ def _timings(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _headline(summary: Mapping[str, Any], totals: Totals) -> list[tuple[str, str]]:
-    """The counts at the top: those of the tables themselves, and the speed of the run's last attempt."""
+    """The numbers at the top: counts from the tables, and the speed of the run's last attempt."""
     numbers = [("Images", count(totals.images)), ("Labelled", count(totals.ok)), ("Errors", count(totals.errors))]
     if (speed := summary.get("images_per_hour")) is not None:
-        numbers.append(("Images an hour", short(speed)))
+        numbers.append(("Images per hour", short(speed)))
     if (seconds := summary.get("seconds", {}).get("total")) is not None:
         numbers.append(("Wall time", duration(seconds)))
     return numbers
 
 
 def _flatten(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """Yields (dotted name, text) of every leaf of nested mappings; URIs lose credentials and queries."""
+    """Yields (dotted name, text) for every leaf of nested mappings; removes credentials and queries from URIs."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _flatten(inner, f"{name}.{key}" if name else str(key))

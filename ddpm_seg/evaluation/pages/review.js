@@ -1,5 +1,5 @@
 "use strict";
-// Sorting, filtering and looking closely at a sheet of tiles. Without this script the page shows all of them in order.
+// Sorts, filters and enlarges the tiles of a sheet. Without this script the page shows all of them in order.
 (() => {
   const root = document.documentElement;
   const form = document.querySelector(".controls");
@@ -37,7 +37,7 @@
       if (field === undefined || !state.has(name)) continue;
       const before = field.value;
       field.value = state.get(name);
-      if (field.value === "" && state.get(name) !== "") field.value = before; // a link of another page
+      if (field.value === "" && state.get(name) !== "") field.value = before; // the link was made on another page
     }
   }
 

@@ -1,4 +1,4 @@
-"""Sheets of small pictures: what a model labels, what it samples, and which training images come nearest."""
+"""Sheets of small pictures: a model's labels, its samples, and the nearest training images."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from ddpm_seg.model.segmenter import Segmenter
 
 GAP, MARGIN, TEXT_SIZE, SIDE = 6, 8, 13, 112  # pixels
 GREY = (90, 90, 90)
-# From nothing to the highest uncertainty on the sheet: dark blue, violet, orange, pale yellow.
+# From zero to the highest uncertainty on the sheet: dark blue, violet, orange, pale yellow.
 HEAT = np.array([(13, 8, 60), (126, 3, 168), (240, 110, 60), (250, 250, 170)], np.float64)
 
 
 def label_sheet(bundle: Bundle, annotations: Sequence[Annotation]) -> Image.Image:
-    """A column an image: it, its true mask, the predicted one and the ensemble's uncertainty; a legend below."""
+    """One column per image: the image, its true mask, the predicted one and the ensemble's uncertainty; with a legend
+    below."""
     segmenter = Segmenter(bundle)
     task = segmenter.task
     labels = segmenter.segment(np.stack([annotation.image for annotation in annotations]))
@@ -40,14 +41,14 @@ def sample_sheet(samples: np.ndarray, columns: int) -> Image.Image:
 
 
 def neighbour_sheet(samples: np.ndarray, nearest: np.ndarray) -> Image.Image:
-    """A column a sample (N, S, S, 3): the sample, then its nearest training images `nearest` (N, K, S, S, 3)."""
+    """One column per sample (N, S, S, 3): the sample, then its nearest training images `nearest` (N, K, S, S, 3)."""
     rows = {"sample": list(samples), "nearest": list(nearest[:, 0])}
     rows |= {f"{rank + 1}.": list(nearest[:, rank]) for rank in range(1, nearest.shape[1])}
     return _labelled_rows(rows)
 
 
 def _heat(values: np.ndarray) -> np.ndarray:
-    """(H, W) in [0, 1] to (H, W, 3) uint8."""
+    """Colours (H, W, 3) uint8 for values (H, W) in [0, 1]."""
     stops = np.linspace(0, 1, len(HEAT))
     return np.stack([np.interp(values, stops, channel) for channel in HEAT.T], axis=-1).astype(np.uint8)
 
@@ -67,7 +68,7 @@ def _grid(rows: list[list[np.ndarray]], left: int) -> Image.Image:
     sheet = Image.new("RGB", (width, len(rows) * (SIDE + GAP) - GAP), "white")
     for y, row in enumerate(rows):
         for x, pixels in enumerate(row):
-            # Pixels stay sharp squares: smoothing would flatter them.
+            # Pixels stay sharp squares: smoothing would make them look better than they are.
             picture = Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.NEAREST)
             sheet.paste(picture, (left + x * (SIDE + GAP), y * (SIDE + GAP)))
     return sheet

@@ -1,4 +1,4 @@
-"""Small pictures inside a page: an image beside its mask blended over it."""
+"""Small pictures embedded in a page: an image, and its mask blended over it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from ddpm_seg.data.overlay import Palette, colorize, overlay
 from ddpm_seg.evaluation.pages.layers import fitted_size, jpeg, png
 
 LONGEST_SIDE = 192
-SHARPER = 4  # overlays are drawn this much larger than shown, so that the edges of regions come out smooth
+SHARPER = 4  # overlays are drawn this much larger than shown, so that the edges of regions are smooth
 
 
 def thumbnails(image: np.ndarray | None, mask: np.ndarray, palette: Palette) -> tuple[str | None, str]:
-    """data: URIs of `image` (H, W, 3) uint8 and of `mask` (H, W) uint8 over it, longest side at most 192.
+    """`image` (H, W, 3) uint8, and `mask` (H, W) uint8 over it, as data: URIs with a longest side of at most 192.
 
-    Without an image the mask stands alone. Small images grow by a whole factor, every pixel a sharp square.
+    Without an image only the mask is drawn. Small images are enlarged by a whole factor, every pixel a sharp square.
     """
     factor = LONGEST_SIDE // max(mask.shape)
     if factor >= 1:

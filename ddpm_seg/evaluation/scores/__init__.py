@@ -1,1 +1,1 @@
-"""Figures of merit for masks, probabilities and samples."""
+"""Scores of masks, probabilities and samples."""

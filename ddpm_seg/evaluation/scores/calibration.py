@@ -1,4 +1,4 @@
-"""Whether uncertainty predicts error: what the least uncertain images would score alone (El-Yaniv & Wiener, 2010)."""
+"""Whether uncertainty predicts error: the error rate on only the least uncertain images (El-Yaniv & Wiener, 2010)."""
 
 # Shapes: N images.
 
@@ -13,11 +13,12 @@ SHARES = tuple(percent / 100 for percent in range(10, 101, 10))
 
 
 def calibration(uncertainty_N: np.ndarray, wrong_N: np.ndarray, pixels_N: np.ndarray) -> dict[str, Any]:
-    """JSON-ready, from each image's uncertainty, wrong pixels and scored pixels; images without scored pixels are left.
+    """JSON-ready scores from each image's uncertainty, number of wrong pixels and number of scored pixels.
 
-    `rank_correlation` (Spearman's, in [-1, 1]) of uncertainty and the share of wrong pixels, None where either is
-    constant; `risk_coverage`, the error rate (a fraction of the pixels) of the least uncertain share of the images;
-    `aurc`, its mean over all shares; and `perfect_aurc`, the least that any order of the images would give.
+    Images without scored pixels do not count. `rank_correlation`: Spearman's, in [-1, 1], between uncertainty and the
+    share of wrong pixels; None if either is constant. `risk_coverage`: the error rate, a fraction of the pixels, of the
+    least uncertain 10 %, 20 %, … of the images. `aurc`: its mean over all shares. `perfect_aurc`: the smallest `aurc`
+    that any order of the images could give.
     """
     scored = pixels_N > 0
     uncertainty_N, wrong_N, pixels_N = uncertainty_N[scored], wrong_N[scored], pixels_N[scored]
@@ -41,5 +42,5 @@ def calibration(uncertainty_N: np.ndarray, wrong_N: np.ndarray, pixels_N: np.nda
 
 
 def _risks(order_N: np.ndarray, wrong_N: np.ndarray, pixels_N: np.ndarray) -> np.ndarray:
-    """Error rate (N,) of the first 1, 2, ... N images in that order."""
+    """Error rate (N,) of the first 1, 2, ..., N images in that order."""
     return np.cumsum(wrong_N[order_N]) / np.cumsum(pixels_N[order_N])

@@ -1,4 +1,4 @@
-"""How far one set of images is from another, by features of each image: Fréchet and kernel distance."""
+"""Fréchet and kernel distance between two sets of images, from a feature vector per image."""
 
 # Shapes: N and M images, D features.
 
@@ -14,23 +14,22 @@ SUBSETS, SUBSET_SIZE = 100, 1000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KernelDistance:
-    """Mean and standard deviation over random subsets."""
+    """A kernel distance over random subsets."""
 
     mean: float
     deviation: float
 
 
 def frechet_distance(a_ND: np.ndarray, b_MD: np.ndarray) -> float:
-    """Fréchet distance of the Gaussians with the sets' means and covariances (Heusel et al., 2017, section 3): FID,
-    where the features are Inception's.
+    """Fréchet distance between Gaussians with the sets' means and covariances (Heusel et al., 2017, section 3). With
+    Inception's features this is FID.
 
-    With as many images as features or fewer it is far too large. Raises ValueError for sets of fewer than two images.
+    Far too large if the sets have no more images than features. Raises ValueError for sets of fewer than two images.
     """
     _check(a_ND, b_MD)
     mean_a, mean_b = a_ND.mean(axis=0), b_MD.mean(axis=0)
     cov_a, cov_b = (np.atleast_2d(np.cov(set_, rowvar=False)) for set_ in (a_ND, b_MD))
-    # The eigenvalues of cov_a cov_b are those of a symmetric matrix, real and not negative: a square root that no
-    # rounding makes complex.
+    # cov_a cov_b has the same eigenvalues as this symmetric matrix, so rounding cannot make their roots complex.
     root_a = _symmetric_root(cov_a)
     cross = linalg.eigvalsh(root_a @ cov_b @ root_a)
     traces = np.trace(cov_a) + np.trace(cov_b) - 2 * np.sqrt(np.clip(cross, 0, None)).sum()
@@ -38,11 +37,11 @@ def frechet_distance(a_ND: np.ndarray, b_MD: np.ndarray) -> float:
 
 
 def kernel_distance(a_ND: np.ndarray, b_MD: np.ndarray, *, seed: int = 0) -> KernelDistance:
-    """Squared maximum mean discrepancy under the kernel (x.y / D + 1)^3, unbiased (Bińkowski et al., 2018, section 4):
-    KID, where the features are Inception's.
+    """Squared maximum mean discrepancy with the kernel (x.y / D + 1)^3, unbiased (Bińkowski et al., 2018, section 4).
+    With Inception's features this is KID.
 
-    Its expectation does not depend on the number of images. Of a hundred subsets of a thousand, as is usual, or of all
-    where there are fewer. Raises ValueError for sets of fewer than two images.
+    Its expectation does not depend on the number of images. Averages over 100 random subsets of 1000 images, as usual,
+    or of as many as the smaller set has. Raises ValueError for sets of fewer than two images.
     """
     _check(a_ND, b_MD)
     generator = np.random.default_rng(seed)

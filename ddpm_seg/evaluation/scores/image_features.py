@@ -1,4 +1,4 @@
-"""What distances between sets of images are taken over: a vector an image, of a network that is there anyway."""
+"""One feature vector per image, for distances between sets of images."""
 
 # Shapes: N images of S x S pixels, D features.
 
@@ -25,8 +25,8 @@ BATCH = 16
 
 
 def activation_features(bundle: Bundle, device: str) -> ImageFeatures:
-    """The DDPM's own: activations at timestep 50 of 1000, of each resolution's last decoder block, averaged over the
-    image. Numbers of different networks cannot be compared."""
+    """Features from the DDPM itself: activations at timestep 50 of 1000, from the last decoder block at each
+    resolution, averaged over the image. Distances from different networks cannot be compared."""
     extract, network = resident_ddpm(bundle, device), bundle.ddpm
     config = FeatureConfig(steps=(TIMESTEP * network.timesteps // 1000,), blocks=last_blocks(network.block_strides))
 
@@ -38,16 +38,16 @@ def activation_features(bundle: Bundle, device: str) -> ImageFeatures:
 
 
 def torchscript_features(uri: str, device: str) -> ImageFeatures:
-    """The user's own network: a TorchScript file that maps images (N, 3, H, W) uint8 to features (N, D), such as
-    the Inception network of the usual FID. Raises ValueError for a file that is none."""
+    """Features from the user's own network: a TorchScript file that maps images (N, 3, H, W) uint8 to features (N, D),
+    such as the Inception network of the usual FID. Raises ValueError if `uri` is not such a file."""
     file, name = io.BytesIO(storage.read_bytes(uri)), storage.redact(uri)
     refuse_no_checkpoint(file, name)
     try:
         network = torch.jit.load(file, map_location=device).eval()
-    # Of a damaged file torch raises almost anything.
+    # torch raises almost anything for a damaged file.
     except Exception as error:
         raise ValueError(f"{name} is not a TorchScript file: {reason(error)}") from error
-    # The file of the usual FID gives class scores unless it is told otherwise.
+    # The file of the usual FID returns class scores unless asked for features.
     names = [argument.name for argument in network.forward.schema.arguments]
     asked = {"return_features": True} if "return_features" in names else {}
 
@@ -60,7 +60,7 @@ def torchscript_features(uri: str, device: str) -> ImageFeatures:
 
 
 def last_blocks(strides: Sequence[int]) -> tuple[int, ...]:
-    """Of each resolution, the last decoder block, ascending."""
+    """The last decoder block of each resolution, in ascending order."""
     last = {stride: block for block, stride in enumerate(strides)}
     return tuple(sorted(last.values()))
 

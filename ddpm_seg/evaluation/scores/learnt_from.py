@@ -1,4 +1,4 @@
-"""Which of the annotated images a model has learnt from, and what it scores without them."""
+"""Which of the annotated images a model was trained on, and its scores on the others."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from ddpm_seg.evaluation.scores.score_labels import Scored
 from ddpm_seg.tasks import Task
 
 KEY = "learnt_from"
-"""Of a bundle's provenance, which is no part of its model_id: a list of `uri` and `digest`, one per annotated image."""
+"""Key in a bundle's provenance (not part of its model_id): a list of `uri` and `digest` per annotated image."""
 
 SCORES = ("miou", "usual_miou", "pixel_accuracy")
 
 
 def record(annotations: Sequence[Annotation]) -> list[dict[str, str]]:
-    """What a bundle's provenance says of the images that it learnt from."""
+    """The provenance entries for the images that a model was trained on."""
     return [{"uri": storage.redact(one.uri), "digest": one.digest} for one in annotations]
 
 
 def seen_before(
     provenance: Mapping[str, Any], annotations: Sequence[Annotation], scored: Sequence[Scored], task: Task
 ) -> dict[str, Any]:
-    """Of a bundle with this provenance: `images`, how many of the annotated ones it learnt from, and the scores
-    `without` them.
+    """How many of the annotated images a bundle with this provenance was trained on (`images`), and its scores on the
+    others (`without`).
 
-    Images are told by their pixels at the network's size, whatever their files are called. `images` is None where the
-    bundle does not say what it learnt from, as those made before it was recorded; `without` is None where no other
-    image is left, or all are others.
+    Images are recognised by their pixels at the network's size, whatever their files are called. `images` is None if
+    the bundle does not record its training images, as older ones do not; `without` is None if no other image is left,
+    or if none was trained on.
     """
     entries = provenance.get(KEY)
     if entries is None:
@@ -47,13 +47,13 @@ def seen_before(
 
 
 def describe(found: Mapping[str, Any]) -> str:
-    """One sentence on `metrics.json`'s "learnt_from"; empty where all images are new to the model."""
+    """One sentence about `metrics.json`'s "learnt_from"; empty if all images are new to the model."""
     seen, without = found[KEY]["images"], found[KEY]["without"]
     if seen is None:
-        return "The model does not say which images it learnt from; if these are among them, the scores say little."
+        return "The model does not say which images it was trained on; if these are among them, the scores mean little."
     if not seen:
         return ""
-    share = f"The model learnt from {seen} of these {found['images']} images"
+    share = f"The model was trained on {seen} of these {found['images']} images"
     if without is None:
-        return f"{share}: the scores do not say how it does on others."
+        return f"{share}: the scores do not show how it does on others."
     return f"{share}; without them, mean IoU {without['miou']:.4f} by the published formula on {without['images']}."

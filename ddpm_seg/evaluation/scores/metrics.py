@@ -1,6 +1,6 @@
-"""What a confusion matrix says: the published and the usual mean IoU, and class by class."""
+"""Scores from a confusion matrix: published and usual mean IoU, and scores per class."""
 
-# Shapes: a confusion matrix is int64 (K + 1, K + 1), rows the target's classes, the last one for pixels without.
+# Shapes: a confusion matrix is int64 (K + 1, K + 1); rows are the target's classes, the last for pixels without one.
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ddpm_seg.tasks import Task
 
 
 def metrics(confusion: np.ndarray, task: Task) -> dict[str, Any]:
-    """JSON-ready: `miou` as published first, then what is usual; all scores are fractions, None where undefined.
+    """JSON-ready scores, all fractions, None where undefined: `miou` as published, then the usual ones.
 
-    The published formula averages over every class but the ignored one: a class that is nowhere scores 0, and pixels
-    annotated as ignored enlarge the unions. The usual one leaves out both (`usual_ious`).
+    The published formula averages over every class but the ignored one: a class that appears nowhere scores 0, and
+    pixels annotated as ignored enlarge the unions. The usual one leaves out both (`usual_ious`).
     """
     usual, masked = usual_ious(confusion, task.ignore_label), _without_ignored(confusion, task.ignore_label)
     diagonal, scored = np.diag(masked), masked.sum()
@@ -43,9 +43,9 @@ def metrics(confusion: np.ndarray, task: Task) -> dict[str, Any]:
 
 
 def usual_ious(confusion: np.ndarray, ignore_label: int | None) -> np.ndarray:
-    """Intersection over union, float64 (K,), of the pixels annotated with a class that counts.
+    """Intersection over union per class, float64 (K,), over the pixels annotated with a class that is not ignored.
 
-    NaN for the ignored class, and for one that those pixels neither have nor are given.
+    NaN for the ignored class, and for a class that is neither annotated nor predicted there.
     """
     masked = _without_ignored(confusion, ignore_label)
     intersections = np.diag(masked)[:-1].astype(np.float64)

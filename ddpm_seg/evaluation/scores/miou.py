@@ -1,4 +1,4 @@
-"""The published mean IoU, from sums that add: confusion matrices of any images, workers or runs may be added first."""
+"""The published mean IoU, from confusion matrices: those of several images, workers or runs can be added up first."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import numpy as np
 def confusion_matrix(predicted: np.ndarray, target: np.ndarray, num_classes: int) -> np.ndarray:
     """Pixel counts int64 (K + 1, K + 1): rows are the target's classes, columns the predicted ones.
 
-    `predicted` and `target` are integer class ids of one shape; every id outside 0..K-1 (255, say) counts in the last
-    row or column, so that ignored pixels stay in the unions, as they do in the published formula.
+    `predicted` and `target` are integer class ids of one shape. Ids outside 0..K-1, such as 255, count in the last row
+    or column, so that ignored pixels stay in the unions, as in the published formula. Raises ValueError for different
+    shapes.
     """
     if predicted.shape != target.shape:
         raise ValueError(f"prediction has shape {predicted.shape} and target {target.shape}; expected the same")
@@ -20,7 +21,8 @@ def confusion_matrix(predicted: np.ndarray, target: np.ndarray, num_classes: int
 
 
 def class_ious(confusion: np.ndarray) -> np.ndarray:
-    """Intersection over union, float64 (K,) in [0, 1], of a matrix (K + 1, K + 1); a class that is nowhere scores 0."""
+    """Intersection over union per class, float64 (K,) in [0, 1], from a matrix (K + 1, K + 1); 0 for a class that
+    appears nowhere."""
     intersections = np.diag(confusion)
     unions = confusion.sum(axis=0) + confusion.sum(axis=1) - intersections
     return (intersections / (1e-8 + unions))[:-1]
@@ -29,7 +31,7 @@ def class_ious(confusion: np.ndarray) -> np.ndarray:
 def published_miou(confusion: np.ndarray, ignore_label: int | None) -> float:
     """`compute_iou` of the published src/pixel_classifier.py: the mean over all classes but `ignore_label`, in [0, 1].
 
-    Pixels annotated with the ignored class are not masked: what is predicted there enlarges the other classes' unions.
+    Pixels annotated with the ignored class still count: a prediction there enlarges the union of the predicted class.
     """
     ious = class_ious(confusion)
     averaged = np.arange(len(ious)) != (-1 if ignore_label is None else ignore_label)

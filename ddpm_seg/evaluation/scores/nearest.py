@@ -1,4 +1,4 @@
-"""Nearest neighbours among the training images: whether a generated image is a copy of one."""
+"""Nearest training images, to see whether a generated image is a copy of one."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ BLOCK = 1000  # training images compared at once: 50 MB at 64 x 64
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Neighbours:
-    """For each of Q queries the K nearest training images, nearest first."""
+    """The K nearest training images of each of Q queries, nearest first."""
 
     index: np.ndarray
     """int64 (Q, K)."""
     distance: np.ndarray
-    """float32 (Q, K): root mean square difference over pixels and channels, 0..255."""
+    """float32 (Q, K): root mean square difference over pixels and channels, in 0..255."""
 
 
 def nearest_neighbours(queries: np.ndarray, training: np.ndarray, k: int) -> Neighbours:
-    """Compares `queries` (Q, H, W, 3) uint8 with all of `training` (N, H, W, 3) uint8 and their mirror images, which
-    training shows as often.
-    """
+    """Compares `queries` (Q, H, W, 3) uint8 with all of `training` (N, H, W, 3) uint8 and their mirror images, since
+    networks are trained on both."""
     if queries.shape[1:] != training.shape[1:]:
         raise ValueError(f"queries have shape {queries.shape[1:]}, training images {training.shape[1:]}")
     squared = np.minimum(*(_squared_distances(images, training) for images in (queries, queries[:, :, ::-1])))
@@ -31,7 +30,7 @@ def nearest_neighbours(queries: np.ndarray, training: np.ndarray, k: int) -> Nei
 
 
 def _squared_distances(queries: np.ndarray, training: np.ndarray) -> np.ndarray:
-    """float32 (Q, N) by |a|^2 - 2 ab + |b|^2, centred so that float32 has digits to spare."""
+    """float32 (Q, N), as |a|^2 - 2 ab + |b|^2, centred to save float32's digits."""
     a = queries.reshape(len(queries), -1).astype(np.float32) - 127.5
     blocks = []
     for start in range(0, len(training), BLOCK):

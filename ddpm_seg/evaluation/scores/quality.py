@@ -1,4 +1,4 @@
-"""How a synthetic set compares with real images: distances of the images, and how much there is of each class."""
+"""Compares a synthetic set with real images: distances between the images, and how much of each class there is."""
 
 from __future__ import annotations
 
@@ -27,18 +27,19 @@ MOST_IMAGES = 10_000
 
 
 def check_real(real: str) -> None:
-    """Raises ValueError or OSError, before any sample is drawn, where there are no real images."""
+    """Raises ValueError or OSError if there are no real images, before any sample is drawn."""
     list_images(real)
 
 
 def write_quality(
     output: str, *, config_hash: str, model: str, model_id: str | None = None, real: str, inception: str | None
 ) -> dict[str, Any]:
-    """Writes `quality.json` beside the tables: Fréchet and kernel distance of the samples (the first 10,000 at most)
-    from the images at `real`, over the DDPM's own features or those of the TorchScript file `inception`; and each
-    class's share of the pixels, beside that of the real masks where `real` has them. Returns its content.
+    """Writes `quality.json` beside the tables and returns its content.
 
-    Raises ModelChangedError where the bundle at `model` is not `model_id`.
+    It has the Fréchet and kernel distance of the samples (the first 10,000 at most) from the images at `real`, using
+    the DDPM's own features or those of the TorchScript file `inception`; and each class's share of the pixels, in the
+    samples and in the real masks if `real` has any. Raises ModelChangedError if the bundle at `model` does not have the
+    id `model_id`.
     """
     bundle, device = load_bundle(model, model_id), default_device()
     features = torchscript_features(inception, device) if inception else activation_features(bundle, device)
@@ -73,7 +74,8 @@ def write_quality(
 def _class_shares(
     classes: list[list[dict[str, Any]]], real: str, task: Task, image_size: int
 ) -> dict[str, dict[str, float | None]]:
-    """Mean share of an image's pixels by class name, of the samples and of the real masks; None where these are not."""
+    """By class name, the mean share of an image's pixels in the samples and in the real masks, None without real
+    masks."""
     drawn = np.zeros(task.num_classes)
     for statistics in classes:
         for one in statistics:

@@ -1,6 +1,6 @@
-"""Labelling annotated images and counting what agrees."""
+"""Labels annotated images and counts the pixels that agree."""
 
-# Shapes: S x S pixels of an image, K classes.
+# Shapes: images of S x S pixels, K classes.
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BATCH = 20
 
 
 def evaluate(label: Labeller, annotations: Sequence[Annotation], task: Task) -> np.ndarray:
-    """Confusion matrix int64 (K + 1, K + 1) of `label` on annotated images, padding left out."""
+    """Confusion matrix int64 (K + 1, K + 1) of `label` on annotated images, without padding."""
     total = np.zeros((task.num_classes + 1, task.num_classes + 1), dtype=np.int64)
     for start in tqdm(range(0, len(annotations), BATCH), desc="scoring", unit="batch", disable=None):
         batch = annotations[start : start + BATCH]
@@ -36,5 +36,5 @@ def evaluate(label: Labeller, annotations: Sequence[Annotation], task: Task) -> 
 
 
 def labels_of(segmenter: ResidentModel) -> Labeller:
-    """What `segmenter` says of images, as `evaluate` asks it."""
+    """`segmenter` as a function from images to class ids, for `evaluate`."""
     return lambda images: np.stack([pixels.label for pixels in segmenter.segment(images)])

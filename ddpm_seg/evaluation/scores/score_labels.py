@@ -1,4 +1,4 @@
-"""A `labels` table against annotations: what agrees, image by image."""
+"""Compares a `labels` table with annotations, image by image."""
 
 # Shapes: S x S pixels of the network, N images, K classes.
 
@@ -20,7 +20,7 @@ from ddpm_seg.tasks import Task
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scored:
-    """One annotated image and what was said of it, at the network's size without padding (h, w)."""
+    """One annotated image and its predicted mask, at the network's size without padding (h, w)."""
 
     uri: str
     image: np.ndarray
@@ -30,23 +30,22 @@ class Scored:
     predicted: np.ndarray
     """(h, w) uint8."""
     uncertainty: float
-    """As in `labels`: mean Jensen-Shannon divergence of the most uncertain tenth of the pixels, in nats."""
+    """As in `labels`: mean Jensen-Shannon divergence over the most uncertain tenth of the pixels, in nats."""
     confusion: np.ndarray
     """int64 (K + 1, K + 1)."""
     pixels: int
-    """Annotated with a class that counts: neither unlabelled nor the ignored one."""
+    """Number of pixels annotated with a class that is not ignored."""
     wrong: int
-    """Of those."""
+    """How many of these pixels were predicted wrongly."""
 
 
 def score_labels(labels: pa.Table, annotations: Sequence[Annotation], task: Task) -> list[Scored]:
-    """Compares rows of `labels` (`uri`, `status`, `width`, `height`, `mask`,
-    `uncertainty`) with the annotations of the same images.
+    """Compares rows of `labels` (`uri`, `status`, `width`, `height`, `mask`, `uncertainty`) with the annotations of the
+    same images.
 
-    Scored at the network's size, as published: a mask of `labels` has its image's own size, which is the network's
-    label enlarged, and taking the middle of each cell gives that label back; where an image is smaller than the
-    network's square, its mask has fewer pixels than the label had. Raises ValueError where an annotated image has no
-    mask.
+    Scores at the network's size, as published. A mask in `labels` has the size of its image: it is the network's label,
+    enlarged, and sampling the middle of each cell restores that label. Only where an image is smaller than the
+    network's input has its mask fewer pixels than the label. Raises ValueError if an annotated image has no mask.
     """
     rows = {
         row["uri"]: row
@@ -85,6 +84,6 @@ def _scored(annotation: Annotation, mask: np.ndarray, uncertainty: float, task: 
 
 
 def at_network_size(mask: np.ndarray, placement: Placement) -> np.ndarray:
-    """The label (h, w) that `images.restore_mask` made the mask (H, W) of; exact where H >= h and W >= w."""
+    """Undoes `images.restore_mask`: a mask (H, W) back to the network's label (h, w). Exact if H >= h and W >= w."""
     rows, columns = nearest(mask.shape[0], placement.height), nearest(mask.shape[1], placement.width)
     return mask[rows[:, None], columns]

@@ -1,4 +1,4 @@
-"""Which labelled images are most worth annotating next: those in doubt, and each in doubt about something else."""
+"""Selects labelled images to annotate next: uncertain ones, each uncertain about different classes."""
 
 # Shapes: N images, K classes.
 
@@ -12,10 +12,10 @@ LIST, PAGE = "annotate_next.csv", "annotate_next.html"
 
 
 def uncertainty_by_class(classes: pa.ChunkedArray, num_classes: int) -> np.ndarray:
-    """Each image's uncertainty, shared out among the classes that its pixels were given: float32 (N, K), in nats.
+    """Each image's uncertainty, split among its predicted classes: float32 (N, K), in nats.
 
-    A class's share is its fraction of the pixels times its mean uncertainty, as the column `classes` of `labels` has
-    them; their sum is the mean uncertainty of the image's pixels.
+    A class gets its fraction of the pixels times its mean uncertainty, both from the column `classes` of `labels`; the
+    sum over classes is the mean uncertainty of the image's pixels.
     """
     parts = []
     for chunk in classes.chunks:
@@ -28,10 +28,12 @@ def uncertainty_by_class(classes: pa.ChunkedArray, num_classes: int) -> np.ndarr
 
 
 def farthest_first(vectors_NK: np.ndarray, count: int) -> list[int]:
-    """Indices of up to `count` vectors: each the farthest from all before it and from the origin (greedy k-centre).
+    """Indices of up to `count` vectors, each the farthest from the origin and from all chosen before it (greedy
+    k-centre).
 
-    Sener & Savarese, 2018, section 4, on vectors that are long where there is doubt, as in BADGE (Ash et al., 2020):
-    near the origin the members agree, and near a chosen image they disagree about the same.
+    Sener & Savarese, 2018, section 4, on vectors that are longer where there is more uncertainty, as in BADGE (Ash et
+    al., 2020). Vectors near the origin have certain pixels; vectors near a chosen one are uncertain about the same
+    classes.
     """
     distance_N = np.linalg.norm(vectors_NK, axis=1)
     chosen: list[int] = []

@@ -1,4 +1,4 @@
-"""What changed between two models, or two settings of one: their masks of the same images, pixel by pixel."""
+"""Compares the masks of two models, or of two settings of one model, on the same images, pixel by pixel."""
 
 from __future__ import annotations
 
@@ -22,57 +22,62 @@ SHOWN = 60
 _COLUMNS = ["image_id", "uri", "width", "height", "uncertainty", "mask"]
 
 Place = tuple[int, int]
-"""Number of a shard, and of a row in it."""
+"""Number of a shard and of a row in it."""
 
 Shards = list[tuple[str, np.ndarray]]
-"""`view.current_rows`."""
+"""As `view.current_rows` returns them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChangedImage:
-    """An image with the masks (PNG) before and after, and what share of its pixels has another class."""
+    """An image whose mask changed, with both masks (PNG)."""
 
     uri: str
     width: int
     height: int
     uncertainty: float
-    """After, in nats."""
+    """Of the new mask, in nats."""
     share: float
+    """Fraction of the pixels whose class changed."""
     masks: tuple[bytes, bytes]
+    """Before and after."""
 
 
 @dataclass(kw_only=True, slots=True)
 class Changes:
+    """What changed from the configuration `before` to `after`."""
+
     before: str
     after: str
     task: Task
     others: tuple[str, ...] = ()
     """Configurations in the same output that are not compared."""
     images: int = 0
-    """That both have labelled."""
+    """Number of images that both have labelled, and that are compared."""
     unchanged: int = 0
-    """Of these, those whose masks are equal."""
+    """Compared images whose two masks are equal."""
     only_before: int = 0
     only_after: int = 0
     resized: int = 0
-    """Labelled by both at different sizes: the image itself has changed, and its masks are not compared."""
+    """Images labelled by both at different sizes: the image itself has changed, so its masks are not compared."""
     pixels: np.ndarray = field(default_factory=lambda: np.zeros((256, 256), np.int64))
-    """Of the class before (row), those with the class after (column)."""
+    """Compared pixels by class before (row) and after (column)."""
     uncertainty: tuple[float, float] = (0.0, 0.0)
-    """Sums over the images, nats."""
+    """Sums over the compared images before and after, in nats."""
     most: list[ChangedImage] = field(default_factory=list)
-    """The images with the largest shares, the largest first."""
+    """The images with the largest `share`, in descending order."""
 
     @property
     def share(self) -> float:
-        """Of all compared pixels, those with another class."""
+        """Fraction of all compared pixels whose class changed."""
         return 1 - float(np.trace(self.pixels)) / max(1, int(self.pixels.sum()))
 
 
 def find_changes(config: ChangesConfig) -> Changes:
-    """Compares all images that both configurations have labelled now; masks are read a row group at a time.
+    """Compares all images that both configurations have labelled; reads masks one row group at a time.
 
-    Raises FileNotFoundError where one has no labels, and ValueError where there is only one or their classes differ.
+    Raises FileNotFoundError if there are no labels, ValueError if a configuration is missing or the two have different
+    classes.
     """
     output = config.labels
     before, after, others = _configurations(output, config)
@@ -94,21 +99,21 @@ def find_changes(config: ChangesConfig) -> Changes:
 
 
 def _configurations(output: str, config: ChangesConfig) -> tuple[str, str, tuple[str, ...]]:
-    """Those asked for, or those of the newest runs; and the others."""
-    known = [one.config_hash for one in configurations(output, "labels")]  # that of the newest run first
+    """The two configurations asked for, or else those of the newest runs; then all others."""
+    known = [one.config_hash for one in configurations(output, "labels")]  # newest run first
     after = config.after or next((one for one in known if one != config.before), "")
     older = known[known.index(after) + 1 :] if after in known else []
     before = config.before or (older or [""])[0]
     if missing := [one for one in (before, after) if one not in known]:
         raise ValueError(
             f"{output} holds labels of the configurations {', '.join(known)}; "
-            + (f"not of {missing[0]}" if missing[0] else f"none from before {after} to compare it with")
+            + (f"not of {missing[0]}" if missing[0] else f"none older than {after} to compare it with")
         )
     return before, after, tuple(one for one in known if one not in (before, after))
 
 
 def _pairs(old: Shards, new: Shards, found: Changes) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Rows of one image before and after; counts those that have no partner."""
+    """Yields the rows of each image before and after; counts rows without a partner."""
     places: dict[str, Place] = {}
     for shard, (uri, rows) in enumerate(_labelled(new)):
         ids = (name for table in read_rows(uri, rows, ["image_id"]) for name in table["image_id"].to_pylist())
@@ -123,14 +128,14 @@ def _pairs(old: Shards, new: Shards, found: Changes) -> Iterator[tuple[dict[str,
 
 
 def _labelled(shards: Shards) -> Iterator[tuple[str, np.ndarray]]:
-    """Of each shard the numbers of the current rows that have a mask."""
+    """For each shard, the numbers of its current rows that have a mask."""
     for uri, current in shards:
         status = read_columns(uri, ["status"])["status"].to_pylist()
         yield uri, np.flatnonzero(current & np.array([one == "ok" for one in status], bool))
 
 
 def _read(shards: Shards, places: list[Place]) -> list[dict[str, Any]]:
-    """The rows at `places`, in their order."""
+    """The rows at `places`, in that order."""
     rows: dict[Place, dict[str, Any]] = {}
     for shard in sorted({shard for shard, _ in places}):
         numbers = np.array(sorted(row for other, row in places if other == shard))
@@ -140,7 +145,7 @@ def _read(shards: Shards, places: list[Place]) -> list[dict[str, Any]]:
 
 
 def _compare(before: dict[str, Any], after: dict[str, Any], found: Changes) -> ChangedImage | None:
-    """Counts the image; what there is to see of it, if its masks differ."""
+    """Counts the image in `found`; returns it if its masks differ."""
     old, new = (row_mask(row) for row in (before, after))
     if old.shape != new.shape:
         found.resized += 1

@@ -1,4 +1,4 @@
-"""Which masks are compared."""
+"""Settings of jobs.changes."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from ddpm_seg import storage
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChangesConfig:
-    """Whose masks are compared with whose."""
+    """Settings of `jobs.changes`."""
 
     labels: str
-    """Output of jobs.label where both have labelled: a folder or prefix with labels/ and runs/."""
+    """Output of jobs.label that holds the labels of both: a folder or prefix with labels/ and runs/."""
     before: str | None = None
-    """Configuration (config=… under labels/) with the masks to compare with; by default that of the newest run before
-    --after."""
+    """Configuration (config=… below labels/) with the old masks. Default: that of the newest run before --after."""
     after: str | None = None
-    """Configuration with the new masks; by default that of the newest run."""
+    """Configuration with the new masks. Default: that of the newest run."""
     output: str | None = None
-    """The page to write; by default changes-BEFORE-AFTER.html under --labels."""
+    """The page to write. Default: changes-BEFORE-AFTER.html below --labels."""
 
     def __post_init__(self) -> None:
         storage.normalize_places(self, "labels", "output")

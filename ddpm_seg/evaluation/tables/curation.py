@@ -1,4 +1,4 @@
-"""Which generated samples are good enough to train on: a rule beside the data, which stays as it is."""
+"""Selects generated samples that are good enough to train on: a rule stored beside the tables, which do not change."""
 
 from __future__ import annotations
 
@@ -22,28 +22,29 @@ from ddpm_seg.tasks import UNLABELLED
 TABLE, FILE = "samples", "curation.json"
 
 PUBLISHED_MOST_CERTAIN = 30
-"""Samples that the published code drops at the certain end: those of one class, mostly."""
+"""How many of the most certain samples the published code drops; most of these have one class only."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Curation:
-    """A rule as it is stored: samples within the limits, and of two classes at least, are kept, old and new ones."""
+    """The stored rule: keeps samples whose uncertainty is within the limits and that have at least two classes,
+    including samples drawn later."""
 
     config_hash: str
-    """Whose samples the limits were found on."""
+    """Configuration of the samples that the limits were computed from."""
     least_uncertainty: float
     most_uncertainty: float
     ignore_above: float | None
     rule: dict[str, object]
-    """What was asked for."""
+    """The options of jobs.curate."""
     counts: dict[str, int]
-    """Samples by what became of them when the rule was made."""
+    """Number of samples by what the rule did with them, when it was made."""
 
 
 def curate(config: CurateConfig) -> Curation:
-    """Finds the limits on the samples that are there, and writes them as `curation.json` beside the tables.
+    """Computes the limits from the existing samples and writes them to `curation.json` beside the tables.
 
-    Raises FileNotFoundError where there are no samples, ValueError where they have no labels or none would be left.
+    Raises FileNotFoundError if there are no samples, ValueError if they have no labels or none would be left.
     """
     output = config.samples
     columns = ["image_id", "uri", "status", "uncertainty", "classes", "config_hash"]
@@ -58,7 +59,7 @@ def curate(config: CurateConfig) -> Curation:
     kept = uncertainty[certain : len(uncertainty) - int(len(uncertainty) * config.drop_uncertain)]
     if not len(kept):
         raise ValueError(
-            f"of {len(uncertainty)} samples of several classes none would be left; draw more, or drop less"
+            f"none of {len(uncertainty)} samples with several classes would be left; draw more, or drop fewer"
         )
     least, most = (float(kept[0]) if certain else 0.0), float(kept[-1])
     counts = {
@@ -84,7 +85,7 @@ def curate(config: CurateConfig) -> Curation:
 
 
 def read_curation(output: str) -> Curation | None:
-    """The rule beside the tables, if one was made. Raises DamagedFileError for one that cannot be read."""
+    """The rule beside the tables, or None. Raises DamagedFileError if it cannot be read."""
     uri = storage.join(storage.place(output), FILE)
     if not storage.exists(uri):
         return None
@@ -93,12 +94,12 @@ def read_curation(output: str) -> Curation | None:
         record = read_json(uri)
         limits = record["least_uncertainty"], record["most_uncertainty"], record["ignore_above"] or 0.0
         if not all(isinstance(limit, int | float) for limit in limits) or not isinstance(record["config_hash"], str):
-            raise DamagedFileError(uri, "it is no rule that jobs.curate made")
+            raise DamagedFileError(uri, "it is not a rule that jobs.curate wrote")
         return Curation(**record)
     except DamagedFileError as error:
         raise DamagedFileError(uri, error.reason, remedy) from error
     except (KeyError, TypeError) as error:
-        raise DamagedFileError(uri, f"it is no rule that jobs.curate made ({error})", remedy) from error
+        raise DamagedFileError(uri, f"it is not a rule that jobs.curate wrote ({error})", remedy) from error
 
 
 def read_samples(
@@ -106,11 +107,11 @@ def read_samples(
 ) -> pa.Table:
     """The generated samples under `output` that the rule beside them keeps, sorted by seed and number.
 
-    Pixels that the rule ignores are 255 in `mask`. With `curated` False, or where no rule was made, all samples as they
-    were drawn, errors among them. Of several models or options those of `config_hash`, by default the rule's, and where
-    there is no rule the newest run's (then a warning is logged that names the others). `columns=["uri", "classes"]`
-    saves reading the pictures. Raises FileNotFoundError where there are none, and ValueError for an unknown column, a
-    file that cannot be read, or a rule that was made for another configuration.
+    Pixels that the rule ignores are 255 in `mask`. With `curated` False, or without a rule, all samples as they were
+    drawn, including errors. If there are samples of several models or options, returns those of `config_hash`; by
+    default the rule's, or without a rule the newest run's (a warning in the log then names the others).
+    `columns=["uri", "classes"]` avoids reading the pictures. Raises FileNotFoundError if there are no samples,
+    ValueError for an unknown column, an unreadable file, or a rule made for another configuration.
     """
     output = storage.place(output)
     curation = read_curation(output) if curated else None
@@ -144,7 +145,7 @@ def keeps(rows: pa.Table, curation: Curation) -> pa.ChunkedArray:
 
 
 def ignore_pixels(rows: pa.Table, curation: Curation) -> pa.Table:
-    """`rows` with 255 in `mask` where `uncertainty_map` is over the rule's limit; as they are without such a limit."""
+    """`rows` with 255 in `mask` where `uncertainty_map` exceeds the rule's limit; unchanged if the rule has none."""
     if curation.ignore_above is None or "mask" not in rows.column_names:
         return rows
     masks = []

@@ -1,4 +1,4 @@
-"""Which samples are kept."""
+"""Settings of jobs.curate."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ class CurateConfig:
     samples: str
     """An --output of jobs.generate."""
     config_hash: str | None = None
-    """Whose samples, where those of several models or options are there (config=… under samples/); by default those of
-    the newest run."""
+    """Which samples to use if --samples holds those of several models or options (config=… below samples/). Default:
+    those of the newest run."""
     drop_uncertain: float = 0.1
-    """Share of the samples to drop, the most uncertain ones."""
+    """Fraction of the samples to drop, starting with the most uncertain."""
     published_filter: bool = False
-    """Drop the 30 most certain samples too, as the published code does."""
+    """Also drop the 30 most certain samples, as the published code does."""
     ignore_above: float | None = None
-    """In the masks of what is left, mark pixels of more uncertainty than this (nats) as 255, without a class."""
+    """In the masks that are kept, set pixels whose uncertainty (nats) is above this to 255, without a class."""
 
     def __post_init__(self) -> None:
         storage.normalize_places(self, "samples")
         if not 0 <= self.drop_uncertain < 1:
-            raise ValueError(f"--drop-uncertain must be a share of at least 0 and under 1, got {self.drop_uncertain:g}")
+            raise ValueError(f"--drop-uncertain must be at least 0 and under 1, got {self.drop_uncertain:g}")
         check_least(self, ignore_above=0)

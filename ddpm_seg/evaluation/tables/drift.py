@@ -1,4 +1,4 @@
-"""Whether a run's images differ from those of earlier runs: class areas and uncertainties, night against night."""
+"""Detects whether a run's images differ from those of earlier runs, by class areas and uncertainties."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from ddpm_seg.runs.summary import read_json
 
 logger = logging.getLogger(__name__)
 
-# Earlier runs that one is compared with: a month of nights.
+# Earlier runs to compare with: a month of nightly runs.
 MOST_RUNS = 30
 
-# Images of a measure in a run; with fewer, chance is most of what a mean shows.
+# Images that a measure needs in a run; a mean over fewer is mostly chance.
 FEWEST_IMAGES = 20
 
-# Earlier runs that must have a measure: what runs differ by anyway is not known from fewer.
+# Earlier runs that a measure needs; fewer do not show how much runs differ anyway.
 FEWEST_RUNS = 5
 
-# A mean has moved where chance would take it so far in one of a thousand runs, and by this share of the earlier ones.
+# Report a mean that moved with p < CHANCE, and by more than SHARE of its earlier value.
 CHANCE, SHARE = 0.001, 0.1
 
 READERS = 8  # files at once: against a distant store the wait is latency
@@ -38,14 +38,14 @@ Measure = tuple[str | None, str]
 """Class name (None: the whole image) and "area" or "uncertainty"."""
 
 Moments = Mapping[str, float]
-"""`images`, `mean` and `variance` of a measure in one run."""
+"""`images` (their number), `mean` and `variance` of a measure in one run."""
 
 
 def statistics_of(totals: Totals) -> dict[str, Any]:
-    """What later runs need of this one, for its `summary.json`: number of images, mean and variance of each measure.
+    """What later runs compare with, for this run's `summary.json`: number of images, mean and variance of each measure.
 
-    `uncertainty` is that of the images, in nats; of each class, `area` is its share of all labelled images, those
-    without it counted as 0, and `uncertainty` its mean, in nats, in the images that have it.
+    The top-level `uncertainty` is that of the images, in nats. For each class, `area` is its share of the pixels over
+    all labelled images, 0 in those without it; `uncertainty` is its mean, in nats, over the images that have it.
     """
     names = totals.task.class_names if totals.task else ()
     return {
@@ -61,7 +61,7 @@ def statistics_of(totals: Totals) -> dict[str, Any]:
 
 
 def earlier_statistics(layout: RunLayout) -> list[dict[str, Any]]:
-    """`statistics_of` the last runs of the same configuration before this one, at most 30 that can be read."""
+    """`statistics_of` the last runs of the same configuration before this one: at most 30, skipping unreadable ones."""
     mine = run_number(layout.summary) or 0
     summaries = {uri: run_number(uri) or 0 for uri in uris_under(storage.join(layout.output, "runs"))}
     earlier = [uri for uri, number in summaries.items() if uri.endswith("/summary.json") and number < mine]
@@ -78,7 +78,7 @@ def earlier_statistics(layout: RunLayout) -> list[dict[str, Any]]:
 
 
 def _read_summary(uri: str) -> dict[str, Any]:
-    """A run's summary; an empty one, and a warning, where it cannot be read: an old run must not stop a new one."""
+    """A run's summary; empty, with a warning, if it cannot be read: an old run must not stop a new one."""
     try:
         summary = read_json(uri)
         if "statistics" in summary:
@@ -97,18 +97,19 @@ def _read_summary(uri: str) -> dict[str, Any]:
 
 
 def _check(of_run: Mapping[str, Any]) -> None:
-    """Raises one of many errors where `find_drift` would."""
+    """Raises an error (of several kinds) if `find_drift` could not use these statistics."""
     for moments in _measures(of_run).values():
         if not all(math.isfinite(moments[name]) for name in ("images", "mean", "variance")):
             raise ValueError("not all numbers are finite")
 
 
 def find_drift(now: Mapping[str, Any], earlier: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What has moved: {"runs": how many earlier ones there are, "flags": the measures that are far from theirs}.
+    """Finds measures that moved: {"runs": number of earlier runs, "flags": the measures that are far from theirs}.
 
-    A flag has `class_name` (None: the whole image), `measure`, the means `now` and `before` (over `runs` runs, each
-    counting the same) and the `deviation` to be expected of their difference: what the earlier runs differ by among
-    themselves, and chance. A measure needs 20 images in a run, and five such runs. The most unexpected comes first.
+    A flag has `class_name` (None: the whole image), `measure`, the means `now` and `before` (over `runs` runs with
+    equal weight) and `deviation`, the expected deviation of their difference from both chance and the differences among
+    the earlier runs. A measure needs 20 images in a run, and five such earlier runs. The most surprising flag comes
+    first.
     """
     before = [_measures(one) for one in earlier]
     flags = []
@@ -116,27 +117,27 @@ def find_drift(now: Mapping[str, Any], earlier: Sequence[Mapping[str, Any]]) -> 
         theirs = [one[measure] for one in before if measure in one]
         if len(theirs) >= FEWEST_RUNS and (found := _compare(mine, theirs)):
             flags.append({"class_name": measure[0], "measure": measure[1], **found})
-    # Where all images are alike, so that nothing deviates, any difference is as unexpected as can be.
+    # If all images are alike, the deviation is 0 and any difference is most surprising.
     flags.sort(key=lambda flag: -abs(flag["now"] - flag["before"]) / max(flag["deviation"], 1e-12))
     return {"runs": len(earlier), "flags": flags}
 
 
 def describe(flag: Mapping[str, Any]) -> str:
-    """A line for a log."""
+    """One log line about a flag."""
     of_class = f" of {flag['class_name']}" if flag["class_name"] else ""
     moved = f"{flag['now']:.4g}, before {flag['before']:.4g} ± {flag['deviation']:.2g}"
     return f"{flag['measure']}{of_class} has moved: {moved} over {flag['runs']} runs"
 
 
 def _compare(mine: Moments, theirs: Sequence[Moments]) -> dict[str, Any] | None:
-    """Means, deviation and number of runs where their difference is more than chance and not small; or None."""
+    """Means, deviation and number of runs if the difference is beyond chance and not small, else None."""
     means = [one["mean"] for one in theirs]
     before, between = statistics.fmean(means), statistics.variance(means)
     of_an_image = statistics.fmean(one["variance"] for one in (mine, *theirs))
     of_runs, of_chance = between * (1 + 1 / len(means)), of_an_image / mine["images"]
     deviation, moved = math.sqrt(of_runs + of_chance), abs(mine["mean"] - before)
-    # With Satterthwaite's degrees of freedom: what a few runs differ by may have come out too small, while
-    # chance is known from many images.
+    # Satterthwaite's degrees of freedom: the variance between a few runs is uncertain, while that of chance comes
+    # from many images.
     freedom = (len(means) - 1) * (1 + of_chance / of_runs) ** 2 if of_runs else math.inf
     if moved <= students_t.isf(CHANCE / 2, freedom) * deviation or moved <= SHARE * before:
         return None
@@ -144,7 +145,7 @@ def _compare(mine: Moments, theirs: Sequence[Moments]) -> dict[str, Any] | None:
 
 
 def _measures(of_run: Mapping[str, Any]) -> dict[Measure, Moments]:
-    """The measures that enough images have."""
+    """The measures that have enough images."""
     found: dict[Measure, Moments] = {(None, "uncertainty"): of_run["uncertainty"]}
     for name, measures in of_run["classes"].items():
         found |= {(name, measure): moments for measure, moments in measures.items()}
@@ -152,7 +153,7 @@ def _measures(of_run: Mapping[str, Any]) -> dict[Measure, Moments]:
 
 
 def _moments(sums: np.ndarray) -> dict[str, float]:
-    """From number, sum and sum of squares."""
+    """Moments from number, sum and sum of squares."""
     images, total, squares = sums.tolist()
     mean = total / max(1, images)
     return {"images": int(images), "mean": mean, "variance": max(0.0, squares / max(1, images) - mean * mean)}

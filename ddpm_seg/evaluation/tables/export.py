@@ -1,4 +1,4 @@
-"""Labels into other tools: rows that were asked for, with their images, through the writer of a format."""
+"""Exports labels to other tools: the selected rows with their images, through the writer of a format."""
 
 from __future__ import annotations
 
@@ -37,29 +37,29 @@ _WRITERS: dict[Format, Callable[[Iterable[Picture], Task, str], None]] = {
 }
 
 README = "README.md"
-"""The file of an export that says whose labels it has."""
+"""File of an export that says which model its labels come from."""
 
-READERS = 8  # images on their way at once: against a distant store the wait is latency
+READERS = 8  # images read at once: with a distant store most of the time is latency
 
 _COLUMNS = ["image_id", "uri", "width", "height", "mask", "uncertainty", "mean_confidence", "model_id"]
 
 
 @dataclass(kw_only=True, slots=True)
 class Exported:
-    """What became of the current labels."""
+    """Counts of an export."""
 
     selection: Selection
     images: int = 0
     model_ids: set[str] = field(default_factory=set)
     gone: Counter[str] = field(default_factory=Counter)
-    """Images that were asked for and cannot be had any more, by reason."""
+    """Selected images that can no longer be read or have changed, by reason."""
 
 
 def export(config: ExportConfig) -> Exported:
-    """Writes the labels that `config` asks for; an image that has gone or changed is left out, counted and logged.
+    """Writes the labels that `config` selects. Images that are gone or have changed are left out, counted and logged.
 
-    Masks and images are read a few at a time. Raises FileNotFoundError where there are no labels, and ValueError for a
-    class that the task does not have, a filter that leaves nothing, or an output that is not empty.
+    Reads masks and images a few at a time. Raises FileNotFoundError if there are no labels, ValueError for a class that
+    the task does not have, filters that leave nothing, or an output that is not empty.
     """
     selection = select(
         config.labels,
@@ -71,8 +71,8 @@ def export(config: ExportConfig) -> Exported:
     )
     if not selection.images:
         raise ValueError(
-            f"nothing to export: of {selection.others + selection.errors} images, {selection.errors} are errors and "
-            f"{selection.others} are not what the filters ask for"
+            f"nothing to export: of {selection.others + selection.errors} images, {selection.errors} have errors and "
+            f"{selection.others} do not match the filters"
         )
     done = Exported(selection=selection)
     with fresh_output(config.output) as output:
@@ -82,7 +82,7 @@ def export(config: ExportConfig) -> Exported:
 
 
 def _write_provenance(config: ExportConfig, done: Exported, output: str) -> None:
-    """Adds to README.md, which Hugging Face's format has already, which model's labels these are."""
+    """Appends to README.md (Hugging Face's format already has one) which model the labels come from."""
     uri, configuration = storage.join(output, README), done.selection.configuration
     card = storage.read_bytes(uri).decode() if storage.exists(uri) else f"# Labels of {done.selection.task.name}\n"
     facts = {
@@ -97,14 +97,14 @@ def _write_provenance(config: ExportConfig, done: Exported, output: str) -> None
 
 
 def _pictures(done: Exported, *, with_images: bool) -> Iterator[Picture]:
-    """The selected rows whose images are still there, in order; counts them in `done`."""
+    """Yields the selected rows whose images are still readable, in order; counts them in `done`."""
     names = set[str]()
     with ThreadPoolExecutor(READERS) as readers:
         for rows in _batches(done.selection):
             for picture in readers.map(lambda row: _picture(row, with_images), rows):
                 if isinstance(picture, Picture):
                     if picture.name in names:  # one would overwrite the other
-                        raise ValueError(f"two labels would both become the file {picture.name}: their ids are alike")
+                        raise ValueError(f"two labels would both be named {picture.name}: their ids are too alike")
                     names.add(picture.name)
                     done.images += 1
                     done.model_ids.add(picture.model_id)
@@ -114,14 +114,14 @@ def _pictures(done: Exported, *, with_images: bool) -> Iterator[Picture]:
 
 
 def _batches(selection: Selection) -> Iterator[list[dict[str, Any]]]:
-    """Rows with their masks, at most a row group at a time."""
+    """Yields rows with their masks, at most a row group at a time."""
     for uri, wanted in selection.shards:
         for table in read_rows(uri, wanted, _COLUMNS):
             yield [row | {"file": uri} for row in table.to_pylist()]
 
 
 def _picture(row: dict[str, Any], with_image: bool) -> Picture | str:
-    """The row's picture, or why there is none."""
+    """The row's picture, or the reason why it has none."""
     mask = row_mask(row, file=row["file"])
     image, suffix = b"", ""
     try:

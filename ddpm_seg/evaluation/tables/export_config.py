@@ -1,4 +1,4 @@
-"""Which labels are exported, and in which format."""
+"""Settings of jobs.export."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ Format = Literal["coco", "png", "huggingface", "fiftyone", "label-studio", "cvat
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExportConfig:
-    """Which labels go into which tool's format."""
+    """Settings of `jobs.export`."""
 
     labels: str
     """Output of jobs.label: the folder or prefix with labels/ and runs/."""
     to: Format
-    """Whose format."""
+    """Format to export to."""
     output: str
-    """Folder or prefix for the export: an empty one."""
+    """Folder or prefix for the export; it must be empty."""
     most_uncertain: int | None = None
-    """At most so many images, the most uncertain ones."""
+    """Export at most this many images, the most uncertain ones."""
     min_uncertainty: float | None = None
-    """Only images at least so uncertain (nats)."""
+    """Export only images whose uncertainty (nats) is at least this."""
     max_uncertainty: float | None = None
-    """Only images at most so uncertain (nats): those to train another model on."""
+    """Export only images whose uncertainty (nats) is at most this, to train another model on them, say."""
     classes: tuple[str, ...] = ()
-    """Only images that have one of these classes."""
+    """Export only images that have at least one of these classes."""
     config_hash: str | None = None
-    """Whose labels, where several models or options are under --labels; by default those of the newest run."""
+    """Which labels to export if --labels holds those of several models or options. Default: those of the newest run."""
 
     def __post_init__(self) -> None:
         storage.normalize_places(self, "labels", "output")

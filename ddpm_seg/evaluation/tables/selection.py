@@ -1,4 +1,4 @@
-"""Which rows of a labelled output somebody wants to see: by uncertainty and by class. No mask is read."""
+"""Selects rows of labelled images by uncertainty and class, without reading any mask."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ from ddpm_seg.tasks import Task
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Selection:
+    """The selected rows, and counts of the rest."""
+
     configuration: Configuration
-    """Whose labels these are, of all that the output holds."""
+    """The configuration that the labels are from."""
     shards: list[tuple[str, np.ndarray]]
-    """URI and numbers of the rows, ascending, of each shard that has any."""
+    """URI and ascending row numbers of each shard that has selected rows."""
     task: Task
     images: int
     errors: int
-    """Current rows that have no mask."""
+    """Current rows without a mask."""
     others: int
-    """Labelled images that were not asked for."""
+    """Labelled images that were not selected."""
 
 
 def select(
@@ -37,10 +39,10 @@ def select(
     max_uncertainty: float | None = None,
     most_uncertain: int | None = None,
 ) -> Selection:
-    """Of the current labels (`view.read_labels`) those that have one of `classes` at least (none named: all), whose
-    uncertainty (nats) is within the bounds and, of these, the `most_uncertain`.
+    """Selects from the current labels (`view.read_labels`) those that have at least one of `classes` (empty: any),
+    whose uncertainty (nats) is within the bounds and, of these, the `most_uncertain`.
 
-    Raises FileNotFoundError where there are no labels, ValueError for a class that the task does not have.
+    Raises FileNotFoundError if there are no labels, ValueError for a class that the task does not have.
     """
     configuration = choose(output, "labels", config_hash)
     shards = current_rows(output, "labels", config_hash=configuration.config_hash)
@@ -69,7 +71,7 @@ def select(
 
 
 def read_task(shard: str) -> Task:
-    """What the class ids of a published shard mean. Raises DamagedFileError for a file that does not say."""
+    """The task of a published shard. Raises DamagedFileError if the file does not state it."""
     with open_parquet(shard) as file:
         try:
             return task_of(file.schema_arrow)
@@ -88,7 +90,7 @@ def _read(uri: str) -> pa.Table:
 
 
 def _within(doubt: np.ndarray, least: float | None, most: float | None) -> np.ndarray:
-    with np.errstate(invalid="ignore"):  # NaN, of rows without a mask, is within nothing
+    with np.errstate(invalid="ignore"):  # rows without a mask have NaN, which no bounds include
         return (doubt >= (-np.inf if least is None else least)) & (doubt <= (np.inf if most is None else most))
 
 
@@ -102,7 +104,7 @@ def _has_one_of(rows: pa.Table, class_ids: Sequence[int]) -> np.ndarray:
 
 
 def _most(wanted: list[np.ndarray], doubts: list[np.ndarray], count: int) -> list[np.ndarray]:
-    """Of the `wanted` rows of all shards the `count` with the highest doubt; of equal ones the first."""
+    """Of the `wanted` rows of all shards, the `count` with the highest doubt; ties go to the first."""
     rows, doubt = np.concatenate(wanted), np.concatenate(doubts)
     candidates = np.flatnonzero(rows)
     order = candidates[np.argsort(-doubt[candidates], kind="stable")][:count]

@@ -1,4 +1,4 @@
-"""What a run's `labels` add up to, streamed: no mask is read, memory doesn't grow with the number of rows."""
+"""Sums over a run's `labels`, streamed: reads no mask, and memory does not grow with the number of rows."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from ddpm_seg.tasks import Task
 
 COLUMNS = ["uri", "status", "error_type", "error_message", "width", "height", "uncertainty", "classes"]
 BATCH_ROWS = 8192
-READERS = 8  # files at once: against a distant store the wait is latency, not computation
+READERS = 8  # files read at once: with a distant store most of the time is latency, not computation
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class LabelledRow:
-    """One image of `labels`, and where its mask lies."""
+    """One image of `labels`, and the file and row that hold its mask."""
 
     uri: str
     uncertainty: float
@@ -41,7 +41,7 @@ class ErrorRow:
 
 
 class Histogram:
-    """Counts of numbers >= 0 in 2048 bins from 0, whose width doubles whenever a larger number comes."""
+    """Counts numbers >= 0 in 2048 bins from 0; the bin width doubles when a larger number arrives."""
 
     BINS = 2048
 
@@ -55,7 +55,7 @@ class Histogram:
             return
         values = np.clip(values.astype(np.float64), 0, None)
         self._widen(float(values.max()))
-        # A power of two divides exactly, so no value can land on the wrong side of an edge.
+        # The width is a power of two, so division is exact and no value lands on the wrong side of an edge.
         self.counts += np.bincount((values / self.width).astype(np.int64), minlength=self.BINS)
 
     def merge(self, other: Histogram) -> None:
@@ -66,7 +66,8 @@ class Histogram:
         self.counts = self.counts + counts
 
     def bars(self, most: int) -> tuple[np.ndarray, float]:
-        """Counts of equal bars that cover all values, over half of `most` and at most that, and the width of one."""
+        """Counts in equal bars that cover all values, and the width of a bar; between half of `most` and `most`
+        bars."""
         used = max(most, int(np.flatnonzero(self.counts).max(initial=0)) + 1)
         counts, width = self.counts, self.width
         while used > most:
@@ -74,7 +75,7 @@ class Histogram:
         return counts[:used], width
 
     def quantile(self, q: float) -> float:
-        """Top of the bin that holds the `q` quantile: over it by at most 1/1000 of the largest value or 2e-5."""
+        """Upper edge of the bin with the `q` quantile: too high by at most 1/1000 of the largest value, or 2e-5."""
         rank = int(np.searchsorted(np.cumsum(self.counts), q * self.counts.sum()))
         return (rank + 1) * self.width
 
@@ -89,7 +90,7 @@ def _halve(counts: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Totals:
-    """Sums over rows that add up in any partition: `add` a batch, `merge` two. Class arrays have 256 entries."""
+    """Sums over rows in any partition: `add` a batch, `merge` two totals. Arrays over classes have 256 entries."""
 
     keep_uncertain: int
     keep_errors: int
@@ -100,7 +101,8 @@ class Totals:
     area_squares: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(256))
     images_with: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(256, np.int64))
     class_uncertainty: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((3, 256)))
-    """Of each class, the images that have it, and sum and sum of squares of its mean uncertainties there (nats)."""
+    """For each class: the number of images that have it, and the sum and sum of squares of its mean uncertainty in them
+    (nats)."""
     image_uncertainty: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(3))
     """Number, sum and sum of squares of the images' uncertainties (nats)."""
     uncertainty: Histogram = dataclasses.field(default_factory=Histogram)
@@ -113,7 +115,7 @@ class Totals:
         return self.images - self.ok
 
     def add(self, batch: pa.RecordBatch, *, file: str, first_row: int) -> None:
-        """Adds rows `first_row`, `first_row` + 1, ... of a file; `batch` has `COLUMNS`."""
+        """Adds rows `first_row`, `first_row` + 1, ... of a file; `batch` has the columns `COLUMNS`."""
         is_ok = np.asarray(batch["status"].to_numpy(zero_copy_only=False) == "ok", bool)
         self.images += len(is_ok)
         self.ok += int(is_ok.sum())
@@ -176,7 +178,7 @@ class Totals:
 
 
 def read_totals(files: Iterable[str], *, keep_uncertain: int, keep_errors: int) -> Totals:
-    """Adds up the `labels` files of one run, in their order, reading light columns only."""
+    """Adds up the `labels` files of one run, in the given order, reading only the small columns."""
     totals = Totals(keep_uncertain=keep_uncertain, keep_errors=keep_errors)
     with ThreadPoolExecutor(READERS) as readers:
         for one in readers.map(lambda file: _read_file(file, keep_uncertain, keep_errors), files):
@@ -185,8 +187,7 @@ def read_totals(files: Iterable[str], *, keep_uncertain: int, keep_errors: int) 
 
 
 def read_pictures(rows: Iterable[LabelledRow], column: str) -> dict[LabelledRow, bytes]:
-    """PNG bytes of a column (`mask`, `image`) of `rows`. Of each file only the row groups that hold them are read, one
-    at a time."""
+    """PNG bytes of a column (`mask`, `image`) for `rows`. Reads only the row groups that hold them, one at a time."""
     by_file: dict[str, list[LabelledRow]] = {}
     for row in rows:
         by_file.setdefault(row.file, []).append(row)
@@ -200,7 +201,7 @@ def read_pictures(rows: Iterable[LabelledRow], column: str) -> dict[LabelledRow,
 
 
 def first_rows(files: Iterable[str], count: int) -> list[LabelledRow]:
-    """The first `count` images of samples that nobody has labelled; their uncertainty is not known."""
+    """The first `count` images of samples without labels; their uncertainty is NaN."""
     rows: list[LabelledRow] = []
     for file in files:
         with open_parquet(file) as parquet:

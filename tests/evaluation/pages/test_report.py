@@ -114,7 +114,7 @@ def test_the_page_shows_the_run(tmp_path):
         "Images 6",
         "Labelled 5",
         "Errors 1",
-        "Images an hour 12.3k",
+        "Images per hour 12.3k",
         "1 min 15 s",
         "begun 2025-01-02 03:04 UTC",
         "sky 75.0 % · 5 images",
@@ -203,7 +203,7 @@ def test_a_run_without_summary_has_no_timings(tmp_path):
     write_run(tmp_path / "out", [ok_row(tmp_path, "a.png", 0.0)], summary=False)
     page = report_of(tmp_path / "out")
     assert "Timings" not in page.text
-    assert "Images an hour" not in page.text
+    assert "Images per hour" not in page.text
 
 
 def test_credentials_in_settings_are_left_out():

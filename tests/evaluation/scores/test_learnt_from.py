@@ -54,11 +54,11 @@ def test_scores_without_what_was_learnt_are_those_of_the_others(learnt: int) -> 
     whole = {**metrics(np.sum([one.confusion for one in results], axis=0), TASK), "images": 3, "learnt_from": found}
     sentence = learnt_from.describe(whole)
     assert bool(sentence) == (learnt > 0)
-    assert f"learnt from {learnt} of these 3 images" in sentence or not learnt
+    assert f"trained on {learnt} of these 3 images" in sentence or not learnt
 
 
 def test_a_bundle_from_before_does_not_say() -> None:
     one = annotated(0)
     found = learnt_from.seen_before({}, [one], [scored(one, right=True)], TASK)
     assert found == {"images": None, "without": None}
-    assert "does not say which images it learnt from" in learnt_from.describe({"learnt_from": found})
+    assert "does not say which images it was trained on" in learnt_from.describe({"learnt_from": found})

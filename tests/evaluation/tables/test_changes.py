@@ -98,7 +98,7 @@ def test_backwards_it_is_the_reverse(output: str) -> None:
     [
         (["--before=b", "--after=b"], "both b"),
         (["--before=x"], "of the configurations b, a; not of x"),
-        (["--after=a"], "none from before a to compare it with"),
+        (["--after=a"], "none older than a to compare it with"),
         (["--labels=nowhere"], "no labels table"),
     ],
 )

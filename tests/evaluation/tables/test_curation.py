@@ -125,7 +125,7 @@ def test_mistakes_are_one_message(samples: Path, tmp_path: Path, capsys: pytest.
     assert main(["--samples", str(tmp_path / "nowhere")]) == 2
     assert "no samples table under" in capsys.readouterr().err
     assert main(["--samples", str(samples), "--drop-uncertain", "0.96", "--published-filter"]) == 2
-    assert "none would be left" in capsys.readouterr().err
+    assert "samples with several classes would be left" in capsys.readouterr().err
     unlabelled = [row(0, 0.1) | {"uncertainty": None, "classes": None, "mask": None, "uncertainty_map": None}]
     publish(tmp_path / "ddpm", unlabelled, task=None)
     assert main(["--samples", str(tmp_path / "ddpm")]) == 2
