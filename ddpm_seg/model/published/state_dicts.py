@@ -36,6 +36,11 @@ _HARMLESS: list[Any] = [
     (Inert, "tracker.RunningMean"),
 ]
 
+# The begin of torch's older form, in any protocol of pickle: a number.
+_TORCH_MAGIC = re.compile(
+    rb"\x80.(\x95.{8})?" + re.escape(pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol=2)[2:]), re.DOTALL
+)
+
 # Parts that torch's wrappers put into the names of weights: torch.compile, FSDP and activation checkpointing. The
 # "module" of DataParallel is a name like any other, and taken for a wrapper's only where every name begins with it.
 _WRAPPER = re.compile(r"(?<![^.])_(orig_mod|fsdp_wrapped_module|checkpoint_wrapped_module)\.")
@@ -52,13 +57,22 @@ def read_checkpoint(uri: str, *, mapped: bool = True) -> Any:
     """
     name = storage.redact(uri)
     uri = storage.normalize(uri)
-    mapped = mapped and storage.is_local(uri) and _can_be_mapped(Path(uri))
-    with Path(uri).open("rb") if mapped else io.BytesIO(_read(uri, name)) as source:
+    if not (mapped and storage.is_local(uri) and _can_be_mapped(Path(uri))):
+        return checkpoint_of(read_file(uri, name), name)
+    with Path(uri).open("rb") as source:
         size = refuse_no_checkpoint(source, name)
-        if _is_safetensors(source):
-            content = _load_safetensors(uri if mapped else source, name)
-        else:
-            content = _load_pickle(uri if mapped else source, name, mapped=mapped)
+        load = _load_safetensors if _is_safetensors(source) else _load_pickle
+        content = load(uri, name)
+    _refuse_expanded(content, size, name)
+    return content
+
+
+def checkpoint_of(data: bytes, name: str) -> Any:
+    """`read_checkpoint` of a file of which these are the bytes, called `name` in messages."""
+    source = io.BytesIO(data)
+    size = refuse_no_checkpoint(source, name)
+    load = _load_safetensors if _is_safetensors(source) else _load_pickle
+    content = load(source, name)
     _refuse_expanded(content, size, name)
     return content
 
@@ -71,11 +85,20 @@ def _can_be_mapped(path: Path) -> bool:
         return _is_safetensors(file) or zipfile.is_zipfile(file)
 
 
-def _read(uri: str, name: str) -> bytes:
+def read_file(uri: str, name: str) -> bytes:
+    """A file's bytes. Raises ValueError, naming it, where memory is too small for them."""
     try:
         return storage.read_bytes(uri)
     except MemoryError:
         raise ValueError(f"{name}: it does not fit into the memory of this machine") from None
+
+
+def is_torch_file(file: IO[bytes]) -> bool:
+    """Whether it begins as `torch.save` or safetensors write, as against another's pickle. It stands at its begin."""
+    file.seek(0)
+    begin = file.read(64)
+    file.seek(0)
+    return begin.startswith(b"PK\x03\x04") or bool(_TORCH_MAGIC.match(begin)) or _is_safetensors(file)
 
 
 def _is_safetensors(file: IO[bytes]) -> bool:
@@ -147,12 +170,12 @@ def _load_safetensors(source: Any, name: str) -> State:
         raise ValueError(f"{name}: not a safetensors file, or a damaged one: {reason(error)}") from None
 
 
-def _load_pickle(source: Any, name: str, *, mapped: bool) -> Any:
+def _load_pickle(source: str | IO[bytes], name: str) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickle protocols that it then reads, or refuses with a message
             with torch.serialization.safe_globals(_HARMLESS):
-                return torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
+                return torch.load(source, map_location="cpu", weights_only=True, mmap=isinstance(source, str))
     except pickle.UnpicklingError as error:
         if found := re.search(r"GLOBAL (\S+)", str(error)):
             raise ValueError(

@@ -1,0 +1,68 @@
+"""GAN Encoder: the activations of an e4e or pSp encoder as features (DDPM-Seg, section 4)."""
+
+# Shapes: N images of S x S pixels.
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ddpm_seg.model.features import FeatureConfig
+from ddpm_seg.model.limits import MAX_CHANNELS, MAX_IMAGE_SIZE, check_range
+from ddpm_seg.model.networks import ir_se50
+from ddpm_seg.model.networks.ir_se50 import IRSE50, P1, P2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GANEncoderConfig:
+    """Architecture: `width` is 64 in the published encoders."""
+
+    kind: ClassVar[str] = "gan_encoder"
+
+    image_size: int
+    width: int
+
+    def __post_init__(self) -> None:
+        check_encoder(self.image_size, self.width)
+
+    @property
+    def title(self) -> str:
+        return "GAN Encoder"
+
+    @property
+    def timesteps(self) -> int:
+        return 0
+
+    @property
+    def block_channels(self) -> list[int]:
+        """Of the outputs of the body's 24 units, and of p2 and p1."""
+        return ir_se50.block_channels(self.width)
+
+    @property
+    def block_strides(self) -> list[int]:
+        return ir_se50.block_strides()
+
+    @property
+    def peak_values(self) -> int:
+        return encoder_peak(self.image_size, self.width)
+
+    def published_features(self) -> FeatureConfig:
+        """The last unit of each stage, and the pyramid. Which ones the paper read is not known."""
+        return FeatureConfig(steps=(), blocks=(2, 6, 20, 23, P2, P1))
+
+    def build(self) -> IRSE50:
+        return IRSE50(self.width)
+
+
+def check_encoder(image_size: int, width: int) -> None:
+    """Raises ValueError for an encoder that cannot be."""
+    if image_size < 1 or image_size % ir_se50.STRIDE:
+        raise ValueError(f"image_size must be a multiple of {ir_se50.STRIDE}, got {image_size}")
+    check_range("image_size", image_size, MAX_IMAGE_SIZE)
+    check_range("width", width, MAX_CHANNELS // 8, least=ir_se50.REDUCTION)
+
+
+def encoder_peak(image_size: int, width: int) -> int:
+    """Numbers, about, in memory at the peak: all maps, and four of the picture's size in the first unit."""
+    sizes = zip(ir_se50.block_channels(width), ir_se50.block_strides(), strict=True)
+    return 4 * width * image_size**2 + sum(channels * (image_size // stride) ** 2 for channels, stride in sizes)

@@ -1,0 +1,159 @@
+"""GAN Inversion: a picture to codes by e4e or pSp, and StyleGAN2's maps of these codes as features.
+
+Section 4 of DDPM-Seg compares with it. One pass, without optimisation, truncation or new noise.
+"""
+
+# Shapes: N images of S x S pixels, R code rows of width W.
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ddpm_seg.model.features import FeatureConfig
+from ddpm_seg.model.networks.gan_encoder import check_encoder, encoder_peak
+from ddpm_seg.model.networks.ir_se50 import BODY, IRSE50, P1, P2
+from ddpm_seg.model.networks.stylegan2 import (
+    StyleMaps,
+    check_generator,
+    generator_peak,
+    map_channels,
+    map_sides,
+    maps_within,
+)
+
+Codes = Literal["e4e", "psp"]
+"""How the style heads make codes; the two encoders are alike in all else."""
+
+MAX_SIDE = 256
+"""Of the images: the style heads reduce the encoder's last map, then of 16 x 16 pixels, to one."""
+_COARSE, _MIDDLE = 3, 7
+"""The first style that reads p2, and the first that reads p1."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GANInversionConfig:
+    """An encoder of `width` (64 as published), and the generator whose codes it gives."""
+
+    kind: ClassVar[str] = "gan_inversion"
+
+    image_size: int
+    codes: Codes
+    width: int
+    channels: tuple[int, ...]
+    """Of the generator's layers at 4 x 4, 8 x 8, ... pixels."""
+
+    def __post_init__(self) -> None:
+        check_encoder(self.image_size, self.width)
+        check_generator(self.channels, None)
+        if self.image_size > MAX_SIDE:
+            raise ValueError(f"image_size must be at most {MAX_SIDE} for its style heads, got {self.image_size}")
+        if self.codes not in ("e4e", "psp"):
+            raise ValueError(f"codes must be 'e4e' or 'psp', got {self.codes!r}")
+
+    @property
+    def title(self) -> str:
+        return "GAN Inversion"
+
+    @property
+    def timesteps(self) -> int:
+        return 0
+
+    @property
+    def block_channels(self) -> list[int]:
+        """Of the generator's constant input and of its layers' outputs."""
+        return map_channels(self.channels)
+
+    @property
+    def block_sides(self) -> list[int]:
+        return map_sides(self.channels)
+
+    @property
+    def peak_values(self) -> int:
+        return max(encoder_peak(self.image_size, self.width), generator_peak(self.channels))
+
+    def published_features(self) -> FeatureConfig:
+        """All maps that are no larger than the image."""
+        return FeatureConfig(steps=(), blocks=maps_within(self.channels, self.image_size))
+
+    def build(self) -> GANInversion:
+        return GANInversion(self)
+
+
+class GANInversion(nn.Module):
+    """Encoder and generator; of the latter what makes maps from codes."""
+
+    latent_avg: Tensor
+    """(R, W): added to the codes."""
+
+    def __init__(self, config: GANInversionConfig) -> None:
+        super().__init__()
+        rows, code_width = 2 * len(config.channels), 8 * config.width
+        self.encoder = StyleEncoder(config.width, rows, config.codes)
+        self.decoder = StyleMaps(config.channels, code_width, None)
+        self.register_buffer("latent_avg", torch.zeros(rows, code_width))
+
+    def codes(self, x: Tensor, rows: int) -> Tensor:
+        """The first `rows` codes (N, rows, W) float32 of `x` (N, 3, S, S) in [-1, 1]."""
+        mean = self.latent_avg[:rows].expand(len(x), -1, -1)
+        return mean + self.encoder(x, rows) if rows else mean
+
+    def activations(self, x: Tensor, blocks: Collection[int]) -> list[Tensor]:
+        """The generator's maps of `blocks`, ascending, for `x` (N, 3, S, S) in [-1, 1].
+
+        Codes and layers that come after the last of them are not computed.
+        """
+        last = max(blocks)
+        numbered = zip(range(last + 1), self.decoder.maps(self.codes(x, last)), strict=False)
+        return [h for number, h in numbered if number in blocks]
+
+    def cast_convolutions(self, dtype: torch.dtype) -> None:
+        """Sets the type that convolutions run in; codes, styles and noise stay float32."""
+        self.encoder.to(dtype)
+        self.decoder.cast_convolutions(dtype)
+
+
+class StyleEncoder(IRSE50):
+    """An encoder with its style heads, one for each row of the code."""
+
+    def __init__(self, width: int, rows: int, codes: Codes) -> None:
+        super().__init__(width)
+        self.styles = nn.ModuleList(_StyleHead(8 * width, _halvings(row)) for row in range(rows))
+        self.residual = codes == "e4e"
+
+    def forward(self, x: Tensor, rows: int) -> Tensor:
+        """The first `rows` codes (N, rows, W) float32 of `x` (N, 3, S, S) in [-1, 1], without the mean code."""
+        blocks = [block for first, block in zip((0, _COARSE, _MIDDLE), (BODY - 1, P2, P1), strict=True) if rows > first]
+        levels = self.activations(x, blocks)
+        codes = [
+            style(levels[(row >= _COARSE) + (row >= _MIDDLE)]).float() for row, style in enumerate(self.styles[:rows])
+        ]
+        if self.residual:
+            codes = [codes[0], *(codes[0] + code for code in codes[1:])]
+        return torch.stack(codes, dim=1)
+
+
+class _StyleHead(nn.Module):
+    def __init__(self, width: int, halvings: int) -> None:
+        super().__init__()
+        self.convs = nn.Sequential()
+        for _ in range(halvings):
+            self.convs.append(nn.Conv2d(width, width, 3, stride=2, padding=1))
+            self.convs.append(nn.LeakyReLU(0.01))
+        self.linear = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (N, W, h, w), h and w at most 2 to the halvings, to (N, W)."""
+        x = self.convs(x).flatten(1)
+        return F.linear(x, self.linear.weight / math.sqrt(x.shape[1]), self.linear.bias)
+
+
+def _halvings(row: int) -> int:
+    """From 16, 32 or 64 pixels to one."""
+    return 4 + (row >= _COARSE) + (row >= _MIDDLE)

@@ -1,0 +1,177 @@
+"""The encoders of e4e and pSp, GAN Encoder and GAN Inversion: equal to the published codes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from ddpm_seg.model.networks.gan_encoder import GANEncoderConfig
+from ddpm_seg.model.networks.gan_inversion import Codes, GANInversion, GANInversionConfig, StyleEncoder
+from ddpm_seg.model.networks.pixel_values import to_network
+from ddpm_seg.model.networks.stylegan2 import StyleGAN2Config
+from ddpm_seg.model.published.style_encoders import load_gan_encoder, load_gan_inversion
+from tests.model import recorded_gans
+from tests.model.recorded_gans import assert_equal, encoder_state, inversion_checkpoint, picture, pixels, recorded
+
+SMALL = GANInversionConfig(image_size=32, codes="e4e", width=16, channels=(6, 5, 4, 3))
+
+
+def loaded(config: Any, weights: dict[str, torch.Tensor]) -> Any:
+    network = config.build()
+    network.load_state_dict(weights)
+    return network.eval().requires_grad_(False)
+
+
+def random_network(config: Any) -> Any:
+    """With weights and running statistics that are not those of a new one."""
+    torch.manual_seed(0)
+    network = config.build().eval().requires_grad_(False)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)
+    return network
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["zip", "legacy"])
+def checkpoint(request: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("gan") / "e4e_ffhq_encode.pt"
+    return recorded_gans.written(path, inversion_checkpoint(), legacy=request.param)
+
+
+@pytest.mark.parametrize(("name", "codes"), [("e4e_64", "e4e"), ("psp_64", "psp")])
+@torch.inference_mode()
+def test_codes_and_maps_equal_the_published_ones(name: str, codes: Codes) -> None:
+    encoder, expected = StyleEncoder(16, 10, codes), recorded(name)
+    encoder.load_state_dict(encoder_state(name, f"{name}/encoder"))
+    encoder.eval()
+    x = to_network(picture(name), "cpu")
+    assert_equal(encoder(x, 10), expected["codes"])
+    maps = dict(zip([*(f"body_{number:02d}" for number in range(24)), "p2", "p1"], encoder.maps(x), strict=True))
+    for key in expected.keys() - {"codes"}:
+        assert_equal(maps[key], expected[key])
+
+
+@torch.inference_mode()
+def test_gan_inversion_equals_the_published_codes(checkpoint: str) -> None:
+    config, weights, notes = load_gan_inversion(checkpoint, 64)
+    assert config == GANInversionConfig(image_size=64, codes="e4e", width=16, channels=(32, 32, 32, 16, 8))
+    assert notes == {}
+    assert not any(".style." in key or "to_rgb" in key or key.endswith("kernel") for key in weights)
+    network, expected, x = loaded(config, weights), recorded("inv_64"), to_network(picture("inv_64"), "cpu")
+    assert_equal(network.codes(x, 10), expected["codes"])
+    features = config.published_features()
+    assert sum(features.channels(config)) == expected["dim"]
+    assert_equal(pixels(network.activations(x, features.blocks), 64, expected["pixel_index"]), expected["features"])
+
+
+@torch.inference_mode()
+def test_the_reconstruction_equals_the_published_one(checkpoint: str) -> None:
+    """The codes are those that the whole generator draws the picture from."""
+    config, weights, _ = load_gan_inversion(checkpoint, 64)
+    x, decoder = (
+        to_network(picture("inv_64"), "cpu"),
+        recorded_gans.generator_state("inv_64", "inv_64/decoder", "decoder"),
+    )
+    whole = StyleGAN2Config(image_size=64, channels=config.channels, mapping=(128, 128, 128)).build()
+    kept = {key: value for key, value in decoder.items() if not key.endswith("kernel")}
+    whole.load_state_dict({**kept, "latent_avg": torch.zeros(128)})
+    assert_equal(whole(loaded(config, weights).codes(x, 10))[0], recorded("inv_64")["reconstruction"])
+
+
+@torch.inference_mode()
+def test_gan_encoder_equals_the_published_codes(checkpoint: str) -> None:
+    config, weights = load_gan_encoder(checkpoint, 64)
+    assert config == GANEncoderConfig(image_size=64, width=16)
+    assert not any(key.startswith(("styles.", "decoder.")) for key in weights)
+    network, expected, x = loaded(config, weights), recorded("inv_64"), to_network(picture("inv_64"), "cpu")
+    features = config.published_features()
+    assert sum(features.channels(config)) == expected["encoder_dim"]
+    maps = network.activations(x, features.blocks)
+    assert [64 // one.shape[3] for one in maps] == features.strides(config)
+    assert_equal(pixels(maps, 64, expected["pixel_index"]), expected["encoder_features"])
+
+
+@pytest.mark.parametrize("size", [16, 48, 96])
+@torch.inference_mode()
+def test_pictures_of_other_sizes_and_batches(size: int) -> None:
+    config = GANInversionConfig(image_size=size, codes="psp", width=16, channels=(6, 5, 4, 3))
+    network, x = random_network(config), torch.rand(3, 3, size, size) * 2 - 1
+    together = network.activations(x, range(8))
+    assert [one.shape[1] for one in together] == config.block_channels
+    assert [one.shape[2] for one in together] == config.block_sides
+    for number, one in enumerate(together):
+        alone = network.activations(x[1:2], (number,))[0]
+        torch.testing.assert_close(alone, one[1:2], rtol=1e-4, atol=1e-5)
+    encoder = GANEncoderConfig(image_size=size, width=16)
+    maps = random_network(encoder).activations(x, range(26))
+    assert [one.shape[1] for one in maps] == encoder.block_channels
+    assert [size // one.shape[2] for one in maps] == encoder.block_strides
+
+
+@torch.inference_mode()
+def test_what_comes_after_the_last_map_is_not_computed() -> None:
+    network, x = random_network(SMALL), torch.zeros(2, 3, 32, 32)
+    del network.encoder.styles[4:], network.decoder.convs[3:]
+    assert [one.shape for one in network.activations(x, (4, 1))] == [(2, 6, 4, 4), (2, 4, 16, 16)]
+    network.encoder.latlayer1 = network.encoder.latlayer2 = nn.Module()  # no code reads the pyramid
+    assert [one.shape for one in network.activations(x, (3,))] == [(2, 5, 8, 8)]
+    network.encoder.body = nn.Module()
+    assert [one.shape for one in network.activations(x, (0,))] == [(2, 6, 4, 4)]
+    encoder = random_network(GANEncoderConfig(image_size=32, width=16))
+    del encoder.body[3:]
+    assert [one.shape for one in encoder.activations(x, (2, 0))] == [(2, 16, 16, 16)] * 2
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@torch.inference_mode()
+def test_half_the_bytes(dtype: torch.dtype) -> None:
+    network, x = random_network(SMALL), torch.rand(2, 3, 32, 32) * 2 - 1
+    expected = network.activations(x, range(8))
+    network.cast_convolutions(dtype)
+    codes = network.codes(x.to(dtype), 3)
+    assert codes.dtype == torch.float32
+    for found, one in zip(network.activations(x.to(dtype), range(8)), expected, strict=True):
+        assert found.dtype == dtype
+        assert (found - one).abs().mean() < 0.05 * one.std()
+
+
+def test_the_published_network() -> None:
+    channels = (512, 512, 512, 512, 512, 256, 128, 64, 32)  # of FFHQ's generator, which draws 1024 x 1024 pixels
+    config = GANInversionConfig(image_size=256, codes="e4e", width=64, channels=channels)
+    features = config.published_features()
+    assert features.blocks == tuple(range(14))  # its maps of up to 256 x 256 pixels
+    assert sum(features.channels(config)) == 5888
+    encoder = GANEncoderConfig(image_size=256, width=64)
+    assert sum(encoder.published_features().channels(encoder)) == 1984
+    with torch.device("meta"):
+        parameters = sum(value.numel() for value in encoder.build().parameters())
+        styles = sum(value.numel() for value in config.build().encoder.styles.parameters())
+    assert 30e6 < parameters < 32e6
+    assert 235e6 < styles < 237e6
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"image_size": 40}, "multiple of 16, got 40"),
+        ({"image_size": 272}, "at most 256 for its style heads, got 272"),
+        ({"width": 8}, "width must be at least 16, got 8"),
+        ({"codes": "w+"}, "codes must be 'e4e' or 'psp', got 'w\\+'"),
+        ({"channels": ()}, "resolutions of the generator"),
+    ],
+)
+def test_impossible_architectures_are_refused(change: dict[str, Any], named: str) -> None:
+    values = {"image_size": 64, "codes": "e4e", "width": 16, "channels": (8, 8)}
+    with pytest.raises(ValueError, match=named):
+        GANInversionConfig(**{**values, **change})
+
+
+def test_a_gan_encoder_takes_larger_pictures() -> None:
+    assert GANEncoderConfig(image_size=512, width=64).block_strides[-2:] == [8, 4]
+    with pytest.raises(ValueError, match="multiple of 16, got 100"):
+        GANEncoderConfig(image_size=100, width=64)
+    assert isinstance(SMALL.build(), GANInversion)
