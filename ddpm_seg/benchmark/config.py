@@ -1,4 +1,4 @@
-"""What a benchmark is told."""
+"""The settings of jobs.benchmark."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ class BenchmarkConfig:
     """Settings of `jobs.benchmark`."""
 
     model: str = "avatars-10"
-    """The bundle: a name or a URI."""
+    """Model bundle to measure: the name of one that comes with the package, a folder, or a URI prefix."""
     published_size: bool = False
-    """In its place, the network of the published checkpoints (552.8 million parameters, 256 x 256, ten members) with
-    random weights."""
+    """Instead of --model, measure a network as large as the published checkpoints (552.8 million parameters, 256 x 256
+    pixels, ten classifiers) with random weights."""
     dtypes: tuple[SegmentDType, ...] | None = None
-    """Types of activations to try. Default: float32 and bfloat16; on a GPU float16 too."""
+    """Number formats of the network's activations to measure. Default: float32 and bfloat16; on a GPU also float16."""
     rounds: int = 3
-    """Times that everything is measured, in turn; medians are shown."""
+    """How often to repeat each measurement. Reported times are medians."""
     reference: bool = False
-    """Beside it, a plain transcription of the published algorithm, on the CPU in float32."""
+    """Also measure a plain implementation of the published algorithm, on the CPU in float32."""
     label: int = 0
-    """Images to label from files to tables too, on Ray."""
+    """Also measure jobs.label on Ray, from image files to Parquet tables, with this many images. 0 leaves it out."""
     output: str | None = None
-    """Folder for benchmark.json."""
+    """Folder or URI prefix to write benchmark.json to. Default: the results are only printed."""
 
     def __post_init__(self) -> None:
         storage.normalize_places(self, "output")

@@ -28,7 +28,7 @@ def parse(config: type[T], argv: list[str] | None = None, *, description: str) -
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     defaults = _as_flags(config, *_take_config_file(arguments))
-    about_config = "--config FILE.yaml holds any of these options (shard_size: 1000); flags override it."
+    about_config = "--config FILE.yaml reads these options from a YAML file (key: value); flags override the file."
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):

@@ -1,5 +1,4 @@
-"""The jobs, one a file: its help, its configuration, the call that does the work, and what it prints.
+"""One file per job: its help text, its configuration, the call that does the work, and what it prints.
 
-Nothing heavy is imported before the arguments are read: the work's own modules (torch, Ray) come in the function that
-works.
+Modules that import torch or Ray are imported inside functions, after the arguments are parsed, so that --help is fast.
 """

@@ -1,10 +1,10 @@
-"""Stands in for the person who annotates generated images: a network trained on plenty of annotated real ones.
+"""Annotates generated images with a network trained on many annotated real images, in place of a person.
 
     python -m jobs.generate --model bundles/avatars-ddpm --num-samples 20 --output drawn
     python -m jobs.annotate --samples drawn --plenty avatars/plenty --task avatars_10 --output annotated.parquet
     python -m jobs.train --model bundles/avatars-ddpm --images annotated.parquet --task avatars_10 --output bundles/own
 
-For measurements that repeat by themselves; for a dataset of yours, annotate by hand. Exit status as of jobs.label.
+Meant for repeatable measurements; for a dataset of your own, annotate by hand. Exit status: see jobs.label --help.
 """
 
 from __future__ import annotations

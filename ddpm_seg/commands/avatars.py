@@ -1,12 +1,12 @@
-"""Renders Avatars-10, the demonstration task: 64 x 64 avatars beside exact masks of their ten face parts.
+"""Renders Avatars-10, the demonstration dataset: 64 x 64 avatars with exact masks of their ten face parts.
 
-    python -m jobs.avatars --output avatars                              # the fixed splits, each in its folder
-    python -m jobs.avatars --output avatars --splits validation test    # some of them
+    python -m jobs.avatars --output avatars                             # all fixed splits, each in its own folder
+    python -m jobs.avatars --output avatars --splits validation test    # only these splits
     python -m jobs.avatars --output mine --num-images 100 --seed 9000   # a set of your own
 
-Writes the published layout: 00000.png beside 00000.npy (uint8 class ids). The same seed gives the same bytes. Needs
-`pip install 'ddpm_seg[avatars]'`. Art: Avataaars by Pablo Stanley (free for personal and commercial use), drawn by
-python-avatars (MIT, by Ibon).
+Writes an image, 00000.png, and a mask of class ids, 00000.npy (uint8), for each avatar: DDPM-Seg's published layout.
+The same seed always gives the same bytes. Needs `pip install 'ddpm_seg[avatars]'`. Art: Avataaars by Pablo Stanley
+(free for personal and commercial use), drawn by python-avatars (MIT, by Ibon).
 """
 
 from __future__ import annotations
@@ -27,17 +27,18 @@ class AvatarsConfig:
     output: str
     """Folder or URI prefix to write to."""
     splits: tuple[str, ...] = tuple(AVATAR_SPLITS)
-    """Fixed splits to render, each in a folder of its name under --output."""
+    """Fixed splits to render, each into a folder of that name under --output."""
     num_images: int | None = None
-    """A set of your own instead, of so many pairs of picture and mask, straight in --output."""
+    """Instead of the fixed splits, render this many images with masks from --seed, directly into --output."""
     seed: int = 0
-    """Of a set of your own. Picture i depends on (seed, i) alone: a larger set begins with the same pictures."""
+    """Random seed for --num-images. Image i depends only on the seed and i, so a larger set starts with the same
+    images. The fixed splits have seeds of their own."""
 
     def __post_init__(self) -> None:
         storage.normalize_places(self, "output")
 
     def pairs(self) -> list[tuple[int, int, str]]:
-        """(seed, index, folder) of every pair to render. Raises ValueError for a wrong number or an unknown split."""
+        """(seed, index, folder) of each image to render. Raises ValueError for a wrong number or an unknown split."""
         if self.num_images is not None:
             check_least(self, num_images=1, seed=0)
             return [(self.seed, index, self.output) for index in range(self.num_images)]

@@ -1,10 +1,10 @@
-"""Measures a model on this machine: images an hour, where the time goes, and how far that is from the hardware's limit.
+"""Measures a model on this machine: images per hour, where the time goes, and how close it is to the hardware's limit.
 
-    python -m jobs.benchmark                                    # the model in the box
+    python -m jobs.benchmark                                    # the model that comes with the package
     python -m jobs.benchmark --model s3://models/ffhq --label 64 --output benchmark/
-    python -m jobs.benchmark --published-size --reference       # beside the published algorithm, in turn
+    python -m jobs.benchmark --published-size --reference       # compared with the published algorithm
 
-Exit status as of jobs.label.
+Exit status: see jobs.label --help.
 """
 
 from __future__ import annotations

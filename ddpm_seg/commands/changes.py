@@ -1,9 +1,9 @@
-"""Shows what changed between two models, or two settings of one, that labelled the same images into one output.
+"""Compares the masks that two models, or one model with two settings, gave the same images in one output.
 
     python -m jobs.changes --labels out                                     # the two newest configurations
     python -m jobs.changes --labels s3://bucket/labels --before 0fdcb35bf553 --after aa913136490c
 
-Writes a page: the most changed images with both masks, which class became which, areas and uncertainty.
+Writes an HTML page: the most changed images with both masks, which classes became which, class areas and uncertainty.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _changes(config: ChangesConfig) -> str:
 
 
 def _of_others(found: Changes) -> str:
-    """What else there would be to compare."""
+    """Names the configurations that were not compared."""
     return f" (not compared: {', '.join(found.others)}; choose with --before and --after)" if found.others else ""
 
 

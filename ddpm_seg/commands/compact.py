@@ -1,8 +1,9 @@
-"""Writes a year of small nightly shards as a few large files, to a new prefix: each image once, its latest row.
+"""Rewrites many small label files as a few large ones under a new prefix, keeping only each image's latest row.
 
     python -m jobs.compact --labels s3://bucket/labels --output s3://bucket/labels-2026
 
-What stands under --labels stays as it is. The nightly job may go on in the new prefix: it knows what is done.
+Files under --labels stay unchanged. jobs.label can continue with the new prefix as its --output: it finds there which
+images are done.
 """
 
 from __future__ import annotations

@@ -1,14 +1,16 @@
-"""Compares diffusion features with what they have to beat, trained on the same few annotated images.
+"""Compares an ensemble on diffusion features with simpler methods trained on the same few annotated images.
 
     python -m jobs.compare --model avatars-10 --task avatars_10 --train avatars/annotated-{1,2,3,4,5} \\
         --test avatars/test --plenty avatars/plenty --mirror --output comparison
     python -m jobs.compare --model s3://models/ffhq --task ffhq_34 --train s3://photos/annotated \\
         --splits 5 --shots 20 --methods diffusion --output s3://photos/comparison
 
-Trains on each split and scores on the test images (with --splits: on those that the split left): the ensemble on the
-bundle's features, on colours and coordinates, and on the features of an untrained UNet; a small U-Net trained from
-scratch; and, as the ceiling, the same U-Net on --plenty. An interrupted comparison goes on where it was, and parts of
-it (--methods) may run beside each other; the whole command then makes the table of them.
+Trains each method on each split and scores it on the test images. The methods: an ensemble on the bundle's features
+(diffusion), on colours and coordinates (rgb), and on features of the untrained network (untrained); and a small U-Net
+trained from scratch (supervised). --plenty adds that U-Net trained on many images, as an upper bound.
+
+After an interruption, the same command continues. You can run several --methods at the same time as separate commands
+with the same --output; the command without --methods then makes one table of all results.
 """
 
 from __future__ import annotations

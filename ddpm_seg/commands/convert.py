@@ -1,32 +1,33 @@
-"""Published checkpoints to a model bundle.
+"""Converts published checkpoints to a model bundle, the folder that the other jobs take as --model.
 
     python -m jobs.convert --ddpm ffhq.pt --classifiers pixel_classifiers/ffhq_34/ddpm/50_150_250_5_6_7_8_12 \\
         --experiment experiments/ffhq_34/ddpm.json --output bundles/ffhq-34
 
-guided-diffusion's network, ddpm-segmentation's classifiers (model_0.pth, model_1.pth, …) and their experiment file. The
-network is taken for one of the LSUN/FFHQ-256 family; any other needs its own flags. Without --classifiers and
---experiment, the bundle holds the network alone, to train an ensemble on (`python -m jobs.train`):
+Converts a guided-diffusion network with ddpm-segmentation's classifiers (model_0.pth, model_1.pth, …) and their
+experiment file. Networks outside the LSUN/FFHQ-256 family need --model-flags. Without --classifiers and --experiment
+the bundle holds only the network, for jobs.train to train an ensemble on:
 
     python -m jobs.convert --ddpm model.pt --output s3://models/faces-128 \\
         --model-flags "--image_size 128 --num_channels 128 --num_res_blocks 2 --learn_sigma True"
 
-All images share one noise, and classifiers have to meet the noise that they were trained with. ddpm-segmentation drew
-it on a GPU from seed 0, which is the default (`--noise-generator cuda`, computed without a GPU). Classifiers trained on
-a CPU take `--noise-generator cpu`; any other noise comes as `--noise FILE.npy`.
+The same noise is added to every image, and it must be the noise that the classifiers were trained with. The default is
+ddpm-segmentation's: drawn on a GPU from seed 0 (`--noise-generator cuda`; the conversion itself needs no GPU). For
+classifiers trained on a CPU give `--noise-generator cpu`; for any other noise, `--noise FILE.npy`.
 
     python -m jobs.convert --mae ffhq.pth --classifiers pixel_classifiers/ffhq_34/mae \\
         --experiment experiments/ffhq_34/mae.json --output bundles/ffhq-34-mae
 
-What ddpm-segmentation compares with: --mae, or --swav or --swav-w2 with their own experiments and classifiers.
+Converts one of the networks that ddpm-segmentation compares with: --mae, --swav or --swav-w2, each with its own
+classifiers and experiment file.
 
     python -m jobs.convert --diffusers ddpm-church-256 --output bundles/church
 
-A pipeline of Hugging Face diffusers with an unconditional UNet2DModel: a folder, or a name on the hub. Its
-blocks are its up-blocks, the deepest first.
+Converts a Hugging Face diffusers pipeline (a folder, or a name on the hub) with an unconditional UNet2DModel. Its
+blocks are numbered by up-block, the deepest first.
 
     python -m jobs.convert --modelscope cv_diffusion_image-segmentation --output bundles/modelscope-ffhq-34
 
-A ModelScope folder holds all of this, and its noise is the CPU generator's.
+Converts a ModelScope folder, which holds the network, the classifiers and their settings. Its noise is drawn on a CPU.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ def _convert(config: ConvertConfig) -> str:
 
 
 def _join_model_flags(argv: list[str]) -> list[str]:
-    """Joins `--model-flags` and its value by "=": a value apart that begins with dashes is taken for a flag."""
+    """Joins `--model-flags` and its value with "=": as a separate argument, a value that begins with dashes would be
+    parsed as a flag."""
     joined: list[str] = []
     for argument in argv:
         if joined and joined[-1] in ("--model-flags", "--model_flags"):

@@ -1,9 +1,10 @@
-"""Chooses the generated samples that are good enough to train on: a rule beside them, which stay as they are.
+"""Chooses which generated samples are good enough to train on, and stores that rule beside them.
 
     python -m jobs.curate --samples samples/                          # drops the most uncertain tenth
     python -m jobs.curate --samples s3://bucket/synthetic --drop-uncertain 0.2 --ignore-above 0.5
 
-Samples of one class only go too. ddpm_seg.read_samples follows the rule; made again, another one replaces it.
+Also drops samples whose mask has only one class. The samples themselves stay unchanged: the rule is curation.json,
+which jobs.distill and ddpm_seg.read_samples apply. Running the job again replaces the rule.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Trains a student on generated, labelled samples: a DeepLabV3, which then labels images without the DDPM.
+"""Trains a student network (DeepLabV3) on generated samples and their masks; it labels images without the DDPM.
 
     python -m jobs.distill --samples samples/ --validation avatars/validation --output bundles/student
     python -m jobs.distill --samples s3://bucket/synthetic --validation s3://photos/annotated \\
         --backbone-weights s3://models/resnet101.pth --output s3://models/student
 
-The student is a model as any other: jobs.label, jobs.evaluate and ddpm_seg.load take it. Run again after an
-interruption, it goes on after the last whole epoch. On a Ray cluster with GPUs (`ray job submit`), one Ray Train worker
-a GPU. Exit status as of jobs.label.
+jobs.label, jobs.evaluate and ddpm_seg.load take the student like any other model. After an interruption, the same
+command continues after the last complete epoch. On a Ray cluster with GPUs (`ray job submit`), it runs one Ray Train
+worker per GPU. Exit status: see jobs.label --help.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _distill(config: DistillConfig) -> str:
 
 
 def describe(student: StudentHeader, output: str) -> str:
-    """Epoch by epoch, then what to do next."""
+    """The report to print: one line per epoch, then the epoch that was kept and what to run next."""
     epochs = student.provenance["distillation"]["history"]
     scores = [epoch["miou"] for epoch in epochs]
     lines = ["epoch    loss  validation IoU"]

@@ -1,13 +1,13 @@
-"""Scores a model on annotated images: mean IoU as published and as usual, classes, calibration, worst images.
+"""Scores a model on annotated images: mean IoU (published and usual formula), IoU per class, calibration, worst images.
 
     python -m jobs.evaluate --model bundles/avatars-10 --images avatars/test --output evaluation
     python -m jobs.evaluate --model s3://models/ffhq --images s3://photos/test --labels s3://photos/labels \\
         --output s3://photos/evaluation
     python -m jobs.evaluate --model bundles/avatars-10 --images avatars/plenty --splits 5 --shots 20 --output few-shot
 
-Labels the images as jobs.label does, into the same output, or takes labels that are there (--labels). Writes
-metrics.json, images.parquet and evaluation.html. Run again after an interruption, it goes on. Exit status as of
-jobs.label.
+Labels the images into --output as jobs.label does, or scores existing labels (--labels). Writes metrics.json,
+images.parquet and evaluation.html. After an interruption, the same command continues. Exit status: see
+jobs.label --help.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _evaluate(config: EvaluateConfig) -> str:
 
 
 def describe_splits(found: dict[str, Any], output: str) -> str:
-    """Split by split, then mean and deviation."""
+    """The report to print: one line per split, then mean and standard deviation."""
     lines = [f"{'':<10}  published IoU  usual IoU  pixel accuracy"]
     for row in [*found["splits"], {"split": "mean", **{name: one["mean"] for name, one in found["means"].items()}}]:
         scores = ["–" if row[name] is None else f"{row[name]:.4f}" for name in found["means"]]
@@ -51,7 +51,7 @@ def describe_splits(found: dict[str, Any], output: str) -> str:
 
 
 def describe(found: dict[str, Any], output: str) -> str:
-    """The scores as a person reads them."""
+    """The report to print: one line per class, then the overall scores and where the files are."""
     from ddpm_seg.evaluation.scores import learnt_from
 
     width = max(len(entry["class_name"]) for entry in found["classes"])

@@ -1,12 +1,12 @@
-"""Draws images from a model and labels them: a synthetic dataset, as Parquet tables, on Ray.
+"""Generates images with a diffusion model and labels them: a synthetic dataset as Parquet tables, made on Ray.
 
     python -m jobs.generate --model avatars-10 --num-samples 2000 --output samples/
-    python -m jobs.generate --model avatars-10 --num-samples 2000 --output samples/ --dry-run    # what would be done
+    python -m jobs.generate --model avatars-10 --num-samples 2000 --output samples/ --dry-run    # only print the plan
     ray job submit --working-dir . -- python -m jobs.generate --model s3://models/ffhq --num-samples 50000 \\
         --output s3://bucket/synthetic
 
-Sample i of a seed is the same whatever the number of samples, actors and restarts. Run again, it finishes what was
-interrupted; with a larger --num-samples it draws only the new ones. Exit status as of jobs.label.
+Sample i of a seed is the same for any number of samples, actors and restarts. Running the same command again finishes
+an interrupted run; a larger --num-samples draws only the additional samples. Exit status: see jobs.label --help.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def _generate(config: GenerateConfig) -> str:
 
 
 def describe(summary: GenerateSummary) -> str:
-    """What a person wants to know next."""
+    """The report to print: how many samples were drawn, how good they are, and where they are."""
     drawn, failed = sum(run.ok for run in summary.runs), sum(run.images - run.ok for run in summary.runs)
     speeds = [run.images_per_hour for run in summary.runs if run.images_per_hour]
     lines = [f"{drawn} samples drawn, {failed} errors" if summary.runs else "nothing new to draw"]

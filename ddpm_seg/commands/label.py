@@ -1,13 +1,15 @@
-"""Segments every image under a prefix: masks, uncertainty and class statistics as Parquet tables, on Ray.
+"""Segments every image under a prefix: masks, uncertainty and class statistics as Parquet tables, made on Ray.
 
     python -m jobs.label                                              # sample images, bundled model, into ./out
     python -m jobs.label --input photos/ --output out/
-    python -m jobs.label --input photos/ --output out/ --dry-run      # what would be done
+    python -m jobs.label --input photos/ --output out/ --dry-run      # only print the plan
     ray job submit --working-dir . -- python -m jobs.label --input s3://bucket/photos --output s3://bucket/labels
 
-Run again, it finishes what was interrupted and labels what is new. Exit status: 0 done (images that could not be read
-are rows of the table, with their error), 2 wrong use, 3 stopped by itself (more errors than --max-errors; a
-training whose loss is no number), 4 interrupted or failed but resumable, 5 another process works on the same run.
+Running the same command again finishes an interrupted run and labels images that are new or have changed.
+
+Exit status of every job: 0 done (an image that cannot be read is a row with its error); 2 an option, input, output or
+cluster cannot be used; 3 the job stopped itself (more errors than --max-errors, or a training diverged); 4 interrupted,
+or failed in a way that may pass: run the same command again to continue; 5 another process is doing the same work.
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ def _annotate_next(uris: tuple[str, ...], output: str) -> str:
 
 
 def describe(summary: LabelSummary) -> str:
-    """What a person wants to know next."""
+    """The report to print: how many images were labelled, and where the tables and the report are."""
     errors = ", ".join(f"{number} {kind}" for kind, number in summary.errors.items())
     counts = f"{summary.images} images: {summary.ok} labelled, {summary.images - summary.ok} errors"
     return "\n".join(
@@ -65,7 +67,7 @@ def describe(summary: LabelSummary) -> str:
 
 
 def _mean_areas(summary: LabelSummary) -> list[str]:
-    """Lines of Python whose result is the report's mean area of each class: an image without a class counts as 0."""
+    """Lines of Python that compute the report's mean area per class; an image without a class counts as 0."""
     if summary.last_run is None:
         return []
     return [

@@ -1,13 +1,11 @@
-"""Trains a DDPM on unlabelled images: the network whose activations `jobs.train` then builds an ensemble on.
+"""Trains a diffusion network (DDPM) on unlabelled images; jobs.train then trains an ensemble on its activations.
 
     python -m jobs.avatars --output avatars --splits unlabelled
     python -m jobs.pretrain --images avatars/unlabelled --output bundles/avatars-ddpm --iterations 4000 --batch-size 20
 
-The learning rate stays until the last quarter of the iterations: until then, --iterations may be changed.
-
-Run again after an interruption, it goes on where it stopped (the state is saved every three minutes, and when it is
-stopped). On a Ray cluster
-with GPUs (`ray job submit`), one Ray Train worker a GPU. Exit status as for jobs.label.
+After an interruption, the same command continues where it stopped: the state is saved every three minutes and when the
+job is stopped. On a Ray cluster with GPUs (`ray job submit`), it runs one Ray Train worker per GPU. Exit status: see
+jobs.label --help.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def train(config: PretrainConfig) -> str:
-    """Trains, and says in the end what stands where."""
+    """Trains the network that `config` describes and returns the report to print."""
     from ddpm_seg.training.network.pretrain import pretrain
 
     model_id = pretrain(config)

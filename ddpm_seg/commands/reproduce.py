@@ -1,11 +1,11 @@
-"""Runs the published benchmarks: a cell of DDPM-Seg's table, or the whole row.
+"""Reproduces DDPM-Seg's published benchmark scores: for one task, some, or all six.
 
     python -m jobs.reproduce --task ffhq_34 --datasets datasets --checkpoints checkpoints/ddpm --output reproduction
     python -m jobs.reproduce --all --datasets s3://seg/datasets --checkpoints s3://seg/ddpm --output s3://seg/out
 
-Converts the checkpoint, trains ten members on the first training images by the published recipe, labels the first test
-images on the cluster and scores them. Run again after an interruption, it goes on with the next model. Exit status as
-of jobs.label.
+For each task: converts the published checkpoint, trains an ensemble on the first training images with the published
+recipe, labels the first test images on Ray, and scores them. After an interruption, the same command reuses the
+finished models and continues. Exit status: see jobs.label --help.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def _reproduce(config: ReproduceConfig) -> str:
 
 
 def describe(rows: Sequence[dict[str, Any]]) -> str:
-    """A Markdown table, in per cent as published."""
+    """The report to print: a Markdown table in per cent, as published."""
     lines = ["| benchmark | images | mean IoU | published |", "|---|---|---|---|"]
     for row in rows:
         published = f"{100 * row['published_miou']:.1f} ± {100 * row['published_deviation']:.1f}"

@@ -1,8 +1,8 @@
-"""Draws what README shows of a model: labelled images, samples, and the samples' nearest training images.
+"""Draws the README's pictures of a model: labelled images, generated samples, and their nearest training images.
 
     python -m jobs.showcase --model avatars-10 --images avatars/test --training-images avatars/unlabelled --output show
 
-Writes labels.png, samples.png (5 x 5, 20 evaluations of the UNet each), neighbours.png and distances.json.
+Writes labels.png, samples.png (5 x 5 samples, each drawn in 20 steps), neighbours.png and distances.json.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
-"""Trains the ensemble of pixel classifiers on a few annotated images, over a DDPM bundle.
+"""Trains an ensemble of pixel classifiers on a pretrained network's features, from a few annotated images.
 
     python -m jobs.train --model ./ddpm --images ./avatars/train --task avatars_10 --output ./avatars-10
     python -m jobs.train --model s3://models/ddpm --images s3://photos/annotated --task ffhq_34 \\
         --steps 50 150 250 --blocks 5 6 7 8 12 --validation s3://photos/held-out --output s3://models/ffhq
 
-About twenty annotated images are enough: X.png (or .jpg, ...) beside X.npy, an integer array of class ids; folders
-images/ and masks/ with PNG masks; a Parquet table with masks; or COCO's JSON. Run again after an interruption, it goes
-on. Exit status as of jobs.label.
+About twenty annotated images are enough; --images lists the forms that annotations can have. After an interruption, the
+same command continues. Exit status: see jobs.label --help.
 """
 
 from __future__ import annotations

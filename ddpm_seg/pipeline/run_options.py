@@ -1,4 +1,4 @@
-"""The options that jobs of runs share, label and generate. Without torch and Ray, so that --help is quick."""
+"""The settings that jobs.label and jobs.generate share. Imports neither torch nor Ray, so that --help is fast."""
 
 from __future__ import annotations
 
@@ -16,28 +16,29 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunOptions:
-    """What a run is told. Each job adds its own options, and says more of those that have no default here."""
+    """Settings of a run. Each job adds its own, and documents the fields that have no docstring here."""
 
     model: str
     output: str
     expect_model_id: str | None = None
-    """The model_id that the bundle must have, or nothing is done: for nights whose model must not change unnoticed.
-    --dry-run says which it has."""
+    """Stop before doing anything unless the bundle has this model_id. Use it in scheduled jobs whose model must not
+    change unnoticed; --dry-run prints the model_id."""
     dtype: SegmentDType
     dry_run: bool = False
-    """Say what would be done, and do nothing."""
+    """Check the inputs, print what would be done, and stop."""
     num_actors: int | None = None
-    """Copies of the model that work side by side. By default as many as the GPUs hold; one a machine without GPUs."""
+    """Copies of the model that work in parallel. Default: as many as fit on the cluster's GPUs; without GPUs, one per
+    machine."""
     gpus_per_actor: float = 1.0
-    """Share of a GPU for each copy: 0.5 puts two on a GPU. Without meaning where there is no GPU."""
+    """Share of a GPU for each copy of the model: 0.5 puts two copies on a GPU. Ignored without GPUs."""
     wait_for_gpus: float = 0.0
-    """Minutes to wait until the cluster's GPUs hold --num-actors, for clusters that grow; an autoscaler is asked."""
+    """Minutes to wait until the cluster has GPUs for --num-actors copies. An autoscaler is asked to add them."""
     batch_size: int | None = None
     compile: bool = False
-    """Run the network through torch.compile: every actor begins half a minute to minutes later, and is then faster,
-    which pays for long runs, mostly on GPUs."""
+    """Run the network through torch.compile. Each copy of the model then starts up to minutes later but runs faster;
+    this pays off in long runs, mostly on GPUs."""
     shard_size: int = 1000
-    """Images in each Parquet file of the tables."""
+    """Images per Parquet file."""
     chunk_size: int
 
     def __post_init__(self) -> None:
@@ -45,15 +46,15 @@ class RunOptions:
         check_least(self, shard_size=1, chunk_size=1, num_actors=1, batch_size=1)
         check_model_id(self.expect_model_id)
         if not 0 < self.gpus_per_actor <= 1:
-            raise ValueError(f"--gpus-per-actor must be over 0 and at most 1, got {self.gpus_per_actor:g}")
+            raise ValueError(f"--gpus-per-actor must be above 0 and at most 1, got {self.gpus_per_actor:g}")
         if not self.wait_for_gpus >= 0 or (self.wait_for_gpus and self.num_actors is None):
             raise ValueError(
-                f"--wait-for-gpus {self.wait_for_gpus:g} is a number of minutes, and needs --num-actors to wait for"
+                f"--wait-for-gpus {self.wait_for_gpus:g}: expected minutes, at least 0, together with --num-actors"
             )
 
 
 def own_options_first(config: type[T]) -> type[T]:
-    """Class decorator: --help begins with what the job's own class names. Dataclasses put inherited fields first."""
+    """Class decorator: makes --help list the job's own flags first. Dataclasses put inherited fields first."""
     fields = {field.name: field for field in dataclasses.fields(config)}  # type: ignore[arg-type]
     config.__dataclass_fields__ = {name: fields[name] for name in (*config.__annotations__, *fields)}  # type: ignore[attr-defined]
     return config

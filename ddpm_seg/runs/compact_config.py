@@ -1,4 +1,4 @@
-"""Which tables are compacted, and where to."""
+"""The settings of jobs.compact."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from ddpm_seg.checks import check_least
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CompactConfig:
-    """Which tables, where to write them anew, and how large the files are to be."""
+    """Settings of `jobs.compact`."""
 
     labels: str
-    """Output of jobs.label: the folder or prefix with labels/ and runs/."""
+    """Folder or URI prefix that jobs.label wrote (its --output): the one with labels/ and runs/."""
     output: str
-    """Folder or prefix for the compacted tables: an empty one."""
+    """Folder or URI prefix for the compacted tables. It must be empty."""
     config_hash: str | None = None
-    """Only these rows, where several models or options are under --labels (config=… under labels/); by default all,
-    each configuration in files of its own."""
+    """Compact only this configuration: HASH of a folder config=HASH under labels/. Default: all configurations, each
+    into its own files."""
     shard_size: int = 20_000
-    """Rows in each new file; fewer where they would be more than 256 MB."""
+    """Rows per new file. A file that reaches 256 MB gets fewer."""
 
     def __post_init__(self) -> None:
         storage.normalize_places(self, "labels", "output")
@@ -28,6 +28,6 @@ class CompactConfig:
         source, target = (uri.rstrip("/") + "/" for uri in (self.labels, self.output))
         if target.startswith(source) or source.startswith(target):
             raise ValueError(
-                f"--output {self.output} and --labels {self.labels} must not be one "
-                "inside the other; take a prefix beside it"
+                f"--output {self.output} and --labels {self.labels}: neither may be inside the other; choose an "
+                "--output outside --labels"
             )

@@ -1,4 +1,4 @@
-"""Which samples the stand-in annotates: settings of jobs.annotate."""
+"""The settings of jobs.annotate."""
 
 from __future__ import annotations
 
@@ -13,19 +13,22 @@ class AnnotateConfig:
     """Settings of `jobs.annotate`."""
 
     samples: str
-    """Generated images, an --output of jobs.generate; a model without an ensemble will do."""
+    """Generated images to annotate: a folder or URI prefix that jobs.generate wrote (its --output). They need no
+    masks."""
     plenty: str
-    """Many annotated real images, in any form that jobs.train takes: what the stand-in learns from."""
+    """Many annotated real images to train the annotating network on, in any form that jobs.train --images takes."""
     task: str
-    """What the class ids of --plenty mean: the name of a task, or a .yaml or .json file with class_names."""
+    """The classes that the ids in --plenty stand for: the name of a built-in task, or a .yaml or .json file with
+    class_names."""
     output: str
-    """Parquet file to write: samples and their masks, which jobs.train takes as --images."""
+    """Parquet file to write: the samples and their masks. jobs.train takes it as --images."""
     config_hash: str | None = None
-    """Whose samples, where those of several models or options are there; by default those of the newest run."""
+    """Annotate the samples of this configuration (HASH of a folder config=HASH under samples/), if --samples holds
+    several. Default: the configuration of the newest run."""
     limit: int | None = None
-    """Annotate the first so many samples only."""
+    """Annotate only the first LIMIT samples. Default: all."""
     seed: int = 0
-    """Of the stand-in's training."""
+    """Random seed for training the annotating network."""
 
     def __post_init__(self) -> None:
         storage.normalize_places(self, "samples", "output")

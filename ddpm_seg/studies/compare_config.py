@@ -1,4 +1,4 @@
-"""What is compared: settings of jobs.compare."""
+"""The settings of jobs.compare."""
 
 from __future__ import annotations
 
@@ -17,28 +17,31 @@ class CompareConfig(AnnotationOptions):
     """Settings of `jobs.compare`."""
 
     model: str
-    """Name or URI of a bundle: its network, its steps and its blocks. The ensemble is trained anew on every split."""
+    """Model bundle (packaged name, folder or URI prefix) whose network, diffusion steps and blocks to use. A new
+    ensemble is trained on every split."""
     task: str
-    """What the class ids mean: the name of a task, or a .yaml or .json file with class_names."""
+    """The classes that the ids in the masks stand for: the name of a built-in task, or a .yaml or .json file with
+    class_names."""
     train: tuple[str, ...]
-    """Annotated images to train on, in any form that jobs.train takes: one folder, table or file a split; or a single
-    one with --splits and --shots."""
+    """Annotated images to train on, in any form that jobs.train --images takes: one folder, table or file per split; or
+    a single one, from which --splits and --shots draw random splits."""
     output: str
-    """Folder or URI prefix for the results. Those that stand there already are not made again."""
+    """Folder or URI prefix for the results. Results that are already there with the same settings are reused."""
     test: str | None = None
-    """Annotated images to score on. Default, with --splits: what a split does not train on."""
+    """Annotated images to score on. Required without --splits; with it, the default is the images of --train that the
+    split does not train on."""
     splits: int | None = None
-    """Draw so many random splits from the one --train."""
+    """Number of random splits to draw from the single --train. Needs --shots."""
     shots: int | None = None
-    """Images of each such split to train on."""
+    """Number of training images in each random split. Needs --splits."""
     plenty: str | None = None
-    """Many annotated images, for the supervised U-Net alone: the ceiling."""
+    """Many annotated images to train the supervised U-Net on once more, as an upper bound."""
     methods: tuple[Method, ...] = get_args(Method)
-    """What to compare."""
+    """Methods to compare; the description above explains them."""
     mirror: bool = False
-    """Train the ensembles on every image's mirror image too; not where classes tell left from right."""
+    """Train the ensembles also on every image's mirror image. Leave this off if classes distinguish left from right."""
     recolour: int = 0
-    """Train the ensembles on so many slightly recoloured copies of every image too."""
+    """Train the ensembles also on this many slightly recoloured copies of every image."""
 
     def __post_init__(self) -> None:
         storage.normalize_places(self, "output")

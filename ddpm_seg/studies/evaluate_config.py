@@ -1,4 +1,4 @@
-"""What is scored, and the files that say how well: settings of jobs.evaluate."""
+"""The settings of jobs.evaluate, and the names of its files."""
 
 from __future__ import annotations
 
@@ -18,29 +18,32 @@ class EvaluateConfig(AnnotationOptions):
     """Settings of `jobs.evaluate`."""
 
     images: str
-    """Annotated images, in any form that jobs.train takes."""
+    """Annotated images to score on, in any form that jobs.train --images takes."""
     output: str
-    """Folder or prefix for metrics.json, images.parquet, evaluation.html, and the labels themselves."""
+    """Folder or URI prefix for metrics.json, images.parquet, evaluation.html and the labels."""
     model: str = "avatars-10"
-    """Model bundle: the name of one that comes with the package, or where jobs.train or jobs.convert wrote one."""
+    """Model bundle: the name of one that comes with the package, or the folder or URI prefix that jobs.train,
+    jobs.convert or jobs.distill wrote."""
     expect_model_id: str | None = None
-    """The model_id that the bundle must have, or nothing is done."""
+    """Stop before doing anything unless the bundle has this model_id."""
     labels: str | None = None
-    """Score these labels, an --output of jobs.label with the same --model, instead of labelling the images."""
+    """Score existing labels instead of labelling the images: the --output of a jobs.label run with the same --model."""
     config_hash: str | None = None
-    """Which of the --labels, where several models or options are there (config=… under labels/); by default those of
-    the newest run."""
+    """Score the labels of this configuration (HASH of a folder config=HASH under labels/), if --labels holds several.
+    Default: the configuration of the newest run."""
     dtype: SegmentDType = "float32"
-    """Number format of the network."""
+    """Number format of the network's activations."""
     limit: int | None = None
-    """Only the first so many images, by name."""
+    """Score only the first LIMIT images, sorted by name. Default: all."""
     num_actors: int | None = None
-    """Copies of the model that work side by side; by default as many as the GPUs hold."""
+    """Copies of the model that work in parallel. Default: as many as fit on the cluster's GPUs; without GPUs, one per
+    machine."""
     splits: int | None = None
-    """Train so many new ensembles, as the model's own was trained, each on --shots random ones of the images, and score
-    each on the other images: mean and deviation, as in the paper's table."""
+    """Instead of scoring the model itself, draw this many random splits of the images. For each split, train a new
+    ensemble with the model's own settings on --shots images and score it on the others. Reports mean and standard
+    deviation, like the paper's table."""
     shots: int = 20
-    """Images that each of the --splits is trained on."""
+    """Number of training images in each of the --splits."""
 
     def __post_init__(self) -> None:
         storage.normalize_places(self, "output", "labels")

@@ -1,4 +1,4 @@
-"""The published benchmarks, and which of them to run: settings of jobs.reproduce."""
+"""The published benchmarks, and the settings of jobs.reproduce."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from ddpm_seg.model.published.names import LSUN_FFHQ_256
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Benchmark:
-    """What the published experiment file of a task says, and the published score."""
+    """What a task's published experiment file says, and its published score."""
 
     checkpoint: str
-    """The DDPM's file."""
+    """File name of the DDPM."""
     training_images: int
     testing_images: int
     miou: float
-    """Published mean, in per cent, over five training splits."""
+    """Published mean IoU in per cent, averaged over five training splits."""
     deviation: float
+    """Its standard deviation over those splits."""
 
 
 BENCHMARKS = {
@@ -41,31 +42,31 @@ class ReproduceConfig:
     """Settings of `jobs.reproduce`."""
 
     datasets: str
-    """The published data folder, with TASK/real/train and TASK/real/test in it."""
+    """Folder or URI prefix of DDPM-Seg's published datasets: contains TASK/real/train and TASK/real/test."""
     checkpoints: str
-    """Folder of the published DDPM checkpoints: ffhq.pt, lsun_bedroom.pt, lsun_cat.pt, lsun_horse.pt."""
+    """Folder or URI prefix of the published DDPM checkpoints: ffhq.pt, lsun_bedroom.pt, lsun_cat.pt, lsun_horse.pt."""
     output: str
-    """Folder or prefix for models, labels and scores."""
+    """Folder or URI prefix for models, labels and scores."""
     task: tuple[str, ...] = ()
-    """Names of the benchmarks to run."""
+    """Benchmarks to run: bedroom_28, ffhq_34, cat_15, horse_21, celeba_19 or ade_bedroom_30."""
     all: bool = False
-    """Run all six."""
+    """Run all six benchmarks, instead of giving --task."""
     members: int = 10
     """Classifiers in each ensemble."""
     iterations: int | None = None
-    """Batches after which a member's training ends at the latest. Default: where its loss stops, as published."""
+    """Maximum number of batches to train each classifier on. Default: until its loss stops falling, as published."""
     model_flags: str = LSUN_FFHQ_256
-    """MODEL_FLAGS of the checkpoints, should they be others than the published."""
+    """MODEL_FLAGS that the checkpoints were trained with, as one quoted string. The published ones need no change."""
 
     def __post_init__(self) -> None:
         storage.normalize_places(self, "output")
         check_least(self, members=1, iterations=1)
 
     def names(self) -> tuple[str, ...]:
-        """The benchmarks asked for; ValueError for none or an unknown one."""
+        """Names of the benchmarks to run. Raises ValueError for none or an unknown one."""
         known = ", ".join(BENCHMARKS)
         if self.all == bool(self.task):
-            raise ValueError(f"give --task with some of {known}; or --all, alone, for all six")
+            raise ValueError(f"give either --task with some of {known}, or --all for all six")
         if unknown := [name for name in self.task if name not in BENCHMARKS]:
             raise ValueError(f"--task {unknown[0]!r} is not a published benchmark; expected some of {known}")
         return tuple(BENCHMARKS) if self.all else self.task

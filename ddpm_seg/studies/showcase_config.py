@@ -1,4 +1,4 @@
-"""What is drawn: settings of jobs.showcase."""
+"""The settings of jobs.showcase."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ class ShowcaseConfig:
     """Settings of `jobs.showcase`."""
 
     model: str
-    """Name or URI of a trained bundle."""
+    """Model bundle with a DDPM and an ensemble: packaged name, folder or URI prefix."""
     images: str
-    """Folder of annotated images that no training has seen: X.png beside X.npy. The first eight are drawn."""
+    """Folder or URI prefix of annotated images that the model was not trained on, X.png beside X.npy. labels.png shows
+    the first eight."""
     training_images: str
-    """Folder of the images that the bundle's DDPM was trained on."""
+    """Folder or URI prefix of the images that the model's DDPM was trained on."""
     output: str
-    """Folder for the pictures."""
+    """Folder or URI prefix to write to."""
     seed: int = 0
-    """Of the samples: those that jobs.generate draws from it."""
+    """Random seed of the samples. jobs.generate draws the same ones from it."""
 
     def __post_init__(self) -> None:
         storage.normalize_places(self, "output")

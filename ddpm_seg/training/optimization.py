@@ -1,4 +1,4 @@
-"""Training options of networks and students, for the flags of jobs.pretrain and jobs.distill. Imports no torch."""
+"""How networks and students are trained: flags of jobs.pretrain, jobs.pretrain_mae and jobs.distill. No torch here."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ class Optimization:
     iterations: int = 10_000
     """Number of batches to train on."""
     batch_size: int = 32
-    """Images per batch, over all workers together."""
+    """Images per batch, summed over all workers."""
     learning_rate: float = 5e-4
-    """Peak learning rate; it falls to zero over the last quarter of the iterations. Until that quarter begins, an
-    interrupted training can be resumed with another --iterations."""
+    """Peak learning rate. It stays constant until it falls to zero over the last quarter of the iterations; until then
+    you may stop and continue with another --iterations."""
     ema_decay: float = 0.999
-    """Decay of the moving average of the weights; the bundle gets the averaged weights."""
+    """Decay per iteration of the moving average of the weights, from 0 up to but not including 1. The bundle holds the
+    averaged weights."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Precision of the activations; weights and sums stay float32. bfloat16 is faster on GPUs and on CPUs with
+    """Number format of the activations; weights and sums stay float32. bfloat16 is faster on GPUs and on CPUs with
     AVX512-BF16."""
     seed: int = 0
-    """Seed for the initial weights and for every batch."""
+    """Random seed for the initial weights and for every batch."""
 
     def __post_init__(self) -> None:
         check_positive(self, "iterations", "batch_size", "learning_rate")
@@ -39,19 +40,19 @@ class StudentOptimization:
     """How a student is trained; the defaults are the published ones. The fields are also flags of `jobs.distill`."""
 
     epochs: int = 20
-    """Passes over the samples."""
+    """Number of passes over the training images."""
     batch_size: int = 8
-    """Images per batch, over all workers together."""
+    """Images per batch, summed over all workers."""
     learning_rate: float = 1e-3
-    """Learning rate of Adam."""
+    """Learning rate of the Adam optimizer."""
     augment: bool = False
-    """Randomly mirror, rotate, scale, shift and recolour the training images. Leave it off if classes tell left from
-    right."""
+    """Randomly mirror, rotate, scale, shift and recolour the training images. Leave this off if classes distinguish
+    left from right."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Precision of the activations; weights and sums stay float32. bfloat16 is faster on GPUs and on CPUs with
+    """Number format of the activations; weights and sums stay float32. bfloat16 is faster on GPUs and on CPUs with
     AVX512-BF16."""
     seed: int = 0
-    """Seed for the initial weights and the order of the samples."""
+    """Random seed for the initial weights and the order of the training images."""
 
     def __post_init__(self) -> None:
         check_positive(self, "epochs", "learning_rate")

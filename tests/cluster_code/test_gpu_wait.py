@@ -45,6 +45,6 @@ def test_waiting_ends(ray_cluster: str) -> None:
 @pytest.mark.parametrize(("minutes", "actors"), [(-1.0, 2), (5.0, None)])
 def test_how_many_to_wait_for_is_asked(config: type, minutes: float, actors: int | None) -> None:
     with pytest.raises(
-        ValueError, match=rf"--wait-for-gpus {minutes:g} is a number of minutes, and needs --num-actors"
+        ValueError, match=rf"--wait-for-gpus {minutes:g}: expected minutes, at least 0, together with --num-actors"
     ):
         config(wait_for_gpus=minutes, num_actors=actors)

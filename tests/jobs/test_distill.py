@@ -133,7 +133,7 @@ def test_two_ray_train_workers(samples, annotated, tmp_path, ray_cluster) -> Non
         (["--num-workers", "5"], "num_workers is 5, expected 0 to 4: each worker needs two images of every batch of 8"),
         (["--resolution", "8"], "resolution is 8, expected at least the side of the images, 16"),
         (["--batch-size", "65"], "64 samples are fewer than a batch"),
-        (["--repeat", "2"], "--repeat is for --images"),
+        (["--repeat", "2"], "--repeat needs --images"),
         (["--epochs", "0"], "epochs must be positive"),
         (["--backbone-weights", __file__], "not a checkpoint"),
     ],

@@ -85,7 +85,7 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(
     [
         (["--input", "/not/there"], "/not/there"),
         (["--shard-size", "0"], "--shard-size must be at least 1"),
-        (["--gpus-per-actor", "-1"], "--gpus-per-actor must be over 0"),
+        (["--gpus-per-actor", "-1"], "--gpus-per-actor must be above 0"),
         (["--fit", "crop"], "letterbox"),
         (["--max-errors", "some"], "--max-errors must be a number of images"),
         (["--config", "/not/there.yaml"], "/not/there.yaml"),

@@ -77,8 +77,8 @@ def test_one_command_a_cell_and_a_second_one_goes_on(
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ([], "give --task with some of bedroom_28, "),
-        (["--all", "--task", "cat_15"], "or --all, alone, for all six"),
+        ([], "give either --task with some of bedroom_28, "),
+        (["--all", "--task", "cat_15"], "or --all for all six"),
         (["--task", "avatars_10"], "'avatars_10' is not a published benchmark"),
         (["--task", "ffhq_34"], "ffhq.pt is not there; ffhq_34 needs this checkpoint"),
         (["--all"], "lsun_bedroom.pt is not there"),

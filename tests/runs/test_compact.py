@@ -98,7 +98,7 @@ def test_what_is_somebody_elses_stays(output: Path) -> None:
 
 @pytest.mark.parametrize("inside", ["labels", "labels/2026", "."])
 def test_not_into_itself(output: Path, inside: str) -> None:
-    with pytest.raises(ValueError, match="one inside the other"):
+    with pytest.raises(ValueError, match="neither may be inside the other"):
         CompactConfig(labels=str(output), output=str(output.parent / inside))
 
 

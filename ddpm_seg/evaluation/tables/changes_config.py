@@ -1,4 +1,4 @@
-"""Settings of jobs.changes."""
+"""The settings of jobs.changes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ class ChangesConfig:
     """Settings of `jobs.changes`."""
 
     labels: str
-    """Output of jobs.label that holds the labels of both: a folder or prefix with labels/ and runs/."""
+    """Folder or URI prefix that jobs.label wrote both sets of masks to (its --output): the one with labels/ and
+    runs/."""
     before: str | None = None
-    """Configuration (config=… below labels/) with the old masks. Default: that of the newest run before --after."""
+    """Configuration of the old masks: HASH of a folder config=HASH under labels/. Default: the configuration that ran
+    most recently before --after."""
     after: str | None = None
-    """Configuration with the new masks. Default: that of the newest run."""
+    """Configuration of the new masks. Default: the configuration of the newest run."""
     output: str | None = None
-    """The page to write. Default: changes-BEFORE-AFTER.html below --labels."""
+    """HTML file to write. Default: changes-BEFORE-AFTER.html under --labels."""
 
     def __post_init__(self) -> None:
         storage.normalize_places(self, "labels", "output")

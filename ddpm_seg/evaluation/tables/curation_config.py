@@ -1,4 +1,4 @@
-"""Settings of jobs.curate."""
+"""The settings of jobs.curate."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ class CurateConfig:
     """Settings of `jobs.curate`."""
 
     samples: str
-    """An --output of jobs.generate."""
+    """Folder or URI prefix that jobs.generate wrote (its --output)."""
     config_hash: str | None = None
-    """Which samples to use if --samples holds those of several models or options (config=… below samples/). Default:
-    those of the newest run."""
+    """Choose from the samples of this configuration (HASH of a folder config=HASH under samples/), if --samples holds
+    several. Default: the configuration of the newest run."""
     drop_uncertain: float = 0.1
-    """Fraction of the samples to drop, starting with the most uncertain."""
+    """Share of the samples to drop, from 0 up to but not including 1; the most uncertain ones are dropped."""
     published_filter: bool = False
-    """Also drop the 30 most certain samples, as the published code does."""
+    """Also drop the 30 samples with the lowest uncertainty, as the published code does."""
     ignore_above: float | None = None
-    """In the masks that are kept, set pixels whose uncertainty (nats) is above this to 255, without a class."""
+    """In the masks of the samples that are kept, set pixels with a higher uncertainty than this (in nats) to 255, which
+    means no class. Default: change no pixels."""
 
     def __post_init__(self) -> None:
         storage.normalize_places(self, "samples")

@@ -1,4 +1,4 @@
-"""Settings of jobs.export."""
+"""The settings of jobs.export."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ class ExportConfig:
     """Settings of `jobs.export`."""
 
     labels: str
-    """Output of jobs.label: the folder or prefix with labels/ and runs/."""
+    """Folder or URI prefix that jobs.label wrote (its --output): the one with labels/ and runs/."""
     to: Format
-    """Format to export to."""
+    """Format to write."""
     output: str
-    """Folder or prefix for the export; it must be empty."""
+    """Folder or URI prefix for the export. It must be empty."""
     most_uncertain: int | None = None
-    """Export at most this many images, the most uncertain ones."""
+    """Export only this many images, the most uncertain ones. Useful for review."""
     min_uncertainty: float | None = None
-    """Export only images whose uncertainty (nats) is at least this."""
+    """Export only images with at least this uncertainty, in nats."""
     max_uncertainty: float | None = None
-    """Export only images whose uncertainty (nats) is at most this, to train another model on them, say."""
+    """Export only images with at most this uncertainty, in nats. Useful to train another model on the surest masks."""
     classes: tuple[str, ...] = ()
-    """Export only images that have at least one of these classes."""
+    """Export only images that contain at least one of these classes. Default: all images."""
     config_hash: str | None = None
-    """Which labels to export if --labels holds those of several models or options. Default: those of the newest run."""
+    """Export the labels of this configuration (HASH of a folder config=HASH under labels/), if --labels holds several.
+    Default: the configuration of the newest run."""
 
     def __post_init__(self) -> None:
         storage.normalize_places(self, "labels", "output")

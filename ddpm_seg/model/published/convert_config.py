@@ -1,4 +1,4 @@
-"""What is converted to a bundle."""
+"""The settings of jobs.convert."""
 
 from __future__ import annotations
 
@@ -15,44 +15,46 @@ Source = ModelType | Literal["diffusers"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConvertConfig:
-    """One network (with --classifiers and --experiment for a segmentation model), or --modelscope alone."""
+    """Exactly one network (with --classifiers and --experiment for a segmentation model), or --modelscope alone."""
 
     output: str
-    """Where the bundle goes: a folder, s3://bucket/prefix, …"""
+    """Folder or URI prefix (s3://bucket/prefix) to write the bundle to."""
     ddpm: str | None = None
-    """guided-diffusion checkpoint: the .pt file of a state dict."""
+    """guided-diffusion checkpoint: a .pt file with a state dict."""
     mae: str | None = None
-    """Checkpoint of facebookresearch/mae: the .pth file of its pre-training."""
+    """Pretraining checkpoint of facebookresearch/mae: a .pth file."""
     swav: str | None = None
-    """Checkpoint of facebookresearch/swav: the .pth file of a ResNet-50."""
+    """ResNet-50 checkpoint of facebookresearch/swav: a .pth file."""
     swav_w2: str | None = None
-    """Checkpoint of facebookresearch/swav: the .pth file of a ResNet-50 twice as wide."""
+    """Checkpoint of facebookresearch/swav's double-width ResNet-50: a .pth file."""
     diffusers: str | None = None
-    """Folder of a Hugging Face diffusers pipeline with a UNet2DModel, or the name of one on the hub."""
+    """Hugging Face diffusers pipeline with a UNet2DModel: its folder, or its name on the hub."""
     classifiers: str | None = None
-    """Folder of the ensemble: model_0.pth, model_1.pth, …"""
+    """Folder of the trained ensemble: model_0.pth, model_1.pth, … Needs --experiment."""
     experiment: str | None = None
-    """ddpm-segmentation experiment file of these classifiers (experiments/*/ddpm.json, mae.json, …)."""
+    """ddpm-segmentation's experiment file for these classifiers (experiments/*/ddpm.json, mae.json, …)."""
     model_flags: str = LSUN_FFHQ_256
-    """MODEL_FLAGS that the --ddpm checkpoint was trained with, in one string."""
+    """MODEL_FLAGS that the --ddpm checkpoint was trained with, as one quoted string."""
     noise: str | None = None
-    """.npy file (1, 3, S, S) of the noise that the classifiers were trained with; without it, a generator makes it."""
+    """.npy file, shape (1, 3, S, S), with the noise that the classifiers were trained with. Default: drawn as
+    --noise-generator and --noise-seed say."""
     noise_generator: Literal["cpu", "cuda"] | None = None
-    """Generator of the noise: cuda, as ddpm-segmentation trains on a GPU (the default), or cpu. Needs no GPU."""
+    """Random generator to draw the noise with: PyTorch's for cuda (the default, as ddpm-segmentation trains on a GPU)
+    or for cpu. Neither needs a GPU."""
     noise_seed: int = 0
-    """Seed of that generator."""
+    """Seed of --noise-generator."""
     modelscope: str | None = None
-    """Folder of ModelScope's cv_diffusion_image-segmentation; excludes every other flag but --output."""
+    """Folder of ModelScope's cv_diffusion_image-segmentation. Allows no other flag except --output."""
 
     def __post_init__(self) -> None:
         storage.normalize_places(self, "output")
 
     def check(self) -> None:
-        """Raises ValueError for flags that do not go together."""
+        """Raises ValueError for flags that cannot be combined."""
         if self.modelscope is not None:
             others = {field.name: field.default for field in fields(self) if field.name not in ("output", "modelscope")}
             if given := [name for name, default in others.items() if getattr(self, name) != default]:
-                raise ValueError(f"--modelscope says everything itself: leave out {flag(given[0])}, or --modelscope")
+                raise ValueError(f"--modelscope cannot be combined with {flag(given[0])}: leave out one of them")
             return
         given_networks = self._networks()
         if not given_networks:
@@ -61,7 +63,7 @@ class ConvertConfig:
                 "--diffusers DIR or --modelscope DIR"
             )
         if len(given_networks) > 1:
-            raise ValueError(f"one network a bundle: give {' or '.join(map(flag, given_networks))}")
+            raise ValueError(f"a bundle holds one network: give only one of {', '.join(map(flag, given_networks))}")
         if self.ddpm is None:
             ours = ("model_flags",) if self.diffusers else ("model_flags", "noise", "noise_generator", "noise_seed")
             self._refuse(ours, flag(given_networks[0]))
@@ -69,12 +71,14 @@ class ConvertConfig:
             self._refuse(("classifiers", "experiment"), "--diffusers")
         if (self.classifiers is None) != (self.experiment is None):
             missing = "experiment FILE.json" if self.experiment is None else "classifiers DIR"
-            raise ValueError(f"--classifiers and --experiment go together: add --{missing}, or leave out both")
+            raise ValueError(f"--classifiers and --experiment need each other: add --{missing}, or leave out both")
         if self.noise is not None and (self.noise_generator is not None or self.noise_seed != 0):
-            raise ValueError("--noise is the noise itself: leave out --noise-generator and --noise-seed, or --noise")
+            raise ValueError(
+                "--noise gives the noise itself: leave out --noise-generator and --noise-seed, or leave out --noise"
+            )
 
     def network(self) -> tuple[Source, str]:
-        """What it is, and its file."""
+        """The kind of network, and its file, folder or hub name."""
         model_type = self._networks()[0]
         return model_type, getattr(self, model_type)
 
@@ -83,8 +87,8 @@ class ConvertConfig:
         return [source for source in sources if getattr(self, source) is not None]
 
     def _refuse(self, names: Sequence[str], with_flag: str) -> None:
-        """Raises ValueError for what is only of a published DDPM."""
+        """Raises ValueError if one of the fields `names` is set."""
         defaults = {field.name: field.default for field in fields(self)}
         for name in names:
             if getattr(self, name) != defaults[name]:
-                raise ValueError(f"{flag(name)} does not go with this network: leave it out with {with_flag}")
+                raise ValueError(f"{flag(name)} cannot be combined with {with_flag}: leave it out")

@@ -1,4 +1,4 @@
-"""What the generate job is told. Without torch and Ray, so that --help is quick."""
+"""The settings of jobs.generate. Imports neither torch nor Ray, so that --help is fast."""
 
 from __future__ import annotations
 
@@ -13,35 +13,37 @@ from ddpm_seg.pipeline.run_options import RunOptions, own_options_first
 @own_options_first
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GenerateConfig(RunOptions):
-    """Images drawn from a model, with their masks, as Parquet."""
+    """Settings of `jobs.generate`."""
 
     model: str = "avatars-10"
-    """Model bundle: the name of one that comes with the package, or where jobs.train, jobs.pretrain or jobs.convert
-    wrote one. Without an ensemble, its samples are not labelled."""
+    """Model bundle: the name of one that comes with the package, or the folder or URI prefix that jobs.train,
+    jobs.pretrain or jobs.convert wrote. If the bundle has no ensemble, the samples get no masks."""
     num_samples: int = 100
-    """Samples 0 to this number of the seed. A larger number later draws only what is missing."""
+    """Total number of samples to have for this seed (numbers 0 to NUM_SAMPLES - 1). Running again with a larger number
+    draws only the missing ones."""
     seed: int = 0
-    """Each sample depends on the seed and its own number alone."""
+    """Random seed. Each sample depends only on the seed and on its own number."""
     output: str = "samples"
-    """Folder or prefix for the tables."""
+    """Folder or URI prefix for the tables."""
     sampler: Sampler = "ddim"
-    """DDIM, ancestral sampling (ddpm), or DPM-Solver++ of second order."""
+    """Sampling method: ddim, ddpm (ancestral sampling), or dpm-solver++ (second order)."""
     steps: int = 20
-    """Evaluations of the network for a sample."""
+    """Evaluations of the network per sample, at least 2. More take longer."""
     eta: float = 1.0
-    """Noise that DDIM adds on the way, as a share of ancestral sampling's; 0 to 1."""
+    """For ddim only: how much noise each step adds, from 0 (none) to 1 (as much as ancestral sampling)."""
     dtype: DType = "float32"
-    """Number format of the network. The narrow ones are faster on GPUs."""
+    """Number format of the network's activations. The 16-bit formats are faster on GPUs."""
     batch_size: int | None = None
-    """Samples drawn at once. By default 8 on a CPU; on a GPU as many as may fit, halved where they do not. The same
-    number gives the same bytes."""
+    """Samples drawn at once by each copy of the model. Default: 8 on a CPU; on a GPU an estimate of what fits, halved
+    if memory runs out. Repeat the batch size to repeat the samples bit for bit."""
     chunk_size: int = 64
-    """Samples in a unit of work, which is what is lost when a machine dies."""
+    """Samples per chunk of work. If a machine dies, the chunks in progress on it are done again."""
     real: str | None = None
-    """Real images, annotated or not: says in quality.json how far the samples are from them."""
+    """Real images to compare the samples with: a folder, URI prefix or list. Writes the distances to quality.json, and
+    if these images have masks, also the area of each class in both sets."""
     inception: str | None = None
-    """A TorchScript file of a network whose features --real is compared by, such as Inception. Default: the DDPM's
-    own activations."""
+    """TorchScript file of a network, such as Inception, whose features are used to compare samples with --real.
+    Default: activations of the model's own network."""
 
     def __post_init__(self) -> None:
         RunOptions.__post_init__(self)  # super() does not know a class that slots=True makes anew
@@ -49,8 +51,8 @@ class GenerateConfig(RunOptions):
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"--seed must lie between 0 and {2**63 - 1}, got {self.seed}")
         if self.inception and not self.real:
-            raise ValueError("--inception is what --real images are compared by: give them too")
+            raise ValueError("--inception needs --real: it compares the samples with real images")
 
     def sampling(self) -> SamplingConfig:
-        # Only DDIM has an eta: the other samplers' tables should not be apart by it.
+        # Only DDIM uses eta; zero it for the other samplers so that it does not change their config_hash.
         return SamplingConfig(sampler=self.sampler, steps=self.steps, eta=self.eta if self.sampler == "ddim" else 0.0)

@@ -1,4 +1,4 @@
-"""What the label job is told. Without torch and Ray, so that --help is quick."""
+"""The settings of jobs.label. Imports neither torch nor Ray, so that --help is fast."""
 
 from __future__ import annotations
 
@@ -16,41 +16,45 @@ _LIMIT = re.compile(r"(?P<number>\d+)|(?P<percent>\d+(\.\d+)?)%", re.ASCII)
 @own_options_first
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LabelConfig(RunOptions):
-    """Masks and class statistics for every image under a prefix, as Parquet tables."""
+    """Settings of `jobs.label`."""
 
     input: str | None = None
     """Images to label: a folder or prefix (s3://bucket/photos), a glob, one file or URL, or a .txt, .csv, .tsv or
-    .parquet list of them. Without it, the sample images that come with the package."""
+    .parquet list of them. Default: the sample images that come with the package."""
     output: str = "out"
-    """Folder or prefix for the tables. A second run into the same one does only what is new or changed."""
+    """Folder or URI prefix for the tables. A second run with the same output labels only new or changed images."""
     model: str = "avatars-10"
-    """Model bundle: the name of one that comes with the package, or where jobs.train or jobs.convert wrote one."""
+    """Model bundle: the name of one that comes with the package, or the folder or URI prefix that jobs.train,
+    jobs.convert or jobs.distill wrote."""
     fit: FitMode = "letterbox"
-    """How an image that is not square meets the network's square: edges padded and cut off again, or stretched."""
+    """How to fit an image that is not square into the network's square input: letterbox pads it (the padding is cut
+    off the mask again), stretch distorts it."""
     dtype: SegmentDType = "float32"
-    """Number format of the network. The narrow ones change a few pixels; 16 bits are for GPUs, and faster on CPUs with
-    instructions for them; int8 is for large networks on CPUs. `jobs.benchmark` says what pays."""
+    """Number format of the network's activations. All except float32 change a few pixels. float16 and bfloat16 are
+    faster on GPUs and on CPUs with instructions for them; int8 is for large networks on CPUs. jobs.benchmark measures
+    which is fastest."""
     limit: int | None = None
-    """Label at most this many of the new images, and leave the rest to the next run. Useful to try things out."""
+    """Label at most this many new images; the next run labels the rest. Useful for trying things out. Default: all."""
     batch_size: int | None = None
-    """Images (times diffusion steps) that go through the network at once. By default as many as fit in memory."""
+    """How many (image, diffusion step) pairs go through the network at once. Default: as many as fit in memory."""
     chunk_size: int = 256
-    """Most images in a unit of work, which is what is lost when a machine dies. Small inputs are cut finer."""
+    """Maximum number of images per chunk of work; for few images, chunks are smaller. If a machine dies, the chunks in
+    progress on it are done again."""
     max_errors: str | None = None
-    """Stop a run in which more images than this are errors: a number (100), or a share of the run's images (5%). Those
-    that --retry-errors tries again do not count. By default errors are counted and the run goes on."""
+    """Stop a run once more images than this have errors: a number (100) or a share of the run's images (5%). Images
+    that --retry-errors tries again do not count. Default: never stop because of errors."""
     retry_errors: bool = False
-    """Label again the images that were errors in their latest run, though they have not changed since."""
+    """Also label again the images whose latest row is an error, even if they have not changed."""
 
     check_versions: bool = True
-    """Ask for the version (ETag, else size and time) of each object of a list that does not have it: one request each.
-    Without, a changed object is not seen as changed."""
+    """For lists: ask the storage for the version of each object (ETag, else size and time), one request per object, if
+    the list does not give it. Without this, changed objects are not noticed."""
     allow_local_hosts: bool = False
-    """Let lists name http(s) hosts of this machine and link-local ones, such as a cloud's metadata service."""
+    """Let lists name http(s) hosts on this machine and link-local addresses, such as a cloud's metadata service."""
 
     active: int | None = None
-    """Afterwards, choose so many labelled images that are most worth annotating next: uncertain ones, each in another
-    way. Writes annotate_next.csv and annotate_next.html to the output."""
+    """After labelling, choose this many images that are most worth annotating next: uncertain ones that differ in what
+    is uncertain. Writes annotate_next.csv and annotate_next.html to --output."""
 
     def __post_init__(self) -> None:
         RunOptions.__post_init__(self)  # super() does not know a class that slots=True makes anew
@@ -58,7 +62,7 @@ class LabelConfig(RunOptions):
         self.error_limit(0)
 
     def error_limit(self, images: int) -> int | None:
-        """The most error rows that a run of so many images may have; None where there is no limit."""
+        """How many error rows a run of `images` images may have; None means no limit."""
         if self.max_errors is None:
             return None
         match = _LIMIT.fullmatch(self.max_errors)

@@ -1,4 +1,4 @@
-"""Settings of jobs.train."""
+"""The settings of jobs.train."""
 
 from __future__ import annotations
 
@@ -15,48 +15,54 @@ class TrainConfig(AnnotationOptions):
     """Settings of `jobs.train`."""
 
     model: str
-    """Name or URI of a bundle: a DDPM, a MAE or a SwAV, or a trained bundle whose ensemble is replaced."""
+    """Model bundle with the network (DDPM, MAE or SwAV): packaged name, folder or URI prefix. An ensemble that it
+    already has is not used."""
     images: str
-    """Annotated images: a folder or prefix with X.png beside X.npy, or with images/X.jpg and masks/X.png; a .parquet
-    table with masks, such as jobs.label writes; a .json of COCO or Label Studio; or a .xml of CVAT."""
+    """Annotated images, about twenty: a folder or URI prefix with X.png (or .jpg, …) beside X.npy (an integer array of
+    class ids), or with images/X.jpg and masks/X.png; a .parquet table with masks, such as jobs.label writes; COCO's or
+    Label Studio's .json; or CVAT's .xml."""
     task: str
-    """What the class ids mean: the name of a task, or a .yaml or .json file with class_names."""
+    """The classes that the ids in the masks stand for: the name of a built-in task, or a .yaml or .json file with
+    class_names."""
     output: str
-    """Where the new bundle is written."""
+    """Folder or URI prefix for the new bundle."""
     members: int = 10
     """Number of classifiers in the ensemble."""
     tune: bool = False
-    """First try steps and blocks by cross-validation on these images, log the quality and cost of each choice, then
+    """First choose steps and blocks by cross-validation on these images: print quality and cost of each choice, then
     train with the best."""
     steps: tuple[int, ...] | None = None
-    """Diffusion timesteps to read features at. Default: the bundle's own, else 50 150 250 (of 1000). Not for a MAE or
-    SwAV, which see the image without noise."""
+    """Diffusion timesteps to read features at. Default: the bundle's own, else 50 150 250 (of 1000). For DDPMs only: a
+    MAE or SwAV sees the image without noise."""
     blocks: tuple[int, ...] | None = None
-    """Blocks of the network to read. Default: the bundle's own, else the published ones. A DDPM's decoder blocks count
-    from 0 at the lowest resolution; the blocks of a MAE or SwAV count from 0 at the input."""
+    """Blocks of the network to read features from. A DDPM's decoder blocks count from 0 at the lowest resolution, the
+    blocks of a MAE or SwAV from 0 at the image. Default: the bundle's own, else the published choice."""
     upsample_mode: Literal["bilinear", "nearest"] | None = None
-    """How features are upsampled to pixels. Default: the bundle's own, else bilinear."""
+    """How to upsample features to the image's size. Default: the bundle's own, else bilinear."""
     mirror: bool = False
-    """Also train on every image's mirror image: better masks. Leave it off if classes tell left from right."""
+    """Also train on every image's mirror image. Gives better masks, but leave it off if classes distinguish left from
+    right."""
     recolour: int = 0
-    """Number of slightly recoloured copies of every image to train on as well: better masks from few images, for
-    proportionally more time and memory."""
+    """Also train on this many slightly recoloured copies of every image. Gives better masks from few images; each copy
+    adds as much time and memory as the image itself."""
     recipe: Literal["cosine", "published"] = "cosine"
-    """cosine: batches of 256 standardised pixels and a learning rate that falls to zero. published: batches of 64
-    pixels at a constant rate, and each member stops when its loss stops falling."""
+    """Training recipe. cosine: batches of 256 pixels, standardised features, a learning rate that falls to zero.
+    published: batches of 64, a constant rate, and each classifier stops when its loss stops falling."""
     iterations: int | None = None
-    """Batches per member. Default: 1500; with --recipe published, as many as 100 epochs have."""
+    """Number of batches to train each classifier on; the maximum with --recipe published. Default: 1500, or with
+    --recipe published 100 epochs."""
     seed: int = 0
-    """Seed for the members' initial weights and pixel orders; the same seed gives the same bundle."""
+    """Random seed for the classifiers' initial weights and order of pixels. The same seed gives the same bundle."""
     limit: int | None = None
-    """Train on only the first N images, by name."""
+    """Train only on the first LIMIT images, sorted by name. Default: all."""
     validation: str | None = None
-    """Folder or URI prefix of annotated images to score the finished bundle on (published mean IoU)."""
+    """Annotated images, in any form that --images takes, to score the finished bundle on (mean IoU by the published
+    formula)."""
     num_actors: int | None = None
-    """Number of Ray actors that run the images through the network; they pay off from hundreds of images on. Default:
-    one per free GPU of the cluster; without GPUs, this process alone."""
+    """Ray actors that compute the features; worthwhile from hundreds of images on. Default: one per free GPU of the
+    cluster, or of this machine if it has several; else 0, which computes them in this process."""
     device: str | None = None
-    """Device for torch, such as cpu or cuda. Default: a GPU if there is one, else the CPU."""
+    """torch device to train on, such as cpu or cuda:0. Default: a GPU if there is one, else the CPU."""
 
     def __post_init__(self) -> None:
         storage.normalize_places(self, "output")

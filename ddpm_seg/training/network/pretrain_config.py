@@ -1,4 +1,4 @@
-"""Settings of jobs.pretrain and jobs.pretrain_mae."""
+"""The settings of jobs.pretrain and jobs.pretrain_mae."""
 
 from __future__ import annotations
 
@@ -12,47 +12,48 @@ from ddpm_seg.training.optimization import Optimization
 
 @dataclass(frozen=True, kw_only=True)
 class ImagesAndOutput:
-    """A separate base class, so that --help lists these options first: the fields of the last base come first."""
+    """A separate base class so that --help lists these flags first: the fields of the last base come first."""
 
     images: str
-    """Folder, URI prefix or list of unlabelled images. Labels beside them are ignored."""
+    """Unlabelled images to train on: a folder, URI prefix or list. Masks beside them are not read."""
     output: str
-    """Where the bundle is written. The state of an unfinished training is kept there too."""
+    """Folder or URI prefix for the bundle. The state of an unfinished training is kept there too."""
     image_size: int = 64
     """Side of the network's square input, in pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig(Optimization, ImagesAndOutput):
-    """Options of every pretraining; subclasses add those of their network."""
+    """Settings that both jobs share; subclasses add those of the network."""
 
     compile: bool = False
-    """Run the network through torch.compile. Training starts minutes later and then runs faster, which pays off if it
-    is long. If compiling fails, training runs without it and the log says so."""
+    """Run the network through torch.compile. Training starts minutes later but runs faster, which pays off in long
+    trainings. If compiling fails, the network trains uncompiled and the log says so."""
     num_workers: int | None = None
-    """Number of Ray Train workers. Default: one per free GPU of the cluster; without GPUs, this process alone."""
+    """Number of Ray Train workers. Default: one per free GPU of the cluster, or of this machine if it has several; else
+    0, which trains in this process."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         storage.normalize_places(self, "output")
 
     def optimization(self) -> Optimization:
-        """The options that the weights depend on, besides the images and the network."""
+        """The settings that the weights depend on, besides the images and the network."""
         return Optimization(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Optimization)})
 
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainDDPMConfig(PretrainConfig):
-    """Settings of `jobs.pretrain`. The network's options have the names of guided-diffusion's flags."""
+    """Settings of `jobs.pretrain`. Those of the network have the names of guided-diffusion's flags."""
 
     num_channels: int = 32
-    """Channels of the first level."""
+    """Channels of the UNet's first resolution level."""
     num_res_blocks: int = 1
-    """Residual blocks per level."""
+    """Residual blocks per resolution level."""
     channel_mult: tuple[int, ...] = (1, 1, 2, 4)
-    """Channels of each level, as multiples of --num-channels."""
+    """Channels of each resolution level, as multiples of --num-channels. One value per level."""
     attention_resolutions: tuple[int, ...] = (8,)
-    """Sides of the feature maps that get self-attention."""
+    """Sides, in pixels, of the feature maps that get self-attention."""
     noise_schedule: Literal["linear", "cosine"] = "linear"
     """How the noise grows over the 1000 diffusion steps."""
 
@@ -62,10 +63,10 @@ class PretrainMAEConfig(PretrainConfig):
     """Settings of `jobs.pretrain_mae`."""
 
     patch_size: int = 8
-    """Side of a patch; --image-size must be a multiple of it."""
+    """Side of a patch, in pixels. --image-size must be a multiple of it."""
     width: int = 192
-    """Channels per token."""
+    """Channels per token of the encoder."""
     depth: int = 12
-    """Number of encoder blocks; the decoder has a third as many, half as wide."""
+    """Transformer blocks of the encoder. The decoder has a third as many, half as wide."""
     num_heads: int = 3
-    """Number of attention heads."""
+    """Attention heads per block of the encoder."""

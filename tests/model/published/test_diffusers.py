@@ -176,7 +176,7 @@ def test_the_job_says_what_is_wrong(tmp_path: Path, capsys) -> None:
     for flags, message in (
         (["--diffusers", str(tmp_path / "nothing")], "nothing"),
         (["--diffusers", pipeline(tmp_path / "one"), "--classifiers", "x", "--experiment", "y"], "--classifiers"),
-        (["--diffusers", pipeline(tmp_path / "two"), "--mae", "x"], "one network a bundle"),
+        (["--diffusers", pipeline(tmp_path / "two"), "--mae", "x"], "a bundle holds one network"),
     ):
         assert convert_job.main([*flags, *output]) == 2
         assert message in capsys.readouterr().err

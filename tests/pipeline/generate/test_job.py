@@ -144,13 +144,13 @@ def test_the_users_own_network_may_give_the_features(tmp_path: Path) -> None:
     [
         ({"num_samples": 0}, "--num-samples must be at least 1, got 0"),
         ({"seed": -1}, "--seed must lie between 0 and"),
-        ({"gpus_per_actor": 2.0}, "--gpus-per-actor must be over 0 and at most 1, got 2"),
+        ({"gpus_per_actor": 2.0}, "--gpus-per-actor must be above 0 and at most 1, got 2"),
         ({"steps": 1}, "sampling needs at least 2 steps, got 1"),
         ({"steps": 500}, "500 timesteps do not fit into 0..80"),
         ({"eta": 7.0}, "eta must lie between 0 and 1, got 7"),
         ({"model": "nowhere"}, "nowhere"),
         ({"real": "/not/there"}, "/not/there"),
-        ({"inception": "inception.pt"}, "give them too"),
+        ({"inception": "inception.pt"}, "--inception needs --real"),
     ],
 )
 def test_mistakes_are_found_before_anything_is_done(

@@ -123,7 +123,7 @@ def test_uncovered_pixels_may_have_a_class(tmp_path: Path) -> None:
     options = AnnotationOptions(uncovered="wall")
     (annotation,) = load_annotations(uri, image_size=8, task=TASK, options=options)
     np.testing.assert_array_equal(annotation.label, np.where(EXPECTED == 255, 0, 1))
-    with pytest.raises(AnnotationError, match="--uncovered 'walls' is no class of pets; its classes are wall, cat"):
+    with pytest.raises(AnnotationError, match="--uncovered 'walls' is not a class of pets; its classes are wall, cat"):
         load_annotations(uri, image_size=8, task=TASK, options=AnnotationOptions(uncovered="walls"))
     # A square image's canvas has no padding; that of another has, and it stays without a class.
     Image.new("RGB", (8, 4)).save(tmp_path / "a.png")
