@@ -34,7 +34,7 @@ def annotate(config: AnnotateConfig, training: SupervisedConfig | None = None) -
     Raises ValueError (`AnnotationError`) or OSError, before any training, for whatever the user can mend.
     """
     task = find_task(config.task)
-    images = _images(config)
+    uris, images = _samples(config)
     plenty = load_annotations(config.plenty, image_size=images.shape[1], task=task)
     storage.check_writable(config.output.rpartition("/")[0])
     network = train_supervised(
@@ -47,7 +47,7 @@ def annotate(config: AnnotateConfig, training: SupervisedConfig | None = None) -
     masks = np.concatenate([label_images(network, images[start:][:BATCH]) for start in range(0, len(images), BATCH)])
     table = pa.table(
         {
-            "uri": [f"sample {number}" for number in range(len(images))],
+            "uri": uris,
             "image": pa.array(list(map(picture_cell, images)), IMAGE),
             "mask": pa.array(list(map(picture_cell, masks)), IMAGE),
         }
@@ -56,8 +56,8 @@ def annotate(config: AnnotateConfig, training: SupervisedConfig | None = None) -
     return len(images)
 
 
-def _images(config: AnnotateConfig) -> np.ndarray:
-    """(N, S, S, 3) uint8 of the samples."""
+def _samples(config: AnnotateConfig) -> tuple[list[str], np.ndarray]:
+    """Names and images (N, S, S, 3) uint8 of the samples."""
     rows = read_samples(
         config.samples,
         config_hash=config.config_hash,
@@ -67,4 +67,4 @@ def _images(config: AnnotateConfig) -> np.ndarray:
     rows = rows.filter(pc.equal(rows["status"], "ok")).slice(0, config.limit)
     if not rows.num_rows:
         raise ValueError(f"there are no samples to annotate at {config.samples}")
-    return np.stack([row_image(row) for row in rows.to_pylist()])
+    return rows["uri"].to_pylist(), np.stack([row_image(row) for row in rows.to_pylist()])

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from ddpm_seg import storage
 from ddpm_seg.data.exports.picture import Picture
 from ddpm_seg.data.overlay import indexed
+from ddpm_seg.data.sample_names import PICTURES
 from ddpm_seg.tasks import Task
 
 
@@ -24,7 +25,7 @@ def write_png(pictures: Iterable[Picture], task: Task, output: str) -> None:
         picture.write_image(storage.join(output, "images"))
         storage.write_bytes(storage.join(output, "masks", f"{picture.name}.png"), _png(picture, task))
         rows.writerow([picture.name, picture.uri, picture.uncertainty])
-    storage.write_bytes(storage.join(output, "pictures.csv"), table.getvalue().encode())
+    storage.write_bytes(storage.join(output, PICTURES), table.getvalue().encode())
     described: dict[str, object] = {"name": task.name, "class_names": task.class_names, "palette": task.palette}
     if task.ignore_label is not None:
         described["ignore_label"] = task.ignore_label

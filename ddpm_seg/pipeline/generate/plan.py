@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from ddpm_seg.data.sample_names import SampleName
 from ddpm_seg.json_text import json_digest
 from ddpm_seg.model.bundle.ensemble_bundle import BundleHeader, read_header
 from ddpm_seg.model.bundle.files import refuse_another_model
@@ -65,7 +66,7 @@ def plan_generate(config: GenerateConfig) -> GeneratePlan:
 
 def sample_items(seed: int, count: int) -> pa.Table:
     """SAMPLES rows of samples 0 to `count` of `seed`; their names sort as their numbers do."""
-    names = [f"sample:{seed}/{number:09d}" for number in range(count)]
+    names = [str(SampleName(seed, number)) for number in range(count)]
     columns = {
         "image_id": [image_id(name) for name in names],
         "uri": names,

@@ -1,0 +1,62 @@
+"""The names of generated samples: what a table, an export or an annotation calls one, it can be drawn again by."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from dataclasses import dataclass
+from functools import cache
+
+from ddpm_seg import storage
+
+PICTURES = "pictures.csv"
+"""File of an export that says which picture is which sample (column `uri`) by its name."""
+MAX_LIST_BYTES = 2**28
+
+_NAME = re.compile(r"sample:(\d{1,19})/(\d{1,19})")
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class SampleName:
+    """A sample of a seed. Names of one seed sort as their numbers do."""
+
+    seed: int
+    number: int
+
+    def __str__(self) -> str:
+        return f"sample:{self.seed}/{self.number:09d}"
+
+    @classmethod
+    def parse(cls, uri: str) -> SampleName | None:
+        """The sample that `uri` names; None for any other URI."""
+        match = _NAME.fullmatch(uri)
+        return cls(int(match[1]), int(match[2])) if match else None
+
+
+class SampleFinder:
+    """Tells which sample an annotated picture is."""
+
+    def __init__(self) -> None:
+        self._listed = cache(_listed)
+
+    def find(self, uri: str) -> SampleName | None:
+        """The sample that `uri` names, or that the `pictures.csv` of the file's export names: it stands in the file's
+        folder or in the one above. None where neither says."""
+        if (named := SampleName.parse(uri)) is not None:
+            return named
+        folder, _, file = storage.normalize(uri).rpartition("/")
+        for place in (folder, folder.rpartition("/")[0]):
+            if (found := self._listed(place).get(file.rpartition(".")[0])) is not None:
+                return found
+        return None
+
+
+def _listed(folder: str) -> dict[str, SampleName]:
+    """The samples that the list in `folder` names, by their pictures' names; none where there is no list."""
+    uri = storage.join(folder, PICTURES) if folder else ""
+    if not uri or not storage.exists(uri):
+        return {}
+    rows = csv.DictReader(io.StringIO(storage.read_bytes(uri, max_bytes=MAX_LIST_BYTES).decode("utf-8", "replace")))
+    named = ((row.get("name"), SampleName.parse(row.get("uri") or "")) for row in rows)
+    return {name: sample for name, sample in named if name and sample}
