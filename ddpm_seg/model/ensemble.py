@@ -49,11 +49,11 @@ class Ensemble:
         members: Sequence[Member],
         *,
         channels: Sequence[int],
-        strides: Sequence[int],
+        sides: Sequence[int],
         upsample_mode: str,
         device: torch.device | str = "cpu",
     ) -> None:
-        """`channels` and `strides` describe the feature maps in order (`FeatureConfig.channels`, `.strides`)."""
+        """`channels` and `sides` describe the feature maps in order (`FeatureConfig.channels`, `.sides`)."""
         dim = members[0]["layers.0.weight"].shape[1]
         if sum(channels) != dim:
             raise ValueError(
@@ -61,7 +61,7 @@ class Ensemble:
             )
         self.upsample_mode = upsample_mode
         self.num_members = len(members)
-        self.groups = [[i for i, s in enumerate(strides) if s == stride] for stride in sorted(set(strides))]
+        self.groups = [[i for i, s in enumerate(sides) if s == side] for side in sorted(set(sides), reverse=True)]
         first = torch.stack([member["layers.0.weight"] for member in members]).float()
         columns = first.split(list(channels), dim=2)
         self.first_weights = [torch.cat([columns[i] for i in group], dim=2).to(device) for group in self.groups]

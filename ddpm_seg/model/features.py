@@ -6,11 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ddpm_seg.model.limits import MAX_STEPS, check_range
 
@@ -39,7 +39,7 @@ class FeatureConfig:
         """Times that an image goes through the network."""
         return max(1, len(self.steps))
 
-    def check(self, network: Network) -> None:
+    def check(self, network: NetworkBlocks) -> None:
         """Raises ValueError where a step or a block does not exist in this network."""
         if network.timesteps == 0 and self.steps:
             raise ValueError(f"steps are of a DDPM, and this is a {network.title}: leave them out, got {self.steps}")
@@ -51,50 +51,33 @@ class FeatureConfig:
         if min(self.blocks) < 0 or max(self.blocks) > last:
             raise ValueError(f"blocks must lie in 0..{last}, got {self.blocks}")
 
-    def channels(self, network: Network) -> list[int]:
+    def channels(self, network: NetworkBlocks) -> list[int]:
         """Channels of every map that an `Extractor` returns, in its order; their sum is the published `dim[2]`."""
         return [network.block_channels[block] for block in sorted(set(self.blocks))] * self.passes
 
-    def strides(self, network: Network) -> list[int]:
-        """Image pixels per map pixel of every map that an `Extractor` returns, in its order."""
-        return [network.block_strides[block] for block in sorted(set(self.blocks))] * self.passes
+    def sides(self, network: NetworkBlocks) -> list[int]:
+        """Side of every map that an `Extractor` returns, in its order."""
+        return [network.block_sides[block] for block in sorted(set(self.blocks))] * self.passes
 
 
-class Network(Protocol):
-    """What a bundle says of the network that features come from: everything but its weights."""
-
-    kind: ClassVar[str]
-    """Of its section in bundle.json, and of its weights file."""
+class NetworkBlocks(Protocol):
+    """What a network says of the maps that can be read from it."""
 
     @property
     def title(self) -> str:
         """Its name in messages."""
 
     @property
-    def image_size(self) -> int:
-        """Side of its square input."""
-
-    @property
     def timesteps(self) -> int:
-        """Of its noise schedule; 0 where there is none."""
+        """Length of its noise schedule; 0 where it sees images as they are."""
 
     @property
     def block_channels(self) -> Sequence[int]:
-        """Channels of the map that each block gives."""
+        """Channels of each block's map."""
 
     @property
-    def block_strides(self) -> Sequence[int]:
-        """Image pixels per pixel of that map."""
-
-    @property
-    def peak_values(self) -> int:
-        """Numbers, about, that are in memory at the peak of an image's way through it."""
-
-    def published_features(self) -> FeatureConfig:
-        """What the published classifiers read."""
-
-    def build(self) -> nn.Module:
-        """The network as training would begin with it."""
+    def block_sides(self) -> Sequence[int]:
+        """Side of each block's map, which is square."""
 
 
 class Extractor(Protocol):

@@ -16,7 +16,7 @@ from ddpm_seg.model.device.dtypes import SegmentDType, activations
 from ddpm_seg.model.device.fitting_batch import FittingBatch
 from ddpm_seg.model.ensemble import Ensemble
 from ddpm_seg.model.errors import BundleError
-from ddpm_seg.model.features import Network
+from ddpm_seg.model.network import Network
 from ddpm_seg.model.pixel_labels import PixelLabels
 from ddpm_seg.model.resident import resident_extractor
 from ddpm_seg.model.voting import Votes
@@ -55,7 +55,7 @@ class Segmenter:
         self.ensemble = Ensemble(
             bundle.members,
             channels=self.features.channels(bundle.network),
-            strides=self.features.strides(bundle.network),
+            sides=self.features.sides(bundle.network),
             upsample_mode=self.features.upsample_mode,
             device=self.device,
         )

@@ -9,7 +9,6 @@ from ddpm_seg.model.bundle.ensemble_bundle import Bundle, BundleHeader, bundle_o
 from ddpm_seg.model.bundle.files import read_content
 from ddpm_seg.model.device.dtypes import SegmentDType, without_int8
 from ddpm_seg.model.errors import BundleError
-from ddpm_seg.model.networks.ddpm import DDPMConfig
 from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.tasks import Task
 
@@ -41,10 +40,10 @@ def read_trained_header(name_or_uri: str) -> tuple[TrainedHeader, Task]:
 
 def check_dtype(header: TrainedHeader, dtype: SegmentDType) -> None:
     """Raises ValueError for a number format that the network does not run in."""
-    if not isinstance(header, BundleHeader):
+    if isinstance(header, BundleHeader):
+        header.network.check_dtype(dtype)
+    else:
         without_int8(dtype, "student")
-    elif not isinstance(header.network, DDPMConfig):
-        without_int8(dtype, header.network.title)
 
 
 def load_model(name_or_uri: str, model_id: str | None = None) -> Bundle | StudentBundle:

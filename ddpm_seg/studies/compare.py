@@ -19,10 +19,8 @@ from ddpm_seg.data.annotations.task_file import find_task
 from ddpm_seg.errors import work_began
 from ddpm_seg.evaluation.scores.score import Labeller, evaluate, labels_of
 from ddpm_seg.model.bundle.ensemble_bundle import ENSEMBLE, Bundle, open_bundle
-from ddpm_seg.model.bundle.network_json import network_to_json
 from ddpm_seg.model.device.choice import default_device
 from ddpm_seg.model.features import FeatureConfig
-from ddpm_seg.model.networks.ddpm import DDPMConfig
 from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.studies.compare_config import CompareConfig, Method
 from ddpm_seg.studies.results import Result, scored, standing_result, write_result
@@ -87,7 +85,7 @@ class Training:
             return asdict(self.supervised)
         if method == "rgb":
             return {"ensemble": asdict(self.ensemble), "copies": asdict(self.copies)}
-        network = self.weights if method == "diffusion" else self._architecture()
+        network = self.weights if method == "diffusion" else self.bundle.network.architecture()
         own = {"features": asdict(self.features), "network": network}
         return {"ensemble": asdict(self.ensemble), "copies": asdict(self.copies), **own}
 
@@ -96,10 +94,6 @@ class Training:
         kind = self.bundle.network.title
         own = {} if kind == "DDPM" else {"diffusion": f"{kind} features", "untrained": f"untrained {kind}"}
         return own.get(method, TITLES[method])
-
-    def _architecture(self) -> dict[str, Any]:
-        network = self.bundle.network
-        return asdict(network.unet) if isinstance(network, DDPMConfig) else network_to_json(network)
 
 
 def compare(

@@ -9,7 +9,7 @@ import pytest
 
 import ddpm_seg
 from ddpm_seg.model.bundle.ensemble_bundle import load_bundle, save_bundle
-from ddpm_seg.model.features import Network
+from ddpm_seg.model.network import Network
 from jobs import convert, evaluate, generate, label, train
 from tests.annotated_boxes import annotate
 from tests.model.published.tiny_diffusers import pipeline

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle
-from ddpm_seg.model.features import Network
+from ddpm_seg.model.network import Network
 from ddpm_seg.model.resident import resident_extractor
 from tests.model import golden_weights
 
@@ -57,7 +57,7 @@ def assert_as_recorded(name: str, network: Network, weights: dict[str, Tensor]) 
         maps = resident_extractor(Bundle(network=network, weights=weights), "cpu")(image[None], features)
     assert [one.shape[1:] for one in maps] == [tuple(shape) for shape in recorded["block_shapes"]]
     assert features.channels(network) == [one.shape[1] for one in maps]
-    assert features.strides(network) == [size // one.shape[3] for one in maps]
+    assert features.sides(network) == [one.shape[3] for one in maps]
     np.testing.assert_allclose([one.mean() for one in maps], recorded["map_means"], atol=1e-4)
     np.testing.assert_allclose([one.std() for one in maps], recorded["map_deviations"], rtol=1e-4)
     large = [torch.nn.functional.interpolate(one, size=(size, size), mode="bilinear")[0] for one in maps]

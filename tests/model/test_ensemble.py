@@ -13,6 +13,7 @@ from tests.model.tiny_networks import assert_close, members, normal
 
 SIZE = (16, 24)
 CHANNELS, STRIDES = [8, 8, 5, 8, 1], [8, 2, 4, 2, 1]
+SIDES = [SIZE[0] // stride for stride in STRIDES]
 
 
 @pytest.mark.parametrize("mode", ["bilinear", "nearest"])
@@ -20,7 +21,7 @@ CHANNELS, STRIDES = [8, 8, 5, 8, 1], [8, 2, 4, 2, 1]
 def test_equals_the_plain_classifiers(classes: int, count: int, mode: str) -> None:
     models = members(count, classes, sum(CHANNELS))
     maps = _maps(images=3)
-    fast = Ensemble(models, channels=CHANNELS, strides=STRIDES, upsample_mode=mode)
+    fast = Ensemble(models, channels=CHANNELS, sides=SIDES, upsample_mode=mode)
     for index, votes in enumerate(fast(maps, SIZE)):
         features_PD = transcription.pixel_features([m[index] for m in maps], SIZE, mode)
         logits_MPK = torch.stack([transcription.classifier(member)(features_PD) for member in models])
@@ -43,7 +44,7 @@ def test_equals_the_plain_classifiers(classes: int, count: int, mode: str) -> No
 @pytest.mark.parametrize("mode", ["bilinear", "nearest"])
 @pytest.mark.parametrize("rows", [1, 3, 4, 11])
 def test_strips_of_rows_change_nothing(rows: int, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    fast = Ensemble(members(3, 15, sum(CHANNELS)), channels=CHANNELS, strides=STRIDES, upsample_mode=mode)
+    fast = Ensemble(members(3, 15, sum(CHANNELS)), channels=CHANNELS, sides=SIDES, upsample_mode=mode)
     whole = list(fast(_maps(images=2), SIZE))
     monkeypatch.setattr("ddpm_seg.model.ensemble.CACHED_BYTES", rows * 4 * 128 * SIZE[1])
     for expected, actual in zip(whole, fast(_maps(images=2), SIZE), strict=True):
@@ -58,7 +59,7 @@ def test_classifiers_grow_at_thirty_classes() -> None:
 
 def test_maps_that_do_not_fit_the_classifiers_are_refused() -> None:
     with pytest.raises(ValueError, match=r"read 30 features a pixel, but the maps have 29"):
-        Ensemble(members(1, 3, 30), channels=[8, 21], strides=[2, 1], upsample_mode="bilinear")
+        Ensemble(members(1, 3, 30), channels=[8, 21], sides=[8, 16], upsample_mode="bilinear")
 
 
 def _maps(images: int) -> list[Tensor]:

@@ -14,7 +14,8 @@ from ddpm_seg.data.statistics import most_uncertain_tenth
 from ddpm_seg.model.diffusion import Diffusion, DiffusionConfig
 from ddpm_seg.model.ensemble import Ensemble, member_shapes
 from ddpm_seg.model.features import FeatureConfig
-from ddpm_seg.model.networks.ddpm import DDPMConfig, extract
+from ddpm_seg.model.networks.ddpm import DDPMConfig
+from ddpm_seg.model.networks.ddpm_extractor import extract
 from ddpm_seg.model.networks.pixel_values import to_network
 from ddpm_seg.model.networks.unet import UNet, UNetConfig
 from ddpm_seg.model.samplers import sample_ddim
@@ -56,7 +57,7 @@ class Case:
         self.ensemble = Ensemble(
             self.members,
             channels=channels,
-            strides=self.features.strides(network),
+            sides=self.features.sides(network),
             upsample_mode=case["upsample_mode"],
         )
         self.x_0 = to_network(golden_weights.image(case["image_seed"], self.size)[None], "cpu")

@@ -13,7 +13,8 @@ import torch
 from ddpm_seg.benchmark import transcription
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle
 from ddpm_seg.model.errors import BundleError
-from ddpm_seg.model.features import FeatureConfig, Network
+from ddpm_seg.model.features import FeatureConfig
+from ddpm_seg.model.network import Network
 from ddpm_seg.model.networks.pixel_values import to_network
 from ddpm_seg.model.networks.unet import UNetConfig
 from ddpm_seg.model.pixel_labels import PixelLabels

@@ -12,7 +12,8 @@ from ddpm_seg.model.bundle.ensemble_bundle import Bundle
 from ddpm_seg.model.device.meta import weight_shapes
 from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.ensemble import member_shapes
-from ddpm_seg.model.features import FeatureConfig, Network
+from ddpm_seg.model.features import FeatureConfig
+from ddpm_seg.model.network import Network
 from ddpm_seg.model.networks.ddpm import DDPMConfig
 from ddpm_seg.model.networks.mae import MAEConfig
 from ddpm_seg.model.networks.swav import SwAVConfig
@@ -105,7 +106,7 @@ def backbone_bundle(network: Network, *, classes: int = 5, num_members: int = 3)
     return Bundle(
         network=network,
         weights={key: _tensor(key, shape) for key, shape in weight_shapes(network).items()},
-        noise=normal(0, 1, 3, network.image_size, network.image_size) if network.timesteps else None,
+        noise=normal(0, *network.noise_shape) if network.noise_shape else None,
         features=features,
         members=tuple(members(num_members, classes, sum(features.channels(network)))),
         task=task(classes),
@@ -119,7 +120,7 @@ def assert_extractor_keeps_its_word(network: Network) -> None:
     every = FeatureConfig(steps=(), blocks=tuple(range(len(network.block_channels))))
     whole = extract(pictures, every)
     assert [one.shape[1] for one in whole] == every.channels(network)
-    assert [network.image_size // one.shape[3] for one in whole] == every.strides(network)
+    assert [one.shape[3] for one in whole] == every.sides(network)
     some = extract(pictures, FeatureConfig(steps=(), blocks=(2, 0, 2)), micro_batch=2)
     for actual, expected in zip(some, (whole[0], whole[2]), strict=True):
         assert_close(actual, expected, 1e-5)

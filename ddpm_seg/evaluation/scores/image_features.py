@@ -28,7 +28,7 @@ def activation_features(bundle: Bundle, device: str) -> ImageFeatures:
     """Features from the DDPM itself: activations at timestep 50 of 1000, from the last decoder block at each
     resolution, averaged over the image. Distances from different networks cannot be compared."""
     extract, network = resident_ddpm(bundle, device), bundle.ddpm
-    config = FeatureConfig(steps=(TIMESTEP * network.timesteps // 1000,), blocks=last_blocks(network.block_strides))
+    config = FeatureConfig(steps=(TIMESTEP * network.timesteps // 1000,), blocks=last_blocks(network.block_sides))
 
     @torch.inference_mode()
     def features(images: np.ndarray) -> np.ndarray:
@@ -59,9 +59,9 @@ def torchscript_features(uri: str, device: str) -> ImageFeatures:
     return _in_batches(features)
 
 
-def last_blocks(strides: Sequence[int]) -> tuple[int, ...]:
+def last_blocks(sides: Sequence[int]) -> tuple[int, ...]:
     """The last decoder block of each resolution, in ascending order."""
-    last = {stride: block for block, stride in enumerate(strides)}
+    last = {side: block for block, side in enumerate(sides)}
     return tuple(sorted(last.values()))
 
 

@@ -1,4 +1,4 @@
-"""A DDPM and its ensemble on disk."""
+"""A network and its ensemble on disk."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from torch import Tensor
 from ddpm_seg import storage
 from ddpm_seg.model.bundle import stored_bundle
 from ddpm_seg.model.bundle.files import check_input_size, model_id_of, read_content, read_files
-from ddpm_seg.model.bundle.network_json import network_from_json, network_to_json, require_ddpm, schema_version
+from ddpm_seg.model.bundle.network_json import network_from_json, require_ddpm
 from ddpm_seg.model.bundle.stored_bundle import load_tensors, write_bundle
 from ddpm_seg.model.bundle.weight_files import check_shapes
 from ddpm_seg.model.device.meta import weight_shapes
 from ddpm_seg.model.ensemble import member_shapes
 from ddpm_seg.model.errors import BundleError
-from ddpm_seg.model.features import FeatureConfig, Network
+from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.json_values import as_count, as_object, from_json
 from ddpm_seg.model.limits import MAX_MEMBERS
+from ddpm_seg.model.network import Network
 from ddpm_seg.model.networks.ddpm import DDPMConfig
 from ddpm_seg.model.shapes import shapes_of
 from ddpm_seg.tasks import Task
@@ -62,8 +63,8 @@ class BundleHeader:
     def to_json(self) -> dict[str, Any]:
         """The content of `bundle.json`."""
         return {
-            "schema_version": schema_version(self.network),
-            **network_to_json(self.network),
+            "schema_version": self.network.schema_version,
+            **self.network.to_json(),
             "features": dataclasses.asdict(self.features) if self.features else None,
             "task": self.task.to_dict() if self.task else None,
             "input_size": self.image_size,
@@ -95,8 +96,8 @@ class BundleHeader:
     def tensor_shapes(self) -> dict[str, dict[str, tuple[int, ...]]]:
         """Shape of every tensor, by file and name. Raises BundleError for a network that cannot be built."""
         shapes = {network_file(self.network): weight_shapes(self.network)}
-        if self.network.timesteps:
-            shapes[NOISE] = {"noise": (1, 3, self.image_size, self.image_size)}
+        if self.network.noise_shape:
+            shapes[NOISE] = {"noise": self.network.noise_shape}
         if self.num_members and self.features and self.task:
             member = member_shapes(self.task.num_classes, sum(self.features.channels(self.network)))
             numbers = range(self.num_members)
@@ -114,15 +115,14 @@ class Bundle:
     weights: Mapping[str, Tensor]
     """Of the network; a DDPM's under the published state-dict keys."""
     noise: Tensor | None = None
-    """(1, 3, S, S) float32: the noise that every image shares (part of a DDPM; see DDPM-Seg's `share_noise`)."""
+    """The noise that all images share, float32 of the network's `noise_shape` (DDPM-Seg's `share_noise`)."""
     features: FeatureConfig | None = None
     members: tuple[Mapping[str, Tensor], ...] = ()
     task: Task | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        size = self.network.image_size
-        expected_noise = (1, 3, size, size) if self.network.timesteps else None
+        expected_noise = self.network.noise_shape
         found = None if self.noise is None else tuple(self.noise.shape)
         if found != expected_noise:
             raise BundleError(f"noise must be {expected_noise}, got {found}")
@@ -149,7 +149,7 @@ def network_file(network: Network) -> str:
 
 def network_digest(bundle: Bundle) -> str:
     """64 hex digits over the network that features come from: its configuration, weights and noise."""
-    config = list(network_to_json(bundle.network).values())
+    config = list(bundle.network.to_json().values())
     sha256 = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     noise = () if bundle.noise is None else (bundle.noise,)
     for tensor in (*noise, *(bundle.weights[key] for key in sorted(bundle.weights))):
@@ -228,4 +228,4 @@ def bundle_of(uri: str, content: dict[str, Any], model_id: str | None) -> tuple[
 
 
 def _needed_files(network: Network, num_members: int) -> list[str]:
-    return [network_file(network), *([NOISE] if network.timesteps else []), *([ENSEMBLE] if num_members else [])]
+    return [network_file(network), *([NOISE] if network.noise_shape else []), *([ENSEMBLE] if num_members else [])]

@@ -1,32 +1,33 @@
 """A DDPM as a source of features: the image is noised to a few steps, and the UNet's decoder is read there."""
 
-# Shapes: N images, S steps, C channels, h x w an activation's own resolution.
-
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ddpm_seg.model.device.copies import to_device
-from ddpm_seg.model.diffusion import Diffusion, DiffusionConfig
-from ddpm_seg.model.features import FeatureConfig, joined
+from ddpm_seg.model.device.compiled import compiled
+from ddpm_seg.model.device.dtypes import SegmentDType, activations
+from ddpm_seg.model.device.meta import with_weights
+from ddpm_seg.model.device.runtime import Runtime
+from ddpm_seg.model.diffusion import DiffusionConfig
+from ddpm_seg.model.features import FeatureConfig
+from ddpm_seg.model.json_values import as_object, from_json
+from ddpm_seg.model.network import Checkpoint
+from ddpm_seg.model.networks.ddpm_extractor import DDPMExtractor
 from ddpm_seg.model.networks.diffusers_config import DiffusersUNetConfig
-from ddpm_seg.model.networks.pixel_values import to_network
-from ddpm_seg.model.networks.unet import UNet, UNetConfig
+from ddpm_seg.model.networks.unet import UNetConfig
+from ddpm_seg.model.networks.unet_int8 import to_int8
 
 # The published choice for 256 x 256 networks: of 1000 timesteps, and of 18 decoder blocks.
 PUBLISHED_STEPS, PUBLISHED_TIMESTEPS = (50, 150, 250), 1000
 PUBLISHED_BLOCKS, PUBLISHED_DEPTH = (5, 6, 7, 8, 12), 18
 
-
-if TYPE_CHECKING:
-    from ddpm_seg.model.networks.diffusers_unet import DiffusersUNet
-
-    DecoderUNet = UNet | DiffusersUNet
+NOISE_OPTIONS = ("noise", "noise_generator", "noise_seed")
+_DIFFUSERS = "diffusers_unet"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,9 +35,44 @@ class DDPMConfig:
     """The UNet's architecture, and the noise schedule that it was trained with."""
 
     kind: ClassVar[str] = "unet"
+    checkpoints: ClassVar[tuple[Checkpoint, ...]] = (
+        Checkpoint(
+            flag="ddpm",
+            title="guided-diffusion",
+            loader="guided_diffusion",
+            landmarks={"time_embed.0.weight": None, "input_blocks.0.0.weight": None},
+            options=("classifiers", "experiment", "model_flags", *NOISE_OPTIONS),
+        ),
+        Checkpoint(flag="diffusers", title="diffusers", loader="diffusers_folder", options=NOISE_OPTIONS),
+    )
 
     unet: UNetConfig | DiffusersUNetConfig
     diffusion: DiffusionConfig
+
+    @classmethod
+    def sections(cls) -> tuple[str, ...]:
+        return (cls.kind, _DIFFUSERS)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> DDPMConfig:
+        diffusion = from_json(DiffusionConfig, content.get("diffusion"), "diffusion")
+        if _DIFFUSERS in content:
+            unet = DiffusersUNetConfig(architecture=as_object(content[_DIFFUSERS], _DIFFUSERS))
+            return cls(unet=unet, diffusion=diffusion)
+        return cls(unet=from_json(UNetConfig, content[cls.kind], cls.kind), diffusion=diffusion)
+
+    def to_json(self) -> dict[str, Any]:
+        diffusion = _diffusion_to_json(self.diffusion)
+        if isinstance(self.unet, DiffusersUNetConfig):
+            return {_DIFFUSERS: dict(self.unet.architecture), "diffusion": diffusion}
+        unet = asdict(self.unet)
+        # 1 and 1.0 are the same multiplier and must not make two models.
+        unet["channel_mult"] = [float(multiplier) for multiplier in unet["channel_mult"]]
+        return {self.kind: unet, "diffusion": diffusion}
+
+    @property
+    def schema_version(self) -> int:
+        return 2 if isinstance(self.unet, DiffusersUNetConfig) else 1
 
     @property
     def title(self) -> str:
@@ -51,18 +87,25 @@ class DDPMConfig:
         return self.diffusion.steps
 
     @property
+    def noise_shape(self) -> tuple[int, ...]:
+        return (1, 3, self.image_size, self.image_size)
+
+    @property
     def block_channels(self) -> list[int]:
         """Of the decoder's blocks, the deepest first."""
         return self.unet.block_channels
 
     @property
-    def block_strides(self) -> list[int]:
-        return self.unet.block_strides
+    def block_sides(self) -> list[int]:
+        return [self.image_size // stride for stride in self.unet.block_strides]
 
     @property
     def peak_values(self) -> int:
         """About eight feature maps of the first level."""
         return 8 * self.unet.base_channels * self.image_size**2
+
+    def architecture(self) -> dict[str, Any]:
+        return asdict(self.unet)
 
     def published_features(self) -> FeatureConfig:
         """The published steps and blocks, scaled to this schedule and depth."""
@@ -75,44 +118,28 @@ class DDPMConfig:
     def build(self) -> nn.Module:
         return self.unet.build()
 
+    def check_dtype(self, dtype: SegmentDType) -> None:
+        if dtype == "int8" and not isinstance(self.unet, UNetConfig):
+            raise ValueError("int8 is for guided-diffusion's UNet; a diffusers one takes float32, bfloat16 or float16")
 
-class DDPMExtractor:
-    """A resident UNet, and the noise (1, 3, S, S) that every image shares."""
+    def extractor(self, weights: Mapping[str, Tensor], noise: Tensor | None, runtime: Runtime) -> DDPMExtractor:
+        self.check_dtype(runtime.dtype)
+        assert noise is not None  # whoever has such a bundle; see `Bundle`
+        unet: Any = with_weights(self, {key: value.float() for key, value in weights.items()})
+        if runtime.dtype == "int8":
+            to_int8(unet, runtime.device)
+        if runtime.dtype != "float32":
+            unet.cast_torso(activations(runtime.dtype))
+        unet.to(runtime.device, memory_format=torch.channels_last)
+        if runtime.compile:
+            unet.decode = compiled(unet.decode)
+        return DDPMExtractor(unet.eval().requires_grad_(False), self.diffusion, noise.to(runtime.device))
 
-    def __init__(self, unet: DecoderUNet, diffusion: DiffusionConfig, noise: Tensor) -> None:
-        self.unet, self.diffusion, self.noise = unet, Diffusion(diffusion), noise
 
-    def __call__(self, images: np.ndarray, features: FeatureConfig, *, micro_batch: int | None = None) -> list[Tensor]:
-        """Maps of `images` (N, S, S, 3) uint8; see `features.Extractor`."""
-        x_0 = to_network(images, self.noise.device)
-        return extract(self.unet, self.diffusion, x_0, self.noise, features, micro_batch=micro_batch)
-
-
-def extract(
-    unet: DecoderUNet,
-    diffusion: Diffusion,
-    x_0: Tensor,
-    noise: Tensor,
-    config: FeatureConfig,
-    *,
-    micro_batch: int | None = None,
-) -> list[Tensor]:
-    """Maps of images `x_0` (N, 3, H, W) in [-1, 1] under shared `noise` (1, 3, H, W).
-
-    Returns one (N, C_i, h_i, w_i) tensor a step and block, steps outermost, blocks ascending: the published order,
-    whatever the order in which blocks are named (the reference's hooks fire as the decoder runs). At most
-    `micro_batch` of the N x S (image, step) pairs go through the network at once.
-    """
-    n = len(x_0)
-    # The schedule's own index, never rescaled: the published extractor does not apply rescale_timesteps (its
-    # SpacedDiffusion leaves that to the sampler), and its classifiers were trained so.
-    t_SN = to_device(torch.tensor(config.steps), x_0.device).repeat_interleave(n)
-    x_t = diffusion.q_sample(x_0.repeat(len(config.steps), 1, 1, 1), t_SN, noise)
-    size = micro_batch or len(t_SN)
-    per_block = joined(
-        [
-            unet.activations(x_t[start : start + size], t_SN[start : start + size], config.blocks)
-            for start in range(0, len(t_SN), size)
-        ]
-    )
-    return [maps[step * n : (step + 1) * n] for step in range(len(config.steps)) for maps in per_block]
+def _diffusion_to_json(diffusion: DiffusionConfig) -> dict[str, Any]:
+    """Without what only diffusers' schedules need, where it is not used: a model keeps the id that it had before."""
+    values = asdict(diffusion)
+    for name in ("betas", "predict_v"):
+        if not values[name]:
+            del values[name]
+    return values

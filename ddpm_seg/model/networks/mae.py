@@ -8,11 +8,15 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.limits import MAX_CHANNELS, MAX_DEPTH, MAX_HEADS, MAX_IMAGE_SIZE, check_range
+from ddpm_seg.model.network import Checkpoint
+from ddpm_seg.model.networks.image_network import ImageNetwork
+from ddpm_seg.model.networks.pixel_values import to_imagenet
 
 PUBLISHED_BLOCKS = 12
 """The last of them are read."""
@@ -26,10 +30,19 @@ _LIMITS = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MAEConfig:
+class MAEConfig(ImageNetwork):
     """Architecture of the vision transformer; the published one is ViT-L of patch 8: 24 blocks of width 1024."""
 
     kind: ClassVar[str] = "mae"
+    checkpoints: ClassVar[tuple[Checkpoint, ...]] = (
+        Checkpoint(
+            flag="mae",
+            title="MAE",
+            loader="mae",
+            landmarks={"patch_embed.proj.weight": None, "blocks.0.attn.qkv.weight": None},
+            options=("classifiers", "experiment"),
+        ),
+    )
 
     image_size: int
     patch_size: int
@@ -50,10 +63,6 @@ class MAEConfig:
         return "MAE"
 
     @property
-    def timesteps(self) -> int:
-        return 0
-
-    @property
     def num_patches(self) -> int:
         return (self.image_size // self.patch_size) ** 2
 
@@ -63,8 +72,8 @@ class MAEConfig:
         return [self.width] * self.depth
 
     @property
-    def block_strides(self) -> list[int]:
-        return [self.patch_size] * self.depth
+    def block_sides(self) -> list[int]:
+        return [self.image_size // self.patch_size] * self.depth
 
     @property
     def peak_values(self) -> int:
@@ -73,6 +82,9 @@ class MAEConfig:
 
     def published_features(self) -> FeatureConfig:
         return FeatureConfig(steps=(), blocks=tuple(range(max(0, self.depth - PUBLISHED_BLOCKS), self.depth)))
+
+    def preprocess(self, images: np.ndarray, device: torch.device | str) -> Tensor:
+        return to_imagenet(images, device)
 
     def build(self) -> MAE:
         return MAE(self)

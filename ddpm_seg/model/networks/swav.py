@@ -9,11 +9,16 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import ClassVar
 
+import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.limits import MAX_CHANNELS, MAX_IMAGE_SIZE, check_range
+from ddpm_seg.model.network import Checkpoint
+from ddpm_seg.model.networks.image_network import ImageNetwork
+from ddpm_seg.model.networks.pixel_values import to_imagenet
 
 DEPTHS = (3, 4, 6, 3)
 """Residual blocks of each of the four layers."""
@@ -23,10 +28,20 @@ STRIDE = 32
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SwAVConfig:
+class SwAVConfig(ImageNetwork):
     """Architecture: `width` is 64 in SwAV and 128 in SwAVw2, in which every convolution is twice as wide."""
 
     kind: ClassVar[str] = "swav"
+    checkpoints: ClassVar[tuple[Checkpoint, ...]] = tuple(
+        Checkpoint(
+            flag=flag,
+            title=title,
+            loader="swav",
+            landmarks={"layer1.0.conv1.weight": None, "conv1.weight": width},
+            options=("classifiers", "experiment"),
+        )
+        for flag, title, width in (("swav", "SwAV", 64), ("swav_w2", "SwAVw2", 128))
+    )
 
     image_size: int
     width: int
@@ -42,19 +57,15 @@ class SwAVConfig:
         return "SwAVw2" if self.width == 128 else "SwAV"
 
     @property
-    def timesteps(self) -> int:
-        return 0
-
-    @property
     def block_channels(self) -> list[int]:
         """Of each residual block's input, which is the block before it, and at first the stem."""
         outputs = [EXPANSION * self.width * 2**layer for layer, depth in enumerate(DEPTHS) for _ in range(depth)]
         return [self.width, *outputs[:-1]]
 
     @property
-    def block_strides(self) -> list[int]:
-        outputs = [4 * 2**layer for layer, depth in enumerate(DEPTHS) for _ in range(depth)]
-        return [4, *outputs[:-1]]
+    def block_sides(self) -> list[int]:
+        outputs = [self.image_size // (4 * 2**layer) for layer, depth in enumerate(DEPTHS) for _ in range(depth)]
+        return [self.image_size // 4, *outputs[:-1]]
 
     @property
     def peak_values(self) -> int:
@@ -66,6 +77,9 @@ class SwAVConfig:
         starts = [0, *accumulate(DEPTHS)]
         blocks = [start + index for start, depth in zip(starts, DEPTHS, strict=False) for index in range(0, depth, 2)]
         return FeatureConfig(steps=(), blocks=tuple(blocks))
+
+    def preprocess(self, images: np.ndarray, device: torch.device | str) -> Tensor:
+        return to_imagenet(images, device)
 
     def build(self) -> SwAV:
         return SwAV(self)

@@ -14,15 +14,16 @@ import torch
 from torch import Tensor
 
 from ddpm_seg import storage
+from ddpm_seg.checks import flag
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle
 from ddpm_seg.model.ensemble import member_shapes
-from ddpm_seg.model.features import Network
 from ddpm_seg.model.networks.ddpm import DDPMConfig
+from ddpm_seg.model.published.convert_checks import chosen_checkpoint, refuse_beside_modelscope
 from ddpm_seg.model.published.convert_config import ConvertConfig
-from ddpm_seg.model.published.diffusers_folder import load_diffusers
 from ddpm_seg.model.published.experiment import Experiment, load_experiment, load_modelscope_configuration
-from ddpm_seg.model.published.flags import configs_from_flags, split_model_flags
-from ddpm_seg.model.published.networks import SWAV_IMAGE_SIZE, load_mae, load_swav, load_unet
+from ddpm_seg.model.published.flags import configs_from_flags
+from ddpm_seg.model.published.guided_diffusion import load_unet
+from ddpm_seg.model.published.loading import load_network
 from ddpm_seg.model.published.noise import torch_cpu_noise, torch_cuda_noise
 from ddpm_seg.model.published.state_dicts import (
     State,
@@ -44,38 +45,24 @@ def convert(config: ConvertConfig) -> Bundle:
 
     Raises ValueError for files that are damaged, refused or contradict each other, FileNotFoundError for missing ones.
     """
-    config.check()
     if config.modelscope is not None:
+        refuse_beside_modelscope(config)
         return load_modelscope(config.modelscope)
-    model_type, file = config.network()
+    checkpoint = chosen_checkpoint(config)
     experiment = None if config.experiment is None else load_experiment(config.experiment)
-    if experiment is not None and experiment.model_type != model_type:
+    if experiment is not None and experiment.model_type != checkpoint.flag:
         raise ValueError(
             f"{base_name(config.experiment or '')}: model_type {experiment.model_type!r}: these classifiers read the "
-            f"network of {_flag(experiment.model_type)}, and {_flag(model_type)} is given"
+            f"network of {flag(experiment.model_type)}, and {flag(checkpoint.flag)} is given"
         )
-    provenance: dict[str, Any] = {model_type: base_name(file)}
+    loaded = load_network(checkpoint, config, experiment.dim[0] if experiment else None)
+    provenance: dict[str, Any] = {checkpoint.flag: base_name(getattr(config, checkpoint.flag)), **loaded.provenance}
     noise: Tensor | None = None
-    network: Network
-    weights: Mapping[str, Tensor]
-    if model_type == "ddpm":
-        flags = split_model_flags(config.model_flags)
-        if experiment is not None:
-            flags.setdefault("image_size", str(experiment.dim[0]))  # as the published train_interpreter.py takes it
-        unet, diffusion = configs_from_flags(flags)
-        network, weights = DDPMConfig(unet=unet, diffusion=diffusion), load_unet(file, unet)
-        provenance["model_flags"] = flags
-    elif model_type == "diffusers":
-        network, weights = load_diffusers(file)
-    elif model_type == "mae":
-        network, weights = load_mae(file)
-    else:
-        network, weights = load_swav(file, model_type, experiment.dim[0] if experiment else SWAV_IMAGE_SIZE)
-    if network.timesteps:
-        noise, provenance["noise"] = _noise(config, network.image_size)
+    if loaded.network.noise_shape:
+        noise, provenance["noise"] = _noise(config, loaded.network.noise_shape)
     if config.experiment is not None:
         provenance["experiment"] = base_name(config.experiment)
-    bundle = Bundle(network=network, weights=weights, noise=noise, provenance={"converted": provenance})
+    bundle = Bundle(network=loaded.network, weights=loaded.weights, noise=noise, provenance={"converted": provenance})
     if experiment is None or config.classifiers is None:
         return bundle
     return _with_classifiers(bundle, config.classifiers, experiment)
@@ -91,10 +78,11 @@ def load_modelscope(directory: str) -> Bundle:
         "model_flags": flags,
         "noise": {"generator": "cpu", "seed": 0},
     }
+    network = DDPMConfig(unet=unet, diffusion=diffusion)
     bundle = Bundle(
-        network=DDPMConfig(unet=unet, diffusion=diffusion),
+        network=network,
         weights=load_unet(storage.join(directory, "pytorch_model.pt"), unet),
-        noise=torch_cpu_noise(0, _noise_shape(unet.image_size)),
+        noise=torch_cpu_noise(0, network.noise_shape),
         provenance={"converted": provenance},
     )
     return _with_classifiers(bundle, storage.join(directory, experiment.category), experiment)
@@ -134,30 +122,28 @@ def _load_member(uri: str, *, dim: int, num_classes: int) -> State:
     return usable(state, name)
 
 
-def _noise_shape(size: int) -> tuple[int, int, int, int]:
-    return (1, 3, size, size)
-
-
-def _noise(config: ConvertConfig, size: int) -> tuple[Tensor, dict[str, Any]]:
-    """The noise (1, 3, S, S) float32 and where it is from."""
-    shape = _noise_shape(size)
+def _noise(config: ConvertConfig, shape: tuple[int, ...]) -> tuple[Tensor, dict[str, Any]]:
+    """The noise of that shape, float32, and where it is from."""
     if config.noise is not None:
-        return load_noise(config.noise, size), {"file": base_name(config.noise)}
+        return load_noise(config.noise, shape), {"file": base_name(config.noise)}
     generator = config.noise_generator or "cuda"
     draw = torch_cuda_noise if generator == "cuda" else torch_cpu_noise
     return draw(config.noise_seed, shape), {"generator": generator, "seed": config.noise_seed}
 
 
-def load_noise(uri: str, size: int) -> Tensor:
-    """A `.npy` file of floats, (1, 3, S, S) or (3, S, S), as (1, 3, S, S) float32; ValueError for anything else."""
-    name, expected = storage.redact(uri), _noise_shape(size)
+def load_noise(uri: str, expected: tuple[int, ...]) -> Tensor:
+    """A `.npy` file of floats of the shape `expected`, (1, ...), with or without its first axis, as float32.
+
+    Raises ValueError for anything else.
+    """
+    name = storage.redact(uri)
     try:
         noise = np.load(io.BytesIO(storage.read_bytes(uri)), allow_pickle=False)
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{name}: not a .npy file of numbers ({reason(error)})") from None
     if not isinstance(noise, np.ndarray) or noise.dtype.kind != "f" or noise.shape not in (expected, expected[1:]):
         found = f"{noise.dtype} {noise.shape}" if isinstance(noise, np.ndarray) else "an .npz archive"
-        raise ValueError(f"{name}: {found}; expected float32 {expected} for the network's image_size {size}")
+        raise ValueError(f"{name}: {found}; expected float32 {expected} for this network")
     if not np.isfinite(noise).all():
         raise ValueError(f"{name}: the noise has values that are not finite numbers")
     mean, deviation = float(noise.mean(dtype=np.float64)), float(noise.std(dtype=np.float64))
@@ -165,7 +151,3 @@ def load_noise(uri: str, size: int) -> Tensor:
     if abs(mean) > 6 / noise.size**0.5 or abs(deviation - 1) > 6 / (2 * noise.size) ** 0.5:
         logger.warning("%s: mean %.3f and deviation %.3f are not those of standard normal noise", name, mean, deviation)
     return torch.from_numpy(noise.astype(np.float32).reshape(expected))
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"

@@ -14,10 +14,12 @@ from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.json_values import shown
 from ddpm_seg.model.networks.ddpm import DDPMConfig
 from ddpm_seg.model.networks.diffusers_config import DiffusersUNetConfig
+from ddpm_seg.model.published.convert_config import ConvertConfig
 from ddpm_seg.model.published.diffusers_files import Folder
 from ddpm_seg.model.published.diffusers_hub import local_folder
 from ddpm_seg.model.published.diffusers_schedule import diffusion_of
 from ddpm_seg.model.published.diffusers_weights import read_weights
+from ddpm_seg.model.published.loading import Loaded
 from ddpm_seg.model.published.state_dicts import check_shapes, usable
 from ddpm_seg.model.shapes import shapes_of
 
@@ -29,6 +31,13 @@ UNET, SCHEDULER = "unet", "scheduler"
 _AUTOENCODERS = ("vae", "vqvae", "movq")
 _PREFIX = "network."
 """Of the weights' names in a `DiffusersUNet`."""
+
+
+def load(config: ConvertConfig, image_size: int | None) -> Loaded:
+    """The DDPM of --diffusers; see `published.loading`. Its image size stands in the folder."""
+    assert config.diffusers is not None
+    network, weights = load_diffusers(config.diffusers)
+    return Loaded(network=network, weights=weights)
 
 
 def load_diffusers(name: str) -> tuple[DDPMConfig, Mapping[str, Tensor]]:

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from ddpm_seg import storage
-from ddpm_seg.model.features import FeatureConfig, Network
+from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.json_values import MAX_INTEGER, parse_object, shown
 from ddpm_seg.model.limits import MAX_MEMBERS
+from ddpm_seg.model.network import Network
 from ddpm_seg.model.published.flags import DEFAULTS
 from ddpm_seg.model.published.names import ModelType
 from ddpm_seg.model.published.state_dicts import base_name, refuse_placeholder

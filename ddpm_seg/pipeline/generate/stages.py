@@ -47,7 +47,7 @@ class Draw:
         from ddpm_seg.model.bundle.ensemble_bundle import load_bundle
         from ddpm_seg.model.device.choice import default_device
         from ddpm_seg.model.generator import Generator, default_batch_size
-        from ddpm_seg.model.networks.ddpm import DDPMExtractor
+        from ddpm_seg.model.networks.ddpm_extractor import DDPMExtractor
         from ddpm_seg.model.resident import resident_ddpm
         from ddpm_seg.model.segmenter import Segmenter
 

@@ -97,9 +97,9 @@ def _check_room(
 ) -> None:
     """Raises OSError if the temporary folder cannot hold the memory-mapped features and the files stored on local
     disk."""
-    size, folder = bundle.network.image_size, tempfile.gettempdir()
-    maps = zip(features.channels(bundle.network), features.strides(bundle.network), strict=True)
-    each = ITEM_BYTES * sum(channels * (size // stride) ** 2 for channels, stride in maps)
+    folder = tempfile.gettempdir()
+    maps = zip(features.channels(bundle.network), features.sides(bundle.network), strict=True)
+    each = ITEM_BYTES * sum(channels * side**2 for channels, side in maps)
     files = num_missing if workplace is None or storage.is_local(workplace.folder) else 0
     needed, free = each * (num_images + files), shutil.disk_usage(folder).free
     if needed > free:

@@ -54,7 +54,7 @@ def train_on_rgb(
         features, torch.from_numpy(pixels), torch.from_numpy(labels).long(), task.num_classes, training
     )
     ensemble = Ensemble(
-        [member.weights for member in members], channels=[CHANNELS], strides=[1], upsample_mode="nearest", device=device
+        [member.weights for member in members], channels=[CHANNELS], sides=[1], upsample_mode="nearest", device=device
     )
 
     def label(images: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ import torch
 
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle, load_bundle, read_header, save_bundle
 from ddpm_seg.model.errors import BundleError
-from ddpm_seg.model.features import Network
+from ddpm_seg.model.network import Network
 from ddpm_seg.model.segmenter import Segmenter
 from tests.model.tiny_networks import TINY_MAE, TINY_SWAV, backbone_bundle, images
 from tests.tiny_bundle import tiny_bundle

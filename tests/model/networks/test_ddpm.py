@@ -10,7 +10,8 @@ import torch
 from ddpm_seg.benchmark import transcription
 from ddpm_seg.model.diffusion import Diffusion, DiffusionConfig
 from ddpm_seg.model.features import FeatureConfig
-from ddpm_seg.model.networks.ddpm import DDPMConfig, extract
+from ddpm_seg.model.networks.ddpm import DDPMConfig
+from ddpm_seg.model.networks.ddpm_extractor import extract
 from ddpm_seg.model.networks.unet import UNetConfig
 from tests.model.tiny_networks import assert_close, drawn_config, network, normal, weights
 
@@ -49,7 +50,7 @@ def test_equals_the_plain_extraction(seed: int, batch: int, micro_batch: int | N
     for map_NCHW, plain in zip(actual, expected, strict=True):
         assert_close(map_NCHW, plain)
     assert [m.shape[1] for m in actual] == config.channels(described)
-    assert [x_0.shape[3] // m.shape[3] for m in actual] == config.strides(described)
+    assert [m.shape[3] * unet.image_size / x_0.shape[3] for m in actual] == config.sides(described)
 
 
 @torch.inference_mode()

@@ -11,7 +11,7 @@ import torch
 from ddpm_seg.model.device.meta import weight_shapes
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.networks.mae import MAEConfig
-from ddpm_seg.model.published.networks import load_mae
+from ddpm_seg.model.published.mae import load_mae
 from tests.model.recorded_extractors import assert_as_recorded, shapes, write_checkpoint
 from tests.model.tiny_networks import TINY_MAE, assert_extractor_keeps_its_word
 
@@ -38,7 +38,7 @@ def test_the_published_features() -> None:
     features = VIT_L_8.published_features()
     assert (features.steps, features.blocks) == ((), tuple(range(12, 24)))
     assert features.channels(VIT_L_8) == [1024] * 12  # 12288, as the experiments' dim says
-    assert features.strides(VIT_L_8) == [8] * 12
+    assert features.sides(VIT_L_8) == [32] * 12
 
 
 def test_blocks_batches_and_order() -> None:

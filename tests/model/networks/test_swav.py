@@ -10,7 +10,7 @@ import torch
 from ddpm_seg.model.device.meta import weight_shapes
 from ddpm_seg.model.networks.swav import SwAVConfig
 from ddpm_seg.model.published.names import ModelType
-from ddpm_seg.model.published.networks import load_swav
+from ddpm_seg.model.published.swav import load_swav
 from tests.model.recorded_extractors import assert_as_recorded, shapes, write_checkpoint
 from tests.model.tiny_networks import TINY_SWAV, assert_extractor_keeps_its_word
 
@@ -29,7 +29,7 @@ def test_the_published_features(width: int, title: str, dim: int) -> None:
     features = network.published_features()
     assert (network.title, features.steps, sum(features.channels(network))) == (title, (), dim)
     assert features.blocks == (0, 2, 3, 5, 7, 9, 11, 13, 15)
-    assert features.strides(network) == [4, 4, 4, 8, 8, 16, 16, 16, 32]
+    assert [network.image_size // side for side in features.sides(network)] == [4, 4, 4, 8, 8, 16, 16, 16, 32]
 
 
 def test_blocks_batches_and_order() -> None:

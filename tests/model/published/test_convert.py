@@ -20,7 +20,7 @@ from ddpm_seg.model.bundle.ensemble_bundle import load_bundle, save_bundle
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.published.convert import ConvertConfig, convert, load_members, load_noise
 from ddpm_seg.model.published.flags import configs_from_flags, split_model_flags
-from ddpm_seg.model.published.networks import load_unet
+from ddpm_seg.model.published.guided_diffusion import load_unet
 from ddpm_seg.model.published.noise import torch_cpu_noise, torch_cuda_noise
 from ddpm_seg.model.published.state_dicts import read_checkpoint
 from ddpm_seg.tasks import TASKS
@@ -443,17 +443,17 @@ def test_a_noise_file(tmp_path: Path, shape: tuple[int, ...], dtype: str) -> Non
 def test_a_wrong_noise_file(tmp_path: Path, noise: np.ndarray, message: str) -> None:
     np.save(tmp_path / "noise.npy", noise, allow_pickle=True)
     with pytest.raises(ValueError, match=message):
-        load_noise(str(tmp_path / "noise.npy"), 16)
+        load_noise(str(tmp_path / "noise.npy"), (1, 3, 16, 16))
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"\x93NUMPY\x01\x00", b"PK\x03\x04"])
 def test_no_noise_file(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "noise.npy").write_bytes(content)
     with pytest.raises(ValueError, match=r"noise\.npy: not a \.npy file"):
-        load_noise(str(tmp_path / "noise.npy"), 16)
+        load_noise(str(tmp_path / "noise.npy"), (1, 3, 16, 16))
 
 
 def test_noise_that_is_not_normal_is_warned_about(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     np.save(tmp_path / "noise.npy", np.random.default_rng(0).random((1, 3, 16, 16)))
-    load_noise(str(tmp_path / "noise.npy"), 16)
+    load_noise(str(tmp_path / "noise.npy"), (1, 3, 16, 16))
     assert "not those of standard normal noise" in caplog.text

@@ -16,7 +16,7 @@ from ddpm_seg.model.bundle.ensemble_bundle import load_bundle, network_digest, r
 from ddpm_seg.model.diffusion import Diffusion
 from ddpm_seg.model.errors import BundleError
 from ddpm_seg.model.features import FeatureConfig
-from ddpm_seg.model.networks.ddpm import extract
+from ddpm_seg.model.networks.ddpm_extractor import extract
 from ddpm_seg.model.published.convert import ConvertConfig, convert
 from ddpm_seg.model.resident import resident_ddpm
 from ddpm_seg.model.samplers import sample_ddim
@@ -43,7 +43,7 @@ def test_a_pipeline_that_diffusers_wrote_becomes_a_bundle(folder: str, tmp_path:
     assert read_header(str(tmp_path / "bundle")).model_id == saved.model_id
     assert json.loads((tmp_path / "bundle" / "bundle.json").read_text())["schema_version"] == 2
     assert bundle.network.block_channels == [64, 64, 32]
-    assert bundle.network.block_strides == [2, 1, 1]
+    assert bundle.network.block_sides == [16, 32, 32]
     alpha_bar = DDPMScheduler.from_pretrained(folder, subfolder="scheduler").alphas_cumprod.numpy()
     np.testing.assert_allclose(Diffusion(bundle.ddpm.diffusion).alpha_bar, alpha_bar, rtol=1e-4)
 
@@ -62,7 +62,7 @@ def test_features_are_the_outputs_of_the_up_blocks(folder: str) -> None:
     features = FeatureConfig(steps=(50, 250), blocks=(0, 2))
     found = extract(resident_ddpm(bundle, "cpu").unet, diffusion, x_0, noise, features)
     assert [maps.shape[1] for maps in found] == features.channels(bundle.network)
-    assert [32 // maps.shape[2] for maps in found] == features.strides(bundle.network)
+    assert [maps.shape[2] for maps in found] == features.sides(bundle.network)
     for ours, theirs in zip(found, [outputs[index] for index in (0, 2, 3, 5)], strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 

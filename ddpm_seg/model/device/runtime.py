@@ -1,0 +1,20 @@
+"""Where a resident network runs, and how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from ddpm_seg.model.device.dtypes import SegmentDType
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Runtime:
+    """What whoever makes a network resident decides."""
+
+    device: torch.device
+    dtype: SegmentDType = "float32"
+    """Type of the network's convolutions."""
+    compile: bool = False
+    """Whether the network goes through torch.compile; see `compiled`."""

@@ -1,0 +1,30 @@
+"""The networks that features or images can come from. A new one is one file here, one line in NETWORKS and one flag.
+
+1. **The file**, `networks/NAME.py`: a frozen dataclass of the architecture, its configuration, and the `nn.Module` that
+   its `build` returns. The dataclass has what `ddpm_seg.model.network.Network` asks for. A network that sees an image
+   once, as it is, inherits most of it from `image_network.ImageNetwork`, and gives
+
+   * `kind`: its section in bundle.json, and the name of its weights' file;
+   * `title`, its name in messages, and a field `image_size`;
+   * `__post_init__`, which refuses what cannot be: a stranger may have written the bundle;
+   * `block_channels` and `block_sides` of the maps that can be read, and `peak_values`, which batch sizes come from;
+   * `preprocess(images, device)`, how images meet it, and `published_features()`, the blocks to read by default;
+   * `build()`, whose module has `activations(x, blocks)` and computes nothing after the last of `blocks`.
+
+   Fixed tensors that belong to the model (a mean code, a prompt's embedding) are buffers of the module. Where the
+   fields are no plain values, it has its own `to_json` and `from_json`; where parts must stay float32, its own `cast`.
+2. **The line** in NETWORKS.
+3. **The flag**: a field of `published.convert_config.ConvertConfig`, and in the dataclass a `Checkpoint` with the
+   flag's name and the module of `published/` that reads such a file (`published.loading` says how).
+
+Slow or optional packages (torchvision, diffusers) are imported where they are used: every job imports this module.
+"""
+
+from __future__ import annotations
+
+from ddpm_seg.model.network import Network
+from ddpm_seg.model.networks.ddpm import DDPMConfig
+from ddpm_seg.model.networks.mae import MAEConfig
+from ddpm_seg.model.networks.swav import SwAVConfig
+
+NETWORKS: tuple[type[Network], ...] = (DDPMConfig, MAEConfig, SwAVConfig)

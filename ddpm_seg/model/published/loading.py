@@ -1,0 +1,108 @@
+"""From a flag of jobs.convert to a network: the loader of each kind of file, and what all loaders share.
+
+`networks.known.NETWORKS` names the loaders' modules, in each network's `checkpoints`. Such a module has
+
+    def load(config: ConvertConfig, image_size: int | None) -> Loaded
+
+which reads the file that its flag names in `config`; `image_size` is that of the classifiers, where there are any. It
+raises ValueError for a file that is damaged, refused or not as expected. Files of other networks are named here.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from ddpm_seg import storage
+from ddpm_seg.checks import flag
+from ddpm_seg.model.network import Checkpoint, Network
+from ddpm_seg.model.networks.known import NETWORKS
+from ddpm_seg.model.published.convert_config import ConvertConfig
+from ddpm_seg.model.published.state_dicts import State, read_checkpoint, state_dict, unwrapped_names
+from ddpm_seg.model.shapes import Shapes, shapes_of, some
+
+CHECKPOINTS: tuple[Checkpoint, ...] = tuple(one for network in NETWORKS for one in network.checkpoints)
+"""What a network can be converted from."""
+
+_DEEPEST = 3
+"""Containers around a state dict, at most."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Loaded:
+    """What a loader read."""
+
+    network: Network
+    weights: Mapping[str, Tensor]
+    """The state dict of what `network.build` returns."""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """What else should be known later of how it came about, for bundle.json."""
+
+
+def load_network(checkpoint: Checkpoint, config: ConvertConfig, image_size: int | None) -> Loaded:
+    """The network in the file that `checkpoint`'s flag names.
+
+    Raises ValueError, with the flag to use where the file is another network's.
+    """
+    module = importlib.import_module(f"ddpm_seg.model.published.{checkpoint.loader}")
+    try:
+        return module.load(config, image_size)
+    except ValueError:
+        uri = getattr(config, checkpoint.flag)
+        if another := _recognised(uri, checkpoint):
+            name, right = storage.redact(uri), flag(another.flag)
+            raise ValueError(f"{name} is a {another.title} checkpoint; use {right}") from None
+        raise
+
+
+def encoder_state(uri: str, title: str, landmarks: tuple[str, ...], not_read: tuple[str, ...]) -> State:
+    """The state dict in a checkpoint, without the keys that begin with one of `not_read`.
+
+    Raises ValueError, naming the file, for one without the keys `landmarks`.
+    """
+    name = storage.redact(uri)
+    state = state_dict(unwrapped(read_checkpoint(uri)), name)
+    if absent := [key for key in landmarks if key not in state]:
+        raise ValueError(f"{name}: not a {title} checkpoint: it has no {absent[0]}, but {some(state)}")
+    return {key: tensor for key, tensor in state.items() if not key.startswith(not_read)}
+
+
+def unwrapped(content: Any) -> Any:
+    """The state dict of a checkpoint, which may hold the state of its training too."""
+    for key in ("model", "state_dict"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            return content[key]
+    return content
+
+
+def _recognised(uri: str, given: Checkpoint) -> Checkpoint | None:
+    """The kind of file that `uri` is by the names in it, where that is another than the one `given`."""
+    try:
+        content = read_checkpoint(uri)
+    except (ValueError, OSError):
+        return None
+    kinds = [one for shapes in _state_dicts(content, _DEEPEST) for one in CHECKPOINTS if _fits(one, shapes)]
+    return kinds[0] if kinds and given not in kinds else None
+
+
+def _fits(checkpoint: Checkpoint, shapes: Shapes) -> bool:
+    return bool(checkpoint.landmarks) and all(
+        name in shapes and (length is None or shapes[name][:1] == (length,))
+        for name, length in checkpoint.landmarks.items()
+    )
+
+
+def _state_dicts(content: Any, depth: int) -> Iterator[Shapes]:
+    """The shapes in each state dict of a checkpoint, which may hold several networks."""
+    if not isinstance(content, Mapping):
+        return
+    tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
+    names = unwrapped_names(tensors)
+    yield shapes_of({names[key]: value for key, value in tensors.items()})
+    if depth > 0:
+        for value in content.values():
+            yield from _state_dicts(value, depth - 1)
