@@ -19,6 +19,7 @@ from ddpm_seg.studies import few_shot_splits
 from jobs import train
 from jobs.evaluate import main
 from tests.annotated_boxes import annotate
+from tests.schema_reference import check_keys
 from tests.tiny_bundle import TASK, tiny_bundle
 
 SIZES = [(16, 16), (40, 40), (30, 20), (16, 16)]
@@ -56,6 +57,7 @@ def test_labels_and_scores_and_scores_labels_that_are_there(
     )
     assert ended.returncode == 0, ended.stderr
     found = json.loads((folders / "out" / "metrics.json").read_text())
+    check_keys("metrics.json", found)
     assert next(iter(found)) == "miou"
     assert f"mean IoU        {found['miou']:.4f} by the published formula" in ended.stdout
     assert found["images"] == 4
@@ -146,6 +148,7 @@ def test_splits_train_as_the_model_was_trained_and_score_what_is_left(
     assert main(command) == 0
     shown = capsys.readouterr().out
     found = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    check_keys("metrics.json of splits", found)
     scores = [row["miou"] for row in found["splits"]]
     assert found["miou"] == pytest.approx(np.mean(scores))
     assert found["deviation"] == pytest.approx(np.std(scores, ddof=1))

@@ -16,6 +16,7 @@ from ddpm_seg.studies.reproduce_config import BENCHMARKS, Benchmark
 from ddpm_seg.tasks import TASKS
 from jobs.reproduce import main
 from tests.model.published.published_files import unet_state
+from tests.schema_reference import check_keys
 
 # As deep as the published network, so that its blocks are there.
 FLAGS = (
@@ -54,6 +55,7 @@ def test_one_command_a_cell_and_a_second_one_goes_on(
 ) -> None:
     assert main([*folders, "--task", "horse_21"]) == 0
     (row,) = json.loads((tmp_path / "out" / "benchmarks.json").read_text())
+    check_keys("benchmarks.json", row)
     assert f"| horse_21 | 2 | {100 * row['miou']:.1f} | 65.0 ± 0.8 |" in capsys.readouterr().out
     bundle = load_bundle(str(tmp_path / "out" / "models" / "horse_21"))
     assert bundle.features is not None

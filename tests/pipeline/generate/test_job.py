@@ -24,6 +24,7 @@ from ddpm_seg.pipeline.generate.job import run_generate
 from ddpm_seg.pipeline.generate.plan import plan_generate
 from ddpm_seg.runs.view import read_view
 from tests.annotated_boxes import annotate
+from tests.schema_reference import check_keys
 from tests.tiny_bundle import TASK, tiny_bundle
 
 SIZE = 16
@@ -106,6 +107,8 @@ def test_samples_are_compared_with_real_images(ray_cluster: str, model: str, tmp
     boxes = annotate(tmp_path / "boxes", 5)
     found = run_generate(config(model, tmp_path / "out", real=str(boxes))).quality
     assert found == json.loads((tmp_path / "out" / "quality.json").read_text())
+    check_keys("quality.json", found)
+    check_keys("run.json", json.loads((tmp_path / "out" / "runs" / "run-000001" / "run.json").read_text()))
     assert (found["samples"], found["real_images"]) == (7, 5)
     shares = found["class_shares"]
     for part in ("samples", "real"):

@@ -39,6 +39,7 @@ from ddpm_seg.runs.parquet import decode as read_table
 from ddpm_seg.runs.parquet import encode
 from ddpm_seg.runs.view import read_labels
 from tests.odd_images import write_odd_images
+from tests.schema_reference import check_keys
 from tests.tiny_bundle import TASK, tiny_bundle
 
 
@@ -162,6 +163,8 @@ def test_a_run_leaves_its_account_and_no_chunks(s3_run: S3Run) -> None:
     assert (summary["images"], summary["ok"]) == (s3_run.summary.images, s3_run.summary.ok)
     assert set(summary["seconds"]) == {"read", "segment", "write", "total"}
     settings = json.loads(storage.read_bytes(output + run + "run.json"))
+    check_keys("summary.json", summary)
+    check_keys("run.json", settings)
     assert settings["config"]["shard_size"] == 12
     assert settings["cluster"]["actor_gpus"] == 1
     assert s3_run.summary.report == output + run + "report.html"
