@@ -108,3 +108,13 @@ def test_python() -> None:
         plain = [one.replace(annotation=inspect.Parameter.empty) for one in parameters]
         said = str(inspect.Signature(plain)).replace("'", '"')
         assert f"ddpm_seg.{name}{said}" in text
+
+
+def test_error_types() -> None:
+    """Those listed are those that the code gives: the first argument of an ImageError, and what rows are told."""
+    listed = REFERENCE.read_text().partition("`error_type` is one of: ")[2].partition("More may come")[0]
+    source = "\n".join(
+        path.read_text() for path in Path(ddpm_seg.__path__[0]).rglob("*.py") if "exports" not in path.parts
+    )
+    given = set(re.findall(r'(?:ImageError\(|_failed\(source, |error_type=|NOT_FINITE = |_broken\()\s*"(\w+)"', source))
+    assert set(re.findall(r"`(\w+)`", listed)) == given
