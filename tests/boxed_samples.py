@@ -56,6 +56,7 @@ def _row(number: int) -> dict[str, Any]:
         "number": number,
         "status": "ok",
         "config_hash": "c",
+        "model_id": "0" * 16,
         "width": SIZE,
         "height": SIZE,
         "uncertainty": number / 1000,

@@ -11,11 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from ddpm_seg import read_labels, storage
+from ddpm_seg import read_labels, read_samples, storage
 from ddpm_seg.data.annotations.load import load_annotations
-from ddpm_seg.data.table_pictures import encode_png
+from ddpm_seg.data.sample_names import SampleFinder, SampleName
+from ddpm_seg.data.table_pictures import encode_png, row_image
 from ddpm_seg.runs.layout import uris_under
+from ddpm_seg.tasks import TASKS
 from jobs.export import main
+from tests.boxed_samples import SIZE, publish_boxes
 from tests.runs.nightly_runs import labelled, night
 from tests.tiny_bundle import TASK
 
@@ -118,3 +121,44 @@ def test_wrong_use(tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: li
     assert status == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+# Samples, whose pictures stand in the table.
+
+
+@pytest.mark.parametrize("to", ["png", "coco", "cvat"])
+def test_samples_come_back_by_name(tmp_path: Path, to: str) -> None:
+    """Masks that were drawn on exported samples say of which sample they are."""
+    publish_boxes(tmp_path / "samples", 5)
+    out = tmp_path / "out"
+    assert main([f"--samples={tmp_path / 'samples'}", f"--to={to}", f"--output={out}"]) == 0
+    file = {"png": out, "coco": out / "annotations.json", "cvat": out / "annotations.xml"}[to]
+    found, finder = load_annotations(str(file), image_size=SIZE, task=TASKS["avatars_10"]), SampleFinder()
+    samples = {finder.find(one.uri): one.image for one in found}
+    rows = read_samples(str(tmp_path / "samples"), columns=["uri", "image", "width", "height"]).to_pylist()
+    assert {SampleName.parse(row["uri"]) for row in rows} == samples.keys()
+    for row in rows:
+        np.testing.assert_array_equal(samples[SampleName.parse(row["uri"])], row_image(row))
+
+
+def test_samples_without_masks_are_images_to_annotate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    publish_boxes(tmp_path / "samples", 3, labelled=False)
+    given = [f"--samples={tmp_path / 'samples'}", f"--output={tmp_path / 'out'}"]
+    for wrong, message in [
+        (["--to=coco"], "the samples have no masks, which --to coco writes: take --to png"),
+        (["--to=png", "--most-uncertain=2"], "no masks to select by"),
+    ]:
+        assert main([*given, *wrong]) == 2
+        assert message in " ".join(capsys.readouterr().err.split())
+    for options, message in [("label-studio", "take --to coco"), ("png", "give either --labels")]:
+        labels = ["--labels=x"] if options == "png" else []
+        with pytest.raises(SystemExit, match="2"):
+            main([*given, f"--to={options}", *labels])
+        assert message in capsys.readouterr().err
+    assert main([*given, "--to=png"]) == 0
+    files = sorted(path.relative_to(tmp_path / "out") for path in (tmp_path / "out").rglob("*.*"))
+    assert len([file for file in files if file.parent.name == "images"]) == 3
+    assert {str(file) for file in files if file.parent.name != "images"} == {"README.md", "pictures.csv"}
+    finder = SampleFinder()
+    images = list((tmp_path / "out" / "images").iterdir())
+    assert sorted(finder.find(str(path)) for path in images) == [SampleName(0, number) for number in range(3)]

@@ -28,8 +28,9 @@ class Picture:
     """Of its files, without a suffix: unique, and safe in any folder."""
     uri: str
     mask: np.ndarray
-    """(H, W) uint8 class ids; 255 is no class."""
+    """(H, W) uint8 class ids; 255 is no class. Without a pixel if the image has no mask yet."""
     uncertainty: float
+    """NaN without a mask, as `mean_confidence`."""
     mean_confidence: float
     model_id: str
     image: bytes

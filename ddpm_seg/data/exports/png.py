@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Iterable
 
 from ddpm_seg import storage
 from ddpm_seg.data.exports.picture import Picture
 from ddpm_seg.data.overlay import indexed
-from ddpm_seg.data.sample_names import PICTURES
 from ddpm_seg.tasks import Task
 
 
 def write_png(pictures: Iterable[Picture], task: Task, output: str) -> None:
     """`images/NAME.jpg` beside `masks/NAME.png`, whose pixels are class ids (255: none) shown in the task's colours.
 
-    `task.json` has the class names (`--task` of other jobs), `pictures.csv` each name's URI and uncertainty.
+    `task.json` has the class names (`--task` of other jobs).
     """
-    table = io.StringIO()
-    rows = csv.writer(table, lineterminator="\n")
-    rows.writerow(["name", "uri", "uncertainty"])
     for picture in pictures:
         picture.write_image(storage.join(output, "images"))
         storage.write_bytes(storage.join(output, "masks", f"{picture.name}.png"), _png(picture, task))
-        rows.writerow([picture.name, picture.uri, picture.uncertainty])
-    storage.write_bytes(storage.join(output, PICTURES), table.getvalue().encode())
     described: dict[str, object] = {"name": task.name, "class_names": task.class_names, "palette": task.palette}
     if task.ignore_label is not None:
         described["ignore_label"] = task.ignore_label
     storage.write_json(storage.join(output, "task.json"), described)
+
+
+def write_images(pictures: Iterable[Picture], output: str) -> None:
+    """`images/NAME.png` alone, for whoever is to draw the masks."""
+    for picture in pictures:
+        picture.write_image(storage.join(output, "images"))
 
 
 def _png(picture: Picture, task: Task) -> bytes:

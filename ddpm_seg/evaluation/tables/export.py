@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from ddpm_seg import storage
 from ddpm_seg.data.decoding.images import DEFAULT_LIMITS, ImageError
@@ -17,8 +23,9 @@ from ddpm_seg.data.exports.fiftyone import write_fiftyone
 from ddpm_seg.data.exports.huggingface import write_huggingface
 from ddpm_seg.data.exports.label_studio import write_label_studio
 from ddpm_seg.data.exports.picture import Picture, safe_name, showable
-from ddpm_seg.data.exports.png import write_png
-from ddpm_seg.data.table_pictures import row_mask
+from ddpm_seg.data.exports.png import write_images, write_png
+from ddpm_seg.data.sample_names import PICTURES
+from ddpm_seg.data.table_pictures import cell_bytes, row_mask
 from ddpm_seg.evaluation.tables.export_config import ExportConfig, Format
 from ddpm_seg.evaluation.tables.selection import Selection, select
 from ddpm_seg.runs.fresh_output import fresh_output
@@ -61,8 +68,10 @@ def export(config: ExportConfig) -> Exported:
     Reads masks and images a few at a time. Raises FileNotFoundError if there are no labels, ValueError for a class that
     the task does not have, filters that leave nothing, or an output that is not empty.
     """
+    table = "samples" if config.samples else "labels"
     selection = select(
-        config.labels,
+        config.samples or config.labels or "",
+        table,
         config_hash=config.config_hash,
         classes=config.classes,
         min_uncertainty=config.min_uncertainty,
@@ -74,21 +83,46 @@ def export(config: ExportConfig) -> Exported:
             f"nothing to export: of {selection.others + selection.errors} images, {selection.errors} have errors and "
             f"{selection.others} do not match the filters"
         )
+    if selection.task is None and config.to != "png":
+        raise ValueError(
+            f"the samples have no masks, which --to {config.to} writes: take --to png, for the images alone"
+        )
     done = Exported(selection=selection)
     with fresh_output(config.output) as output:
-        _WRITERS[config.to](_pictures(done, with_images=config.to != "label-studio"), selection.task, output)
+        pictures = _pictures(done, table, with_images=config.to != "label-studio")
+        with _listed(pictures, output) as pictures:
+            if selection.task is None:
+                write_images(pictures, output)
+            else:
+                _WRITERS[config.to](pictures, selection.task, output)
         _write_provenance(config, done, output)
     return done
+
+
+@contextmanager
+def _listed(pictures: Iterable[Picture], output: str) -> Iterator[Iterator[Picture]]:
+    """`pictures`; afterwards writes `pictures.csv`, by which each is known again, whatever a tool makes of it."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["name", "uri", "uncertainty"])
+
+    def noted() -> Iterator[Picture]:
+        for picture in pictures:
+            rows.writerow([picture.name, picture.uri, "" if math.isnan(picture.uncertainty) else picture.uncertainty])
+            yield picture
+
+    yield noted()
+    storage.write_bytes(storage.join(output, PICTURES), text.getvalue().encode())
 
 
 def _write_provenance(config: ExportConfig, done: Exported, output: str) -> None:
     """Appends to README.md (Hugging Face's format already has one) which model the labels come from."""
     uri, configuration = storage.join(output, README), done.selection.configuration
-    card = storage.read_bytes(uri).decode() if storage.exists(uri) else f"# Labels of {done.selection.task.name}\n"
+    card = storage.read_bytes(uri).decode() if storage.exists(uri) else f"# {_title(done)}\n"
     facts = {
         "model_id": ", ".join(sorted(done.model_ids)),
         "config_hash": configuration.config_hash,
-        "labels": config.labels,
+        "samples" if config.samples else "labels": config.samples or config.labels,
         "images": done.images,
         "format": config.to,
     }
@@ -96,11 +130,15 @@ def _write_provenance(config: ExportConfig, done: Exported, output: str) -> None
     storage.write_bytes(uri, "\n".join([card, "Exported with `jobs.export` of ddpm_seg:", "", *lines, ""]).encode())
 
 
-def _pictures(done: Exported, *, with_images: bool) -> Iterator[Picture]:
+def _title(done: Exported) -> str:
+    return f"Labels of {done.selection.task.name}" if done.selection.task else "Images to annotate"
+
+
+def _pictures(done: Exported, table: str, *, with_images: bool) -> Iterator[Picture]:
     """Yields the selected rows whose images are still readable, in order; counts them in `done`."""
     names = set[str]()
     with ThreadPoolExecutor(READERS) as readers:
-        for rows in _batches(done.selection):
+        for rows in _batches(done.selection, table):
             for picture in readers.map(lambda row: _picture(row, with_images), rows):
                 if isinstance(picture, Picture):
                     if picture.name in names:  # one would overwrite the other
@@ -113,19 +151,21 @@ def _pictures(done: Exported, *, with_images: bool) -> Iterator[Picture]:
                     done.gone[picture] += 1
 
 
-def _batches(selection: Selection) -> Iterator[list[dict[str, Any]]]:
+def _batches(selection: Selection, table: str) -> Iterator[list[dict[str, Any]]]:
     """Yields rows with their masks, at most a row group at a time."""
     for uri, wanted in selection.shards:
-        for table in read_rows(uri, wanted, _COLUMNS):
-            yield [row | {"file": uri} for row in table.to_pylist()]
+        for rows in read_rows(uri, wanted, [*_COLUMNS, *(["image"] if table == "samples" else [])]):
+            yield [row | {"file": uri} for row in rows.to_pylist()]
 
 
 def _picture(row: dict[str, Any], with_image: bool) -> Picture | str:
     """The row's picture, or the reason why it has none."""
-    mask = row_mask(row, file=row["file"])
+    mask = row_mask(row, file=row["file"]) if row["mask"] else np.empty((0, 0), np.uint8)
     image, suffix = b"", ""
     try:
-        if with_image:
+        if "image" in row:
+            image, suffix = showable(cell_bytes(row["image"]), row["height"], row["width"])
+        elif with_image:
             data, _ = storage.read_listed(row["uri"], max_bytes=DEFAULT_LIMITS.max_bytes)
             image, suffix = showable(data, *mask.shape)
     except (OSError, ValueError) as error:
@@ -135,9 +175,13 @@ def _picture(row: dict[str, Any], with_image: bool) -> Picture | str:
         name=safe_name(row["uri"], row["image_id"]),
         uri=row["uri"],
         mask=mask,
-        uncertainty=row["uncertainty"],
-        mean_confidence=row["mean_confidence"],
+        uncertainty=_number(row["uncertainty"]),
+        mean_confidence=_number(row["mean_confidence"]),
         model_id=row["model_id"],
         image=image,
         suffix=suffix,
     )
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value

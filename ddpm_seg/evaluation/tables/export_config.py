@@ -15,8 +15,11 @@ Format = Literal["coco", "png", "huggingface", "fiftyone", "label-studio", "cvat
 class ExportConfig:
     """Settings of `jobs.export`."""
 
-    labels: str
+    labels: str | None = None
     """Folder or URI prefix that jobs.label wrote (its --output): the one with labels/ and runs/."""
+    samples: str | None = None
+    """Folder or URI prefix that jobs.generate wrote, instead of --labels: generated images. Those of a model without an
+    ensemble have no masks yet: --to png writes the images to annotate."""
     to: Format
     """Format to write."""
     output: str
@@ -34,5 +37,11 @@ class ExportConfig:
     Default: the configuration of the newest run."""
 
     def __post_init__(self) -> None:
-        storage.normalize_places(self, "labels", "output")
+        if (self.labels is None) == (self.samples is None):
+            raise ValueError("give either --labels, which jobs.label wrote, or --samples, which jobs.generate wrote")
+        if self.samples is not None and self.to == "label-studio":
+            raise ValueError(
+                "--to label-studio shows images where they are, but samples are in a table: take --to coco"
+            )
+        storage.normalize_places(self, "labels", "samples", "output")
         check_least(self, most_uncertain=1, min_uncertainty=0, max_uncertainty=0)

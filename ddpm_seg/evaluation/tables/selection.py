@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from ddpm_seg.data.schema import classes_of, task_of
+from ddpm_seg.data.schema import METADATA_KEY, classes_of, task_of
 from ddpm_seg.runs.parquet import DamagedFileError, open_parquet, read_columns
 from ddpm_seg.runs.view import Configuration, choose, current_rows
 from ddpm_seg.tasks import Task
@@ -22,7 +22,8 @@ class Selection:
     """The configuration that the labels are from."""
     shards: list[tuple[str, np.ndarray]]
     """URI and ascending row numbers of each shard that has selected rows."""
-    task: Task
+    task: Task | None
+    """None if they have no masks: samples of a model without an ensemble."""
     images: int
     errors: int
     """Current rows without a mask."""
@@ -32,6 +33,7 @@ class Selection:
 
 def select(
     output: str,
+    table: str = "labels",
     *,
     config_hash: str | None = None,
     classes: Sequence[str] = (),
@@ -39,22 +41,29 @@ def select(
     max_uncertainty: float | None = None,
     most_uncertain: int | None = None,
 ) -> Selection:
-    """Selects from the current labels (`view.read_labels`) those that have at least one of `classes` (empty: any),
-    whose uncertainty (nats) is within the bounds and, of these, the `most_uncertain`.
+    """Selects from the current rows of `table` (`view.read_labels`) those that have at least one of `classes` (empty:
+    any), whose uncertainty (nats) is within the bounds and, of these, the `most_uncertain`.
 
     Raises FileNotFoundError if there are no labels, ValueError for a class that the task does not have.
     """
-    configuration = choose(output, "labels", config_hash)
-    shards = current_rows(output, "labels", config_hash=configuration.config_hash)
-    task = read_task(shards[0][0])
-    wanted_ids = [_class_id(name, task) for name in classes]
+    configuration = choose(output, table, config_hash)
+    shards = current_rows(output, table, config_hash=configuration.config_hash)
+    task = None if table == "samples" and not _has_task(shards[0][0]) else read_task(shards[0][0])
+    if task is None and (classes or (min_uncertainty, max_uncertainty, most_uncertain) != (None, None, None)):
+        raise ValueError(
+            f"the samples at {output} have no masks to select by, because their model has no ensemble: leave out "
+            "--classes and the limits of uncertainty"
+        )
+    wanted_ids = [_class_id(name, task) for name in classes] if task else []
     wanted, doubts, errors, images = [], [], 0, 0
     for uri, current in shards:
         rows = _read(uri)
         ok = current & np.array([status == "ok" for status in rows["status"].to_pylist()], bool)
         doubt = rows["uncertainty"].to_numpy(zero_copy_only=False).astype(np.float64)
         errors, images = errors + int((current & ~ok).sum()), images + int(ok.sum())
-        wanted.append(ok & _within(doubt, min_uncertainty, max_uncertainty) & _has_one_of(rows, wanted_ids))
+        if task is not None:
+            ok &= _within(doubt, min_uncertainty, max_uncertainty) & _has_one_of(rows, wanted_ids)
+        wanted.append(ok)
         doubts.append(doubt)
     if most_uncertain is not None:
         wanted = _most(wanted, doubts, most_uncertain)
@@ -77,6 +86,11 @@ def read_task(shard: str) -> Task:
             return task_of(file.schema_arrow)
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise DamagedFileError(shard, error) from error
+
+
+def _has_task(shard: str) -> bool:
+    with open_parquet(shard) as file:
+        return METADATA_KEY in (file.schema_arrow.metadata or {})
 
 
 def _class_id(name: str, task: Task) -> int:
