@@ -1,1 +1,1 @@
-"""What goes in and comes out: images, annotations, listings, schemas."""
+"""Reading images and annotations, listing inputs, exporting labels, and the tables' schemas."""

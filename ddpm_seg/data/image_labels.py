@@ -1,6 +1,6 @@
-"""One image's answer in its own pixels: the mask, and what it says in numbers."""
+"""The final labels of one image, at its own size: the mask and its statistics."""
 
-# Shapes: H' x W' the canvas, H x W the image's own size.
+# Shapes: H' x W' is the canvas, H x W the image's own size.
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ddpm_seg.data.statistics import ImageStatistics, image_statistics
 
 
 class NetworkAnswer(Protocol):
-    """What a network says of an image on its canvas, as `model.pixel_labels.PixelLabels` has it."""
+    """A network's labels for an image on its canvas; `model.pixel_labels.PixelLabels` is one."""
 
     @property
     def label(self) -> np.ndarray: ...  # (H', W') uint8
@@ -27,18 +27,21 @@ class NetworkAnswer(Protocol):
 
 
 class NotFiniteError(ValueError):
-    """The network's numbers overflowed, so that its labels mean nothing."""
+    """The network's output overflowed, so its labels mean nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageLabels:
+    """The labels of one image."""
+
     mask: np.ndarray
     """(H, W) uint8 class ids."""
     statistics: ImageStatistics
 
 
 def image_labels(answer: NetworkAnswer, placement: Placement, class_names: tuple[str, ...]) -> ImageLabels:
-    """The mask at the image's own size, and its statistics. Raises NotFiniteError, without advice: the caller's."""
+    """The mask at the image's own size, and its statistics. Raises NotFiniteError; the caller adds what to do about
+    it."""
     if not answer.finite:
         raise NotFiniteError("the network's output is not finite")
     mask = restore_mask(answer.label, placement)

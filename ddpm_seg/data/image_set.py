@@ -1,4 +1,4 @@
-"""Whole sets of unlabelled images in memory, of one size."""
+"""Loads a whole set of unlabelled images into memory, at one size."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ logger = logging.getLogger(__name__)
 
 
 def load_images(uri: str, size: int) -> np.ndarray:
-    """(N, size, size, 3) uint8 of every readable image under `uri`, letterboxed; the others are logged and left out.
+    """All readable images under `uri`, letterboxed, as (N, size, size, 3) uint8; the others are logged and left out.
 
-    Raises ValueError where none can be read. Everything is held in memory: 12 kB an image at 64 x 64.
+    Raises ValueError if none can be read. Keeps everything in memory: 12 kB per image at 64 x 64.
     """
     listing = list_images(uri)
     files = sorted(listing.files, key=lambda file: file.uri)
@@ -31,7 +31,7 @@ def load_images(uri: str, size: int) -> np.ndarray:
         try:
             data, _ = storage.read_listed(file.uri, max_bytes=DEFAULT_LIMITS.max_bytes)
             return decode_and_fit(data, DEFAULT_LIMITS, size, "letterbox")[0]
-        except (OSError, ValueError) as error:  # an ImageError, or a name that no file can have
+        except (OSError, ValueError) as error:  # ImageError, or an impossible file name
             logger.warning("%s is left out: %s", storage.redact(file.uri), error)
             return None
 

@@ -1,4 +1,4 @@
-"""Masks in their palette's colours, alone or blended over the image."""
+"""Draws masks in their palette's colours, alone or blended over the image."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ def css_colours(palette: Palette) -> list[str]:
 
 
 def colorize(mask: np.ndarray, palette: Palette) -> np.ndarray:
-    """Colours of a mask (H, W) uint8 of class ids, as (H, W, 3) uint8; pixels of 255 are black.
+    """The colours (H, W, 3) uint8 of a mask (H, W) uint8 of class ids; pixels of 255 are black.
 
-    Raises ValueError for a class id that `palette` (one R, G, B in 0..255 a class) does not hold.
+    Raises ValueError for a class id that is not in `palette` (R, G, B in 0..255 per class).
     """
     return _lookup_table(mask, palette)[mask]
 
 
 def indexed(mask: np.ndarray, palette: Palette) -> Image.Image:
-    """`mask` (H, W) uint8 as a picture of mode P: the pixels stay class ids, shown in their colours; 255 is black.
+    """`mask` (H, W) uint8 as a picture of mode P: pixels stay class ids and are shown in their colours; 255 is black.
 
-    Raises ValueError for a class id that `palette` does not hold.
+    Raises ValueError for a class id that is not in `palette`.
     """
-    # All 256 colours: with a shorter palette Pillow writes fewer bits a pixel, and id 255 is lost.
+    # All 256 colours: with a shorter palette Pillow writes fewer bits per pixel, and id 255 is lost.
     colours = _lookup_table(mask, palette)
     picture = Image.fromarray(mask)
     picture.putpalette(colours.reshape(-1).tolist())
@@ -40,8 +40,8 @@ def indexed(mask: np.ndarray, palette: Palette) -> Image.Image:
 def overlay(image: np.ndarray, mask: np.ndarray, palette: Palette, opacity: float = 0.5) -> np.ndarray:
     """Blends `mask` (H, W) uint8 in its colours over `image` (H, W, 3) uint8; returns (H, W, 3) uint8.
 
-    `opacity` 0 is the image, 1 the colours; pixels of 255 stay the image's own. Raises ValueError for sizes that
-    differ, an opacity outside [0, 1] and a class id that `palette` does not hold.
+    `opacity` 0 shows only the image, 1 only the colours; pixels of 255 always show the image. Raises ValueError if the
+    sizes differ, for an opacity outside [0, 1], and for a class id that is not in `palette`.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(f"image is {image.dtype} {image.shape}, expected uint8 (H, W, 3)")
@@ -55,7 +55,8 @@ def overlay(image: np.ndarray, mask: np.ndarray, palette: Palette, opacity: floa
 
 
 def _lookup_table(mask: np.ndarray, palette: Palette) -> np.ndarray:
-    """(256, 3) uint8, black where there is no class, after checking that `mask` needs none of those."""
+    """(256, 3) uint8 colours, black for ids without a class. Raises ValueError if `mask` has one of these, except
+    255."""
     if mask.ndim != 2 or mask.dtype != np.uint8:
         raise ValueError(f"mask is {mask.dtype} {mask.shape}, expected uint8 (H, W)")
     if not 1 <= len(palette) <= UNLABELLED:

@@ -1,4 +1,4 @@
-"""The Parquet schemas of the tables that users read, in one place."""
+"""The Parquet schemas of the tables that users read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ddpm_seg.tasks import Task
 SCHEMA_VERSION = 1
 METADATA_KEY = b"ddpm_seg"
 
-# The struct that Hugging Face `datasets` reads as an Image: encoded bytes, and a path that stays empty here.
+# The struct that Hugging Face `datasets` reads as an Image: encoded bytes, and a path, which is empty here.
 IMAGE = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])
 
 _CLASS_FIELDS = [
@@ -61,13 +61,13 @@ _CLASS_STATS_RUN_FIELDS = [field for field in _LABEL_FIELDS if field.name in ("c
 
 
 def labels_schema(task: Task) -> pa.Schema:
-    """`labels`: one row an input image. The metadata says which column is a picture and what the class ids mean."""
+    """`labels`: one row per input image. The metadata says which columns are pictures and what the class ids mean."""
     return pa.schema(_LABEL_FIELDS, metadata={**image_features("mask"), METADATA_KEY: _task_json(task)})
 
 
 def samples_schema(task: Task | None) -> pa.Schema:
-    """`samples`: one row a generated image. As `labels`, with the image itself and what it was drawn with; `uri` is a
-    name, and what the ensemble says is null where the model has none (`task` None)."""
+    """`samples`: one row per generated image. Like `labels`, plus the image and how it was drawn; `uri` is only a name.
+    Without an ensemble (`task` None), all columns about labels are null."""
     fields = [field for field in _LABEL_FIELDS if field.name not in ("etag", "size_bytes")]
     place = [field.name for field in fields].index("status")
     fields = [*fields[:place], *_SAMPLE_FIELDS, *fields[place:]]
@@ -77,17 +77,17 @@ def samples_schema(task: Task | None) -> pa.Schema:
 
 
 def uncertainty_map(uncertainty: np.ndarray, num_classes: int) -> np.ndarray:
-    """Jensen-Shannon divergence (S, S) in nats as uint8, of which 255 stands for ln(num_classes), its largest value."""
+    """Jensen-Shannon divergence (S, S) in nats as uint8, scaled so that 255 is its maximum, ln(num_classes)."""
     return (255 * np.clip(uncertainty / math.log(num_classes), 0, 1)).round().astype(np.uint8)
 
 
 def uncertainty_of(stored: np.ndarray, schema: pa.Schema) -> np.ndarray:
-    """Nats, float64 (S, S), of an `uncertainty_map` in a table of this schema."""
+    """Nats, float64 (S, S), from an `uncertainty_map` in a table of this schema."""
     return stored / 255 * math.log(task_of(schema).num_classes)
 
 
 def class_stats_table(labels: pa.Table) -> pa.Table:
-    """`class_stats`, one row an image and class, from the statistics nested in a `labels` table, in its order."""
+    """`class_stats`: one row per image and class, from the statistics nested in a `labels` table, in its order."""
     classes = classes_of(labels)
     image_of_row = classes.value_parent_indices()
     statistics = dict(zip([field.name for field in _CLASS_FIELDS], classes.flatten().flatten(), strict=True))
@@ -102,18 +102,18 @@ def class_stats_table(labels: pa.Table) -> pa.Table:
 
 
 def classes_of(rows: pa.Table) -> pa.ListArray:
-    """The column `classes` of some rows in one piece."""
+    """The column `classes` of some rows, as one array."""
     classes = rows["classes"].combine_chunks()
-    if isinstance(classes, pa.ChunkedArray):  # newer pyarrow returns chunks where there are none
+    if isinstance(classes, pa.ChunkedArray):  # newer pyarrow returns a ChunkedArray if there are no chunks
         classes = pa.concat_arrays(classes.chunks) if classes.num_chunks else pa.array([], classes.type)
     return classes
 
 
 def task_of(schema: pa.Schema) -> Task:
-    """The task that `labels_schema` stored. Raises ValueError for a schema without it."""
+    """The task that `labels_schema` stored. Raises ValueError if the schema has none."""
     metadata = schema.metadata or {}
     if METADATA_KEY not in metadata:
-        raise ValueError("the table carries no 'ddpm_seg' metadata: it was not written by this project")
+        raise ValueError("the table has no 'ddpm_seg' metadata: it was not written by this project")
     values = json.loads(metadata[METADATA_KEY])
     values.pop("schema_version", None)
     name = values.pop("task")
@@ -121,7 +121,7 @@ def task_of(schema: pa.Schema) -> Task:
 
 
 def image_features(*columns: str) -> dict[bytes, bytes]:
-    # `datasets` takes the type of each column named here and works out the others from the Arrow types.
+    # `datasets` uses these types for the columns named here, and infers the others from the Arrow types.
     features = {column: {"_type": "Image"} for column in columns}
     return {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
 

@@ -1,4 +1,4 @@
-"""What a mask says in numbers: each class's area, parts, box and certainty, and the image's uncertainty.
+"""Statistics of a mask: area, parts, box and certainty of each class, and the image's uncertainty.
 
 Shapes: H' x W' the canvas, h x w the content box in it, H x W the image's own size, K classes, P pixels.
 """
@@ -12,33 +12,36 @@ from scipy import ndimage
 
 from ddpm_seg.data.canvas import Placement, nearest, restore_mask
 
-LEFT_OUT = 255  # a mask pixel left out on purpose, of no class
+LEFT_OUT = 255  # a mask pixel that was left out on purpose, without a class
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClassStatistics:
-    """One class in one image: area and box in the image's own pixels, means over its pixels at network resolution."""
+    """One class in one image: area and box in the image's own pixels; means over its pixels at the network's
+    resolution."""
 
     class_id: int
     class_name: str
     pixels: int
     fraction: float
-    """Of all the image's own pixels, the left-out ones included."""
+    """Fraction of all the image's own pixels, including left-out ones."""
     mean_confidence: float
     mean_uncertainty: float
     components: int
-    """4-connected parts."""
+    """Number of 4-connected parts."""
     bbox: tuple[float, float, float, float]
-    """x, y, width, height of the smallest box around all of the class's pixels."""
+    """x, y, width, height of the smallest box around all pixels of the class."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageStatistics:
+    """Statistics of one image."""
+
     uncertainty: float
-    """`most_uncertain_tenth` of the content box."""
+    """`most_uncertain_tenth` over the content box."""
     mean_confidence: float
     classes: list[ClassStatistics]
-    """Those in the mask, by ascending class_id."""
+    """The classes in the mask, by ascending class_id."""
 
 
 def image_statistics(
@@ -51,9 +54,9 @@ def image_statistics(
 ) -> ImageStatistics:
     """Statistics of one image; the padding around its content box never counts.
 
-    label (H', W') uint8, uncertainty and confidence (H', W') float as the segmenter gives them; mask (H, W) uint8 is
-    `restore_mask(label, placement)`, perhaps with pixels set to 255 to leave them out. Raises ValueError for shapes
-    that do not agree, for a class without a name, and for a class in the mask that the label lacks.
+    label (H', W') uint8, uncertainty and confidence (H', W') float as the segmenter returns them; mask (H, W) uint8 is
+    `restore_mask(label, placement)`, perhaps with some pixels set to 255 to leave them out. Raises ValueError if shapes
+    do not agree, a class has no name, or the mask has a class that the label does not have.
     """
     _check_shapes(label, uncertainty, confidence, mask, placement)
     content, js, certainty = (placement.crop(array) for array in (label, uncertainty, confidence))
@@ -64,7 +67,7 @@ def image_statistics(
     cells, row_edges, column_edges = _cells(label, mask, placement)
     pixels = _areas(cells, row_edges, column_edges)
     _check_classes(labelled, pixels, class_names)
-    # Moving up by one makes class 0 an object, and 255 wraps to 0, ndimage's background.
+    # Adding 1 makes class 0 an object, and 255 wraps to 0, ndimage's background.
     boxes = ndimage.find_objects(cells + np.uint8(1))
 
     classes = []
@@ -91,7 +94,7 @@ def image_statistics(
 
 
 def most_uncertain_tenth(js: np.ndarray) -> float:
-    """Mean of the int(P / 10) largest of P values, of all where P < 10 (DDPM-Seg, `predict_labels`); in float64."""
+    """Mean of the largest int(P / 10) of P values, or of all if P < 10 (DDPM-Seg, `predict_labels`); in float64."""
     if js.ndim != 1 or js.size == 0:
         raise ValueError(f"expected a vector of at least one value, got shape {js.shape}")
     count = js.size // 10 or js.size
@@ -99,10 +102,11 @@ def most_uncertain_tenth(js: np.ndarray) -> float:
 
 
 def _cells(label: np.ndarray, mask: np.ndarray, placement: Placement) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The mask as a grid of rectangles, each of one class: classes, and the own pixels where rows and columns begin.
+    """The mask as a grid of rectangles with one class each: their classes, and the own pixels where rows and columns
+    begin.
 
-    A mask that merely enlarges the label is the content box with wider rows and columns: what is connected in one is
-    connected in the other, and 24 megapixels cost no more than the network's resolution. Otherwise a cell is one pixel.
+    If the mask is just the label enlarged, the grid is the content box with wider rows and columns: it has the same
+    connected parts, so 24 megapixels cost no more than the network's resolution. Otherwise each cell is one pixel.
     """
     image_height, image_width = mask.shape
     enlarged = image_height >= placement.height and image_width >= placement.width
@@ -116,7 +120,7 @@ def _cells(label: np.ndarray, mask: np.ndarray, placement: Placement) -> tuple[n
 
 
 def _areas(cells: np.ndarray, row_edges: np.ndarray, column_edges: np.ndarray) -> np.ndarray:
-    """Own pixels of each of 256 classes, int64. Column by row, since one weight a cell would be eight bytes a pixel."""
+    """Own pixels per class, int64 (256,). Adds row by row, since a weight per cell would take eight bytes per pixel."""
     areas = np.zeros(256, dtype=np.int64)
     widths = np.diff(column_edges)
     for row, height in zip(cells, np.diff(row_edges), strict=True):
@@ -130,7 +134,7 @@ def _check_shapes(
 ) -> None:
     if not label.ndim == 2 or not label.shape == uncertainty.shape == confidence.shape:
         raise ValueError(
-            "label, uncertainty and confidence must be of one shape (height, width), "
+            "label, uncertainty and confidence must have one shape (height, width), "
             f"got {label.shape}, {uncertainty.shape} and {confidence.shape}"
         )
     if mask.shape != (placement.image_height, placement.image_width):
@@ -146,4 +150,4 @@ def _check_classes(labelled: np.ndarray, pixels: np.ndarray, class_names: tuple[
         raise ValueError(f"class {nameless[0]} has no name: there are {len(class_names)} classes")
     unknown = [class_id for class_id in np.flatnonzero(pixels[:LEFT_OUT]).tolist() if not labelled[class_id]]
     if unknown:
-        raise ValueError(f"the mask holds class {unknown[0]}, the label it should come from does not")
+        raise ValueError(f"the mask has class {unknown[0]}, but its label does not")

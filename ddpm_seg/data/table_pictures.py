@@ -1,4 +1,4 @@
-"""Pictures in tables: masks, uncertainty maps and drawn images, PNGs of their row's size, opened as nothing else."""
+"""Pictures in tables: masks, uncertainty maps and drawn images. They must be PNGs of the size in their row."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _COLOR_TYPES = {0: "grey", 2: "RGB", 3: "indexed", 4: "grey + alpha", 6: "RGBA"}
 
 
 class PictureError(ValueError):
-    """A cell that does not hold the picture that its row speaks of."""
+    """A cell that does not hold the picture that its row describes."""
 
 
 def picture_cell(pixels: np.ndarray, path: str | None = None) -> dict[str, Any]:
-    """`pixels` (H, W) or (H, W, 3) uint8 as a cell of a table: a PNG, and the name of its file where it has one."""
+    """`pixels` (H, W) or (H, W, 3) uint8 as a table cell: a PNG, and the name of its file, if it has one."""
     return {"bytes": encode_png(pixels), "path": path}
 
 
 def encode_png(array: np.ndarray) -> bytes:
-    """(H, W) grey or (H, W, 3) RGB uint8 to PNG; the same bytes for the same array under the same Pillow."""
+    """Encodes (H, W) grey or (H, W, 3) RGB uint8 as PNG; the same Pillow gives the same bytes for the same array."""
     if array.dtype != np.uint8 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)):
         raise ValueError(f"expected (H, W) or (H, W, 3) uint8, got {array.shape} {array.dtype}")
     buffer = io.BytesIO()
@@ -37,27 +37,30 @@ def encode_png(array: np.ndarray) -> bytes:
 
 
 def cell_bytes(cell: Mapping[str, Any] | None) -> bytes:
-    """The PNG of a cell, not decoded; empty where there is none."""
+    """The PNG in a cell, not decoded; empty if there is none."""
     return (cell or {}).get("bytes") or b""
 
 
 def read_mask(data: object, width: int, height: int) -> np.ndarray:
-    """An 8-bit grey PNG of `width` x `height` pixels as (H, W) uint8. PictureError for anything else."""
+    """Decodes an 8-bit grey PNG of `width` x `height` pixels to (H, W) uint8. Raises PictureError for anything else."""
     return _read(data, width, height, "grey")
 
 
 def read_image(data: object, width: int, height: int) -> np.ndarray:
-    """An 8-bit RGB PNG of `width` x `height` pixels as (H, W, 3) uint8. PictureError for anything else."""
+    """Decodes an 8-bit RGB PNG of `width` x `height` pixels to (H, W, 3) uint8. Raises PictureError for anything
+    else."""
     return _read(data, width, height, "RGB")
 
 
 def row_mask(row: Mapping[str, Any], *, column: str = "mask", file: str = "") -> np.ndarray:
-    """(H, W) uint8 of a row's `column`, or PictureError that names row and `file`. Needs `width` and `height`."""
+    """A row's `column` as (H, W) uint8; the row needs `width` and `height`. Raises PictureError naming row and
+    `file`."""
     return _of_row(row, column, "grey", file)
 
 
 def row_image(row: Mapping[str, Any], *, file: str = "") -> np.ndarray:
-    """(H, W, 3) uint8 of a row's `image`, or PictureError that names row and `file`. Needs `width` and `height`."""
+    """A row's `image` as (H, W, 3) uint8; the row needs `width` and `height`. Raises PictureError naming row and
+    `file`."""
     return _of_row(row, "image", "RGB", file)
 
 
@@ -72,13 +75,13 @@ def _of_row(row: Mapping[str, Any], column: str, kind: str, file: str) -> np.nda
 
 
 def _read(data: object, width: object, height: object, kind: str) -> np.ndarray:
-    # Judged by the header before anything is decoded.
+    # Check the header before decoding anything.
     if not isinstance(data, bytes) or not data:
         raise PictureError("there is none" if not data else f"holds {type(data).__name__}, expected the bytes of a PNG")
     if not data.startswith(_HEADER) or len(data) < 33:
-        raise PictureError("is no PNG")
+        raise PictureError("is not a PNG")
     own_width, own_height, depth, color = struct.unpack_from(">IIBB", data, 16)
-    if width is None and height is None:  # a table without sizes; a picture of moderate size does no harm
+    if width is None and height is None:  # a table without sizes: any picture of moderate size is fine
         if own_width * own_height > DEFAULT_LIMITS.max_pixels:
             raise PictureError(f"is {own_width} x {own_height} pixels, its row does not say how many")
     elif (own_width, own_height) != (width, height):

@@ -204,10 +204,10 @@ def broken(**changes: object) -> dict:
     [
         ({"class_names": lambda names: names[:-1]}, "class 5 has no name: there are 5 classes"),
         ({"mask": lambda mask: np.where(mask == 1, 254, mask).astype(np.uint8)}, "class 254 has no name"),
-        ({"label": lambda label: np.where(label == 1, 0, label).astype(np.uint8)}, "mask holds class 1"),
+        ({"label": lambda label: np.where(label == 1, 0, label).astype(np.uint8)}, "the mask has class 1"),
         ({"mask": lambda mask: mask[1:]}, "mask has shape"),
         ({"mask": lambda mask: mask.astype(np.int64)}, "must be uint8"),
-        ({"confidence": lambda confidence: confidence[1:]}, "must be of one shape"),
+        ({"confidence": lambda confidence: confidence[1:]}, "must have one shape"),
     ],
 )
 def test_what_does_not_agree_is_named(changes, message):

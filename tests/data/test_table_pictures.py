@@ -20,15 +20,15 @@ MASK = np.random.default_rng(0).integers(0, 5, (10, 10), np.uint8)
 WRONG: dict[str, tuple[Any, str]] = {
     "null": (None, "there is none"),
     "empty": ({"bytes": b"", "path": None}, "there is none"),
-    "EPS": ({"bytes": encode(Image.fromarray(picture()), "EPS"), "path": None}, "is no PNG"),
-    "JPEG": ({"bytes": encode(Image.fromarray(MASK), "JPEG"), "path": None}, "is no PNG"),
+    "EPS": ({"bytes": encode(Image.fromarray(picture()), "EPS"), "path": None}, "is not a PNG"),
+    "JPEG": ({"bytes": encode(Image.fromarray(MASK), "JPEG"), "path": None}, "is not a PNG"),
     "RGB": ({"bytes": encode_png(picture(10, 10)), "path": None}, "8-bit RGB, expected 8-bit grey"),
     "indexed": ({"bytes": encode(Image.fromarray(MASK).convert("P"), "PNG"), "path": None}, "8-bit indexed"),
     "16 bits": ({"bytes": encode(Image.fromarray(MASK.astype(np.uint16)), "PNG"), "path": None}, "16-bit grey"),
     "another size": ({"bytes": encode_png(MASK[:7]), "path": None}, "is 10 x 7 pixels, its row says 10 x 10"),
     "a bomb": ({"bytes": png_header(20_000, 20_000), "path": None}, "is 20000 x 20000 pixels"),
     "half": ({"bytes": encode_png(MASK)[:60], "path": None}, "a PNG that cannot be read"),
-    "a header alone": ({"bytes": encode_png(MASK)[:20], "path": None}, "is no PNG"),
+    "a header alone": ({"bytes": encode_png(MASK)[:20], "path": None}, "is not a PNG"),
 }
 
 

@@ -1,1 +1,1 @@
-"""Annotated images in every form that is accepted, one file a form."""
+"""Readers of annotated images, in every accepted format."""

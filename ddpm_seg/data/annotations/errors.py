@@ -1,4 +1,4 @@
-"""What is wrong with annotations."""
+"""Errors of annotations."""
 
 from __future__ import annotations
 
@@ -8,4 +8,5 @@ class AnnotationError(ValueError):
 
 
 class MaskError(ValueError):
-    """A mask that cannot be used; the message goes on after the mask's name: "is ...", "has ...", "holds ..."."""
+    """A mask that cannot be used; the message continues a sentence that begins with the mask's name: "is ...", "has
+    ..."."""

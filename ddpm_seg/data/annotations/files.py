@@ -1,4 +1,4 @@
-"""Masks as files: beside their images, as published, or in a folder of their own."""
+"""Mask files beside their images, as published, or in a folder of their own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from ddpm_seg.tasks import Task
 
 
 def pairs_of_files(uri: str, task: Task) -> list[Pair]:
-    """Images with a mask of the same name, `.npy` beside them or `.npy` or `.png` in `masks/` next to `images/`."""
+    """Pairs of images and masks of the same name: `.npy` beside the image, or `.npy` or `.png` in `masks/` next to
+    `images/`."""
     place = storage.normalize(uri)
     files = [file.uri for file in storage.list_files(uri) if not is_hidden_below(file.uri, place)]
     image_folder, mask_folder = storage.join(uri, "images"), storage.join(uri, "masks")
@@ -40,13 +41,13 @@ def pairs_of_files(uri: str, task: Task) -> list[Pair]:
 
 
 def _by_stem(files: Iterable[str], folder: str, suffixes: Collection[str]) -> dict[str, str]:
-    """Of the files below `folder` with one of the `suffixes`: URI by path there, without the suffix."""
+    """URIs of the files below `folder` with one of the `suffixes`, by their path there without the suffix."""
     found: dict[str, str] = {}
     for file in files:
         stem, dot, suffix = file.removeprefix(folder + "/").rpartition(".")
         if file.startswith(folder + "/") and dot + suffix.lower() in suffixes:
             if stem in found:
-                raise AnnotationError(f"{shown([found[stem], file])} would share one partner; remove one of them")
+                raise AnnotationError(f"{shown([found[stem], file])} have the same name; remove one of them")
             found[stem] = file
     return found
 

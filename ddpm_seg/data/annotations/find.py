@@ -1,4 +1,4 @@
-"""Which annotated images a URI stands for: files beside each other, two folders, a Parquet table, or a tool's file."""
+"""Finds the annotated images at a URI, whatever the format: files, a Parquet table, or another tool's file."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from ddpm_seg.tasks import Task
 
 
 def find_pairs(uri: str, task: Task, image_root: str | None = None) -> list[Pair]:
-    """Every annotated image that `uri` stands for, sorted by URI.
+    """All annotated images at `uri`, sorted by URI.
 
     * a folder or prefix: `X.png` (or .jpg, ...) beside `X.npy`, as published; or a folder `images/` with `X.jpg` and a
       folder `masks/` with `X.png` or `X.npy`;
-    * a `.parquet` file: rows of `uri` or an `image`, and a `mask`, such as our `labels`;
-    * a `.json` file: COCO, panoptic or with polygons or run lengths, or Label Studio's export of brush labels;
-    * an `.xml` file: CVAT's for images.
+    * a `.parquet` file: rows with `uri` or `image`, and `mask`, such as our `labels`;
+    * a `.json` file: COCO (panoptic, polygons or run lengths), or Label Studio's export of brush labels;
+    * an `.xml` file: CVAT for images.
 
-    Categories and labels of the last two are classes by name; their images are sought nearby, or at `image_root`.
-    Raises `AnnotationError` where there are none, a partner is missing, or two masks are of one image.
+    In the last two, categories and labels are matched to classes by name; images are looked for nearby, or below
+    `image_root`. Raises AnnotationError if there are none, a partner is missing, or an image has two masks.
     """
     uri = storage.normalize(uri)
     pairs = _pairs(uri, task, image_root)

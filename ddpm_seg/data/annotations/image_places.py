@@ -1,4 +1,4 @@
-"""Where the images are that an annotation file names: beside it, in a folder nearby, or under `--image-root`."""
+"""Finds the images that an annotation file names: beside it, in a folder nearby, or below `--image-root`."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ddpm_seg import storage
 from ddpm_seg.data.annotations.pair import Pair, image_pair, missing_pair
 from ddpm_seg.data.decoding.formats import EXTENSIONS
 
-# Files that a search looks through before it gives up: someone else's bucket may be large.
+# A search gives up after this many files: someone else's bucket may be large.
 MOST_FILES = 1_000_000
 
 
 class ImagePlaces:
     """Finds image files by the names that other tools write.
 
-    They are looked for at `root`, if given. Else beside the annotation file and in its folder `images`; for a file in a
-    folder `annotations`, in the layout of COCO's own files (`../train2017` for `instances_train2017.json`). An image
-    that is at none of these places is sought by name in all folders below.
+    If `root` is given, looks there. Else looks beside the annotation file and in its folder `images`; if the file is in
+    a folder `annotations`, also where COCO's own files have their images (`../train2017` for
+    `instances_train2017.json`). An image that is in none of these places is searched by name in all folders below.
     """
 
     def __init__(self, annotations: str, root: str | None) -> None:
@@ -47,30 +47,30 @@ class ImagePlaces:
     def pair(
         self, names: Sequence[str], mask: str, read_mask: Callable[[int, int], np.ndarray], *, drawn: bool = False
     ) -> Pair:
-        """The pair of `mask`, as messages call it, and the image that has one of these names, as of `find`.
+        """The pair of `mask`, its name in messages, and the image with one of `names` (see `find`).
 
-        Where there is none, reading the image raises an AnnotationError that says where it was sought.
+        If there is no such image, reading it raises an AnnotationError that says where it was looked for.
         """
         found = self.find(names)
         if found is not None:
             return image_pair(found, mask, read_mask, drawn=drawn)
-        problem = f"{mask}: there is no such image in {self}; --image-root FOLDER says where {names[0]} is"
+        problem = f"{mask}: found no image {names[0]} in {self}; give its folder with --image-root"
         return missing_pair(names[0], mask, problem)
 
     def find(self, names: Sequence[str]) -> str | None:
-        """URI of the image that has one of these names (paths or URIs, the likeliest first); None where there is none.
+        """URI of the image with one of these names (paths or URIs, the likeliest first), or None.
 
-        A remote URI is taken as it is. A path has an image's extension, and is absolute only where the annotation file
-        is on this machine too.
+        A remote URI is returned without a look. A path must have an image's extension; an absolute one counts only if
+        the annotation file is on this machine too.
         """
         for name in names:
             if not storage.is_local(name):
                 return storage.normalize(name)
-        names = [name for name in names if name.lower().endswith(tuple(EXTENSIONS))]  # /etc/passwd is no image
+        names = [name for name in names if name.lower().endswith(tuple(EXTENSIONS))]  # never /etc/passwd
         relative = [_relative(name) for name in names]
         absolute = [] if self._is_remote else [name for name in names if name.startswith(("/", "file://"))]
         candidates = [*absolute, *(storage.join(base, name) for base in self._bases for name in relative)]
-        # The place of the last image is the likeliest for this one, and each try may be a request.
+        # Try the place of the last image first, as each try may be a request.
         order = sorted(range(len(candidates)), key=lambda index: index != self._last)
         for index in order:
             if _is_there(candidates[index]):
@@ -101,7 +101,7 @@ def _is_there(uri: str) -> bool:
 
 
 def _relative(name: str) -> str:
-    """A tool's name of an image as a relative path: of Windows, of Label Studio's own server, or absolute."""
+    """A tool's name for an image as a relative path: from a Windows, absolute or Label Studio path."""
     if name.startswith("/data/local-files/?"):
         name = parse_qs(urlsplit(name).query).get("d", [name])[0]
     name = name.removeprefix("file://").replace("\\", "/")

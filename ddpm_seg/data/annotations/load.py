@@ -1,4 +1,4 @@
-"""Annotated images at the network's size, and which of their pixels to train on."""
+"""Loads annotated images at the network's size, and selects the pixels to train on."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ class Annotation:
     """One image and its mask at the network's size S."""
 
     uri: str
-    """Of the image."""
+    """URI of the image."""
     image: np.ndarray
     """(S, S, 3) uint8."""
     label: np.ndarray
-    """(S, S) uint8 class ids as annotated, the task's ignored one included; `UNLABELLED` in the padding."""
+    """(S, S) uint8 class ids as annotated, including the task's ignored one; `UNLABELLED` in the padding."""
     placement: Placement
-    """The image's box on the S x S canvas."""
+    """Where the image lies on the S x S canvas."""
 
     @property
     def digest(self) -> str:
-        """16 hex digits over the image's pixels at the network's size."""
+        """Hash of the image's pixels at the network's size, 16 hex digits."""
         return hashlib.blake2b(np.ascontiguousarray(self.image).data, digest_size=8).hexdigest()
 
 
@@ -57,12 +57,12 @@ def load_annotations(
     limit: int | None = None,
     options: AnnotationOptions = DEFAULT_OPTIONS,
 ) -> list[Annotation]:
-    """Reads every annotated image of `find_pairs` (the first `limit` of them), fitted to `image_size`.
+    """Reads all annotated images that `find_pairs` finds (only the first `limit`, if given), fitted to `image_size`.
 
-    A square image and its mask are prepared as in the published `ImageLabelDataset`; any other is letterboxed.
-    Raises one `AnnotationError` for all that is wrong: an empty folder, a file without its partner, an image or mask
-    that cannot be read, a mask of another shape than its image, and class ids that the task does not have.
-    StorageUnavailableError where a store does not answer.
+    A square image and its mask are prepared as in the published `ImageLabelDataset`; any other is letterboxed. Raises
+    one AnnotationError that lists everything wrong: an empty folder, files without a partner, images or masks that
+    cannot be read, masks of another shape than their image, class ids that the task does not have. Raises
+    StorageUnavailableError if a store does not answer.
     """
     if limit is not None and limit < 1:
         raise AnnotationError(f"limit is {limit}, expected at least 1 annotated image")
@@ -86,10 +86,11 @@ def load_annotations(
 
 
 def labelled_pixels(labels: Sequence[np.ndarray], task: Task) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels to train on: flat positions int64 (P,) in `labels`, N x (S, S) stacked, and their class ids uint8 (P,).
+    """Pixels to train on: flat positions int64 (P,) in the stacked `labels`, N x (S, S), and their class ids uint8
+    (P,).
 
-    Left out are the ignored class, the unlabelled pixels and, as in the published `prepare_data`, the pixels of a class
-    that covers fewer than `min_class_pixels` of an image. `AnnotationError` where fewer than two classes are left.
+    Leaves out the ignored class, unlabelled pixels and, as the published `prepare_data`, the pixels of a class that has
+    fewer than `min_class_pixels` in an image. Raises AnnotationError if fewer than two classes are left.
     """
     kept = np.stack([drop_small_classes(label) for label in labels]).reshape(-1)
     usable = kept != UNLABELLED
@@ -100,22 +101,22 @@ def labelled_pixels(labels: Sequence[np.ndarray], task: Task) -> tuple[np.ndarra
     if len(classes) < 2:
         found = f"only {task.class_names[classes[0]]!r}" if len(classes) else "none"
         raise AnnotationError(
-            f"of the {task.num_classes} classes of {task.name}, the {len(labels)} annotated images show {found} "
+            f"of the {task.num_classes} classes of {task.name}, the {len(labels)} annotated images have {found} "
             f"(a class with under {min_class_pixels(len(labels[0]))} pixels in an image is ignored there); "
-            f"annotate at least two. {UNLABELLED} means no class: a mask of 0 and {UNLABELLED} has one class alone, so "
-            "write its classes as 0 and 1"
+            f"annotate at least two. {UNLABELLED} means no class: a mask of 0 and {UNLABELLED} has only one class, so "
+            "write 0 and 1 instead"
         )
     return positions, kept[positions]
 
 
 def min_class_pixels(size: int) -> int:
-    """Pixels that a class must have in an image of `size` x `size`: the published 20 of 256 x 256, the same share of
-    any other. Twenty of 64 x 64 would be most noses."""
+    """Pixels that a class must have in an image of `size` x `size` to be trained on: the published 20 of 256 x 256, and
+    the same share at other sizes. At 64 x 64, twenty pixels would rule out most noses."""
     return math.ceil(PUBLISHED_MIN_PIXELS * (size / PUBLISHED_SIZE) ** 2)
 
 
 def drop_small_classes(label: np.ndarray) -> np.ndarray:
-    """A copy of `label` (S, S) uint8 with every class under `min_class_pixels` marked `UNLABELLED`."""
+    """A copy of `label` (S, S) uint8 in which classes with fewer than `min_class_pixels` pixels are `UNLABELLED`."""
     counts = np.bincount(label.reshape(-1), minlength=256)
     return np.where(counts[label] < min_class_pixels(len(label)), np.uint8(UNLABELLED), label)
 
@@ -128,7 +129,7 @@ def resize_nearest(label: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _nearest_indices(source: int, target: int) -> np.ndarray:
-    scale = 1.0 / (target / source)  # OpenCV's own order of divisions: source / target rounds otherwise
+    scale = 1.0 / (target / source)  # OpenCV divides in this order; source / target rounds differently
     return np.minimum(np.floor(np.arange(target) * scale).astype(np.int64), source - 1)
 
 
@@ -149,7 +150,8 @@ def _load(pair: Pair, image_size: int, task: Task, uncovered: int) -> Annotation
 
 @contextmanager
 def _unreadable_named(name: str) -> Iterator[None]:
-    """Turns what is wrong with an image or a mask into AnnotationError; a store that does not answer is neither's."""
+    """Turns errors of an image or a mask into AnnotationErrors with its name; StorageUnavailableError passes
+    through."""
     try:
         yield
     except ImageError as error:

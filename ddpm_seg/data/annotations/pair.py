@@ -1,4 +1,4 @@
-"""An image and its mask, not read yet, and how the readers of all forms make one."""
+"""An image and its mask, not read yet, and helpers that the readers of all formats use to make one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ddpm_seg.data.annotations.errors import AnnotationError, MaskError
 from ddpm_seg.data.decoding.images import DEFAULT_LIMITS
 
 UNCOVERED = -1
-"""Pixel value of a mask that is drawn from objects where there is no object. It becomes "no class", or the class of
+"""Mask pixel that none of the drawn objects covers. It becomes "no class", or the class of
 `AnnotationOptions.uncovered`."""
 
 
@@ -25,24 +25,24 @@ class Pair:
     image: str
     """URI of the image."""
     mask: str
-    """What messages call the mask."""
+    """The mask's name in messages."""
     read_image: Callable[[], bytes]
-    """The image file's bytes; OSError or AnnotationError where it cannot be read."""
+    """Returns the image file's bytes. Raises OSError or AnnotationError if it cannot be read."""
     read_mask: Callable[[int, int], np.ndarray]
-    """Height and width of the upright image in, class ids (H, W) out: integers, `UNLABELLED` for no class and
-    `UNCOVERED` where no object is `drawn`. The size is checked against the image's before anything is drawn or
-    allocated (`check_size`). `MaskError` or OSError where there is no usable mask."""
+    """From height and width of the upright image to class ids (H, W), integers: `UNLABELLED` for no class, `UNCOVERED`
+    where no object is `drawn`. Checks the size against the image's before it draws or allocates anything
+    (`check_size`). Raises MaskError or OSError if there is no usable mask."""
     drawn: bool = False
-    """Whether the mask is drawn from objects, so that pixels may be uncovered."""
+    """Whether the mask is drawn from objects, so that pixels may be `UNCOVERED`."""
 
 
 def image_pair(image: str, mask: str, read_mask: Callable[[int, int], np.ndarray], *, drawn: bool = False) -> Pair:
-    """A pair whose image is a file of its own."""
+    """A pair whose image is a file."""
     return Pair(image=image, mask=mask, read_image=partial(read_image_file, image), read_mask=read_mask, drawn=drawn)
 
 
 def missing_pair(image: str, mask: str, problem: str) -> Pair:
-    """A pair whose image is nowhere: reading it raises an AnnotationError that says `problem`."""
+    """A pair whose image was not found: reading it raises AnnotationError with the text `problem`."""
 
     def read_image() -> bytes:
         raise AnnotationError(problem)
@@ -51,20 +51,20 @@ def missing_pair(image: str, mask: str, problem: str) -> Pair:
 
 
 def read_image_file(uri: str) -> bytes:
-    """Bytes of an image file within the limits."""
+    """An image file's bytes, within the limits."""
     return storage.read_listed(uri, max_bytes=DEFAULT_LIMITS.max_bytes)[0]
 
 
 def check_size(height: int, width: int, image_height: int, image_width: int) -> None:
-    """Raises MaskError unless a mask of this size shows the whole of its image.
+    """Raises MaskError unless a mask of this size can show the whole image.
 
-    As the published masks, it may be larger or smaller than the image, at the same aspect ratio.
+    Like the published masks, it may be larger or smaller than the image, with the same aspect ratio.
     """
     if height < 1 or width < 1 or height * width > DEFAULT_LIMITS.max_pixels:
         raise MaskError(
-            f"is {width} x {height} (width x height); expected 1 to {DEFAULT_LIMITS.max_pixels} pixels, as its image"
+            f"is {width} x {height} (width x height); expected 1 to {DEFAULT_LIMITS.max_pixels} pixels, as for images"
         )
-    # One pixel of slack for a mask that was resized and rounded.
+    # Allow one pixel for a mask that was resized and rounded.
     if abs(width * image_height - height * image_width) > max(image_height, image_width):
         raise MaskError(
             f"is {width} x {height} (width x height), its image {image_width} x {image_height}: "
@@ -73,12 +73,12 @@ def check_size(height: int, width: int, image_height: int, image_width: int) -> 
 
 
 def refuse_twice(uri: str, pairs: Sequence[Pair]) -> None:
-    """Raises AnnotationError where two masks are of one image."""
+    """Raises AnnotationError if an image has two masks."""
     if twice := sorted(image for image, count in Counter(pair.image for pair in pairs).items() if count > 1):
         raise AnnotationError(f"{storage.redact(uri)} holds {shown(twice)} more than once; keep one mask per image")
 
 
 def shown(uris: Iterable[str]) -> str:
-    """The first three, for a message."""
+    """The first three URIs, for a message."""
     names = [storage.redact(uri) for uri in uris]
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -1,4 +1,4 @@
-"""What annotations hold, class by class: to be read before anything is trained on them."""
+"""Summarises annotations by class, to be checked before training."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ NO_CLASS = "(no class: 255)"
 
 
 def describe(annotations: Sequence[Annotation], task: Task) -> str:
-    """A table of each class's pixels and images, at the network's size and without padding.
+    """A text table of each class's pixels and images, at the network's size and without padding.
 
-    `too small` are the images where a class has so few pixels that it is not learnt from them (`min_class_pixels`).
+    `too small` counts the images in which a class has too few pixels to be trained on (`min_class_pixels`).
     """
     crops = [annotation.placement.crop(annotation.label) for annotation in annotations]
     counts_NC = np.stack([np.bincount(crop.reshape(-1), minlength=256) for crop in crops])

@@ -1,4 +1,4 @@
-"""A user's own task: a YAML or JSON file of class names."""
+"""Reads a user's own task from a YAML or JSON file with class names."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _FIELDS = {"name", "class_names", "palette", "ignore_label"}
 
 
 def find_task(name_or_uri: str) -> Task:
-    """The task of that name, or the one that a `.yaml`, `.yml` or `.json` file describes.
+    """The built-in task of that name, or the task in a `.yaml`, `.yml` or `.json` file.
 
-    The file holds `class_names`, and may hold `name` (else the file's), `palette` ([red, green, blue] a class, else
-    distinct colours) and `ignore_label` (else 255). Raises ValueError for an unknown name or a wrong file, OSError for
-    one that cannot be read.
+    The file has `class_names` and may have `name` (default: the file's), `palette` ([red, green, blue] per class;
+    default: distinct colours) and `ignore_label` (default: 255). Raises ValueError for an unknown name or an invalid
+    file, OSError for a file that cannot be read.
     """
     if name_or_uri in TASKS:
         return TASKS[name_or_uri]
@@ -38,7 +38,7 @@ def find_task(name_or_uri: str) -> Task:
             or not set(values) <= _FIELDS
             or not isinstance(values.get("class_names"), list)
         ):
-            raise ValueError(f"it is not a task; expected class_names, a list, and nothing but {sorted(_FIELDS)}")
+            raise ValueError(f"it is not a task; expected class_names, a list, and only keys of {sorted(_FIELDS)}")
         names = [_name(name, f"class_names[{index}]") for index, name in enumerate(texts["class_names"])]
         return Task.from_dict(
             {
@@ -53,7 +53,7 @@ def find_task(name_or_uri: str) -> Task:
 
 
 def _read(data: bytes, suffix: str) -> tuple[Any, Any]:
-    """As `read_yaml`. JSON is read as such: indented by tabs it is no YAML."""
+    """Like `read_yaml`; JSON gets its own parser, as JSON indented with tabs is not YAML."""
     if suffix != ".json":
         return read_yaml(data)
     try:
@@ -64,8 +64,8 @@ def _read(data: bytes, suffix: str) -> tuple[Any, Any]:
 
 
 def _name(text: object, key: str) -> str:
-    """A name as it was written: YAML would have the class `no` be false."""
-    if type(text) is int:  # of JSON
+    """A name exactly as written: YAML would turn the class `no` into false."""
+    if type(text) is int:  # from JSON
         return str(text)
     if not isinstance(text, str) or not text.strip():
         raise ValueError(f"{key} is {text!r}; expected a name (in quotes, where it has a colon)")
@@ -73,7 +73,7 @@ def _name(text: object, key: str) -> str:
 
 
 def distinct_colors(count: int) -> list[list[int]]:
-    """`count` RGB colours, neighbours far apart: hues a golden ratio of the circle on, in three brightnesses."""
+    """`count` RGB colours in which neighbours differ clearly: hues a golden ratio apart, in three brightnesses."""
     colors = []
     for index in range(count):
         red, green, blue = colorsys.hsv_to_rgb(

@@ -1,1 +1,1 @@
-"""Avatars-10: the drawn data set with exact labels."""
+"""Avatars-10: the rendered data set with exact masks."""

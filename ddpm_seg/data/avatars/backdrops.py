@@ -1,4 +1,4 @@
-"""What stands behind a rendered picture and the light on it: gradients, patterns, exposure."""
+"""Backgrounds and lighting for rendered pictures: gradients, patterns, exposure."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def any_colour(rng: Rng) -> Colour:
 
 
 def light(rng: Rng, image: np.ndarray) -> np.ndarray:
-    """A soft light from one side, exposure and gamma; values stay in [0, 1]."""
+    """Adds a soft light from one side, exposure and gamma; values stay in [0, 1]."""
     slope = _ramp(rng, len(image)) * rng.uniform(0, 0.2)
     gain = (1 + slope[..., None]) * rng.uniform(0.92, 1.06)
     return np.clip(image * gain, 0, 1) ** rng.uniform(0.85, 1.2)
 
 
 def _ramp(rng: Rng, size: int) -> np.ndarray:
-    """(size, size) from -1 to 1 across the frame in a random direction."""
+    """(size, size), from -1 to 1 across the frame in a random direction."""
     angle = rng.uniform(0, 2 * np.pi)
     axis = np.linspace(-1, 1, size)
     along = axis[None, :] * np.cos(angle) + axis[:, None] * np.sin(angle)

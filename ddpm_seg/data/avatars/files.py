@@ -1,4 +1,4 @@
-"""Avatars and their masks as files, rendered by all cores."""
+"""Renders avatars and their masks to files, on all cores."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ddpm_seg.interruption import STOP_SIGNALS
 
 
 def write_pairs(pairs: list[tuple[int, int, str]]) -> None:
-    """Renders and writes the picture and the mask of each (seed, index, folder)."""
+    """Renders and writes the picture and mask for each (seed, index, folder)."""
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
         written = _submit(pool, pairs)
         for _ in tqdm(written, total=len(pairs), desc="avatars", disable=None):
@@ -38,7 +38,7 @@ def _write_pair(pair: tuple[int, int, str]) -> None:
 
 
 def _end_with_parent() -> None:
-    """Lets a rendering process end with the job, however that ends."""
+    """Makes a rendering process end when the job does, however that ends."""
     parent = parent_process()
     assert parent is not None
 
@@ -50,7 +50,8 @@ def _end_with_parent() -> None:
 
 
 def _submit(pool: ProcessPoolExecutor, pairs: list[tuple[int, int, str]]) -> Iterator[None]:
-    """Starts the pool's processes deaf to what stops this one, which then finishes the pictures they are at.
+    """Starts the pool's processes with stop signals blocked, so that they finish their pictures when the job is
+    stopped.
 
     A terminal, and `timeout`, signal every process of the job.
     """

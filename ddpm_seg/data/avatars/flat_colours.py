@@ -1,4 +1,4 @@
-"""The mask's side of an avatar: every part of the SVG painted in one flat colour, one for each class."""
+"""Masks of avatars: repaints every part of the SVG in one flat colour per class."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PART_CLASSES = {
     "transparent_Mouth": MOUTH,
     "transparent_Clothing": CLOTHING,
 }
-NESTED_CLASSES = {"_Facial-Hair": FACIAL_HAIR, "_Accessory": ACCESSORY}  # inside the hair's or hat's own group
+NESTED_CLASSES = {"_Facial-Hair": FACIAL_HAIR, "_Accessory": ACCESSORY}  # inside the group of the hair or hat
 # Corners and edges of the colour cube, far from each other; black stays for the empty background.
 FLAT_COLOURS = np.array(
     [
@@ -35,7 +35,7 @@ VISIBLE_OPACITY = 0.35
 
 @dataclass(frozen=True, kw_only=True)
 class _Paint:
-    """What an SVG element inherits: its class, how it is painted, and where it is not drawn itself."""
+    """What an SVG element inherits: its class, how it is painted, and whether it is drawn itself."""
 
     label: int = 0
     fill: str = "black"
@@ -63,7 +63,8 @@ class _Paint:
         )
 
     def flat(self, paint: str, opacity: float) -> str:
-        """The flat colour that stands for `paint`: the library loses its gradients, so they show nothing here too."""
+        """The flat colour for `paint`. Gradients become "none": the library drops them, so they are not visible in the
+        picture."""
         faint = self.label != NOSE and self.opacity * opacity < VISIBLE_OPACITY
         if paint == "none" or paint.startswith("url(") or faint or not self.label:
             return "none"
@@ -85,7 +86,8 @@ def flatten(element: ElementTree.Element, inherited: _Paint | None = None) -> No
 
 
 def classes_of_colours(flat: np.ndarray) -> np.ndarray:
-    """(H, W, 4) flat colours to (H, W) class ids; transparent is background, any other colour its nearest class."""
+    """Class ids (H, W) from flat colours (H, W, 4): background where transparent, else the class with the nearest
+    colour."""
     distance = ((flat[..., None, :3].astype(np.int64) - FLAT_COLOURS) ** 2).sum(axis=-1)
-    distance[..., 0] = 4 * 255**2  # black is nobody's paint
+    distance[..., 0] = 4 * 255**2  # no part is painted black
     return np.where(flat[..., 3] < 128, 0, distance.argmin(axis=-1)).astype(np.uint8)

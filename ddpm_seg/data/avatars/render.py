@@ -1,10 +1,10 @@
-"""Avatars-10: rendered 64 x 64 portraits with exact face-part masks, the demonstration task's pictures.
+"""Avatars-10: rendered 64 x 64 portraits with exact masks of face parts, the pictures of the demonstration task.
 
 Needs `pip install 'ddpm_seg[avatars]'`. The art is Avataaars by Pablo Stanley (free for personal and commercial use),
 as drawn by python-avatars (MIT, by Ibon).
 
-The mask is the same SVG with every part painted in one flat colour and rasterised without antialiasing, so that picture
-and mask share geometry to the last bit. A mask pixel is the class that covers most of its area.
+The mask is the same SVG with every part in one flat colour, rasterised without antialiasing, so that picture and mask
+have exactly the same geometry. A mask pixel gets the class that covers most of its area.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from ddpm_seg.data.avatars.flat_colours import FLAT_COLOURS, SVG, classes_of_col
 if TYPE_CHECKING:
     import python_avatars
 
-SUPERSAMPLING = 3  # picture and mask are drawn this much larger; the one is averaged down, the other counted out
+SUPERSAMPLING = 3  # both are drawn this much larger; then the picture is averaged and the mask takes the majority
 HEADROOM = 4.0  # units of the SVG, at least, between the frame and the top of hair or hat
-# The library draws shoulders and clothes with one edge. Shoulders a little narrower leave no rim of skin outside.
+# The library draws shoulders and clothes with the same edge. Narrower shoulders leave no rim of skin outside.
 SHOULDERS = "L124,163 L128,163 C167.764502,163 200,195.235498 200,235 L200,244 L0,244 L0,235"
 SHOULDERS += " C-4.86974701e-15,195.235498 32.235498,163 72,163 L76,163"
 NARROWER = "L124,164.5 L128,164.5 C167,164.5 198.5,196 198.5,236 L198.5,244 L1.5,244 L1.5,236"
 NARROWER += " C1.5,196 33,164.5 72,164.5 L76,164.5"
-# Parts that hide the face, are clipped by the frame, have one fixed colour or draw what is not the part (tears,
-# blushing cheeks, text, tassels) are left out.
+# Left out: parts that hide the face, are clipped by the frame, have one fixed colour, or draw something else as well
+# (tears, blushing cheeks, text, tassels).
 HAIRS = [
     "BIG_HAIR", "BOB", "BUN", "CAESAR_SIDE_PART", "CAESAR", "CURLY", "CURVY", "DREADS", "FRIZZLE", "FRO_BAND", "FRO",
     "LONG_NOT_TOO_LONG", "MIA_WALLACE", "SHAGGY_MULLET", "SHAGGY", "SHORT_CURLY", "SHORT_DREADS_1", "SHORT_DREADS_2",
@@ -60,7 +60,7 @@ CLOTHES = [
 
 
 def check_installed() -> None:
-    """Raises ImportError, with the command to type, where the optional packages are absent."""
+    """Raises ImportError, with the command to run, if the optional packages are missing."""
     try:
         import python_avatars  # noqa: F401
         import resvg_py  # noqa: F401
@@ -71,10 +71,10 @@ def check_installed() -> None:
 
 
 def render(seed: int, index: int, size: int = 64) -> tuple[np.ndarray, np.ndarray]:
-    """Picture `index` of the data set `seed`, a function of the two numbers alone.
+    """Picture `index` of the data set `seed`; depends on these two numbers alone.
 
-    Returns image (size, size, 3) uint8 RGB and mask (size, size) uint8 of class ids 0..9 (task "avatars_10").
-    Raises ValueError for a negative seed or index or a size below 8, ImportError as `check_installed`.
+    Returns image (size, size, 3) uint8 RGB and mask (size, size) uint8 with class ids 0..9 (task "avatars_10"). Raises
+    ValueError for a negative seed or index or a size below 8, ImportError as `check_installed`.
     """
     check_installed()
     if seed < 0 or index < 0 or size < 8:
@@ -92,7 +92,7 @@ def render(seed: int, index: int, size: int = 64) -> tuple[np.ndarray, np.ndarra
 
 
 def _avatar(rng: Rng) -> python_avatars.Avatar:
-    """Parts and colours. Every argument is given: the library's own defaults are drawn at import."""
+    """Random parts and colours. Sets every argument, as the library draws its own defaults at import."""
     import python_avatars as parts
 
     hair_colour = _near(rng, _pick(rng, [colour.value for colour in parts.HairColor]))
@@ -134,7 +134,7 @@ def _pick(rng: Rng, choices: list) -> Any:
 
 
 def _near(rng: Rng, colour: str) -> str:
-    """A neighbour of "#RRGGBB" in hue, saturation and value."""
+    """A random colour near "#RRGGBB" in hue, saturation and value."""
     red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
     hue, saturation, value = colorsys.rgb_to_hsv(red, green, blue)
     hue = (hue + rng.normal(0, 0.012)) % 1
@@ -156,7 +156,7 @@ def _hex(colour: Colour) -> str:
 
 
 def _place(rng: Rng, tree: ElementTree.Element) -> None:
-    """Head and shoulders in a square frame; turned, shifted, scaled and mirrored inside the SVG."""
+    """Puts head and shoulders in a square frame; rotates, shifts, scales and mirrors them inside the SVG."""
     side = rng.uniform(206, 246)
     x = 132 + rng.normal(0, 5)
     y = 120 + rng.uniform(-6, 8)
@@ -171,7 +171,7 @@ def _place(rng: Rng, tree: ElementTree.Element) -> None:
 
 
 def _highest_point(tree: ElementTree.Element) -> float:
-    """Where the drawing begins, in the frame's units: some hats are taller than any frame that suits a head of hair."""
+    """Top of the drawing in the frame's units: some hats are taller than a frame that suits hair."""
     tree.set("viewBox", "-200 -200 400 400")
     alpha = _rasterise(tree, 200, "crisp_edges")[..., 3]
     return float(np.flatnonzero((alpha > 127).any(axis=1))[0] * 2 - 200)
@@ -183,7 +183,7 @@ def _narrow_shoulders(tree: ElementTree.Element) -> None:
 
 
 def _deepen_nose(rng: Rng, tree: ElementTree.Element) -> None:
-    """The library's nose is a 16% shade, nearly lost at 64 pixels on dark skin."""
+    """Darkens the nose: the library's 16% shade nearly disappears at 64 pixels on dark skin."""
     opacity = f"{rng.uniform(0.24, 0.42):.4f}"
     nose = next(element for element in tree.iter() if element.get("id") == "transparent_Nose")
     for element in nose.iter():
@@ -214,7 +214,7 @@ def _mean(image: np.ndarray) -> np.ndarray:
 
 
 def _majority(classes: np.ndarray) -> np.ndarray:
-    """(3H, 3W) class ids to (H, W): the one of most of the nine, the smallest id of several."""
+    """Class ids (3H, 3W) to (H, W): the commonest of each nine, on a tie the smallest."""
     votes = np.stack([(_blocks(classes) == label).sum(axis=-1) for label in range(len(FLAT_COLOURS))], axis=-1)
     return votes.argmax(axis=-1).astype(np.uint8)
 

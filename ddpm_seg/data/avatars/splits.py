@@ -1,4 +1,4 @@
-"""The fixed splits of Avatars-10: which seed every measurement in this project drew its pictures from."""
+"""The fixed splits of Avatars-10: the seeds that all measurements in this project use."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ class AvatarSplit:
 
 
 AVATAR_SPLITS: dict[str, AvatarSplit] = {
-    "unlabelled": AvatarSplit(0, 12_000),  # what the DDPM is trained on; its masks are not read
-    "samples": AvatarSplit(3, 32),  # the pictures that come with the package
-    **{f"annotated-{n}": AvatarSplit(10 + n, 20) for n in range(1, 6)},  # each to train an ensemble on
-    "validation": AvatarSplit(20, 200),  # every choice: steps, blocks, when to stop
-    "test": AvatarSplit(30, 500),  # what is reported, and nothing else
-    "plenty": AvatarSplit(40, 2_000),  # annotated pictures for the ceiling of the comparison
+    "unlabelled": AvatarSplit(0, 12_000),  # the DDPM is trained on these; their masks are not read
+    "samples": AvatarSplit(3, 32),  # the pictures shipped with the package
+    **{f"annotated-{n}": AvatarSplit(10 + n, 20) for n in range(1, 6)},  # for training an ensemble on each
+    "validation": AvatarSplit(20, 200),  # for every choice: steps, blocks, when to stop
+    "test": AvatarSplit(30, 500),  # for reported scores, and nothing else
+    "plenty": AvatarSplit(40, 2_000),  # many annotated pictures, as the upper bound of the comparison
 }
-"""No two share a seed, so no two share a picture's random numbers."""
+"""Each has its own seed, so no two share a picture."""
 
 HELD_OUT_SEEDS = range(9_000, 10_000)
-"""Never rendered by anything in this repository: fresh pictures for anyone who wants to judge what comes out of it."""
+"""Never rendered by anything in this repository, so that others can judge its results on fresh pictures."""

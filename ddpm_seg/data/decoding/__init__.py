@@ -1,1 +1,1 @@
-"""From the bytes of one image file to RGB pixels, within limits."""
+"""Decoding the bytes of an image file to RGB pixels, within limits."""

@@ -1,8 +1,8 @@
-"""Takes from a process everything but memory, time and the files it has open: no files, network, programs or processes.
+"""Confines a process to memory, time and the files it has open: no other files, network, programs or processes.
 
-Linux only, by seccomp: a list of the system calls that stay allowed, which the kernel checks and root cannot undo.
-A library would add a dependency for these few lines: pyseccomp was last released in 2021 and needs a libseccomp.so on
-the machine, and the Landlock bindings leave ptrace, signals and UDP open.
+Linux only, with seccomp: a list of allowed system calls that the kernel enforces and not even root can undo. No library
+is used for these few lines: pyseccomp was last released in 2021 and needs a libseccomp.so on the machine, and the
+Landlock bindings leave ptrace, signals and UDP open.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import platform
 import struct
 import sys
 
-# Name: number on x86_64, number on aarch64.
+# By name: the call's number on x86_64 and on aarch64.
 _ALLOWED = {
     "read": (0, 63),
     "write": (1, 64),
@@ -48,26 +48,26 @@ _ALLOWED = {
     "exit": (60, 93),
     "exit_group": (231, 94),
 }
-# These only where an argument has none of some bits: name: (numbers, index of the argument, bits).
+# Allowed only if an argument has none of the given bits: (numbers, index of the argument, bits).
 _PROT_EXEC, _CLONE_THREAD = 4, 0x10000
 _ALLOWED_WITHOUT = {
     "mmap": ((9, 222), 2, _PROT_EXEC),  # no new machine code
     "mprotect": ((10, 226), 2, _PROT_EXEC),
-    "prlimit64": ((302, 261), 0, 0xFFFFFFFF),  # pid 0: its own limits, not another process's
+    "prlimit64": ((302, 261), 0, 0xFFFFFFFF),  # pid 0: only its own limits
 }
-# And this one only where it has: threads, which HEIC's decoder starts, but no processes.
+# Allowed only if it has the bit: threads, which HEIC's decoder starts, but no processes.
 _ALLOWED_WITH = {"clone": ((56, 220), 0, _CLONE_THREAD)}
-# Not there, so that the C library falls back on clone, whose flags a filter can see.
+# Reported as missing, so that the C library falls back on clone, whose flags a filter can see.
 _ABSENT = {"clone3": (435, 435)}
 
-# Machine: column above, the audit subsystem's number for the architecture, number of the call seccomp.
+# By machine: column above, audit number of the architecture, number of the system call seccomp.
 _MACHINES = {"x86_64": (0, 0xC000003E, 317), "aarch64": (1, 0xC00000B7, 277)}
 
 _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
 _SECCOMP_SET_MODE_FILTER, _ALL_THREADS = 1, 1
 _RETURN_ALLOW, _RETURN_ERRNO = 0x7FFF0000, 0x00050000
 
-# Berkeley Packet Filter, its classic form: load a word of the call's description, jump, return.
+# Classic Berkeley Packet Filter: load a word of the call's description, jump, return.
 _LOAD, _JUMP_IF_EQUAL, _JUMP_IF_ANY_BIT, _RETURN = 0x20, 0x15, 0x45, 0x06
 _OFFSET_NUMBER, _OFFSET_ARCHITECTURE, _OFFSET_ARGUMENTS = 0, 4, 16
 
@@ -77,9 +77,10 @@ class _Program(ctypes.Structure):
 
 
 def confine() -> str | None:
-    """Confines this process, all its threads, for good. What it still needs must be imported and opened by now.
+    """Confines this process with all its threads, irrevocably. Everything it still needs must already be imported and
+    open.
 
-    Refused calls fail with EPERM. Returns None, or where this cannot be done why not.
+    Refused calls fail with EPERM. Returns None, or the reason if the process cannot be confined.
     """
     if sys.platform != "linux":
         return f"there is no seccomp on {sys.platform}"
@@ -98,9 +99,9 @@ def confine() -> str | None:
 
 
 def hide_memory_and_environment() -> None:
-    """Keeps other processes of the same user out of this one's /proc/PID/environ and memory; root's are not kept out.
+    """Hides this process's memory and /proc/PID/environ from other processes of the same user, though not from root's.
 
-    It costs core dumps, and py-spy or Ray's agent reading this process without root.
+    The price: no core dumps, and py-spy and Ray's agent cannot read this process without root.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
@@ -127,7 +128,7 @@ def _filter(machine: str) -> bytes:
         for numbers, argument, bits in calls.values():
             code += [
                 _instruction(_JUMP_IF_EQUAL, numbers[column], if_false=4),
-                # The low half, which is all that an int or a set of flags has.
+                # The low half, which holds all of an int or of flags.
                 _instruction(_LOAD, _OFFSET_ARGUMENTS + 8 * argument),
                 _instruction(_JUMP_IF_ANY_BIT, bits, if_false=1),
                 with_bits,

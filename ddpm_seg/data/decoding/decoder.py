@@ -1,9 +1,9 @@
-"""Decoding in processes of its own, for image files from strangers.
+"""Decodes untrusted image files in separate processes.
 
 Pillow's C code can loop, crash or take all memory, and nothing in the same process can stop it. So a thread that reads
-images borrows a child process: bytes in, pixels out. The child ends with its parent, as its standard input then does.
-It inherits no environment, where credentials are, and its answers are data, never pickles, which could run code.
-Before its first image it gives up files, network, programs and other processes (`data.confinement`).
+images borrows a child process: bytes in, pixels out. The child ends with its parent, when its standard input closes. It
+inherits no environment, which may hold credentials, and its answers are plain data, never pickles, which could run
+code. Before its first image it gives up access to files, network, programs and other processes (see `confinement`).
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ _READY = b"ready\n"
 _NOT_CONFINED = b"not confined: "
 _MEMORY_EXIT = 77
 _LATE = (-signal.SIGPROF, -signal.SIGALRM)
-# A process that hangs uses no processor time, and a machine that is busy must not make an error of a good image.
+# Real time allowed per second of processor time. A process that hangs uses no processor time, and a good image must not
+# fail because the machine is busy.
 _REAL_SECONDS = 10
 
 _idle: list[Child] = []
@@ -51,16 +52,16 @@ _warned = threading.Event()
 def decode_and_fit(data: bytes, limits: Limits, size: CanvasSize, mode: FitMode) -> tuple[np.ndarray, Placement]:
     """`fit(decode(data, limits), size, mode)` in a child process; the canvas is read-only.
 
-    Raises ImageError: `decode`'s, "out_of_memory" over `limits.decode_memory`, "decode_timeout" over
-    `limits.decode_seconds`, or "decoder_crashed"; RuntimeError where no child can be started. Safe to call from many
-    threads: each borrows a child of its own, and a dead one is replaced.
+    Raises ImageError as `decode` does, and with the types "out_of_memory" (more than `limits.decode_memory`),
+    "decode_timeout" (more than `limits.decode_seconds`) and "decoder_crashed"; RuntimeError if no child can be started.
+    May be called from many threads: each borrows its own child, and a dead child is replaced.
     """
     reply, canvas = _request(data, limits, {"size": size, "mode": mode})
     return canvas, Placement(**reply["placement"])
 
 
 def read_apart(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Decoded:
-    """`images.read(data, limits)` in a child process; raises as `decode_and_fit` does. Its pixels are read-only."""
+    """`images.read(data, limits)` in a child process; raises as `decode_and_fit` does. The pixels are read-only."""
     reply, pixels = _request(data, limits, {})
     return Decoded(pixels=pixels, format=reply["format"], turned=reply["turned"])
 
@@ -73,7 +74,7 @@ def _request(data: bytes, limits: Limits, wanted: dict[str, Any]) -> tuple[dict[
     except _ChildDiedError as death:
         if death.exit_code in _LATE:
             raise _verdict(death.exit_code, limits) from None
-    # It may be what earlier images left behind, or someone else's doing, so a fresh process has the last word.
+    # Earlier images, or something outside, may have killed the child, so try once more in a fresh one.
     try:
         return _ask(_start(), request)
     except _ChildDiedError as death:
@@ -93,7 +94,7 @@ def _verdict(exit_code: int, limits: Limits) -> ImageError:
     if exit_code == _MEMORY_EXIT:
         return ImageError("out_of_memory", f"decoding needs more than {limits.decode_memory} bytes of memory")
     logger.warning("a file crashes the decoder, which ends with %d", exit_code)
-    # Which signal a damaged heap ends in differs from run to run; the same bytes must give the same row.
+    # The signal differs from run to run if the heap is damaged, but the same bytes must give the same row.
     return ImageError("decoder_crashed", "the file crashes the decoder")
 
 
@@ -105,9 +106,9 @@ def _borrow() -> Child:
 
 
 def _start() -> Child:
-    # Not multiprocessing: its spawn would import the parent's main module, which in a worker is Ray's.
+    # Not multiprocessing: its spawn would import the parent's main module, which is Ray's in a worker.
     environment = {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    # Memory is kept from one image to the next: asking for it anew takes as long as decoding.
+    # Keep memory from one image to the next: allocating it again takes as long as decoding.
     environment |= {"MALLOC_TOP_PAD_": str(64 << 20), "MALLOC_ARENA_MAX": "1"}
     if "LD_LIBRARY_PATH" in os.environ:
         environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
@@ -119,7 +120,7 @@ def _start() -> Child:
     elif greeting != _READY:
         raise RuntimeError(
             f"the process that decodes images does not start: {' '.join(_COMMAND)} ended with {_end(child)}; "
-            "standard error (on a cluster, the worker's log) says why"
+            "see standard error (on a cluster, the worker's log) for the reason"
         )
     return child
 
@@ -128,20 +129,20 @@ def _warn_once(reason: str) -> None:
     if _warned.is_set():
         return
     _warned.set()
-    # Read from outside, this process's environment would give the credentials away. Only now, as it has a price.
+    # The child could read credentials from this process's environment. Hidden only now, as hiding has a price.
     hide_memory_and_environment()
     logger.warning(
-        "the process that decodes images keeps this user's access to files and network (%s); "
-        "where images come from strangers, run on Linux with seccomp, on x86_64 or aarch64",
+        "the process that decodes images is not confined and can use this user's files and network (%s); "
+        "if images come from strangers, run on Linux with seccomp, on x86_64 or aarch64",
         reason,
     )
 
 
 def _ask(child: Child, request: tuple[bytes, bytes]) -> tuple[dict[str, Any], np.ndarray]:
-    """The child's reply and its pixels (H, W, 3) uint8."""
+    """The child's reply and the pixels (H, W, 3) uint8."""
     assert child.stdin is not None
     assert child.stdout is not None
-    # A child that dies meanwhile closes the pipe; that its answer is missing says the same.
+    # If the child dies meanwhile, the pipe breaks; the missing answer below reports it.
     with contextlib.suppress(BrokenPipeError):
         child.stdin.writelines(request)
         child.stdin.flush()
@@ -161,8 +162,8 @@ def _ask(child: Child, request: tuple[bytes, bytes]) -> tuple[dict[str, Any], np
 
 
 def _end(child: Child) -> int:
-    """Exit code of a child that died; its pipes are closed."""
-    with contextlib.suppress(BrokenPipeError):  # of what it did not read
+    """Exit code of a dead child; closes its pipes."""
+    with contextlib.suppress(BrokenPipeError):  # it did not read everything
         child.communicate()
     return child.returncode
 
@@ -175,7 +176,7 @@ def _serve() -> None:
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     _be_strict()
     address_space = _address_space()
-    # Whatever C libraries print must neither enter the answers nor fill a log.
+    # What C libraries print must not get into the answers, nor fill a log.
     with open(os.devnull, "r+b") as nowhere:
         for descriptor in (0, 1, 2):
             os.dup2(nowhere.fileno(), descriptor)
@@ -196,17 +197,17 @@ def _serve() -> None:
 
 def _be_strict() -> None:
     Image.preinit()
-    # What Pillow would import with the first image that needs it, when files can no longer be opened.
+    # Pillow would import these with the first image that needs them, when files can no longer be opened.
     for name in ("ImageCms", "ImagePalette", "MpoImagePlugin", "TiffImagePlugin", "WebPImagePlugin"):
         importlib.import_module(f"PIL.{name}")
     register_plugins()
     ImageFile.LOAD_TRUNCATED_IMAGES = False
-    warnings.simplefilter("ignore")  # of odd metadata, which is not used
+    warnings.simplefilter("ignore")  # about odd metadata, which is not used
     warnings.simplefilter("error", Image.DecompressionBombWarning)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's, which is meant for the parent
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is meant for the parent
     for timer in (signal.SIGPROF, signal.SIGALRM):
-        signal.signal(timer, signal.SIG_DFL)  # which ends the process, wherever in C it is
+        signal.signal(timer, signal.SIG_DFL)  # ends the process even inside C code
 
 
 def _answer(data: bytes, request: dict[str, Any], address_space: int) -> tuple[dict[str, Any], memoryview]:
@@ -233,9 +234,9 @@ def _pixels(data: bytes, limits: Limits, request: dict[str, Any]) -> tuple[dict[
 
 @contextlib.contextmanager
 def _limited(limits: Limits, address_space: int) -> Iterator[None]:
-    """Ends the process over `limits.decode_seconds`; MemoryError over `limits.decode_memory`."""
+    """Ends the process after `limits.decode_seconds`; raises MemoryError over `limits.decode_memory`."""
     if address_space:
-        # Address space, not the data segment: it bounds every way of getting memory, whatever a library's allocator.
+        # Limit the address space, not the data segment: that covers every allocator.
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
         memory = address_space + limits.decode_memory
         resource.setrlimit(resource.RLIMIT_AS, (memory if hard == resource.RLIM_INFINITY else min(memory, hard), hard))
@@ -249,7 +250,7 @@ def _limited(limits: Limits, address_space: int) -> Iterator[None]:
 
 
 def _address_space() -> int:
-    """Bytes in use now; 0 off Linux, where there is no limit to memory either."""
+    """Address space in bytes in use now; 0 off Linux, where memory is not limited."""
     pages = Path("/proc/self/statm")
     return int(pages.read_text().split()[0]) * resource.getpagesize() if pages.exists() else 0
 

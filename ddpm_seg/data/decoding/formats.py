@@ -1,4 +1,4 @@
-"""Which image formats are read, what their files are called, and how each begins."""
+"""The image formats that are read, their file extensions and their signatures."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import zlib
 
 from PIL import AvifImagePlugin, ImageCms, features
 
-# With decoders that many use. Left out on purpose: formats without a signature (TGA), with an interpreter behind them
-# (EPS, WMF), with a decoder that is often broken (JPEG 2000, PSD, FLI ...), or that decodes before it tells the size
-# (JPEG XL's plugin).
+# Formats with widely used decoders. Left out on purpose: formats without a signature (TGA), those that need an
+# interpreter (EPS, WMF), those whose decoders often have holes (JPEG 2000, PSD, FLI ...), and JPEG XL, whose plugin
+# decodes before it tells the size.
 _SUFFIXES = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
     "PNG": (".png",),
@@ -25,17 +25,17 @@ _SUFFIXES = {
     "AVIF": (".avif",),
     "HEIF": (".heic", ".heif", ".hif"),
 }
-# Pictures too, so that they are listed, and their rows say what to do.
+# Listed all the same, so that each gets a row that says what to do.
 _NOT_READ = (".jp2", ".j2k", ".jpf", ".jpx", ".jxl")
 EXTENSIONS = frozenset((*itertools.chain(*_SUFFIXES.values()), *_NOT_READ))
 
 _INSTALLED = {"AVIF": features.check("avif"), "HEIF": importlib.util.find_spec("pillow_heif") is not None}
 MISSING = {"AVIF": "install a Pillow built with libavif", "HEIF": "pip install 'ddpm_seg[heic]'"}
-"""Format that not every installation reads: what to do."""
+"""Formats that not every installation reads, and what to do."""
 FORMATS = tuple(name for name in _SUFFIXES if _INSTALLED.get(name, True))
-"""Pillow's names of those that can be read here."""
+"""Pillow's names of the formats that this installation reads."""
 
-# (offset, signature, name), to tell a broken picture from a picture of another format from something else.
+# (offset, signature, name), to tell apart broken pictures, pictures of other formats, and other files.
 SIGNATURES = (
     (0, b"\xff\xd8\xff", "JPEG"),
     (0, b"\x89PNG", "PNG"),
@@ -66,10 +66,10 @@ SIGNATURES = (
 )
 
 # What Pillow raises on broken bytes. Its plugins parse headers in Python with few checks, so a wrong length or tag
-# surfaces as whatever it breaks.
+# can raise almost anything.
 PILLOW_ERRORS = (
     OSError,  # truncated data, decoder failures, libtiff and WebP errors
-    SyntaxError,  # Pillow's own word for a malformed header or chunk
+    SyntaxError,  # what Pillow raises for a malformed header or chunk
     ValueError,  # sizes, modes and text chunks out of bounds, UnicodeDecodeError
     EOFError,  # a header without a frame behind it
     struct.error,  # a field cut short
@@ -82,13 +82,13 @@ PILLOW_ERRORS = (
     AssertionError,  # Pillow asserts the presence of parts of a file
     RuntimeError,  # NotImplementedError and codec failures
     ImageCms.PyCMSError,  # LAB pixels that cannot be converted
-    Warning,  # where the caller's filters turn Pillow's warnings into errors
+    Warning,  # if the caller's filters turn Pillow's warnings into errors
 )
 
 
 @functools.cache
 def register_plugins() -> None:
-    """Lets Pillow know what `FORMATS` says, one thread a decoder."""
+    """Makes Pillow read all of `FORMATS`, with one thread per decoder."""
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
     if "HEIF" in FORMATS:
         heif = importlib.import_module("pillow_heif")

@@ -1,4 +1,4 @@
-"""Decoding images that cannot be trusted. Shapes: H x W an image's own size."""
+"""Decodes untrusted image files. Shapes: H x W is an image's own size."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from ddpm_seg.data.decoding.rgb import RangeError, bands_to_rgb, image_to_rgb
 from ddpm_seg.data.decoding.tiff import Layout, LayoutError, layout_of, read_bands
 from ddpm_seg.printable import without_content
 
-# A filter for a side of n pixels takes some 16 n bytes, and no camera or scanner makes sides this long.
+# A resize filter takes about 16 n bytes for a side of n pixels, and no camera or scanner makes sides this long.
 MAX_SIDE = 1_000_000
 
 
 class ImageError(ValueError):
-    """An image that cannot be used. `error_type` is a stable short name; the text, one line, never varies."""
+    """An image that cannot be used. `error_type` is a stable short name; the text is one line, the same for the same
+    bytes."""
 
     def __init__(self, error_type: str, message: str) -> None:
-        super().__init__(error_type, message)  # both in args, so that it survives pickling
+        super().__init__(error_type, message)  # both in args, so that pickling keeps them
         self.error_type = error_type
 
     def __str__(self) -> str:
@@ -32,14 +33,14 @@ class ImageError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """What an image may cost. `decode` knows bytes and pixels; `decoding.decoder` holds it to the other two as well."""
+    """What an image may cost. `decode` enforces bytes and pixels, `decoding.decoder` also time and memory."""
 
     max_bytes: int = 100_000_000
     max_pixels: int = 100_000_000
     decode_seconds: float = 30.0
-    """Processor time."""
+    """Processor time, in seconds."""
     decode_memory: int = 2_000_000_000
-    """Bytes above what the process takes before its first image."""
+    """Bytes on top of what the process uses before its first image."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -52,28 +53,28 @@ DEFAULT_LIMITS = Limits()
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decoded:
-    """A file's first frame."""
+    """The first frame of a file."""
 
     pixels: np.ndarray
-    """(H, W, 3) uint8 RGB, C-contiguous, upright by its EXIF orientation."""
+    """(H, W, 3) uint8 RGB, C-contiguous, turned upright by its EXIF orientation."""
     format: str
-    """Pillow's name, such as "JPEG"."""
+    """Pillow's name of the format, such as "JPEG"."""
     turned: bool
-    """Whether the file holds it otherwise than upright."""
+    """Whether the stored pixels are not upright."""
 
 
 def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> np.ndarray:
-    """The first frame as (H, W, 3) uint8 RGB, C-contiguous, upright by its EXIF orientation. Raises as `read` does."""
+    """The first frame as (H, W, 3) uint8 RGB, C-contiguous, turned upright by its EXIF orientation. Raises as `read`
+    does."""
     return read(data, limits).pixels
 
 
 def read(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Decoded:
-    """The first frame, with what else is known of the file.
+    """The first frame, with its format and orientation.
 
-    Alpha and ICC profiles are dropped, as `convert("RGB")` in the published code drops them. Whatever the bytes hold,
-    raises nothing but ImageError, of error_type "empty", "too_many_bytes", "too_many_pixels", "unidentified",
-    "format_not_allowed", "truncated", "corrupt" or "out_of_memory". Runs in this process: `decoder` reads files
-    of strangers in another.
+    Drops alpha and ICC profiles, as the published code's `convert("RGB")` does. Whatever the bytes are, it raises only
+    ImageError, with error_type "empty", "too_many_bytes", "too_many_pixels", "unidentified", "format_not_allowed",
+    "truncated", "corrupt" or "out_of_memory". Runs in this process; use `decoder` for files from strangers.
     """
     if not data:
         raise ImageError("empty", "the file is empty")
@@ -94,8 +95,8 @@ def read(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Decoded:
 
 
 def to_rgb(image: Image.Image) -> np.ndarray:
-    """A PIL image of any mode as `decode` gives its file: (H, W, 3) uint8, upright. Raises ImageError."""
-    # Opened, not loaded: its file says more than Pillow does.
+    """A PIL image of any mode, as `decode` returns its file: (H, W, 3) uint8, upright. Raises ImageError."""
+    # Opened but not loaded: decode the file itself, which holds more than Pillow shows.
     if image.format == "TIFF" and getattr(image, "tile", None) and image.tell() == 0:
         image.fp.seek(0)  # type: ignore[attr-defined]
         return decode(image.fp.read())  # type: ignore[attr-defined]
@@ -125,14 +126,14 @@ def _read(data: bytes, limits: Limits) -> Decoded:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError("too_many_pixels", one_line(str(error))) from error
     except MemoryError as error:
-        # Its size passed the limits, so it is the file that asks for more than a picture of that size needs.
+        # The size passed the limits, so the file needs more memory than a picture of its size should.
         raise ImageError("out_of_memory", "decoding needs more memory than there is") from error
     except PILLOW_ERRORS as error:
         raise _broken(error) from error
 
 
 def _whole_after_all(data: bytes, limits: Limits, error: ImageError) -> Decoded | None:
-    """The picture of a file that is refused for what is not its pixels; None where it is not one."""
+    """The picture of a refused file whose pixels are complete; None if they are not."""
     if error.error_type not in ("corrupt", "truncated"):
         return None
     try:
@@ -143,7 +144,7 @@ def _whole_after_all(data: bytes, limits: Limits, error: ImageError) -> Decoded 
             same = all(np.array_equal(first.pixels, _read(one, limits).pixels) for one in candidates[1:])
             return first if same else None
     except ImageError:
-        pass  # the first error says what is wrong with the file itself
+        pass  # the first error describes the file itself
     return None
 
 
@@ -153,7 +154,7 @@ def _tiff_layout(data: bytes) -> Layout | None:
     try:
         return layout_of(data)
     except (*PILLOW_ERRORS, MemoryError):
-        return None  # Pillow says what is wrong
+        return None  # let Pillow report what is wrong
 
 
 def _read_tiff(data: bytes, layout: Layout, limits: Limits) -> Decoded:
@@ -178,9 +179,9 @@ def _read_tiff(data: bytes, layout: Layout, limits: Limits) -> Decoded:
 
 
 def _broken(error: Exception) -> ImageError:
-    # Pillow quotes what it cannot read, and a list may name a file that holds no image but a secret.
+    # Pillow quotes what it cannot read, and a list may name a file that is not an image but a secret.
     text = one_line(f"{type(error).__name__}: {without_content(str(error)[:10_000])}")
-    # How Pillow words an allocation that failed in one of its decoders; the second in TIFF's alone.
+    # Pillow's words for an allocation that failed in a decoder; the second only in TIFF's.
     if "out of memory" in text or "decoder error -9" in text:
         return ImageError("out_of_memory", "decoding needs more memory than there is")
     truncated = isinstance(error, EOFError) or "truncated" in text.lower()
@@ -188,7 +189,7 @@ def _broken(error: Exception) -> ImageError:
 
 
 def _check_size(width: int, height: int, limits: Limits) -> None:
-    """Judges the header's word, before any pixel is decoded."""
+    """Checks the size in the header, before any pixel is decoded."""
     if width * height > limits.max_pixels:
         raise ImageError("too_many_pixels", f"{width} x {height} pixels are over the limit of {limits.max_pixels}")
     if max(width, height) > MAX_SIDE:
@@ -196,15 +197,15 @@ def _check_size(width: int, height: int, limits: Limits) -> None:
 
 
 def _unreadable(data: bytes) -> ImageError:
-    """What to say where no plugin takes the bytes. (Pillow's own message holds an address, another one each time.)"""
+    """The error if no plugin accepts the bytes. (Pillow's own message has an address, different each time.)"""
     name = next((name for offset, signature, name in SIGNATURES if data.startswith(signature, offset)), None)
     if name is None:
-        # Nothing of the content: a list may name a file that holds no image but a secret.
+        # Do not quote the content: a list may name a file that is not an image but a secret.
         return ImageError("unidentified", "not an image of a known format")
     if name == "TIFF" and (layout := _tiff_layout(data)):
         return ImageError("format_not_allowed", f"this TIFF layout is not read: {layout}; save as 8-bit RGB")
-    if name == "HEIF" and name in FORMATS:  # a container, of any codec
-        return ImageError("format_not_allowed", "a HEIC file that is damaged, or of a codec that is not read")
+    if name == "HEIF" and name in FORMATS:  # a container for any codec
+        return ImageError("format_not_allowed", "a HEIC file that is damaged, or has a codec that is not read")
     if name in FORMATS:
         return ImageError("corrupt", f"begins like a {name} file, but its header cannot be read")
     remedy = f"{MISSING[name]}, or convert" if name in MISSING else "convert"
@@ -212,13 +213,14 @@ def _unreadable(data: bytes) -> ImageError:
 
 
 def one_line(text: str, max_length: int = 200) -> str:
-    """`text` without line breaks, control characters and what turns the direction of writing, cut to `max_length`."""
+    """`text` without line breaks, control characters and marks that change the direction of writing, cut to
+    `max_length`."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text[: 10 * max_length]).split())
     return line if len(line) <= max_length else line[: max_length - 1] + "…"
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF (or XMP) orientation 1 to 8; 1, the pixels as stored, where the metadata is broken."""
+    """EXIF (or XMP) orientation, 1 to 8; 1 (as stored) if the metadata is broken."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except PILLOW_ERRORS:
@@ -227,7 +229,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """What `ImageOps.exif_transpose` does, in a third of its memory and whatever the other tags hold."""
+    """Does what `ImageOps.exif_transpose` does, with a third of its memory, and whatever the other tags hold."""
     if orientation >= 5:
         pixels = pixels.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):

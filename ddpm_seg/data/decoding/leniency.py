@@ -1,4 +1,4 @@
-"""Files that Pillow refuses although their pixels are all there: broken metadata, a missing end mark."""
+"""Repairs files that Pillow refuses although all their pixels are there: broken metadata, a missing end mark."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import struct
 import zlib
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-# What pixels need, and the orientation. Text, colour profiles, animation and the like are left out.
+# Chunks needed for the pixels and the orientation. Text, colour profiles, animation and the like are dropped.
 _NEEDED = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"eXIf")
 
 
 def png_without_metadata(data: bytes) -> bytes | None:
-    """The same picture without what is not needed to show it; None where there is nothing to leave out."""
+    """The same PNG without chunks that are not needed to show it; None if there is nothing to drop."""
     if not data.startswith(_PNG):
         return None
     kept, place = [_PNG], len(_PNG)
@@ -30,18 +30,18 @@ def _damaged(chunk: bytes) -> bool:
 
 
 def jpegs_with_an_end(data: bytes) -> list[bytes]:
-    """The JPEG with an end mark after bits of several kinds; empty where it has one, or has several passes.
+    """The JPEG with an end mark after several kinds of padding; empty if it has an end mark, or several passes.
 
-    If all of them show the same picture, no bit of it was missing. Cameras and streams do forget the mark.
+    If all of them show the same picture, no pixel data was missing. Some cameras and streams omit the mark.
     """
     if not data.startswith(b"\xff\xd8") or data.rstrip(b"\0").endswith(b"\xff\xd9") or not _single_pass(data):
         return []
-    # Half a mark goes, so that no fill becomes its other half.
+    # Remove half a mark, so that no padding completes it.
     return [data.rstrip(b"\xff") + fill * 64 + b"\xff\xd9" for fill in (b"", b"\x00", b"\x55", b"\xaa", b"\xff\x00")]
 
 
 def _single_pass(data: bytes) -> bool:
-    """Whether the first scan has all the components of a picture that is not progressive."""
+    """Whether the JPEG is not progressive and its first scan has all components."""
     place, components = 2, 0
     while place + 4 <= len(data) and data[place] == 0xFF:
         marker, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")

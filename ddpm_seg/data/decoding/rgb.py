@@ -1,4 +1,4 @@
-"""Pixels of any kind to 8-bit RGB: one conversion for files, for PIL images and for bands read from a TIFF."""
+"""Converts pixels of any kind to 8-bit RGB, the same way for files, PIL images and bands of a TIFF."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from PIL import Image, ImageCms
 
 
 class RangeError(ValueError):
-    """Values whose white is not known; the text says what they are, and what was expected."""
+    """Values whose white point is not known; the text says what they are and what was expected."""
 
 
 def image_to_rgb(image: Image.Image) -> np.ndarray:
-    """A loaded image of any mode to (H, W, 3) uint8: `convert("RGB")`, except where that clips or knows no way.
+    """A loaded image of any mode as (H, W, 3) uint8: `convert("RGB")`, except where that clips or fails.
 
-    Alpha is dropped. Raises RangeError.
+    Drops alpha. Raises RangeError.
     """
-    if image.mode.startswith("I;16"):  # in any byte order
+    if image.mode.startswith("I;16"):  # either byte order
         tags = getattr(image, "tag_v2", {})
         return bands_to_rgb(np.array(image)[:, :, None], bits=12 if tags.get(258) == (12,) else 16)
     if image.mode == "I":
-        # Pillow stretches 16-bit PGM and PNG to 65535; other images of this mode do not say what white is.
+        # Pillow scales 16-bit PGM and PNG to 65535; other images of this mode do not say what white is.
         known = image.format in ("PPM", "PNG")
         values = np.array(image)[:, :, None]
         return bands_to_rgb(values.clip(0, 65535).astype(np.uint16) if known else values, bits=16 if known else 32)
@@ -28,9 +28,9 @@ def image_to_rgb(image: Image.Image) -> np.ndarray:
     if image.mode == "LAB":
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         return np.array(ImageCms.applyTransform(image, ImageCms.buildTransform(lab, srgb, "LAB", "RGB")))
-    if image.mode in ("La", "RGBa"):  # colours multiplied by alpha, which only their own kind can undo
+    if image.mode in ("La", "RGBa"):  # premultiplied alpha, which only the matching mode can undo
         image = image.convert(image.mode.upper())
-    if "transparency" in image.info:  # alpha is dropped anyway; converting it too can only warn or fail
+    if "transparency" in image.info:  # alpha is dropped anyway, and converting it may warn or fail
         image = image.copy()
         del image.info["transparency"]
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))
@@ -39,9 +39,9 @@ def image_to_rgb(image: Image.Image) -> np.ndarray:
 def bands_to_rgb(values: np.ndarray, bits: int) -> np.ndarray:
     """(H, W, 1) grey, (H, W, 3) RGB or (H, W, 4) CMYK of any number type to (H, W, 3) uint8. Raises RangeError.
 
-    * unsigned of up to 16 bits: 0 to 2^bits - 1;
-    * wider or signed whole numbers: 0 to 65535, where they reach over 255 and none is outside;
-    * floats: 0 to 1, or 0 to 255. Overshoot of up to that width either way is clipped; NaN is black.
+    * unsigned up to 16 bits: from 0 to 2^bits - 1;
+    * wider or signed integers: from 0 to 65535, if they exceed 255 and none is outside;
+    * floats: from 0 to 1, or from 0 to 255. Values up to one such width outside are clipped; NaN becomes black.
     """
     if values.dtype.kind == "f":
         scaled = _floats(values)
@@ -58,8 +58,8 @@ def _unsigned(values: np.ndarray, bits: int) -> np.ndarray:
     if bits == 8:
         return values.astype(np.uint8, copy=False)
     if bits == 16 and values.shape[2] > 1:
-        return (values >> 8).astype(np.uint8)  # as Pillow does for colours of 16 bits
-    # Integer division, rounding to nearest: 65535 / 255 == 257. In place, as large scans take gigabytes.
+        return (values >> 8).astype(np.uint8)  # as Pillow does for 16-bit colours
+    # Integer division, rounding to nearest: 65535 / 255 == 257. In place, as a large scan takes gigabytes.
     white = 2**bits - 1
     wide = values.astype(np.int32)
     wide *= 255
@@ -82,7 +82,7 @@ def _floats(values: np.ndarray) -> np.ndarray:
     values = values.astype(np.float64 if values.itemsize > 4 else np.float32)
     np.nan_to_num(values, copy=False, nan=0.0, posinf=np.inf, neginf=-np.inf)
     low, high = float(values.min()), float(values.max())
-    # One hot pixel must not turn 0 to 1 into 0 to 255, hence the look at how many are over 1.
+    # A single hot pixel must not turn the range 0 to 1 into 0 to 255, so count how many are over 1.
     bytes_wide = high <= 510 and low >= -255 and 2 * np.count_nonzero(values > 1) > np.count_nonzero(values > 0)
     if high <= 2 and low >= -1:
         values *= 255

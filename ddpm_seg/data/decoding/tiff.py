@@ -1,6 +1,6 @@
-"""TIFF layouts that Pillow refuses or decodes wrongly: bands apart, floats, odd bits, several bands of "grey".
+"""Reads TIFF layouts that Pillow refuses or decodes wrongly: separate bands, floats, odd bits, many bands of "grey".
 
-Shapes: H x W pixels, S samples a pixel.
+Shapes: H x W pixels, S samples per pixel.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ _BYTE_COMPRESSIONS = (5, 32773, 34925, 50000)
 
 
 class LayoutError(ValueError):
-    """A valid file whose layout is not read; the text names it."""
+    """A valid file with a layout that is not read; the text names it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Layout:
-    """How the first picture of a TIFF lies in its file, by its tags."""
+    """How the first picture of a TIFF is stored, according to its tags."""
 
     byte_order: str
     width: int
     height: int
     bits: tuple[int, ...]
-    """Of each of the S samples."""
+    """Bits of each of the S samples."""
     kinds: tuple[int, ...]
-    """TIFF's SampleFormat: 1 unsigned, 2 signed, 3 floating point."""
+    """TIFF's SampleFormat of each sample: 1 unsigned, 2 signed, 3 floating point."""
     photometric: int
     extra: tuple[int, ...]
     compression: int
@@ -75,7 +75,7 @@ class Layout:
 
     @property
     def pillow_reads_it(self) -> bool:
-        """Whether Pillow is known to give the right pixels, or else to refuse."""
+        """Whether Pillow is known to return the right pixels or to refuse the file."""
         if self.photometric == _YCBCR and self.compression == _NONE and self.subsampled:
             return False
         if self.compression not in (_NONE, *_DEFLATES, *_BYTE_COMPRESSIONS):
@@ -95,7 +95,7 @@ class Layout:
 
 
 def layout_of(data: bytes) -> Layout:
-    """What the tags say. Malformed ones raise whatever they break in Pillow, struct or here."""
+    """Reads the layout from the tags. Malformed tags raise whatever they break in Pillow, struct or here."""
     head = data[:16] if data[2:3] == b"+" or data[3:4] == b"+" else data[:8]
     tags = TiffImagePlugin.ImageFileDirectory_v2(head)
     file = io.BytesIO(data)
@@ -128,10 +128,10 @@ def layout_of(data: bytes) -> Layout:
 
 
 def read_bands(data: bytes, layout: Layout) -> np.ndarray:
-    """(H, W, 1), (H, W, 3) or of CMYK (H, W, 4): the samples as they are, of the layout's own type; 0 is black.
+    """The samples of the picture, (H, W, 1), (H, W, 3) or for CMYK (H, W, 4), in the layout's own type; 0 is black.
 
-    Raises LayoutError, or ValueError or EOFError where the bytes are not what the tags say. Memory: the bands', and a
-    strip's or tile's.
+    Raises LayoutError, or ValueError or EOFError if the bytes do not match the tags. Uses the memory of the bands and
+    one strip or tile.
     """
     bands, dtype = _bands(layout), _dtype(layout)
     rows, columns = layout.chunk
@@ -160,10 +160,10 @@ def is_cmyk(layout: Layout) -> bool:
 
 
 def _bands(layout: Layout) -> int:
-    """How many of the samples make the picture."""
+    """Number of samples that make up the picture."""
     samples = len(layout.bits)
     if layout.photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO) and samples <= 4:
-        return 1 if samples <= 2 else 3  # GDAL calls any bands grey; three or four are taken for colours
+        return 1 if samples <= 2 else 3  # GDAL calls all bands grey; three or four are taken as colours
     if layout.photometric == _RGB and samples >= 3:
         return 3
     if layout.photometric == _CMYK and samples >= 4 and layout.kinds[0] == 1:
@@ -172,7 +172,7 @@ def _bands(layout: Layout) -> int:
 
 
 def _dtype(layout: Layout) -> np.dtype[Any]:
-    """Of a sample in the file; for bits that fill no bytes, of the sample unpacked."""
+    """Type of a sample in the file, or after unpacking if its bits do not fill bytes."""
     if len({*layout.bits}) > 1 or len({*layout.kinds}) > 1:
         raise LayoutError(str(layout))
     bits, kind = layout.bits[0], layout.kinds[0]
@@ -184,7 +184,7 @@ def _dtype(layout: Layout) -> np.dtype[Any]:
 
 
 def _chunk(data: bytes, layout: Layout, number: int, height: int, dtype: np.dtype[Any]) -> np.ndarray:
-    """One strip or tile, (height, columns, its samples)."""
+    """One strip or tile: (height, columns, its samples)."""
     samples, bits, columns = 1 if layout.planar else len(layout.bits), layout.bits[0], layout.chunk[1]
     row_bytes = -(-columns * samples * bits // 8)
     offset = layout.offsets[number]
@@ -215,7 +215,7 @@ def _decompress(packed: bytes, layout: Layout, rows: int, row_bytes: int) -> byt
         return zlib.decompressobj().decompress(packed, rows * row_bytes)
     if layout.compression not in _BYTE_COMPRESSIONS:
         raise LayoutError(str(layout))
-    # libtiff has the codecs, and Pillow libtiff: the same bytes as a grey picture of one strip.
+    # Pillow's libtiff has the codecs: give it the same bytes as a grey picture with one strip.
     tags = [(256, row_bytes), (257, rows), (258, 8), (259, layout.compression), (262, 1), (273, 8), (277, 1)]
     tags += [(278, rows), (279, len(packed))]
     place = 8 + len(packed) + len(packed) % 2
@@ -235,7 +235,8 @@ def _unpack_bits(lines: np.ndarray, bits: int, count: int) -> np.ndarray:
 
 
 def _undo_float_differences(lines: np.ndarray, samples: int, dtype: np.dtype[Any]) -> np.ndarray:
-    """Adobe's predictor 3: a row's bytes sorted by their place in the number, highest first, then differences."""
+    """Undoes Adobe's predictor 3: a row's bytes, grouped by their place in the number, highest first, then
+    differenced."""
     height = len(lines)
     summed = np.cumsum(lines.reshape(height, -1, samples), axis=1, dtype=np.uint8)
     numbers = summed.reshape(height, dtype.itemsize, -1).swapaxes(1, 2)
@@ -248,7 +249,7 @@ def _invert(pixels: np.ndarray, layout: Layout) -> None:
     elif layout.kinds[0] == 3 and np.isfinite(pixels).all() and pixels.min() >= 0 and pixels.max() <= 1:
         np.subtract(1, pixels, out=pixels)
     else:
-        raise LayoutError(f"{layout}; where its white lies is not known")
+        raise LayoutError(f"{layout}; its white point is not known")
 
 
 def _numbers(value: Any) -> tuple[int, ...]:

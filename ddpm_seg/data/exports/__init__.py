@@ -1,1 +1,1 @@
-"""Labelled images in the formats of other tools, one file a format."""
+"""Writers of labelled images in the formats of other tools, one file per format."""

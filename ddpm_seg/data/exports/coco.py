@@ -1,4 +1,4 @@
-"""COCO's JSON (cocodataset.org/#format-data): one run-length mask an image and class."""
+"""Exports to COCO's JSON (cocodataset.org/#format-data): one run-length mask per image and class."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ddpm_seg.tasks import Task
 
 
 def write_coco(pictures: Iterable[Picture], task: Task, output: str) -> None:
-    """`annotations.json` beside `images/`. Category ids are class ids + 1, as tools take 0 for the background.
+    """Writes `annotations.json` beside `images/`. Category ids are class ids + 1, as tools take 0 for the background.
 
-    Images have their `uncertainty` and `uri` as further fields. Raises ValueError where pycocotools is not installed.
+    Images get the extra fields `uncertainty` and `uri`. Raises ValueError if pycocotools is not installed.
     """
     try:
         from pycocotools import mask as codec

@@ -1,4 +1,4 @@
-"""CVAT's "CVAT for images 1.1": an XML with one mask an image and class."""
+"""Exports to CVAT's XML "CVAT for images 1.1": one mask per image and class."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from ddpm_seg.tasks import Task
 
 
 def write_cvat(pictures: Iterable[Picture], task: Task, output: str) -> None:
-    """`annotations.xml`, to be uploaded to a task that has the files of `images/`. Labels have the task's colours."""
+    """Writes `annotations.xml`, to be uploaded to a task that has the files in `images/`. Labels get the task's
+    colours."""
     root = ElementTree.Element("annotations")
     ElementTree.SubElement(root, "version").text = "1.1"
     labels = ElementTree.SubElement(ElementTree.SubElement(ElementTree.SubElement(root, "meta"), "task"), "labels")
@@ -34,10 +35,10 @@ def write_cvat(pictures: Iterable[Picture], task: Task, output: str) -> None:
 
 
 def _mask(pixels: np.ndarray) -> dict[str, str]:
-    """A mask's attributes: its box, and in it, row by row, how many pixels are out, in, out, … in turn."""
+    """Attributes of a mask: its box and, row by row in it, the numbers of pixels outside, inside, outside, …"""
     rows, columns = np.flatnonzero(pixels.any(axis=1)), np.flatnonzero(pixels.any(axis=0))
     box = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    flat = np.concatenate([[False], box.reshape(-1)])  # the first number is of pixels that are out, be it 0
+    flat = np.concatenate([[False], box.reshape(-1)])  # the first number counts pixels outside, and may be 0
     changes = np.flatnonzero(flat[1:] != flat[:-1])
     runs = np.diff([0, *changes.tolist(), box.size])
     place = {"left": columns[0], "top": rows[0], "width": box.shape[1], "height": box.shape[0]}

@@ -1,4 +1,4 @@
-"""FiftyOne's ImageSegmentationDirectory: `data/` and `labels/` with files of one name."""
+"""Exports to FiftyOne's ImageSegmentationDirectory: `data/` and `labels/` with files of the same names."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ddpm_seg.tasks import UNLABELLED, Task
 
 
 def write_fiftyone(pictures: Iterable[Picture], task: Task, output: str) -> None:
-    """`data/NAME.jpg`, and `labels/NAME.png` with class ids + 1, as FiftyOne does not show 0: here, no class.
+    """Writes `data/NAME.jpg`, and `labels/NAME.png` with class ids + 1; 0 is no class, as FiftyOne does not show it.
 
-    `mask_targets.json` has the names for `dataset.default_mask_targets`, and `samples.json` what else is known of each
-    name, for `dataset.set_values`.
+    `mask_targets.json` has the class names for `dataset.default_mask_targets`; `samples.json` has each image's other
+    fields, for `dataset.set_values`.
     """
     samples = {}
     for picture in pictures:

@@ -1,4 +1,4 @@
-"""A dataset folder for Hugging Face `datasets`: Parquet files with images and masks in them, and a card."""
+"""Exports to a dataset folder for Hugging Face `datasets`: Parquet files holding images and masks, and a card."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ddpm_seg.data.schema import IMAGE, image_features
 from ddpm_seg.data.table_pictures import picture_cell
 from ddpm_seg.tasks import Task
 
-# Of a file: some hundred megabytes of photographs.
+# Per file: a few hundred megabytes of photographs.
 ROWS = 500
 
 SCHEMA = pa.schema(
@@ -47,7 +47,8 @@ Images labelled by `ddpm_seg`. Pixels of `mask` are class ids; 255 is no class.
 
 
 def write_huggingface(pictures: Iterable[Picture], task: Task, output: str) -> None:
-    """`data/train-00000.parquet`, …, and `README.md`: `datasets.load_dataset(output)` decodes images and masks."""
+    """Writes `data/train-00000.parquet`, … and `README.md`; `datasets.load_dataset(output)` decodes images and
+    masks."""
     for number, rows in enumerate(_batches(pictures)):
         sink = pa.BufferOutputStream()
         table = pa.Table.from_pylist(rows, schema=SCHEMA)

@@ -1,4 +1,4 @@
-"""Label Studio's tasks with brush predictions, and the labelling interface that they are for."""
+"""Exports to Label Studio: tasks with brush predictions, and the labelling interface for them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ddpm_seg.json_text import to_json
 from ddpm_seg.tasks import Task
 
 CONTROL, OBJECT = "classes", "image"
-"""Names of the interface's brush and of what it paints on."""
+"""Names in the interface of the brush and of the image that it paints on."""
 
 
 def write_label_studio(pictures: Iterable[Picture], task: Task, output: str) -> None:
-    """`tasks.json`, the most uncertain image first, and `interface.xml`.
+    """Writes `tasks.json`, the most uncertain image first, and `interface.xml`.
 
-    Images stay where they are: Label Studio reads s3://, gs:// and http(s):// URIs, and local files through its local
-    storage, whose root is "/" here. A prediction's score is exp(-uncertainty), so 1 where the members are of one mind.
+    Images are not copied: Label Studio reads s3://, gs:// and http(s):// URIs itself, and local files through a local
+    storage whose root is "/". A prediction's score is exp(-uncertainty): 1 where all members agree.
     """
     tasks = [_task(picture, task) for picture in pictures]
     tasks.sort(key=lambda one: -one["data"]["uncertainty"])

@@ -1,4 +1,4 @@
-"""One labelled image on its way into another tool."""
+"""One labelled image, ready to be written by an exporter."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ddpm_seg.data.decoding.images import ImageError
 from ddpm_seg.data.table_pictures import encode_png
 from ddpm_seg.tasks import UNLABELLED
 
-# What browsers and annotation tools show as it is. Others, and those that are to be turned, become PNGs.
+# Formats that browsers and annotation tools show. Others, and images that are not upright, become PNGs.
 PLAIN_FORMATS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}
 
 
@@ -25,7 +25,7 @@ class Picture:
     """A row of `labels` with its image."""
 
     name: str
-    """Of its files, without a suffix: unique, and safe in any folder."""
+    """Name of its files without suffix: unique, and safe in any folder."""
     uri: str
     mask: np.ndarray
     """(H, W) uint8 class ids; 255 is no class. Without a pixel if the image has no mask yet."""
@@ -34,16 +34,16 @@ class Picture:
     mean_confidence: float
     model_id: str
     image: bytes
-    """A file that any tool can show, upright and of the mask's size; empty where the format only refers to `uri`."""
+    """A file that any tool can show, upright and as large as the mask; empty if the format only refers to `uri`."""
     suffix: str
-    """Of `image`: ".jpg", ".png" or ".webp"."""
+    """Suffix of `image`: ".jpg", ".png" or ".webp"."""
 
     @property
     def file_name(self) -> str:
         return self.name + self.suffix
 
     def classes(self) -> Iterator[tuple[int, np.ndarray]]:
-        """(class id, bool (H, W)) of each class that the mask has."""
+        """Yields (class id, bool (H, W)) for each class in the mask."""
         for class_id in np.unique(self.mask).tolist():
             if class_id != UNLABELLED:
                 yield class_id, self.mask == class_id
@@ -53,10 +53,11 @@ class Picture:
 
 
 def safe_name(uri: str, image_id: str) -> str:
-    """The name of an export's file, without suffix: it holds letters, digits, `_` and `-` alone.
+    """Name of an export's files without suffix, only of letters, digits, `_` and `-`.
 
-    Both come from a table that anybody may have written, so that neither may lead out of the export's folder. The
-    file's own name comes first, then enough of a digest to be unique: `image_id` is one, and any other text gets one.
+    Anyone may have written the table that `uri` and `image_id` come from, and neither must lead out of the export's
+    folder. The file's own name comes first, then part of a digest that makes it unique: `image_id` if it is a digest,
+    else a digest of it.
     """
     stem = re.sub(r"[^A-Za-z0-9_-]+", "_", PurePosixPath(uri).stem)[:60].strip("_")
     is_digest = re.fullmatch(r"[0-9a-f]{32}", image_id)
@@ -65,9 +66,10 @@ def safe_name(uri: str, image_id: str) -> str:
 
 
 def showable(data: bytes, height: int, width: int) -> tuple[bytes, str]:
-    """An image file as any tool can show it, and its suffix: itself, or a PNG where it is turned or of a rarer format.
+    """An image file that any tool can show, and its suffix: the file itself, or a PNG if it is not upright or of a
+    rarer format.
 
-    Raises ImageError for one that cannot be read, or is not of this size any more.
+    Raises ImageError if it cannot be read or no longer has this size.
     """
     decoded = read_apart(data)
     pixels = decoded.pixels

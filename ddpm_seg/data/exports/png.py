@@ -1,4 +1,4 @@
-"""Folders of images and masks, as `jobs.train --images` and most training code read them."""
+"""Exports to folders of images and masks, as `jobs.train --images` and most training code read them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from ddpm_seg.tasks import Task
 
 
 def write_png(pictures: Iterable[Picture], task: Task, output: str) -> None:
-    """`images/NAME.jpg` beside `masks/NAME.png`, whose pixels are class ids (255: none) shown in the task's colours.
+    """Writes `images/NAME.jpg`, and `masks/NAME.png` whose pixels are class ids (255: none) shown in the task's
+    colours.
 
-    `task.json` has the class names (`--task` of other jobs).
+    `task.json` has the class names, for `--task` of other jobs.
     """
     for picture in pictures:
         picture.write_image(storage.join(output, "images"))

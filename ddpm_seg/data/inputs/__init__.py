@@ -1,1 +1,1 @@
-"""Which images there are: folders, prefixes and lists of URIs."""
+"""Finding the input images: folders, prefixes and lists of URIs."""

@@ -1,16 +1,16 @@
-"""Files that are no data: hidden ones, and copies and helpers that systems leave beside them."""
+"""Recognises files that are not data: hidden ones, and those that operating systems leave beside them."""
 
 from __future__ import annotations
 
-# Of macOS's archives, Synology's thumbnails, Windows and Linux disks.
+# From macOS's archives, Synology's thumbnails, Windows and Linux disks.
 _SYSTEM_FOLDERS = frozenset(("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"))
 
 
 def is_hidden_name(name: str) -> bool:
-    """Whether one part of a path is hidden (`.ipynb_checkpoints`, `._x.png`) or one of the system (`__MACOSX`)."""
+    """Whether one part of a path is hidden (`.ipynb_checkpoints`, `._x.png`) or a system folder (`__MACOSX`)."""
     return name.startswith(".") or name in _SYSTEM_FOLDERS
 
 
 def is_hidden_below(uri: str, folder: str) -> bool:
-    """Whether a file is hidden in `folder`, which may itself be in a hidden one."""
+    """Whether a file is hidden within `folder`; `folder` itself may be hidden."""
     return any(map(is_hidden_name, uri.removeprefix(folder.rstrip("/") + "/").split("/")))

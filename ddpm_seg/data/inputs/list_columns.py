@@ -1,4 +1,4 @@
-"""Which columns of a list name the images, and which hold their versions (S3 Inventory's names among them)."""
+"""Finds the columns of a list that hold the images' names and versions, with S3 Inventory's names among them."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _URI_COLUMNS = ("uri", "url", "path")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
-    """One entry: what it says, without space around it, and the version of the file if the list has that too."""
+    """One entry of a list: its stripped text, and the file's version if the list has it."""
 
     text: str
     etag: str | None = None
     size_bytes: int | None = None
     modified: datetime | None = None
     fault: str | None = None
-    """Why it cannot be an image's name."""
+    """Why it cannot be an image's name, if so."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Columns:
-    """Places of the columns that count."""
+    """Positions of the columns that are used."""
 
     uri: int | None
     bucket_and_key: tuple[int, int] | None
@@ -38,7 +38,7 @@ class Columns:
     deleted: int | None
 
     def names(self) -> tuple[int, ...]:
-        """Those that make up an image's name."""
+        """Positions of the columns that make up an image's name."""
         return (self.uri,) if self.uri is not None else self.bucket_and_key or ()
 
     def describe(self, names: list[str]) -> str:
@@ -52,8 +52,8 @@ class Columns:
         return sorted({place for place in places if place is not None})
 
     def entry(self, cells: list[Any], *, encoded: bool) -> Entry | None:
-        """None for a blank cell and an older or deleted version. `encoded` says that keys are percent-encoded, as in
-        S3 Inventory's CSV files."""
+        """The entry in a row; None if its name is blank, or it is an old or deleted version. `encoded`: keys are
+        percent-encoded, as in S3 Inventory's CSV files."""
         if self.latest is not None and cell_text(cells[self.latest]).lower() == "false":
             return None
         if self.deleted is not None and cell_text(cells[self.deleted]).lower() == "true":
@@ -77,7 +77,7 @@ class Columns:
 
 
 def find_columns(names: list[str]) -> Columns | None:
-    """None where no column is known to hold names."""
+    """The columns by their names in the header; None if no column is known to hold images' names."""
     plain = [re.sub(r"[^a-z0-9]", "", name.lower()) for name in names]
 
     def place(*wanted: str) -> int | None:

@@ -1,4 +1,4 @@
-"""Which images a job is asked about: a folder or prefix, a pattern, one file, or a file that lists URIs."""
+"""Lists the images of an input: a folder or prefix, a pattern, one file, or a file that lists URIs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NOT_UTF8 = "the entry is not UTF-8; save the list as UTF-8"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RefusedEntry:
-    """An entry of a list that is not looked at, under the name that its row has, and why."""
+    """An entry of a list that is not read, under the name that its row gets, and why."""
 
     uri: str
     error_type: str
@@ -33,33 +33,36 @@ class RefusedEntry:
 
 @dataclass(kw_only=True, slots=True)
 class Listing:
-    """`files` are unique and come once: of millions, few are held. The counts are of what has come so far."""
+    """The files of an input, and counts of those left out so far.
+
+    `files` are unique and can be iterated only once; few are held in memory, even of millions.
+    """
 
     files: Iterable[FileInfo]
     skipped: int = 0
     """Files without an image's extension."""
     hidden: int = 0
-    """Hidden images and those of the system, such as `._x.png` and what is in `__MACOSX/`."""
+    """Hidden images and system files, such as `._x.png` and anything in `__MACOSX/`."""
     refused: tuple[RefusedEntry, ...] = ()
-    """Entries of a list that are a row with an error each."""
+    """Entries of a list that each become a row with an error."""
     column: str = ""
-    """Of a list, where its names stand."""
+    """For a list, the column that holds the names."""
 
 
 def list_images(input_uri: str) -> Listing:
-    """The images that `input_uri` stands for.
+    """The images of an input.
 
-    * a folder or `s3://bucket/prefix`: every file in it, at any depth, whose extension is an image's. A prefix that is
-      no folder (`s3://bucket/photos-`) stands for all keys that begin so;
-    * a pattern (`photos/2026-*/*.jpg`), where no file has that very name: the same of what matches; if that is only
-      folders, of what is in them;
-    * an image's URI: that one (over http(s) and without an extension too);
-    * a list (see `data.lists`; `.txt`, `.csv`, `.tsv` or `.parquet`): every entry, whatever its extension, there or
-      not, so that each gets a row in the end. Relative entries start at the list's own folder. Remote entries are not
-      looked up: their size, ETag and time are those that the list has, else None (see `data.versions`). Entries that
-      make no sense, and local ones of a list from a network, are `refused`.
+    * a folder or `s3://bucket/prefix`: all files in it, at any depth, with an image's extension. A prefix that is not a
+      folder (`s3://bucket/photos-`) means all keys that begin with it;
+    * a pattern (`photos/2026-*/*.jpg`), unless a file has that very name: the matching images; if only folders match,
+      the images in them;
+    * an image's URI: that image (over http(s) even without an extension);
+    * a list (`.txt`, `.csv`, `.tsv` or `.parquet`, see `lists`): all entries, with any extension and whether they exist
+      or not, so that each gets a row in the end. Relative entries start at the list's own folder. Remote entries are
+      not looked up: they have the size, ETag and time in the list, else None (see `versions`). Invalid entries, and
+      local ones in a list from a network, are `refused`.
 
-    Raises FileNotFoundError where nothing is found, ValueError where files are found and no image, or an empty list.
+    Raises FileNotFoundError if nothing is found, ValueError if no file found is an image, or a list is empty.
     """
     uri = storage.normalize(input_uri)
     file = _single_file(uri)
@@ -91,7 +94,8 @@ def list_images(input_uri: str) -> Listing:
 
 
 def _found(uri: str, is_folder: bool) -> Iterator[FileInfo]:
-    """In the folder; else what the pattern matches; else in the folders that it matches; else under the prefix."""
+    """Files in the folder; else those that the pattern matches; else in folders that it matches; else below the
+    prefix."""
     ways: list[Callable[[str], Iterator[FileInfo]]] = [storage.list_files]
     if re.search(r"[*?\[]", uri):
         ways += [lambda pattern: iter(storage.glob(pattern)), storage.list_matching_folders]
@@ -107,7 +111,7 @@ def _found(uri: str, is_folder: bool) -> Iterator[FileInfo]:
 
 def _images(files: Iterable[FileInfo], listing: Listing, uri: str) -> Iterator[FileInfo]:
     asked = _parts(uri)
-    # What is asked for by name is not hidden: a folder in ~/.cache, a pattern with a dot of its own.
+    # What the user asked for by name is not hidden: a folder in ~/.cache, a pattern with a dot.
     depth = next((place for place, part in enumerate(asked) if re.search(r"[*?\[]", part)), len(asked))
     all_wanted = any(map(is_hidden_name, asked[depth:]))
     for file in files:
@@ -127,10 +131,10 @@ def _single_file(uri: str) -> FileInfo | None:
     try:
         file = storage.info(uri)
     except (IsADirectoryError, FileNotFoundError, NotADirectoryError):
-        if storage.is_http(uri):  # it has no folders to look into
+        if storage.is_http(uri):  # http has no folders to look into
             raise
         return None
-    # S3 consoles and other tools leave an empty object in the place of a folder.
+    # S3 consoles and other tools create an empty object as a marker of a folder.
     is_marker = file.size_bytes == 0 and not storage.is_local(uri) and not storage.is_http(uri)
     if is_marker and next((one for one in storage.list_files(uri) if one.uri != uri), None) is not None:
         return None
@@ -162,9 +166,9 @@ def _listed(list_uri: str, suffix: str) -> Listing:
     except (ValueError, csv.Error, pa.ArrowException) as error:
         raise ValueError(f"{name} cannot be read as a list of URIs: {error}") from error
     if not files and not refused:
-        raise ValueError(f"{name} lists no image")
+        raise ValueError(f"{name} lists no images")
     if refused:
-        for uri in files:  # a row has one of them
+        for uri in files:  # a row cannot be both
             refused.pop(_as_stored(uri), None)
     return Listing(
         files=[files[uri] for uri in sorted(files)],
@@ -174,14 +178,14 @@ def _listed(list_uri: str, suffix: str) -> Listing:
 
 
 def _as_stored(uri: str) -> str:
-    """As tables hold it: two entries that are one there would be one row."""
+    """A URI as tables store it: two entries that are equal there would be the same row."""
     return storage.redact(uri).encode("utf-8", "backslashreplace").decode()
 
 
 def _entry(entry: lists.Entry, list_uri: str) -> FileInfo | RefusedEntry:
     shown, fault = storage.redact(entry.text[: lists.LONGEST]), entry.fault
     if len(entry.text) > lists.LONGEST:
-        fault = f"{len(entry.text)} characters are more than a name can have"
+        fault = f"{len(entry.text)} characters are too long for a name"
     if fault is not None:
         return RefusedEntry(uri=shown, error_type="read_failed", reason=f"a faulty line of the list: {fault}")
     try:
@@ -216,7 +220,7 @@ def _resolve(entry: str, list_uri: str) -> str:
 
 
 def _local_file(uri: str) -> FileInfo:
-    """Not there, a folder, or a name that no file can have: the row that says so is written when it is read."""
+    """The file of a local entry. If it is missing, a folder or an impossible name, reading it later reports that."""
     for spelling in spellings(uri):
         try:
             return storage.info(spelling)
@@ -226,6 +230,6 @@ def _local_file(uri: str) -> FileInfo:
 
 
 def spellings(uri: str) -> list[str]:
-    """A name as it is written, and composed and decomposed: `é` is one character or two, in a list and on a disk."""
+    """A name as written, then composed and decomposed: `é` may be one character or two, in a list and on a disk."""
     forms = [uri, unicodedata.normalize("NFC", uri), unicodedata.normalize("NFD", uri)]
     return list(dict.fromkeys(forms)) if not uri.isascii() else [uri]

@@ -1,7 +1,7 @@
-"""Files that list images: a text file, CSV or TSV, or Parquet; and S3 Inventory's columns in the last three.
+"""Reads files that list images: text, CSV, TSV or Parquet, the last three also with S3 Inventory's columns.
 
-What other tools write is read as it is: any of three separators, a byte order mark, UTF-16. A line that makes no sense
-is an entry that says so, never the end of the list.
+Accepts what other tools write: any of three separators, a byte order mark, UTF-16. An invalid line becomes an entry
+that says so, and never ends the list.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ SUFFIXES = (".txt", ".csv", ".tsv", ".parquet")
 MAX_BYTES = 1_000_000_000
 MAX_ENTRIES = 20_000_000
 
-_EXPECTED = "called uri, url or path (nor two bucket and key, as in an S3 Inventory); rename the one with the names"
+_EXPECTED = "called uri, url or path (nor bucket and key, as in an S3 Inventory); rename the column with the names"
 _SEPARATORS = (",", ";", "\t")
-LONGEST = 8_192  # more than any store's names
-_MOST_LINES = 5  # of one quoted field
+LONGEST = 8_192  # longer than any store's names
+_MOST_LINES = 5  # in one quoted field
 _BATCH = 8_192
-_MARKS = (  # UTF-32's first, as UTF-16's is its beginning
+_MARKS = (  # UTF-32's come first, as they begin with UTF-16's
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -40,16 +40,16 @@ _MARKS = (  # UTF-32's first, as UTF-16's is its beginning
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ListFile:
-    """`column` says where the names stand, for people; `entries` come one by one."""
+    """`column` says, for people, where the names are; `entries` come one by one."""
 
     column: str
     entries: Iterable[Entry]
 
 
 def read_list(data: bytes, suffix: str) -> ListFile:
-    """The entries of a list file with this suffix, in its order; blank ones are left out.
+    """The entries of a list file with this suffix, in order, without blank ones.
 
-    Raises ValueError or pa.ArrowException for a file that is no list at all.
+    Raises ValueError or pa.ArrowException if the file is not a list.
     """
     if suffix == ".parquet":
         return _parquet(data)
@@ -60,20 +60,21 @@ def read_list(data: bytes, suffix: str) -> ListFile:
 
 
 def _text(data: bytes) -> str:
-    """Bytes that are not UTF-8 become surrogates: a local file's name may have such bytes."""
+    """Decodes the bytes. Those that are not UTF-8 become surrogates: a local file's name may have such bytes."""
     for mark, encoding in _MARKS:
         if data.startswith(mark):
             return data.decode(encoding, errors="surrogateescape" if encoding == "utf-8-sig" else "replace")
     start = data[:2000]
     if start.count(0) * 4 >= len(start) > 0:
-        raise ValueError("it is not UTF-8 but, it seems, UTF-16 without a byte order mark; save it as UTF-8")
+        raise ValueError("it seems to be UTF-16 without a byte order mark; save it as UTF-8")
     return data.decode("utf-8", errors="surrogateescape")
 
 
 def _lines(text: str) -> ListFile:
-    # Only line feeds end a line: splitlines() would cut a name at any of a dozen characters.
+    # Only line feeds end a line: splitlines() would split names at a dozen other characters.
     lines = (line.strip() for line in text.split("\n"))
-    return ListFile(column="one entry a line", entries=(Entry(text=line) for line in lines if line and line[0] != "#"))
+    entries = (Entry(text=line) for line in lines if line and line[0] != "#")
+    return ListFile(column="one entry per line", entries=entries)
 
 
 def _table(text: str, suffix: str) -> ListFile:
@@ -123,7 +124,8 @@ def _one_column(lines: list[str], separator: str) -> Iterator[Entry]:
 
 
 def _records(lines: list[str], separator: str) -> Iterator[list[str] | str]:
-    """The cells of each record; a line whose quotation mark is never closed comes as it is. Blank lines: no cells."""
+    """The cells of each record, none for a blank line; a line whose quotation mark is never closed comes as a
+    string."""
     number = 0
     while number < len(lines):
         line = lines[number]
@@ -142,7 +144,7 @@ def _records(lines: list[str], separator: str) -> Iterator[list[str] | str]:
 
 
 def _cells(record: str, separator: str, *, strict: bool) -> list[str] | None:
-    """None where a quoted cell goes on after the end; `strict` says no to text after a closing quotation mark too."""
+    """None if a quoted cell is still open at the end; with `strict`, also if text follows a closing quotation mark."""
     try:
         return next(csv.reader(io.StringIO(record, newline=""), delimiter=separator, strict=True))
     except csv.Error as error:
@@ -173,7 +175,7 @@ def _parquet(data: bytes) -> ListFile:
     )
     if metadata.num_rows > MAX_ENTRIES or large > MAX_BYTES:
         raise ValueError(f"it has {metadata.num_rows} rows, {large} bytes of names; split it")
-    # As dictionaries: a name that stands a million times in a few bytes of the file stays one.
+    # As dictionaries, so that a name repeated a million times in a few bytes of the file is held once.
     as_dictionaries = [names[place] for place in columns.names()]
     file = pq.ParquetFile(pa.BufferReader(data), read_dictionary=as_dictionaries, page_checksum_verification=True)
     return ListFile(column=columns.describe(names), entries=_rows(file, used, names, columns))

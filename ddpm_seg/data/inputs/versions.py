@@ -1,4 +1,4 @@
-"""Which version of each listed object stands in its store now: the one thing that a list of names does not say."""
+"""Asks stores for the current version of each listed object, which a list of names does not tell."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from ddpm_seg.storage import FileInfo
 
 logger = logging.getLogger(__name__)
 
-ASKERS = 32  # the wait is latency
-WAITING = 16 * ASKERS  # answers that are ahead of the slowest
+ASKERS = 32  # most of the time is latency
+WAITING = 16 * ASKERS  # answers that may wait for a slower one before them
 TELL_S = 15.0
 
 
 def with_versions(files: Iterable[FileInfo]) -> Iterator[FileInfo]:
-    """The same files in the same order; remote ones of unknown version with their store's ETag, size and time.
+    """The same files in the same order; remote ones of unknown version get their store's ETag, size and time.
 
-    What is not there, or may not be asked, stays unknown: reading it says why. Two names of one object, which differ in
-    how Unicode composes a letter, become one file. Raises StorageUnavailableError where a store does not answer.
+    Objects that are missing or not accessible stay unknown; reading them reports why. Two names of one object that
+    differ only in Unicode composition become one file. Raises StorageUnavailableError if a store does not answer.
     """
     seen: set[str] = set()
     for file in _answers(files):
@@ -47,7 +47,7 @@ def _answers(files: Iterable[FileInfo]) -> Iterator[FileInfo]:
                         told = time.monotonic()
                         logger.info(
                             "asked for the versions of %d listed objects so far; a list with columns uri, etag and "
-                            "size saves that, and --no-check-versions leaves it out",
+                            "size avoids that, and --no-check-versions turns it off",
                             asked,
                         )
                 else:

@@ -63,7 +63,7 @@ def test_published_layout_and_its_missing_partners(tmp_path: Path) -> None:
         find_pairs(folder, TASK)
     (tmp_path / "z.npy").unlink()
     write(tmp_path / "y.jpg", b"")
-    with pytest.raises(AnnotationError, match=r"y\.jpg, .*y\.png would share one partner"):
+    with pytest.raises(AnnotationError, match=r"y\.jpg, .*y\.png have the same name"):
         find_pairs(folder, TASK)
 
 

@@ -15,7 +15,7 @@ from ddpm_seg.data.annotations.image_places import ImagePlaces
 def test_an_image_that_is_nowhere_is_named(tmp_path: Path) -> None:
     places = ImagePlaces(touch(tmp_path / "x.json"), None)
     pair = places.pair(["a.png", "b.png"], "x.json, task 3", lambda height, width: np.zeros((height, width), int))
-    expected = f"x.json, task 3: there is no such image in {tmp_path}; --image-root FOLDER says where a.png is"
+    expected = f"x.json, task 3: found no image a.png in {tmp_path}; give its folder with --image-root"
     with pytest.raises(AnnotationError, match=re.escape(expected)):
         pair.read_image()
 

@@ -94,9 +94,9 @@ def test_lists_in_three_formats_say_the_same(root: str) -> None:
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("empty.txt", b"# nothing\n\n", "empty.txt lists no image"),
+        ("empty.txt", b"# nothing\n\n", "empty.txt lists no images"),
         ("empty.csv", b"", "it is empty"),
-        ("header.csv", b"uri\n", "header.csv lists no image"),
+        ("header.csv", b"uri\n", "header.csv lists no images"),
         ("broken.parquet", b"PAR1 or not", "broken.parquet cannot be read as a list"),
     ],
 )
@@ -167,7 +167,7 @@ def test_a_table_is_read_as_other_tools_write_it(tmp_path: Path, separator: str,
 def test_a_list_without_a_header_keeps_its_first_image(tmp_path: Path, name: str) -> None:
     files, _, column = rows_of(tmp_path / name, "first.png\nsecond.png\n")
     assert files == ["first.png", "second.png"]
-    assert column in ("the only column, without a header", "one entry a line")
+    assert column in ("the only column, without a header", "one entry per line")
 
 
 @pytest.mark.parametrize("first", ["id,file_name", "key,image_url", ",0", "0;1", "a.png\tb"])

@@ -131,5 +131,5 @@ def test_mistakes_are_one_message(samples: Path, tmp_path: Path, capsys: pytest.
     assert main(["--samples", str(tmp_path / "ddpm")]) == 2
     assert "have no labels" in capsys.readouterr().err
     assert not (samples / "curation.json").exists()
-    with pytest.raises(ValueError, match="--drop-uncertain must be a share"):
+    with pytest.raises(ValueError, match="--drop-uncertain must be at least 0"):
         CurateConfig(samples="x", drop_uncertain=1)

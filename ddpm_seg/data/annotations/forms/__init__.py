@@ -1,1 +1,1 @@
-"""The forms in which annotations come, one a file."""
+"""Readers of single annotation formats, one file per format."""

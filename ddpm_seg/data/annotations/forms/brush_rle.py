@@ -1,8 +1,9 @@
-"""Label Studio's run lengths of a brush: the bytes of thi.ng's rle-pack, over the RGBA pixels of a region."""
+"""Label Studio's run lengths for a brush region: thi.ng's rle-pack over the region's RGBA pixels."""
 
-# The stream of bits, most significant first: 32 of the number of values, 5 of the bits of a value less one, four times
-# 4 of a size less one. Then until all values are there: 1 whether a value repeats, 2 which of the four sizes the count
-# has, the count less one, and the value once, or, where none repeats, all of them.
+# Bits, most significant first:
+#   header: 32 number of values; 5 bits of a value, minus 1; 4 x 4 sizes of run lengths in bits, minus 1
+#   each run: 1 whether one value repeats; 2 index into the sizes; run length minus 1 in that size;
+#             then the value once if it repeats, else all values of the run
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ _CHANNELS = 4
 
 
 def encode_brush(pixels: np.ndarray) -> list[int]:
-    """Bytes, as integers, of a region (H, W) bool."""
+    """A region (H, W) bool as bytes, each an integer."""
     values = pixels.reshape(-1)
     starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
     lengths = np.diff([*starts.tolist(), values.size]) * _CHANNELS
@@ -28,8 +29,8 @@ def encode_brush(pixels: np.ndarray) -> list[int]:
 
 
 def decode_brush(data: list[int], height: int, width: int) -> np.ndarray:
-    """The region (H, W) bool: where alpha is not 0. Raises ValueError or TypeError for bytes that are not such a
-    region's."""
+    """The region (H, W) bool: true where alpha is not 0. Raises ValueError or TypeError if `data` is not such a
+    region."""
     bits = "".join(f"{value:08b}" for value in bytes(data))
     at = 0
 
@@ -43,7 +44,7 @@ def decode_brush(data: list[int], height: int, width: int) -> np.ndarray:
     count, word = read(32), read(5) + 1
     sizes = [read(4) + 1 for _ in range(4)]
     if count != height * width * _CHANNELS:
-        raise ValueError(f"the run lengths are of {count // _CHANNELS} pixels, the image has {height} x {width}")
+        raise ValueError(f"the run lengths have {count // _CHANNELS} pixels, the image has {height} x {width}")
     if word != 8:
         raise ValueError(f"the run lengths hold values of {word} bits, expected 8")
     values = np.zeros(count, np.uint8)
@@ -51,7 +52,7 @@ def decode_brush(data: list[int], height: int, width: int) -> np.ndarray:
     while done < count:
         repeats, stop = read(1), done + 1 + read(sizes[read(2)])
         if stop > count:
-            raise ValueError("the run lengths are of more pixels than they say")
+            raise ValueError("the run lengths have more pixels than they declare")
         if repeats:
             values[done:stop] = read(word)
         else:

@@ -1,4 +1,4 @@
-"""Annotations in COCO's JSON (cocodataset.org/#format-data): panoptic PNGs, or objects as polygons or run lengths."""
+"""Reads COCO's JSON (cocodataset.org/#format-data): panoptic PNGs, or objects as polygons or run lengths."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class _Segment(BaseModel):
 
 
 class _Annotation(BaseModel):
-    """An object, or the segments of an image. What an object's outline holds is checked when it is drawn."""
+    """An object, or the segments of an image. The outline is checked when it is drawn."""
 
     image_id: Id
     category_id: Id | None = None
@@ -60,11 +60,12 @@ class _Coco(BaseModel):
 
 
 def coco_pairs(uri: str, content: object, task: Task, image_root: str | None = None) -> list[Pair]:
-    """Pairs of every image with annotations in `content`, the JSON at `uri`.
+    """Pairs for all images with annotations in `content`, the JSON at `uri`.
 
-    Categories are classes of `task` by name; those that no object uses may be others. Images are sought by `file_name`
-    and `path` (`ImagePlaces`), panoptic PNGs in the folder named as the JSON. Of overlapping objects the smaller is in
-    front. Objects without an outline are left out and counted; the pixels in their boxes have no class.
+    Categories are matched to classes of `task` by name; a category without a class is allowed if no object uses it.
+    Images are found by `file_name` and `path` (`ImagePlaces`), panoptic PNGs in a folder named like the JSON. Smaller
+    objects are drawn over larger ones. Objects without an outline are left out and counted; pixels in their boxes get
+    no class.
     """
     coco = checked(uri, content, _Coco, "COCO's JSON (an object with images, annotations and categories)")
     _refuse_repeated(uri, coco)
@@ -99,14 +100,14 @@ def _refuse_repeated(uri: str, coco: _Coco) -> None:
 
 
 def _classes(uri: str, coco: _Coco, task: Task) -> dict[Id, int]:
-    """Class id by category id, of the categories that are classes of the task."""
+    """Class id by category id, for the categories that are classes of the task."""
     used = {annotation.category_id for annotation in coco.annotations}
     used |= {segment.category_id for annotation in coco.annotations for segment in annotation.segments_info or ()}
     ids = {name: index for index, name in enumerate(task.class_names)}
     strange = [category.name for category in coco.categories if category.name not in ids and category.id in used]
     if strange:
         raise AnnotationError(
-            f"{storage.redact(uri)} has objects of categories that {task.name} does not have: "
+            f"{storage.redact(uri)} has objects in categories that {task.name} does not have: "
             f"{', '.join(strange[:5])}{', ...' if len(strange) > 5 else ''}; "
             f"expected some of {', '.join(task.class_names)}"
         )
@@ -137,7 +138,7 @@ def _has_outline(segmentation: Any) -> bool:
 def _read_panoptic(
     uri: str, own: list[_Annotation], class_of: dict[Id, int], image_height: int, image_width: int
 ) -> np.ndarray:
-    """A segment's id is its colour, R + 256 G + 65536 B; 0 is no segment."""
+    """Class ids from a panoptic PNG: a segment's id is its colour, R + 256 G + 65536 B; 0 is no segment."""
     if len(own) > 1 or own[0].file_name is None or own[0].segments_info is None:
         raise MaskError("has panoptic annotations without file_name, or more than one; expected one with file_name")
     name = own[0].file_name.replace("\\", "/")

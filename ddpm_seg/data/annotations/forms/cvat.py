@@ -1,4 +1,4 @@
-"""Corrected masks from CVAT: the XML of its export "CVAT for images 1.1"."""
+"""Reads corrected masks from CVAT's XML export "CVAT for images 1.1"."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ logger = logging.getLogger(__name__)
 
 DRAWN = ("mask", "polygon")
 BOXES = ("box",)
-"""Objects whose outline nobody knows."""
+"""Objects without a known outline."""
 
 
 def cvat_pairs(uri: str, task: Task, image_root: str | None = None) -> list[Pair]:
-    """Pairs of every image of the XML at `uri` with masks or polygons; their labels are classes of `task` by name.
+    """Pairs for all images with masks or polygons in the XML at `uri`; labels are matched to classes of `task` by name.
 
-    What has the higher z_order is in front, then what stands later in the file. Boxes are objects without an outline:
-    their pixels have no class. Images that nobody has annotated, and other shapes, are left out and counted.
+    A higher z_order is in front, then what comes later in the file. Pixels in boxes get no class, as the object's
+    outline is unknown. Images without masks or polygons, and other shapes, are left out and counted.
     """
     left_out, places, pairs = Counter[str](), ImagePlaces(uri, image_root), []
     for image in _images(uri):
@@ -46,14 +46,14 @@ def cvat_pairs(uri: str, task: Task, image_root: str | None = None) -> list[Pair
     for what, count in left_out.items():
         logger.warning("%s: %d %s are left out", storage.redact(uri), count, what)
     if not pairs:
-        raise AnnotationError(f"{storage.redact(uri)} holds no annotated images: no masks and no polygons")
+        raise AnnotationError(f"{storage.redact(uri)} holds no annotated images: no masks or polygons")
     return sorted(pairs, key=lambda pair: pair.image)
 
 
 def _images(uri: str) -> list[ElementTree.Element]:
     data = storage.read_bytes(uri, max_bytes=MAX_JSON_BYTES)
-    if b"<!ENTITY" in data or b"<!DOCTYPE" in data:  # CVAT writes neither; others put bombs into them
-        raise AnnotationError(f"{storage.redact(uri)} has a document type or entities, which CVAT's XML has not")
+    if b"<!ENTITY" in data or b"<!DOCTYPE" in data:  # CVAT writes neither, and an attacker could use them
+        raise AnnotationError(f"{storage.redact(uri)} has a document type or entities, which CVAT does not write")
     try:
         root = ElementTree.fromstring(data)
     except (ElementTree.ParseError, ValueError, LookupError) as error:
@@ -96,7 +96,7 @@ def _polygon_runs(shape: ElementTree.Element, height: int, width: int) -> np.nda
 
 
 def _mask_runs(shape: ElementTree.Element, height: int, width: int) -> np.ndarray:
-    """The mask's box, and in it, row by row, how many pixels are out, in, out, ... by turns."""
+    """Runs of a mask that is stored as its box and, row by row, the numbers of pixels outside, inside, outside, ..."""
     left, top, box_width, box_height = (_integer(shape, key) for key in ("left", "top", "width", "height"))
     if left < 0 or top < 0 or box_width < 1 or box_height < 1 or left + box_width > width or top + box_height > height:
         raise MaskError(
@@ -105,10 +105,10 @@ def _mask_runs(shape: ElementTree.Element, height: int, width: int) -> np.ndarra
     try:
         counts = [int(count) for count in shape.get("rle", "").split(",")]
     except ValueError:
-        raise MaskError(f"holds a mask whose rle is no list of counts: {shape.get('rle', '')[:40]!r}") from None
+        raise MaskError(f"holds a mask whose rle is not a list of counts: {shape.get('rle', '')[:40]!r}") from None
     if min(counts) < 0 or sum(counts) > box_width * box_height:
         raise MaskError(f"holds a mask with runs of {sum(counts)} pixels in a box of {box_width} x {box_height}")
-    counts += [box_width * box_height - sum(counts)] if len(counts) % 2 == 0 else []  # CVAT leaves out a last "out"
+    counts += [box_width * box_height - sum(counts)] if len(counts) % 2 == 0 else []  # CVAT omits a last run outside
     if sum(counts) != box_width * box_height:
         raise MaskError(f"holds a mask with runs of {sum(counts)} pixels in a box of {box_width} x {box_height}")
     inside = np.zeros((height, width), bool, order="F")

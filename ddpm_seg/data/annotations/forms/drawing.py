@@ -1,4 +1,4 @@
-"""Objects to masks: polygons and COCO's run lengths, checked before anything is drawn, and painted over each other."""
+"""Draws objects into a mask: polygons and COCO's run lengths, checked first and painted over each other."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ddpm_seg.data.annotations.errors import MaskError
 from ddpm_seg.data.annotations.pair import UNCOVERED
 from ddpm_seg.tasks import UNLABELLED
 
-# pycocotools takes five steps per pixel along an outline, some 16 bytes each.
+# pycocotools takes five steps per pixel along an outline, about 16 bytes each.
 LONGEST_OUTLINE = 10_000_000
 
 Box = tuple[float, float, float, float]
@@ -20,9 +20,9 @@ Box = tuple[float, float, float, float]
 
 
 def paint(objects: Iterable[tuple[np.ndarray, int]], boxes: Iterable[Box], height: int, width: int) -> np.ndarray:
-    """Class ids (H, W) int16 of objects (runs as of `polygon_runs`, class id), each in front of those before it.
+    """Class ids (H, W) int16 of objects (runs from `polygon_runs`, class id), later ones in front.
 
-    `UNCOVERED` where there is nothing. `boxes` are of objects whose outline nobody knows: their pixels have no class.
+    Pixels without an object are `UNCOVERED`. Pixels in `boxes`, whose objects have no known outline, have no class.
     """
     label = np.full((height, width), UNCOVERED, np.int16, order="F")
     for left, top, box_width, box_height in boxes:
@@ -35,7 +35,7 @@ def paint(objects: Iterable[tuple[np.ndarray, int]], boxes: Iterable[Box], heigh
 
 
 def _positions(runs: np.ndarray) -> np.ndarray:
-    """Where the runs are in: as many numbers as pixels are in, so that a small object in a large image costs little."""
+    """Positions of the pixels inside the runs; as many as those pixels, so a small object in a large image is cheap."""
     ends = np.cumsum(runs)
     lengths, stops = runs[1::2], ends[1::2]
     before = np.cumsum(lengths) - lengths
@@ -51,19 +51,17 @@ def box_of(values: Any) -> Box | None:
 
 
 def polygon_runs(polygons: Sequence[Any], height: int, width: int) -> np.ndarray:
-    """What is inside any of the polygons `[x, y, x, y, ...]`, as pycocotools draws them.
+    """The inside of any of the polygons `[x, y, x, y, ...]`, drawn as by pycocotools.
 
-    Runs: int64 numbers of pixels, out and in by turns, column by column; they add up to H W.
-
-    Raises MaskError for coordinates that are no finite numbers or far outside of the image, which pycocotools would
-    take for granted.
+    Returns runs: int64 numbers of pixels outside, inside, outside, ... in column order, which add up to H W. Raises
+    MaskError for coordinates that are not finite or far outside the image, which pycocotools would not check.
     """
     try:
         from pycocotools import mask as codec
     except ImportError:
         raise MaskError("needs pycocotools to be read: pip install -e '.[coco]'") from None
     outlines = [_outline(polygon, height, width) for polygon in polygons if polygon]
-    # It would take an outline of two points for a box.
+    # pycocotools would take an outline of two points for a box.
     outlines = [outline for outline in outlines if len(outline) >= 6]
     if not outlines:
         return np.array([height * width])
@@ -73,9 +71,9 @@ def polygon_runs(polygons: Sequence[Any], height: int, width: int) -> np.ndarray
 
 def _outline(polygon: Any, height: int, width: int) -> list[float]:
     if not isinstance(polygon, list) or not all(map(_is_number, polygon)):
-        raise MaskError(f"holds an outline that is no list of finite numbers: {_short(polygon)}")
+        raise MaskError(f"holds an outline that is not a list of finite numbers: {_short(polygon)}")
     if len(polygon) % 2:
-        raise MaskError(f"holds an outline of {len(polygon)} numbers; expected x and y of each point")
+        raise MaskError(f"holds an outline of {len(polygon)} numbers; expected x and y for each point")
     points = np.array(polygon, float).reshape(-1, 2)
     size = np.array([width, height])
     if len(points) and not ((points >= -size) & (points <= 2 * size)).all():
@@ -88,10 +86,10 @@ def _outline(polygon: Any, height: int, width: int) -> list[float]:
 
 
 def coco_runs(runs: dict[str, Any], height: int, width: int) -> np.ndarray:
-    """COCO's `{"size": [H, W], "counts": ...}` as runs (`polygon_runs`); MaskError for any others.
+    """COCO's `{"size": [H, W], "counts": ...}` as runs (see `polygon_runs`). Raises MaskError if invalid.
 
-    `counts` are a list, or a text of 6 bits a letter. pycocotools does not decode them here: it writes past its memory
-    where runs are longer than the image.
+    `counts` is a list, or a text with 6 bits per letter. It is not decoded by pycocotools, which writes beyond its
+    memory if runs are longer than the image.
     """
     size, counts = runs.get("size"), runs.get("counts")
     if size != [height, width]:
@@ -105,8 +103,8 @@ def coco_runs(runs: dict[str, Any], height: int, width: int) -> np.ndarray:
 
 
 def _counts_of_text(text: str) -> list[int]:
-    """COCO's compressed counts: letters from "0" on hold 5 bits each, lowest first, and whether more follow; from the
-    fourth number on, each is the difference from the last but one."""
+    """Decodes COCO's compressed counts. Each letter, counted from "0", holds 5 bits, lowest first, and a bit that says
+    whether more follow; from the fourth number on, each is the difference from the one two before."""
     counts: list[int] = []
     value = shift = 0
     for letter in text:

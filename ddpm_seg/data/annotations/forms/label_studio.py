@@ -1,4 +1,4 @@
-"""Corrected masks from Label Studio: its JSON export, with what people painted with the brush."""
+"""Reads corrected masks from Label Studio's JSON export: what people painted with the brush."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ddpm_seg.tasks import Task
 
 logger = logging.getLogger(__name__)
 
-# Regions that say where something is, in another way than painted pixels: to leave them out would lose an object.
+# Types of regions that mark an object. Those other than brush raise an error: leaving them out would lose an object.
 SHAPES = ("brush", "polygon", "rectangle", "ellipse", "keypoint", "vector", "bitmask")
 
 Region = dict[str, Any]
@@ -45,17 +45,17 @@ class _Tasks(RootModel[list[_Task]]):
 
 
 def is_label_studio(content: object) -> bool:
-    """Whether this JSON is a list, as Label Studio exports its tasks (COCO's is an object)."""
+    """Whether this JSON is a list, as in Label Studio's exports; COCO's is an object."""
     return isinstance(content, list)
 
 
 def label_studio_pairs(uri: str, content: object, task: Task, image_root: str | None = None) -> list[Pair]:
-    """Pairs of the tasks that somebody has painted on, by the latest annotation that was not cancelled.
+    """Pairs for the tasks that someone has painted on, from the latest annotation that was not cancelled.
 
-    Brush labels are classes of `task` by name. Where regions overlap, the later one in the list is in front: what was
-    painted last. The image is `uri` of the task's data, as `jobs.export` writes it, else its `image`, else the one
-    value that is named as an image. Tasks without a painted region, and answers that are no regions (choices, text),
-    are left out and counted.
+    Brush labels are matched to classes of `task` by name. Where regions overlap, the later one in the list, painted
+    last, is in front. The image is `uri` in the task's data, as `jobs.export` writes it, else its `image`, else the
+    only value that has an image's extension. Tasks without a painted region, and results that are not regions (choices,
+    text), are left out and counted.
     """
     tasks = checked(uri, content, _Tasks, "Label Studio's JSON (a list of tasks with data and annotations)").root
     ids = {name: index for index, name in enumerate(task.class_names)}
@@ -64,9 +64,9 @@ def label_studio_pairs(uri: str, content: object, task: Task, image_root: str | 
         done = [each for each in one.annotations or () if not each.was_cancelled]
         result = max(done, key=lambda each: str(each.updated_at or "")).result or [] if done else []
         regions = [region for region in result if _is_region(region)]
-        left_out["answers that are no regions"] += len(result) - len(regions)
+        left_out["results that are not regions"] += len(result) - len(regions)
         if not regions:
-            left_out["tasks on which nobody has painted"] += 1
+            left_out["tasks without a painted region"] += 1
             continue
         pairs.append(_pair(uri, one, number, partial(_draw, regions, ids, task), places))
     for what, count in left_out.items():
@@ -82,7 +82,7 @@ def _pair(uri: str, one: _Task, number: int, read_mask: Any, places: ImagePlaces
     image = _image_of(one.data)
     if image is None:
         raise AnnotationError(f"{name} has neither uri nor image in its data")
-    # An upload keeps its name behind eight digits that Label Studio puts before it.
+    # Label Studio puts eight digits before an uploaded file's name.
     uploaded = image.rpartition("/")[2].partition("-")[2] if image.startswith("/data/upload/") else ""
     return places.pair([image, *([uploaded] if uploaded else [])], name, read_mask, drawn=True)
 
@@ -103,7 +103,7 @@ def _draw(regions: list[Region], ids: Mapping[str, int], task: Task, height: int
     label: np.ndarray | None = None
     for region in regions:
         if region.get("type") != "brushlabels":
-            raise MaskError(f"holds a region of type {region.get('type')!r}, expected brushlabels alone")
+            raise MaskError(f"holds a region of type {region.get('type')!r}, expected only brushlabels")
         try:
             shape = int(region["original_height"]), int(region["original_width"])
             check_size(*shape, height, width)
@@ -118,5 +118,5 @@ def _draw(regions: list[Region], ids: Mapping[str, int], task: Task, height: int
         if pixels.shape != label.shape:
             raise MaskError(f"holds regions of {label.shape} and {pixels.shape} pixels (height, width)")
         label[pixels] = ids[name]
-    assert label is not None  # there is a region
+    assert label is not None  # there is at least one region
     return label

@@ -1,6 +1,6 @@
-"""One mask as bytes, in any accepted form, to class ids: `.npy` arrays, index PNGs and palette PNGs."""
+"""Decodes a mask file to class ids: `.npy` arrays, and grey, colour or indexed PNGs."""
 
-# Shapes: H x W pixels of a mask.
+# Shapes: masks of H x W pixels.
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ddpm_seg.data.annotations.pair import check_size
 from ddpm_seg.data.decoding.images import DEFAULT_LIMITS, PILLOW_ERRORS
 from ddpm_seg.tasks import UNLABELLED, Task
 
-MAX_MASK_BYTES = 8 * DEFAULT_LIMITS.max_pixels  # int64 ids, one a pixel
+MAX_MASK_BYTES = 8 * DEFAULT_LIMITS.max_pixels  # one int64 id per pixel
 
 
 def read_npy(data: bytes, image_height: int, image_width: int) -> np.ndarray:
-    """Class ids (H, W), of the array's own integer type, of an image of that size."""
+    """Class ids (H, W), in the array's own integer type, for an image of the given size. Raises MaskError."""
     file = io.BytesIO(data)
     try:
         shape, dtype = _npy_header(file)
-    except Exception as error:  # NumPy evaluates the header as Python, and raises whatever that raises
+    except Exception as error:  # NumPy evaluates the header as Python, which may raise anything
         raise MaskError(f"is not a plain NumPy array file: {' '.join(str(error).split())}") from error
     if len(shape) != 2 or 0 in shape:
         raise MaskError(f"has shape {shape}, expected (height, width)")
@@ -47,17 +47,17 @@ def _npy_header(file: io.BytesIO) -> tuple[tuple[int, ...], np.dtype]:
         shape, _, dtype = np.lib.format.read_array_header_1_0(file)
     elif version == (2, 0):
         shape, _, dtype = np.lib.format.read_array_header_2_0(file)
-    else:  # 3.0 differs in names of fields alone, which masks have not
+    else:  # 3.0 differs only in field names, which masks do not have
         raise ValueError(f"version {version} of the format, expected (1, 0) or (2, 0)")
     return shape, dtype
 
 
 def read_png(data: bytes, task: Task, image_height: int, image_width: int) -> np.ndarray:
-    """Class ids (H, W), integers, of an image of that size.
+    """Class ids (H, W), integers, for an image of the given size. Raises MaskError.
 
     * grey: the pixel values are the ids;
-    * colours: those of the task's palette;
-    * indexed: by colour where every colour used is one of the task's, else the indices are the ids.
+    * colour: the colours are those of the task's palette;
+    * indexed: by colour if all colours used are in the task's palette, else the indices are the ids.
     """
     image = _open(data, image_height, image_width)
     if image.mode == "P":
@@ -70,12 +70,12 @@ def read_png(data: bytes, task: Task, image_height: int, image_width: int) -> np
 
 
 def read_colors(data: bytes, image_height: int, image_width: int) -> np.ndarray:
-    """The pixels (H, W, 3) uint8 of a colour PNG, of an image of that size."""
+    """The pixels (H, W, 3) uint8 of a colour PNG, for an image of the given size. Raises MaskError."""
     return np.asarray(_open(data, image_height, image_width).convert("RGB"))
 
 
 def _open(data: bytes, image_height: int, image_width: int) -> Image.Image:
-    """The decoded PNG. MaskError for what is none, or has not the image's aspect ratio, or is broken."""
+    """Decodes a PNG. Raises MaskError if it is not one, is broken, or does not have the image's aspect ratio."""
     try:
         image = Image.open(io.BytesIO(data), formats=("PNG",))
         check_size(image.height, image.width, image_height, image_width)
@@ -89,7 +89,7 @@ def _open(data: bytes, image_height: int, image_width: int) -> Image.Image:
 
 def _read_indexed(indices_HW: np.ndarray, palette: list[int], task: Task) -> np.ndarray:
     of_color = _ids_by_color(task) | {None: UNLABELLED}
-    # Index 255 is "no class" in whatever colour, as in Pascal VOC's masks.
+    # Index 255 is "no class" whatever its colour, as in Pascal VOC's masks.
     colors = {i: None if i == UNLABELLED else tuple(palette[3 * i : 3 * i + 3]) for i in np.unique(indices_HW).tolist()}
     if not set(colors.values()) <= of_color.keys():
         return indices_HW
@@ -106,11 +106,11 @@ def _read_colors(rgb_HW3: np.ndarray, task: Task) -> np.ndarray:
     colors = [((value >> 16) & 255, (value >> 8) & 255, value & 255) for value in found.tolist()]
     if strange := [color for color in colors if color not in of_color]:
         shown = ", ".join(f"#{r:02x}{g:02x}{b:02x}" for r, g, b in strange[:3]) + (", ..." if len(strange) > 3 else "")
-        raise MaskError(f"holds {len(strange)} colours that are none of the palette of {task.name}: {shown}")
+        raise MaskError(f"holds {len(strange)} colours that are not in the palette of {task.name}: {shown}")
     return np.array([of_color[color] for color in colors])[where].reshape(packed.shape)
 
 
 def _ids_by_color(task: Task) -> dict[tuple[int, ...] | None, int]:
-    """Class id by colour, without colours that several classes share."""
+    """Class id by colour, without colours shared by several classes."""
     shared = {color for color in task.palette if task.palette.count(color) > 1}
     return {tuple(color): index for index, color in enumerate(task.palette) if color not in shared}

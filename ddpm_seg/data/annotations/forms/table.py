@@ -1,4 +1,4 @@
-"""Masks in a Parquet table, such as our `labels`."""
+"""Reads masks from a Parquet table, such as our `labels`."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from ddpm_seg.tasks import Task
 
 
 def pairs_of_table(uri: str, task: Task, image_root: str | None = None) -> list[Pair]:
-    """Rows whose status, where the table has one, is ok.
+    """Pairs for the rows with status "ok", or for all rows if there is no `status` column.
 
-    `image` and `mask` are structs of `bytes` and `path` as Hugging Face writes them, or bytes, or the name of a file;
-    without an `image` the row's `uri` is read.
+    `image` and `mask` are structs of `bytes` and `path`, as Hugging Face writes them, or bytes, or file names. Without
+    `image`, the row's `uri` is read.
     """
     rows = _rows(uri, task)
     places, pairs = ImagePlaces(uri, image_root), []
@@ -48,7 +48,7 @@ def _rows(uri: str, task: Task) -> list[dict[str, Any]]:
             wanted = [name for name in ("uri", "image", "mask", "status") if name in names]
             return parquet.read(columns=wanted).to_pylist()
     except (pa.ArrowException, ValueError, OSError) as error:
-        # Of a damaged file Arrow raises a bare OSError; what the store raises is a kind of it, or has a number.
+        # For a damaged file Arrow raises a bare OSError; the store raises a subclass, or one with an errno.
         if isinstance(error, AnnotationError) or (isinstance(error, OSError) and _is_of_the_store(error)):
             raise
         reason = " ".join(str(error).split())
@@ -56,7 +56,7 @@ def _rows(uri: str, task: Task) -> list[dict[str, Any]]:
 
 
 def _refuse_other_classes(uri: str, schema: pa.Schema, task: Task) -> None:
-    """Raises AnnotationError for our own table of another task: its ids would pass, and mean something else."""
+    """Raises AnnotationError for one of our tables with another task, whose ids would pass but mean other classes."""
     if METADATA_KEY not in (schema.metadata or {}):
         return
     own = task_of(schema)
@@ -85,7 +85,7 @@ def _pair(name: str, row: dict[str, Any], task: Task, places: ImagePlaces) -> Pa
 
 
 def _cell(value: Any, name: str) -> tuple[bytes | None, str | None]:
-    """(bytes, path) of a cell that holds a picture; (None, None) of an empty one."""
+    """(bytes, path) of a cell with a picture; (None, None) if it is empty."""
     if isinstance(value, dict):
         data, path = value.get("bytes"), value.get("path")
     else:

@@ -31,7 +31,7 @@ def test_what_label_studio_encodes_is_read(shape: tuple[int, int]) -> None:
 
 def test_broken_bytes() -> None:
     data = encode_brush(np.eye(9, dtype=bool))
-    with pytest.raises(ValueError, match="of 81 pixels, the image has 8 x 9"):
+    with pytest.raises(ValueError, match="have 81 pixels, the image has 8 x 9"):
         decode_brush(data, 8, 9)
     with pytest.raises(ValueError, match="end early"):
         decode_brush(data[:-4], 9, 9)

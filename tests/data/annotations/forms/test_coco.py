@@ -173,7 +173,7 @@ def test_everything_that_is_wrong_is_named_in_one_message(tmp_path: Path) -> Non
     assert lines[0] == "4 of 4 annotated images cannot be used:"
     assert "x.json, a.png holds an outline at (1e+09, 0), far outside of an image of 8 x 8" in lines[1]
     for line, name in zip(lines[2:], "bcd", strict=True):
-        assert f"x.json, {name}.png: there is no such image in {tmp_path}; --image-root FOLDER says" in line
+        assert f"x.json, {name}.png: found no image {name}.png in {tmp_path}; give its folder with --image-root" in line
 
 
 @pytest.mark.parametrize(
@@ -198,8 +198,8 @@ def test_everything_that_is_wrong_is_named_in_one_message(tmp_path: Path) -> Non
         ({"annotations": objects({"category_id": 8, "segmentation": CAT})}, "unknown category 8"),
         ({"annotations": objects({"segmentation": "PPYo"})}, "segmentation is str, expected polygons or run lengths"),
         ({"annotations": objects({"segmentation": 7})}, "segmentation is int"),
-        ({"annotations": objects({"segmentation": [None]})}, "no list of finite numbers"),
-        ({"annotations": objects({"segmentation": [[None] * 6]})}, "no list of finite numbers"),
+        ({"annotations": objects({"segmentation": [None]})}, "not a list of finite numbers"),
+        ({"annotations": objects({"segmentation": [[None] * 6]})}, "not a list of finite numbers"),
         ({"annotations": objects({"segmentation": {"counts": [64]}})}, "of size None"),
         ({"annotations": objects({"segments_info": []})}, "panoptic annotations without file_name"),
         ({"annotations": objects({"segments_info": [{"id": 1}]})}, r"segments_info\.0\.category_id: field required"),
@@ -220,5 +220,5 @@ def test_a_broken_part_is_one_line(tmp_path: Path, change: dict[str, Any], messa
 
 def test_deep_json_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text("[" * 100_000)
-    with pytest.raises(AnnotationError, match=r"x\.json is (nested too deep|not JSON)"):
+    with pytest.raises(AnnotationError, match=r"x\.json is (nested too deeply|not JSON)"):
         load_annotations(str(tmp_path / "x.json"), image_size=8, task=TASK)

@@ -80,13 +80,13 @@ def test_polygons_are_drawn_and_boxes_have_no_class(tmp_path: Path) -> None:
         (mask("0, 6", label="fog"), "label 'fog', which weather does not have"),
         (mask("0, 600"), "600 pixels in a box of 3 x 2"),
         (mask("0, -6, 12"), "runs of"),
-        (mask("zero"), "rle is no list of counts"),
+        (mask("zero"), "rle is not a list of counts"),
         (mask("0, 6", box=(7, 0, 3, 2)), r"3 x 2 at \(7, 0\), outside of its image of 8 x 8"),
         (mask("0, 6", box=(-1, 0, 3, 2)), "outside of its image"),
         ('<mask label="sky" rle="0, 6"/>', "mask whose left is None, expected an integer"),
         ('<polygon label="sky" points="1,1;a,2;3,3"/>', "coordinate 'a', expected a number"),
         ('<polygon label="sky" points="1,1;1e9,2;3,3"/>', "far outside"),
-        ('<polygon label="sky" points="1,1;nan,2;3,3"/>', "no list of finite numbers"),
+        ('<polygon label="sky" points="1,1;nan,2;3,3"/>', "not a list of finite numbers"),
     ],
 )
 def test_a_broken_shape_is_one_line(tmp_path: Path, shapes: str, message: str) -> None:

@@ -45,12 +45,12 @@ def test_later_objects_are_in_front_and_boxes_have_no_class() -> None:
     [
         ([0, 0, 1e9, 0, 0, 1e9], "far outside of an image of 8 x 6"),
         ([0, 0, -9, 0, 3, 3], "far outside"),
-        ([0, 0, float("nan"), 0, 0, 3], "no list of finite numbers"),
-        ([0, 0, float("inf"), 0, 0, 3], "no list of finite numbers"),
-        ([0, 0, True, 0, 0, 3], "no list of finite numbers"),
-        ([0, 0, "3", 0, 0, 3], "no list of finite numbers"),
+        ([0, 0, float("nan"), 0, 0, 3], "not a list of finite numbers"),
+        ([0, 0, float("inf"), 0, 0, 3], "not a list of finite numbers"),
+        ([0, 0, True, 0, 0, 3], "not a list of finite numbers"),
+        ([0, 0, "3", 0, 0, 3], "not a list of finite numbers"),
         ([0, 0, 3, 0, 0, 3, 4], "7 numbers; expected x and y"),
-        ("0 0 3 3", "no list of finite numbers"),
+        ("0 0 3 3", "not a list of finite numbers"),
     ],
 )
 def test_a_polygon_that_cannot_be_is_refused(polygon: Any, message: str) -> None:

@@ -84,8 +84,8 @@ def test_answers_that_are_no_regions_and_empty_tasks_are_left_out(
     odd = [empty, {**empty, "annotations": None}, {**empty, "annotations": [{"result": None}]}]
     (mask,) = read([*tasks, *odd], tmp_path).values()
     assert np.array_equal(mask, MASK)
-    assert "2 answers that are no regions are left out" in caplog.text
-    assert "4 tasks on which nobody has painted are left out" in caplog.text
+    assert "2 results that are not regions are left out" in caplog.text
+    assert "4 tasks without a painted region are left out" in caplog.text
 
 
 def test_pixels_that_nobody_painted_may_have_a_class(tasks: list[dict[str, Any]], tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_what_cannot_be_used_is_named(tasks: list[dict[str, Any]], tmp_path: Pat
     pixels = np.ones((SIZE, SIZE), bool)
     for region, message in [
         (painted("fog", pixels), "label 'fog', which weather does not have"),
-        (painted("sky", pixels, "polygonlabels"), "type 'polygonlabels', expected brushlabels alone"),
+        (painted("sky", pixels, "polygonlabels"), "type 'polygonlabels', expected only brushlabels"),
         (painted("sky", pixels[:3]), "cannot be drawn"),
     ]:
         task = dict(tasks[0])

@@ -61,7 +61,7 @@ def test_indices_are_ids_unless_their_colours_say_otherwise() -> None:
 
 def test_strange_colours_are_named() -> None:
     colors = np.array([[RED, (1, 2, 3)], [(254, 0, 0), GREEN]], np.uint8)
-    with pytest.raises(MaskError, match="holds 2 colours that are none of the palette of three: #010203, #fe0000"):
+    with pytest.raises(MaskError, match="holds 2 colours that are not in the palette of three: #010203, #fe0000"):
         read_png(png(Image.fromarray(colors)), TASK)
 
 
