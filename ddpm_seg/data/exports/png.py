@@ -27,7 +27,7 @@ def write_png(pictures: Iterable[Picture], task: Task, output: str) -> None:
 
 
 def write_images(pictures: Iterable[Picture], output: str) -> None:
-    """`images/NAME.png` alone, for whoever is to draw the masks."""
+    """Writes only `images/NAME.png`, for someone to draw the masks."""
     for picture in pictures:
         picture.write_image(storage.join(output, "images"))
 
