@@ -1,0 +1,80 @@
+"""Which annotations are probably wrong, by what models say that were not trained on them."""
+
+# Shapes: K classes, H x W pixels of an annotated image.
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+SOFTMIN_TEMPERATURE = 0.1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Suspect:
+    """A connected region annotated as one class, where the model says another."""
+
+    annotated: int
+    suggested: int
+    pixels: int
+    doubt: float
+    """Sum over its pixels of how much more probable the suggested class is: large, sure regions come first."""
+    rows: slice
+    columns: slice
+
+
+def label_quality(p_KHW: np.ndarray, label: np.ndarray, ignore_label: int | None = None) -> float:
+    """How well an image's annotation (H, W) agrees with out-of-fold probabilities: a fraction, small where it is wrong.
+
+    The softmin over pixels of the probability of the annotated class (Lad & Mueller, 2023, "Estimating label quality
+    and errors in semantic segmentation data via any model"): a mean in which doubtful pixels weigh most, so that a
+    small part that is wrong shows. 1 where no pixel is annotated.
+    """
+    given = _given(p_KHW, label, ignore_label)
+    given = given[~np.isnan(given)]
+    if not len(given):
+        return 1.0
+    weights = np.exp((given.min() - given) / SOFTMIN_TEMPERATURE)
+    return float((weights * given).sum() / weights.sum())
+
+
+def suspects(
+    p_KHW: np.ndarray, label: np.ndarray, ignore_label: int | None = None, *, min_pixels: int = 4
+) -> list[Suspect]:
+    """Regions of the annotation (H, W) that are probably wrong, worst first; those under `min_pixels` left out."""
+    return sorted(_suspects(p_KHW, label, ignore_label, min_pixels), key=lambda one: -one.doubt)
+
+
+def _suspects(p_KHW: np.ndarray, label: np.ndarray, ignore_label: int | None, least: int) -> Iterator[Suspect]:
+    suggested = p_KHW.argmax(axis=0)
+    given = _given(p_KHW, label, ignore_label)
+    differs = ~np.isnan(given) & (suggested != label)
+    doubt = p_KHW.max(axis=0) - given
+    pairs = label.astype(np.int64) * len(p_KHW) + suggested
+    for pair in np.unique(pairs[differs]).tolist():
+        regions, _ = ndimage.label(differs & (pairs == pair))
+        for number, (rows, columns) in enumerate(ndimage.find_objects(regions), start=1):
+            inside = regions[rows, columns] == number
+            if (pixels := int(inside.sum())) >= least:
+                yield Suspect(
+                    annotated=pair // len(p_KHW),
+                    suggested=pair % len(p_KHW),
+                    pixels=pixels,
+                    doubt=float(doubt[rows, columns][inside].sum()),
+                    rows=rows,
+                    columns=columns,
+                )
+
+
+def _given(p_KHW: np.ndarray, label: np.ndarray, ignore_label: int | None) -> np.ndarray:
+    """The probability of the annotated class (H, W); NaN where none is that counts."""
+    if label.shape != p_KHW.shape[1:]:
+        raise ValueError(f"annotation has shape {label.shape}, its probabilities {p_KHW.shape}")
+    known = label < len(p_KHW)
+    if ignore_label is not None:
+        known &= label != ignore_label
+    ids = np.where(known, label, 0).astype(np.int64)
+    return np.where(known, np.take_along_axis(p_KHW, ids[None], axis=0)[0], np.nan)

@@ -1,0 +1,91 @@
+"""Whether confidence means what it says, pixel by pixel: how often pixels of each class and confidence are right."""
+
+# Shapes: K classes, P pixels of any number of images, L levels of confidence.
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+LEVELS = 256
+"""Confidence is counted in 255ths, as masks of the image's own size have it."""
+BINS = 15
+"""Bins of the expected calibration error, as in Guo et al., 2017."""
+COVERAGES = tuple(percent / 100 for percent in range(10, 101, 10))
+
+
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """Counts that add over images: of each predicted class and confidence, all pixels and those that are right."""
+
+    pixels: np.ndarray
+    """int64 (K, L)."""
+    right: np.ndarray
+    """int64 (K, L)."""
+
+    def __add__(self, other: Reliability) -> Reliability:
+        return Reliability(self.pixels + other.pixels, self.right + other.right)
+
+    def __post_init__(self) -> None:
+        if self.pixels.shape != self.right.shape or self.pixels.shape[1:] != (LEVELS,):
+            raise ValueError(f"expected two arrays (K, {LEVELS}), got {self.pixels.shape} and {self.right.shape}")
+
+
+def count(confidence: np.ndarray, predicted: np.ndarray, target: np.ndarray, num_classes: int) -> Reliability:
+    """`confidence` uint8 in 255ths, `predicted` and `target` class ids, all of one shape.
+
+    Pixels whose target is no class (255, say) do not count; nor do those without a prediction.
+    """
+    if not confidence.shape == predicted.shape == target.shape or confidence.dtype != np.uint8:
+        raise ValueError(
+            "expected uint8 confidence and class ids of one shape, got "
+            f"{confidence.shape} {confidence.dtype}, {predicted.shape} and {target.shape}"
+        )
+    counted = (target < num_classes) & (target >= 0) & (predicted < num_classes)
+    cells = predicted[counted].astype(np.int64) * LEVELS + confidence[counted]
+    right = cells[predicted[counted] == target[counted]]
+    pixels, correct = (np.bincount(one, minlength=num_classes * LEVELS).reshape(-1, LEVELS) for one in (cells, right))
+    return Reliability(pixels, correct)
+
+
+def expected_calibration_error(found: Reliability) -> float | None:
+    """Mean gap between confidence and accuracy over 15 equal bins of confidence, weighted by pixels (Guo et al., 2017,
+    equation 3); None without pixels."""
+    confidence = np.arange(LEVELS) / (LEVELS - 1)
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    pixels, right = found.pixels.sum(axis=0), found.right.sum(axis=0)
+    gaps = np.bincount(bins, weights=pixels * confidence - right, minlength=BINS)
+    return float(np.abs(gaps).sum() / pixels.sum()) if pixels.any() else None
+
+
+def class_reliability(found: Reliability, class_names: tuple[str, ...]) -> list[dict[str, Any]]:
+    """JSON-ready, of each predicted class: mean confidence and precision, which agree where confidence is calibrated;
+    None for a class that is never predicted."""
+    confidence = found.pixels @ np.arange(LEVELS) / (LEVELS - 1)
+    rows = []
+    for class_id, name in enumerate(class_names):
+        pixels, right = int(found.pixels[class_id].sum()), int(found.right[class_id].sum())
+        mean = float(confidence[class_id] / pixels) if pixels else None
+        precision = right / pixels if pixels else None
+        rows.append(
+            {"class_id": class_id, "class_name": name, "pixels": pixels, "confidence": mean, "precision": precision}
+        )
+    return rows
+
+
+def risk_coverage(found: Reliability) -> list[dict[str, float]]:
+    """JSON-ready: the error rate of the most confident share of all pixels (El-Yaniv & Wiener, 2010).
+
+    Pixels of the one level that a share cuts through count in part.
+    """
+    pixels, right = found.pixels.sum(axis=0)[::-1].cumsum(), found.right.sum(axis=0)[::-1].cumsum()
+    if not pixels[-1]:
+        return []
+    kept = np.array(COVERAGES) * pixels[-1]
+    wrong = np.interp(kept, [0, *pixels], [0, *(pixels - right)])
+    return [
+        {"coverage": share, "error": float(error / number)}
+        for share, error, number in zip(COVERAGES, wrong, kept, strict=True)
+    ]

@@ -1,0 +1,60 @@
+"""Temperatures that make mean confidence equal accuracy, for all classes together and for each of its own."""
+
+# Shapes: P pixels, K classes.
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.optimize import brentq
+
+LOWEST, HIGHEST = 0.1, 10.0
+MIN_PIXELS = 500
+"""Pixels predicted as a class that give it a temperature of its own."""
+
+
+def tempered(p_PK: np.ndarray, temperature: float | np.ndarray) -> np.ndarray:
+    """Probabilities raised to 1 / temperature and normalized: softmax(log p / T). (P, K) or any (..., K) float64.
+
+    `temperature` is a number or one a pixel, (...). The order of the classes stays, so no label changes.
+    """
+    scaled = np.log(np.maximum(p_PK.astype(np.float64), 1e-12)) / np.asarray(temperature)[..., None]
+    scaled = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+    return scaled / scaled.sum(axis=-1, keepdims=True)
+
+
+def fit_temperatures(p_PK: np.ndarray, target_P: np.ndarray) -> tuple[float, ...]:
+    """A temperature for each of K classes, for the pixels whose largest probability is that class's.
+
+    Found by expectation consistency (Clarté et al., 2023): the mean confidence of those pixels becomes the share that
+    is right. A class with fewer than `MIN_PIXELS` such pixels takes the temperature of all pixels together. Raises
+    ValueError without pixels.
+    """
+    if p_PK.ndim != 2 or target_P.shape != p_PK.shape[:1] or not len(p_PK):
+        raise ValueError(f"expected (P, K) probabilities of (P,) pixels, got {p_PK.shape} and {target_P.shape}")
+    predicted_P = p_PK.argmax(axis=1)
+    right_P = predicted_P == target_P
+    overall = _consistent(p_PK, right_P)
+    own = [predicted_P == class_id for class_id in range(p_PK.shape[1])]
+    return tuple(_consistent(p_PK[is_], right_P[is_]) if is_.sum() >= MIN_PIXELS else overall for is_ in own)
+
+
+def of_pixels(p_PK: np.ndarray, temperatures: Sequence[float]) -> np.ndarray:
+    """Calibrated probabilities: each pixel's temperature is that of its most probable class."""
+    return tempered(p_PK, np.asarray(temperatures)[p_PK.argmax(axis=-1)])
+
+
+def _consistent(p_PK: np.ndarray, right_P: np.ndarray) -> float:
+    """The temperature, between the lowest and highest allowed, at which mean confidence is the share that is right."""
+
+    def excess(log_temperature: float) -> float:
+        confidence = tempered(p_PK, np.exp(log_temperature)).max(axis=1).mean()
+        return float(confidence - right_P.mean())
+
+    low, high = np.log(LOWEST), np.log(HIGHEST)
+    if excess(low) <= 0:  # confidence falls as the temperature rises
+        return LOWEST
+    if excess(high) >= 0:
+        return HIGHEST
+    return float(np.exp(brentq(excess, low, high, xtol=1e-3)))
