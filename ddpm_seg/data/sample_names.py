@@ -1,4 +1,4 @@
-"""The names of generated samples: what a table, an export or an annotation calls one, it can be drawn again by."""
+"""Names of generated samples: from the name in a table, export or annotation a sample can be drawn again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from functools import cache
 from ddpm_seg import storage
 
 PICTURES = "pictures.csv"
-"""File of an export that says which picture is which sample (column `uri`) by its name."""
+"""File of an export that lists, for each picture's name, which sample it is (column `uri`)."""
 MAX_LIST_BYTES = 2**28
 
 _NAME = re.compile(r"sample:(\d{1,19})/(\d{1,19})")
@@ -19,7 +19,7 @@ _NAME = re.compile(r"sample:(\d{1,19})/(\d{1,19})")
 
 @dataclass(frozen=True, order=True, slots=True)
 class SampleName:
-    """A sample of a seed. Names of one seed sort as their numbers do."""
+    """A sample by its seed and number. Names with the same seed sort by number."""
 
     seed: int
     number: int
@@ -29,20 +29,20 @@ class SampleName:
 
     @classmethod
     def parse(cls, uri: str) -> SampleName | None:
-        """The sample that `uri` names; None for any other URI."""
+        """The sample that `uri` names, or None for any other URI."""
         match = _NAME.fullmatch(uri)
         return cls(int(match[1]), int(match[2])) if match else None
 
 
 class SampleFinder:
-    """Tells which sample an annotated picture is."""
+    """Finds which sample an annotated picture is."""
 
     def __init__(self) -> None:
         self._listed = cache(_listed)
 
     def find(self, uri: str) -> SampleName | None:
-        """The sample that `uri` names, or that the `pictures.csv` of the file's export names: it stands in the file's
-        folder or in the one above. None where neither says."""
+        """The sample that `uri` names, or that its export's `pictures.csv`, in the file's folder or the one above,
+        gives for it. None if neither does."""
         if (named := SampleName.parse(uri)) is not None:
             return named
         folder, _, file = storage.normalize(uri).rpartition("/")
@@ -53,7 +53,7 @@ class SampleFinder:
 
 
 def _listed(folder: str) -> dict[str, SampleName]:
-    """The samples that the list in `folder` names, by their pictures' names; none where there is no list."""
+    """The samples in the list in `folder`, by their pictures' names; empty without a list."""
     uri = storage.join(folder, PICTURES) if folder else ""
     if not uri or not storage.exists(uri):
         return {}

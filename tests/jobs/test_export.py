@@ -145,7 +145,7 @@ def test_samples_without_masks_are_images_to_annotate(tmp_path: Path, capsys: py
     publish_boxes(tmp_path / "samples", 3, labelled=False)
     given = [f"--samples={tmp_path / 'samples'}", f"--output={tmp_path / 'out'}"]
     for wrong, message in [
-        (["--to=coco"], "the samples have no masks, which --to coco writes: take --to png"),
+        (["--to=coco"], "the samples have no masks, but --to coco needs them; use --to png"),
         (["--to=png", "--most-uncertain=2"], "no masks to select by"),
     ]:
         assert main([*given, *wrong]) == 2

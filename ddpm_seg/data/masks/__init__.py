@@ -1,1 +1,1 @@
-"""From the network's probabilities to a mask of the image's own size."""
+"""Turns the network's probabilities into a mask of the image's own size."""

@@ -12,7 +12,7 @@ from ddpm_seg.data.masks.enlarge import OwnSizeMask, class_plane, strips
 from ddpm_seg.data.masks.top_classes import TopClasses
 
 REACH = 2
-"""Network pixels to each side: 5 x 5 neighbours."""
+"""Network pixels on each side: 5 x 5 neighbours."""
 SPATIAL_SIGMA = 1.0
 """Width of the spatial kernel, in network pixels."""
 RANGE_SIGMA = 0.1
@@ -20,15 +20,15 @@ RANGE_SIGMA = 0.1
 
 
 def bilateral(top: TopClasses, placement: Placement, image: np.ndarray) -> OwnSizeMask:
-    """The class with the largest probability at each pixel of `image` (H, W, 3) uint8; of equal ones the smallest.
+    """The class with the largest probability at each pixel of `image` (H, W, 3) uint8; on a tie the smallest id.
 
-    A pixel's probability of a class is a mean over the nearest network pixels, weighed by how near they are and how
-    alike their colour is (Kopf et al., 2007, equation 3):
+    A pixel's probability of a class is a mean over the nearest network pixels, weighted by their distance and their
+    difference in colour (Kopf et al., 2007, equation 3):
 
         p~(x) = sum_y p(y) f(|x - y|) g(|I(x) - I(y)|) / sum_y f(|x - y|) g(|I(x) - I(y)|)
 
-    with Gaussians f and g, and I(y) the image's mean colour over the network pixel y. Raises ValueError where `image`
-    does not have the placement's size.
+    with Gaussians f and g, and I(y) the image's mean colour over the network pixel y. Raises ValueError if `image` does
+    not have the placement's size.
     """
     check_guide(image, placement)
     height, width = image.shape[:2]
@@ -38,7 +38,7 @@ def bilateral(top: TopClasses, placement: Placement, image: np.ndarray) -> OwnSi
     small = Image.fromarray(image).resize((placement.width, placement.height), Image.Resampling.BILINEAR)
     guide = np.asarray(small, np.float32) / 255
     rows, columns = _Near(placement.height, height), _Near(placement.width, width)
-    for strip in strips(4 * height, 4 * width):  # a quarter as long: 25 weights are kept for each pixel
+    for strip in strips(4 * height, 4 * width):  # shorter strips, as each pixel has 25 weights
         if strip.start >= height:
             break
         own = slice(strip.start, min(strip.stop, height))
@@ -49,14 +49,14 @@ def bilateral(top: TopClasses, placement: Placement, image: np.ndarray) -> OwnSi
 
 
 def check_guide(image: np.ndarray, placement: Placement) -> None:
-    """Raises ValueError where `image` is not (H, W, 3) uint8 of the placement's own size."""
+    """Raises ValueError unless `image` is (H, W, 3) uint8 of the placement's own size."""
     expected = (placement.image_height, placement.image_width, 3)
     if image.shape != expected or image.dtype != np.uint8:
-        raise ValueError(f"expected the image {expected} uint8 that the mask is of, got {image.shape} {image.dtype}")
+        raise ValueError(f"expected the mask's image {expected} uint8, got {image.shape} {image.dtype}")
 
 
 class _Near:
-    """Along one axis, the 2 REACH + 1 network pixels nearest to each image pixel, and the spatial kernel there."""
+    """Along one axis, the 2 REACH + 1 network pixels nearest to each image pixel, and their spatial weights."""
 
     def __init__(self, source: int, target: int) -> None:
         centre = (np.arange(target) + 0.5) * source / target - 0.5
@@ -67,7 +67,7 @@ class _Near:
 
 
 def _weights(own_I: np.ndarray, guide: np.ndarray, rows: _Near, own: slice, columns: _Near) -> np.ndarray:
-    """Normalized weights (25, rows, W) of the neighbours of the pixels `own_I` (rows, W, 3)."""
+    """Normalised weights (25, rows, W) of the neighbours of the pixels `own_I` (rows, W, 3)."""
     found = np.empty((len(rows.indices), len(columns.indices), *own_I.shape[:2]), np.float32)
     channels = np.ascontiguousarray(own_I.transpose(2, 0, 1))
     for j, column in enumerate(columns.indices):
@@ -85,7 +85,7 @@ def _weights(own_I: np.ndarray, guide: np.ndarray, rows: _Near, own: slice, colu
             distance *= rows.kernel[i, own, None]
             distance *= columns.kernel[j]
     found = found.reshape(-1, *own_I.shape[:2])
-    # A colour like none around: every weight may be 0 in float32, and then space alone decides.
+    # If no neighbour has a similar colour, all weights may be 0 in float32; avoid dividing by 0.
     total = found.sum(axis=0)
     return found / np.maximum(total, np.float32(1e-30))
 

@@ -1,4 +1,4 @@
-"""Enlarging the network's probabilities bilinearly to the image's own size, and taking the class there."""
+"""Enlarges the network's probabilities bilinearly to the image's own size, and takes the class there."""
 
 # Shapes: T top classes, S x S the network's square, h x w the image's part of it, H x W the image's own size.
 
@@ -18,19 +18,19 @@ STRIP_PIXELS = 2**16
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OwnSizeMask:
-    """The class of each of the image's own pixels, and how probable it is."""
+    """The class of each of the image's own pixels, and its probability."""
 
     mask: np.ndarray
     """(H, W) uint8 class ids."""
     confidence: np.ndarray
-    """(H, W) uint8: the probability of the pixel's class, in 255ths."""
+    """(H, W) uint8: the probability of the pixel's class, times 255."""
 
 
 def enlarge(top: TopClasses, placement: Placement) -> OwnSizeMask:
-    """The class with the largest bilinear probability at each pixel's centre; of equal ones the smallest.
+    """The class with the largest bilinear probability at each pixel's centre; on a tie the smallest id.
 
-    A class that is not among the top ones of a network pixel counts as 0 there. Works in strips of image rows: besides
-    the result it needs a few megabytes.
+    A class that is not among a network pixel's top classes counts as 0 there. Works in strips of image rows, so it
+    needs only a few megabytes besides the result.
     """
     shape = placement.image_height, placement.image_width
     found = OwnSizeMask(mask=np.zeros(shape, np.uint8), confidence=np.zeros(shape, np.uint8))
@@ -46,13 +46,14 @@ def enlarge(top: TopClasses, placement: Placement) -> OwnSizeMask:
 
 
 def strips(height: int, width: int) -> Iterator[slice]:
-    """Image rows, so many at a time that their pixels stay in a processor's cache."""
+    """Yields slices of image rows, small enough for their pixels to stay in the processor's cache."""
     step = max(1, STRIP_PIXELS // width)
     return (slice(start, min(start + step, height)) for start in range(0, height, step))
 
 
 def _best_class(ids: np.ndarray, probabilities: np.ndarray, rows: Axis, columns: Axis) -> tuple[np.ndarray, np.ndarray]:
-    """Largest probability in 255ths and its class, each (rows, W), from the network pixels of these rows (n, w, T)."""
+    """Largest probability, times 255, and its class, each (rows, W), from the network pixels of these rows (n, w,
+    T)."""
     shape = len(rows.low), len(columns.low)
     best, label = np.zeros(shape, np.float32), np.zeros(shape, np.uint8)
     for class_id in np.unique(ids[probabilities > 0]).tolist():
@@ -67,5 +68,5 @@ def _best_class(ids: np.ndarray, probabilities: np.ndarray, rows: Axis, columns:
 
 
 def class_plane(ids: np.ndarray, probabilities: np.ndarray, class_id: int) -> np.ndarray:
-    """One class's probability, float32 in 255ths, from top classes whose last axis is T; 0 where it is none of them."""
+    """One class's probability, float32 times 255, from top classes with last axis T; 0 where it is not among them."""
     return np.where(ids == class_id, probabilities, np.uint8(0)).sum(axis=-1, dtype=np.float32)

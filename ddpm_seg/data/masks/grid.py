@@ -1,4 +1,4 @@
-"""Where the image's pixels lie between the network's pixels: linear interpolation at pixel centres, axis by axis."""
+"""Linear interpolation between network pixels at the centres of image pixels, axis by axis."""
 
 # Shapes: n network pixels along an axis, N image pixels along it.
 
@@ -22,7 +22,8 @@ class Axis:
 
     @classmethod
     def between(cls, source: int, target: int) -> Axis:
-        """`target` image pixels over `source` network pixels. Outside the outermost centres the edge goes on."""
+        """Places `target` image pixels over `source` network pixels. Beyond the outermost centres, the edge value is
+        repeated."""
         # The centre of pixel i in network pixels: (i + 1/2) source / target - 1/2, as an exact fraction.
         numerator = np.clip((2 * np.arange(target) + 1) * source - target, 0, 2 * target * (source - 1))
         low, remainder = np.divmod(numerator, 2 * target)
@@ -33,7 +34,7 @@ class Axis:
         )
 
     def __getitem__(self, part: slice) -> Axis:
-        """The image pixels `part` alone, over the same network pixels."""
+        """Only the image pixels `part`, over the same network pixels."""
         return Axis(low=self.low[part], high=self.high[part], fraction=self.fraction[part])
 
     @property
@@ -46,7 +47,7 @@ class Axis:
         return slice(int(np.searchsorted(self.high, first)), int(np.searchsorted(self.low, last, side="right")))
 
     def interpolate(self, values: np.ndarray, axis: int, start: int = 0) -> np.ndarray:
-        """`values` float32, whose `axis` has the network pixels from `start` on, at the image pixels."""
+        """Interpolates `values` float32, whose `axis` has the network pixels from `start` on, at the image pixels."""
         shape = [1] * values.ndim
         shape[axis] = -1
         low, value = values.take(self.low - start, axis), values.take(self.high - start, axis)

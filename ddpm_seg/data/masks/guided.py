@@ -1,4 +1,5 @@
-"""The guided filter with a colour guide (He, Sun and Tang, 2013, "Guided image filtering"), of probabilities."""
+"""Smooths class probabilities with the guided filter, using the colour image as guide (He, Sun and Tang, 2013, "Guided
+image filtering")."""
 
 # Shapes: T top classes, S x S the network's square, H x W the image's own size, a tile of y x x pixels.
 
@@ -14,18 +15,19 @@ from ddpm_seg.data.masks.grid import Axis
 from ddpm_seg.data.masks.top_classes import TopClasses
 
 RADIUS = 2.0
-"""Of the filter's window, in network pixels: 8 image pixels where the image is four times as large."""
+"""Radius of the filter's window, in network pixels: 8 image pixels if the image is four times as large."""
 EPSILON = 1e-3
-"""Regularization of the linear fit, in squared colour; colours lie in [0, 1]."""
+"""Regularisation of the linear fit, in squared colour; colours lie in [0, 1]."""
 TILE = 256
 
 
 def guided(top: TopClasses, placement: Placement, image: np.ndarray, *, tile: int = TILE) -> OwnSizeMask:
-    """The class with the largest filtered probability at each pixel of `image` (H, W, 3) uint8; the smallest of equals.
+    """The class with the largest filtered probability at each pixel of `image` (H, W, 3) uint8; on a tie the smallest
+    id.
 
-    Within each window a probability is taken as linear in colour. A class counts only where it is among the top ones of
-    one of the network pixels around. Works tile by tile; their size changes nothing but memory. Raises ValueError where
-    `image` does not have the placement's size.
+    Within each window a probability is modelled as linear in colour. A class counts only where it is a top class of a
+    network pixel nearby. Works tile by tile; their size affects only memory. Raises ValueError if `image` does not have
+    the placement's size.
     """
     check_guide(image, placement)
     height, width = image.shape[:2]
@@ -37,7 +39,7 @@ def guided(top: TopClasses, placement: Placement, image: np.ndarray, *, tile: in
     for top_row in range(0, height, tile):
         for left in range(0, width, tile):
             inner = slice(top_row, min(top_row + tile, height)), slice(left, min(left + tile, width))
-            # Twice the radius: a pixel averages windows that reach so far themselves.
+            # Twice the radius, since a pixel averages over windows that extend by the radius themselves.
             y, x = (_wider(part, 2 * radius, size) for part, size in zip(inner, (height, width), strict=True))
             cell = rows[y].covered, columns[x].covered
             best, label = _best_class(
@@ -51,7 +53,7 @@ def guided(top: TopClasses, placement: Placement, image: np.ndarray, *, tile: in
 
 
 class _LinearFit:
-    """Local linear models of a guide I: what they make of any plane p (He et al., 2013, section 3.4)."""
+    """Local linear models of a guide I, applied to any plane p (He et al., 2013, section 3.4)."""
 
     def __init__(self, image: np.ndarray, radius: int) -> None:
         self.radius = radius
@@ -65,7 +67,7 @@ class _LinearFit:
         self.inverse = np.linalg.inv(covariance + EPSILON * np.eye(3, dtype=np.float32))
 
     def __call__(self, p: np.ndarray) -> np.ndarray:
-        """q = mean(a) . I + mean(b) (equations 14 to 16), of `p` (y, x) float32."""
+        """q = mean(a) . I + mean(b) (equations 14 to 16), for `p` (y, x) float32."""
         mean_p = self._mean(p)
         covariance = self._mean(self.I * p) - self.mean_I * mean_p
         a = np.einsum("yxij,jyx->iyx", self.inverse, covariance)

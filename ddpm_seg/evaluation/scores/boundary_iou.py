@@ -1,9 +1,9 @@
 """Boundary IoU (Cheng et al., 2021, "Boundary IoU: improving object-centric image segmentation evaluation").
 
-From sums that add: the counts of any images may be added first.
+Computed from counts that can be added up over images first.
 """
 
-# Shapes: H x W pixels of an image, K classes.
+# Shapes: images of H x W pixels, K classes.
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scipy import ndimage
 from ddpm_seg.tasks import UNLABELLED
 
 DIAGONAL_SHARE = 0.02
-"""The paper's distance, as a share of the image's diagonal."""
+"""The paper's distance, as a fraction of the image's diagonal."""
 
 
 def paper_distance(height: int, width: int) -> int:
@@ -26,7 +26,8 @@ def paper_distance(height: int, width: int) -> int:
 def boundary(ids: np.ndarray, distance: int) -> np.ndarray:
     """Whether each pixel of `ids` (H, W) lies within `distance` pixels of the edge of its own class: bool (H, W).
 
-    The distance is the larger of rows and columns, and the image's border is an edge, as in the paper's code.
+    Distance is the larger of the distances in rows and columns. The image's border counts as an edge, as in the paper's
+    code.
     """
     size = 2 * distance + 1
     inside = ndimage.minimum_filter(ids, size) == ndimage.maximum_filter(ids, size)
@@ -36,10 +37,10 @@ def boundary(ids: np.ndarray, distance: int) -> np.ndarray:
 
 
 def boundary_counts(predicted: np.ndarray, target: np.ndarray, num_classes: int, distance: int) -> np.ndarray:
-    """Pixels in intersection and union of the boundaries of each class, int64 (2, K).
+    """Pixels in the intersection and union of each class's boundaries, int64 (2, K).
 
-    `predicted` and `target` are (H, W) integer class ids; where the target's is outside 0..K-1 (255, say) the pixel
-    does not count. Raises ValueError for shapes that differ and a distance below 1.
+    `predicted` and `target` are (H, W) integer class ids; pixels whose target is outside 0..K-1, such as 255, do not
+    count. Raises ValueError for different shapes and for a distance below 1.
     """
     if predicted.shape != target.shape or target.ndim != 2:
         raise ValueError(f"prediction has shape {predicted.shape} and target {target.shape}; expected one (H, W)")
@@ -59,8 +60,8 @@ def boundary_counts(predicted: np.ndarray, target: np.ndarray, num_classes: int,
 
 
 def boundary_ious(counts: np.ndarray, ignore_label: int | None) -> np.ndarray:
-    """Boundary IoU of each class, float64 (K,) in [0, 1], of counts (2, K); NaN for the ignored class and one that is
-    nowhere."""
+    """Boundary IoU per class, float64 (K,) in [0, 1], from counts (2, K); NaN for the ignored class and absent
+    classes."""
     intersections, unions = counts[0].astype(np.float64), counts[1]
     ious = np.divide(intersections, unions, out=np.full(len(unions), np.nan), where=unions > 0)
     if ignore_label is not None and ignore_label < len(ious):

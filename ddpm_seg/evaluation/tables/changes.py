@@ -36,7 +36,7 @@ class ChangedImage:
     width: int
     height: int
     uncertainty: float
-    """Of the new mask, in nats."""
+    """Uncertainty with the new mask, in nats."""
     share: float
     """Fraction of the pixels whose class changed."""
     masks: tuple[bytes, bytes]

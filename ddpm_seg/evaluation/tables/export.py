@@ -85,7 +85,7 @@ def export(config: ExportConfig) -> Exported:
         )
     if selection.task is None and config.to != "png":
         raise ValueError(
-            f"the samples have no masks, which --to {config.to} writes: take --to png, for the images alone"
+            f"the samples have no masks, but --to {config.to} needs them; use --to png to write only the images"
         )
     done = Exported(selection=selection)
     with fresh_output(config.output) as output:
@@ -101,7 +101,7 @@ def export(config: ExportConfig) -> Exported:
 
 @contextmanager
 def _listed(pictures: Iterable[Picture], output: str) -> Iterator[Iterator[Picture]]:
-    """`pictures`; afterwards writes `pictures.csv`, by which each is known again, whatever a tool makes of it."""
+    """Yields `pictures`; afterwards writes `pictures.csv`, which says which image each picture is."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["name", "uri", "uncertainty"])

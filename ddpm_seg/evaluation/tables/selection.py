@@ -23,7 +23,7 @@ class Selection:
     shards: list[tuple[str, np.ndarray]]
     """URI and ascending row numbers of each shard that has selected rows."""
     task: Task | None
-    """None if they have no masks: samples of a model without an ensemble."""
+    """None if the rows have no masks: samples of a model without an ensemble."""
     images: int
     errors: int
     """Current rows without a mask."""
@@ -41,10 +41,10 @@ def select(
     max_uncertainty: float | None = None,
     most_uncertain: int | None = None,
 ) -> Selection:
-    """Selects from the current rows of `table` (`view.read_labels`) those that have at least one of `classes` (empty:
-    any), whose uncertainty (nats) is within the bounds and, of these, the `most_uncertain`.
+    """Selects from the current rows of `table` those that have at least one of `classes` (empty: any), whose
+    uncertainty (nats) is within the bounds and, of these, the `most_uncertain`.
 
-    Raises FileNotFoundError if there are no labels, ValueError for a class that the task does not have.
+    Raises FileNotFoundError if there are no rows, ValueError for a class that the task does not have.
     """
     configuration = choose(output, table, config_hash)
     shards = current_rows(output, table, config_hash=configuration.config_hash)
@@ -118,7 +118,7 @@ def _has_one_of(rows: pa.Table, class_ids: Sequence[int]) -> np.ndarray:
 
 
 def _most(wanted: list[np.ndarray], doubts: list[np.ndarray], count: int) -> list[np.ndarray]:
-    """Of the `wanted` rows of all shards, the `count` with the highest doubt; ties go to the first."""
+    """Picks the `count` most uncertain of the `wanted` rows of all shards; ties go to the first."""
     rows, doubt = np.concatenate(wanted), np.concatenate(doubts)
     candidates = np.flatnonzero(rows)
     order = candidates[np.argsort(-doubt[candidates], kind="stable")][:count]

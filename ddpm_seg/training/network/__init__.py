@@ -1,1 +1,1 @@
-"""Training a network without labels, from images alone."""
+"""Training of networks without labels, from images only."""
