@@ -20,6 +20,11 @@ classifiers trained on a CPU give `--noise-generator cpu`; for any other noise, 
 Converts one of the networks that ddpm-segmentation compares with: --mae, --swav or --swav-w2, each with its own
 classifiers and experiment file.
 
+    python -m jobs.convert --gan-inversion e4e_ffhq_encode.pt --output bundles/ffhq-e4e
+
+Converts an encoder of StyleGAN2 (e4e or pSp): with --gan-inversion its generator's maps are read, with --gan-encoder
+its own.
+
     python -m jobs.convert --diffusers ddpm-church-256 --output bundles/church
 
 Converts a Hugging Face diffusers pipeline (a folder, or a name on the hub) with an unconditional UNet2DModel. Its

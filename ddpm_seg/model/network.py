@@ -51,7 +51,7 @@ class Network(NetworkBlocks, Protocol):
 
     @property
     def schema_version(self) -> int:
-        """Schema version of its bundles: 2, but for what the first version of this package could read."""
+        """Schema version of its bundles: the first one with such networks; see `bundle.files.SCHEMA_VERSIONS`."""
 
     @property
     def image_size(self) -> int:

@@ -14,9 +14,10 @@ from ddpm_seg.model.errors import BundleError, ModelChangedError
 from ddpm_seg.model.json_values import as_object, parse_object, shown
 
 SCHEMA_VERSION = 1
-NETWORKS_SCHEMA_VERSION = 2
-"""Of bundles whose features come from a network that is no DDPM: versions of this package that know of DDPMs alone say
-that they cannot read them."""
+"""Of a student's bundle, and of one with guided-diffusion's DDPM."""
+SCHEMA_VERSIONS = (SCHEMA_VERSION, 2, 3)
+"""Those that can be read. Each later one came with further networks, so that earlier versions of this package say that
+they cannot read them: 2 with MAE, SwAV and the DDPMs of diffusers, 3 with VDVAE, ALAE and the networks of GANs."""
 MAX_DESCRIPTION_BYTES = 2**24
 ASSETS = Path(__file__).parents[2] / "assets"
 
@@ -89,10 +90,10 @@ def read_content(name_or_uri: str) -> tuple[str, dict[str, Any]]:
     except ValueError as error:
         raise BundleError(f"{where}: {error}") from error
     version = content.get("schema_version")
-    if type(version) is not int or version not in (SCHEMA_VERSION, NETWORKS_SCHEMA_VERSION):
+    if type(version) is not int or version not in SCHEMA_VERSIONS:
         raise BundleError(
             f"{storage.redact(uri)} has schema version {shown(version)}; "
-            f"this version reads {SCHEMA_VERSION} and {NETWORKS_SCHEMA_VERSION}"
+            f"this version reads {', '.join(map(str, SCHEMA_VERSIONS))}"
         )
     return uri, content
 

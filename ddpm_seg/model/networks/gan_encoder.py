@@ -7,17 +7,36 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+import torch
+from torch import Tensor
+
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.limits import MAX_CHANNELS, MAX_IMAGE_SIZE, check_range
+from ddpm_seg.model.network import Checkpoint
 from ddpm_seg.model.networks import ir_se50
+from ddpm_seg.model.networks.image_network import ImageNetwork
 from ddpm_seg.model.networks.ir_se50 import IRSE50, P1, P2
+from ddpm_seg.model.networks.pixel_values import to_network
+
+LANDMARKS: dict[str, int | None] = {"encoder.body.23.res_layer.3.weight": None, "encoder.latlayer2.weight": None}
+"""Of the checkpoints of e4e and pSp."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class GANEncoderConfig:
+class GANEncoderConfig(ImageNetwork):
     """Architecture: `width` is 64 in the published encoders."""
 
     kind: ClassVar[str] = "gan_encoder"
+    checkpoints: ClassVar[tuple[Checkpoint, ...]] = (
+        Checkpoint(
+            flag="gan_encoder",
+            title="GAN Encoder",
+            loader="style_encoders",
+            landmarks=LANDMARKS,
+            options=("image_size",),
+        ),
+    )
 
     image_size: int
     width: int
@@ -30,8 +49,8 @@ class GANEncoderConfig:
         return "GAN Encoder"
 
     @property
-    def timesteps(self) -> int:
-        return 0
+    def schema_version(self) -> int:
+        return 3
 
     @property
     def block_channels(self) -> list[int]:
@@ -39,8 +58,8 @@ class GANEncoderConfig:
         return ir_se50.block_channels(self.width)
 
     @property
-    def block_strides(self) -> list[int]:
-        return ir_se50.block_strides()
+    def block_sides(self) -> list[int]:
+        return [self.image_size // stride for stride in ir_se50.block_strides()]
 
     @property
     def peak_values(self) -> int:
@@ -49,6 +68,9 @@ class GANEncoderConfig:
     def published_features(self) -> FeatureConfig:
         """The last unit of each stage, and the pyramid. Which ones the paper read is not known."""
         return FeatureConfig(steps=(), blocks=(2, 6, 20, 23, P2, P1))
+
+    def preprocess(self, images: np.ndarray, device: torch.device | str) -> Tensor:
+        return to_network(images, device)
 
     def build(self) -> IRSE50:
         return IRSE50(self.width)

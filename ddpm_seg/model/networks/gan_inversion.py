@@ -12,13 +12,17 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddpm_seg.model.features import FeatureConfig
-from ddpm_seg.model.networks.gan_encoder import check_encoder, encoder_peak
+from ddpm_seg.model.network import Checkpoint
+from ddpm_seg.model.networks.gan_encoder import LANDMARKS, check_encoder, encoder_peak
+from ddpm_seg.model.networks.image_network import ImageNetwork
 from ddpm_seg.model.networks.ir_se50 import BODY, IRSE50, P1, P2
+from ddpm_seg.model.networks.pixel_values import to_network
 from ddpm_seg.model.networks.stylegan2 import (
     StyleMaps,
     check_generator,
@@ -38,10 +42,19 @@ _COARSE, _MIDDLE = 3, 7
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class GANInversionConfig:
+class GANInversionConfig(ImageNetwork):
     """An encoder of `width` (64 as published), and the generator whose codes it gives."""
 
     kind: ClassVar[str] = "gan_inversion"
+    checkpoints: ClassVar[tuple[Checkpoint, ...]] = (
+        Checkpoint(
+            flag="gan_inversion",
+            title="GAN Inversion",
+            loader="style_encoders",
+            landmarks=LANDMARKS,
+            options=("image_size", "encoder_type"),
+        ),
+    )
 
     image_size: int
     codes: Codes
@@ -62,8 +75,8 @@ class GANInversionConfig:
         return "GAN Inversion"
 
     @property
-    def timesteps(self) -> int:
-        return 0
+    def schema_version(self) -> int:
+        return 3
 
     @property
     def block_channels(self) -> list[int]:
@@ -81,6 +94,16 @@ class GANInversionConfig:
     def published_features(self) -> FeatureConfig:
         """All maps that are no larger than the image."""
         return FeatureConfig(steps=(), blocks=maps_within(self.channels, self.image_size))
+
+    def preprocess(self, images: np.ndarray, device: torch.device | str) -> Tensor:
+        return to_network(images, device)
+
+    def cast(self, network: nn.Module, dtype: torch.dtype) -> None:
+        """Codes, styles and noise stay float32."""
+        assert isinstance(network, GANInversion)  # what `build` returns
+        network.float()
+        network.encoder.to(dtype)
+        network.decoder.cast_convolutions(dtype)
 
     def build(self) -> GANInversion:
         return GANInversion(self)
@@ -112,11 +135,6 @@ class GANInversion(nn.Module):
         last = max(blocks)
         numbered = zip(range(last + 1), self.decoder.maps(self.codes(x, last)), strict=False)
         return [h for number, h in numbered if number in blocks]
-
-    def cast_convolutions(self, dtype: torch.dtype) -> None:
-        """Sets the type that convolutions run in; codes, styles and noise stay float32."""
-        self.encoder.to(dtype)
-        self.decoder.cast_convolutions(dtype)
 
 
 class StyleEncoder(IRSE50):

@@ -24,7 +24,9 @@ from __future__ import annotations
 
 from ddpm_seg.model.network import Network
 from ddpm_seg.model.networks.ddpm import DDPMConfig
+from ddpm_seg.model.networks.gan_encoder import GANEncoderConfig
+from ddpm_seg.model.networks.gan_inversion import GANInversionConfig
 from ddpm_seg.model.networks.mae import MAEConfig
 from ddpm_seg.model.networks.swav import SwAVConfig
 
-NETWORKS: tuple[type[Network], ...] = (DDPMConfig, MAEConfig, SwAVConfig)
+NETWORKS: tuple[type[Network], ...] = (DDPMConfig, MAEConfig, SwAVConfig, GANEncoderConfig, GANInversionConfig)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ddpm_seg import storage
+from ddpm_seg.checks import check_least
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,6 +25,14 @@ class ConvertConfig:
     """Checkpoint of facebookresearch/swav's double-width ResNet-50: a .pth file."""
     diffusers: str | None = None
     """Hugging Face diffusers pipeline with a UNet2DModel: its folder, or its name on the hub."""
+    gan_encoder: str | None = None
+    """Checkpoint of e4e (omertov/encoder4editing) or pSp (eladrich/pixel2style2pixel): a .pt file. Its encoder."""
+    gan_inversion: str | None = None
+    """The same file: its encoder, and the maps that its StyleGAN2 makes from what that encodes."""
+    image_size: int | None = None
+    """Side of the images, with --gan-encoder or --gan-inversion. Default: 256."""
+    encoder_type: Literal["e4e", "psp"] | None = None
+    """Which of the two a --gan-inversion checkpoint is, where its options do not say."""
     classifiers: str | None = None
     """Folder of the trained ensemble: model_0.pth, model_1.pth, … Needs --experiment."""
     experiment: str | None = None
@@ -44,3 +53,4 @@ class ConvertConfig:
 
     def __post_init__(self) -> None:
         storage.normalize_places(self, "output")
+        check_least(self, image_size=1)

@@ -15,6 +15,8 @@ from ddpm_seg import storage
 from ddpm_seg.model.device.meta import weight_shapes
 from ddpm_seg.model.networks.gan_encoder import GANEncoderConfig
 from ddpm_seg.model.networks.gan_inversion import Codes, GANInversionConfig
+from ddpm_seg.model.published.convert_config import ConvertConfig
+from ddpm_seg.model.published.loading import Loaded
 from ddpm_seg.model.published.state_dicts import State, check_shapes, describe, read_checkpoint, state_dict, usable
 from ddpm_seg.model.published.stylegan2 import add_noises, generator_channels, without_kernels
 from ddpm_seg.model.shapes import shapes_of, some
@@ -23,6 +25,17 @@ IMAGE_SIZE = 256
 ENCODER_TYPES: dict[str, Codes] = {"Encoder4Editing": "e4e", "GradualStyleEncoder": "psp"}
 """Of the options in a checkpoint; the tensors of both have the same names."""
 _LANDMARKS = ("input_layer.0.weight", "body.23.res_layer.3.weight", "latlayer1.weight", "latlayer2.weight")
+
+
+def load(config: ConvertConfig, image_size: int | None) -> Loaded:
+    """The networks of --gan-encoder and --gan-inversion; see `published.loading`."""
+    size = config.image_size or image_size or IMAGE_SIZE
+    if config.gan_encoder is not None:
+        encoder, weights = load_gan_encoder(config.gan_encoder, size)
+        return Loaded(network=encoder, weights=weights)
+    assert config.gan_inversion is not None
+    inversion, weights, notes = load_gan_inversion(config.gan_inversion, size, config.encoder_type)
+    return Loaded(network=inversion, weights=weights, provenance=notes)
 
 
 @dataclass(frozen=True)

@@ -175,7 +175,7 @@ def test_a_missing_file_is_refused(saved: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (lambda content: content.update(schema_version=3), "schema version 3; this version reads 1 and 2"),
+        (lambda content: content.update(schema_version=4), "schema version 4; this version reads 1, 2, 3"),
         (lambda content: content.pop("schema_version"), "schema version None"),
         (lambda content: content.pop("unet"), "'unet'"),
         (lambda content: content["unet"].update(num_channels=33), "33"),

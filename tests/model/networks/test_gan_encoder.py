@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from ddpm_seg.model.bundle.ensemble_bundle import load_bundle, save_bundle
 from ddpm_seg.model.networks.gan_encoder import GANEncoderConfig
 from ddpm_seg.model.networks.gan_inversion import Codes, GANInversion, GANInversionConfig, StyleEncoder
 from ddpm_seg.model.networks.pixel_values import to_network
 from ddpm_seg.model.networks.stylegan2 import StyleGAN2Config
+from ddpm_seg.model.published.convert import convert
+from ddpm_seg.model.published.convert_config import ConvertConfig
 from ddpm_seg.model.published.style_encoders import load_gan_encoder, load_gan_inversion
+from ddpm_seg.model.resident import resident_extractor
 from tests.model import recorded_gans
 from tests.model.recorded_gans import assert_equal, encoder_state, inversion_checkpoint, picture, pixels, recorded
+from tests.model.tiny_networks import assert_extractor_keeps_its_word, backbone_bundle
 
 SMALL = GANInversionConfig(image_size=32, codes="e4e", width=16, channels=(6, 5, 4, 3))
 
@@ -91,7 +98,7 @@ def test_gan_encoder_equals_the_published_codes(checkpoint: str) -> None:
     features = config.published_features()
     assert sum(features.channels(config)) == expected["encoder_dim"]
     maps = network.activations(x, features.blocks)
-    assert [64 // one.shape[3] for one in maps] == features.strides(config)
+    assert [64 // one.shape[3] for one in maps] == [64 // side for side in features.sides(config)]
     assert_equal(pixels(maps, 64, expected["pixel_index"]), expected["encoder_features"])
 
 
@@ -109,7 +116,7 @@ def test_pictures_of_other_sizes_and_batches(size: int) -> None:
     encoder = GANEncoderConfig(image_size=size, width=16)
     maps = random_network(encoder).activations(x, range(26))
     assert [one.shape[1] for one in maps] == encoder.block_channels
-    assert [size // one.shape[2] for one in maps] == encoder.block_strides
+    assert [one.shape[2] for one in maps] == encoder.block_sides
 
 
 @torch.inference_mode()
@@ -131,7 +138,7 @@ def test_what_comes_after_the_last_map_is_not_computed() -> None:
 def test_half_the_bytes(dtype: torch.dtype) -> None:
     network, x = random_network(SMALL), torch.rand(2, 3, 32, 32) * 2 - 1
     expected = network.activations(x, range(8))
-    network.cast_convolutions(dtype)
+    SMALL.cast(network, dtype)
     codes = network.codes(x.to(dtype), 3)
     assert codes.dtype == torch.float32
     for found, one in zip(network.activations(x.to(dtype), range(8)), expected, strict=True):
@@ -171,7 +178,48 @@ def test_impossible_architectures_are_refused(change: dict[str, Any], named: str
 
 
 def test_a_gan_encoder_takes_larger_pictures() -> None:
-    assert GANEncoderConfig(image_size=512, width=64).block_strides[-2:] == [8, 4]
+    assert GANEncoderConfig(image_size=512, width=64).block_sides[-2:] == [64, 128]
     with pytest.raises(ValueError, match="multiple of 16, got 100"):
         GANEncoderConfig(image_size=100, width=64)
     assert isinstance(SMALL.build(), GANInversion)
+
+
+@pytest.mark.parametrize("network", [SMALL, GANEncoderConfig(image_size=32, width=16)], ids=lambda one: one.kind)
+def test_blocks_batches_and_order(network: Any) -> None:
+    assert_extractor_keeps_its_word(network)
+
+
+@pytest.mark.parametrize("network", [SMALL, GANEncoderConfig(image_size=32, width=16)], ids=lambda one: one.kind)
+def test_a_bundle_holds_the_network(tmp_path: Path, network: Any) -> None:
+    header = save_bundle(backbone_bundle(network), str(tmp_path / "bundle"))
+    assert header.to_json()["schema_version"] == 3
+    again = load_bundle(str(tmp_path / "bundle"))
+    assert again.network == network
+    assert again.features == network.published_features()
+
+
+@pytest.mark.parametrize("flag", ["gan_encoder", "gan_inversion"])
+@torch.inference_mode()
+def test_converted_bundles_give_the_published_features(checkpoint: str, flag: str) -> None:
+    bundle = convert(ConvertConfig(output="x", image_size=64, **{flag: checkpoint}))
+    expected, features = recorded("inv_64"), bundle.network.published_features()
+    extract = resident_extractor(bundle, "cpu")
+    images = np.concatenate([picture("inv_64"), picture("e4e_64"), picture("psp_64")])
+    for found in (extract(images[:1], features), [one[:1] for one in extract(images, features, micro_batch=2)]):
+        key = {"gan_encoder": "encoder_features", "gan_inversion": "features"}[flag]
+        assert_equal(pixels(found, 64, expected["pixel_index"]), expected[key])
+    assert bundle.provenance["converted"] == {flag: "e4e_ffhq_encode.pt"}
+
+
+def test_wrong_flags_of_convert(checkpoint: str) -> None:
+    for flags, message in [
+        ({"gan_encoder": checkpoint, "encoder_type": "e4e"}, "--encoder-type cannot be combined with --gan-encoder"),
+        ({"mae": checkpoint}, "is a GAN Encoder checkpoint; use --gan-encoder"),
+        ({"mae": checkpoint, "image_size": 64}, "--image-size cannot be combined with --mae"),
+        ({"gan_inversion": checkpoint, "image_size": 512}, "at most 256 for its style heads, got 512"),
+        ({"gan_encoder": checkpoint, "image_size": 100}, "multiple of 16, got 100"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            convert(ConvertConfig(output="x", **flags))
+    with pytest.raises(ValueError, match="--image-size must be at least 1"):
+        ConvertConfig(output="x", gan_encoder=checkpoint, image_size=0)
