@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, TypeAlias, overload
 import numpy as np
 from PIL import Image
 
-from ddpm_seg import storage
 from ddpm_seg.data.canvas import Placement, fit, restore_mask
 from ddpm_seg.data.decoding.decoder import read_apart
 from ddpm_seg.data.decoding.images import to_rgb
 from ddpm_seg.data.image_labels import NotFiniteError, image_labels
+from ddpm_seg.data.inputs.sources import read_image
 from ddpm_seg.data.overlay import colorize, overlay
 from ddpm_seg.data.statistics import ImageStatistics
 from ddpm_seg.model.device.dtypes import SegmentDType
@@ -139,7 +139,7 @@ def load(
 
 def _to_rgb(image: ImageLike) -> np.ndarray:
     if isinstance(image, (str, PathLike)):
-        return read_apart(storage.read_bytes(storage.normalize(fspath(image)))).pixels
+        return read_apart(read_image(fspath(image), listed=False)[0]).pixels
     if isinstance(image, Image.Image):
         return to_rgb(image)
     if isinstance(image, np.ndarray):

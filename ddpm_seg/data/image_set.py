@@ -13,6 +13,7 @@ from ddpm_seg import storage
 from ddpm_seg.data.decoding.decoder import decode_and_fit
 from ddpm_seg.data.decoding.images import DEFAULT_LIMITS
 from ddpm_seg.data.inputs.listing import list_images
+from ddpm_seg.data.inputs.sources import read_image
 
 logger = logging.getLogger(__name__)
 
@@ -24,12 +25,12 @@ def load_images(uri: str, size: int) -> np.ndarray:
     """
     listing = list_images(uri)
     files = sorted(listing.files, key=lambda file: file.uri)
-    for entry in listing.refused:
+    for entry in listing.refused:  # all of them, now that the files have come
         logger.warning("%s is left out: %s", storage.redact(entry.uri), entry.reason)
 
     def load(file: storage.FileInfo) -> np.ndarray | None:
         try:
-            data, _ = storage.read_listed(file.uri, max_bytes=DEFAULT_LIMITS.max_bytes)
+            data, _ = read_image(file.uri)
             return decode_and_fit(data, DEFAULT_LIMITS, size, "letterbox")[0]
         except (OSError, ValueError) as error:  # ImageError, or an impossible file name
             logger.warning("%s is left out: %s", storage.redact(file.uri), error)

@@ -135,6 +135,20 @@ def open_file(uri: str) -> BinaryIO:
     return Path(uri).open("rb") if is_local(uri) else cast(BinaryIO, RemoteFile(uri))
 
 
+def open_listed(uri: str) -> tuple[BinaryIO, FileInfo]:
+    """A file to read in parts, behind a name that a stranger may have written, and which version it is.
+
+    As `open_file`, and refuses what `read_listed` refuses.
+    """
+    uri = normalize(uri)
+    if is_local(uri):
+        local.refuse_system_file(Path(uri))
+        file, status = local.open_version(Path(uri))
+        return file, _local_info(uri, status)
+    remote_file = RemoteFile(uri, guarded=not local_hosts_allowed())
+    return cast(BinaryIO, remote_file), _remote_info(uri, remote_file.version)
+
+
 def write_bytes(uri: str, data: bytes) -> None:
     """Write a file, replacing what was there; readers see the old one or the new one, whole. Makes local folders."""
     uri = normalize(uri)

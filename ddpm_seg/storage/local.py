@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from ddpm_seg.storage.errors import StorageError
 
@@ -110,13 +111,24 @@ def read(path: Path, limit: int | None) -> bytes:
 
 def read_version(path: Path, limit: int | None) -> tuple[bytes, os.stat_result]:
     """The first `limit` bytes, or all, and the state of the file that they are of."""
-    _refuse_special(path, path.stat())
-    # Without waiting, and looked at again: a named pipe that took the file's place would block for ever.
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-        status = os.fstat(file.fileno())
-        _refuse_special(path, status)
+    file, status = open_version(path)
+    with file:
         # `read(limit)` takes memory for so many bytes, however few there are.
         return file.read() if limit is None or status.st_size < limit else file.read(limit), status
+
+
+def open_version(path: Path) -> tuple[BinaryIO, os.stat_result]:
+    """A regular file, opened to be read, and its state."""
+    _refuse_special(path, path.stat())
+    # Without waiting, and looked at again: a named pipe that took the file's place would block for ever.
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
+    try:
+        status = os.fstat(file.fileno())
+        _refuse_special(path, status)
+    except BaseException:
+        file.close()
+        raise
+    return file, status
 
 
 def refuse_system_file(path: Path) -> None:

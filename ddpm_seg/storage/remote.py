@@ -19,7 +19,7 @@ from fsspec.utils import glob_translate
 from ddpm_seg.storage.errors import StorageError, status_of
 from ddpm_seg.storage.local import is_temporary
 from ddpm_seg.storage.patience import patiently
-from ddpm_seg.storage.remote_read import name_in_store, read_version
+from ddpm_seg.storage.remote_read import name_in_store, read_s3_range, read_version
 from ddpm_seg.storage.stores import ANSWER_TIMEOUT_S, is_s3, store_of
 from ddpm_seg.storage.uris import ONLY_READ, is_http, redact, scheme
 
@@ -105,9 +105,24 @@ def read(uri: str, limit: int | None) -> bytes:
     return patiently(uri, lambda: store_of(uri).cat_file(name_in_store(uri)))
 
 
-def read_range(uri: str, start: int, end: int) -> bytes:
-    """Bytes `start` to `end`, which must be there."""
-    return patiently(uri, lambda: store_of(uri).cat_file(name_in_store(uri), start=start, end=end))
+def read_range(uri: str, start: int, end: int, etag: str | None = None, guarded: bool = False) -> bytes:
+    """Bytes `start` to `end`, which must be there; on S3, of the object with this ETag alone, as `info` spells it.
+
+    `guarded` as in `stores.store_of`. Raises StorageError where another object stands there now.
+    """
+
+    def attempt() -> bytes:
+        store = store_of(uri, guarded=guarded)
+        if etag is None or not is_s3(uri):
+            return store.cat_file(name_in_store(uri), start=start, end=end)
+        try:
+            return read_s3_range(store, uri, start, end, etag)
+        except OSError as error:
+            if status_of(error) == 412:
+                raise StorageError(f"{redact(uri)}: it was replaced while it was read") from None
+            raise
+
+    return patiently(uri, attempt)
 
 
 def write(uri: str, data: bytes) -> None:

@@ -12,12 +12,15 @@ from ddpm_seg.storage import remote
 class RemoteFile(io.RawIOBase):
     """Read-only, without buffer or read-ahead: Parquet's reader knows what it needs, and asks for it in one piece.
 
-    The file must not change while it is open. Raises FileNotFoundError where it is not there.
+    Where S3 has another object there by now, reading raises StorageError; in another storage, the file must not change
+    while it is open. `guarded` as in `stores.store_of`. Raises FileNotFoundError where it is not there.
     """
 
-    def __init__(self, uri: str) -> None:
-        self._uri, self._position = uri, 0
-        self._size: int = remote.info(uri)["size"]
+    def __init__(self, uri: str, *, guarded: bool = False) -> None:
+        self._uri, self._guarded, self._position = uri, guarded, 0
+        self.version = remote.info(uri, guarded=guarded)
+        """What the storage says of the file, in the words of `remote.info`."""
+        self._size: int = self.version["size"]
 
     def readable(self) -> bool:
         return True
@@ -37,7 +40,7 @@ class RemoteFile(io.RawIOBase):
         end = min(self._position + len(buffer), self._size)
         if end <= self._position:
             return 0
-        data = remote.read_range(self._uri, self._position, end)
+        data = remote.read_range(self._uri, self._position, end, self.version.get("ETag"), self._guarded)
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)

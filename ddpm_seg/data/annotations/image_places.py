@@ -11,7 +11,7 @@ import numpy as np
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.pair import Pair, image_pair, missing_pair
-from ddpm_seg.data.decoding.formats import EXTENSIONS
+from ddpm_seg.data.inputs import sources
 
 # A search gives up after this many files: someone else's bucket may be large.
 MOST_FILES = 1_000_000
@@ -65,8 +65,8 @@ class ImagePlaces:
         """
         for name in names:
             if not storage.is_local(name):
-                return storage.normalize(name)
-        names = [name for name in names if name.lower().endswith(tuple(EXTENSIONS))]  # never /etc/passwd
+                return sources.normalize(name)
+        names = [name for name in names if sources.is_image_name(name)]  # never /etc/passwd
         relative = [_relative(name) for name in names]
         absolute = [] if self._is_remote else [name for name in names if name.startswith(("/", "file://"))]
         candidates = [*absolute, *(storage.join(base, name) for base in self._bases for name in relative)]
@@ -75,7 +75,7 @@ class ImagePlaces:
         for index in order:
             if _is_there(candidates[index]):
                 self._last = index
-                return storage.normalize(candidates[index])
+                return sources.normalize(candidates[index])
         return self._search(relative)
 
     def _search(self, names: Sequence[str]) -> str | None:
@@ -95,7 +95,7 @@ class ImagePlaces:
 
 def _is_there(uri: str) -> bool:
     try:
-        return storage.exists(uri)
+        return sources.exists(uri)
     except (ValueError, PermissionError):  # a name that no file can have
         return False
 

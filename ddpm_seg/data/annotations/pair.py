@@ -12,6 +12,7 @@ import numpy as np
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.errors import AnnotationError, MaskError
 from ddpm_seg.data.decoding.images import DEFAULT_LIMITS
+from ddpm_seg.data.inputs.sources import read_image
 
 UNCOVERED = -1
 """Mask pixel that none of the drawn objects covers. It becomes "no class", or the class of
@@ -37,8 +38,8 @@ class Pair:
 
 
 def image_pair(image: str, mask: str, read_mask: Callable[[int, int], np.ndarray], *, drawn: bool = False) -> Pair:
-    """A pair whose image is a file."""
-    return Pair(image=image, mask=mask, read_image=partial(read_image_file, image), read_mask=read_mask, drawn=drawn)
+    """A pair whose image stands at a URI."""
+    return Pair(image=image, mask=mask, read_image=partial(_image_bytes, image), read_mask=read_mask, drawn=drawn)
 
 
 def missing_pair(image: str, mask: str, problem: str) -> Pair:
@@ -50,9 +51,8 @@ def missing_pair(image: str, mask: str, problem: str) -> Pair:
     return Pair(image=image, mask=mask, read_image=read_image, read_mask=lambda height, width: np.empty((0, 0), int))
 
 
-def read_image_file(uri: str) -> bytes:
-    """An image file's bytes, within the limits."""
-    return storage.read_listed(uri, max_bytes=DEFAULT_LIMITS.max_bytes)[0]
+def _image_bytes(uri: str) -> bytes:
+    return read_image(uri)[0]
 
 
 def check_size(height: int, width: int, image_height: int, image_width: int) -> None:

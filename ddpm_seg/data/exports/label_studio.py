@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.forms.brush_rle import encode_brush
 from ddpm_seg.data.exports.picture import Picture
+from ddpm_seg.data.inputs.sources import is_in_container
 from ddpm_seg.data.overlay import css_colours
 from ddpm_seg.json_text import to_json
 from ddpm_seg.tasks import Task
@@ -22,16 +23,17 @@ CONTROL, OBJECT = "classes", "image"
 def write_label_studio(pictures: Iterable[Picture], task: Task, output: str) -> None:
     """Writes `tasks.json`, the most uncertain image first, and `interface.xml`.
 
-    Images are not copied: Label Studio reads s3://, gs:// and http(s):// URIs itself, and local files through a local
-    storage whose root is "/". A prediction's score is exp(-uncertainty): 1 where all members agree.
+    Image files are not copied: Label Studio reads s3://, gs:// and http(s):// URIs itself, and local files through a
+    local storage whose root is "/". Images in containers are copied to `images/`. A prediction's score is
+    exp(-uncertainty): 1 where all members agree.
     """
-    tasks = [_task(picture, task) for picture in pictures]
+    tasks = [_task(picture, task, output) for picture in pictures]
     tasks.sort(key=lambda one: -one["data"]["uncertainty"])
     storage.write_bytes(storage.join(output, "tasks.json"), to_json(tasks))
     storage.write_bytes(storage.join(output, "interface.xml"), _interface(task))
 
 
-def _task(picture: Picture, task: Task) -> dict[str, Any]:
+def _task(picture: Picture, task: Task, output: str) -> dict[str, Any]:
     height, width = picture.mask.shape
     result = [
         {
@@ -46,8 +48,11 @@ def _task(picture: Picture, task: Task) -> dict[str, Any]:
         }
         for class_id, pixels in picture.classes()
     ]
-    local = storage.is_local(picture.uri)
-    url = f"/data/local-files/?d={quote(picture.uri.lstrip('/'))}" if local else picture.uri
+    place = picture.uri
+    if is_in_container(picture.uri):
+        picture.write_image(storage.join(output, "images"))
+        place = storage.join(output, "images", picture.file_name)
+    url = f"/data/local-files/?d={quote(place.lstrip('/'))}" if storage.is_local(place) else place
     prediction = {"model_version": picture.model_id, "score": math.exp(-picture.uncertainty), "result": result}
     data = {"image": url, "uri": picture.uri, "uncertainty": picture.uncertainty}
     return {"data": data, "predictions": [prediction]}

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import csv
-import posixpath
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import PurePosixPath
 
@@ -15,36 +13,27 @@ import pyarrow as pa
 
 from ddpm_seg import storage
 from ddpm_seg.data.decoding.formats import EXTENSIONS
-from ddpm_seg.data.inputs import lists
+from ddpm_seg.data.inputs import lists, sources
+from ddpm_seg.data.inputs.entries import RefusedEntry, file_of_entry
 from ddpm_seg.data.inputs.hidden import is_hidden_name
 from ddpm_seg.storage import FileInfo
-
-_NOT_UTF8 = "the entry is not UTF-8; save the list as UTF-8"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RefusedEntry:
-    """An entry of a list that is not read, under the name that its row gets, and why."""
-
-    uri: str
-    error_type: str
-    reason: str
 
 
 @dataclass(kw_only=True, slots=True)
 class Listing:
-    """The files of an input, and counts of those left out so far.
+    """The images of an input, and what was left out so far.
 
     `files` are unique and can be iterated only once; few are held in memory, even of millions.
     """
 
     files: Iterable[FileInfo]
     skipped: int = 0
-    """Files without an image's extension."""
+    """Files without an image's extension, and containers without images."""
     hidden: int = 0
     """Hidden images and system files, such as `._x.png` and anything in `__MACOSX/`."""
-    refused: tuple[RefusedEntry, ...] = ()
-    """Entries of a list that each become a row with an error."""
+    refused: list[RefusedEntry] = field(default_factory=list)
+    """Entries of a list and damaged containers that each become a row with an error. Complete once `files` have
+    come."""
     column: str = ""
     """For a list, the column that holds the names."""
 
@@ -52,30 +41,24 @@ class Listing:
 def list_images(input_uri: str) -> Listing:
     """The images of an input.
 
-    * a folder or `s3://bucket/prefix`: all files in it, at any depth, with an image's extension. A prefix that is not a
-      folder (`s3://bucket/photos-`) means all keys that begin with it;
+    * a folder or `s3://bucket/prefix`: all files in it, at any depth, with an image's extension, and all images in its
+      containers (see `sources`). A prefix that is not a folder (`s3://bucket/photos-`) means all keys that begin with
+      it;
     * a pattern (`photos/2026-*/*.jpg`), unless a file has that very name: the matching images; if only folders match,
       the images in them;
     * an image's URI: that image (over http(s) even without an extension);
+    * a container: all images in it;
     * a list (`.txt`, `.csv`, `.tsv` or `.parquet`, see `lists`): all entries, with any extension and whether they exist
-      or not, so that each gets a row in the end. Relative entries start at the list's own folder. Remote entries are
-      not looked up: they have the size, ETag and time in the list, else None (see `versions`). Invalid entries, and
-      local ones in a list from a network, are `refused`.
+      or not, so that each gets a row in the end; for a container, the images in it. Relative entries start at the
+      list's own folder. Remote entries are not looked up: they have the size, ETag and time in the list, else None (see
+      `versions`). Invalid entries, and local ones in a list from a network, are `refused`.
 
     Raises FileNotFoundError if nothing is found, ValueError if no file found is an image, or a list is empty.
     """
-    uri = storage.normalize(input_uri)
+    uri = sources.normalize(input_uri)
     file = _single_file(uri)
     if file is not None:
-        suffix = _suffix(uri)
-        if suffix in lists.SUFFIXES:
-            return _listed(uri, suffix)
-        if suffix and suffix not in EXTENSIONS and not storage.is_http(uri):
-            raise ValueError(
-                f"{storage.redact(uri)} is neither an image ({_known()}) nor a list of images "
-                f"({', '.join(lists.SUFFIXES)})"
-            )
-        return Listing(files=[file])
+        return _of_one_file(file)
     found = _found(uri, is_folder=input_uri.endswith("/"))
     first = next(found, None)
     if first is None:
@@ -83,14 +66,76 @@ def list_images(input_uri: str) -> Listing:
     listing = Listing(files=())
     images = _images(chain([first], found), listing, uri)
     image = next(images, None)
-    if image is None:
+    if image is None and not listing.refused:
         hidden = f", and {listing.hidden} hidden images" if listing.hidden else ""
         raise ValueError(
             f"no images at {storage.redact(uri)}: {listing.skipped} files found, none with an image's extension "
             f"({_known()}){hidden}"
         )
-    listing.files = chain([image], images)
+    listing.files = chain([image] if image else [], images)
     return listing
+
+
+def _of_one_file(file: FileInfo) -> Listing:
+    """What a single file stands for: a container, a list, or an image."""
+    uri, suffix = file.uri, _suffix(file.uri)
+    if sources.is_container(uri):
+        listing = _of_container(uri)
+        if listing is not None:
+            return listing
+    if suffix in lists.SUFFIXES:
+        return _listed(uri, suffix)
+    if suffix and suffix not in EXTENSIONS and not storage.is_http(uri) and not sources.is_in_container(uri):
+        raise ValueError(
+            f"{storage.redact(uri)} is neither an image ({_known()}) nor a list of images ({', '.join(lists.SUFFIXES)})"
+        )
+    return Listing(files=[file])
+
+
+def _of_container(uri: str) -> Listing | None:
+    """None where the file is no container after all. ValueError where there is not one image in it."""
+    try:
+        found = sources.images_in(uri)
+        if found is None:
+            return None
+        first = next(found, None)
+    except ValueError as error:
+        raise ValueError(f"{storage.redact(uri)}: {error}") from error
+    if first is None:
+        raise ValueError(f"no images in {storage.redact(uri)}")
+    listing = Listing(files=())
+    listing.files = chain([first], _until_damage(found, uri, listing))
+    return listing
+
+
+def _in_container(file: FileInfo, listing: Listing, *, is_listed: bool = False) -> Iterator[FileInfo]:
+    """The images of one container among other files. One that is no container after all counts only if `is_listed`."""
+    refused, images = len(listing.refused), 0
+    for image in _until_damage(_images_or_file(file, is_listed), file.uri, listing):
+        images += 1
+        yield image
+    if not images and len(listing.refused) == refused:
+        listing.skipped += 1
+
+
+def _images_or_file(file: FileInfo, is_listed: bool) -> Iterator[FileInfo]:
+    images = sources.images_in(file.uri)
+    if images is not None:
+        yield from images
+    elif is_listed:
+        yield file
+
+
+def _until_damage(images: Iterator[FileInfo], uri: str, listing: Listing) -> Iterator[FileInfo]:
+    """A container that cannot be read, or no further than here, is one refused entry."""
+    try:
+        yield from images
+    except (OSError, ValueError) as error:
+        if sources.is_outage(error, uri):
+            raise
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        reason = f"the images in it cannot all be read: {reason}"
+        listing.refused.append(RefusedEntry(uri=uri, error_type=sources.error_type(error), reason=reason))
 
 
 def _found(uri: str, is_folder: bool) -> Iterator[FileInfo]:
@@ -115,12 +160,15 @@ def _images(files: Iterable[FileInfo], listing: Listing, uri: str) -> Iterator[F
     depth = next((place for place, part in enumerate(asked) if re.search(r"[*?\[]", part)), len(asked))
     all_wanted = any(map(is_hidden_name, asked[depth:]))
     for file in files:
-        if _suffix(file.uri) not in EXTENSIONS:
+        is_image = _suffix(file.uri) in EXTENSIONS
+        if not is_image and not sources.is_container(file.uri):
             listing.skipped += 1
         elif not all_wanted and any(map(is_hidden_name, _parts(file.uri)[depth:])):
             listing.hidden += 1
-        else:
+        elif is_image:
             yield file
+        else:
+            yield from _in_container(file, listing)
 
 
 def _parts(uri: str) -> list[str]:
@@ -129,7 +177,7 @@ def _parts(uri: str) -> list[str]:
 
 def _single_file(uri: str) -> FileInfo | None:
     try:
-        file = storage.info(uri)
+        file = sources.info(uri)
     except (IsADirectoryError, FileNotFoundError, NotADirectoryError):
         if storage.is_http(uri):  # http has no folders to look into
             raise
@@ -158,7 +206,7 @@ def _listed(list_uri: str, suffix: str) -> Listing:
         data = storage.read_bytes(list_uri, max_bytes=lists.MAX_BYTES)
         found = lists.read_list(data, suffix)
         for entry in found.entries:
-            file = _entry(entry, list_uri)
+            file = file_of_entry(entry, list_uri)
             if isinstance(file, FileInfo):
                 files[file.uri] = file
             else:
@@ -170,66 +218,28 @@ def _listed(list_uri: str, suffix: str) -> Listing:
     if refused:
         for uri in files:  # a row cannot be both
             refused.pop(_as_stored(uri), None)
-    return Listing(
-        files=[files[uri] for uri in sorted(files)],
-        refused=tuple(refused[uri] for uri in sorted(refused)),
-        column=found.column,
-    )
+    listed = [files[uri] for uri in sorted(files)]
+    listing = Listing(files=listed, refused=[refused[uri] for uri in sorted(refused)], column=found.column)
+    if any(map(sources.is_container, files)):
+        listing.files = _with_containers_opened(listed, listing)
+    return listing
+
+
+def _with_containers_opened(files: list[FileInfo], listing: Listing) -> Iterator[FileInfo]:
+    containers = {file.uri for file in files if sources.is_container(file.uri)}
+    inside = {file.uri: file for file in files if sources.split(file.uri)[0] in containers - {file.uri}}
+    found = set()
+    for file in files:
+        if file.uri in containers:
+            for image in _in_container(file, listing, is_listed=True):
+                if image.uri in inside:
+                    found.add(image.uri)
+                yield image
+        elif file.uri not in inside:
+            yield file
+    yield from (file for uri, file in inside.items() if uri not in found)
 
 
 def _as_stored(uri: str) -> str:
     """A URI as tables store it: two entries that are equal there would be the same row."""
     return storage.redact(uri).encode("utf-8", "backslashreplace").decode()
-
-
-def _entry(entry: lists.Entry, list_uri: str) -> FileInfo | RefusedEntry:
-    shown, fault = storage.redact(entry.text[: lists.LONGEST]), entry.fault
-    if len(entry.text) > lists.LONGEST:
-        fault = f"{len(entry.text)} characters are too long for a name"
-    if fault is not None:
-        return RefusedEntry(uri=shown, error_type="read_failed", reason=f"a faulty line of the list: {fault}")
-    try:
-        uri = _resolve(entry.text, list_uri)
-    except ValueError as error:
-        return RefusedEntry(uri=shown, error_type="read_failed", reason=f"a faulty entry of the list: {error}")
-    if not storage.is_local(uri):
-        if not storage.is_http(uri) and _is_not_utf8(uri):
-            return RefusedEntry(uri=shown, error_type="read_failed", reason=_NOT_UTF8)
-        return FileInfo(uri=uri, size_bytes=entry.size_bytes, etag=entry.etag, modified=entry.modified)
-    if not storage.is_local(list_uri):
-        reason = "a list that comes over a network cannot name files of this machine"
-        return RefusedEntry(uri=uri, error_type="access_denied", reason=reason)
-    file = _local_file(uri)
-    if file.modified is None and _is_not_utf8(uri):
-        return RefusedEntry(uri=uri, error_type="not_found", reason=f"no such file; {_NOT_UTF8}")
-    return file
-
-
-def _is_not_utf8(text: str) -> bool:
-    return any("\udc80" <= one <= "\udcff" for one in text)
-
-
-def _resolve(entry: str, list_uri: str) -> str:
-    """The normalized URI of an entry; a relative path starts at the folder of the list."""
-    if not storage.is_local(entry) or entry.startswith("/") or entry.lower().startswith("file://"):
-        return storage.normalize(entry)
-    if storage.is_local(list_uri):
-        return storage.normalize(storage.join(posixpath.dirname(list_uri), entry))
-    scheme, _, place = storage.redact(list_uri).partition("://")
-    return storage.normalize(f"{scheme}://{posixpath.normpath(f'{posixpath.dirname(place)}/{entry}')}")
-
-
-def _local_file(uri: str) -> FileInfo:
-    """The file of a local entry. If it is missing, a folder or an impossible name, reading it later reports that."""
-    for spelling in spellings(uri):
-        try:
-            return storage.info(spelling)
-        except (OSError, ValueError):
-            continue
-    return FileInfo(uri=uri)
-
-
-def spellings(uri: str) -> list[str]:
-    """A name as written, then composed and decomposed: `é` may be one character or two, in a list and on a disk."""
-    forms = [uri, unicodedata.normalize("NFC", uri), unicodedata.normalize("NFD", uri)]
-    return list(dict.fromkeys(forms)) if not uri.isascii() else [uri]

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from ddpm_seg import storage
-from ddpm_seg.data.inputs.listing import spellings
+from ddpm_seg.data.inputs import sources
+from ddpm_seg.data.inputs.entries import spellings
 from ddpm_seg.storage import FileInfo
 
 logger = logging.getLogger(__name__)
@@ -73,11 +74,11 @@ def _is_unknown(file: FileInfo) -> bool:
 def _ask(file: FileInfo) -> FileInfo:
     for uri in spellings(file.uri):
         try:
-            return storage.info(uri, listed=True)
+            return sources.info(uri, listed=True)
         except FileNotFoundError:
             continue
         except (OSError, ValueError) as error:
-            if isinstance(error, storage.StorageUnavailableError) and not storage.names_its_host(file.uri):
+            if sources.is_outage(error, file.uri):
                 raise
             break
     return file

@@ -14,6 +14,7 @@ import numpy as np
 from ddpm_seg import storage
 from ddpm_seg.data.decoding.decoder import decode_and_fit
 from ddpm_seg.data.decoding.images import DEFAULT_LIMITS
+from ddpm_seg.data.inputs.sources import read_image
 from ddpm_seg.data.overlay import Palette
 from ddpm_seg.data.table_pictures import row_mask
 from ddpm_seg.evaluation.pages.layers import LONGEST_SIDE, SHARP_BELOW, image_layer, mask_layer
@@ -129,7 +130,7 @@ def _fetch(uri: str, height: int, width: int) -> tuple[np.ndarray | None, str]:
     """
     size = min(max(height, width), LONGEST_SIDE * SHARPER)
     try:
-        data, _ = storage.read_listed(uri, max_bytes=DEFAULT_LIMITS.max_bytes)
+        data, _ = read_image(uri)
         canvas, placement = decode_and_fit(data, DEFAULT_LIMITS, size, "letterbox")
     except (OSError, ValueError) as error:
         logger.warning("the report shows %s without its image: %s", storage.redact(uri), error)

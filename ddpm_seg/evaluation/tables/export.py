@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ddpm_seg import storage
-from ddpm_seg.data.decoding.images import DEFAULT_LIMITS, ImageError
+from ddpm_seg.data.decoding.images import ImageError
 from ddpm_seg.data.exports.coco import write_coco
 from ddpm_seg.data.exports.cvat import write_cvat
 from ddpm_seg.data.exports.fiftyone import write_fiftyone
@@ -24,6 +24,7 @@ from ddpm_seg.data.exports.huggingface import write_huggingface
 from ddpm_seg.data.exports.label_studio import write_label_studio
 from ddpm_seg.data.exports.picture import Picture, safe_name, showable
 from ddpm_seg.data.exports.png import write_images, write_png
+from ddpm_seg.data.inputs import sources
 from ddpm_seg.data.sample_names import PICTURES
 from ddpm_seg.data.table_pictures import cell_bytes, row_mask
 from ddpm_seg.evaluation.tables.export_config import ExportConfig, Format
@@ -165,8 +166,8 @@ def _picture(row: dict[str, Any], with_image: bool) -> Picture | str:
     try:
         if "image" in row:
             image, suffix = showable(cell_bytes(row["image"]), row["height"], row["width"])
-        elif with_image:
-            data, _ = storage.read_listed(row["uri"], max_bytes=DEFAULT_LIMITS.max_bytes)
+        elif with_image or sources.is_in_container(row["uri"]):
+            data, _ = sources.read_image(row["uri"])
             image, suffix = showable(data, *mask.shape)
     except (OSError, ValueError) as error:
         logger.warning("%s is left out: %s", storage.redact(row["uri"]), error)

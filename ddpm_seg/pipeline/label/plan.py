@@ -45,7 +45,7 @@ class LabelPlan:
     hidden_files: int
     """Hidden images and those of the system."""
     refused: int
-    """Entries of a list that are a row with an error, and are not looked at."""
+    """Entries of a list that are a row with an error and are not looked at, and containers that are damaged."""
     read_uris: dict[str, str]
     """By the URI as tables hold it, the URI to read, where they differ."""
     local_hosts: bool
@@ -62,6 +62,7 @@ class LabelPlan:
             f"images     {self.images} found, {self.skipped_files} files without an image's extension left out"
             + (f", {self.hidden_files} hidden images left out" if self.hidden_files else ""),
             *([f"list       {self.column}, {self.refused} entries refused"] if self.column else []),
+            *([f"damaged    {self.refused} containers"] if self.refused and not self.column else []),
             f"done       {run.already_done} of them by earlier runs with this model and these options",
             f"unfinished {run.items_left} in {len(run.unfinished)} interrupted runs, which are finished first",
             f"new        {new}{errors} in {shards}, chunks of {chunk_size}",
@@ -103,8 +104,8 @@ def plan_label(config: LabelConfig) -> LabelPlan:
 def _inputs(config: LabelConfig, listing: Listing, read_uris: dict[str, str]) -> pa.Table:
     """INPUTS rows, and `REFUSED` where the list has entries that are errors already."""
     files = with_versions(listing.files) if config.check_versions else listing.files
-    refused = {stored_uri(entry.uri): f"{entry.error_type}: {entry.reason}" for entry in listing.refused}
-    table = inputs_table(chain(_noting_read_uris(files, read_uris), (storage.FileInfo(uri=uri) for uri in refused)))
+    refused: dict[str, str] = {}
+    table = inputs_table(chain(_noting_read_uris(files, read_uris), _noting_refused(listing, refused)))
     if not refused:
         return table
     return table.append_column(REFUSED, pa.array([refused.get(uri) for uri in table["uri"].to_pylist()], pa.string()))
@@ -113,6 +114,15 @@ def _inputs(config: LabelConfig, listing: Listing, read_uris: dict[str, str]) ->
 def _is_one_url(input_uri: str | None, listing: Listing) -> bool:
     """Whether the user named one image on a web server: then its host is the user's choice, not a list's."""
     return input_uri is not None and storage.is_http(input_uri) and not listing.column
+
+
+def _noting_refused(listing: Listing, refused: dict[str, str]) -> Iterator[storage.FileInfo]:
+    """An input for each refused entry. To be asked last: listing the files finds some of them."""
+    for entry in listing.refused:
+        uri = stored_uri(entry.uri)
+        if uri not in refused:
+            yield storage.FileInfo(uri=uri)
+        refused[uri] = f"{entry.error_type}: {entry.reason}"
 
 
 def _noting_read_uris(files: Iterable[storage.FileInfo], read_uris: dict[str, str]) -> Iterator[storage.FileInfo]:

@@ -16,6 +16,7 @@ from ddpm_seg.data.canvas import FitMode, Placement
 from ddpm_seg.data.decoding.decoder import decode_and_fit
 from ddpm_seg.data.decoding.images import DEFAULT_LIMITS, ImageError, Limits, one_line
 from ddpm_seg.data.image_labels import NotFiniteError, image_labels
+from ddpm_seg.data.inputs import sources
 from ddpm_seg.data.schema import labels_schema
 from ddpm_seg.model.pixel_labels import PixelLabels
 from ddpm_seg.pipeline.table_rows import NOT_FINITE, RowSpec, label_columns, outcome_columns
@@ -73,17 +74,11 @@ def fetch(source: ImageInput, spec: LabelSpec) -> FittedImage:
         return _failed(source, error_type, ValueError(reason))
     storage.allow_local_hosts(spec.allow_local_hosts)
     try:
-        data, version = storage.read_listed(source.read_uri, max_bytes=spec.limits.max_bytes)
-    except storage.FileTooLargeError as error:
-        return _failed(source, "too_many_bytes", error)
-    except FileNotFoundError as error:
-        return _failed(source, "not_found", error)
-    except PermissionError as error:
-        return _failed(source, "access_denied", error)
-    except (OSError, ValueError) as error:  # ValueError: a name that no file can have, from a list
-        if isinstance(error, storage.StorageUnavailableError) and not storage.names_its_host(source.read_uri):
+        data, version = sources.read_image(source.read_uri, max_bytes=spec.limits.max_bytes)
+    except (OSError, ValueError) as error:
+        if sources.is_outage(error, source.read_uri):
             raise
-        return _failed(source, "read_failed", error)
+        return _failed(source, sources.error_type(error), error)
     # What was read, which may be newer than what was planned: so the next run sees whether it differs.
     source = dataclasses.replace(source, size_bytes=version.size_bytes, etag=version.etag or source.etag)
     try:

@@ -1,0 +1,189 @@
+"""Where images come from: files, and containers that hold many. Every image in the product is read through here.
+
+A URI names a file (`s3://bucket/a.jpg`), or one image in a container: the container's URI, `#` and the image's name in
+it (`s3://bucket/a.zip#cats/1.jpg`). An image in a container has the version (ETag, size and time) of its container.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import functools
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from ddpm_seg import storage
+from ddpm_seg.data.decoding.formats import EXTENSIONS
+from ddpm_seg.data.decoding.images import DEFAULT_LIMITS
+from ddpm_seg.data.inputs.container import Container, Kind
+from ddpm_seg.storage import FileInfo
+
+KINDS: tuple[Kind, ...] = ()
+"""The kinds of container. A new one is its own file beside this one, and its name here."""
+
+# Of one process: each may hold an index of its images.
+OPEN_CONTAINERS = 8
+
+
+class ContainerError(ValueError):
+    """A container that is damaged, or is none."""
+
+
+def split(uri: str) -> tuple[str, str]:
+    """The URI of the file, and `#name` of the image in it: empty where the file itself is the image."""
+    place = uri.find("#")
+    while place >= 0:
+        if _kind_of(uri[:place]) is not None:
+            return uri[:place], uri[place:]
+        place = uri.find("#", place + 1)
+    return uri, ""
+
+
+def normalize(uri: str) -> str:
+    """`storage.normalize` of the file; an image's name in a container is taken literally."""
+    file, member = split(uri)
+    return storage.normalize(file) + member
+
+
+def is_container(uri: str) -> bool:
+    """Whether a file is a container by its name; what it holds is not looked at."""
+    return _kind_of(uri) is not None and not is_in_container(uri)
+
+
+def is_in_container(uri: str) -> bool:
+    """Whether a URI names an image in a container."""
+    return split(uri)[1] != ""
+
+
+def is_image_name(uri: str) -> bool:
+    """Whether this names an image in a container, or a file with an image's extension."""
+    return uri.lower().endswith(tuple(EXTENSIONS)) or is_in_container(uri)
+
+
+def info(uri: str, *, listed: bool = False) -> FileInfo:
+    """`storage.info` of an image; of one in a container, which is not opened, the container's."""
+    file, member = split(uri)
+    found = storage.info(file, listed=listed)
+    return dataclasses.replace(found, uri=found.uri + member) if member else found
+
+
+def exists(uri: str) -> bool:
+    """Whether the file is there; an image's name in a container is not looked up."""
+    return storage.exists(split(uri)[0])
+
+
+def images_in(container: str) -> Iterator[FileInfo] | None:
+    """The images of a container, one by one; None where the file is no container after all.
+
+    Raises OSError where it cannot be read, ContainerError where it is damaged; both also on the way, after the images
+    before the damage.
+    """
+    kind = _kind_of(container)
+    opened = None if kind is None else _open(kind, container)
+    return None if opened is None else _images_in(opened)
+
+
+def read_image(uri: str, *, max_bytes: int = DEFAULT_LIMITS.max_bytes, listed: bool = True) -> tuple[bytes, FileInfo]:
+    """An image file's bytes, and the version that they are of; its size is the number of bytes.
+
+    `listed` says that the name is from a list or a table, which a stranger may have written, not from the user: see
+    `storage.read_listed`. Raises OSError for what cannot be read, among them storage.FileTooLargeError over
+    `max_bytes`, and ValueError for a name that no file can have and for a container that is damaged.
+    """
+    file, member = split(uri)
+    if member:
+        return _read_member(file, member, max_bytes)
+    if listed:
+        return storage.read_listed(file, max_bytes=max_bytes)
+    data = storage.read_bytes(file, max_bytes=max_bytes)
+    return data, FileInfo(uri=storage.normalize(file), size_bytes=len(data))
+
+
+def error_type(error: OSError | ValueError) -> str:
+    """What tables call an error of `read_image` or `images_in`."""
+    if isinstance(error, storage.FileTooLargeError):
+        return "too_many_bytes"
+    if isinstance(error, FileNotFoundError):
+        return "not_found"
+    return "access_denied" if isinstance(error, PermissionError) else "read_failed"
+
+
+def is_outage(error: Exception, uri: str) -> bool:
+    """Whether a store is out of reach, so that it is not this image's fault.
+
+    Not a store whose host the URI names itself, as https:// does: a list may name many dead ones.
+    """
+    return isinstance(error, storage.StorageUnavailableError) and not storage.names_its_host(uri)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Opened:
+    kind: Kind
+    container: Container
+    version: FileInfo
+
+
+class _Shared:
+    """A container in one version, opened once for all threads that read its images."""
+
+    def __init__(self, kind: Kind, version: FileInfo) -> None:
+        self._kind, self._uri, self._lock = kind, version.uri, threading.Lock()
+        self._opened: _Opened | None = None
+
+    def read(self, name: str, max_bytes: int) -> tuple[bytes, FileInfo]:
+        with self._lock:
+            self._opened = self._opened or _open(self._kind, self._uri)
+            if self._opened is None:
+                raise ContainerError("it holds no images")
+            with _damage_named(self._kind):
+                return self._opened.container.read(name, max_bytes), self._opened.version
+
+
+def _kind_of(uri: str) -> Kind | None:
+    # http(s) has no containers: what follows a "#" there is never stored.
+    if storage.is_http(uri):
+        return None
+    name = uri.lower()
+    return next((kind for kind in KINDS if name.endswith(kind.suffixes)), None)
+
+
+def _open(kind: Kind, uri: str) -> _Opened | None:
+    file, version = storage.open_listed(uri)
+    with _damage_named(kind):
+        container = kind.open(file)
+    return None if container is None else _Opened(kind=kind, container=container, version=version)
+
+
+def _images_in(opened: _Opened) -> Iterator[FileInfo]:
+    seen: set[str] = set()
+    with _damage_named(opened.kind):
+        for name in opened.container.names():
+            if name in seen:
+                raise ContainerError(f"it holds two images called {name!r}")
+            seen.add(name)
+            yield dataclasses.replace(opened.version, uri=f"{opened.version.uri}#{name}")
+
+
+def _read_member(file: str, member: str, max_bytes: int) -> tuple[bytes, FileInfo]:
+    kind = _kind_of(file)
+    assert kind is not None  # or there were no member
+    data, version = _shared(kind, storage.info(file, listed=True)).read(member[1:], max_bytes)
+    if len(data) > max_bytes:
+        reason = f"larger than the limit of {max_bytes} bytes"
+        raise storage.FileTooLargeError(errno.EFBIG, reason, version.uri + member)
+    return data, dataclasses.replace(version, uri=version.uri + member, size_bytes=len(data))
+
+
+@functools.lru_cache(maxsize=OPEN_CONTAINERS)
+def _shared(kind: Kind, version: FileInfo) -> _Shared:
+    return _Shared(kind, version)
+
+
+@contextmanager
+def _damage_named(kind: Kind) -> Iterator[None]:
+    try:
+        yield
+    except kind.errors as error:
+        raise ContainerError(f"it is no whole {kind.suffixes[0]} file: {' '.join(str(error).split())}") from error
