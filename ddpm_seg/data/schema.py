@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ddpm_seg.tasks import Task
 
 SCHEMA_VERSION = 1
 METADATA_KEY = b"ddpm_seg"
 
+Metadata: TypeAlias = dict[bytes | str, bytes | str]
+
 # The struct that Hugging Face `datasets` reads as an Image: encoded bytes, and a path, which is empty here.
 IMAGE = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])
 
-_CLASS_FIELDS = [
+_CLASS_FIELDS: list[pa.Field[Any]] = [
     pa.field("class_id", pa.int32()),
     pa.field("class_name", pa.string()),
     pa.field("pixels", pa.int64()),
@@ -27,7 +31,7 @@ _CLASS_FIELDS = [
     pa.field("bbox", pa.list_(pa.float32())),  # x, y, width, height in pixels of the image itself
 ]
 
-_LABEL_FIELDS = [
+_LABEL_FIELDS: list[pa.Field[Any]] = [
     pa.field("image_id", pa.string()),
     pa.field("uri", pa.string()),
     pa.field("etag", pa.string()),
@@ -48,7 +52,7 @@ _LABEL_FIELDS = [
     pa.field("created_at", pa.timestamp("us", tz="UTC")),
 ]
 
-_SAMPLE_FIELDS = [
+_SAMPLE_FIELDS: list[pa.Field[Any]] = [
     pa.field("seed", pa.int64()),
     pa.field("number", pa.int64()),
     pa.field("sampler", pa.string()),
@@ -90,20 +94,20 @@ def class_stats_table(labels: pa.Table) -> pa.Table:
     """`class_stats`: one row per image and class, from the statistics nested in a `labels` table, in its order."""
     classes = classes_of(labels)
     image_of_row = classes.value_parent_indices()
-    statistics = dict(zip([field.name for field in _CLASS_FIELDS], classes.flatten().flatten(), strict=True))
+    statistics = dict(zip([field.name for field in _CLASS_FIELDS], pc.list_flatten(classes).flatten(), strict=True))
     fields = [*_CLASS_STATS_IMAGE_FIELDS, *_CLASS_FIELDS, *_CLASS_STATS_RUN_FIELDS]
     columns = [
         statistics[field.name] if field.name in statistics else labels[field.name].take(image_of_row)
         for field in fields
     ]
     metadata = labels.schema.metadata or {}
-    kept = {METADATA_KEY: metadata[METADATA_KEY]} if METADATA_KEY in metadata else None
+    kept: Metadata | None = {METADATA_KEY: metadata[METADATA_KEY]} if METADATA_KEY in metadata else None
     return pa.table(columns, schema=pa.schema(fields, metadata=kept))
 
 
 def classes_of(rows: pa.Table) -> pa.ListArray:
     """The column `classes` of some rows, as one array."""
-    classes = rows["classes"].combine_chunks()
+    classes: Any = rows["classes"].combine_chunks()
     if isinstance(classes, pa.ChunkedArray):  # newer pyarrow returns a ChunkedArray if there are no chunks
         classes = pa.concat_arrays(classes.chunks) if classes.num_chunks else pa.array([], classes.type)
     return classes
@@ -120,7 +124,7 @@ def task_of(schema: pa.Schema) -> Task:
     return Task.from_dict({**values, "name": name})
 
 
-def image_features(*columns: str) -> dict[bytes, bytes]:
+def image_features(*columns: str) -> Metadata:
     # `datasets` uses these types for the columns named here, and infers the others from the Arrow types.
     features = {column: {"_type": "Image"} for column in columns}
     return {b"huggingface": json.dumps({"info": {"features": features}}).encode()}

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
@@ -43,7 +44,7 @@ class ShardPlan:
     @classmethod
     def of(cls, run: PlannedRun, manifest: Manifest, shard: int, chunks: Sequence[slice]) -> ShardPlan:
         """`chunks` are the manifest's rows of each (`Manifest.shard_rows`)."""
-        names = manifest.items["image_id"]
+        names: Any = manifest.items["image_id"]
         return cls(run=run, shard=shard, chunks=[names[rows].to_pylist() for rows in chunks])
 
     @property
@@ -151,7 +152,9 @@ def delete_other_chunks(run: PlannedRun) -> None:
 def outcomes(table: pa.Table) -> dict[str, int]:
     """Rows by outcome: "ok", or the type of their error."""
     status, error_type = (table[name].to_pylist() for name in OUTCOME)
-    counts = Counter(kind if state == "error" else state for state, kind in zip(status, error_type, strict=True))
+    counts: Counter[Any] = Counter(
+        kind if state == "error" else state for state, kind in zip(status, error_type, strict=True)
+    )
     return dict(sorted(counts.items()))
 
 

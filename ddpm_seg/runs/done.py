@@ -6,6 +6,8 @@ not know its version, or which was replaced between planning and reading: a row 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -67,7 +69,8 @@ def _read_as_now(
     inputs: pa.Table, runs: list[KnownRun], asked: pa.ChunkedArray, unknown_then: pa.ChunkedArray
 ) -> pa.ChunkedArray:
     """Whether the latest row of each input that is `asked` about is of the version that stands there now."""
-    layout, wanted = runs[0].layout, inputs["image_id"].filter(asked).to_pylist()
+    layout = runs[0].layout
+    wanted: list[Any] = inputs["image_id"].filter(asked).to_pylist()
     columns = ["image_id", "etag", "size_bytes"]
     try:
         rows = read_view(

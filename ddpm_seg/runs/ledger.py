@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -36,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 READERS = 8  # manifests at once: against a distant store the wait is latency
 
-KEY = pa.binary(16)
+KEY: Any = pa.binary(16)
 _KEY_COLUMNS = ["image_id", "etag", "size_bytes", "modified"]
 
 

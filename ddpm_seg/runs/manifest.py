@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice, pairwise
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,15 +27,14 @@ CHUNKS_PER_ACTOR = 20
 # Rows that planning holds as Python objects at a time, and those of a manifest's row group.
 BATCH_ROWS = 65_536
 
-INPUTS = pa.schema(
-    [
-        pa.field("image_id", pa.string()),
-        pa.field("uri", pa.string()),
-        pa.field("etag", pa.string()),
-        pa.field("size_bytes", pa.int64()),
-        pa.field("modified", pa.timestamp("us", tz="UTC")),
-    ]
-)
+_INPUT_TYPES: dict[str, pa.DataType] = {
+    "image_id": pa.string(),
+    "uri": pa.string(),
+    "etag": pa.string(),
+    "size_bytes": pa.int64(),
+    "modified": pa.timestamp("us", tz="UTC"),
+}
+INPUTS = pa.schema(_INPUT_TYPES)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,7 +103,7 @@ def inputs_table(files: Iterable[storage.FileInfo]) -> pa.Table:
     batches = []
     while batch := list(islice(files, BATCH_ROWS)):
         uris = [stored_uri(file.uri) for file in batch]
-        columns = [
+        columns: list[list[Any]] = [
             [image_id(uri) for uri in uris],
             uris,
             [file.etag for file in batch],

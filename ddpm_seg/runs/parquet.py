@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -45,7 +46,12 @@ def damage_stops() -> Iterator[None]:
 def encode(table: pa.Table, *, row_group_size: int = ROW_GROUP_SIZE) -> bytes:
     """Parquet bytes of `table`, the schema's metadata included; equal tables give equal bytes."""
     sink = pa.BufferOutputStream()
-    options = {"version": "2.6", "compression": "zstd", "compression_level": 3, "write_page_checksum": True}
+    options: dict[str, Any] = {
+        "version": "2.6",
+        "compression": "zstd",
+        "compression_level": 3,
+        "write_page_checksum": True,
+    }
     with pq.ParquetWriter(sink, table.schema, use_dictionary=True, write_statistics=True, **options) as writer:
         for start in range(0, table.num_rows, row_group_size):
             # One chunk a column: page boundaries follow chunks, which depend on how the table was put together.

@@ -115,7 +115,8 @@ def _labels_that_stand(output: str, config: EvaluateConfig, header: TrainedHeade
     configuration = choose(output, "labels", config.config_hash)
     logger.info("labels of configuration %s", configuration)
     labels = read_labels(output, config_hash=configuration.config_hash, columns=COLUMNS)
-    if others := set(labels["model_id"].to_pylist()) - {header.model_id}:
+    model_ids: list[Any] = labels["model_id"].to_pylist()
+    if others := set(model_ids) - {header.model_id}:
         raise ValueError(
             f"the labels at {storage.redact(output)} are of model {min(others)}, not of {config.model} "
             f"({header.model_id}); give the --model that made them, or the --config-hash of its labels (read is "

@@ -7,6 +7,7 @@ themselves, this names their pixels instead.
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -67,4 +68,5 @@ def _samples(config: AnnotateConfig) -> tuple[list[str], np.ndarray]:
     rows = rows.filter(pc.equal(rows["status"], "ok")).slice(0, config.limit)
     if not rows.num_rows:
         raise ValueError(f"there are no samples to annotate at {config.samples}")
-    return rows["uri"].to_pylist(), np.stack([row_image(row) for row in rows.to_pylist()])
+    names: list[Any] = rows["uri"].to_pylist()
+    return names, np.stack([row_image(row) for row in rows.to_pylist()])

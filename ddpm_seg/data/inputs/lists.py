@@ -197,7 +197,7 @@ def _rows(file: pq.ParquetFile, used: list[str], names: list[str], columns: Colu
 
 
 def _values(column: pa.Array) -> list[Any]:
-    if not pa.types.is_dictionary(column.type):
+    if not isinstance(column, pa.DictionaryArray):
         return column.to_pylist()
     names = column.dictionary.to_pylist()
     return [None if place is None else names[place] for place in column.indices.to_pylist()]

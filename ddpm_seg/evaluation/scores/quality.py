@@ -66,7 +66,8 @@ def write_quality(
         "kernel_distance_deviation": kernel.deviation,
     }
     if bundle.task:
-        found["class_shares"] = _class_shares(samples["classes"].to_pylist(), real, bundle.task, images.shape[1])
+        classes: list[Any] = samples["classes"].to_pylist()
+        found["class_shares"] = _class_shares(classes, real, bundle.task, images.shape[1])
     storage.write_json(storage.join(output, FILE), found)
     return found
 

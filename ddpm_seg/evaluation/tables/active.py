@@ -20,7 +20,7 @@ def uncertainty_by_class(classes: pa.ChunkedArray, num_classes: int) -> np.ndarr
     parts = []
     for chunk in classes.chunks:
         shares = np.zeros((len(chunk), num_classes), np.float32)
-        flat = chunk.flatten()
+        flat = pc.list_flatten(chunk)
         rows, columns = pc.list_parent_indices(chunk).to_numpy(), flat.field("class_id").to_numpy()
         shares[rows, columns] = flat.field("fraction").to_numpy() * flat.field("mean_uncertainty").to_numpy()
         parts.append(shares)

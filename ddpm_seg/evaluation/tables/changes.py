@@ -116,7 +116,8 @@ def _pairs(old: Shards, new: Shards, found: Changes) -> Iterator[tuple[dict[str,
     """Yields the rows of each image before and after; counts rows without a partner."""
     places: dict[str, Place] = {}
     for shard, (uri, rows) in enumerate(_labelled(new)):
-        ids = (name for table in read_rows(uri, rows, ["image_id"]) for name in table["image_id"].to_pylist())
+        tables = read_rows(uri, rows, ["image_id"])
+        ids: Iterator[Any] = (name for table in tables for name in table["image_id"].to_pylist())
         places |= {name: (shard, row) for name, row in zip(ids, rows.tolist(), strict=True)}
     for uri, rows in _labelled(old):
         for table in read_rows(uri, rows, _COLUMNS):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -125,7 +126,7 @@ def read_samples(
         )
     wanted = ["image_id", "uri", "status", "uncertainty", "classes"]
     rows = read_view(output, TABLE, config_hash=curation.config_hash, columns=wanted)
-    kept = rows.filter(keeps(rows, curation))["image_id"].to_pylist()
+    kept: list[Any] = rows.filter(keeps(rows, curation))["image_id"].to_pylist()
     with_map = columns is not None and "mask" in columns and curation.ignore_above is not None
     asked = [*columns, *(["uncertainty_map", "width", "height"] if with_map else [])] if columns is not None else None
     asked = list(dict.fromkeys([*asked, "image_id", "uri"])) if asked is not None else None

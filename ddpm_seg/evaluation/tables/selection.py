@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ddpm_seg.data.schema import METADATA_KEY, classes_of, task_of
 from ddpm_seg.runs.parquet import DamagedFileError, open_parquet, read_columns
@@ -112,7 +113,7 @@ def _has_one_of(rows: pa.Table, class_ids: Sequence[int]) -> np.ndarray:
     found = np.full(rows.num_rows, not class_ids)
     if class_ids:
         classes = classes_of(rows)
-        ids = classes.flatten().field("class_id").to_numpy(zero_copy_only=False)
+        ids = pc.list_flatten(classes).field("class_id").to_numpy(zero_copy_only=False)
         found[classes.value_parent_indices().to_numpy()[np.isin(ids, class_ids)]] = True
     return found
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ddpm_seg.data.schema import METADATA_KEY, task_of
 from ddpm_seg.data.table_pictures import cell_bytes
@@ -143,7 +144,7 @@ class Totals:
         self._keep(other.most_uncertain)
 
     def _add_classes(self, classes: pa.Array) -> None:
-        flat = classes.flatten()
+        flat = pc.list_flatten(classes)
         class_id = flat.field("class_id").to_numpy(zero_copy_only=False).astype(np.int64)
         fraction = flat.field("fraction").to_numpy(zero_copy_only=False)
         self.area = self.area + np.bincount(class_id, weights=fraction, minlength=256)

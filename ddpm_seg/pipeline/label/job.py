@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -131,7 +131,8 @@ class LabelWork:
     def local_inputs(self) -> list[str]:
         images = [self.found.run.new, *(run.manifest.items for run in self.found.run.unfinished)]
         batches = (batch for items in images for batch in items.to_batches())
-        local = next((uri for batch in batches for uri in batch["uri"].to_pylist() if storage.is_local(uri)), None)
+        uris: Iterator[Any] = (uri for batch in batches for uri in batch["uri"].to_pylist())
+        local = next(filter(storage.is_local, uris), None)
         return [local] if local else []  # one says it all
 
     def to_row(self, shard: int, chunk: int, items: pa.Table) -> Row:
