@@ -125,7 +125,7 @@ def test_the_report_compares_with_earlier_runs_of_the_same_configuration(tmp_pat
     assert len(earlier_statistics(third)) == 2
     quiet, page = report(night(tmp_path, 8, images(8)))
     assert quiet["drift"] == {"runs": 6, "flags": []}
-    assert "as in the 6 runs before" in page
+    assert "have not moved since the 6 runs before" in page
 
 
 def report(run: KnownRun) -> tuple[dict[str, Any], str]:
