@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -108,7 +108,8 @@ def _inputs(config: LabelConfig, listing: Listing, read_uris: dict[str, str]) ->
     table = inputs_table(chain(_noting_read_uris(files, read_uris), _noting_refused(listing, refused)))
     if not refused:
         return table
-    return table.append_column(REFUSED, pa.array([refused.get(uri) for uri in table["uri"].to_pylist()], pa.string()))
+    uris: list[Any] = table["uri"].to_pylist()
+    return table.append_column(REFUSED, pa.array([refused.get(uri) for uri in uris], pa.string()))
 
 
 def _is_one_url(input_uri: str | None, listing: Listing) -> bool:
