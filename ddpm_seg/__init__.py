@@ -1,4 +1,4 @@
-"""Label image datasets with diffusion models: what a notebook needs.
+"""Label image datasets with diffusion models. These functions are for notebooks and scripts:
 
 segmenter = ddpm_seg.load("avatars-10")
 result = segmenter("portrait.png")
@@ -27,7 +27,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    # Imported when first used: reading a table needs no torch, and Ray's workers import this package many times.
+    # Import on first use: reading a table needs no torch, and every Ray worker imports this package.
     if name not in _HOMES:
         raise AttributeError(f"module 'ddpm_seg' has no attribute {name!r}")
     from importlib import import_module

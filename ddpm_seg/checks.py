@@ -1,4 +1,4 @@
-"""Checks that configurations share: each names the flag, its value and what was expected."""
+"""Checks that configurations share. Their messages name the flag, its value and what was expected."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 
 def check_least(config: object, **least: float) -> None:
-    """Raises ValueError for a field of `config` below its least value, or not finite. None and absent ones are left."""
+    """Raises ValueError if a field of `config` is below the bound given for it or not finite. None is allowed."""
     for name, bound in least.items():
         value = getattr(config, name)
         if value is not None and not bound <= value < math.inf:
@@ -14,7 +14,7 @@ def check_least(config: object, **least: float) -> None:
 
 
 def check_positive(config: object, *names: str) -> None:
-    """Raises ValueError for a field of `config` that is not over 0, or not finite; None is left."""
+    """Raises ValueError if one of the fields `names` of `config` is not above 0 or not finite. None is allowed."""
     for name in names:
         value = getattr(config, name)
         if value is not None and not 0 < value < math.inf:
@@ -22,5 +22,5 @@ def check_positive(config: object, *names: str) -> None:
 
 
 def flag(name: str) -> str:
-    """A field's name as it is spelled on the command line."""
+    """The command-line flag of a configuration field: `shard_size` becomes `--shard-size`."""
     return f"--{name.replace('_', '-')}"

@@ -1,4 +1,4 @@
-"""How work that has begun ends before its time: errors that every part of the product raises and every job knows."""
+"""Errors that end work after it has begun. Any package may raise them, and every job turns them into an exit status."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from contextlib import contextmanager
 
 
 class StageError(RuntimeError):
-    """Work failed in a way that no image and no option is to blame for. What is done is kept; the run can go on."""
+    """Work failed, and neither an image nor an option is the cause. Finished work is kept; the run can be resumed."""
 
 
 class TooManyErrors(RuntimeError):  # noqa: N818
-    """More images of a run are errors than were allowed. What is done is kept; under a higher limit it can go on."""
+    """More images of a run have errors than allowed. Finished work is kept; a higher limit lets the run be resumed."""
 
 
 class TrainingDiverged(RuntimeError):  # noqa: N818
-    """A loss is not a finite number: the same command would end the same way. What was saved before stays."""
+    """The loss is not a finite number; the same command would end the same way. Saved state is kept."""
 
 
 @contextmanager
 def work_began() -> Iterator[None]:
-    """Turns an OSError into a StageError.
+    """Turns an OSError inside the block into a StageError.
 
-    Before work begins, an OSError means that an input or an output cannot be used. Afterwards both have been used
-    already, and what fails is a disk that is full or storage that went away.
+    Before work begins, an OSError means that an input or output cannot be used (exit status 2). Later, both have worked
+    already, so the disk is full or the storage went away (exit status 4, resumable).
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Ctrl-C and other signals that stop a training, held back while it is changing what it will save."""
+"""Delays Ctrl-C and other stop signals while a training changes the state that it saves."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Inside the block, a signal that has a Python handler waits; the handler is called when the block is left.
+    """Delays stop signals: the handler of the first one that arrives inside the block is called after the block.
 
-    An interrupted optimiser step would leave some weights changed and others not. Outside the main thread, which is
-    where Python calls signal handlers, this does nothing.
+    An interrupted optimiser step would change some weights and not others. Only signals with a Python handler are
+    delayed. Python calls those in the main thread only, so in other threads this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

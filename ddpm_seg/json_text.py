@@ -1,7 +1,7 @@
-"""JSON that every reader takes: it has no NaN and no infinity, though Python writes them.
+"""Standard JSON: no NaN and no infinity, which Python would write but other readers refuse.
 
-Three forms: a file that people read too (`json_file`), text for machines (`to_json`), and a digest of settings, whose
-bytes must never change (`json_digest`).
+Three forms: an indented file for people (`json_file`), compact text (`to_json`), and a digest of settings
+(`json_digest`), whose bytes must never change.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any
 
 
 def json_file(value: object) -> bytes:
-    """A file that people read too: indented, with a line's end. `storage.write_json` writes it."""
+    """`value` as an indented JSON file that ends with a newline; `storage.write_json` writes such files."""
     return to_json(value, indent=2) + b"\n"
 
 
 def to_json(value: object, *, indent: int | None = None) -> bytes:
-    """`value` as JSON; times in ISO 8601, and null for a float that is not finite, such as a mean over nothing.
+    """`value` as JSON. Times become ISO 8601; floats that are not finite, such as a mean over nothing, become null.
 
-    Raises TypeError for anything else that JSON does not have.
+    Raises TypeError for anything else that JSON cannot express.
     """
     try:
         return json.dumps(value, indent=indent, default=_time, allow_nan=False).encode()
@@ -31,7 +31,7 @@ def to_json(value: object, *, indent: int | None = None) -> bytes:
 
 
 def json_digest(value: object) -> str:
-    """64 hex digits over `value`, whatever the order of its keys."""
+    """SHA-256 of `value` as 64 hex digits, independent of the order of its keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 

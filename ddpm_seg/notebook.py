@@ -1,4 +1,4 @@
-"""`ddpm_seg.load`: a model in three lines, for notebooks and small scripts."""
+"""`ddpm_seg.load`: segment images in three lines, in notebooks and small scripts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ImageLike: TypeAlias = str | PathLike[str] | Image.Image | np.ndarray
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Segmentation:
-    """One image's result. Masks and maps have the image's own size, H x W."""
+    """The result for one image. Masks and maps have the image's own size, H x W."""
 
     image: np.ndarray
     """(H, W, 3) uint8 RGB, upright."""
@@ -52,31 +52,31 @@ class Segmentation:
 
     @property
     def uncertainty(self) -> float:
-        """Mean of `uncertainty_map` over its most uncertain tenth of pixels, in nats; padding does not count."""
+        """Mean of `uncertainty_map` over the most uncertain tenth of the pixels, in nats. Padding does not count."""
         return self.statistics.uncertainty
 
     @property
     def uncertainty_map(self) -> np.ndarray:
-        """(H, W) float32 in nats: Jensen-Shannon divergence between the members; of a student, entropy."""
+        """(H, W) float32 in nats: the Jensen-Shannon divergence between the ensemble's members; a student's entropy."""
         return restore_mask(self._labels.uncertainty, self._placement)
 
     @cached_property
     def probabilities(self) -> np.ndarray:
-        """(K, H, W) float32: the members' mean softmax; computed when first asked for, by a second pass."""
+        """(K, H, W) float32 class probabilities: the members' mean softmax. The first access runs the network again."""
         maps = canvas_probabilities(self._segmenter, self._canvas)
         return np.stack([restore_mask(map_HW, self._placement) for map_HW in maps])
 
     def overlay(self, opacity: float = 0.5) -> Image.Image:
-        """The image with its mask's colours laid over it."""
+        """The image with the mask's colours blended over it; `opacity` 1 hides the image."""
         return Image.fromarray(overlay(self.image, self.mask, self.task.palette, opacity))
 
     def colors(self) -> Image.Image:
-        """The mask in the task's palette."""
+        """The mask in the colours of the task's palette."""
         return Image.fromarray(colorize(self.mask, self.task.palette))
 
 
 class ImageSegmenter:
-    """A resident model: call it with an image for a `Segmentation`, or with a list for a list."""
+    """A model in memory. Call it with one image to get a `Segmentation`, or with a list to get a list."""
 
     def __init__(self, segmenter: ResidentModel) -> None:
         self.segmenter = segmenter
@@ -88,10 +88,10 @@ class ImageSegmenter:
     def __call__(self, images: list[ImageLike]) -> list[Segmentation]: ...
 
     def __call__(self, images: ImageLike | list[ImageLike]) -> Segmentation | list[Segmentation]:
-        """`images`: a path or URI, a PIL image, an H x W x 3 uint8 array, or a list of these.
+        """Segments `images`: a path or URI, a PIL image, an (H, W, 3) uint8 array, or a list of these.
 
-        Raises `ImageError` (`ddpm_seg.data.decoding.images`) or OSError for what cannot be read, TypeError for
-        anything else.
+        Raises `ImageError` (`ddpm_seg.data.decoding.images`) or OSError if an image cannot be read, and TypeError for
+        anything that is not an image.
         """
         if isinstance(images, list):
             return self._segment(images)
@@ -130,9 +130,11 @@ def load(
     dtype: SegmentDType = "float32",
     batch_size: int | None = None,
 ) -> ImageSegmenter:
-    """The model bundle of that name ("avatars-10"), path or URI, on `device` (a GPU if there is one, else the CPU).
+    """Loads a model bundle by name ("avatars-10"), path or URI.
 
-    Raises `ddpm_seg.model.bundle.files.BundleError` where there is none or it is damaged.
+    `device` is by default a GPU if there is one, else the CPU. `batch_size` is the number of (image, diffusion step) pairs
+    in the network at once; by default as many as fit in memory. Raises `ddpm_seg.model.errors.BundleError` if
+    there is no bundle or it is damaged.
     """
     return ImageSegmenter(resident(load_model(fspath(model)), device=device, dtype=dtype, batch_size=batch_size))
 

@@ -1,6 +1,6 @@
-"""Text for a terminal and a log: a name may hold what moves the cursor, hides text or begins a line of its own.
+"""Makes text safe for a terminal and a log: a file name may move the cursor, hide text or fake a line of its own.
 
-Tables keep names as they are.
+Tables keep names unchanged.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import logging
 import re
 import unicodedata
 
-# How Python shows bytes, and how Pillow words what it finds in a text file that begins like a PGM.
+# Bytes as Python shows them, and file content as Pillow quotes it for a text file that begins like a PGM.
 _CONTENT = re.compile(
     r"""\bb'(?:[^'\\]|\\.)*'? | \bb"(?:[^"\\]|\\.)*"? | (?<=header:\ ).+ | (?<=in\ file:\ ).+ | (?<=in\ data:\ ).+""",
     re.DOTALL | re.VERBOSE,
@@ -17,9 +17,9 @@ _CONTENT = re.compile(
 
 
 def printable(text: str, *, keep: str = "") -> str:
-    r"""`text` on one line; control, formatting and unassigned characters become escapes such as `\x1b` and `\n`.
+    r"""`text` with control, formatting and unassigned characters replaced by escapes such as `\x1b` and `\n`.
 
-    Characters in `keep` stay: `"\n"` for text that was laid out in lines on purpose.
+    Characters in `keep` stay; pass `"\n"` for text that has several lines on purpose.
     """
     if text.isprintable():
         return text
@@ -35,19 +35,19 @@ def _escaped(one: str) -> str:
 
 
 def without_content(text: str) -> str:
-    """A library's message without the bytes of the file that it is about: they may be anything, a secret too."""
+    """A library's error message without the bytes that it quotes from the file, which may contain a secret."""
     return _CONTENT.sub("…", text)
 
 
 class PrintableFormatter(logging.Formatter):
-    """Formats records as `logging.Formatter`, with names from outside made safe.
+    """A `logging.Formatter` that makes arguments, such as file names, printable.
 
-    Line breaks stay where the message itself or a traceback has them, not where an argument brings them in.
+    Line breaks of the message itself and of tracebacks stay; those inside arguments are escaped.
     """
 
     def format(self, record: logging.LogRecord) -> str:
         safe = logging.makeLogRecord(record.__dict__)
-        keep = "\n\t" if "\n" in str(record.msg) else ""  # a message of several lines has a traceback as argument
+        keep = "\n\t" if "\n" in str(record.msg) else ""  # a multi-line message has a traceback as an argument
         if isinstance(record.args, tuple):
             safe.args = tuple(_safe_argument(argument, keep) for argument in record.args)
         return printable(super().format(safe), keep="\n\t")

@@ -1,4 +1,4 @@
-"""How far long work is: a bar on a terminal, a line now and then in a log."""
+"""Shows the progress of long work: a bar on a terminal, a line every 30 seconds in a log."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ LOG_SECONDS, BAR_SECONDS = 30.0, 0.5
 
 
 class Progress:
-    """Counts `unit`, such as "images", up to `total`; use it as a context manager. Its last line says how long it took.
+    """Counts `unit`, such as "images", up to `total`. Use it as a context manager; at the end it logs the time taken.
 
-    `done` is what earlier processes did. Without it, the first call of `at` counts as the first piece of this one's.
+    `done` is how many earlier processes have finished. If it is None, the first call of `at` counts as this process's
+    first piece, and everything before that as done earlier.
     """
 
     def __init__(self, what: str, *, total: int, unit: str, done: int | None = None) -> None:
@@ -40,9 +41,9 @@ class Progress:
             self._log(f", {number} in {_short(seconds)}, {seconds / number:.3g} s each")
 
     def at(self, done: int, **shown: SupportsFloat) -> None:
-        """So many are done by now. A total that they exceed moves on with them.
+        """Reports that `done` pieces are finished. If that exceeds the total, the total grows too.
 
-        `shown` are numbers of interest. A tensor is read, for which a GPU would be waited for, only when it is shown.
+        `shown` are named numbers to display. A tensor is read only when it is displayed, as reading waits for the GPU.
         """
         if not self._began:
             self._began, self._first = True, done - 1
@@ -56,13 +57,13 @@ class Progress:
             self._bar.update(done - self._bar.n)
         elif self._due(LOG_SECONDS):
             left = (self._logged - self._start) / max(done - self._first, 1) * (self.total - done)
-            self._log(f", {_short(left)} left" if done < self.total else "")  # nobody knows after a wrong guess
+            self._log(f", {_short(left)} left" if done < self.total else "")  # no estimate if the total was too low
 
     def _log(self, pace: str) -> None:
         logger.info("%s: %d of %d %s%s%s", self.what, self.done, self.total, self.unit, self._shown(), pace)
 
     def _due(self, seconds: float) -> bool:
-        """Whether so much time has passed since it last was."""
+        """Whether `seconds` have passed since the last time this was true."""
         due = time.monotonic() - self._logged > seconds
         if due:
             self._logged = time.monotonic()

@@ -1,7 +1,7 @@
-"""What a model tells apart: class names, their colours and the label that is left out.
+"""Tasks: the classes that a model distinguishes, their names and colours, and the label that is ignored.
 
-The six tasks of DDPM-Seg (Baranchuk et al., ICLR 2022) are numbered, named and coloured as its classifiers were
-published, misspellings included: a name is also a key into other people's tables.
+The six tasks of DDPM-Seg (Baranchuk et al., ICLR 2022) have the numbers, names and colours of its published
+classifiers, misspellings included, because other people's tables use the names as keys.
 """
 
 from __future__ import annotations
@@ -11,17 +11,20 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 UNLABELLED = 255
-"""The pixel value for "no class"; therefore a task has at most 255 classes."""
+"""The pixel value for "no class". It limits a task to 255 classes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
-    """Classes `0 … num_classes - 1`; `ignore_label` is 255, None or the id of a class never trained or scored."""
+    """Classes with the ids 0 to `num_classes` - 1.
+
+    `ignore_label` is the id of a class that is neither trained nor scored on, 255 (`UNLABELLED`), or None.
+    """
 
     name: str
     class_names: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
-    """RGB, 0 to 255, one colour a class."""
+    """One RGB colour per class, values 0 to 255."""
     ignore_label: int | None = UNLABELLED
 
     def __post_init__(self) -> None:
@@ -31,10 +34,11 @@ class Task:
         if not 1 <= len(self.class_names) <= UNLABELLED:
             raise ValueError(f"task {self.name!r}: {len(self.class_names)} classes; expected 1 to {UNLABELLED}")
         if repeated := sorted({name for name in self.class_names if self.class_names.count(name) > 1}):
-            raise ValueError(f"task {self.name!r}: class name {repeated[0]!r} stands more than once")
+            raise ValueError(f"task {self.name!r}: class name {repeated[0]!r} appears more than once")
         if len(self.palette) != len(self.class_names):
             raise ValueError(
-                f"task {self.name!r}: {len(self.palette)} colours for {len(self.class_names)} classes; give one a class"
+                f"task {self.name!r}: {len(self.palette)} colours for {len(self.class_names)} classes; "
+                "expected one per class"
             )
         for color in self.palette:
             if len(color) != 3 or not all(type(value) is int and 0 <= value <= 255 for value in color):
@@ -51,12 +55,12 @@ class Task:
         return len(self.class_names)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready; `Task.from_dict` is its inverse."""
+        """A dictionary for JSON; `Task.from_dict` is its inverse."""
         return {**asdict(self), "class_names": list(self.class_names), "palette": [list(c) for c in self.palette]}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Task:
-        """Raises ValueError for a missing, unknown or wrong field."""
+        """The task that `to_dict` described. Raises ValueError for a missing, unknown or wrong field."""
         expected = {"name", "class_names", "palette", "ignore_label"}
         if set(values) != expected:
             raise ValueError(f"task: fields {sorted(values)}; expected {sorted(expected)}")
@@ -72,7 +76,7 @@ class Task:
 
 
 def _is_unicode(text: str) -> bool:
-    """Whether it can be written to a file: JSON's escapes can spell half a character."""
+    """Whether `text` can be encoded as UTF-8: JSON escapes can spell half of a surrogate pair."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -174,4 +178,5 @@ _ALL = (
 )
 
 TASKS: dict[str, Task] = {task.name: task for task in _ALL}
-"""By name. `bedroom_28` has 29 entries (its background is ignored); in `avatars_10`, "hair" is hair or a hat."""
+"""The built-in tasks by name. `bedroom_28` has 29 entries (its background is ignored); in `avatars_10`, "hair" also
+covers hats."""

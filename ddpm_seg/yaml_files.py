@@ -1,4 +1,4 @@
-"""YAML as people write it: what is wrong is said in one line, and text stays text."""
+"""Reads YAML that people write: errors are one line, and the original spelling of every value is kept."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import yaml
 
 
 def read_yaml(data: bytes) -> tuple[Any, Any]:
-    """The content twice: as YAML types it, and with every scalar as it was written.
+    """Returns the content twice: with YAML's types, and with every scalar as the text that was written.
 
-    YAML takes `no` for false and `1:30` for 90; whoever wants a name looks at the second. Raises ValueError, one line.
+    YAML reads `no` as false and `1:30` as 90; use the second result where text is wanted. Raises ValueError with a
+    one-line message if it is not YAML.
     """
     try:
         return yaml.safe_load(data), yaml.load(data, yaml.BaseLoader)

@@ -56,7 +56,7 @@ def test_json_round_trip(published: Task) -> None:
     [
         ({"class_names": ()}, "0 classes"),
         ({"class_names": tuple(map(str, range(256))), "palette": ((0, 0, 0),) * 256}, "256 classes"),
-        ({"class_names": ("a", "a")}, "'a' stands more than once"),
+        ({"class_names": ("a", "a")}, "'a' appears more than once"),
         ({"palette": ((0, 0, 0),)}, "1 colours for 2 classes"),
         ({"palette": ((0, 0, 0), (0, 0, 256))}, "256"),
         ({"palette": ((0, 0, 0), (0, 0, 0.5))}, "integers"),

@@ -1,4 +1,4 @@
-"""Command line and YAML to a job's configuration dataclass; the flags are the dataclass's fields."""
+"""Parses the command line and a YAML file into a job's configuration dataclass, whose fields are the flags."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ T = TypeVar("T")
 
 
 def parse(config: type[T], argv: list[str] | None = None, *, description: str) -> T:
-    """Reads `config` from flags (`--shard-size 1000`); `--config FILE.yaml` gives defaults that flags override.
+    """Makes a `config` from flags (`--shard-size 1000`) and from `--config FILE.yaml`, whose values flags override.
 
-    Exits with status 2 and one message for an unknown flag, an unknown key or a value of the wrong type.
+    Exits with status 2 and one line on stderr for an unknown flag, an unknown key or a value of the wrong type.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     defaults = _as_flags(config, *_take_config_file(arguments))
@@ -39,7 +39,7 @@ def parse(config: type[T], argv: list[str] | None = None, *, description: str) -
                 description=f"{description}\n\n{about_config}",
             )
     except SystemExit as end:
-        # What the configuration itself refuses is one line, without the box that tyro draws around it.
+        # A ValueError of the configuration itself becomes one line, without the box that tyro draws around it.
         refusal = end.__context__
         if isinstance(refusal, ValueError) and f"Error parsing {config.__name__}:" in complaint.getvalue():
             stop(str(refusal))
@@ -66,7 +66,7 @@ def _without_flag(config: type, arguments: list[str], complaint: str) -> str | N
 
 
 def _checked(config: T) -> T:
-    """What holds for the options of every job, come from flags or from a file. `~` is the user's home folder."""
+    """Checks that apply to every job: refuses empty values and numbers that are not finite, and expands `~`."""
     homes = {}
     for field in dataclasses.fields(config):  # type: ignore[arg-type]
         value = getattr(config, field.name)
@@ -76,7 +76,8 @@ def _checked(config: T) -> T:
         for one in value if isinstance(value, tuple) else (value,):
             if isinstance(one, float) and not math.isfinite(one):
                 stop(f"{name} is {one}, expected a finite number")
-            if isinstance(one, str) and not one.strip() and field.name != "model_flags":  # there it means all defaults
+            # An empty --model-flags means all defaults.
+            if isinstance(one, str) and not one.strip() and field.name != "model_flags":
                 stop(f"{name} is empty; give a value, or leave it out")
         home = tuple(map(_at_home, value)) if isinstance(value, tuple) else _at_home(value)
         if home != value:
@@ -85,12 +86,12 @@ def _checked(config: T) -> T:
 
 
 def _at_home(value: object) -> object:
-    """A shell replaces `~` in `--output ~/out`; not in `--output=~/out`, and in no file."""
+    """Expands `~`. A shell does that in `--output ~/out`, but not in `--output=~/out` or in a YAML file."""
     return os.path.expanduser(value) if isinstance(value, str) else value  # noqa: PTH111  leaves unknown users alone
 
 
 def _take_config_file(arguments: list[str]) -> tuple[dict[str, object], dict[str, object]]:
-    """Removes `--config FILE` from `arguments` and returns the file's mapping, twice, as of `read_yaml`."""
+    """Removes `--config FILE` from `arguments` and returns the file's mapping twice (see `read_yaml`)."""
     for index, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
         if name != "--config":
@@ -117,7 +118,7 @@ def _read_config(path: str) -> tuple[dict[str, object], dict[str, object]]:
 
 
 def _as_flags(config: type, values: dict[str, object], texts: dict[str, object]) -> list[str]:
-    """YAML values as flags in front of the user's own, so that both go through one parser and the last one wins."""
+    """YAML values as flags, to put before the user's own: one parser reads both, and the last value wins."""
     fields = {field.name: field for field in dataclasses.fields(config)}
     if unknown := sorted(set(values) - set(fields)):
         stop(f"--config: unknown key {unknown[0]!r}; known keys: {', '.join(sorted(fields))}")
@@ -140,6 +141,6 @@ def _as_flags(config: type, values: dict[str, object], texts: dict[str, object])
 
 
 def stop(message: str) -> None:
-    """Ends the job for a mistake that the user can mend: one line on stderr, exit status 2."""
+    """Ends the job because of a mistake that the user can correct: one line on stderr, exit status 2."""
     print(printable(f"error: {message}"), file=sys.stderr)
     raise SystemExit(WRONG_USE)

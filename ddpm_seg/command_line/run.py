@@ -1,4 +1,4 @@
-"""The one way through all jobs: logging, arguments, the work, and one line and an exit status for however it ends."""
+"""Runs a job: sets up logging, parses arguments, does the work, and turns errors into one line and an exit status."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ddpm_seg.runs.heartbeat import AlreadyRunningError
 
 C = TypeVar("C")
 
-# Errors of a disk or a server that may be gone when the same command is run again.
+# Disk and server errors that may have passed when the same command is run again.
 _MAY_PASS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 # `ray job submit --working-dir` runs the job in <session>/runtime_resources/working_dir_files/_ray_pkg_<hash>.
@@ -39,11 +39,11 @@ def run(
     log_level: int = logging.INFO,
     rewrite: Callable[[list[str]], list[str]] = list,
 ) -> int:
-    """Parses `argv` (None: the process's own) into `config`, does `work` and prints what it returns.
+    """Parses `argv` (None: the process's own) into `config`, calls `work` and prints the text that it returns.
 
-    Returns the exit status. Whatever goes wrong that is no bug ends in one line on stderr; --help and wrong options
-    raise SystemExit, as argparse does. `writes` names the options under which the job writes: the first one that is
-    given counts. `rewrite` changes the arguments before they are parsed.
+    Returns the exit status. Known failures print one line to stderr; bugs raise, with a traceback. --help and wrong
+    options raise SystemExit, as argparse does. `writes` names the options that hold the job's output; the first one
+    that is set is checked. `rewrite` may change the arguments before they are parsed.
     """
     own_process = argv is None
     if own_process:
@@ -70,33 +70,34 @@ def run(
     finally:
         _flush()
     if own_process and signals.stopping_signal() is not None:
-        os._exit(status)  # a normal exit waits for Ray to shut down, which may take longer than whoever sent the signal
+        # A normal exit waits for Ray to shut down, perhaps longer than the sender of the signal does.
+        os._exit(status)
     return status
 
 
 def _parsed(config: type[C], arguments: list[str], description: str) -> C:
     try:
         return parse(config, arguments, description=description)
-    except BrokenPipeError:  # nobody reads the help, or what is wrong with the options
+    except BrokenPipeError:  # the reader of the help or of the error message has gone
         raise SystemExit(0 if {"-h", "--help"}.intersection(arguments) else WRONG_USE) from None
 
 
 def refuse_lost_output(config: object, writes: Sequence[str] = ("output",)) -> None:
-    """Raises ValueError for an output in Ray's own folder, which Ray deletes; `writes` as for `run`."""
+    """Raises ValueError for an output in Ray's session folder, which Ray deletes. `writes`: see `run`."""
     for name in writes:
         uri = getattr(config, name)
         if uri is None:
             continue
         if storage.is_local(uri) and _RAY_SESSION.search(os.path.realpath(uri)):
             raise ValueError(
-                f"{flag(name)} {uri} is in a folder of Ray's session, which Ray deletes: a submitted job runs in a "
-                "copy of its working directory. Give s3://… or an absolute path that all nodes share"
+                f"{flag(name)} {uri} is in a folder that Ray deletes: a submitted job runs in a temporary copy of its "
+                "working directory. Give s3://… or an absolute path that all nodes share"
             )
         return
 
 
 def _ending(error: BaseException) -> tuple[int, str] | None:
-    """Exit status and last line; None for a bug, whose traceback should be seen."""
+    """The exit status and the line to print; None for a bug, whose traceback should be shown."""
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED, signals.stopped_line(signals.stopping_signal())
     if isinstance(error, AlreadyRunningError):
@@ -104,23 +105,23 @@ def _ending(error: BaseException) -> tuple[int, str] | None:
     if isinstance(error, TooManyErrors | TrainingDiverged):
         return TOO_MANY_ERRORS, f"stopped: {error}"
     if isinstance(error, StageError | storage.StorageUnavailableError):
-        return INTERRUPTED, f"failed: {error}; run the same command again to go on"
+        return INTERRUPTED, f"failed: {error}; run the same command again to continue"
     if isinstance(error, OSError) and error.errno in _MAY_PASS:
-        return INTERRUPTED, f"failed: {error}; mend that, then run the same command again"
-    # Python gives an ImportError of its own a name; ours have none, and say what to install.
+        return INTERRUPTED, f"failed: {error}; fix that, then run the same command again"
+    # An ImportError that Python raises has a name; ours have none, and say what to install.
     if isinstance(error, ValueError | OSError) or (isinstance(error, ImportError) and error.name is None):
         return WRONG_USE, f"error: {error}"
     return None
 
 
 def _say(stream: TextIO, text: str) -> None:
-    """Prints, unless nobody reads: `| head` has left, or the terminal is closed. The work is done all the same."""
+    """Prints `text`. Ignores a reader that has gone (`| head`, a closed terminal): the work is done anyway."""
     with suppress(OSError):
         print(text, file=stream, flush=True)
 
 
 def _flush() -> None:
-    """Writes what is buffered. Where nobody reads it, Python would complain about that at its exit."""
+    """Flushes stdout and stderr. If the reader has gone, discards the rest, or Python would complain at exit."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -1,8 +1,8 @@
-"""Ctrl-C, SIGTERM and a closed terminal: all three stop a job in the same way, within a minute.
+"""Ctrl-C, SIGTERM and a closed terminal (SIGHUP) all stop a job in the same way, within a minute.
 
-SIGTERM comes from Kubernetes, systemd, spot markets, `timeout` and `ray job stop`. A signal raises KeyboardInterrupt in
-the main thread, which lets the work save its state. Python calls signal handlers between bytecodes only, so a thread
-watches the signals as well: it ends the process if the work has not stopped in time, or at once for a second signal.
+SIGTERM comes from Kubernetes, systemd, spot instances, `timeout` and `ray job stop`. A signal raises KeyboardInterrupt
+in the main thread, so that the work can save its state. Python calls signal handlers only between bytecodes, so a
+thread watches the signals too: it ends the process if the work does not stop in time, or at once on a second signal.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from ddpm_seg.command_line.statuses import INTERRUPTED
 from ddpm_seg.interruption import STOP_SIGNALS
 
 LIMIT_SECONDS = 60.0
-"""From the signal to the end of the process, at most. Kubernetes kills after 30 seconds by default."""
+"""The longest time from the signal to the end of the process. Kubernetes kills after 30 seconds by default."""
 
 ECHO_SECONDS = 1.0
-"""A second signal within this time is the same one: `timeout` sends it to the process and then to its group."""
+"""A second signal within this time counts as the first: `timeout` signals the process and then its group."""
 
 
 class _State:
-    """What the handler, the watching thread and the job's end tell each other."""
+    """State shared by the signal handler, the watching thread and the code that ends the job."""
 
     listening = False
     working = False
-    """Whether there is work to interrupt; before and after it there is nothing to save."""
+    """Whether there is work to interrupt. Before and after it, there is nothing to save."""
     status: int | None = None
-    """The exit status, once it is known."""
+    """The exit status, as soon as it is known."""
     stopped_by: signal.Signals | None = None
 
 
 def listen() -> None:
-    """From now on, signals stop this process as described above. Call it once, from the main thread.
+    """Installs the handlers described above. Call it once, from the main thread.
 
-    A signal that the parent process told this one to ignore stays ignored: SIGINT in a background job of a shell
-    script, SIGHUP under nohup.
+    Signals that the parent process set to be ignored stay ignored: SIGINT in a shell script's background job, SIGHUP
+    under nohup.
     """
     if _State.listening or threading.current_thread() is not threading.main_thread():
         return
@@ -66,7 +66,7 @@ def work_ended(status: int) -> None:
 
 
 def stopping_signal() -> signal.Signals | None:
-    """The signal that stops this process, if one does."""
+    """The signal that is stopping this process, or None."""
     return _State.stopped_by
 
 
@@ -75,9 +75,9 @@ def is_listening() -> bool:
 
 
 def stopped_line(number: int | None) -> str:
-    """What a stopped job says last."""
+    """The last line that a stopped job prints."""
     reason = "interrupted" if number in (None, signal.SIGINT) else f"stopped by {signal.Signals(number).name}"
-    return f"{reason}; run the same command again to go on"
+    return f"{reason}; run the same command again to continue"
 
 
 def _handle(number: int, frame: FrameType | None) -> None:
@@ -90,7 +90,7 @@ def _handle(number: int, frame: FrameType | None) -> None:
 
 
 def _watch(reading: int) -> None:
-    """Waits for the first signal, then for a second one or for the end of the time that is left to the work."""
+    """Waits for the first signal, then for a second one or until LIMIT_SECONDS are over; then ends the process."""
     number = _next_signal(reading, None)
     came = time.monotonic()
     while (left := came + LIMIT_SECONDS - time.monotonic()) > 0:
@@ -100,7 +100,10 @@ def _watch(reading: int) -> None:
 
 
 def _next_signal(reading: int, seconds: float | None) -> int:
-    """The next signal that is one of ours; 0 if `seconds` pass or if another one comes."""
+    """Waits for one of STOP_SIGNALS and returns it; 0 if `seconds` pass or another signal comes first.
+
+    With `seconds` None it waits without a limit, and ignores other signals.
+    """
     while select.select([reading], [], [], seconds)[0]:
         number = os.read(reading, 1)[0]
         if number in STOP_SIGNALS or seconds is not None:
@@ -109,8 +112,8 @@ def _next_signal(reading: int, seconds: float | None) -> int:
 
 
 def _leave(number: int) -> NoReturn:
-    """Ends the process without any clean-up. Writes past Python's buffers, whose locks the main thread may hold."""
+    """Ends the process without clean-up. Writes to the file descriptor: the main thread may hold Python's locks."""
     if _State.status is None:
-        with suppress(OSError):  # nobody reads it
+        with suppress(OSError):  # the terminal may be gone
             os.write(2, f"{stopped_line(number)}\n".encode())
     os._exit(INTERRUPTED if _State.status is None else _State.status)

@@ -97,7 +97,7 @@ def test_an_output_in_rays_session_folder_is_refused_before_any_work(
     assert importlib.import_module(f"jobs.{job}").main(arguments) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert "Ray's session" in error
+    assert "a folder that Ray deletes" in error
     assert "s3://" in error
     assert not list(folder.iterdir())
 
@@ -110,9 +110,9 @@ def test_other_outputs_are_not_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "status", "line"),
     [
-        (StageError("it broke"), 4, f"failed: it broke; {AGAIN} to go on"),
-        (StorageUnavailableError("s3://b/x: HTTP 503"), 4, f"failed: s3://b/x: HTTP 503; {AGAIN} to go on"),
-        (KeyboardInterrupt(), 4, f"interrupted; {AGAIN} to go on"),
+        (StageError("it broke"), 4, f"failed: it broke; {AGAIN} to continue"),
+        (StorageUnavailableError("s3://b/x: HTTP 503"), 4, f"failed: s3://b/x: HTTP 503; {AGAIN} to continue"),
+        (KeyboardInterrupt(), 4, f"interrupted; {AGAIN} to continue"),
         *((OSError(code, os.strerror(code), "/o"), 4, AGAIN) for code in (errno.ENOSPC, errno.EDQUOT, errno.EIO)),
         (TooManyErrors("7 of 9"), 3, "stopped: 7 of 9"),
         (AlreadyRunningError("ann is at it"), 5, "already running: ann is at it"),
@@ -183,7 +183,7 @@ def ended(process: subprocess.Popen[str], by: str) -> None:
     assert process.wait(90) == 4, said
     time.sleep(0.2)
     said = "".join(process.said)  # type: ignore[attr-defined]
-    assert said.splitlines()[-1] == f"{by}; {AGAIN} to go on"
+    assert said.splitlines()[-1] == f"{by}; {AGAIN} to continue"
     assert "Traceback" not in said
 
 

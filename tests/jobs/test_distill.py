@@ -75,7 +75,7 @@ def test_a_training_that_was_interrupted_goes_on(tmp_path, monkeypatch, capsys) 
 
     monkeypatch.setattr(StudentTraining, "train_epoch", interrupted_once)
     assert run(samples, tmp_path / "twice", "--epochs", "2") == 4
-    assert "run the same command again to go on" in capsys.readouterr().err
+    assert "run the same command again to continue" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "twice").iterdir()] == ["unfinished_training.pt"]
     assert run(samples, tmp_path / "twice", "--epochs", "2") == 0
     assert calls == [0, 1, 1]

@@ -108,8 +108,8 @@ def test_wrong_use_is_one_message_and_status_2(
     ("error", "status", "message"),
     [
         (TooManyErrors("7 of 9 images are errors"), 3, "stopped: 7 of 9 images are errors\n"),
-        (StageError("disk full"), 4, "failed: disk full; run the same command again to go on\n"),
-        (KeyboardInterrupt(), 4, "interrupted; run the same command again to go on\n"),
+        (StageError("disk full"), 4, "failed: disk full; run the same command again to continue\n"),
+        (KeyboardInterrupt(), 4, "interrupted; run the same command again to continue\n"),
         (AlreadyRunningError("ann is at it"), 5, "already running: ann is at it\n"),
         (StorageError("the bucket does not exist"), 2, "error: the bucket does not exist\n"),
     ],

@@ -110,7 +110,7 @@ def test_an_interrupted_training_goes_on(
     monkeypatch.setattr(FeatureExtractor, "write", write_or_stop)
     monkeypatch.setattr(MemberStack, "step", step_or_stop)
     assert main(run) == 4
-    assert "interrupted; run the same command again to go on" in capsys.readouterr().err
+    assert "interrupted; run the same command again to continue" in capsys.readouterr().err
     assert not (tmp_path / "resumed" / "bundle.json").exists()
     before = len(written)
     assert main(run) == 0

@@ -44,7 +44,7 @@ def test_colours_are_distinct() -> None:
         ("class_names: cat", "is not a task; expected class_names, a list"),
         ("classes: [cat]", "is not a task"),
         ("[cat]", "is not a task"),
-        ("class_names: [a, a]", "t.yaml: .*'a' stands more than once"),
+        ("class_names: [a, a]", "t.yaml: .*'a' appears more than once"),
         ("class_names: [a]\npalette: [[1, 2]]", "t.yaml: .*expected three integers"),
         ("class_names: [a]\nignore_label: 9", "t.yaml: .*ignore_label 9"),
         ("class_names: [", "is not YAML"),
