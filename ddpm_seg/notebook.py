@@ -132,8 +132,8 @@ def load(
 ) -> ImageSegmenter:
     """Loads a model bundle by name ("avatars-10"), path or URI.
 
-    `device` is by default a GPU if there is one, else the CPU. `batch_size` is the number of (image, diffusion step) pairs
-    in the network at once; by default as many as fit in memory. Raises `ddpm_seg.model.errors.BundleError` if
+    `device` is by default a GPU if there is one, else the CPU. `batch_size` is the number of (image, diffusion step)
+    pairs in the network at once; by default as many as fit in memory. Raises `ddpm_seg.model.errors.BundleError` if
     there is no bundle or it is damaged.
     """
     return ImageSegmenter(resident(load_model(fspath(model)), device=device, dtype=dtype, batch_size=batch_size))

@@ -1,1 +1,1 @@
-"""Plan, commit and resume: files and tables only, no ray, no torch."""
+"""Plans, commits and resumes runs. Works on files and tables only: imports neither Ray nor torch."""

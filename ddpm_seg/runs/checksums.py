@@ -1,8 +1,8 @@
-"""Digests inside a Parquet file, for what Parquet itself has no checksum of: its footer, and the headers of its pages.
+"""Checksums inside a Parquet file for the parts that Parquet itself has none for: its footer and its page headers.
 
-They stand between the last page and the footer, in a gap that every reader skips, because a footer says where each page
-is: the mark, the digest of all bytes before it, the digest of all bytes after it. A file without the mark is of another
-program, or of a release before this one, and is read as it is.
+They lie between the last page and the footer, a gap that every reader skips because the footer says where each page is.
+In order: a mark, the digest of all bytes before the mark, the digest of the footer. A file without the mark comes from
+another program or from an earlier release, and is read without this check.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ _MARK = b"ddpm_seg"
 _DIGEST = 16
 _SEAL = len(_MARK) + 2 * _DIGEST
 
-_END = 8  # of every Parquet file: the length of the footer before it (4 bytes), "PAR1"
+_END = 8  # bytes at the end of every Parquet file: the length of the footer before them (4 bytes), then "PAR1"
 
-# Read of a file's end at once: the footer of most, and more is asked for where it is larger.
+# Bytes to read from a file's end first. Most footers are smaller; for a larger one a second read follows.
 _TAIL = 64 * 1024
 
 
 def seal(data: memoryview) -> bytes:
-    """A Parquet file with its digests in it."""
+    """The Parquet file `data` with mark and digests inserted."""
     split = len(data) - _END - int.from_bytes(data[-_END:-4], "little")
     body, footer = data[:split], data[split:]
     return b"".join([body, _MARK, _digest(body), _digest(footer), footer])
 
 
 def check_whole(data: bytes) -> bool:
-    """Whether a file says of all its bytes what they must be; raises ArrowInvalid where they are not that."""
+    """Whether the file has digests, in which case they match. Raises ArrowInvalid if they do not match."""
     view = memoryview(data)
     start = len(data) - _footer_size(view)
     if start < _SEAL or view[start - _SEAL :][: len(_MARK)] != _MARK:
@@ -43,7 +43,7 @@ def check_whole(data: bytes) -> bool:
 
 
 def read_footer(file: BinaryIO) -> pq.FileMetaData:
-    """What stands in a file's footer, compared with its digest where it has one; raises ArrowInvalid for another."""
+    """Reads only a file's footer. Raises ArrowInvalid if it has a digest that does not match."""
     size = file.seek(0, io.SEEK_END)
     tail = _read(file, max(0, size - _TAIL), size)
     footer = _footer_size(tail)
@@ -57,7 +57,7 @@ def read_footer(file: BinaryIO) -> pq.FileMetaData:
 
 
 def _footer_size(tail: bytes | memoryview) -> int:
-    """Bytes of the footer with what ends the file, by what the file says, which may be more than it has."""
+    """Size in bytes of the footer and the end of the file, as the file states it; may exceed the file's size."""
     return _END + int.from_bytes(tail[-_END:-4], "little") if len(tail) >= _END else len(tail)
 
 
@@ -68,7 +68,7 @@ def _read(file: BinaryIO, start: int, end: int) -> bytes:
 
 def _compare(stored: memoryview, content: memoryview, what: str) -> None:
     if _digest(content) != stored:
-        raise pa.ArrowInvalid(f"{what} is not what was written: its checksum differs")
+        raise pa.ArrowInvalid(f"{what} is damaged: its checksum differs")
 
 
 def _digest(data: memoryview) -> bytes:

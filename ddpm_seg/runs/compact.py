@@ -1,4 +1,4 @@
-"""Many small shards of many nights to a few large ones, in a place of their own; the old ones stay as they are."""
+"""Rewrites many small shards as a few large ones in another place; the old ones stay unchanged."""
 
 from __future__ import annotations
 
@@ -23,38 +23,37 @@ from ddpm_seg.runs.view import choose, configurations, current_rows
 
 logger = logging.getLogger(__name__)
 
-# A file is closed at this size even where it has fewer rows than asked for: it is in memory twice while it is written.
+# Maximum size of a new file, even if it then has fewer rows than asked for: it is in memory twice while written.
 SHARD_BYTES = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Compacted:
     layouts: tuple[RunLayout, ...]
-    """Of each configuration, that of the newest run first."""
+    """One per configuration, that of the newest run first."""
     files_before: int
     files: int
     rows_before: int
-    """In all of them, those that later rows replace too."""
+    """Rows in all old files, including those that later rows replace."""
     rows: int
     left_out: tuple[str, ...]
-    """Configurations that were not asked for."""
+    """Configurations that were not compacted because `config_hash` selected another."""
 
     @property
     def layout(self) -> RunLayout:
-        """The newest run's."""
+        """The layout of the newest run's configuration."""
         return self.layouts[0]
 
 
 def compact(
     config: CompactConfig, derived: Mapping[str, Derive], write_report: Callable[[RunLayout], object]
 ) -> Compacted:
-    """Writes the current rows (`view.read_labels`) of one output to another, in order of run and shard: those of every
-    configuration, the newest first, or of `config.config_hash`.
+    """Copies the current rows (see `view.read_labels`) of one output to another, in order of run and shard.
 
-    Rows stay as they are, their `run_id` too. Their files stand under the name of the newest run of their
-    configuration, with the inputs that they are of as its manifest, so that `jobs.label` may go on there. Raises
-    FileNotFoundError where nothing was published, DamagedFileError (a ValueError) for a file that cannot be read, and
-    ValueError for an output that holds something.
+    It copies every configuration, the newest first, or only `config.config_hash`. Rows keep their values, including
+    `run_id`. The new files are those of the configuration's newest run, with a manifest of the rows' inputs, so that
+    `jobs.label` can continue there. Raises FileNotFoundError if nothing was published, DamagedFileError (a ValueError)
+    for a file that cannot be read, and ValueError for an output that is not empty.
     """
     source = config.labels
     known = configurations(source, "labels")
@@ -96,16 +95,16 @@ def _write(
 
 
 def _run_json(layout: RunLayout) -> dict[str, object]:
-    """What people read about the run; one that is spoilt holds nothing up."""
+    """The content of run.json; empty, with a warning, if it is missing or damaged, as only people read it."""
     try:
         return read_json(layout.run_json)
     except (FileNotFoundError, DamagedFileError) as error:
-        logger.warning("%s; what it said of %s is lost", error, layout.run_id)
+        logger.warning("%s; its details about %s are lost", error, layout.run_id)
         return {}
 
 
 def _rows_and_inputs(shards: list[tuple[str, np.ndarray]]) -> Iterator[tuple[pa.Table, pa.Table]]:
-    """Of each shard the current rows, and what its manifest says of the same inputs."""
+    """For each shard, the current rows and the manifest's rows for the same inputs."""
     manifest, of_run = None, ""
     for uri, kept in shards:
         if not kept.any():
@@ -118,13 +117,13 @@ def _rows_and_inputs(shards: list[tuple[str, np.ndarray]]) -> Iterator[tuple[pa.
         items = manifest.items.select([*INPUTS.names, "shard", "chunk"])
         items = items.filter(pa.array(items["shard"].to_numpy() == shard))
         if items["image_id"] != rows["image_id"]:
-            raise DamagedFileError(uri, f"it does not hold what {layout.manifest} planned")
+            raise DamagedFileError(uri, f"its rows are not those that {layout.manifest} planned")
         mask = pa.array(kept)
         yield rows.filter(mask), items.filter(mask)
 
 
 class _Writer:
-    """Rows to files of about one size, each with its derived tables; `planned` has their manifest's rows."""
+    """Writes rows to files of about equal size, with derived tables; collects the manifest's rows in `planned`."""
 
     def __init__(self, layout: RunLayout, derived: Mapping[str, Derive], shard_size: int) -> None:
         self.layout, self.derived, self.shard_size = layout, derived, shard_size
@@ -144,7 +143,7 @@ class _Writer:
                 self.flush()
 
     def flush(self) -> None:
-        """Writes what has come since the last file."""
+        """Writes the rows added since the last file as a new file, if there are any."""
         if not self._rows:
             return
         shard, table = len(self.planned), pa.concat_tables(self._rows)

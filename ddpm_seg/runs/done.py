@@ -1,7 +1,7 @@
-"""Which inputs the runs of an output hold already, in the version that stands in the store now.
+"""Finds the inputs that an output's runs already contain in their current version.
 
-What was planned says so for nearly all of them, and no row is read. Rows are asked only about an input whose plan did
-not know its version, or which was replaced between planning and reading: a row says which version was read.
+The manifests answer this for nearly every input. Published rows are read only for inputs whose version the manifest
+does not know, or which were replaced between planning and reading: a row records the version that was read.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _VERSION = ("etag", "size_bytes", "modified")
 
 
 def are_planned(inputs: pa.Table, runs: list[KnownRun]) -> pa.ChunkedArray:
-    """Of each input, whether one of these unfinished runs will hold it.
+    """For each input (bool), whether one of these unfinished runs will contain it.
 
-    An input whose version the plan did not know is read as it stands then; one whose version is not known now may be
-    the planned one.
+    True also for an input whose version the plan did not know, as it will be read in its current version, and for one
+    whose current version is unknown, as it may be the planned one.
     """
     keys = planned_keys(runs)
     held, unknown_then = _held_and_unknown_then(inputs, keys)
@@ -30,21 +30,21 @@ def are_planned(inputs: pa.Table, runs: list[KnownRun]) -> pa.ChunkedArray:
 
 
 def are_published(inputs: pa.Table, runs: list[KnownRun]) -> pa.ChunkedArray:
-    """Of each input, whether these finished runs hold it, all of one output, table and configuration.
+    """For each input (bool), whether these finished runs of one output, table and configuration contain it.
 
-    An input whose version is not known now counts as unchanged.
+    An input whose current version is unknown counts as unchanged.
     """
     keys = planned_keys(runs)
     held, unknown_then = _held_and_unknown_then(inputs, keys)
     held = pc.or_(held, _known_by_name(inputs, runs, pc.invert(held)))
-    # Without an etag no row says which version it is of, but for the size in those whose plan knew nothing.
+    # Rows can settle the rest if there is an etag; without one only the size, and only if the plan knew no version.
     asked = pc.and_(pc.invert(held), pc.or_(pc.is_valid(inputs["etag"]), unknown_then))
     asked = pc.and_(asked, _is_planned(inputs, runs, asked))
     return pc.or_(held, _read_as_now(inputs, runs, asked, unknown_then)) if pc.any(asked).as_py() else held
 
 
 def _held_and_unknown_then(inputs: pa.Table, keys: pa.ChunkedArray) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
-    """Whether each input is planned in this version, and whether it is planned in an unknown one."""
+    """For each input, whether it is planned in its current version, and whether it is planned in an unknown version."""
     unknown = inputs.select(["image_id"])
     for name in _VERSION:
         unknown = unknown.append_column(name, pa.nulls(inputs.num_rows, inputs.schema.field(name).type))
@@ -52,7 +52,7 @@ def _held_and_unknown_then(inputs: pa.Table, keys: pa.ChunkedArray) -> tuple[pa.
 
 
 def _known_by_name(inputs: pa.Table, runs: list[KnownRun], asked: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Of the inputs that are `asked` about, those of no known version whose image is planned in any."""
+    """Among the inputs marked in `asked`, those without a known version whose image is planned in any version."""
     for name in _VERSION:
         asked = pc.and_(asked, pc.is_null(inputs[name]))
     return pc.and_(asked, _is_planned(inputs, runs, asked))
@@ -68,7 +68,7 @@ def _is_planned(inputs: pa.Table, runs: list[KnownRun], asked: pa.ChunkedArray) 
 def _read_as_now(
     inputs: pa.Table, runs: list[KnownRun], asked: pa.ChunkedArray, unknown_then: pa.ChunkedArray
 ) -> pa.ChunkedArray:
-    """Whether the latest row of each input that is `asked` about is of the version that stands there now."""
+    """For each input marked in `asked`, whether its latest row was read from the current version."""
     layout = runs[0].layout
     wanted: list[Any] = inputs["image_id"].filter(asked).to_pylist()
     columns = ["image_id", "etag", "size_bytes"]

@@ -1,4 +1,4 @@
-"""An output that is written as a whole: where nothing was before, and begun anew where it was interrupted."""
+"""Outputs that are written in one go, into an empty place; an interrupted one is started over."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from ddpm_seg import storage
 from ddpm_seg.runs.layout import uris_under
 
 MARK = "ddpm_seg-unfinished"
-"""The file that stands under an output until it is whole."""
+"""Name of the file that marks an output as incomplete."""
 
 
 @contextmanager
 def fresh_output(output: str) -> Iterator[str]:
-    """For the block, `output` with nothing under it but a mark, which goes when the block succeeds.
+    """Gives the block an empty `output`, marked as incomplete until the block succeeds.
 
-    What stands there with a mark was left by a block that did not end, and goes first. Raises ValueError where anything
-    else stands, OSError where it is not writable.
+    Files beside such a mark were left by an interrupted block and are deleted first. Raises ValueError if the output
+    has any other files, OSError if it is not writable.
     """
     storage.check_writable(output)
     mark = storage.join(output, MARK)
     left = uris_under(output)
     if left and mark not in left:
-        raise ValueError(f"--output {output} is not empty; take a prefix where nothing is yet")
+        raise ValueError(f"--output {output} is not empty; choose an empty prefix")
     for file in left:
-        if file != mark:  # it goes last, so that an interruption here is known too
+        if file != mark:  # the mark is deleted last, so that an interruption here is noticed too
             storage.delete(file)
     storage.write_bytes(mark, b"")
     yield output

@@ -1,4 +1,4 @@
-"""Who works on a run now. It keeps two drivers from doing the same work, which would waste it but harm nothing."""
+"""Heartbeats: a file says which driver works on a run, so that two do not do the same work (wasteful but harmless)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ class AlreadyRunningError(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Beat:
-    """`heartbeat.json`: `machine`, `pid` and `process_start` name one process for good, the rest is for people."""
+    """The content of `heartbeat.json`. `machine`, `pid` and `process_start` identify one process; the rest is for
+    people."""
 
     host: str
     holder: str
@@ -45,17 +46,17 @@ class Beat:
 def heartbeat(
     layout: RunLayout, *, check: Callable[[], object] = lambda: None, every: float = BEAT_SECONDS
 ) -> Iterator[None]:
-    """Says that this process works on a run, every `every` seconds until the block ends.
+    """Records every `every` seconds that this process works on the run, until the block ends.
 
-    `check` raises OSError where the run is not there any more (`PlannedRun.check`): nothing is written there then.
-    Raises AlreadyRunningError where another driver does: one that has beaten in the last 60 s, by the store's clock,
-    and whose process is not known to be dead. A store that does not answer for a while ends nothing.
+    `check` raises OSError if the run no longer exists (`PlannedRun.check`); then nothing is written. Raises
+    AlreadyRunningError if another driver works on the run: one whose last beat is at most 60 s old by the store's clock
+    and whose process is not known to be dead. If the store does not answer for a while, the work continues.
     """
     check()
     refuse_if_running(layout)
     while not storage.create_bytes(layout.heartbeat, _own_beat()):
         refuse_if_running(layout)
-        storage.delete(layout.heartbeat)  # a dead driver's; of two that come now, one creates its own
+        storage.delete(layout.heartbeat)  # a dead driver's; if two drivers get here, only one creates its own
     ended = threading.Event()
     thread = threading.Thread(target=_beat, args=(layout, check, every, ended), name="heartbeat", daemon=True)
     thread.start()
@@ -63,25 +64,21 @@ def heartbeat(
         yield
     finally:
         ended.set()
-        thread.join(every)  # not for ever: it may wait for the store
-        with suppress(OSError):  # it would be stale in a minute, or at once on this host
-            check()  # what stands there now may be another driver's, in an output begun anew
+        thread.join(every)  # with a limit: it may be waiting for the store
+        with suppress(OSError):  # if it stays, it is stale in a minute, or at once on this host
+            check()  # in an output that was started over, the heartbeat may be another driver's
             storage.delete(layout.heartbeat)
 
 
 def refuse_if_running(layout: RunLayout) -> None:
-    """Raises AlreadyRunningError where another driver works on the run; returns where none does, or a dead one did."""
+    """Raises AlreadyRunningError if another driver, not known to be dead, works on the run."""
     try:
         beat = Beat(**json.loads(storage.read_bytes(layout.heartbeat)))
         age = _age(layout, beat)
     except FileNotFoundError:
         return
-    except (
-        TypeError,
-        ValueError,
-        RecursionError,
-    ):  # another version's, or nobody's: no reason to leave the work undone
-        logger.warning("%s is not understood, and left out of account", layout.heartbeat)
+    except (TypeError, ValueError, RecursionError):  # another release's, or damaged: no reason to stop the work
+        logger.warning("%s cannot be parsed; ignoring it", layout.heartbeat)
         return
     same_machine = beat.machine == _machine()
     own = same_machine and beat.pid == os.getpid()
@@ -89,8 +86,8 @@ def refuse_if_running(layout: RunLayout) -> None:
     if own or dead or age >= STALE_SECONDS:
         return
     raise AlreadyRunningError(
-        f"{beat.holder} on {beat.host} is working on {layout.run_id} of {layout.output}, and was last "
-        f"heard of {age:.0f} s ago; wait until it is done, or stop it and run this again"
+        f"{beat.holder} on {beat.host} is working on {layout.run_id} of {layout.output}; its last sign of life was "
+        f"{age:.0f} s ago. Wait until it is done, or stop it and run this again"
     )
 
 
@@ -103,7 +100,7 @@ def _beat(layout: RunLayout, check: Callable[[], object], every: float, ended: t
             beating = True
         except OSError as error:
             if beating:
-                logger.warning("no heartbeat for now, the work goes on: %s", error)
+                logger.warning("the heartbeat cannot be written, work continues: %s", error)
             beating = False
 
 
@@ -120,7 +117,7 @@ def _own_beat() -> bytes:
 
 
 def _age(layout: RunLayout, beat: Beat) -> float:
-    """Seconds since the last beat: both times are the store's, for two hosts' clocks may be minutes apart."""
+    """Seconds since the last beat. Both times come from the store, as two hosts' clocks may differ by minutes."""
     probe = storage.join(layout.folder, storage.temporary_name())
     written = storage.info(layout.heartbeat).modified
     storage.write_bytes(probe, b"what time is it?\n")
@@ -128,7 +125,7 @@ def _age(layout: RunLayout, beat: Beat) -> float:
         now = storage.info(probe).modified
     finally:
         storage.delete(probe)
-    if written is None or now is None:  # a store that keeps no times: the clocks are all there is
+    if written is None or now is None:  # the store keeps no times: compare the hosts' clocks instead
         written, now = datetime.fromisoformat(beat.time), datetime.now(timezone.utc)
     return max(0.0, (now - written).total_seconds())
 
@@ -136,24 +133,24 @@ def _age(layout: RunLayout, beat: Beat) -> float:
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container's user often has a number and no name
+    except (KeyError, OSError):  # a container's user often has only a number
         return f"user {os.getuid()}"
 
 
 def _machine() -> str:
-    """A running kernel and its processes' namespace: hosts, and containers on one, may share a name."""
+    """Identifies a booted kernel and its process namespace: hosts, and containers on a host, may share a name."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:  # not Linux: no process can be looked up, so none is known to be dead
+    except OSError:  # not Linux: processes cannot be looked up, so none is known to be dead
         return uuid.uuid4().hex
 
 
 def _process_start(pid: int) -> str | None:
-    """When a process began, in the kernel's ticks: pids are used again. None where none has that pid now."""
+    """Start time of a process in kernel ticks, as pids are reused. None if no running process has this pid."""
     try:
         status = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    fields = status.rpartition(")")[2].split()  # what stands before is the program's name, whatever is in it
-    return None if fields[0] in ("Z", "X") else fields[19]  # a zombie works on nothing
+    fields = status.rpartition(")")[2].split()  # before it is the program's name, which may contain anything
+    return None if fields[0] in ("Z", "X") else fields[19]  # Z, X: a zombie, which does no work

@@ -1,4 +1,4 @@
-"""Where a run's files stand. Names depend on the plan alone, so two attempts at one piece of work meet on one name."""
+"""Where a run's files are. Names depend only on the plan, so two attempts at the same work use the same names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _RUN = re.compile(r"/(?:runs/|config=[^/]+/run=)run-(\d+)/[^/]+$")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunLayout:
-    """The files of one run: `table` is the published one (`labels`), others are derived from it."""
+    """The files of one run. `table` is the published table (`labels`); other tables are derived from it."""
 
     output: str
     table: str
@@ -47,11 +47,11 @@ class RunLayout:
 
     @property
     def chunks(self) -> str:
-        """The folder that has the chunks of all runs, each plan's in one of its own (`PlannedRun.chunks`)."""
+        """The folder with the chunks of all runs; each plan has a subfolder (`PlannedRun.chunks`)."""
         return storage.join(self.output, "_chunks")
 
     def configuration(self, table: str | None = None) -> str:
-        """All runs of this configuration, one table."""
+        """The folder with all runs of this configuration, for one table."""
         return storage.join(self.output, table or self.table, f"config={self.config_hash}")
 
     def shards(self, table: str | None = None) -> str:
@@ -62,21 +62,21 @@ class RunLayout:
 
 
 def layout_of(shard: str) -> RunLayout:
-    """The run that the published shard with this URI is of. Raises ValueError for another file's URI."""
+    """The layout of the run that the published shard with this URI belongs to. Raises ValueError for other URIs."""
     match = _PUBLISHED.match(shard)
     if match is None:
-        raise ValueError(f"{shard} is no published shard")
+        raise ValueError(f"{shard} is not a published shard")
     return RunLayout(output=match[1], table=match[2], config_hash=match[3], run_id=match[4])
 
 
 def published_shards(layout: RunLayout, table: str | None = None) -> set[int]:
-    """Numbers of the shards that stand in the published (or a derived) table."""
+    """Numbers of the shards that exist in the published table, or in the derived one called `table`."""
     names = (_SHARD.search(uri) for uri in uris_under(layout.shards(table)))
     return {int(match[2]) for match in names if match}
 
 
 def published_by_run(layout: RunLayout) -> dict[str, set[int]]:
-    """`published_shards` of every run of the configuration, by run id, from one listing."""
+    """The `published_shards` of every run of the configuration, by run id, from a single listing."""
     found: dict[str, set[int]] = {}
     for match in map(_SHARD.search, uris_under(layout.configuration())):
         if match:
@@ -85,7 +85,7 @@ def published_by_run(layout: RunLayout) -> dict[str, set[int]]:
 
 
 def run_number(uri: str) -> int | None:
-    """12 for any file in `runs/run-000012/`, or in a table's `run=run-000012/`."""
+    """The number of the run that a file belongs to: 12 in `runs/run-000012/` or a table's `run=run-000012/`."""
     match = _RUN.search(uri)
     return int(match[1]) if match else None
 
@@ -95,7 +95,7 @@ def run_id(number: int) -> str:
 
 
 def uris_under(prefix: str) -> list[str]:
-    """URIs of the files under `prefix`; none where it does not exist yet."""
+    """URIs of the files under `prefix`; an empty list if it does not exist."""
     try:
         return [file.uri for file in storage.list_files(prefix)]
     except FileNotFoundError:

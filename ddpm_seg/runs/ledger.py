@@ -1,4 +1,4 @@
-"""What an output already holds, known from manifests and file names; no row of a published table is read."""
+"""Finds out what an output already contains, from manifests and file names; reads no rows of published tables."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from ddpm_seg.runs.summary import read_json
 
 logger = logging.getLogger(__name__)
 
-READERS = 8  # manifests at once: against a distant store the wait is latency
+READERS = 8  # manifests read at once, as a distant store's latency dominates
 
 KEY: Any = pa.binary(16)
 _KEY_COLUMNS = ["image_id", "etag", "size_bytes", "modified"]
@@ -43,7 +43,7 @@ _KEY_COLUMNS = ["image_id", "etag", "size_bytes", "modified"]
 
 @dataclass(frozen=True, kw_only=True)
 class KnownRun:
-    """A run that someone planned: `finished` once its report, the last thing written, is there."""
+    """A run that has been planned. It is `finished` once its report, the last file written, exists."""
 
     layout: RunLayout
     info: RunInfo
@@ -51,11 +51,11 @@ class KnownRun:
 
     @cached_property
     def manifest(self) -> Manifest:
-        """The plan as it is stored; of a finished run nobody needs to hold it."""
+        """The stored plan, read on first use: finished runs need not hold it in memory."""
         return read_manifest(self.layout.manifest)
 
     def planned(self, **stamp: str) -> PlannedRun:
-        """The run bound to its plan; `stamp` has what its rows say beside the run's own columns."""
+        """The run bound to its plan. `stamp` has further columns whose value must be the same in every row."""
         own: dict[str, str | datetime] = {"config_hash": self.info.config_hash}
         if not is_compacted(self.layout):
             own |= {"run_id": self.info.run_id, "created_at": self.info.created_at}
@@ -81,18 +81,18 @@ def find_runs(output: str, table: str, config_hash: str) -> list[KnownRun]:
 
 
 def input_keys(items: pa.Table) -> pa.ChunkedArray:
-    """One version of one input in 16 bytes: its id with its etag, or size and time where there is none."""
+    """A 16-byte key for each input's version: a hash of its id and its etag, or of size and time if it has none."""
     batches = items.select(_KEY_COLUMNS).to_batches(max_chunksize=BATCH_ROWS)
     return pa.chunked_array([_keys(batch) for batch in batches], KEY)
 
 
 def planned_keys(runs: list[KnownRun]) -> pa.ChunkedArray:
-    """Keys (`input_keys`) of every input that a published shard of these runs holds, or an unfinished one will."""
+    """Keys (`input_keys`) of every input in a published shard of these runs, or planned in an unfinished one."""
     return pa.chunked_array([_keys(rows) for rows in _planned(runs, _KEY_COLUMNS)], KEY)
 
 
 def planned_ids(runs: list[KnownRun], among: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Those of the `image_id`s `among` whose inputs, in any version, `planned_keys` has."""
+    """The `image_id`s of `among` that these runs contain or will contain, in any version."""
     ids = (rows["image_id"].cast(pa.string()) for rows in _planned(runs, ["image_id"]))
     return pa.chunked_array([each.filter(pc.is_in(each, value_set=among)) for each in ids], pa.string())
 
@@ -100,16 +100,16 @@ def planned_ids(runs: list[KnownRun], among: pa.ChunkedArray) -> pa.ChunkedArray
 def _planned(runs: list[KnownRun], columns: list[str]) -> Iterator[pa.RecordBatch]:
     published = published_by_run(runs[0].layout) if any(run.finished for run in runs) else {}
     for run in runs:
-        # Of a finished run, a shard that someone deleted since is work again.
+        # If someone deleted a shard of a finished run, its images are to be done again.
         shards = list(published.get(run.layout.run_id, ())) if run.finished else None
         yield from _in_manifest(run.layout.manifest, shards, columns)
 
 
 def next_number(output: str, config_hash: str, tables: Sequence[str]) -> int:
-    """The number of the next run. Ask before `find_runs`: any run that it does not show then has this one or more.
+    """The number for the next run. Call this before `find_runs`: runs that it then misses have this number or more.
 
-    It is larger than that of every shard in `tables` of this configuration too: where someone deleted `runs/` alone,
-    the shards that stay must not be taken for the next run's. A warning names them.
+    The number is also larger than that of every shard in `tables` of this configuration: if someone deleted only
+    `runs/`, the remaining shards must not be mistaken for the next run's. A warning names them.
     """
     planned = set(map(run_number, uris_under(storage.join(output, "runs"))))
     layouts = [RunLayout(output=output, table=table, config_hash=config_hash, run_id="") for table in tables]
@@ -119,29 +119,29 @@ def next_number(output: str, config_hash: str, tables: Sequence[str]) -> int:
 
 
 def _warn_of_stray_shards(layout: RunLayout, numbers: Sequence[int]) -> None:
-    """Shards of runs that `runs/` does not know. They are never deleted: they may be all that is left of the work."""
+    """Warns of shards of runs that `runs/` lacks. They are never deleted: they may be all that is left of the work."""
     if numbers:
         logger.warning(
-            "%s has shards of %s, whose plans are not in runs/ any more (moved or deleted): their images are done "
-            "again. read_labels shows the newer rows; a query of the files sees both, until you delete these shards",
+            "%s has shards of %s, whose plans are no longer in runs/ (moved or deleted): their images are done again. "
+            "read_labels shows the newer rows; a query of the files sees both until you delete these shards",
             layout.configuration(),
             ", ".join(map(run_id, numbers)),
         )
 
 
 def is_compacted(layout: RunLayout) -> bool:
-    """Whether the run's files are those that `compact` wrote: their rows say which run they were of before."""
+    """Whether `compact` wrote the run's files; their rows then keep the run ids that they had before."""
     try:
         return "compacted_from" in read_json(layout.run_json)
-    except (FileNotFoundError, DamagedFileError):  # it is written again when the run goes on
+    except (FileNotFoundError, DamagedFileError):  # run.json is written again when the run is resumed
         return False
 
 
 def freeze_run(output: str, table: str, manifest: Manifest, number: int) -> KnownRun | None:
-    """Writes the manifest under the first free number from `number` on (`manifest.info.run_id` is replaced by it).
+    """Writes the manifest under the first free run number from `number` on, and sets its `info.run_id` to that.
 
-    `number` is `next_number` of before the plan was made. None where another driver has planned the same configuration
-    since then: look at `find_runs` again.
+    `number` is what `next_number` returned before the plan was made. Returns None if another driver has planned the
+    same configuration since then: call `find_runs` again.
     """
     config_hash = manifest.info.config_hash
     while True:
@@ -155,13 +155,14 @@ def freeze_run(output: str, table: str, manifest: Manifest, number: int) -> Know
 
 
 def delete_leftovers(output: str) -> None:
-    """Deletes what dead drivers and workers left: trial files, the heartbeats of finished runs, and the chunks of
-    runs that are finished or that nobody planned.
+    """Deletes what dead drivers and workers left: temporary files, heartbeats of finished runs, and chunks of finished
+    or unknown runs.
 
-    A run is finished before its heartbeat is gone, and a worker that outlives its driver may write a chunk even later.
+    Such files are normal: a run counts as finished before its heartbeat is deleted, and a worker that outlives its
+    driver may write a chunk even later.
     """
     storage.delete_unfinished(output)
-    folders = chunk_folders(output)  # before the manifests: a run that begins now writes those first
+    folders = chunk_folders(output)  # list these before the manifests, which a run that starts now writes first
     uris = uris_under(storage.join(output, "runs"))
     finished = _finished(uris)
     for uri in uris:
@@ -179,7 +180,7 @@ def _finished(uris: Iterable[str]) -> set[int]:
 
 
 def _in_manifest(uri: str, shards: list[int] | None, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    """The manifest's rows, or those in `shards`; a batch of rows is held at a time."""
+    """The manifest's rows, or only those in `shards`, one batch in memory at a time."""
     with manifest_named(uri), open_parquet(uri) as file:
         check_items(uri, file.schema_arrow)
         for batch in file.iter_batches(BATCH_ROWS, columns=[*columns, "shard"]):
@@ -187,7 +188,7 @@ def _in_manifest(uri: str, shards: list[int] | None, columns: list[str]) -> Iter
 
 
 def _keys(batch: pa.RecordBatch) -> pa.Array:
-    # Hashed one by one: comparing the columns themselves in Arrow took as long and five times the memory.
+    # Hash row by row: comparing the columns in Arrow took as long and needed five times the memory.
     names, etags, sizes = (batch[name].to_pylist() for name in ("image_id", "etag", "size_bytes"))
     times = batch["modified"].cast(pa.int64()).to_pylist()  # microseconds
     versions = (etag or f"{size} {time}" for etag, size, time in zip(etags, sizes, times, strict=True))

@@ -1,4 +1,4 @@
-"""The plan of a run: which inputs, in which shards and chunks. It is written once and never changes."""
+"""The manifest: a run's plan, with its inputs and their shards and chunks. It is written once and never changes."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from ddpm_seg.runs.parquet import DamagedFileError, damage_named, decode, encode
 
 METADATA_KEY = b"ddpm_seg"
 
-# An actor that dies takes its chunk along and, with few chunks, actors idle at the end: so each gets about this many.
+# About how many chunks each actor gets. A dying actor loses its chunk, and with few chunks actors idle at the end.
 CHUNKS_PER_ACTOR = 20
 
-# Rows that planning holds as Python objects at a time, and those of a manifest's row group.
+# Rows that planning holds as Python objects at a time, and rows per row group of a manifest.
 BATCH_ROWS = 65_536
 
 _INPUT_TYPES: dict[str, pa.DataType] = {
@@ -39,7 +39,7 @@ INPUTS = pa.schema(_INPUT_TYPES)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunInfo:
-    """What a run is, as its manifest's metadata keeps it."""
+    """The metadata of a run that its manifest stores."""
 
     run_id: str
     config_hash: str
@@ -49,12 +49,12 @@ class RunInfo:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
-    """`items` has the input columns, then int32 `shard` and `chunk`; rows of a chunk stand together, in order."""
+    """`items` has the input columns, then int32 `shard` and `chunk`. The rows of a chunk are adjacent and in order."""
 
     info: RunInfo
     items: pa.Table
     digest: str = ""
-    """`digest` of the stored file; empty for a manifest that is not stored yet."""
+    """The `digest` of the stored file; empty if it is not stored yet."""
 
     def chunks(self) -> Iterator[tuple[int, int, pa.Table]]:
         """(shard, chunk, its rows) in order."""
@@ -62,7 +62,7 @@ class Manifest:
             yield shard, chunk, self.items.slice(rows.start, rows.stop - rows.start)
 
     def shard_rows(self) -> dict[int, list[slice]]:
-        """Of each shard, the rows of its chunks in order."""
+        """The row ranges of each shard's chunks, in order."""
         found: dict[int, list[slice]] = {}
         for shard, _, rows in self._bounds():
             found.setdefault(shard, []).append(rows)
@@ -76,7 +76,7 @@ class Manifest:
             yield int(shards[start]), int(chunks[start]), slice(start, stop)
 
     def shard_sizes(self) -> dict[int, tuple[int, int]]:
-        """Of each shard, (rows, chunks)."""
+        """The number of (rows, chunks) of each shard."""
         sizes: dict[int, tuple[int, int]] = {}
         for shard, _, rows in self.chunks():
             known_rows, known_chunks = sizes.get(shard, (0, 0))
@@ -85,19 +85,19 @@ class Manifest:
 
 
 def image_id(uri: str) -> str:
-    """Stable 128-bit name of an input: the same URI has the same one in every run and under every model."""
+    """A stable 128-bit id of an input in hex: the same URI has the same id in every run and with every model."""
     return hashlib.blake2b(uri.encode(), digest_size=16).hexdigest()
 
 
 def stored_uri(uri: str) -> str:
-    """`uri` as tables hold it: without credentials and signatures, and UTF-8 even where a file's name is not."""
+    """`uri` as tables store it: without credentials and signatures; bytes of a file name that are not UTF-8 escaped."""
     return storage.redact(uri).encode("utf-8", "backslashreplace").decode()
 
 
 def inputs_table(files: Iterable[storage.FileInfo]) -> pa.Table:
-    """Files as INPUTS rows, sorted by URI (`stored_uri`). They are taken a batch at a time, never held all at once.
+    """The files as rows of INPUTS, sorted by stored URI. Consumes `files` in batches, never holding all at once.
 
-    Raises ValueError where two of them would be one input.
+    Raises ValueError if two files have the same stored URI.
     """
     files = iter(files)
     batches = []
@@ -116,29 +116,33 @@ def inputs_table(files: Iterable[storage.FileInfo]) -> pa.Table:
 
 
 def _sorted(inputs: pa.Table) -> pa.Table:
-    if not pc.all(_neighbours(pc.less_equal, inputs["uri"])).as_py():  # a listing comes sorted; its stored URIs may not
+    # A listing is sorted already, but its stored URIs may not be.
+    if not pc.all(_neighbours(pc.less_equal, inputs["uri"])).as_py():
         inputs = inputs.sort_by("uri")
     twice = pc.index(_neighbours(pc.equal, inputs["uri"]), True).as_py()
     if twice >= 0:
         raise ValueError(
             "two inputs differ only in their query string or credentials, which are never stored: "
-            f"{inputs['uri'][twice]}. Give each image a path of its own."
+            f"{inputs['uri'][twice]}. Give each image its own path."
         )
     return inputs
 
 
 def _neighbours(compare: Callable[..., pa.ChunkedArray], column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """`compare` of each value and the next."""
+    """The result of `compare` for each value and the next one."""
     return compare(column.slice(0, max(0, len(column) - 1)), column.slice(1))
 
 
 def chunk_size_for(items: int, largest: int, actors: int) -> int:
-    """At most `largest`, fewer where that would leave an actor under some twenty chunks."""
+    """The chunk size for `items` items: `largest`, or less so that each of `actors` gets about CHUNKS_PER_ACTOR."""
     return max(1, min(largest, -(-items // (CHUNKS_PER_ACTOR * actors))))
 
 
 def plan(inputs: pa.Table, shard_size: int, chunk_size: int) -> pa.Table:
-    """Adds int32 `shard` and `chunk` (counted from 0 in each shard): consecutive rows, all full but the last."""
+    """`inputs` with int32 columns `shard` and `chunk`, which divide the rows in order. All but the last ones are full.
+
+    Chunks are counted from 0 within each shard.
+    """
     position = np.arange(inputs.num_rows)
     shard = (position // shard_size).astype(np.int32)
     chunk = (position % shard_size // chunk_size).astype(np.int32)
@@ -146,7 +150,7 @@ def plan(inputs: pa.Table, shard_size: int, chunk_size: int) -> pa.Table:
 
 
 def create_manifest(layout: RunLayout, manifest: Manifest) -> bool:
-    """Freezes the plan; False where another driver's stands under this number."""
+    """Stores the plan for good; False if another driver's manifest exists under this number."""
     info = manifest.info
     metadata = {
         "run_id": info.run_id,
@@ -159,13 +163,15 @@ def create_manifest(layout: RunLayout, manifest: Manifest) -> bool:
 
 
 def digest(data: bytes) -> str:
-    """32 hex digits of a manifest's bytes: they hold the inputs, the configuration and when it was planned, and a
-    manifest is never written again, so a copy of an output elsewhere keeps its digests."""
+    """The digest of a manifest's bytes, 32 hex digits: it identifies inputs, configuration and time of the plan.
+
+    As a manifest is never rewritten, a copy of an output in another place keeps its digests.
+    """
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def read_manifest(uri: str) -> Manifest:
-    """Raises DamagedFileError for a file that is no manifest, or no longer whole."""
+    """Reads a manifest. Raises DamagedFileError for a file that is not one, or is damaged."""
     data = storage.read_bytes(uri)
     with manifest_named(uri):
         with damage_named(uri):
@@ -179,13 +185,13 @@ def read_manifest(uri: str) -> Manifest:
 
 
 def read_info(uri: str) -> RunInfo:
-    """What the manifest says of its run; none of its rows is read. Raises DamagedFileError for a file that is none."""
+    """Reads only a manifest's metadata, no rows. Raises DamagedFileError for a file that is not a manifest."""
     with manifest_named(uri), open_parquet(uri) as file:
         return _info(uri, file.schema_arrow)
 
 
 def check_items(uri: str, schema: pa.Schema) -> None:
-    """Raises DamagedFileError unless a file has the columns of a manifest."""
+    """Raises DamagedFileError unless `schema` has the columns of a manifest."""
     expected = [*INPUTS, pa.field("shard", pa.int32()), pa.field("chunk", pa.int32())]
     require_columns(uri, schema, [field.name for field in expected])
     for field in expected:
@@ -196,13 +202,13 @@ def check_items(uri: str, schema: pa.Schema) -> None:
 
 @contextmanager
 def manifest_named(uri: str) -> Iterator[None]:
-    """Adds to a DamagedFileError over a manifest what to do about it."""
+    """Adds what to do to a DamagedFileError about a manifest."""
     try:
         yield
     except DamagedFileError as error:
         folder = storage.redact(uri.rpartition("/")[0])
         raise DamagedFileError(
-            uri, error.reason, f"put a copy of it back, or delete {folder} and the next run does its images again"
+            uri, error.reason, f"restore it from a copy, or delete {folder} so that the next run does its images again"
         ) from error
 
 

@@ -1,7 +1,7 @@
-"""Arrow tables as Parquet bytes, always with the same settings, so that the same rows are the same bytes.
+"""Reads and writes Arrow tables as Parquet, always with the same settings, so that equal rows give equal bytes.
 
-They are written with checksums, of each page and of the rest (`checksums`), which are compared when they are read.
-Files without, which releases before wrote, are read as they are.
+Files are written with checksums of each page and of everything else (`checksums`), which are verified on reading.
+Files of earlier releases have none, and are read without verification.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from ddpm_seg import storage
 from ddpm_seg.errors import StageError
 from ddpm_seg.runs.checksums import check_whole, read_footer, seal
 
-# Rows hold pictures: a group of this many is some megabytes, small enough to read one mask and large enough to scan.
+# Rows contain pictures, so a row group of this size has a few megabytes: small enough to read one mask from, large
+# enough to scan.
 ROW_GROUP_SIZE = 256
 
 
 class DamagedFileError(ValueError):
-    """A file of an output cannot be read, or does not hold what it should; the message names it."""
+    """A file of an output cannot be read, or has the wrong content. The message names the file."""
 
     def __init__(self, uri: str, reason: object, remedy: str = "") -> None:
         self.uri, self.remedy = uri, remedy
         self.reason = " ".join(str(reason).split()) or type(reason).__name__
-        super().__init__(uri, self.reason, remedy)  # what pickle makes it of, on its way from a worker
+        super().__init__(uri, self.reason, remedy)  # pickle rebuilds the error from these when a worker sends it
 
     def __str__(self) -> str:
         return f"{storage.redact(self.uri)} cannot be read: {self.reason}" + (f"; {self.remedy}" if self.remedy else "")
@@ -36,7 +37,7 @@ class DamagedFileError(ValueError):
 
 @contextmanager
 def damage_stops() -> Iterator[None]:
-    """Makes a StageError of a file of the output that cannot be read: once that is mended, the same command goes on."""
+    """Turns a DamagedFileError into a StageError: once the file is repaired, the same command can continue."""
     try:
         yield
     except DamagedFileError as error:
@@ -44,7 +45,7 @@ def damage_stops() -> Iterator[None]:
 
 
 def encode(table: pa.Table, *, row_group_size: int = ROW_GROUP_SIZE) -> bytes:
-    """Parquet bytes of `table`, the schema's metadata included; equal tables give equal bytes."""
+    """Parquet bytes of `table`, including the schema's metadata; equal tables give equal bytes."""
     sink = pa.BufferOutputStream()
     options: dict[str, Any] = {
         "version": "2.6",
@@ -54,20 +55,20 @@ def encode(table: pa.Table, *, row_group_size: int = ROW_GROUP_SIZE) -> bytes:
     }
     with pq.ParquetWriter(sink, table.schema, use_dictionary=True, write_statistics=True, **options) as writer:
         for start in range(0, table.num_rows, row_group_size):
-            # One chunk a column: page boundaries follow chunks, which depend on how the table was put together.
+            # Combine chunks: page boundaries follow them, and they depend on how the table was put together.
             writer.write_table(table.slice(start, row_group_size).combine_chunks(), row_group_size)
     return seal(memoryview(sink.getvalue()))
 
 
 def decode(data: bytes, columns: list[str] | None = None) -> pa.Table:
-    """The table that `encode` wrote, or some of its columns. Raises what Arrow does for anything else."""
+    """The table that `encode` wrote, or only some columns. Raises Arrow's errors for anything else."""
     pages_too = not check_whole(data)
-    # ParquetFile, not read_table: the latter would add columns for key=value folders.
+    # Not pq.read_table: it would add columns for key=value folders.
     return pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=pages_too).read(columns=columns)
 
 
 def read_table(uri: str) -> pa.Table:
-    """A whole file of any store. Raises DamagedFileError where it is not a Parquet file, or no longer whole."""
+    """Reads a whole file from any store. Raises DamagedFileError if it is not Parquet, or is damaged."""
     data = storage.read_bytes(uri)
     with damage_named(uri):
         return decode(data)
@@ -75,9 +76,9 @@ def read_table(uri: str) -> pa.Table:
 
 @contextmanager
 def open_parquet(uri: str) -> Iterator[pq.ParquetFile]:
-    """A file of any store, of which only the asked columns travel.
+    """Opens a file in any store; reading from it transfers only the columns that are asked for.
 
-    What Arrow cannot read, now or within the block, raises DamagedFileError.
+    Raises DamagedFileError if Arrow cannot read the file, on opening or within the block.
     """
     with (
         storage.open_file(uri) as file,
@@ -88,22 +89,24 @@ def open_parquet(uri: str) -> Iterator[pq.ParquetFile]:
 
 
 def read_columns(uri: str, columns: Sequence[str]) -> pa.Table:
-    """Some columns of a file. Raises DamagedFileError where it cannot be read or has not all of them."""
+    """Reads some columns of a file. Raises DamagedFileError if it cannot be read or lacks one of them."""
     with open_parquet(uri) as file:
         require_columns(uri, file.schema_arrow, columns)
         return file.read(columns=list(columns))
 
 
 def require_columns(uri: str, schema: pa.Schema, columns: Sequence[str]) -> None:
-    """Raises DamagedFileError where a column is missing: Arrow would read the others and say nothing."""
+    """Raises DamagedFileError if a column is missing: Arrow would silently read only the others."""
     missing = [name for name in columns if name not in schema.names]
     if missing:
         raise DamagedFileError(uri, f"it has no column {missing[0]!r}; it has {', '.join(schema.names)}")
 
 
 def read_rows(uri: str, rows: np.ndarray, columns: list[str]) -> Iterator[pa.Table]:
-    """These rows of a file, numbered from 0 and ascending: a table for each row group that has any, and no other is
-    read."""
+    """Reads the rows of a file whose numbers, ascending from 0, are in `rows`: one table per row group that has any.
+
+    Row groups without such rows are not read.
+    """
     with open_parquet(uri) as file:
         require_columns(uri, file.schema_arrow, columns)
         first = 0
@@ -117,7 +120,7 @@ def read_rows(uri: str, rows: np.ndarray, columns: list[str]) -> Iterator[pa.Tab
 
 @contextmanager
 def damage_named(uri: str) -> Iterator[None]:
-    """Turns what Arrow raises over the content of a file into DamagedFileError; what the store raises stays."""
+    """Turns Arrow's errors about a file's content into DamagedFileError; errors of the store pass through."""
     try:
         yield
     except DamagedFileError:
@@ -127,4 +130,4 @@ def damage_named(uri: str) -> Iterator[None]:
     except OSError as error:
         if type(error) is not OSError or error.errno is not None:
             raise
-        raise DamagedFileError(uri, error) from error  # Arrow's, over bytes that make no sense
+        raise DamagedFileError(uri, error) from error  # Arrow raises a bare OSError for bytes that it cannot parse

@@ -1,4 +1,4 @@
-"""What an output still lacks of the items that are asked for, and how that becomes a run; for images and samples."""
+"""Finds which of the requested items (images or samples) an output still lacks, and makes a run of them."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from ddpm_seg.runs.view import read_view
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunPlan:
-    """What there is to do: `unfinished` runs to finish, then a run numbered `next_number` of the `new` items."""
+    """What there is to do: first finish the `unfinished` runs, then do the `new` items as run number `next_number`."""
 
     output: str
     table: str
     config_hash: str
     unfinished: list[KnownRun]
     new: pa.Table
-    """Rows with the columns of `manifest.INPUTS`, and whatever else the items have."""
+    """Rows with the columns of `manifest.INPUTS` and any further columns of the items."""
     retried: int
-    """How many of `new` were errors before."""
+    """How many of `new` had an error before."""
     next_number: int
     already_done: int
-    """Items that finished runs hold, but for those of `new`."""
+    """Items that finished runs contain, not counting those of `new`."""
     last_run: str | None
-    """Id of the newest run so far."""
+    """Id of the newest run so far; None if there is none."""
 
     @property
     def items_left(self) -> int:
-        """Items of the unfinished runs, be they done in part."""
+        """Number of items in the unfinished runs, including those that are done already."""
         return sum(run.manifest.items.num_rows for run in self.unfinished)
 
 
@@ -48,10 +48,11 @@ def plan_run(
     retry_errors: bool = False,
     limit: int | None = None,
 ) -> RunPlan:
-    """Which of `items` (rows of `manifest.INPUTS`, and more columns) no run of this configuration holds. Only reads.
+    """Plans the `items` that no run of this configuration contains. Only reads.
 
-    `tables` has the published table, then the derived ones. With `retry_errors` items whose latest row is an error are
-    new too; `limit` is the most items of the new run. Raises DamagedFileError for a file that cannot be read.
+    `items` has the columns of `manifest.INPUTS`, and possibly more. `tables` names the published table, then the
+    derived ones. With `retry_errors`, items whose latest row is an error are planned again. `limit` is the maximum
+    number of items in the new run. Raises DamagedFileError for a file that cannot be read.
     """
     number = next_number(output, config_hash, tables)
     runs = find_runs(output, tables[0], config_hash)
@@ -75,9 +76,9 @@ def plan_run(
 
 
 def freeze_new(todo: RunPlan, config: Mapping[str, object], *, shard_size: int, chunk_size: int) -> KnownRun | None:
-    """Makes a run of the new items and writes its manifest; `config` is what that keeps of the options.
+    """Makes a run of the new items and writes its manifest, with the options `config` in it.
 
-    None where another driver has planned the same configuration since `todo` was made: plan again.
+    Returns None if another driver has planned the same configuration since `todo` was made: plan again.
     """
     info = RunInfo(
         run_id="",
@@ -90,7 +91,7 @@ def freeze_new(todo: RunPlan, config: Mapping[str, object], *, shard_size: int, 
 
 
 def _failed(output: str, table: str, config_hash: str) -> pa.ChunkedArray:
-    """`image_id` of every item whose latest row is an error."""
+    """The `image_id` of every item whose latest row is an error."""
     try:
         rows = read_view(output, table, config_hash=config_hash, columns=["image_id", "status"])
     except FileNotFoundError:  # nothing was published yet

@@ -1,5 +1,8 @@
-"""Whose work is done: a run bound to its one plan. Chunks stand under the plan's name, and rows say which run's they
-are, so that nothing of another plan is taken for this one's, whatever was moved, deleted or begun anew meanwhile."""
+"""A run bound to its plan.
+
+Chunk paths contain the plan's digest, and rows name their run, so that results of another plan are never mistaken for
+this one's, even if outputs were moved, deleted or started over meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -16,26 +19,26 @@ from ddpm_seg.runs.layout import RunLayout, uris_under
 from ddpm_seg.runs.manifest import digest
 
 OUTCOME = ("status", "error_type")
-"""The columns that say what became of an image."""
+"""The columns with the outcome of an image."""
 
 _CHUNK = re.compile(r"shard-(\d+)/chunk-(\d+)\.parquet$")
 
-# Manifests as they were when this process last compared their content, so that a look costs one request.
+# File info of manifests when this process last compared their content, so that later checks cost one request each.
 _compared: dict[tuple[str, str], storage.FileInfo] = {}
 
 
 class RunLostError(OSError):
-    """The manifest of a run is gone or another one's: its output was moved, deleted or made anew during the work."""
+    """A run's manifest has disappeared or changed: its output was moved, deleted or started over during the work."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedRun:
-    """A run and the digest of its manifest; what tasks on other machines know of the plan."""
+    """A run and the digest of its manifest: all that tasks on other machines know about the plan."""
 
     layout: RunLayout
     digest: str
     stamp: Mapping[str, str | datetime]
-    """The columns that say the same in every row of the run, by name: config_hash, run_id, …"""
+    """Columns whose value is the same in every row of the run, by name: config_hash, run_id, …"""
 
     @property
     def chunks(self) -> str:
@@ -48,24 +51,24 @@ class PlannedRun:
         return storage.join(self.shard_chunks(shard), f"chunk-{chunk:04d}.parquet")
 
     def finished_chunks(self) -> set[tuple[int, int]]:
-        """(shard, chunk) of every chunk whose file is there."""
+        """(shard, chunk) of every chunk whose file exists."""
         names = (_CHUNK.search(uri) for uri in uris_under(self.chunks))
         return {(int(match[1]), int(match[2])) for match in names if match}
 
     @property
     def columns(self) -> list[str]:
-        """What says whose rows these are."""
+        """The columns that identify which run and images rows belong to."""
         return ["image_id", *self.stamp]
 
     def misfit(self, rows: pa.Table, image_ids: Sequence[str]) -> str | None:
-        """Why `rows` are not this run's of the images `image_ids`, in that order; None where they are."""
+        """Why `rows` are not this run's rows of the images `image_ids`, in that order; None if they are."""
         missing = [name for name in (*self.columns, *OUTCOME) if name not in rows.column_names]
         if missing:
             return f"there is no column {missing[0]!r}"
         if rows.num_rows != len(image_ids):
-            return f"{rows.num_rows} rows, where the plan has {len(image_ids)}"
+            return f"it has {rows.num_rows} rows, the plan {len(image_ids)}"
         if rows["image_id"].to_pylist() != list(image_ids):
-            return "rows of other images than the plan's, or in another order"
+            return "its rows are of other images than the plan's, or in another order"
         for name, expected in self.stamp.items():
             column = rows[name].combine_chunks()
             try:
@@ -73,11 +76,11 @@ class PlannedRun:
             except (pa.ArrowException, TypeError):
                 return f"{name} is of type {column.type}"
             if pc.any(other).as_py():
-                return f"{name} is {column.filter(other)[0].as_py()!s}, where this run's is {expected!s}"
+                return f"{name} is {column.filter(other)[0].as_py()!s}, expected {expected!s}"
         return None
 
     def check(self) -> None:
-        """Raises RunLostError where the manifest that this work is for does not stand there any more."""
+        """Raises RunLostError if the run's manifest no longer exists or is another one."""
         uri = self.layout.manifest
         try:
             found = storage.info(uri)
@@ -85,13 +88,13 @@ class PlannedRun:
                 return
             now = digest(storage.read_bytes(uri))
         except (FileNotFoundError, NotADirectoryError):
-            raise RunLostError(self._lost("is not there any more")) from None
+            raise RunLostError(self._lost("no longer exists")) from None
         if now != self.digest:
-            raise RunLostError(self._lost("is another one now"))
+            raise RunLostError(self._lost("has changed"))
         _compared[uri, self.digest] = found
 
     def _lost(self, what: str) -> str:
         return (
-            f"{self.layout.manifest}, the plan of this run, {what}: the output was moved, deleted or "
-            "begun anew during the run, which stops and publishes nothing more. Put it back to finish the run"
+            f"{self.layout.manifest}, the plan of this run, {what}: the output was moved, deleted or started over "
+            "during the run. The run stops and publishes nothing more. Put the output back to finish the run"
         )

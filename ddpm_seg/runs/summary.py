@@ -1,4 +1,4 @@
-"""What people read about a run: `run.json` when it begins, `summary.json` as the last file when it ends."""
+"""The files that describe a run to people: `run.json`, written when it begins, and `summary.json`, when it ends."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ logger = logging.getLogger(__name__)
 class RunSummary:
     """Counts of the whole run, and times of its last attempt.
 
-    `seconds` has "total" (wall time) and, summed over tasks that ran side by side, "read", "segment" and "write" of the
-    `timed_images` that this attempt worked on. The report adds `statistics` and `drift` (`evaluation/drift.py`) to
-    the file.
+    `seconds` has "total" (wall time), and "read", "segment" and "write", summed over parallel tasks, for the
+    `timed_images` that the last attempt worked on. The report adds `statistics` and `drift`
+    (`evaluation/tables/drift.py`) to the file.
     """
 
     run_id: str
@@ -41,25 +41,25 @@ class RunSummary:
 
 
 def write_run_json(layout: RunLayout, info: RunInfo, details: dict[str, object]) -> None:
-    """The configuration and what it resolved to; a resumed run keeps the first, if that can be read."""
+    """Writes the configuration and what it resolved to. A resumed run keeps the first file, if that can be read."""
     record = {**dataclasses.asdict(info), **details}
     if storage.create_bytes(layout.run_json, json_file(record)):
         return
     try:
         read_json(layout.run_json)
     except DamagedFileError as error:
-        logger.warning("%s, and is written again", error)
+        logger.warning("%s; writing it again", error)
         storage.write_json(layout.run_json, record)
 
 
 def write_summary(layout: RunLayout, summary: RunSummary) -> None:
-    """Keeps an earlier attempt's where this one did no work: that has the work's times."""
+    """Writes the summary, except if this attempt did no work and an earlier one's exists: that one has the times."""
     if summary.timed_images or not _has_summary(layout):
         storage.write_json(layout.summary, dataclasses.asdict(summary))
 
 
 def _has_summary(layout: RunLayout) -> bool:
-    """Whether there is one that can be read."""
+    """Whether a readable summary exists."""
     try:
         read_json(layout.summary)
     except (FileNotFoundError, DamagedFileError):
@@ -68,7 +68,7 @@ def _has_summary(layout: RunLayout) -> bool:
 
 
 def read_json(uri: str) -> dict[str, Any]:
-    """An object of an output. Raises DamagedFileError, which names the file, for anything else."""
+    """Reads a JSON object from a file of an output. Raises DamagedFileError for anything else."""
     data = storage.read_bytes(uri)
     try:
         record = json.loads(data)

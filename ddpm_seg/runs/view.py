@@ -1,4 +1,4 @@
-"""What an output says now: of everything ever published, the latest row of each input."""
+"""Reads the current content of an output: the latest row of each input among everything ever published."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from ddpm_seg.runs.parquet import DamagedFileError, open_parquet, read_columns
 
 logger = logging.getLogger(__name__)
 
-READERS = 4  # shards at once: against a distant store the wait is latency, and a shard is tens of megabytes
-BLOCK_ROWS = 256  # put in order at once: their masks, of megabytes each in the worst case, must be under 2 GB
+READERS = 4  # shards read at once: a distant store's latency dominates, and a shard has tens of megabytes
+BLOCK_ROWS = 256  # rows sorted at once: their masks, megabytes each in the worst case, must stay below 2 GB
 
-SHARD_REMEDY = "put a copy of it back, or delete it and the next run does its images again"
+SHARD_REMEDY = "restore it from a copy, or delete it so that the next run does its images again"
 
 _SHARD = re.compile(r"/config=([^/]+)/run=(run-\d+)/shard-\d+\.parquet$")
 
@@ -35,13 +35,12 @@ def read_view(
     columns: Sequence[str] | None = None,
     image_ids: Sequence[str] | None = None,
 ) -> pa.Table:
-    """Rows of `table` under `output`, one an `image_id`: that of the latest run, sorted by URI.
+    """The rows of `table` under `output`, one per `image_id` (the latest run's), sorted by URI.
 
-    Models and options are never mixed: `config_hash` says whose rows, by default those of the newest run; where there
-    are others then, a warning is logged that names them. `columns` saves reading the pictures, and `image_ids` all but
-    the shards that have those images. Memory is that of the result, twice where rows of several runs are put in order.
-    Raises FileNotFoundError where nothing was published, ValueError for a column that the table does not have, and
-    DamagedFileError, which is a ValueError too, for a file that cannot be read.
+    All rows belong to one configuration: `config_hash`, by default that of the newest run; a warning then names any
+    others. `columns` limits what is read; `image_ids` limits it to the shards that contain them. Peak memory: the size
+    of the result, twice that if rows of several runs must be merged. Raises FileNotFoundError if nothing was published,
+    ValueError for an unknown column, and DamagedFileError (a ValueError) for a file that cannot be read.
     """
     shards, keys, latest = _shards_and_latest(output, table, config_hash)
     if columns is not None:
@@ -66,20 +65,21 @@ def read_labels(
     columns: Sequence[str] | None = None,
     image_ids: Sequence[str] | None = None,
 ) -> pa.Table:
-    """The current labels under `output`: for each image the row of the latest run that labelled it.
+    """The current labels under `output`: for each image, the row of the latest run that labelled it.
 
-    Rows of images that could not be read are there too, with `status` "error". Where several models or options have
-    labelled into one output, the rows are those of `config_hash` (a folder `config=…` under `labels/`), or of the
-    newest run: which one that is, and which others there are, is logged as a warning. `columns=["uri", "classes"]`
-    saves reading the masks; `image_ids` takes those images only, and reads only the shards that they are in. Raises
-    FileNotFoundError where there are no labels, and ValueError for an unknown column or a file that cannot be read.
+    Images that could not be read have a row with `status` "error". If several models or settings have labelled into
+    the output, the rows are those of `config_hash` (HASH of a folder `config=HASH` under `labels/`), by default those
+    of the newest run; a warning then names the configurations. `columns=["uri", "classes"]` avoids reading the masks.
+    `image_ids` returns only those images, and reads only the shards that contain them. Raises FileNotFoundError if
+    there are no labels, and ValueError for an unknown column or a file that cannot be read.
     """
     return read_view(output, "labels", config_hash=config_hash, columns=columns, image_ids=image_ids)
 
 
 def current_rows(output: str, table: str, *, config_hash: str | None = None) -> list[tuple[str, np.ndarray]]:
-    """`read_view` for those who take a shard at a time: URIs of the shards, oldest run first, and of each the rows
-    (bool, one a row) that no later row replaces. Raises FileNotFoundError where nothing was published.
+    """Like `read_view`, for reading one shard at a time: (shard URI, bool per row: is it current?), oldest run first.
+
+    A row is current if no later row has the same `image_id`. Raises FileNotFoundError if nothing was published.
     """
     shards, _, latest = _shards_and_latest(output, table, config_hash)
     return list(zip(shards, latest, strict=True))
@@ -88,7 +88,7 @@ def current_rows(output: str, table: str, *, config_hash: str | None = None) -> 
 def _shards_and_latest(
     output: str, table: str, config_hash: str | None
 ) -> tuple[list[str], list[pa.Table], list[np.ndarray]]:
-    """URIs of the shards; of each the columns image_id and uri, and which rows are current."""
+    """Shard URIs; for each shard its columns image_id and uri; and for each shard which rows are current (bool)."""
     shards = view_shards(output, table, config_hash)
     with ThreadPoolExecutor(READERS) as readers:
         keys = list(readers.map(lambda uri: _read(uri, ["image_id", "uri"]), shards))
@@ -97,22 +97,22 @@ def _shards_and_latest(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Configuration:
-    """Whose rows are read, of all that one output holds."""
+    """One of the configurations in an output, with its shards."""
 
     config_hash: str
     others: tuple[str, ...]
-    """The other configurations, that of the newest run first."""
+    """Hashes of the output's other configurations, that of the newest run first."""
     shards: list[str]
-    """URIs in order of run and number."""
+    """URIs, sorted by run and shard number."""
 
     def __str__(self) -> str:
         if not self.others:
-            return f"{self.config_hash}, the only one there"
-        return f"{self.config_hash}, of {1 + len(self.others)}; also there: {', '.join(self.others)}"
+            return f"{self.config_hash}, the only one"
+        return f"{self.config_hash}, one of {1 + len(self.others)}; the others: {', '.join(self.others)}"
 
 
 def configurations(output: str, table: str) -> list[Configuration]:
-    """All that have a published shard, that of the newest run first. Raises FileNotFoundError where there is none."""
+    """All configurations with a published shard, that of the newest run first. Raises FileNotFoundError for none."""
     found: dict[str, list[tuple[int, str, str]]] = {}
     for uri in uris_under(storage.join(storage.place(output), table)):
         if match := _SHARD.search(uri):
@@ -131,27 +131,27 @@ def configurations(output: str, table: str) -> list[Configuration]:
 
 
 def choose(output: str, table: str, config_hash: str | None) -> Configuration:
-    """The configuration that was asked for, or that of the newest run; then a warning names the others, if any.
+    """The configuration `config_hash`; if None, that of the newest run, and a warning names any others.
 
-    Raises FileNotFoundError where nothing was published, or nothing of `config_hash`.
+    Raises FileNotFoundError if nothing was published, or nothing with this `config_hash`.
     """
     known = configurations(output, table)
     if config_hash is None:
         if known[0].others:
             logger.warning(
-                "%s holds %s of %d configurations: read is %s, that of the newest run; also there: %s",
+                "%s has %s of %d configurations; using %s, that of the newest run; the others: %s",
                 *(output, table, len(known), known[0].config_hash, ", ".join(known[0].others)),
             )
         return known[0]
     chosen = next((one for one in known if one.config_hash == config_hash), None)
     if chosen is None:
         names = ", ".join(one.config_hash for one in known)
-        raise FileNotFoundError(f"no {table} table under {output} for config {config_hash}; there are those of {names}")
+        raise FileNotFoundError(f"{output} has no {table} of configuration {config_hash}; it has those of {names}")
     return chosen
 
 
 def view_shards(output: str, table: str, config_hash: str | None) -> list[str]:
-    """URIs of the shards of one configuration (`choose`), in order of run and number."""
+    """URIs of the shards of one configuration (see `choose`), sorted by run and shard number."""
     return choose(output, table, config_hash).shards
 
 
@@ -166,7 +166,7 @@ def _check_columns(table: str, shard: str, columns: Sequence[str]) -> None:
 
 
 def _read(uri: str, columns: Sequence[str] | None) -> pa.Table:
-    """Columns of one shard; only their bytes are fetched."""
+    """Reads columns of one shard, or all; only their bytes are fetched."""
     try:
         if columns is not None:
             return read_columns(uri, columns)
@@ -177,7 +177,7 @@ def _read(uri: str, columns: Sequence[str] | None) -> pa.Table:
 
 
 def _latest(image_ids: list[pa.ChunkedArray]) -> list[np.ndarray]:
-    """Of each part's rows, whether no later row, there or in a later part, has the same id."""
+    """For each part, which rows (bool) have no later row with the same id, in that part or a later one."""
     sizes = [len(part) for part in image_ids]
     rows = pa.table({"image_id": pa.chunked_array([chunk for part in image_ids for chunk in part.chunks], pa.string())})
     rows = rows.append_column("position", pa.array(np.arange(rows.num_rows)))
@@ -187,7 +187,7 @@ def _latest(image_ids: list[pa.ChunkedArray]) -> list[np.ndarray]:
 
 
 def _in_order(parts: list[pa.Table], order: np.ndarray) -> pa.Table:
-    """`pa.concat_tables(parts).take(order)`, whose masks may be more than the 2 GB that `take` can put in one array."""
+    """`pa.concat_tables(parts).take(order)`, but in blocks: `take` cannot put more than 2 GB of masks in one array."""
     if np.all(np.diff(order) > 0):
         return pa.concat_tables(parts)
     starts = np.cumsum([0, *(part.num_rows for part in parts)])

@@ -113,7 +113,7 @@ def _stray_run(trial: Trial) -> str:
     # Not `exists`: some S3 servers keep a folder whose files are gone.
     if any(storage.list_files(f"{trial.output}/runs/run-000001")):  # the run that began anew: nothing had stayed
         return ""
-    if "has shards of run-000001, whose plans are not in runs/" not in trial.attempts[-1].said:
+    if "has shards of run-000001, whose plans are no longer in runs/" not in trial.attempts[-1].said:
         trial.problems.append("did not say that shards of a run that was moved away stayed")
     return "run-000001"
 

@@ -167,7 +167,7 @@ def test_a_spoilt_manifest_is_named_with_what_to_do(how: str, run: KnownRun) -> 
     with pytest.raises(DamagedFileError) as error:
         read_manifest(uri)
     assert str(error.value).startswith(f"{uri} cannot be read: ")
-    assert f"put a copy of it back, or delete {run.layout.folder} and" in str(error.value)
+    assert f"restore it from a copy, or delete {run.layout.folder} so that" in str(error.value)
 
 
 # --- jobs that go on from run to run ---

@@ -107,5 +107,5 @@ def test_a_table_that_is_not_its_manifests_is_named(output: Path) -> None:
     other = find_runs(str(output), "labels", "c")[-2]
     storage.write_bytes(first.layout.shard(0), storage.read_bytes(other.layout.shard(0)))
     assert read_manifest(first.layout.manifest).items.num_rows == 10
-    with pytest.raises(ValueError, match="does not hold what"):
+    with pytest.raises(ValueError, match="its rows are not those that"):
         run(output)

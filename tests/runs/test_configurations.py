@@ -37,11 +37,11 @@ def test_reading_says_which_and_what_else_there_is(output: str, caplog: pytest.L
     (warning,) = [record for record in caplog.records if record.levelno == logging.WARNING]
     said = warning.getMessage()
     assert output in said
-    assert "holds labels of 3 configurations: read is new, that of the newest run; also there: middle, old" in said
+    assert "has labels of 3 configurations; using new, that of the newest run; the others: middle, old" in said
     caplog.clear()
     assert [read_labels(output, config_hash=one).num_rows for one in ("old", "middle", "new")] == [20, 10, 5]
     assert not caplog.records
-    with pytest.raises(FileNotFoundError, match="for config other; there are those of new, middle, old"):
+    with pytest.raises(FileNotFoundError, match="of configuration other; it has those of new, middle, old"):
         read_labels(output, config_hash="other")
 
 
@@ -49,7 +49,7 @@ def test_one_configuration_needs_no_word(tmp_path: Path, caplog: pytest.LogCaptu
     night(tmp_path, 1, {"a.png": labelled(1)})
     assert read_labels(str(tmp_path)).num_rows == 1
     assert not caplog.records
-    assert str(choose(str(tmp_path), "labels", None)) == "c, the only one there"
+    assert str(choose(str(tmp_path), "labels", None)) == "c, the only one"
 
 
 @pytest.mark.parametrize("columns", [["uncertanity"], ["uri", "uncertanity"]])
@@ -98,7 +98,7 @@ def test_an_export_says_whose_it_is(to: str, output: str, tmp_path: Path, capsys
     assert export.main([*common, "--config-hash=there"]) == 0
     said = capsys.readouterr().out
     assert "model 0123abcd" in said
-    assert "configuration there, of 4; also there: new, middle, old" in said
+    assert "configuration there, one of 4; the others: new, middle, old" in said
     readme = (target / "README.md").read_text()
     for part in ("model_id: `0123abcd`", "config_hash: `there`", f"labels: `{output}`", "images: `2`"):
         assert part in readme
@@ -125,11 +125,11 @@ def test_samples_are_chosen_and_said(
     samples: str, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     assert read_samples(samples, columns=["uri"]).num_rows == 8
-    assert "holds samples of 2 configurations: read is new" in caplog.text
+    assert "has samples of 2 configurations; using new" in caplog.text
     assert read_samples(samples, config_hash="old", columns=["uri"]).num_rows == 24
     assert [SampleStream(samples, config_hash=one).num_samples for one in ("old", "new")] == [24, 8]
     assert curate_main([f"--samples={samples}", "--config-hash=old", "--drop-uncertain=0"]) == 0
-    assert "samples of configuration old, of 2; also there: new" in capsys.readouterr().out
+    assert "samples of configuration old, one of 2; the others: new" in capsys.readouterr().out
     assert read_samples(samples, columns=["uri"]).num_rows == SampleStream(samples).num_samples == 24
     with pytest.raises(
         ValueError, match=r"is for the samples of old, not new; run jobs\.curate with --config-hash new"

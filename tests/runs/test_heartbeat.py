@@ -71,7 +71,7 @@ def test_a_second_driver_is_told_who_works(
         look()
         with pytest.raises(AlreadyRunningError, match="run-000012") as error, heartbeat(layout):
             pass
-        for part in (f"(process {process.pid})", os.uname().nodename, "last heard of 0 s ago"):
+        for part in (f"(process {process.pid})", os.uname().nodename, "last sign of life was 0 s ago"):
             assert part in str(error.value)
     beat = json.loads(storage.read_bytes(layout.heartbeat))
     assert (beat["host"], beat["pid"]) == (os.uname().nodename, process.pid)
@@ -130,7 +130,7 @@ def test_clocks_of_hosts_may_differ(
     on_another_host(monkeypatch)
     for year in ("2001", "2099"):
         rewrite(layout, time=f"{year}-01-01T00:00:00+00:00")
-        with pytest.raises(AlreadyRunningError, match="last heard of 0 s ago"):
+        with pytest.raises(AlreadyRunningError, match="last sign of life was 0 s ago"):
             refuse_if_running(layout)
 
 
@@ -169,12 +169,12 @@ def test_the_work_goes_on_while_the_store_does_not_answer(tmp_path: Path, caplog
     layout = layout_of(str(tmp_path / "store"))
     with heartbeat(layout, every=0.02):
         lead_to("file")  # where nothing can be written
-        until(lambda: "the work goes on" in caplog.text)
+        until(lambda: "work continues" in caplog.text)
         time.sleep(0.2)
         lead_to("folder")
         storage.delete(layout.heartbeat)
         until(lambda: storage.exists(layout.heartbeat))
-    assert caplog.text.count("the work goes on") == 1
+    assert caplog.text.count("work continues") == 1
     assert not storage.exists(layout.heartbeat)
 
 
@@ -189,7 +189,7 @@ def test_on_object_storage(s3: Callable[[], str], monkeypatch: pytest.MonkeyPatc
     with heartbeat(layout, every=600):
         refuse_if_running(layout)  # one's own
         on_another_host(monkeypatch)
-        with pytest.raises(AlreadyRunningError, match=r"last heard of \d s ago"):
+        with pytest.raises(AlreadyRunningError, match=r"last sign of life was \d s ago"):
             refuse_if_running(layout)
         monkeypatch.setattr(module, "STALE_SECONDS", 2.0)
         time.sleep(3.2)

@@ -128,7 +128,7 @@ def test_a_run_is_numbered_after_every_shard_that_still_stands(
     assert caplog.text == ""
     shutil.rmtree(tmp_path / "runs")
     assert next_number(str(tmp_path), "c", ("labels",)) == 3
-    assert "labels/config=c has shards of run-000001, run-000002, whose plans are not in runs/" in caplog.text
+    assert "labels/config=c has shards of run-000001, run-000002, whose plans are no longer in runs/" in caplog.text
     assert next_number(str(tmp_path), "another", ("labels",)) == 1
 
 

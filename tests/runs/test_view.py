@@ -91,5 +91,5 @@ def test_nothing_published(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no labels table"):
         read_labels(str(tmp_path))
     publish(tmp_path, 1, "a")
-    with pytest.raises(FileNotFoundError, match="for config other"):
+    with pytest.raises(FileNotFoundError, match="of configuration other"):
         read_labels(str(tmp_path), config_hash="other")
