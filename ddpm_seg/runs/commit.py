@@ -61,7 +61,7 @@ class Settled:
 
 
 def first_one_stays(output: str) -> bool:
-    """Tests whether the store of `output` can create a file only if it is absent, which makes published shards final."""
+    """Tests whether the store of `output` can create a file only if absent, which makes published shards final."""
     probe = storage.join(output, storage.temporary_name())
     try:
         storage.create_bytes(probe, b"the first one\n")

@@ -1,15 +1,14 @@
-"""Files under one kind of name: a local path, `s3://…`, `https://…` or whatever else fsspec can open.
+"""Reads and writes files by path or URI: a local path, `s3://…`, `https://…` or anything else that fsspec can open.
 
 Local paths are taken literally (see `uris`). Everything else goes through fsspec; `s3fs` and `aiohttp` are imported
-only when such a URI is met. Credentials and endpoints come from the environment or the machine's role
+only for a URI that needs them. Credentials and endpoints come from the environment or the machine's role
 (`AWS_ENDPOINT_URL`, `AWS_ACCESS_KEY_ID`, …), never from URIs, arguments or pickles.
 
-Writes are whole or absent: nobody ever reads half a file. Errors are `OSError`s whose text has no credentials in it.
-Remote requests that fail for a reason which may pass (5xx, throttling, time-outs, broken connections) are repeated for
-about two minutes, here and nowhere else, and end in a StorageUnavailableError; what is wrong as asked (403, 404) fails
-at once.
+Writes are atomic: no reader ever sees half a file. Errors are `OSError`s without credentials in their text. Remote
+requests that fail for a reason that may pass (5xx, throttling, time-outs, broken connections) are retried for about two
+minutes, here and nowhere else, and then raise StorageUnavailableError; wrong requests (403, 404) fail at once.
 
-Other packages import `storage` and call `storage.read_bytes(…)`; the modules in here are for one another.
+Other packages import `storage` and call `storage.read_bytes(…)`; the modules in this package are internal.
 """
 
 from ddpm_seg.storage.errors import StorageError, StorageUnavailableError

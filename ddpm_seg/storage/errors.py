@@ -1,4 +1,4 @@
-"""What goes wrong with storage: told in one line without credentials, and whether it may pass by itself."""
+"""Turns storage errors into one line without credentials, and decides whether an error may pass by itself."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from contextlib import contextmanager
 from ddpm_seg.printable import without_content
 from ddpm_seg.storage.uris import redact, redact_text, scheme
 
-# S3's codes for "later, please" that come with statuses which otherwise mean that the request is wrong.
+# S3 error codes that mean "try again later", although their HTTP status otherwise means a wrong request.
 _LATER_CODES = ("SlowDown", "Throttling", "RequestTimeout", "ConditionalRequestConflict")
 _LATER_STATUSES = (408, 425, 429)
-_NEVER_STATUSES = (501, 505, 507)  # "not implemented", "HTTP version", "the disk is full": the rest over 500 may pass
+_NEVER_STATUSES = (501, 505, 507)  # not implemented, HTTP version, disk full; all other statuses from 500 on may pass
 _MAX_TEXT = 500
 _S3_REMEDY = "; check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY (or the role) and the bucket's policy"
 
 
 class StorageError(OSError):
-    """Storage that cannot be used as asked; the message is one line, with no credentials in it."""
+    """Storage cannot be used as requested. The message is one line without credentials."""
 
 
 class StorageUnavailableError(StorageError):
-    """Storage that went on failing for as long as it was asked; later the same request may succeed."""
+    """Storage kept failing while the request was retried; the same request may succeed later."""
 
 
 class LocalHostError(PermissionError):
-    """A name out of a list leads to this machine or to a link-local service, which lists may not name."""
+    """A URI from a list leads to this machine or to a link-local service, which lists must not name."""
 
 
 @contextmanager
 def clear_errors(uri: str) -> Iterator[None]:
-    """Errors of s3fs, botocore and aiohttp as OSErrors that name the redacted URI; the originals quote signed URLs."""
+    """Turns errors of s3fs, botocore and aiohttp, which may quote signed URLs, into OSErrors with the redacted URI."""
     try:
         yield
     except StorageError:
@@ -43,7 +43,7 @@ def clear_errors(uri: str) -> Iterator[None]:
     except FileNotFoundError as error:
         reason = "the bucket does not exist" if _answer(error)[1] == "NoSuchBucket" else os.strerror(errno.ENOENT)
         raise FileNotFoundError(errno.ENOENT, reason, redact(uri)) from None
-    except Exception as error:  # a name from a list may lead to any client library, and into any corner of it
+    except Exception as error:  # a URI from a list may lead to any client library, which may raise anything
         if isinstance(error, ValueError) and not isinstance(error, _failures()):
             raise
         refusal = next((link for link in _chain(error) if isinstance(link, LocalHostError)), None)
@@ -58,7 +58,7 @@ def clear_errors(uri: str) -> Iterator[None]:
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether the same request may succeed a little later: the server is overloaded, restarting or out of reach."""
+    """Whether the same request may succeed a little later: the server is overloaded, restarting or unreachable."""
     if isinstance(error, StorageError | FileNotFoundError | FileExistsError | PermissionError):
         return False
     if any(isinstance(link, LocalHostError) for link in _chain(error)):
@@ -67,24 +67,24 @@ def may_pass(error: BaseException) -> bool:
     if status is not None:
         return code in _LATER_CODES or status in _LATER_STATUSES or (status >= 500 and status not in _NEVER_STATUSES)
     for link in _chain(error):
-        # A certificate that is not trusted, or no such host: nothing that waiting would mend.
+        # An untrusted certificate or an unknown host: waiting does not help.
         if isinstance(link, ssl.SSLError) or (isinstance(link, socket.gaierror) and link.errno == socket.EAI_NONAME):
             return False
     return any(isinstance(link, _broken_connections()) for link in _chain(error))
 
 
 def status_of(error: BaseException) -> int | None:
-    """The HTTP status that a server answered with, if it answered at all."""
+    """The HTTP status that the server answered with; None if it did not answer."""
     return _answer(error)[0]
 
 
 def describe(error: BaseException, uri: str = "") -> str:
-    """What was answered or what happened, on one line, with nothing secret and no bytes of a file in it.
+    """The server's answer or the error, as one line without secrets or bytes of a file.
 
-    `uri` is what was asked for; a server may repeat its query.
+    `uri` is the URI of the request: its secrets are removed too, as a server may repeat them.
     """
     status, code = _answer(error)
-    # aiohttp's own text quotes the whole URL, its message is the server's.
+    # str() of an aiohttp error quotes the whole URL; its `message` is only the server's.
     text = str(getattr(error, "message", "") or getattr(error, "strerror", "") or error or "")
     text = redact_text(without_content(text[: 10 * _MAX_TEXT]), uri) or type(error).__name__
     if status is not None:
@@ -101,9 +101,12 @@ def _is_refusal(error: BaseException) -> bool:
 
 
 def _answer(error: BaseException) -> tuple[int | None, str]:
-    """A server's answer, as HTTP status and S3's code; s3fs hides botocore's error, which has it, behind an OSError."""
+    """HTTP status and S3 error code of a server's answer; (None, "") without one.
+
+    Searches the chain of causes, because s3fs raises an OSError in place of botocore's error, which has the answer.
+    """
     for link in _chain(error):
-        if isinstance(link, _broken_connections()):  # what follows in the chain is older than this
+        if isinstance(link, _broken_connections()):  # the rest of the chain is about earlier requests
             break
         response = getattr(link, "response", None)
         if isinstance(response, dict):
@@ -115,7 +118,7 @@ def _answer(error: BaseException) -> tuple[int | None, str]:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what caused it, and so on."""
+    """The error, its cause, the cause of that, and so on."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -124,18 +127,18 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _failures() -> tuple[type[BaseException], ...]:
-    """OSError, and the base classes of what the client libraries raise beside it."""
+    """OSError and the base classes of the other errors that client libraries raise."""
     return OSError, *_loaded(
         ("botocore.exceptions", "BotoCoreError"),
         ("botocore.exceptions", "ClientError"),
         ("botocore.parsers", "ResponseParserError"),
         ("aiohttp", "ClientError"),
-        ("asyncio", "TimeoutError"),  # no OSError before Python 3.11
+        ("asyncio", "TimeoutError"),  # not an OSError before Python 3.11
     )
 
 
 def _broken_connections() -> tuple[type[BaseException], ...]:
-    """What the client libraries raise for time-outs, refused, reset and lost connections, and answers cut short."""
+    """Errors of client libraries for time-outs, refused, reset and lost connections, and incomplete answers."""
     return (
         ConnectionError,
         TimeoutError,
@@ -152,9 +155,9 @@ def _broken_connections() -> tuple[type[BaseException], ...]:
 
 
 def _loaded(*names: tuple[str, str]) -> tuple[type[BaseException], ...]:
-    """Those classes whose modules are imported: an error of any other cannot have been raised.
+    """The classes among `names` whose modules are imported; the others' errors cannot have been raised.
 
-    Another thread may be importing a module just now, which then has not got its classes yet.
+    A module that another thread is importing right now may not have its classes yet.
     """
     found = (getattr(sys.modules.get(module), name, None) for module, name in names)
     return tuple(each for each in found if each is not None)

@@ -1,4 +1,4 @@
-"""Files by URI: what every part of the product reads and writes with, whatever the storage."""
+"""Reads, writes and lists files by URI, in any storage: the functions that all other packages use."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class FileTooLargeError(OSError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FileInfo:
-    """What is known of a file without reading it; `None` is what the storage does not tell."""
+    """What is known about a file without reading it; None for what the storage does not say."""
 
     uri: str
     size_bytes: int | None = None
@@ -37,7 +37,7 @@ class FileInfo:
 
 
 def exists(uri: str) -> bool:
-    """Whether a file or a folder stands at `uri`."""
+    """Whether a file or folder exists at `uri`."""
     uri = normalize(uri)
     return Path(uri).exists() if is_local(uri) else remote.exists(uri)
 
@@ -45,7 +45,7 @@ def exists(uri: str) -> bool:
 def info(uri: str, *, listed: bool = False) -> FileInfo:
     """Size, ETag and time of one file. Raises FileNotFoundError, and IsADirectoryError for a folder.
 
-    `listed` says that the name is from a list, not from the user: see `read_listed`.
+    `listed` means that the URI comes from a list, not from the user: see `read_listed`.
     """
     uri = normalize(uri)
     if is_local(uri):
@@ -60,12 +60,12 @@ def info(uri: str, *, listed: bool = False) -> FileInfo:
 
 
 def list_files(prefix: str) -> Iterator[FileInfo]:
-    """Every file below the folder or S3 prefix, recursively; a file's own URI gives that file.
+    """Lists every file below a folder or S3 prefix, recursively; for a file's own URI, that file.
 
-    They come sorted by URI from a local disk and from Amazon's S3; some other S3 servers sort folder by folder. Nothing
-    there: no rows. One folder at a time is held in memory, on S3 one page of the listing. Links to local folders are
-    followed where they lead out of `prefix`, so each real folder comes once; broken links and special files are left
-    out. A folder that may not be read raises PermissionError, a missing bucket FileNotFoundError.
+    Sorted by URI for local disks and Amazon's S3; some other S3 servers sort folder by folder. Empty if nothing exists
+    there. Holds one folder in memory at a time, on S3 one page of the listing. Follows links to local folders only if
+    they lead out of `prefix`, so that each real folder is listed once; skips broken links and special files. Raises
+    PermissionError for a folder that may not be read, FileNotFoundError for a missing bucket.
     """
     prefix = normalize(prefix)
     if is_local(prefix):
@@ -74,13 +74,13 @@ def list_files(prefix: str) -> Iterator[FileInfo]:
 
 
 def list_prefix(prefix: str) -> Iterator[FileInfo]:
-    """The objects whose keys begin with that of an S3 prefix, whatever follows; none in any other storage."""
+    """Lists the S3 objects whose keys begin with that of `prefix`, whatever follows; nothing in other storage."""
     prefix = normalize(prefix)
     return iter(()) if is_local(prefix) else _remote_files(remote.find_beginning(prefix))
 
 
 def list_matching_folders(pattern: str) -> Iterator[FileInfo]:
-    """Every file in the folders that match a pattern, recursively, as `glob` and `list_files` find them."""
+    """Lists every file in the folders that match a pattern (see `glob`), recursively (see `list_files`)."""
     pattern = normalize(pattern)
     if not is_local(pattern):
         return _remote_files(remote.glob(pattern, below=True))
@@ -88,9 +88,9 @@ def list_matching_folders(pattern: str) -> Iterator[FileInfo]:
 
 
 def glob(pattern: str) -> list[FileInfo]:
-    """The files matching a shell pattern, sorted by URI: `*`, `?`, `[…]`, and `**` for folders at any depth.
+    """The files that match a shell pattern, sorted by URI: `*`, `?`, `[…]`, and `**` for folders at any depth.
 
-    Locally `*` takes names with a leading dot too, and `**` follows no links.
+    On local disks `*` also matches names with a leading dot, and `**` does not follow links.
     """
     pattern = normalize(pattern)
     if not is_local(pattern):
@@ -101,7 +101,7 @@ def glob(pattern: str) -> list[FileInfo]:
 
 
 def read_bytes(uri: str, *, max_bytes: int | None = None) -> bytes:
-    """The whole file. Over `max_bytes` raises FileTooLargeError, having read at most one byte more than that."""
+    """Reads a whole file. Raises FileTooLargeError if it has more than `max_bytes`, after reading at most one more."""
     uri = normalize(uri)
     limit = None if max_bytes is None else max_bytes + 1
     data = local.read(Path(uri), limit) if is_local(uri) else remote.read(uri, limit)
@@ -111,10 +111,10 @@ def read_bytes(uri: str, *, max_bytes: int | None = None) -> bytes:
 
 
 def read_listed(uri: str, *, max_bytes: int) -> tuple[bytes, FileInfo]:
-    """The whole file behind a name that came out of a list or a table, which a stranger may have written.
+    """Reads a whole file whose URI comes from a list or table, which a stranger may have written.
 
-    Also what was read: its size, and ETag and time where the answer says them. As `read_bytes`, and refuses files of
-    the system (/proc, /sys) and, unless `hosts.allow_local_hosts`, hosts of this machine.
+    Also returns the version that was read: size, and ETag and time if the answer has them. Like `read_bytes`, but
+    refuses system files (/proc, /sys) and, unless `hosts.allow_local_hosts`, hosts on this machine.
     """
     uri = normalize(uri)
     if is_local(uri):
@@ -130,15 +130,15 @@ def read_listed(uri: str, *, max_bytes: int) -> tuple[bytes, FileInfo]:
 
 
 def open_file(uri: str) -> BinaryIO:
-    """A file to read in parts, of which only those travel. It must not change meanwhile."""
+    """Opens a file for reading; only the parts that are read are transferred. The file must not change meanwhile."""
     uri = normalize(uri)
     return Path(uri).open("rb") if is_local(uri) else cast(BinaryIO, RemoteFile(uri))
 
 
 def open_listed(uri: str) -> tuple[BinaryIO, FileInfo]:
-    """A file to read in parts, behind a name that a stranger may have written, and which version it is.
+    """Opens a file whose URI a stranger may have written; also returns its version.
 
-    As `open_file`, and refuses what `read_listed` refuses.
+    Like `open_file`, but refuses what `read_listed` refuses.
     """
     uri = normalize(uri)
     if is_local(uri):
@@ -150,7 +150,7 @@ def open_listed(uri: str) -> tuple[BinaryIO, FileInfo]:
 
 
 def write_bytes(uri: str, data: bytes) -> None:
-    """Write a file, replacing what was there; readers see the old one or the new one, whole. Makes local folders."""
+    """Writes or replaces a file; readers see either the old one or the new one, whole. Makes local folders."""
     uri = normalize(uri)
     if is_local(uri):
         local.write(Path(uri), data)
@@ -159,23 +159,23 @@ def write_bytes(uri: str, data: bytes) -> None:
 
 
 def write_json(uri: str, value: object) -> None:
-    """Write `value` as an indented file, as `write_bytes` does."""
+    """Writes `value` as an indented JSON file, in the way of `write_bytes`."""
     write_bytes(uri, json_file(value))
 
 
 def create_bytes(uri: str, data: bytes) -> bool:
-    """Write a file unless one stands there: of all that race for a name, one gets True and its bytes stay, whole.
+    """Writes a file unless one exists; of all processes that race for a name, exactly one gets True.
 
-    False means that a file stands there, left as it was, be its content equal or not. Where an answer was lost and the
-    request repeated, it still tells one's own file from another's, on a local disk and S3; on any other store False may
-    then be this caller's own file: read it back where that matters.
+    False means that a file exists and was left unchanged, whatever its content. If an answer was lost and the request
+    retried, the result is still right on local disks and S3; on other stores False may then mean that this call's own
+    file exists, so read it back if that matters.
     """
     uri = normalize(uri)
     return local.create(Path(uri), data) if is_local(uri) else remote.create(uri, data)
 
 
 def delete(uri: str) -> None:
-    """Delete a file, or a folder or prefix with all that is in it; nothing there is fine."""
+    """Deletes a file, or a folder or prefix with everything in it. Does nothing if it does not exist."""
     uri = normalize(uri)
     if is_local(uri):
         local.delete(Path(uri))
@@ -184,7 +184,7 @@ def delete(uri: str) -> None:
 
 
 def delete_unfinished(folder: str) -> None:
-    """Delete what killed writers left in a folder, its own files only, where no writer is at work now."""
+    """Deletes temporary files that killed writers left directly in a folder. No writer may be at work there."""
     folder = normalize(folder)
     if is_local(folder):
         local.delete_unfinished(Path(folder))
@@ -193,12 +193,12 @@ def delete_unfinished(folder: str) -> None:
 
 
 def check_writable(uri: str) -> None:
-    """Raise StorageError, naming the place and the reason, unless files can be created and deleted below `uri`."""
+    """Raises StorageError, with the place and the reason, unless files can be created and deleted below `uri`."""
     uri = normalize(uri)
     probe = join(uri, local.temporary_name())
     try:
         if not create_bytes(probe, b"ddpm_seg: may this folder be written?\n"):
-            raise StorageError("it says that a file with a fresh random name exists")
+            raise StorageError("the storage claims that a file with a new random name exists already")
         delete(probe)
     except OSError as error:
         raise StorageError(f"{redact(uri)} is not writable: {_reason(uri, error)}") from None
@@ -232,7 +232,7 @@ def _remote_files(rows: Iterable[remote.Row]) -> Iterator[FileInfo]:
 
 
 def _local_info(path: str, status: os.stat_result) -> FileInfo:
-    # From whole nanoseconds: a float of seconds cannot hold them, and the time tells versions of a file apart.
+    # Keep full precision, which float seconds would lose: the time distinguishes versions of a file.
     seconds, nanoseconds = divmod(status.st_mtime_ns, 1_000_000_000)
     modified = datetime.fromtimestamp(seconds, timezone.utc).replace(microsecond=nanoseconds // 1000)
     return FileInfo(uri=path, size_bytes=status.st_size, modified=modified)

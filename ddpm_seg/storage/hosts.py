@@ -1,7 +1,7 @@
-"""Which hosts a name from a stranger's list must not lead to: this machine, and its cloud's metadata service.
+"""Keeps URIs from strangers' lists from reaching this machine and its cloud's metadata service.
 
-The address is checked when the connection is made. So no spelling of it, no redirect and no name that changes between
-two look-ups gets around it. Private networks are allowed: people keep their images there.
+The address is checked when the connection is made, so neither an unusual spelling, nor a redirect, nor a name that
+changes between two look-ups gets around the check. Private networks are allowed: people keep their images there.
 """
 
 from __future__ import annotations
@@ -40,18 +40,19 @@ _allowed = False
 
 
 def allow_local_hosts(allowed: bool) -> None:
-    """Sets for this process whether lists may name hosts of this machine."""
+    """Sets, for this process, whether lists may name hosts on this machine."""
     global _allowed
     _allowed = allowed
 
 
 def local_hosts_allowed() -> bool:
-    """Whether `allow_local_hosts` or the environment allows them; by default they are not."""
+    """Whether `allow_local_hosts` or the environment allows local hosts in lists; by default neither does."""
     return _allowed or os.environ.get(_SWITCH, "0") not in ("", "0")
 
 
 def is_local_address(address: str) -> bool:
-    """Whether an IP address, or the IPv4 one in it, is loopback, link-local, unspecified or a metadata service's."""
+    """Whether an IP address, or an IPv4 address embedded in it, is loopback, link-local, unspecified or a metadata
+    service's."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         if ip.sixtofour is not None and is_local_address(str(ip.sixtofour)):
@@ -75,7 +76,7 @@ def refuse_local_host(host: str) -> None:
 
 
 def guarded_client_options() -> dict[str, Any]:
-    """Options of an aiohttp session that connects to no local address. Call it where an event loop runs."""
+    """Options for an aiohttp session that refuses local addresses. Call this where an event loop runs."""
     import aiohttp
 
     traces = aiohttp.TraceConfig()
@@ -97,7 +98,7 @@ def _refused() -> LocalHostError:
 
 @functools.cache
 def _proxies() -> frozenset[tuple[str, int]]:
-    """Addresses of the proxies that the environment names: they are the user's own, on this machine or not."""
+    """Addresses of the proxies in the environment. They are the user's own choice, so they may be local."""
     found = set()
     for url in urllib.request.getproxies().values():
         place = urlsplit(url if "://" in url else f"http://{url}")
@@ -119,7 +120,7 @@ async def _check_redirect(session: Any, context: Any, params: Any) -> None:
 
 
 async def _check_behind_proxy(url: str) -> None:
-    """A proxy makes the connection itself, so all that can be checked is the name that it is given."""
+    """Checks the host name if a proxy is used: the proxy makes the connection, so its address cannot be checked."""
     place = urlsplit(url)
     if place.hostname and urllib.request.getproxies().get(place.scheme):
         await asyncio.get_running_loop().run_in_executor(None, refuse_local_host, place.hostname)

@@ -1,6 +1,6 @@
-"""Values that must not be shown: those of credentials this process knows, and of a URL's own query and user info.
+"""Removes secret values from text: credentials that this process knows, and a URL's query and user info.
 
-A server may repeat what it was sent in any words, so the values themselves are looked for.
+A server may repeat what it was sent in any form, so this searches for the values themselves.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ _SECRET_NAME = re.compile(
     r"TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|ACCESS_KEY|API_?KEY|PRIVATE_KEY|ACCOUNT_KEY|CREDENTIAL|SIGNATURE|SAS",
     re.IGNORECASE,
 )
-_PATH_NAME = re.compile(r"_(FILE|PATH|DIR|URI|URL|APPLICATION_CREDENTIALS)$", re.IGNORECASE)  # where a secret stands
-# Shorter values are words of every message; what a URL itself calls a secret may be shorter.
+_PATH_NAME = re.compile(r"_(FILE|PATH|DIR|URI|URL|APPLICATION_CREDENTIALS)$", re.IGNORECASE)  # names a secret's file
+# Shorter values could be ordinary words of a message. Values that a URL itself calls secret may be shorter.
 _SHORTEST = 6
 _SHORTEST_IN_URL = 4
 _SHORTEST_NAMED = 3
 
 
 def without_secrets(text: str, uri: str = "") -> str:
-    """`text` with `…` in the place of each known secret, as it is and as it is spelled in URLs and headers."""
+    """`text` with each known secret replaced by `…`, both plain and as it is encoded in URLs and headers."""
     found = {spelling for secret in (*_of_process(), *_of_uri(uri)) for spelling in _spellings(secret)}
     if not found:
         return text
@@ -52,7 +52,7 @@ def _of_uri(uri: str) -> Iterator[str]:
             continue
         if len(part) >= _SHORTEST_IN_URL:
             yield part
-        # "+" stands for a space in some servers' eyes and for itself in others'.
+        # Some servers read "+" as a space, others as itself.
         for name, value in (*parse_qsl(part), *parse_qsl(part.replace("+", "%2B"))):
             if len(value) >= (_SHORTEST_NAMED if _SECRET_NAME.search(name) else _SHORTEST_IN_URL):
                 yield value
@@ -77,7 +77,7 @@ def _of_environment(values: tuple[tuple[str, str], ...]) -> frozenset[str]:
 
 @functools.cache
 def _of_aws_file() -> frozenset[str]:
-    """What `~/.aws/credentials` holds."""
+    """The secret values in `~/.aws/credentials`."""
     path = os.environ.get("AWS_SHARED_CREDENTIALS_FILE") or str(Path("~/.aws/credentials").expanduser())
     parser = configparser.RawConfigParser()
     try:
@@ -92,7 +92,7 @@ def _of_aws_file() -> frozenset[str]:
 
 @functools.cache
 def _of_netrc() -> frozenset[str]:
-    """The passwords that http(s) clients take from `~/.netrc`."""
+    """The passwords in `~/.netrc`, which http(s) clients use."""
     try:
         hosts = netrc.netrc(os.environ.get("NETRC")).hosts.values()
     except (OSError, ValueError, netrc.NetrcParseError):

@@ -1,4 +1,4 @@
-"""What `storage` does with paths of this machine, which are absolute; errors are `OSError`s that name the file."""
+"""The local half of `storage`: works on absolute paths of this machine; raises `OSError`s that name the file."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from typing import BinaryIO
 from ddpm_seg.storage.errors import StorageError
 
 _TEMPORARY = re.compile(r"\.ddpm_seg-[0-9a-f]{32}\.tmp")
-# What stat() says of a name that went away since it was listed, or of a link that leads nowhere.
+# Errors of stat() for a file that was deleted since it was listed, or for a broken link.
 _NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
 def temporary_name() -> str:
-    """A fresh name for a file that is not finished, or only a trial."""
+    """A new random name for an unfinished file or a probe."""
     return f".ddpm_seg-{uuid.uuid4().hex}.tmp"
 
 
 def is_temporary(name: str) -> bool:
-    """Whether `temporary_name` made `name`; listings leave such files out."""
+    """Whether `temporary_name` made `name`; listings skip such files."""
     return _TEMPORARY.fullmatch(name) is not None
 
 
 def find(path: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Files at and below `path`, sorted by full path.
+    """Lists the files at and below `path`, sorted by full path.
 
-    Each real folder comes once: a link to another folder below `path` is left, as that one comes by its own name.
+    Each real folder is listed once: links to another folder below `path` are skipped.
     """
     status = _stat(path)
     if status is not None and not stat.S_ISDIR(status.st_mode):
@@ -44,7 +44,7 @@ def find(path: Path) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def find_in_matching(pattern: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Files below the folders that match, each once."""
+    """Lists the files below the folders that match, each once."""
     seen: set[str] = set()
     for folder in sorted(Path("/").glob(pattern.lstrip("/"))):
         if folder.is_dir():
@@ -57,7 +57,7 @@ def find_in_matching(pattern: str) -> Iterator[tuple[str, os.stat_result]]:
 def _walk(top: Path, status: os.stat_result) -> Iterator[tuple[str, os.stat_result]]:
     real_top = os.path.realpath(top)
     seen = {_identity(status, "")}
-    waiting = [_names(top, real_top)]  # no recursion: folders may be nested deeper than Python's stack is
+    waiting = [_names(top, real_top)]  # no recursion: folders may be nested deeper than Python's stack allows
     while waiting:
         path = next(waiting[-1], None)
         if path is None:
@@ -76,7 +76,7 @@ def _walk(top: Path, status: os.stat_result) -> Iterator[tuple[str, os.stat_resu
 
 
 def _names(folder: Path, real_top: str) -> Iterator[Path]:
-    """What a folder holds, in order, without links to folders that the walk meets by their own names."""
+    """The entries of a folder, sorted, without links to folders that the walk reaches by their real names."""
     with os.scandir(folder) as entries:
         # A folder sorts as its contents do, with the slash: "a-b" < "a/x" < "ab".
         names = sorted(entry.name + "/" if _is_folder(entry) else entry.name for entry in entries)
@@ -85,19 +85,19 @@ def _names(folder: Path, real_top: str) -> Iterator[Path]:
         if name.endswith("/") and path.is_symlink():
             target = os.path.realpath(path) + "/"
             below = target.startswith(real_top.rstrip("/") + "/")
-            # What a link shows of a hidden folder, as git-sync's do, is not hidden.
+            # Keep a link into a hidden folder, such as git-sync makes: by its real name its content is hidden.
             if below and "/." not in target[len(real_top) :]:
                 continue
         yield path
 
 
 def _identity(status: os.stat_result, name: str) -> tuple[int, int, bool]:
-    """A folder's, apart for its hidden name and another one: see `_names`."""
+    """Identifies a folder for `_walk`. A hidden and a visible path to one folder count as two (see `_names`)."""
     return status.st_dev, status.st_ino, "/." in name
 
 
 def glob(pattern: str) -> Iterator[tuple[str, os.stat_result]]:
-    """The files that match, in no order."""
+    """Lists the files that match, in no particular order."""
     for path in Path("/").glob(pattern.lstrip("/")):
         status = _stat(path)
         if status is not None and _is_file(path, status):
@@ -105,22 +105,22 @@ def glob(pattern: str) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def read(path: Path, limit: int | None) -> bytes:
-    """The first `limit` bytes, or all."""
+    """Reads the first `limit` bytes, or all if that is None."""
     return read_version(path, limit)[0]
 
 
 def read_version(path: Path, limit: int | None) -> tuple[bytes, os.stat_result]:
-    """The first `limit` bytes, or all, and the state of the file that they are of."""
+    """Reads like `read`, and also returns the status of the file that was read."""
     file, status = open_version(path)
     with file:
-        # `read(limit)` takes memory for so many bytes, however few there are.
+        # `read(limit)` allocates `limit` bytes, even for a small file.
         return file.read() if limit is None or status.st_size < limit else file.read(limit), status
 
 
 def open_version(path: Path) -> tuple[BinaryIO, os.stat_result]:
-    """A regular file, opened to be read, and its state."""
+    """Opens a regular file for reading; also returns its status."""
     _refuse_special(path, path.stat())
-    # Without waiting, and looked at again: a named pipe that took the file's place would block for ever.
+    # Open without blocking and check again: a named pipe that has replaced the file would block forever.
     file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
     try:
         status = os.fstat(file.fileno())
@@ -132,9 +132,9 @@ def open_version(path: Path) -> tuple[BinaryIO, os.stat_result]:
 
 
 def refuse_system_file(path: Path) -> None:
-    """Raise StorageError for a file of the kernel: it holds no image, perhaps secrets, and reading it may wait."""
+    """Raises StorageError for kernel files: they are no images, may hold secrets, and reading them may block."""
     if os.path.realpath(path).startswith(("/proc/", "/sys/")):
-        raise StorageError(f"{path}: a file of the system, not an image")
+        raise StorageError(f"{path}: a system file, not an image")
 
 
 def _refuse_special(path: Path, status: os.stat_result) -> None:
@@ -149,7 +149,7 @@ def write(path: Path, data: bytes) -> None:
 
 
 def create(path: Path, data: bytes) -> bool:
-    """Write unless something stands there: a link is made whole or not at all, by one of all that race for it."""
+    """Writes unless something exists at `path`: making a hard link is atomic, and one of several processes succeeds."""
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if os.path.lexists(path):
@@ -158,7 +158,7 @@ def create(path: Path, data: bytes) -> bool:
         try:
             path.hardlink_to(temporary)
         except FileExistsError:
-            # Two names mean that our link was made after all: NFS repeats a request whose answer was lost.
+            # Two links mean that ours was made after all: NFS retries a request whose answer was lost.
             if temporary.stat().st_nlink != 2:
                 return False
         _sync_folder(path.parent)
@@ -166,7 +166,7 @@ def create(path: Path, data: bytes) -> bool:
 
 
 def delete(path: Path) -> None:
-    """Delete the file or the folder with all that is in it; nothing there is fine."""
+    """Deletes a file, or a folder with everything in it. Does nothing if it does not exist."""
     with suppress(FileNotFoundError, NotADirectoryError):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -175,7 +175,7 @@ def delete(path: Path) -> None:
 
 
 def delete_unfinished(folder: Path) -> None:
-    """Delete the temporary files in a folder."""
+    """Deletes the temporary files directly in a folder."""
     for path in folder.glob(".*.tmp"):
         if is_temporary(path.name):
             path.unlink(missing_ok=True)
@@ -191,7 +191,7 @@ def _stat(path: Path) -> os.stat_result | None:
 
 
 def _is_file(path: Path, status: os.stat_result) -> bool:
-    """Whether this is a regular file, and none of the unfinished ones that a killed writer left."""
+    """Whether this is a regular file, and not an unfinished one that a killed writer left."""
     return stat.S_ISREG(status.st_mode) and not is_temporary(path.name)
 
 
@@ -204,7 +204,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 @contextmanager
 def _temporary_beside(path: Path, data: bytes) -> Iterator[Path]:
-    """A synced file with `data` in the folder of `path`, under a name that listings leave out; gone afterwards."""
+    """Gives the block a temporary file with `data`, synced to disk, in the folder of `path`; deletes it afterwards."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / temporary_name()
     try:
@@ -214,14 +214,14 @@ def _temporary_beside(path: Path, data: bytes) -> Iterator[Path]:
             os.fsync(file.fileno())
         yield temporary
     except OSError as error:
-        # A full disk's error names no file, others the temporary one, which says nothing to anybody.
+        # A full disk's error names no file, other errors name the temporary one, which means nothing to the user.
         raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a new name survive a power cut, as the content under it already does."""
+    """Makes a new file name survive a power cut; the content is synced already."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Trying again, for a while, what may pass: the one place where storage repeats itself."""
+"""Retries requests that fail for a reason that may pass. The only place in storage that retries."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ from ddpm_seg.storage.uris import redact
 
 T = TypeVar("T")
 
-PATIENCE_S = 120.0  # from the first failure to the last attempt's beginning
+PATIENCE_S = 120.0  # from the first failure to the start of the last attempt
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 20.0
 
 logger = logging.getLogger(__name__)
-# By bucket or host: when this process last said that it waits for it, and when it last gave it up.
+# Times by bucket or host: when this process last logged that it retries, and when it last gave up.
 _told: dict[str, float] = {}
 _given_up: dict[str, float] = {}
 
 
 def patiently(uri: str, operation: Callable[[], T]) -> T:
-    """What `operation` returns, tried again with exponential backoff and full jitter for what may pass.
+    """Calls `operation`, with retries (exponential backoff, full jitter) for errors that may pass.
 
-    `operation` must bear being repeated after it was done and only its answer was lost. Errors are those of
-    `clear_errors`; at the end of patience a StorageUnavailableError with what was answered, and how long it was tried.
-    What was given up is asked once, without waiting, for as long again: a list may name a dead host a thousand times.
+    `operation` must be repeatable even if it succeeded and only its answer was lost. Raises the errors of
+    `clear_errors`; after PATIENCE_S, StorageUnavailableError with the last answer and how long it was tried. For
+    PATIENCE_S after giving up on a bucket or host, each request to it is tried only once, because a list may name a
+    dead host a thousand times.
     """
     patience = 0.0 if _is_recent(_given_up, uri) else PATIENCE_S
     retrying = Retrying(
@@ -55,7 +56,7 @@ def patiently(uri: str, operation: Callable[[], T]) -> T:
 
 @dataclass
 class _Patience:
-    """Ends the tries some time after the first failure: from the start on, a long upload would get no second one."""
+    """Stops retrying `seconds` after the first failure; counted from the start, a long upload would get no retry."""
 
     seconds: float
     first_failure: float | None = None
@@ -68,7 +69,7 @@ class _Patience:
 
 
 def _tell(uri: str, state: RetryCallState) -> None:
-    """One line for a bucket or host as long as it lasts, however many threads and files wait for it."""
+    """Logs one line per bucket or host and PATIENCE_S, however many threads and files wait for it."""
     if state.outcome is None or _is_recent(_told, uri):
         return
     _told[_place(uri)] = time.monotonic()
@@ -82,5 +83,5 @@ def _is_recent(times: dict[str, float], uri: str) -> bool:
 
 
 def _place(uri: str) -> str:
-    """Its bucket or host."""
+    """The bucket or host of `uri`."""
     return redact("/".join(uri.split("/")[:3]))

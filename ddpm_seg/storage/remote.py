@@ -1,7 +1,7 @@
-"""What `storage` does with URIs that are not local, through fsspec: each request patiently, each error clear.
+"""The remote half of `storage`: works on URIs through fsspec, with retries and clear errors (`patience`, `errors`).
 
-S3 is listed page by page, here: fsspec would begin a long listing afresh for one page that failed, hold a dictionary
-for every object, and leave a folder out of a glob whose listing failed.
+S3 is listed here, page by page: fsspec would start a long listing over if one page failed, keep a dictionary per
+object, and silently skip a folder of a glob whose listing failed.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from ddpm_seg.storage.uris import ONLY_READ, is_http, redact, scheme
 
 _WRITER = "ddpm-seg-writer"
 
-Row = tuple[str, dict[str, Any]]  # URI, and what the storage says of it: size, and per storage ETag, LastModified, …
+Row = tuple[str, dict[str, Any]]  # URI, and what the storage says about it: size, and some of ETag, LastModified, …
 
 
 def exists(uri: str) -> bool:
-    # Not fsspec's exists(): asked for a bucket or over http(s), it takes every failure for "no".
+    # Not fsspec's exists(): for a bucket and over http(s) it returns False on any failure.
     try:
         info(uri)
     except FileNotFoundError:
@@ -38,9 +38,9 @@ def exists(uri: str) -> bool:
 
 
 def info(uri: str, *, guarded: bool = False) -> dict[str, Any]:
-    """fsspec's row for a file or folder: type, size, and per storage ETag, LastModified, Last-Modified.
+    """fsspec's information on a file or folder: type, size, and some of ETag, LastModified, Last-Modified.
 
-    `guarded` as in `stores.store_of`.
+    `guarded`: see `stores.store_of`.
     """
 
     def attempt() -> dict[str, Any]:
@@ -48,7 +48,7 @@ def info(uri: str, *, guarded: bool = False) -> dict[str, Any]:
             store = store_of(uri, guarded=guarded)
             return store.info(name_in_store(uri), **({"timeout": ANSWER_TIMEOUT_S} if is_http(uri) else {}))
         except FileNotFoundError as error:
-            # fsspec says so of every failed http(s) request, a refused one or an unknown host too.
+            # fsspec raises this for every failed http(s) request, even a refused one or an unknown host.
             cause = error.__cause__
             if is_http(uri) and cause is not None and status_of(cause) != 404:
                 raise cause from cause.__cause__
@@ -58,7 +58,7 @@ def info(uri: str, *, guarded: bool = False) -> dict[str, Any]:
 
 
 def find(prefix: str) -> Iterator[Row]:
-    """Every file below a prefix; a file's own URI gives that file."""
+    """Lists every file below a prefix; for a file's own URI, that file."""
     filesystem = _listable(prefix)
     if not is_s3(prefix):
         yield from _files(prefix, patiently(prefix, lambda: filesystem.find(prefix, detail=True)))
@@ -77,14 +77,14 @@ def find(prefix: str) -> Iterator[Row]:
 
 
 def find_beginning(prefix: str) -> Iterator[Row]:
-    """Every S3 object whose key begins with that of `prefix`; no file of any other storage."""
+    """Lists every S3 object whose key begins with that of `prefix`; nothing for other storage."""
     if is_s3(prefix):
         bucket, key, _ = _listable(prefix).split_path(prefix)
         yield from _s3_objects(prefix, bucket, key)
 
 
 def glob(pattern: str, *, below: bool = False) -> Iterator[Row]:
-    """Every file that matches; with `below`, every file in a folder that matches."""
+    """Lists every file that matches; with `below`, every file below a folder that matches."""
     filesystem = _listable(pattern)
     if not is_s3(pattern):
         pattern = f"{pattern}/**" if below else pattern
@@ -99,16 +99,17 @@ def glob(pattern: str, *, below: bool = False) -> Iterator[Row]:
 
 
 def read(uri: str, limit: int | None) -> bytes:
-    """The first `limit` bytes, or all."""
+    """Reads the first `limit` bytes, or all if that is None."""
     if limit is not None:
         return read_version(uri, limit)[0]
     return patiently(uri, lambda: store_of(uri).cat_file(name_in_store(uri)))
 
 
 def read_range(uri: str, start: int, end: int, etag: str | None = None, guarded: bool = False) -> bytes:
-    """Bytes `start` to `end`, which must be there; on S3, of the object with this ETag alone, as `info` spells it.
+    """Reads the bytes from `start` up to `end` (exclusive); the file must be that long.
 
-    `guarded` as in `stores.store_of`. Raises StorageError where another object stands there now.
+    On S3, `etag` (as `info` spells it) says which object to read; raises StorageError if it has been replaced.
+    `guarded`: see `stores.store_of`.
     """
 
     def attempt() -> bytes:
@@ -130,10 +131,10 @@ def write(uri: str, data: bytes) -> None:
 
 
 def create(uri: str, data: bytes) -> bool:
-    """Write unless something stands there (`If-None-Match: *` on S3, for a multipart upload too).
+    """Writes unless something exists at `uri` (on S3 with `If-None-Match: *`, also for multipart uploads).
 
-    On S3 the answer is right even where a request was repeated because its first answer was lost: a mark in the
-    object's metadata tells this call's object from another's. Other stores may then say False of their own.
+    On S3 the result is right even if the request was retried because an answer was lost: a mark in the object's
+    metadata distinguishes this call's object from another's. On other stores False may then mean this call's own file.
     """
     mark = uuid.uuid4().hex
     options = {"Metadata": {_WRITER: mark}} if is_s3(uri) else {}
@@ -146,7 +147,7 @@ def create(uri: str, data: bytes) -> bool:
         except NotImplementedError:
             raise StorageError(f"{redact(uri)}: this storage cannot create a file only if it is absent") from None
         except OSError as error:
-            # Of `If-None-Match: *` s3fs makes an EINVAL, with botocore's error as its cause.
+            # If `If-None-Match: *` fails, s3fs raises EINVAL with botocore's error as its cause.
             if not isinstance(error, FileExistsError) and status_of(error) != 412:
                 raise
         return is_s3(uri) and _writer(filesystem, uri) == mark
@@ -155,17 +156,17 @@ def create(uri: str, data: bytes) -> bool:
 
 
 def delete(uri: str) -> None:
-    """Delete the file and everything below it as a prefix."""
+    """Deletes the file at `uri` and everything below `uri` as a prefix."""
     filesystem = _listable(uri)
     bucket_only = "/" not in uri.partition("://")[2]
-    # One by one: fsspec's rm() would take a "*" in a name for a pattern. A file may stand beside its own prefix.
+    # One by one: fsspec's rm() would read a "*" in a name as a pattern. `uri` can be both a file and a prefix.
     for name in [*(name for name, _ in find(uri)), *([] if bucket_only else [uri])]:
         with suppress(FileNotFoundError):
             patiently(name, functools.partial(filesystem.rm_file, name))
 
 
 def delete_unfinished(folder: str) -> None:
-    """Delete the temporary files in a folder: writes need none here, so these were probes."""
+    """Deletes the temporary files directly in a folder. Remote writes need none, so these are left-over probes."""
     for uri, _ in glob(f"{escape(folder.rstrip('/'))}/.*.tmp"):
         if is_temporary(uri.rpartition("/")[2]):
             delete(uri)
@@ -184,12 +185,12 @@ def _files(uri: str, rows: dict[str, dict[str, Any]]) -> Iterator[Row]:
 
 
 def _s3_objects(uri: str, bucket: str, prefix: str) -> Iterator[Row]:
-    """The objects whose keys begin with `prefix`, a page at a time; `uri` is what the caller asked for."""
+    """Lists the objects whose keys begin with `prefix`, one page in memory at a time. `uri` is for error messages."""
     list_page = functools.partial(store_of(uri).call_s3, "list_objects_v2", Bucket=bucket, Prefix=prefix)
     page = patiently(uri, list_page)
     while True:
         for found in page.get("Contents", []):
-            if not found["Key"].endswith("/"):  # pyarrow and consoles leave empty objects called "folder/" behind
+            if not found["Key"].endswith("/"):  # pyarrow and web consoles make empty objects called "folder/"
                 yield f"{scheme(uri)}://{bucket}/{found['Key']}", {**found, "size": found["Size"]}
         if not page.get("IsTruncated"):
             return
@@ -197,7 +198,7 @@ def _s3_objects(uri: str, bucket: str, prefix: str) -> Iterator[Row]:
 
 
 def _writer(filesystem: Any, uri: str) -> str | None:
-    """The mark that `create` left in the object's metadata; None for anybody else's, and where it is gone again."""
+    """The mark that `create` put into the object's metadata; None if there is none, or no object any more."""
     with suppress(FileNotFoundError):
         return filesystem.getxattr(uri, _WRITER)
     return None

@@ -1,4 +1,4 @@
-"""A remote file of which only the parts asked for travel, each by a patient request of its own."""
+"""A remote file that is read in parts: only the requested bytes are transferred, each with its own retried request."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from ddpm_seg.storage import remote
 
 
 class RemoteFile(io.RawIOBase):
-    """Read-only, without buffer or read-ahead: Parquet's reader knows what it needs, and asks for it in one piece.
+    """A read-only file without buffer or read-ahead: the Parquet reader requests exactly what it needs.
 
-    Where S3 has another object there by now, reading raises StorageError; in another storage, the file must not change
-    while it is open. `guarded` as in `stores.store_of`. Raises FileNotFoundError where it is not there.
+    If an S3 object is replaced while it is open, reading raises StorageError; in other storage the file must not change
+    meanwhile. `guarded`: see `stores.store_of`. Raises FileNotFoundError if the file does not exist.
     """
 
     def __init__(self, uri: str, *, guarded: bool = False) -> None:
         self._uri, self._guarded, self._position = uri, guarded, 0
         self.version = remote.info(uri, guarded=guarded)
-        """What the storage says of the file, in the words of `remote.info`."""
+        """What the storage says about the file, as `remote.info` returns it."""
         self._size: int = self.version["size"]
 
     def readable(self) -> bool:

@@ -1,6 +1,6 @@
-"""Reading the beginning of a remote file, or all of it, with the version that was read: from one and the same answer.
+"""Reads the beginning of a remote file, or all of it, together with the version that was read.
 
-Asked for its version separately, a file may have been replaced in between.
+Both come from the same answer: between two requests the file might be replaced.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from ddpm_seg.storage.patience import patiently
 from ddpm_seg.storage.stores import DOWNLOAD_TIMEOUT_S, is_s3, store_of
 from ddpm_seg.storage.uris import is_http, redact
 
-# A server that sends a byte now and then would hold a worker for as long as it likes.
+# Without a minimum rate, a server that sends a byte now and then could occupy a worker forever.
 SLOWEST_BYTES_PER_S = 2_000
-FIRST_S = 30.0  # before the rate is looked at
+FIRST_S = 30.0  # the rate is checked only after this time
 
 Version = dict[str, Any]
-"""What an answer says of a file, in the words of `remote.info`."""
+"""What an answer says about a file, with the keys of `remote.info`."""
 
 
 def read_version(uri: str, limit: int, *, guarded: bool = False) -> tuple[bytes, Version]:
-    """At most `limit` bytes, and the version that they are of: empty for stores other than S3 and http(s).
+    """Reads at most `limit` bytes; also returns their version, which is empty except for S3 and http(s).
 
-    `guarded` as in `stores.store_of`. An http(s) server that is slower than `SLOWEST_BYTES_PER_S` or takes more than
-    `DOWNLOAD_TIMEOUT_S` raises StorageError.
+    `guarded`: see `stores.store_of`. Raises StorageError for an http(s) server that is slower than
+    `SLOWEST_BYTES_PER_S` or takes longer than `DOWNLOAD_TIMEOUT_S`.
     """
 
     def attempt() -> tuple[bytes, Version]:
@@ -45,7 +45,7 @@ def read_version(uri: str, limit: int, *, guarded: bool = False) -> tuple[bytes,
 
 
 def name_in_store(uri: str) -> str:
-    """What to hand to the file system. An http(s) URL goes out as written; only what cannot stand in one is quoted."""
+    """The name to pass to fsspec: `uri`, except that characters that an http(s) URL cannot contain are quoted."""
     return quote(uri, safe="%/:=&?~#+!$,;'@()*[]", errors="surrogateescape") if is_http(uri) else uri
 
 
@@ -54,7 +54,7 @@ async def _http(store: Any, uri: str, limit: int) -> tuple[bytes, Version]:
     try:
         return await asyncio.wait_for(_http_answer(store, name, limit, progress), DOWNLOAD_TIMEOUT_S)
     except asyncio.TimeoutError:
-        if progress.seconds() < DOWNLOAD_TIMEOUT_S:  # aiohttp's own, for a connection: it may pass
+        if progress.seconds() < DOWNLOAD_TIMEOUT_S:  # aiohttp's own connection timeout, which may pass
             raise
         raise progress.too_slow() from None
 
@@ -63,7 +63,7 @@ async def _http_answer(store: Any, name: str, limit: int, progress: _Progress) -
     session = await store.set_session()
     async with session.get(store.encode_url(name)) as answer:
         store._raise_not_found_for_status(answer, name)
-        # A server may ignore a Range header, so the stream is read no further than the limit.
+        # A server may ignore a Range header, so stop reading the stream at the limit instead.
         data = await _up_to(limit, answer.content.iter_any(), progress)
         return data, {key: answer.headers[key] for key in ("ETag", "Last-Modified") if key in answer.headers}
 
@@ -97,7 +97,7 @@ def _other(store: Any, uri: str, limit: int) -> bytes:
     try:
         return store.cat_file(uri, start=0, end=limit)
     except OSError as error:
-        if status_of(error) == 416:  # an empty object has no first byte to ask for
+        if status_of(error) == 416:  # an empty object has no byte range
             return b""
         raise
 
@@ -116,7 +116,7 @@ async def _up_to(limit: int, parts: AsyncIterator[bytes], progress: _Progress | 
 
 
 class _Progress:
-    """How fast an answer comes."""
+    """Measures how fast an answer arrives."""
 
     def __init__(self, uri: str) -> None:
         self._uri, self._start, self._received = uri, time.monotonic(), 0

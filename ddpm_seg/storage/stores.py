@@ -1,4 +1,4 @@
-"""The file systems of fsspec behind URIs that are not local: one for each protocol (and host) and process."""
+"""Opens fsspec's file systems for remote URIs: one per process and protocol (and host)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ddpm_seg.storage.errors import StorageError, describe
 from ddpm_seg.storage.uris import is_http, redact, scheme
 
 CONNECT_TIMEOUT_S = 10
-READ_TIMEOUT_S = 30  # without a byte; a store under load may think for many seconds
-ANSWER_TIMEOUT_S = 60  # what an http(s) server says of a file, without the file
-DOWNLOAD_TIMEOUT_S = 300  # a whole answer of an http(s) server, which may be anybody's
+READ_TIMEOUT_S = 30  # without receiving a byte; a store under load may need many seconds to answer
+ANSWER_TIMEOUT_S = 60  # for an http(s) server's headers about a file
+DOWNLOAD_TIMEOUT_S = 300  # for a whole file from an http(s) server, which may be a stranger's
 
 _EXTRAS = {"s3": "s3", "s3a": "s3", "http": "https", "https": "https"}
-# Protocols that hold no files of their own, but lead to others: to local files too.
+# Protocols without files of their own: they wrap other protocols, possibly local files.
 _WRAPPERS = frozenset(
     (
         *("asynclocal", "asyncwrapper", "async_wrapper", "blockcache", "cached", "dir", "dvc", "filecache", "generic"),
@@ -37,10 +37,10 @@ def is_s3(uri: str) -> bool:
 def store_of(uri: str, *, guarded: bool = False) -> Any:
     """fsspec's file system for `uri`, shared by the threads of this process.
 
-    `guarded` is for names out of lists: it connects to no local host. Raises StorageError for a protocol that has no
-    store of files here, LocalHostError where the URI names a local host.
+    `guarded` is for URIs from lists: it refuses local hosts. Raises StorageError for a protocol that cannot be used,
+    and, if guarded, LocalHostError for a URI that names a local host.
     """
-    if is_s3(uri) and "?versionId=" in uri:  # s3fs would silently drop it, and take another object
+    if is_s3(uri) and "?versionId=" in uri:  # s3fs would silently drop it and use another object
         raise StorageError(f"{redact(uri)}: a name with '?versionId=' in it cannot be read or written")
     if is_http(uri) or is_s3(uri):
         return _open_filesystem(scheme(uri), os.getpid(), guarded and is_http(uri), ())
@@ -52,19 +52,19 @@ def store_of(uri: str, *, guarded: bool = False) -> Any:
 
 
 def names_its_host(uri: str) -> bool:
-    """Whether whoever wrote `uri` chose the server too, as in https:// and ftp://: a list may name many dead ones."""
+    """Whether `uri` names a server, as https:// and ftp:// do and s3:// does not."""
     return is_http(uri) or (not is_s3(uri) and "host" in dict(_options_in(uri)))
 
 
 def _options_in(uri: str) -> Options:
-    """What the URI itself says of its store, such as ftp's host and port."""
+    """Options of the store that the URI itself contains, such as ftp's host and port."""
     found = _class_of(scheme(uri))._get_kwargs_from_urls(uri)
     return tuple(sorted((name, value) for name, value in found.items() if isinstance(value, str | int)))
 
 
 @functools.cache
 def _class_of(protocol: str) -> Any:
-    """fsspec's class. Raises StorageError for a protocol whose files are local, or which is not one of a store."""
+    """fsspec's class for `protocol`. Raises StorageError if it is unknown, wraps other protocols, or is local."""
     remedy = "name the file itself, by a path or the URI of its store"
     if protocol in _WRAPPERS:
         raise StorageError(f"{protocol}:// is not a store of files; {remedy}")
@@ -85,28 +85,28 @@ def _class_of(protocol: str) -> Any:
 
 @functools.lru_cache(maxsize=64)
 def _open_filesystem(protocol: str, pid: int, guarded: bool, options: Options) -> Any:
-    """One file system a protocol and process; fsspec's own cache makes one for every thread."""
+    """Opens one file system per protocol and process; fsspec's own cache would make one per thread."""
     found = _class_of(protocol)
     try:
         opened = found(skip_instance_cache=True, **_own_options(protocol, guarded), **dict(options))
     except ImportError as error:
         raise StorageError(f"{protocol}:// needs a package that is not installed: {error}") from error
     except (TypeError, ValueError, AssertionError, AttributeError) as error:
-        # Arguments that no URI can give, as of github:// and jupyter://.
+        # Some protocols need arguments that no URI can give, such as github:// and jupyter://.
         raise StorageError(f"{protocol}:// cannot be opened from a URI alone ({describe(error)})") from error
     if protocol in ("s3", "s3a"):
-        opened.retries = 1  # `patiently` repeats, and nobody below it
+        opened.retries = 1  # only `patiently` retries
     return opened
 
 
 def _own_options(protocol: str, guarded: bool) -> dict[str, Any]:
     if protocol in ("s3", "s3a"):
         timeouts = {"connect_timeout": CONNECT_TIMEOUT_S, "read_timeout": READ_TIMEOUT_S}
-        # botocore too, which would ask a second time for the end of a multipart upload that has ended.
+        # No retries in botocore either: it would try to complete a multipart upload twice.
         return {"use_listings_cache": False, "config_kwargs": timeouts | {"retries": {"total_max_attempts": 1}}}
     if protocol not in ("http", "https"):
         return {}
-    import aiohttp  # only where it is needed: an extra
+    import aiohttp  # an optional dependency
 
     timeout = aiohttp.ClientTimeout(total=DOWNLOAD_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S, sock_read=READ_TIMEOUT_S)
 

@@ -1,7 +1,7 @@
-"""Names of files: a local path, `s3://…`, `https://…`; how each is spelled, and how it is shown to people.
+"""Normalises file names (local paths, `s3://…`, `https://…`), and redacts them before they are shown.
 
-Local paths are plain absolute paths, taken literally: no `~`, no `%20`, no `::`, whatever characters a name has (names
-that are not UTF-8 are Python strings with surrogate escapes). Nothing that is shown has a credential in it.
+Local paths become absolute and are taken literally: `~`, `%20` and `::` have no special meaning. Names that are not
+UTF-8 are Python strings with surrogate escapes. Redacted names contain no credentials.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from urllib.parse import unquote
 from ddpm_seg.storage.known_secrets import without_secrets
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-# `user:password@` before the host. The second form is a secret with a bare "/" in it, as AWS secret keys often have:
-# what follows the colon is no port.
-# Amazon's names of things (`arn:aws:s3:…`) have colons too, and stand in the bucket's place.
+# `user:password@` before the host. The second form matches a password with a bare "/" in it, as AWS secret keys often
+# have: what follows the colon is not a port. Amazon's resource names (`arn:aws:s3:…`), which may be in the bucket's
+# place and have colons too, are not matched.
 _USERINFO = re.compile(r"(?<=://)(?!arn:)(?:[^/?#\s]*@|[^/?#@:\[\s]*:(?!\d*(?:[/?#\s]|$))[^@\s]*@)")
 _HTTP_QUERY = re.compile(r"(https?://[^\s?#'\"]*)[?#][^\s'\"]*", re.IGNORECASE)
-# What proves who asks: a server's or a proxy's answer may quote the whole request.
+# Authentication data: a server's or a proxy's answer may quote the whole request.
 _PROOF = re.compile(
     r"([\w-]*(?:x-amz-|authorization|signature|credential|signedheaders|accesskeyid|secret|token|password)[\w-]*"
     r"['\"]?\s*[=:>]\s*['\"]?)((?:basic|bearer|aws|aws4-hmac-sha256)\s+)?[^\s,&'\"<>]+",
@@ -27,7 +27,7 @@ _PROOF = re.compile(
 
 
 def scheme(uri: str) -> str:
-    """`s3` of `s3://bucket/key`; empty for a plain path."""
+    """The scheme of a URI, such as `s3`, in lower case; empty for a plain path."""
     match = _SCHEME.match(uri)
     return match[1].lower() if match else ""
 
@@ -37,15 +37,15 @@ def is_http(uri: str) -> bool:
 
 
 def is_local(uri: str) -> bool:
-    """Whether `uri` is a path (or a `file://` URI) of this machine."""
+    """Whether `uri` is a path on this machine or a `file://` URI."""
     return scheme(uri) in ("", "file")
 
 
 def normalize(uri: str) -> str:
-    """The one spelling of a URI: local and `file://` to an absolute path, remote as it is, without a trailing slash.
+    """The normal form of a path or URI: an absolute path for local names, otherwise the URI without a trailing slash.
 
-    `file://` URIs are percent-decoded (`Path.as_uri` encodes), plain paths are not. Raises ValueError for an empty name
-    and for credentials in any but an http(s) URI.
+    `file://` URIs are percent-decoded, plain paths are not. Raises ValueError for an empty name, and for credentials in
+    a URI other than http(s).
     """
     if not uri:
         raise ValueError("an empty path or URI: expected a local path, s3://bucket/prefix or https://host/path")
@@ -61,17 +61,17 @@ def normalize(uri: str) -> str:
     if is_http(uri):
         return uri if re.search("[?#]", uri) else uri.rstrip("/")
     if redact(uri) != uri:
-        raise ValueError(f"{redact(uri)}: credentials do not belong in a URI; set them in the environment")
+        raise ValueError(f"{redact(uri)}: a URI must not contain credentials; set them in the environment")
     return uri.rstrip("/")
 
 
-ONLY_READ = "http(s) can be read, file by file, but neither listed nor written"
+ONLY_READ = "http(s) URLs can only be read file by file, not listed or written"
 
 
 def place(uri: str) -> str:
-    """`normalize` of a folder or prefix that is written to or listed. It has no credentials: it may be shown as it is.
+    """Normalises a folder or prefix to write to or list. The result has no credentials, so it may be shown as it is.
 
-    Raises ValueError for http(s), where neither can be done.
+    Raises ValueError for http(s), which can be neither listed nor written, and what `normalize` raises.
     """
     if is_http(uri):
         raise ValueError(f"{redact(uri)}: {ONLY_READ}")
@@ -79,32 +79,32 @@ def place(uri: str) -> str:
 
 
 def normalize_places(config: object, *names: str) -> None:
-    """Gives these fields of a new configuration, frozen or not, their one spelling (`place`). None and "" are left."""
+    """Replaces the fields `names` of a configuration, frozen or not, by their `place`. Leaves None and ""."""
     for name in names:
         if uri := getattr(config, name):
             object.__setattr__(config, name, place(uri))
 
 
 def _absolute(path: str) -> str:
-    return os.path.abspath(path)  # noqa: PTH100  Path.resolve() would replace links by what they lead to
+    return os.path.abspath(path)  # noqa: PTH100  Path.resolve() would resolve links
 
 
 def join(base: str, *parts: str) -> str:
-    """`base/part/part`, with one slash between them."""
+    """`base/part/part`, with exactly one slash between parts."""
     return "/".join([base.rstrip("/"), *(part.strip("/") for part in parts)])
 
 
 def redact(uri: str) -> str:
-    """`uri` for a log, an error or a table: without `user:password@`, and without query or fragment for http(s)."""
+    """`uri` without `user:password@`, and for http(s) without query and fragment; for logs, errors and tables."""
     if not scheme(uri):
         return uri
     return re.sub(r"^(https?://[^?#]*)[?#].*", r"\1", _USERINFO.sub("", uri, count=1), flags=re.DOTALL | re.IGNORECASE)
 
 
 def redact_text(text: str, uri: str = "") -> str:
-    """What a library or a server said, on one line, without credentials, queries of URLs and signatures.
+    """A library's or server's `text` on one line, without credentials, signatures and queries of URLs.
 
-    Left out too, wherever they stand, are the secrets of this process and those in `uri`, which the text is about.
+    Also removes, anywhere in it, this process's secrets and those in `uri`, the URI that the text is about.
     """
     line = without_secrets(" ".join(text.split()), uri)
     return _PROOF.sub(r"\1…", _HTTP_QUERY.sub(r"\1", _USERINFO.sub("", line)))
