@@ -10,7 +10,10 @@ from torch import Tensor, nn
 
 from ddpm_seg.model.device.dtypes import SegmentDType
 from ddpm_seg.model.device.runtime import Runtime
+from ddpm_seg.model.drawing import Drawing
+from ddpm_seg.model.errors import BundleError
 from ddpm_seg.model.features import Extractor, FeatureConfig, NetworkBlocks
+from ddpm_seg.model.sampling import SamplingConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,6 +33,14 @@ class Checkpoint:
     """The other flags of jobs.convert that go with it."""
 
 
+def drawn_images_only(title: str) -> BundleError:
+    """What is raised where features of an image are asked of a network, a `title`, whose `reads_images` is False."""
+    return BundleError(
+        f"a {title} gives features only of the images that it draws; to label others, train a student on its samples "
+        "(jobs.distill), or convert a network that reads images"
+    )
+
+
 class Network(NetworkBlocks, Protocol):
     """The configuration of a network: everything but its weights. `networks.known` says how a new one is added."""
 
@@ -37,6 +48,8 @@ class Network(NetworkBlocks, Protocol):
     """Name of its weights' file, without the suffix."""
     checkpoints: ClassVar[tuple[Checkpoint, ...]]
     """What jobs.convert reads it from."""
+    reads_images: ClassVar[bool]
+    """Whether it gives features of any image; False where only of those that it draws."""
 
     @classmethod
     def sections(cls) -> tuple[str, ...]:
@@ -82,3 +95,7 @@ class Network(NetworkBlocks, Protocol):
 
         Raises ValueError for a number format that it does not run in.
         """
+
+    def drawing(self, sampling: SamplingConfig) -> Drawing:
+        """How it draws images. Raises BundleError if it cannot (`drawing.cannot_draw`), and ValueError for what is
+        asked in vain of this kind."""

@@ -1,4 +1,4 @@
-"""A bundle's network on a device, ready to read features from."""
+"""A bundle's network on a device, ready to read features from or to draw."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import torch
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle
 from ddpm_seg.model.device.dtypes import SegmentDType
 from ddpm_seg.model.device.runtime import Runtime
+from ddpm_seg.model.drawing import Drawer
 from ddpm_seg.model.features import Extractor
 from ddpm_seg.model.networks.ddpm_extractor import DDPMExtractor
+from ddpm_seg.model.sampling import SamplingConfig
 
 
 def resident_extractor(
@@ -28,3 +30,20 @@ def resident_ddpm(
     """`resident_extractor` of a DDPM. Raises BundleError for a bundle without one."""
     runtime = Runtime(device=torch.device(device), dtype=dtype, compile=compile)
     return bundle.ddpm.extractor(bundle.weights, bundle.noise, runtime)
+
+
+def resident_drawer(
+    bundle: Bundle,
+    sampling: SamplingConfig,
+    device: torch.device | str,
+    dtype: SegmentDType = "float32",
+    *,
+    batch_size: int | None = None,
+    compile: bool = False,
+) -> Drawer:
+    """What draws images with the bundle's network, by default as many at once as may fit.
+
+    Raises BundleError for a network that draws none, and ValueError for `sampling` that it cannot do.
+    """
+    runtime = Runtime(device=torch.device(device), dtype=dtype, compile=compile)
+    return bundle.network.drawing(sampling).drawer(bundle.weights, bundle.noise, runtime, batch_size)

@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle
 from ddpm_seg.model.device.choice import chosen_device
@@ -16,7 +17,8 @@ from ddpm_seg.model.device.dtypes import SegmentDType, activations
 from ddpm_seg.model.device.fitting_batch import FittingBatch
 from ddpm_seg.model.ensemble import Ensemble
 from ddpm_seg.model.errors import BundleError
-from ddpm_seg.model.network import Network
+from ddpm_seg.model.features import Extractor
+from ddpm_seg.model.network import Network, drawn_images_only
 from ddpm_seg.model.pixel_labels import PixelLabels
 from ddpm_seg.model.resident import resident_extractor
 from ddpm_seg.model.voting import Votes
@@ -31,7 +33,9 @@ class Segmenter:
     `dtype` is the type of the network's convolutions; the ensemble always runs in float32. int8 (the rest of a DDPM's
     network in bfloat16) is for CPUs with VNNI; elsewhere it raises ValueError. `batch_size` bounds how many (image,
     step) pairs go through the network at once; by default as many as fit in memory. Where a GPU's memory proves too
-    small, that number is halved, for good. `compile`: as of `compiled`, for the network.
+    small, that number is halved, for good. `compile`: see `compiled`, for the network. `extractor`: the network, where
+    it is resident already. A network that gives features only of what it draws needs none: its maps go to
+    `segment_maps`.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class Segmenter:
         dtype: SegmentDType = "float32",
         batch_size: int | None = None,
         compile: bool = False,
+        extractor: Extractor | None = None,
     ) -> None:
         if bundle.features is None or bundle.task is None or not bundle.members:
             raise BundleError(
@@ -51,7 +56,10 @@ class Segmenter:
         self.task = bundle.task
         self.image_size = bundle.network.image_size
         self.features = bundle.features
-        self.extractor = resident_extractor(bundle, self.device, dtype, compile=compile)
+        self.network = bundle.network
+        if extractor is None and bundle.network.reads_images:
+            extractor = resident_extractor(bundle, self.device, dtype, compile=compile)
+        self.extractor = extractor
         self.ensemble = Ensemble(
             bundle.members,
             channels=self.features.channels(bundle.network),
@@ -68,11 +76,12 @@ class Segmenter:
 
         Raises torch.OutOfMemoryError where a GPU has no memory even for one (image, step) pair at a time.
         """
-        found = (
-            {"label": votes.label, "uncertainty": votes.uncertainty, "confidence": votes.confidence}
-            for votes in self._votes(images)
-        )
-        return [PixelLabels(**arrays) for arrays in to_host(found, self.device)]
+        return self._labels(self._votes(images))
+
+    @torch.inference_mode()
+    def segment_maps(self, maps: Sequence[Tensor]) -> list[PixelLabels]:
+        """Labels of N images from their maps, each (N, C, h, w), in the order of `features.Extractor`."""
+        return self._labels(self.ensemble(maps, (self.image_size, self.image_size)))
 
     def probabilities(self, image: np.ndarray) -> np.ndarray:
         """The members' mean softmax (K, S, S) float32 for one `image` (S, S, 3) uint8."""
@@ -84,12 +93,20 @@ class Segmenter:
         if images.ndim != 4 or images.shape[1:] != (size, size, 3) or images.dtype != np.uint8:
             raise ValueError(f"images must be (N, {size}, {size}, 3) uint8, got {images.shape} {images.dtype}")
 
+        extractor = self.extractor
+        if extractor is None:
+            raise drawn_images_only(self.network.title)
+
         def votes_from(first: int, micro_batch: int) -> Iterator[Votes]:
             group = images[first : first + max(1, micro_batch // self.features.passes)]
-            maps = self.extractor(group, self.features, micro_batch=micro_batch)
+            maps = extractor(group, self.features, micro_batch=micro_batch)
             return self.ensemble(maps, (size, size))
 
         yield from self.batch.run(len(images), votes_from)
+
+    def _labels(self, votes: Iterator[Votes]) -> list[PixelLabels]:
+        found = ({"label": one.label, "uncertainty": one.uncertainty, "confidence": one.confidence} for one in votes)
+        return [PixelLabels(**arrays) for arrays in to_host(found, self.device)]
 
 
 def _fitting_size(network: Network, itemsize: int, device: torch.device) -> int:

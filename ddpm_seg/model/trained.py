@@ -9,6 +9,7 @@ from ddpm_seg.model.bundle.ensemble_bundle import Bundle, BundleHeader, bundle_o
 from ddpm_seg.model.bundle.files import read_content
 from ddpm_seg.model.device.dtypes import SegmentDType, without_int8
 from ddpm_seg.model.errors import BundleError
+from ddpm_seg.model.network import drawn_images_only
 from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.tasks import Task
 
@@ -35,6 +36,8 @@ def read_trained_header(name_or_uri: str) -> tuple[TrainedHeader, Task]:
         raise BundleError(
             f"{name_or_uri} holds a {header.network.title} without an ensemble; train one with `python -m jobs.train`"
         )
+    if not header.network.reads_images:
+        raise drawn_images_only(header.network.title)
     return header, header.task
 
 
@@ -69,9 +72,12 @@ def resident(
 ) -> ResidentModel:
     """`model` loaded for good on `device`, by default a GPU if there is one.
 
-    Raises BundleError without an ensemble, ValueError for int8 where it does not run.
+    Raises BundleError without an ensemble and for a network that does not read images, ValueError for int8 where it
+    does not run.
     """
     if isinstance(model, Bundle):
+        if not model.network.reads_images:
+            raise drawn_images_only(model.network.title)
         return Segmenter(model, device=device, dtype=dtype, batch_size=batch_size, compile=compile)
     from ddpm_seg.model.student_segmenter import StudentSegmenter
 

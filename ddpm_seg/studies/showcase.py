@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.load import load_annotations
@@ -14,8 +13,8 @@ from ddpm_seg.evaluation.scores.nearest import nearest_neighbours
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle, load_bundle
 from ddpm_seg.model.device.choice import default_device
 from ddpm_seg.model.errors import BundleError
-from ddpm_seg.model.generator import Generator, default_batch_size
-from ddpm_seg.model.resident import resident_ddpm
+from ddpm_seg.model.network import drawn_images_only
+from ddpm_seg.model.resident import resident_drawer
 from ddpm_seg.model.sampling import SamplingConfig
 from ddpm_seg.studies.showcase_config import ShowcaseConfig
 
@@ -28,9 +27,13 @@ def showcase(config: ShowcaseConfig) -> str:
     Raises ValueError or OSError for what the user can mend.
     """
     bundle = load_bundle(config.model)
-    size = bundle.ddpm.image_size
+    size = bundle.network.image_size
     if bundle.task is None:
-        raise BundleError(f"{config.model} holds a DDPM without an ensemble; train one with `python -m jobs.train`")
+        raise BundleError(
+            f"{config.model} holds a {bundle.network.title} without an ensemble; train one with `python -m jobs.train`"
+        )
+    if not bundle.network.reads_images:
+        raise drawn_images_only(bundle.network.title)
     storage.check_writable(config.output)
     shown = load_annotations(config.images, image_size=size, task=bundle.task, limit=COLUMNS)
     unseen, training = load_images(config.images, size), load_images(config.training_images, size)
@@ -60,10 +63,8 @@ def draw(bundle: Bundle, seed: int) -> np.ndarray:
 
     Raises ValueError where the network's output is not finite.
     """
-    device = torch.device(default_device())
-    unet, batch_size = resident_ddpm(bundle, device).unet, default_batch_size(bundle.ddpm, device)
-    generator = Generator(unet, bundle.ddpm, SamplingConfig(), device=device, batch_size=batch_size)
-    images = [image for image in generator.sample(seed, range(SAMPLES)) if image is not None]
+    drawer = resident_drawer(bundle, SamplingConfig(), default_device())
+    images = [image for image, _ in drawer.draw(seed, range(SAMPLES)) if image is not None]
     if len(images) < SAMPLES:
         raise ValueError("samples of this model have values that are not finite; its training may have diverged")
     return np.stack(images)

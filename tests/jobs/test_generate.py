@@ -45,7 +45,7 @@ def test_a_network_that_is_no_ddpm_draws_nothing(
 ) -> None:
     save_bundle(backbone_bundle(TINY_MAE), str(tmp_path / "mae"))
     assert main([*arguments, "--model", str(tmp_path / "mae")]) == 2
-    assert "needs a DDPM, which draws images, and the bundle holds a MAE" in capsys.readouterr().err
+    assert "needs a network that draws images, such as a DDPM, and the bundle holds a MAE" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -12,8 +12,7 @@ import torch
 from PIL import Image
 
 from ddpm_seg.model.bundle.ensemble_bundle import save_bundle
-from ddpm_seg.model.generator import Generator, default_batch_size
-from ddpm_seg.model.resident import resident_ddpm
+from ddpm_seg.model.resident import resident_drawer
 from ddpm_seg.pipeline.generate.config import GenerateConfig
 from ddpm_seg.studies.showcase import draw
 from jobs.showcase import main
@@ -47,12 +46,10 @@ def test_pictures_and_distances_are_written(tmp_path: Path, capsys: pytest.Captu
 @pytest.mark.skipif(torch.cuda.is_available(), reason="compares bytes on a CPU")
 def test_its_samples_are_those_that_generate_draws() -> None:
     bundle = tiny_bundle()
-    unet = resident_ddpm(bundle, "cpu").unet
-    batch_size = default_batch_size(bundle.ddpm, torch.device("cpu"))
     # As `Draw`, with the options that jobs.generate has by default.
     sampling = GenerateConfig(model="m", output="o", num_samples=1).sampling()
-    generate = Generator(unet, bundle.ddpm, sampling, device=torch.device("cpu"), batch_size=batch_size)
-    assert np.array_equal(draw(bundle, 3)[:2], np.stack(generate.sample(3, [0, 1])))  # type: ignore[arg-type]
+    generated = [image for image, _ in resident_drawer(bundle, sampling, "cpu").draw(3, [0, 1])]
+    assert np.array_equal(draw(bundle, 3)[:2], np.stack(generated))
 
 
 def test_a_bundle_without_an_ensemble_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

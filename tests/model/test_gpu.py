@@ -17,7 +17,7 @@ from ddpm_seg.model.bundle.ensemble_bundle import Bundle, load_bundle
 from ddpm_seg.model.bundle.student_bundle import StudentBundle
 from ddpm_seg.model.device.dtypes import DType
 from ddpm_seg.model.features import FeatureConfig
-from ddpm_seg.model.generator import Generator
+from ddpm_seg.model.networks.ddpm_generator import Generator
 from ddpm_seg.model.networks.student import Student, StudentConfig
 from ddpm_seg.model.resident import resident_ddpm
 from ddpm_seg.model.sample_noise import SampleNoise
@@ -66,10 +66,9 @@ def test_labels(device: str, dtype: DType, share: float) -> None:
 @pytest.mark.parametrize("device", DEVICES)
 def test_samples(device: str, sampler: Sampler) -> None:
     def drawn(where: str) -> np.ndarray:
-        unet = resident_ddpm(model(), where).unet
         how = SamplingConfig(sampler=sampler, steps=4)
-        generator = Generator(unet, model().ddpm, how, device=torch.device(where), batch_size=2)
-        return np.stack([image for image in generator.sample(0, range(2)) if image is not None]).astype(int)
+        generator = Generator(resident_ddpm(model(), where), how, batch_size=2)
+        return np.stack([one.image for one in generator.draw(0, range(2)) if one.image is not None]).astype(int)
 
     assert np.abs(drawn(device) - drawn("cpu")).mean() < 1  # of 255
 
@@ -117,7 +116,7 @@ def test_training_a_ddpm(device: str) -> None:
 @pytest.mark.gpu
 def test_nothing_waits_for_the_gpu() -> None:
     segmenter, device = Segmenter(model(), device="cuda", dtype="bfloat16"), torch.device("cuda")
-    generator = Generator(segmenter.extractor.unet, model().ddpm, SamplingConfig(steps=4), device=device, batch_size=2)
+    generator = Generator(segmenter.extractor, SamplingConfig(steps=4), batch_size=2)
     for watch in (nullcontext, no_waiting):  # the first calls may, to choose their kernels
         noise = SampleNoise(0, [0, 1], 64, device)
         with watch(), torch.inference_mode():

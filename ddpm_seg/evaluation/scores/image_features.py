@@ -15,7 +15,7 @@ from ddpm_seg import storage
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.published.state_dicts import reason, refuse_no_checkpoint
-from ddpm_seg.model.resident import resident_ddpm
+from ddpm_seg.model.resident import resident_extractor
 
 ImageFeatures = Callable[[np.ndarray], np.ndarray]
 """Images (N, S, S, 3) uint8 to features (N, D) float32."""
@@ -25,10 +25,11 @@ BATCH = 16
 
 
 def activation_features(bundle: Bundle, device: str) -> ImageFeatures:
-    """Features from the DDPM itself: activations at timestep 50 of 1000, from the last decoder block at each
-    resolution, averaged over the image. Distances from different networks cannot be compared."""
-    extract, network = resident_ddpm(bundle, device), bundle.ddpm
-    config = FeatureConfig(steps=(TIMESTEP * network.timesteps // 1000,), blocks=last_blocks(network.block_sides))
+    """Features from the model's own network: activations of the last block at each resolution, a DDPM's at timestep 50
+    of 1000, averaged over the image. Distances from different networks cannot be compared."""
+    extract, network = resident_extractor(bundle, device), bundle.network
+    steps = (TIMESTEP * network.timesteps // 1000,) if network.timesteps else ()
+    config = FeatureConfig(steps=steps, blocks=last_blocks(network.block_sides))
 
     @torch.inference_mode()
     def features(images: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ from ddpm_seg.evaluation.scores.distances import frechet_distance, kernel_distan
 from ddpm_seg.evaluation.scores.image_features import activation_features, torchscript_features
 from ddpm_seg.model.bundle.ensemble_bundle import load_bundle
 from ddpm_seg.model.device.choice import default_device
+from ddpm_seg.model.network import Network
 from ddpm_seg.runs.view import read_view
 from ddpm_seg.tasks import Task
 
@@ -26,8 +27,13 @@ FILE = "quality.json"
 MOST_IMAGES = 10_000
 
 
-def check_real(real: str) -> None:
-    """Raises ValueError or OSError if there are no real images, before any sample is drawn."""
+def check_real(real: str, network: Network, inception: str | None) -> None:
+    """Raises ValueError or OSError, before any sample is drawn, if there are no real images, or no features of them."""
+    if inception is None and not network.reads_images:
+        raise ValueError(
+            f"--real compares features of images, and a {network.title} has none of images that it has not drawn; "
+            "give the TorchScript file of a network too: --inception FILE"
+        )
     list_images(real)
 
 

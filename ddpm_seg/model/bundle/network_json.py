@@ -31,10 +31,10 @@ def network_section(content: Mapping[str, Any]) -> str:
 
 
 def require_ddpm(network: Network) -> DDPMConfig:
-    """`network` where it is a DDPM. Raises BundleError where it is one that can neither draw nor denoise."""
+    """`network` where it is a DDPM. Raises BundleError where it is another."""
     if not isinstance(network, DDPMConfig):
         raise BundleError(
-            f"this needs a DDPM, which draws images, and the bundle holds a {network.title}; give one that "
+            f"this needs a DDPM, and the bundle holds a {network.title}; give one that "
             "jobs.pretrain or jobs.convert --ddpm wrote, or that was trained on it"
         )
     return network

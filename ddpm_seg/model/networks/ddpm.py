@@ -18,9 +18,11 @@ from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.json_values import as_object, from_json
 from ddpm_seg.model.network import Checkpoint
 from ddpm_seg.model.networks.ddpm_extractor import DDPMExtractor
+from ddpm_seg.model.networks.ddpm_generator import Generator, default_batch_size
 from ddpm_seg.model.networks.diffusers_config import DiffusersUNetConfig
 from ddpm_seg.model.networks.unet import UNetConfig
 from ddpm_seg.model.networks.unet_int8 import to_int8
+from ddpm_seg.model.sampling import SamplingConfig
 
 # The published choice for 256 x 256 networks: of 1000 timesteps, and of 18 decoder blocks.
 PUBLISHED_STEPS, PUBLISHED_TIMESTEPS = (50, 150, 250), 1000
@@ -35,6 +37,7 @@ class DDPMConfig:
     """The UNet's architecture, and the noise schedule that it was trained with."""
 
     kind: ClassVar[str] = "unet"
+    reads_images: ClassVar[bool] = True
     checkpoints: ClassVar[tuple[Checkpoint, ...]] = (
         Checkpoint(
             flag="ddpm",
@@ -134,6 +137,45 @@ class DDPMConfig:
         if runtime.compile:
             unet.decode = compiled(unet.decode)
         return DDPMExtractor(unet.eval().requires_grad_(False), self.diffusion, noise.to(runtime.device))
+
+    def drawing(self, sampling: SamplingConfig) -> DDPMDrawing:
+        return DDPMDrawing(network=self, sampling=sampling, timesteps=sampling.timesteps(self.diffusion))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DDPMDrawing:
+    """How a DDPM draws: a sampler, and the timesteps at which it asks the network."""
+
+    network: DDPMConfig
+    sampling: SamplingConfig
+    timesteps: list[int]
+    """Ascending."""
+
+    @property
+    def sampler(self) -> str:
+        return self.sampling.sampler
+
+    @property
+    def steps(self) -> int:
+        return self.sampling.steps
+
+    def settings(self) -> dict[str, Any]:
+        return {"sampler": self.sampling.sampler, "timesteps": self.timesteps, "eta": self.sampling.eta}
+
+    def details(self) -> dict[str, Any]:
+        return {"timesteps": self.timesteps}
+
+    def lines(self) -> dict[str, str]:
+        return {"timesteps": ", ".join(map(str, reversed(self.timesteps)))}
+
+    def drawer(
+        self, weights: Mapping[str, Tensor], noise: Tensor | None, runtime: Runtime, batch_size: int | None = None
+    ) -> Generator:
+        extractor = self.network.extractor(weights, noise, runtime)
+        if batch_size is None:
+            unet = self.network.unet
+            batch_size = default_batch_size(unet.base_channels, unet.image_size, runtime.device)
+        return Generator(extractor, self.sampling, batch_size=batch_size)
 
 
 def _diffusion_to_json(diffusion: DiffusionConfig) -> dict[str, Any]:

@@ -17,8 +17,10 @@ from ddpm_seg.model.device.compiled import compiled
 from ddpm_seg.model.device.dtypes import SegmentDType, activations, without_int8
 from ddpm_seg.model.device.meta import with_weights
 from ddpm_seg.model.device.runtime import Runtime
+from ddpm_seg.model.drawing import Drawing, cannot_draw
 from ddpm_seg.model.features import FeatureConfig, joined
 from ddpm_seg.model.json_values import from_json
+from ddpm_seg.model.sampling import SamplingConfig
 
 N = TypeVar("N", bound="ImageNetwork")
 
@@ -33,6 +35,7 @@ class ImageNetwork(ABC):
     __slots__ = ()
 
     kind: ClassVar[str]
+    reads_images: ClassVar[bool] = True
 
     @property
     @abstractmethod
@@ -85,6 +88,9 @@ class ImageNetwork(ABC):
         if runtime.compile:
             network.activations = compiled(network.activations)
         return ImageExtractor(network.eval().requires_grad_(False), self.preprocess)
+
+    def drawing(self, sampling: SamplingConfig) -> Drawing:
+        raise cannot_draw(self.title)
 
 
 class BlockNetwork(Protocol):

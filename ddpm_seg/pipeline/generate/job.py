@@ -52,7 +52,7 @@ def run_generate(config: GenerateConfig) -> GenerateSummary:
     """
     plan = plan_generate(config)
     if config.real:
-        check_real(config.real)
+        check_real(config.real, plan.header.network, config.inception)
     if config.dry_run:
         raise ValueError("run_generate does the work; plan_generate(config) is what --dry-run shows")
     done = run_job(GenerateWork(plan), lambda: GenerateWork(plan_generate(config)))
@@ -101,7 +101,7 @@ class GenerateWork:
         return {
             "model_id": header.model_id,
             "task": header.task.name if header.task else None,
-            "timesteps": options.sampling().timesteps(header.ddpm.diffusion),
+            **self.found.drawing.details(),
             "samples": {"asked": options.num_samples, "already_done": self.found.run.already_done},
         }
 
@@ -119,11 +119,12 @@ class GenerateWork:
         from ddpm_seg.pipeline import stream
         from ddpm_seg.pipeline.generate import stages
 
-        header, sampling = self.found.header, self.found.config.sampling()
+        header, drawing, sampling = self.found.header, self.found.drawing, self.found.config.sampling()
         spec = SampleSpec(
             **row_facts(run, header.model_id),
             task=header.task,
-            sampling=sampling,
+            sampler=drawing.sampler,
+            sampling_steps=drawing.steps,
         )
         return stream.Stages(
             before=stages.nothing_to_read,

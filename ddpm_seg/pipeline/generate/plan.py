@@ -11,6 +11,7 @@ from ddpm_seg.data.sample_names import SampleName
 from ddpm_seg.json_text import json_digest
 from ddpm_seg.model.bundle.ensemble_bundle import BundleHeader, read_header
 from ddpm_seg.model.bundle.files import refuse_another_model
+from ddpm_seg.model.drawing import Drawing
 from ddpm_seg.pipeline.generate.config import GenerateConfig
 from ddpm_seg.runs.manifest import INPUTS, image_id
 from ddpm_seg.runs.parquet import damage_stops
@@ -29,11 +30,12 @@ class GeneratePlan:
 
     config: GenerateConfig
     header: BundleHeader
+    drawing: Drawing
+    """How the model's network draws, as the config asks for it."""
     run: RunPlan
 
     def __str__(self) -> str:
         config, run, new = self.config, self.run, self.run.new.num_rows
-        timesteps = ", ".join(map(str, reversed(config.sampling().timesteps(self.header.ddpm.diffusion))))
         return "\n".join(
             [
                 f"model      {self.header.model_id}",
@@ -41,7 +43,7 @@ class GeneratePlan:
                 f"done       {run.already_done} of them by earlier runs with this model and these options",
                 f"unfinished {run.items_left} in {len(run.unfinished)} interrupted runs, which are finished first",
                 f"new        {new} in {-(-new // config.shard_size)} shards",
-                f"timesteps  {timesteps}",
+                *(f"{title:<10} {text}" for title, text in self.drawing.lines().items()),
                 "labels     " + (f"{self.header.num_members} members" if self.header.task else "none: no ensemble"),
             ]
         )
@@ -51,17 +53,15 @@ class GeneratePlan:
 def plan_generate(config: GenerateConfig) -> GeneratePlan:
     """Reads what is there, writes nothing.
 
-    Raises ValueError or OSError for a bundle or sampler that cannot be used, StageError for a file of the output that
-    cannot be read.
+    Raises ValueError or OSError for a bundle that cannot be used or draws nothing and for a sampler that it does not
+    have, StageError for a file of the output that cannot be read.
     """
     header = read_header(config.model)
     refuse_another_model(config.model, header.model_id, config.expect_model_id)
-    config.sampling().timesteps(header.ddpm.diffusion)
+    drawing = header.network.drawing(config.sampling())
     items = sample_items(config.seed, config.num_samples)
-    config_hash = hash_config(config, header)
-    return GeneratePlan(
-        config=config, header=header, run=plan_run(items, config.output, (TABLE, CLASS_STATS), config_hash)
-    )
+    run = plan_run(items, config.output, (TABLE, CLASS_STATS), hash_config(config, header, drawing))
+    return GeneratePlan(config=config, header=header, drawing=drawing, run=run)
 
 
 def sample_items(seed: int, count: int) -> pa.Table:
@@ -77,14 +77,7 @@ def sample_items(seed: int, count: int) -> pa.Table:
     return pa.table({name: ({**columns, **nothing})[name] for name in SAMPLES.names}, schema=SAMPLES)
 
 
-def hash_config(config: GenerateConfig, header: BundleHeader) -> str:
+def hash_config(config: GenerateConfig, header: BundleHeader, drawing: Drawing) -> str:
     """12 hex digits over the model and every option that can change a pixel of the output. It names outputs."""
-    sampling = config.sampling()
-    content = {
-        "model_id": header.model_id,
-        "dtype": config.dtype,
-        "sampler": sampling.sampler,
-        "timesteps": sampling.timesteps(header.ddpm.diffusion),
-        "eta": sampling.eta,
-    }
+    content = {"model_id": header.model_id, "dtype": config.dtype, **drawing.settings()}
     return json_digest(content)[:12]

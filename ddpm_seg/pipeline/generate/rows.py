@@ -15,7 +15,6 @@ from ddpm_seg.data.image_labels import NotFiniteError, image_labels
 from ddpm_seg.data.schema import samples_schema, uncertainty_map
 from ddpm_seg.data.table_pictures import picture_cell
 from ddpm_seg.model.pixel_labels import PixelLabels
-from ddpm_seg.model.sampling import SamplingConfig
 from ddpm_seg.pipeline.table_rows import NOT_FINITE, RowSpec, label_columns, outcome_columns
 from ddpm_seg.tasks import Task
 
@@ -26,7 +25,9 @@ class SampleSpec(RowSpec):
 
     task: Task | None
     """None where the model has no ensemble: samples are not labelled then."""
-    sampling: SamplingConfig
+    sampler: str
+    """How the images were drawn, and `sampling_steps` the network's passes for each."""
+    sampling_steps: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,7 +64,7 @@ def _row(sample: Sample, spec: SampleSpec) -> dict[str, Any]:
             found = _found(sample.image, sample.label, spec.task)
         except NotFiniteError:
             error = NOT_FINITE
-    drawn = {"sampler": spec.sampling.sampler, "sampling_steps": spec.sampling.steps}
+    drawn = {"sampler": spec.sampler, "sampling_steps": spec.sampling_steps}
     return {**dataclasses.asdict(sample.source), **drawn, **outcome_columns(*error), **spec.columns(), **found}
 
 

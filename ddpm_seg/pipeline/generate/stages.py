@@ -15,9 +15,12 @@ from ddpm_seg.pipeline.row import Row
 from ddpm_seg.pipeline.table_rows import NOT_FINITE
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ddpm_seg.model.device.dtypes import DType
     from ddpm_seg.model.pixel_labels import PixelLabels
     from ddpm_seg.model.sampling import SamplingConfig
+    from ddpm_seg.model.segmenter import Segmenter
 
 
 def nothing_to_read(row: Row) -> Row:
@@ -42,47 +45,57 @@ class Draw:
         threads: int,
         compile: bool = False,
     ) -> None:
-        import torch
-
         from ddpm_seg.model.bundle.ensemble_bundle import load_bundle
         from ddpm_seg.model.device.choice import default_device
-        from ddpm_seg.model.generator import Generator, default_batch_size
-        from ddpm_seg.model.networks.ddpm_extractor import DDPMExtractor
-        from ddpm_seg.model.resident import resident_ddpm
+        from ddpm_seg.model.resident import resident_drawer
         from ddpm_seg.model.segmenter import Segmenter
 
         self.threads = ActorThreads(threads)
-        bundle = load_bundle(model, model_id)
-        device = torch.device(default_device())
-        self.segmenter = Segmenter(bundle, device=str(device), dtype=dtype, compile=compile) if bundle.members else None
-        resident = self.segmenter.extractor if self.segmenter else resident_ddpm(bundle, device, dtype, compile=compile)
-        assert isinstance(resident, DDPMExtractor)  # plan_generate
-        batch_size = batch_size or default_batch_size(bundle.ddpm, device)
-        self.generator = Generator(resident.unet, bundle.ddpm, sampling, device=device, batch_size=batch_size)
+        bundle, device = load_bundle(model, model_id), default_device()
+        self.drawer = resident_drawer(bundle, sampling, device, dtype, batch_size=batch_size, compile=compile)
+        self.segmenter: Segmenter | None = None
+        if bundle.members:
+            self.segmenter = Segmenter(bundle, device=device, dtype=dtype, extractor=self.drawer.extractor)
 
     def __call__(self, row: Row) -> Row:
         self.threads.take()
         start = time.perf_counter()
-        sources: list[SampleInput] = pickle.loads(row["payload"])
-        images = self.generator.sample(sources[0].seed, [source.number for source in sources])
-        labels = self._label([image for image in images if image is not None])
-        samples = [_sample(source, image, labels) for source, image in zip(sources, images, strict=True)]
+        samples = self._samples(pickle.loads(row["payload"]))
         return {
             **row,
             "payload": pickle.dumps(samples, protocol=5),
             "segment_seconds": time.perf_counter() - start,
         }
 
-    def _label(self, images: list[np.ndarray]) -> list[PixelLabels | None]:
-        """In full batches, as they were drawn, so that a mask's bytes do not depend on the chunk's size either."""
-        if self.segmenter is None or not images:
-            return [None] * len(images)
-        size = self.generator.batch.size
-        padded = images + images[-1:] * (-len(images) % size)
+    def _samples(self, sources: list[SampleInput]) -> list[Sample]:
+        features = self.segmenter.features if self.segmenter else None
+        images: list[np.ndarray | None] = []
         labels: list[PixelLabels | None] = []
+        for image, maps in self.drawer.draw(sources[0].seed, [source.number for source in sources], features):
+            images.append(image)
+            labels.append(None if image is None else self._label_maps(maps))
+        if self.drawer.extractor is not None:
+            labels = self._label_images(images)
+        return [_sample(*one) for one in zip(sources, images, labels, strict=True)]
+
+    def _label_maps(self, maps: list[Tensor] | None) -> PixelLabels | None:
+        """One sample's labels as soon as it is drawn: the maps of a whole chunk would not fit into memory."""
+        if self.segmenter is None or maps is None:
+            return None
+        return self.segmenter.segment_maps(maps)[0]
+
+    def _label_images(self, images: list[np.ndarray | None]) -> list[PixelLabels | None]:
+        """In full batches, as they were drawn, so that a mask's bytes do not depend on the chunk's size either."""
+        drawn = [image for image in images if image is not None]
+        if self.segmenter is None or not drawn:
+            return [None] * len(images)
+        size = self.drawer.batch_size
+        padded = drawn + drawn[-1:] * (-len(drawn) % size)
+        found: list[PixelLabels] = []
         for start in range(0, len(padded), size):
-            labels += self.segmenter.segment(np.stack(padded[start : start + size]))
-        return labels[: len(images)]
+            found += self.segmenter.segment(np.stack(padded[start : start + size]))
+        labels = iter(found)
+        return [None if image is None else next(labels) for image in images]
 
 
 def tabulate(row: Row, spec: SampleSpec) -> pa.Table:
@@ -98,9 +111,8 @@ def killed(row: Row, spec: SampleSpec) -> pa.Table:
     return sample_table(samples, spec)
 
 
-def _sample(source: SampleInput, image: np.ndarray | None, labels: list[PixelLabels | None]) -> Sample:
-    """Takes the next of `labels` for an image that there is."""
+def _sample(source: SampleInput, image: np.ndarray | None, label: PixelLabels | None) -> Sample:
     if image is None:
         error_type, error_message = NOT_FINITE
         return Sample(source=source, error_type=error_type, error_message=error_message)
-    return Sample(source=source, image=image, label=labels.pop(0))
+    return Sample(source=source, image=image, label=label)

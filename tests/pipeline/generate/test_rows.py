@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from ddpm_seg.model.pixel_labels import PixelLabels
-from ddpm_seg.model.sampling import SamplingConfig
 from ddpm_seg.pipeline.generate.rows import Sample, SampleInput, SampleSpec, sample_table
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.tasks import Task
@@ -24,7 +23,8 @@ def spec(task: Task | None) -> SampleSpec:
         model_id="m",
         code_version="v",
         task=task,
-        sampling=SamplingConfig(sampler="ddim", steps=7),
+        sampler="ddim",
+        sampling_steps=7,
     )
 
 
