@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ FIRST_TIMESTEP = 0.8  # of the schedule; see `quadratic_timesteps`
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SamplingConfig:
-    """How images are drawn."""
+    """How images are drawn: the flags of jobs.generate, of which each kind of network has its own."""
 
     sampler: Sampler = "ddim"
     steps: int = 20
@@ -29,6 +30,12 @@ class SamplingConfig:
             raise ValueError(f"sampling needs at least 2 steps, got {self.steps}")
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta must lie between 0 and 1, got {self.eta:g}")
+
+    def refuse_all_but(self, own: Collection[str], title: str) -> None:
+        """Raises ValueError for a flag that is given, but is not among the `own` ones of a network, a `title`."""
+        for field in fields(self):
+            if field.name not in own and getattr(self, field.name) != field.default:
+                raise ValueError(f"--{field.name} is not for a {title}: leave it out")
 
     def timesteps(self, diffusion: DiffusionConfig) -> list[int]:
         """Those of the schedule that the network is asked at, ascending. Raises ValueError for more than there are.

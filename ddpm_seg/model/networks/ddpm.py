@@ -139,6 +139,7 @@ class DDPMConfig:
         return DDPMExtractor(unet.eval().requires_grad_(False), self.diffusion, noise.to(runtime.device))
 
     def drawing(self, sampling: SamplingConfig) -> DDPMDrawing:
+        sampling.refuse_all_but(("sampler", "steps", "eta"), self.title)
         return DDPMDrawing(network=self, sampling=sampling, timesteps=sampling.timesteps(self.diffusion))
 
 

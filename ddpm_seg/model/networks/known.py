@@ -17,6 +17,10 @@
 3. **The flag**: a field of `published.convert_config.ConvertConfig`, and in the dataclass a `Checkpoint` with the
    flag's name and the module of `published/` that reads such a file (`published.loading` says how).
 
+A network that draws images has `drawing(sampling)` too: `ddpm_seg.model.drawing` says what that is, `ddpm.DDPMDrawing`
+is one. It owns what jobs.generate's flags mean to it: a new flag is a field of `GenerateConfig` and of `SamplingConfig`.
+Where features come only with the images that it draws, `reads_images` is False.
+
 Slow or optional packages (torchvision, diffusers) are imported where they are used: every job imports this module.
 """
 
