@@ -18,8 +18,8 @@
    flag's name and the module of `published/` that reads such a file (`published.loading` says how).
 
 A network that draws images has `drawing(sampling)` too: `ddpm_seg.model.drawing` says what that is, `ddpm.DDPMDrawing`
-is one. It owns what jobs.generate's flags mean to it: a new flag is a field of `GenerateConfig` and of `SamplingConfig`.
-Where features come only with the images that it draws, `reads_images` is False.
+is one. It owns what the flags of jobs.generate mean to it: a new one is a field of `GenerateConfig` and of
+`SamplingConfig`. Where features come only with the images that it draws, `reads_images` is False.
 
 Slow or optional packages (torchvision, diffusers) are imported where they are used: every job imports this module.
 """
