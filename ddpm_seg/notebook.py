@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, TypeAlias, overload
 import numpy as np
 from PIL import Image
 
-from ddpm_seg.data.canvas import Placement, fit, restore_mask
+from ddpm_seg.data.canvas import Placement, Resize, fit, restore_mask
 from ddpm_seg.data.decoding.decoder import read_apart
 from ddpm_seg.data.decoding.images import to_rgb
 from ddpm_seg.data.image_labels import NotFiniteError, image_labels
 from ddpm_seg.data.inputs.sources import read_image
+from ddpm_seg.data.masks.enlarge import enlarge_maps
 from ddpm_seg.data.overlay import colorize, overlay
 from ddpm_seg.data.statistics import ImageStatistics
 from ddpm_seg.model.device.dtypes import SegmentDType
@@ -43,6 +44,7 @@ class Segmentation:
     _placement: Placement
     _segmenter: ResidentModel
     _canvas: np.ndarray
+    _resize: Resize
 
     def __repr__(self) -> str:
         height, width = self.mask.shape
@@ -64,6 +66,8 @@ class Segmentation:
     def probabilities(self) -> np.ndarray:
         """(K, H, W) float32 class probabilities: the members' mean softmax. The first access runs the network again."""
         maps = canvas_probabilities(self._segmenter, self._canvas)
+        if self._resize == "bilinear":
+            return enlarge_maps(maps, self._placement)
         return np.stack([restore_mask(map_HW, self._placement) for map_HW in maps])
 
     def overlay(self, opacity: float = 0.5) -> Image.Image:
@@ -78,8 +82,9 @@ class Segmentation:
 class ImageSegmenter:
     """A model in memory. Call it with one image to get a `Segmentation`, or with a list to get a list."""
 
-    def __init__(self, segmenter: ResidentModel) -> None:
+    def __init__(self, segmenter: ResidentModel, resize: Resize = "bilinear") -> None:
         self.segmenter = segmenter
+        self.resize: Resize = resize
         self.task = segmenter.task
 
     @overload
@@ -108,7 +113,7 @@ class ImageSegmenter:
     def _result(self, image: np.ndarray, fitted: tuple[np.ndarray, Placement], labels: PixelLabels) -> Segmentation:
         canvas, placement = fitted
         try:
-            found = image_labels(labels, placement, self.task.class_names)
+            found = image_labels(labels, placement, self.task.class_names, self.resize)
         except NotFiniteError as error:
             raise NotFiniteError(f"{error}; load the model with dtype='float32' or 'bfloat16'") from None
         return Segmentation(
@@ -120,6 +125,7 @@ class ImageSegmenter:
             _placement=placement,
             _segmenter=self.segmenter,
             _canvas=canvas,
+            _resize=self.resize,
         )
 
 
@@ -129,14 +135,16 @@ def load(
     device: str | None = None,
     dtype: SegmentDType = "float32",
     batch_size: int | None = None,
+    resize: Resize = "bilinear",
 ) -> ImageSegmenter:
     """Loads a model bundle by name ("avatars-10"), path or URI.
 
     `device` is by default a GPU if there is one, else the CPU. `batch_size` is the number of (image, diffusion step)
-    pairs in the network at once; by default as many as fit in memory. Raises `ddpm_seg.model.errors.BundleError` if
-    there is no bundle or it is damaged.
+    pairs in the network at once; by default as many as fit in memory. `resize` is that of jobs.label, which writes the
+    same masks. Raises `ddpm_seg.model.errors.BundleError` if there is no bundle or it is damaged.
     """
-    return ImageSegmenter(resident(load_model(fspath(model)), device=device, dtype=dtype, batch_size=batch_size))
+    model_on_device = resident(load_model(fspath(model)), device=device, dtype=dtype, batch_size=batch_size)
+    return ImageSegmenter(model_on_device, resize)
 
 
 def _to_rgb(image: ImageLike) -> np.ndarray:

@@ -15,6 +15,9 @@ from PIL import Image
 FitMode = Literal["letterbox", "stretch"]
 """How an image fits a canvas of another aspect ratio."""
 
+Resize = Literal["bilinear", "nearest"]
+"""How the network's labels become a mask of the image's own size: its probabilities interpolated, or its class ids."""
+
 CanvasSize = int | tuple[int, int]
 """The side of a square canvas, or (height, width)."""
 
@@ -29,6 +32,11 @@ class Placement:
     height: int
     image_width: int
     image_height: int
+
+    @property
+    def resized(self) -> bool:
+        """Whether the content box has another size than the image."""
+        return (self.width, self.height) != (self.image_width, self.image_height)
 
     def crop(self, canvas: np.ndarray) -> np.ndarray:
         """The content box of an (H', W', ...) array, as a view (h, w, ...). Raises ValueError if it does not lie

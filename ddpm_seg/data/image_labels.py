@@ -9,7 +9,10 @@ from typing import Protocol
 
 import numpy as np
 
-from ddpm_seg.data.canvas import Placement, restore_mask
+from ddpm_seg.data.canvas import Placement, Resize, restore_mask
+from ddpm_seg.data.masks.enlarge import enlarge
+from ddpm_seg.data.masks.statistics import own_size_statistics
+from ddpm_seg.data.masks.top_classes import TopClasses
 from ddpm_seg.data.statistics import ImageStatistics, image_statistics
 
 
@@ -22,6 +25,10 @@ class NetworkAnswer(Protocol):
     def uncertainty(self) -> np.ndarray: ...  # (H', W') float32, nats
     @property
     def confidence(self) -> np.ndarray: ...  # (H', W') float32 in [0, 1]
+    @property
+    def top_ids(self) -> np.ndarray | None: ...  # (T, H', W') uint8
+    @property
+    def top_probabilities(self) -> np.ndarray | None: ...  # (T, H', W') uint8
     @property
     def finite(self) -> bool: ...
 
@@ -39,11 +46,32 @@ class ImageLabels:
     statistics: ImageStatistics
 
 
-def image_labels(answer: NetworkAnswer, placement: Placement, class_names: tuple[str, ...]) -> ImageLabels:
-    """The mask at the image's own size, and its statistics. Raises NotFiniteError; the caller adds what to do about
-    it."""
+def image_labels(
+    answer: NetworkAnswer, placement: Placement, class_names: tuple[str, ...], resize: Resize = "nearest"
+) -> ImageLabels:
+    """The mask at the image's own size, and its statistics.
+
+    An image that is as large as the network sees it keeps the network's labels, whatever `resize` says; in any case
+    the mask has no class that they lack. Raises
+    NotFiniteError, to which the caller adds what to do about it, and ValueError for "bilinear" without top classes.
+    """
     if not answer.finite:
         raise NotFiniteError("the network's output is not finite")
+    if resize == "bilinear" and placement.resized:
+        found = enlarge(_top_classes(answer, placement), placement)
+        return ImageLabels(
+            mask=found.mask, statistics=own_size_statistics(found, answer.uncertainty, placement, class_names)
+        )
     mask = restore_mask(answer.label, placement)
     statistics = image_statistics(answer.label, answer.uncertainty, answer.confidence, mask, placement, class_names)
     return ImageLabels(mask=mask, statistics=statistics)
+
+
+def _top_classes(answer: NetworkAnswer, placement: Placement) -> TopClasses:
+    """Without the classes that are no label of the image: between two pixels, a class that is second at both may win,
+    and members may vote for another class than their mean."""
+    if answer.top_ids is None or answer.top_probabilities is None:
+        raise ValueError("a bilinear mask needs the top classes of each pixel, which this answer does not have")
+    named = np.zeros(256, np.uint8)
+    named[placement.crop(answer.label)] = 1
+    return TopClasses(ids=answer.top_ids, probabilities=answer.top_probabilities * named[answer.top_ids])

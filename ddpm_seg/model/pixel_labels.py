@@ -18,6 +18,12 @@ class PixelLabels:
     confidence: np.ndarray
     """(S, S) float32 in [0, 1]: softmax of the label, the members' mean."""
 
+    top_ids: np.ndarray | None = None
+    """(T, S, S) uint8: the T = min(3, K) classes with the largest mean softmax, the most probable first. None where
+    nobody asked for them."""
+    top_probabilities: np.ndarray | None = None
+    """(T, S, S) uint8: their mean softmax in 255ths."""
+
     @property
     def finite(self) -> bool:
         """Whether the network's numbers stayed finite; in float16 they can overflow, and the label means nothing."""

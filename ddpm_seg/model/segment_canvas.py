@@ -8,7 +8,8 @@ Without torch, so that only those who hold a model pay for it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -50,16 +51,15 @@ def _squares(canvas: np.ndarray, side: int) -> np.ndarray:
 def _stitched(found: Sequence[PixelLabels], canvas: np.ndarray) -> PixelLabels:
     if len(found) == 1:
         return found[0]
-    return PixelLabels(
-        label=_joined([one.label for one in found], canvas),
-        uncertainty=_joined([one.uncertainty for one in found], canvas),
-        confidence=_joined([one.confidence for one in found], canvas),
-    )
+    joined: dict[str, Any] = {}
+    for field in fields(PixelLabels):
+        parts = [getattr(one, field.name) for one in found]
+        joined[field.name] = None if parts[0] is None else _joined(parts, canvas)
+    return PixelLabels(**joined)
 
 
 def _joined(squares: Sequence[np.ndarray], canvas: np.ndarray) -> np.ndarray:
-    """n squares (S, S) as the one array (H', W') that they were cut from."""
-    height, width = canvas.shape[:2]
-    side = len(squares[0])
-    grid = np.stack(squares).reshape(height // side, width // side, side, side)
-    return grid.swapaxes(1, 2).reshape(height, width)
+    """n squares (..., S, S) as the one array (..., H', W') that they were cut from."""
+    columns = canvas.shape[1] // squares[0].shape[-1]
+    rows = [np.concatenate(squares[start : start + columns], axis=-1) for start in range(0, len(squares), columns)]
+    return np.concatenate(rows, axis=-2)

@@ -105,7 +105,7 @@ class Segmenter:
         yield from self.batch.run(len(images), votes_from)
 
     def _labels(self, votes: Iterator[Votes]) -> list[PixelLabels]:
-        found = ({"label": one.label, "uncertainty": one.uncertainty, "confidence": one.confidence} for one in votes)
+        found = (one.arrays() for one in votes)
         return [PixelLabels(**arrays) for arrays in to_host(found, self.device)]
 
 

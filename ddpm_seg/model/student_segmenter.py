@@ -19,6 +19,7 @@ from ddpm_seg.model.device.fitting_batch import FittingBatch
 from ddpm_seg.model.device.meta import with_weights
 from ddpm_seg.model.networks.pixel_values import to_imagenet
 from ddpm_seg.model.pixel_labels import PixelLabels
+from ddpm_seg.model.top_classes import top_classes
 
 BATCH_SIZE = {"cpu": 8, "cuda": 64}
 
@@ -75,7 +76,8 @@ class StudentSegmenter:
 
 
 def _named(p_KSS: Tensor) -> dict[str, Tensor]:
-    """Label, uncertainty and confidence of every pixel."""
+    """The arrays of `PixelLabels`."""
     confidence, label = p_KSS.max(dim=0)
     uncertainty = torch.special.entr(p_KSS).sum(dim=0)
-    return {"label": label.to(torch.uint8), "uncertainty": uncertainty, "confidence": confidence}
+    own = {"label": label.to(torch.uint8), "uncertainty": uncertainty, "confidence": confidence}
+    return own | top_classes(p_KSS.float())

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ddpm_seg.model.top_classes import top_classes
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Votes:
@@ -23,6 +25,11 @@ class Votes:
     """(R, W) float32 in [0, 1]: the members' mean softmax for the label."""
     probabilities: Tensor
     """(K, R, W) float32: the members' mean softmax."""
+
+    def arrays(self) -> dict[str, Tensor]:
+        """By the names of `PixelLabels`."""
+        own = {"label": self.label, "uncertainty": self.uncertainty, "confidence": self.confidence}
+        return own | top_classes(self.probabilities)
 
 
 def vote(logits: Iterable[Tensor], width: int) -> Votes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 READERS = 8  # manifests read at once, as a distant store's latency dominates
 
+MANIFEST = "/manifest.parquet"
+
 KEY: Any = pa.binary(16)
 _KEY_COLUMNS = ["image_id", "etag", "size_bytes", "modified"]
 
@@ -66,7 +68,7 @@ def find_runs(output: str, table: str, config_hash: str) -> list[KnownRun]:
     """The runs of this configuration, oldest first."""
     uris = uris_under(storage.join(output, "runs"))
     finished = _finished(uris)
-    manifests = {number: uri for uri in uris if uri.endswith("/manifest.parquet") if (number := run_number(uri))}
+    manifests = {number: uri for uri in uris if uri.endswith(MANIFEST) if (number := run_number(uri))}
     with ThreadPoolExecutor(READERS) as readers:
         infos = dict(zip(manifests, readers.map(read_info, manifests.values()), strict=True))
     return [
@@ -78,6 +80,17 @@ def find_runs(output: str, table: str, config_hash: str) -> list[KnownRun]:
         for number in sorted(infos)
         if infos[number].config_hash == config_hash
     ]
+
+
+def newest_options(output: str, having: str) -> Mapping[str, object]:
+    """The options, as its manifest keeps them, of the newest run under `output` that has the option `having`; empty
+    without one. For jobs whose defaults go by what an output holds already."""
+    numbers = {run_number(uri): uri for uri in uris_under(storage.join(output, "runs")) if uri.endswith(MANIFEST)}
+    for number in sorted(filter(None, numbers), reverse=True):
+        options = read_info(numbers[number]).config
+        if having in options:
+            return options
+    return {}
 
 
 def input_keys(items: pa.Table) -> pa.ChunkedArray:
@@ -168,7 +181,7 @@ def delete_leftovers(output: str) -> None:
     for uri in uris:
         if uri.endswith("/heartbeat.json") and run_number(uri) in finished:
             storage.delete(uri)
-    planned = {number for uri in uris if uri.endswith("/manifest.parquet") if (number := run_number(uri))}
+    planned = {number for uri in uris if uri.endswith(MANIFEST) if (number := run_number(uri))}
     at_work = {f"run={run_id(number)}" for number in planned - finished}
     for folder in folders:
         if re.sub(r"(?<=\d)-[0-9a-f]+$", "", folder) not in at_work:

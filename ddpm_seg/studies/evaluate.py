@@ -105,6 +105,7 @@ def _labels(config: EvaluateConfig, header: TrainedHeader, annotations: Sequence
             expect_model_id=header.model_id,  # the scores name it
             dtype=config.dtype,
             num_actors=config.num_actors,
+            resize="nearest",  # the network's own labels, which the published score is of
         )
     )
     return read_labels(config.output, config_hash=labelled.config_hash, columns=COLUMNS)

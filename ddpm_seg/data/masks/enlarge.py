@@ -45,6 +45,13 @@ def enlarge(top: TopClasses, placement: Placement) -> OwnSizeMask:
     return found
 
 
+def enlarge_maps(maps_K: np.ndarray, placement: Placement) -> np.ndarray:
+    """Maps of the canvas (K, H', W') float32 at the image's own size (K, H, W), bilinearly."""
+    rows = Axis.between(placement.height, placement.image_height)
+    columns = Axis.between(placement.width, placement.image_width)
+    return np.stack([rows.interpolate(columns.interpolate(placement.crop(one), 1), 0) for one in maps_K])
+
+
 def strips(height: int, width: int) -> Iterator[slice]:
     """Yields slices of image rows, small enough for their pixels to stay in the processor's cache."""
     step = max(1, STRIP_PIXELS // width)

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-TOP = 3
-"""Classes kept per pixel. Masks enlarged from three are as good as from all: 0.7430 mIoU in both cases (avatars)."""
 ONE = 255
 """Value that represents a probability of 1."""
 
@@ -30,10 +28,3 @@ class TopClasses:
             )
         if not self.ids.dtype == self.probabilities.dtype == np.uint8:
             raise ValueError(f"expected uint8, got {self.ids.dtype} and {self.probabilities.dtype}")
-
-
-def top_classes(p_KSS: np.ndarray) -> TopClasses:
-    """The top classes of probabilities (K, S, S) in [0, 1]; on a tie the smaller id comes first."""
-    ids = np.argsort(-p_KSS, axis=0, kind="stable")[:TOP]
-    probabilities = np.take_along_axis(p_KSS, ids, axis=0)
-    return TopClasses(ids=ids.astype(np.uint8), probabilities=np.rint(probabilities * ONE).astype(np.uint8))

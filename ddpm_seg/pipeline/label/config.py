@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from ddpm_seg.checks import check_least
-from ddpm_seg.data.canvas import FitMode
+from ddpm_seg.data.canvas import FitMode, Resize
 from ddpm_seg.model.device.dtypes import SegmentDType
 from ddpm_seg.pipeline.run_options import RunOptions, own_options_first
 
@@ -29,6 +29,9 @@ class LabelConfig(RunOptions):
     fit: FitMode = "letterbox"
     """How to fit an image that is not square into the network's square input: letterbox pads it (the padding is cut
     off the mask again), stretch distorts it."""
+    resize: Resize | None = None
+    """How masks get their images' own size: bilinear interpolates the probabilities of the classes, nearest repeats
+    the network's pixels. Default: bilinear; an output whose newest run used nearest goes on with nearest."""
     dtype: SegmentDType = "float32"
     """Number format of the network's activations. All except float32 change a few pixels. float16 and bfloat16 are
     faster on GPUs and on CPUs with instructions for them; int8 is for large networks on CPUs. jobs.benchmark measures

@@ -152,6 +152,7 @@ class LabelWork:
             **row_facts(run, header.model_id),
             image_size=header.image_size,
             fit=self.found.config.fit,
+            resize=self.found.config.resize or "bilinear",
             allow_local_hosts=self.found.local_hosts,
             task=header.task,
         )

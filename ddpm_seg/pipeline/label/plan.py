@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from ddpm_seg import storage
+from ddpm_seg.data.canvas import Resize
 from ddpm_seg.data.inputs.listing import Listing, list_images
 from ddpm_seg.data.inputs.versions import with_versions
 from ddpm_seg.json_text import json_digest
@@ -17,6 +19,7 @@ from ddpm_seg.model.bundle.files import ASSETS, refuse_another_model
 from ddpm_seg.model.trained import check_dtype, read_trained_header
 from ddpm_seg.pipeline.label.config import LabelConfig
 from ddpm_seg.runs.layout import RunLayout
+from ddpm_seg.runs.ledger import newest_options
 from ddpm_seg.runs.manifest import chunk_size_for, inputs_table, stored_uri
 from ddpm_seg.runs.parquet import damage_stops
 from ddpm_seg.runs.plan import RunPlan, plan_run
@@ -61,6 +64,7 @@ class LabelPlan:
             f"model      {self.header.model_id}",
             f"images     {self.images} found, {self.skipped_files} files without an image's extension left out"
             + (f", {self.hidden_files} hidden images left out" if self.hidden_files else ""),
+            f"resize     {config.resize}",
             *([f"list       {self.column}, {self.refused} entries refused"] if self.column else []),
             *([f"damaged    {self.refused} containers"] if self.refused and not self.column else []),
             f"done       {run.already_done} of them by earlier runs with this model and these options",
@@ -83,6 +87,7 @@ def plan_label(config: LabelConfig) -> LabelPlan:
     check_dtype(header, config.dtype)
     listing = list_images(config.input if config.input is not None else str(ASSETS / "samples"))
     storage.allow_local_hosts(config.allow_local_hosts or _is_one_url(config.input, listing))
+    config = dataclasses.replace(config, resize=chosen_resize(config))
     read_uris: dict[str, str] = {}
     inputs = _inputs(config, listing, read_uris)
     config_hash = hash_config(config, header)
@@ -134,7 +139,20 @@ def _noting_read_uris(files: Iterable[storage.FileInfo], read_uris: dict[str, st
         yield file
 
 
+def chosen_resize(config: LabelConfig) -> Resize:
+    """The one asked for; else that of the output's newest run, which said nothing before there was a choice."""
+    if config.resize is not None:
+        return config.resize
+    options = newest_options(config.output, having="fit")
+    return "bilinear" if options.get("resize") == "bilinear" or not options else "nearest"
+
+
 def hash_config(config: LabelConfig, header: TrainedHeader) -> str:
-    """12 hex digits over the model and every option that can change a pixel of the output. It names outputs."""
+    """12 hex digits over the model and every option that can change a pixel of the output. It names outputs.
+
+    Options that came later count only where they are not what was done before them.
+    """
     content = {"model_id": header.model_id, "fit": config.fit, "dtype": config.dtype}
+    if config.resize != "nearest":
+        content["resize"] = "bilinear"
     return json_digest(content)[:12]

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from ddpm_seg import storage
-from ddpm_seg.data.canvas import FitMode, Placement
+from ddpm_seg.data.canvas import FitMode, Placement, Resize
 from ddpm_seg.data.decoding.decoder import decode_and_fit
 from ddpm_seg.data.decoding.images import DEFAULT_LIMITS, ImageError, Limits, one_line
 from ddpm_seg.data.image_labels import NotFiniteError, image_labels
@@ -34,6 +34,7 @@ class LabelSpec(RowSpec):
     image_size: int
     fit: FitMode
     task: Task
+    resize: Resize = "nearest"
     allow_local_hosts: bool = False
     limits: Limits = DEFAULT_LIMITS
 
@@ -98,7 +99,7 @@ def _row(image: FittedImage, label: PixelLabels | None, spec: LabelSpec) -> dict
     error, found = (image.error_type, image.error_message), {}
     if image.placement is not None and label is not None:
         try:
-            labels = image_labels(label, image.placement, spec.task.class_names)
+            labels = image_labels(label, image.placement, spec.task.class_names, spec.resize)
             size = {"width": image.placement.image_width, "height": image.placement.image_height}
             found = {**size, **label_columns(labels)}
         except NotFiniteError:

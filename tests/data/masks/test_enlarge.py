@@ -10,7 +10,8 @@ from scipy import ndimage
 
 from ddpm_seg.data.canvas import Placement, fit
 from ddpm_seg.data.masks.enlarge import enlarge
-from ddpm_seg.data.masks.top_classes import ONE, TopClasses, top_classes
+from ddpm_seg.data.masks.top_classes import ONE, TopClasses
+from tests.data.masks.top_classes import top_classes
 
 SIZE = 16
 
@@ -99,14 +100,6 @@ def test_a_large_image_of_many_classes_needs_little_memory() -> None:
         assert tracemalloc.get_traced_memory()[1] < 60e6  # 24 MB of them the result
     finally:
         tracemalloc.stop()
-
-
-def test_top_classes_are_sorted_and_the_smaller_id_comes_first() -> None:
-    p = np.array([0.1, 0.4, 0.1, 0.4]).reshape(4, 1, 1)
-    found = top_classes(p)
-    assert found.ids.ravel().tolist() == [1, 3, 0]
-    assert found.probabilities.ravel().tolist() == [102, 102, 26]
-    assert top_classes(p[:2]).ids.shape == (2, 1, 1)
 
 
 def test_arrays_that_do_not_belong_together_are_refused() -> None:

@@ -20,10 +20,12 @@ from PIL import Image
 
 from ddpm_seg import storage
 from ddpm_seg.cluster import nodes
-from ddpm_seg.data.canvas import fit, restore_mask
+from ddpm_seg.data.canvas import fit
 from ddpm_seg.data.decoding.images import decode
+from ddpm_seg.data.image_labels import image_labels
 from ddpm_seg.data.schema import class_stats_table, task_of
 from ddpm_seg.errors import StageError, TooManyErrors
+from ddpm_seg.json_text import json_digest
 from ddpm_seg.model.bundle.ensemble_bundle import read_header, save_bundle
 from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.pipeline import job
@@ -112,7 +114,7 @@ def test_masks_are_those_of_the_segmenter(s3_run: S3Run) -> None:
         (labels,) = segmenter.segment(canvas[None])
         mask = np.asarray(Image.open(io.BytesIO(row["mask"]["bytes"])))
         assert mask.shape == image.shape[:2] == (row["height"], row["width"])
-        assert np.array_equal(mask, restore_mask(labels.label, placement)), row["uri"]
+        assert np.array_equal(mask, image_labels(labels, placement, TASK.class_names, "bilinear").mask), row["uri"]
         assert {one["class_id"]: one["pixels"] for one in row["classes"]} == dict(
             zip(*map(np.ndarray.tolist, np.unique(mask, return_counts=True)), strict=True)
         )
@@ -489,8 +491,10 @@ def test_sizes_are_positive(field: str) -> None:
 def test_the_hash_names_what_changes_pixels(bundle: str, tmp_path: Path) -> None:
     header, config = read_header(bundle), LabelConfig()
     same = [replace(config, output="x", shard_size=1, batch_size=3, num_actors=2, limit=1)]
-    other = [replace(config, fit="stretch"), replace(config, dtype="bfloat16")]
+    other = [replace(config, fit="stretch"), replace(config, dtype="bfloat16"), replace(config, resize="nearest")]
     hashes = [hash_config(one, header) for one in (config, *same, *other)]
     assert hashes[0] == hashes[1]
-    assert len(set(hashes)) == 3
+    assert len(set(hashes)) == 4
+    before = {"model_id": header.model_id, "fit": "letterbox", "dtype": "float32"}
+    assert hashes[-1] == json_digest(before)[:12]  # an option that came later
     assert hash_config(config, save_bundle(tiny_bundle(seed=1), str(tmp_path))) not in hashes

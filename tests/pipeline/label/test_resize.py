@@ -1,0 +1,66 @@
+"""Which way of enlarging an output goes on with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+
+from ddpm_seg.model.bundle.ensemble_bundle import read_header, save_bundle
+from ddpm_seg.pipeline.label.config import LabelConfig
+from ddpm_seg.pipeline.label.plan import hash_config, plan_label
+from ddpm_seg.runs.layout import RunLayout
+from ddpm_seg.runs.manifest import Manifest, RunInfo, create_manifest, inputs_table, plan
+from tests.tiny_bundle import tiny_bundle
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> LabelConfig:
+    save_bundle(tiny_bundle(), str(tmp_path / "model"))
+    return LabelConfig(model=str(tmp_path / "model"), output=str(tmp_path / "out"))
+
+
+def add_run(config: LabelConfig, number: int, options: dict[str, object]) -> None:
+    """The manifest of a run without images."""
+    layout = RunLayout(output=config.output, table="labels", config_hash="x", run_id=f"run-{number:06d}")
+    info = RunInfo(
+        run_id=layout.run_id,
+        config_hash="x",
+        created_at=datetime.now(timezone.utc),
+        config={**options, "chunk_size": 1},
+    )
+    assert create_manifest(layout, Manifest(info=info, items=plan(inputs_table([]), 1, 1)))
+
+
+BEFORE: dict[str, object] = {"fit": "letterbox"}
+"""Options of a run of labels from before there was a choice."""
+
+
+@pytest.mark.parametrize(
+    ("runs", "expected"),
+    [
+        ([], "bilinear"),
+        ([BEFORE], "nearest"),
+        ([BEFORE | {"resize": "bilinear"}], "bilinear"),
+        ([BEFORE | {"resize": "nearest"}], "nearest"),
+        ([BEFORE, BEFORE | {"resize": "bilinear"}], "bilinear"),
+        ([BEFORE, {"steps": 20}], "nearest"),
+        ([{"steps": 20}], "bilinear"),
+    ],
+    ids=["new", "old", "bilinear", "nearest", "told otherwise", "samples later", "samples"],
+)
+def test_an_output_goes_on_as_it_was_begun(config: LabelConfig, runs: list[dict[str, object]], expected: str) -> None:
+    for number, options in enumerate(runs, start=1):
+        add_run(config, number, options)
+    found = plan_label(config)
+    assert found.config.resize == expected
+    assert f"resize     {expected}" in str(found)
+    assert found.run.config_hash == hash_config(replace(config, resize=expected), read_header(config.model))
+
+
+def test_what_is_asked_for_counts(config: LabelConfig) -> None:
+    add_run(config, 1, BEFORE)
+    assert plan_label(replace(config, resize="bilinear")).config.resize == "bilinear"
+    assert plan_label(replace(config, output=config.output + "2", resize="nearest")).config.resize == "nearest"
