@@ -14,6 +14,7 @@ import ray.autoscaler
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
+import ddpm_seg
 from ddpm_seg.command_line.arguments import parse
 from ddpm_seg.pipeline.generate.config import GenerateConfig
 from ddpm_seg.pipeline.label.config import LabelConfig
@@ -121,15 +122,12 @@ def test_the_schedule_submits_the_ray_job_with_its_configuration() -> None:
 
 def test_versions_are_pinned_and_the_same_everywhere() -> None:
     package = (ROOT / "pyproject.toml").read_text()
-    (ray_version,), (version,) = (
-        re.findall(r'"ray\[.*\]==(.*)"', package),
-        re.findall(r'^version = "(.*)"', package, re.MULTILINE),
-    )
+    (ray_version,) = re.findall(r'"ray\[.*\]==(.*)"', package)
     texts = {path.name: path.read_text() for path in CLUSTER.iterdir()}
     for name, text in texts.items():
         assert set(re.findall(r"rayproject/ray:([\d.]+)-", text)) <= {ray_version}, name
         assert set(re.findall(r"rayVersion: (.*)", text)) <= {ray_version}, name
-        assert set(re.findall(r"ddpm_seg:([\d.]+)", text)) <= {version}, name
+        assert set(re.findall(r"ddpm_seg:([\d.]+)", text)) <= {ddpm_seg.__version__}, name
         assert not re.search(r":latest|image: [\w./-]+$", text, re.MULTILINE), name
     pins = [
         set(re.findall(r"torch(?:vision)?==[\d.]+", texts[name])) for name in ("Dockerfile", "aws.yaml", "gcp.yaml")
