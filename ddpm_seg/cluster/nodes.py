@@ -17,7 +17,8 @@ import ray
 from ray.exceptions import RayError
 
 from ddpm_seg import storage
-from ddpm_seg.cluster.ray_internals import head_address
+from ddpm_seg.cluster.harmless_lines import leave_out_harmless_lines
+from ddpm_seg.cluster.ray_internals import head_address, quieten_start
 from ddpm_seg.errors import StageError
 
 ANSWER_SECONDS = 20
@@ -61,6 +62,8 @@ def connect() -> list[Node]:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         # A task that Ray's memory monitor kills is otherwise given to new workers for ever.
         os.environ.setdefault("RAY_task_oom_retries", "2")
+        quieten_start()
+        leave_out_harmless_lines()
         with _own_sigterm():
             if os.environ.get("RAY_ADDRESS", "local") in ("", "local"):
                 _start_here()

@@ -21,6 +21,11 @@ def head_address(address: str) -> str:
     return canonicalize_bootstrap_address(address) or address
 
 
+def quieten_start() -> None:
+    """Leaves out Ray's notice that its own processes ask each other for a token."""
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
+
+
 def quieten_ray_data() -> None:
     """Leaves out what Ray Data would log of each failure, which its caller tells in one line."""
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # it logs a page for each chunk that is lost
