@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import uuid
@@ -12,7 +13,6 @@ import pytest
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
-
 
 from ddpm_seg.model.published import state_dicts
 from ddpm_seg.storage import stores
@@ -36,6 +36,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if not torch.cuda.is_available():
             pytest.skip("there is no CUDA GPU here")
 
+
+# Ray's workers are nice to others by default, and starve beside them on a busy machine.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 # A shell that runs the tests in the background has Ctrl-C ignored, and every process of a test would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
