@@ -49,10 +49,6 @@ class GANEncoderConfig(ImageNetwork):
         return "GAN Encoder"
 
     @property
-    def schema_version(self) -> int:
-        return 3
-
-    @property
     def block_channels(self) -> list[int]:
         """Of the outputs of the body's 24 units, and of p2 and p1."""
         return ir_se50.block_channels(self.width)

@@ -75,10 +75,6 @@ class GANInversionConfig(ImageNetwork):
         return "GAN Inversion"
 
     @property
-    def schema_version(self) -> int:
-        return 3
-
-    @property
     def block_channels(self) -> list[int]:
         """Of the generator's constant input and of its layers' outputs."""
         return map_channels(self.channels)

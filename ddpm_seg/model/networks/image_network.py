@@ -58,7 +58,7 @@ class ImageNetwork(ABC):
 
     @property
     def schema_version(self) -> int:
-        return 2
+        return 3
 
     @classmethod
     def sections(cls) -> tuple[str, ...]:

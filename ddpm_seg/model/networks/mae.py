@@ -63,6 +63,10 @@ class MAEConfig(ImageNetwork):
         return "MAE"
 
     @property
+    def schema_version(self) -> int:
+        return 2
+
+    @property
     def num_patches(self) -> int:
         return (self.image_size // self.patch_size) ** 2
 

@@ -57,6 +57,10 @@ class SwAVConfig(ImageNetwork):
         return "SwAVw2" if self.width == 128 else "SwAV"
 
     @property
+    def schema_version(self) -> int:
+        return 2
+
+    @property
     def block_channels(self) -> list[int]:
         """Of each residual block's input, which is the block before it, and at first the stem."""
         outputs = [EXPANSION * self.width * 2**layer for layer, depth in enumerate(DEPTHS) for _ in range(depth)]

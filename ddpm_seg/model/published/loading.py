@@ -11,6 +11,7 @@ raises ValueError for a file that is damaged, refused or not as expected. Files 
 from __future__ import annotations
 
 import importlib
+import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,7 +52,8 @@ def load_network(checkpoint: Checkpoint, config: ConvertConfig, image_size: int 
     module = importlib.import_module(f"ddpm_seg.model.published.{checkpoint.loader}")
     try:
         return module.load(config, image_size)
-    except ValueError:
+    except ValueError as error:
+        traceback.clear_frames(error.__traceback__)  # they hold the file's tensors, and it is read once more
         uri = getattr(config, checkpoint.flag)
         if another := _recognised(uri, checkpoint):
             name, right = storage.redact(uri), flag(another.flag)

@@ -8,17 +8,20 @@ import json
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 
+from ddpm_seg.model.bundle import network_json
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle, load_bundle, read_header, save_bundle
 from ddpm_seg.model.errors import BundleError
 from ddpm_seg.model.network import Network
+from ddpm_seg.model.networks.known import NETWORKS
 from ddpm_seg.model.segmenter import Segmenter
 from tests.model.tiny_networks import TINY_MAE, TINY_SWAV, backbone_bundle, images
+from tests.model.toy_drawer import ToyConfig
 from tests.tiny_bundle import tiny_bundle
 
 
@@ -82,6 +85,38 @@ def test_other_networks_round_trip(network: Network, tmp_path: Path) -> None:
         _ = read.ddpm
     with pytest.raises(BundleError, match=r"noise must be None, got \(1, 3, 32, 32\)"):
         dataclasses.replace(bundle, noise=torch.zeros(1, 3, 32, 32))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class LatentConfig(ToyConfig):
+    """A network whose noise is not of the image's shape."""
+
+    kind: ClassVar[str] = "latent"
+
+    @property
+    def noise_shape(self) -> tuple[int, ...]:
+        return (1, 4, self.image_size // 8, self.image_size // 8)
+
+
+def test_a_networks_own_noise_is_part_of_its_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network_json, "NETWORKS", (*NETWORKS, LatentConfig))
+    bundle = backbone_bundle(LatentConfig(image_size=32, width=4))
+    save_bundle(bundle, str(tmp_path / "model"))
+    read = load_bundle(str(tmp_path / "model"))
+    assert read.network == bundle.network
+    assert read.noise.shape == (1, 4, 4, 4)
+    assert torch.equal(read.noise, bundle.noise)
+    with pytest.raises(BundleError, match=r"noise must be \(1, 4, 4, 4\), got \(1, 3, 32, 32\)"):
+        dataclasses.replace(bundle, noise=torch.zeros(1, 3, 32, 32))
+
+
+def test_a_network_that_this_version_does_not_know_is_said_so(bundle: Bundle, tmp_path: Path) -> None:
+    save_bundle(bundle, str(tmp_path / "model"))
+    path = tmp_path / "model" / "bundle.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**{key: value for key, value in content.items() if key != "unet"}, "later": {}}))
+    with pytest.raises(BundleError, match="describes no network of this version"):
+        read_header(str(tmp_path / "model"))
 
 
 def test_a_ddpms_bundle_keeps_its_schema_version(saved: Path) -> None:
