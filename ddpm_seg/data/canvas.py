@@ -7,10 +7,13 @@ w the image's part of the canvas (its content box).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
+
+Number = TypeVar("Number", bound=np.generic)
 
 FitMode = Literal["letterbox", "stretch"]
 """How an image fits a canvas of another aspect ratio."""
@@ -38,7 +41,7 @@ class Placement:
         """Whether the content box has another size than the image."""
         return (self.width, self.height) != (self.image_width, self.image_height)
 
-    def crop(self, canvas: np.ndarray) -> np.ndarray:
+    def crop(self, canvas: NDArray[Number]) -> NDArray[Number]:
         """The content box of an (H', W', ...) array, as a view (h, w, ...). Raises ValueError if it does not lie
         inside."""
         if canvas.shape[0] < self.top + self.height or canvas.shape[1] < self.left + self.width:
@@ -46,7 +49,7 @@ class Placement:
         return canvas[self.top : self.top + self.height, self.left : self.left + self.width]
 
 
-def fit(image: np.ndarray, size: CanvasSize, mode: FitMode = "letterbox") -> tuple[np.ndarray, Placement]:
+def fit(image: NDArray[np.uint8], size: CanvasSize, mode: FitMode = "letterbox") -> tuple[NDArray[np.uint8], Placement]:
     """Fits an image (H, W, 3) uint8 onto a canvas (H', W', 3) uint8; returns the canvas and the placement.
 
     "letterbox" keeps the aspect ratio, centres the image and repeats its edge pixels outwards; "stretch" fills the
@@ -77,7 +80,7 @@ def fit(image: np.ndarray, size: CanvasSize, mode: FitMode = "letterbox") -> tup
     return np.pad(content, padding, mode="edge"), placement
 
 
-def restore_mask(label: np.ndarray, placement: Placement) -> np.ndarray:
+def restore_mask(label: NDArray[Number], placement: Placement) -> NDArray[Number]:
     """Restores a label (H', W') uint8 to the image's own size (H, W) uint8: cuts off the padding, then takes the
     nearest.
 
@@ -89,7 +92,7 @@ def restore_mask(label: np.ndarray, placement: Placement) -> np.ndarray:
     return placement.crop(label).take(columns, axis=1).take(rows, axis=0)
 
 
-def nearest(source: int, target: int) -> np.ndarray:
+def nearest(source: int, target: int) -> NDArray[np.int64]:
     """For each of `target` cells, the index of one of `source` cells: floor((i + 1/2) source / target), exact in
     integers."""
     return (2 * np.arange(target, dtype=np.int64) + 1) * source // (2 * target)

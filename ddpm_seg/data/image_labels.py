@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ddpm_seg.data.canvas import Placement, Resize, restore_mask
 from ddpm_seg.data.masks.enlarge import enlarge
@@ -20,15 +21,15 @@ class NetworkAnswer(Protocol):
     """A network's labels for an image on its canvas; `model.pixel_labels.PixelLabels` is one."""
 
     @property
-    def label(self) -> np.ndarray: ...  # (H', W') uint8
+    def label(self) -> NDArray[np.uint8]: ...  # (H', W') uint8
     @property
-    def uncertainty(self) -> np.ndarray: ...  # (H', W') float32, nats
+    def uncertainty(self) -> NDArray[np.float32]: ...  # (H', W') float32, nats
     @property
-    def confidence(self) -> np.ndarray: ...  # (H', W') float32 in [0, 1]
+    def confidence(self) -> NDArray[np.float32]: ...  # (H', W') float32 in [0, 1]
     @property
-    def top_ids(self) -> np.ndarray | None: ...  # (T, H', W') uint8
+    def top_ids(self) -> NDArray[np.uint8] | None: ...  # (T, H', W') uint8
     @property
-    def top_probabilities(self) -> np.ndarray | None: ...  # (T, H', W') uint8
+    def top_probabilities(self) -> NDArray[np.uint8] | None: ...  # (T, H', W') uint8
     @property
     def finite(self) -> bool: ...
 
@@ -41,7 +42,7 @@ class NotFiniteError(ValueError):
 class ImageLabels:
     """The labels of one image."""
 
-    mask: np.ndarray
+    mask: NDArray[np.uint8]
     """(H, W) uint8 class ids."""
     statistics: ImageStatistics
 

@@ -7,6 +7,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ddpm_seg import storage
@@ -18,7 +19,7 @@ from ddpm_seg.data.inputs.sources import read_image
 logger = logging.getLogger(__name__)
 
 
-def load_images(uri: str, size: int) -> np.ndarray:
+def load_images(uri: str, size: int) -> NDArray[np.uint8]:
     """All readable images under `uri`, letterboxed, as (N, size, size, 3) uint8; the others are logged and left out.
 
     Raises ValueError if none can be read. Keeps everything in memory: 12 kB per image at 64 x 64.
@@ -28,7 +29,7 @@ def load_images(uri: str, size: int) -> np.ndarray:
     for entry in listing.refused:  # all of them, now that the files have come
         logger.warning("%s is left out: %s", storage.redact(entry.uri), entry.reason)
 
-    def load(file: storage.FileInfo) -> np.ndarray | None:
+    def load(file: storage.FileInfo) -> NDArray[np.uint8] | None:
         try:
             data, _ = read_image(file.uri)
             return decode_and_fit(data, DEFAULT_LIMITS, size, "letterbox")[0]

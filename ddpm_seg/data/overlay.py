@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from ddpm_seg.tasks import UNLABELLED
@@ -17,7 +18,7 @@ def css_colours(palette: Palette) -> list[str]:
     return ["#{:02x}{:02x}{:02x}".format(*colour) for colour in palette]
 
 
-def colorize(mask: np.ndarray, palette: Palette) -> np.ndarray:
+def colorize(mask: NDArray[np.uint8], palette: Palette) -> NDArray[np.uint8]:
     """The colours (H, W, 3) uint8 of a mask (H, W) uint8 of class ids; pixels of 255 are black.
 
     Raises ValueError for a class id that is not in `palette` (R, G, B in 0..255 per class).
@@ -25,7 +26,7 @@ def colorize(mask: np.ndarray, palette: Palette) -> np.ndarray:
     return _lookup_table(mask, palette)[mask]
 
 
-def indexed(mask: np.ndarray, palette: Palette) -> Image.Image:
+def indexed(mask: NDArray[np.uint8], palette: Palette) -> Image.Image:
     """`mask` (H, W) uint8 as a picture of mode P: pixels stay class ids and are shown in their colours; 255 is black.
 
     Raises ValueError for a class id that is not in `palette`.
@@ -37,7 +38,9 @@ def indexed(mask: np.ndarray, palette: Palette) -> Image.Image:
     return picture
 
 
-def overlay(image: np.ndarray, mask: np.ndarray, palette: Palette, opacity: float = 0.5) -> np.ndarray:
+def overlay(
+    image: NDArray[np.uint8], mask: NDArray[np.uint8], palette: Palette, opacity: float = 0.5
+) -> NDArray[np.uint8]:
     """Blends `mask` (H, W) uint8 in its colours over `image` (H, W, 3) uint8; returns (H, W, 3) uint8.
 
     `opacity` 0 shows only the image, 1 only the colours; pixels of 255 always show the image. Raises ValueError if the
@@ -54,7 +57,7 @@ def overlay(image: np.ndarray, mask: np.ndarray, palette: Palette, opacity: floa
     return np.where((mask == UNLABELLED)[..., None], image, blended)
 
 
-def _lookup_table(mask: np.ndarray, palette: Palette) -> np.ndarray:
+def _lookup_table(mask: NDArray[np.uint8], palette: Palette) -> NDArray[np.uint8]:
     """(256, 3) uint8 colours, black for ids without a class. Raises ValueError if `mask` has one of these, except
     255."""
     if mask.ndim != 2 or mask.dtype != np.uint8:

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from ddpm_seg.tasks import Task
 
@@ -80,12 +81,12 @@ def samples_schema(task: Task | None) -> pa.Schema:
     return pa.schema(fields, metadata=pictures | ({METADATA_KEY: _task_json(task)} if task else {}))
 
 
-def uncertainty_map(uncertainty: np.ndarray, num_classes: int) -> np.ndarray:
+def uncertainty_map(uncertainty: NDArray[np.float32], num_classes: int) -> NDArray[np.uint8]:
     """Jensen-Shannon divergence (S, S) in nats as uint8, scaled so that 255 is its maximum, ln(num_classes)."""
     return (255 * np.clip(uncertainty / math.log(num_classes), 0, 1)).round().astype(np.uint8)
 
 
-def uncertainty_of(stored: np.ndarray, schema: pa.Schema) -> np.ndarray:
+def uncertainty_of(stored: NDArray[np.uint8], schema: pa.Schema) -> NDArray[np.float64]:
     """Nats, float64 (S, S), from an `uncertainty_map` in a table of this schema."""
     return stored / 255 * math.log(task_of(schema).num_classes)
 
@@ -105,7 +106,7 @@ def class_stats_table(labels: pa.Table) -> pa.Table:
     return pa.table(columns, schema=pa.schema(fields, metadata=kept))
 
 
-def classes_of(rows: pa.Table) -> pa.ListArray:
+def classes_of(rows: pa.Table) -> pa.ListArray[Any]:
     """The column `classes` of some rows, as one array."""
     classes: Any = rows["classes"].combine_chunks()
     if isinstance(classes, pa.ChunkedArray):  # newer pyarrow returns a ChunkedArray if there are no chunks

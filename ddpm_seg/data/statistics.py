@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from ddpm_seg.data.canvas import Placement, nearest, restore_mask
@@ -45,10 +46,10 @@ class ImageStatistics:
 
 
 def image_statistics(
-    label: np.ndarray,
-    uncertainty: np.ndarray,
-    confidence: np.ndarray,
-    mask: np.ndarray,
+    label: NDArray[np.uint8],
+    uncertainty: NDArray[np.float32],
+    confidence: NDArray[np.float32],
+    mask: NDArray[np.uint8],
     placement: Placement,
     class_names: tuple[str, ...],
 ) -> ImageStatistics:
@@ -59,7 +60,7 @@ def image_statistics(
     do not agree, a class has no name, or the mask has a class that the label does not have.
     """
     _check_shapes(label, uncertainty, confidence, mask, placement)
-    content, js, certainty = (placement.crop(array) for array in (label, uncertainty, confidence))
+    content, js, certainty = placement.crop(label), placement.crop(uncertainty), placement.crop(confidence)
     labelled = np.bincount(content.ravel(), minlength=256)
     uncertainty_sums = np.bincount(content.ravel(), weights=js.ravel(), minlength=256)  # float64
     confidence_sums = np.bincount(content.ravel(), weights=certainty.ravel(), minlength=256)
@@ -93,7 +94,7 @@ def image_statistics(
     )
 
 
-def most_uncertain_tenth(js: np.ndarray) -> float:
+def most_uncertain_tenth(js: NDArray[np.float32]) -> float:
     """Mean of the largest int(P / 10) of P values, or of all if P < 10 (DDPM-Seg, `predict_labels`); in float64."""
     if js.ndim != 1 or js.size == 0:
         raise ValueError(f"expected a vector of at least one value, got shape {js.shape}")
@@ -101,7 +102,9 @@ def most_uncertain_tenth(js: np.ndarray) -> float:
     return float(np.partition(js, js.size - count)[js.size - count :].mean(dtype=np.float64))
 
 
-def _cells(label: np.ndarray, mask: np.ndarray, placement: Placement) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _cells(
+    label: NDArray[np.uint8], mask: NDArray[np.uint8], placement: Placement
+) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
     """The mask as a grid of rectangles with one class each: their classes, and the own pixels where rows and columns
     begin.
 
@@ -119,7 +122,9 @@ def _cells(label: np.ndarray, mask: np.ndarray, placement: Placement) -> tuple[n
     return mask, np.arange(image_height + 1), np.arange(image_width + 1)
 
 
-def _areas(cells: np.ndarray, row_edges: np.ndarray, column_edges: np.ndarray) -> np.ndarray:
+def _areas(
+    cells: NDArray[np.uint8], row_edges: NDArray[np.int64], column_edges: NDArray[np.int64]
+) -> NDArray[np.int64]:
     """Own pixels per class, int64 (256,). Adds row by row, since a weight per cell would take eight bytes per pixel."""
     areas = np.zeros(256, dtype=np.int64)
     widths = np.diff(column_edges)
@@ -130,7 +135,11 @@ def _areas(cells: np.ndarray, row_edges: np.ndarray, column_edges: np.ndarray) -
 
 
 def _check_shapes(
-    label: np.ndarray, uncertainty: np.ndarray, confidence: np.ndarray, mask: np.ndarray, placement: Placement
+    label: NDArray[np.uint8],
+    uncertainty: NDArray[np.float32],
+    confidence: NDArray[np.float32],
+    mask: NDArray[np.uint8],
+    placement: Placement,
 ) -> None:
     if not label.ndim == 2 or not label.shape == uncertainty.shape == confidence.shape:
         raise ValueError(
@@ -143,7 +152,7 @@ def _check_shapes(
         raise ValueError(f"label and mask must be uint8, got {label.dtype} and {mask.dtype}")
 
 
-def _check_classes(labelled: np.ndarray, pixels: np.ndarray, class_names: tuple[str, ...]) -> None:
+def _check_classes(labelled: NDArray[np.int64], pixels: NDArray[np.int64], class_names: tuple[str, ...]) -> None:
     present = np.flatnonzero(labelled + pixels)
     nameless = [class_id for class_id in present.tolist() if len(class_names) <= class_id != LEFT_OUT]
     if nameless:

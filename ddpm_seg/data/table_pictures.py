@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from ddpm_seg import storage
@@ -22,12 +23,12 @@ class PictureError(ValueError):
     """A cell that does not hold the picture that its row describes."""
 
 
-def picture_cell(pixels: np.ndarray, path: str | None = None) -> dict[str, Any]:
+def picture_cell(pixels: NDArray[np.uint8], path: str | None = None) -> dict[str, Any]:
     """`pixels` (H, W) or (H, W, 3) uint8 as a table cell: a PNG, and the name of its file, if it has one."""
     return {"bytes": encode_png(pixels), "path": path}
 
 
-def encode_png(array: np.ndarray) -> bytes:
+def encode_png(array: NDArray[np.uint8]) -> bytes:
     """Encodes (H, W) grey or (H, W, 3) RGB uint8 as PNG; the same Pillow gives the same bytes for the same array."""
     if array.dtype != np.uint8 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)):
         raise ValueError(f"expected (H, W) or (H, W, 3) uint8, got {array.shape} {array.dtype}")
@@ -41,30 +42,30 @@ def cell_bytes(cell: Mapping[str, Any] | None) -> bytes:
     return (cell or {}).get("bytes") or b""
 
 
-def read_mask(data: object, width: int, height: int) -> np.ndarray:
+def read_mask(data: object, width: int, height: int) -> NDArray[np.uint8]:
     """Decodes an 8-bit grey PNG of `width` x `height` pixels to (H, W) uint8. Raises PictureError for anything else."""
     return _read(data, width, height, "grey")
 
 
-def read_image(data: object, width: int, height: int) -> np.ndarray:
+def read_image(data: object, width: int, height: int) -> NDArray[np.uint8]:
     """Decodes an 8-bit RGB PNG of `width` x `height` pixels to (H, W, 3) uint8. Raises PictureError for anything
     else."""
     return _read(data, width, height, "RGB")
 
 
-def row_mask(row: Mapping[str, Any], *, column: str = "mask", file: str = "") -> np.ndarray:
+def row_mask(row: Mapping[str, Any], *, column: str = "mask", file: str = "") -> NDArray[np.uint8]:
     """A row's `column` as (H, W) uint8; the row needs `width` and `height`. Raises PictureError naming row and
     `file`."""
     return _of_row(row, column, "grey", file)
 
 
-def row_image(row: Mapping[str, Any], *, file: str = "") -> np.ndarray:
+def row_image(row: Mapping[str, Any], *, file: str = "") -> NDArray[np.uint8]:
     """A row's `image` as (H, W, 3) uint8; the row needs `width` and `height`. Raises PictureError naming row and
     `file`."""
     return _of_row(row, "image", "RGB", file)
 
 
-def _of_row(row: Mapping[str, Any], column: str, kind: str, file: str) -> np.ndarray:
+def _of_row(row: Mapping[str, Any], column: str, kind: str, file: str) -> NDArray[np.uint8]:
     cell = row[column]
     try:
         return _read(cell.get("bytes") if isinstance(cell, Mapping) else cell, row["width"], row["height"], kind)
@@ -74,7 +75,7 @@ def _of_row(row: Mapping[str, Any], column: str, kind: str, file: str) -> np.nda
         raise PictureError(f"{column} of {one_line(storage.redact(str(name)))}{place}: {error}") from error
 
 
-def _read(data: object, width: object, height: object, kind: str) -> np.ndarray:
+def _read(data: object, width: object, height: object, kind: str) -> NDArray[np.uint8]:
     # Check the header before decoding anything.
     if not isinstance(data, bytes) or not data:
         raise PictureError("there is none" if not data else f"holds {type(data).__name__}, expected the bytes of a PNG")

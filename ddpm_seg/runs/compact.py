@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from ddpm_seg import storage
 from ddpm_seg.runs.commit import Derive, outcomes
@@ -79,7 +80,7 @@ def compact(
 
 
 def _write(
-    shards: list[tuple[str, np.ndarray]], output: str, derived: Mapping[str, Derive], shard_size: int
+    shards: list[tuple[str, NDArray[np.bool_]]], output: str, derived: Mapping[str, Derive], shard_size: int
 ) -> tuple[RunLayout, _Writer]:
     newest, started = layout_of(shards[-1][0]), datetime.now(timezone.utc)
     layout = replace(newest, output=output)
@@ -103,7 +104,7 @@ def _run_json(layout: RunLayout) -> dict[str, object]:
         return {}
 
 
-def _rows_and_inputs(shards: list[tuple[str, np.ndarray]]) -> Iterator[tuple[pa.Table, pa.Table]]:
+def _rows_and_inputs(shards: list[tuple[str, NDArray[np.bool_]]]) -> Iterator[tuple[pa.Table, pa.Table]]:
     """For each shard, the current rows and the manifest's rows for the same inputs."""
     manifest, of_run = None, ""
     for uri, kept in shards:

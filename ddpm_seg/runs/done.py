@@ -18,7 +18,7 @@ from ddpm_seg.runs.view import read_view
 _VERSION = ("etag", "size_bytes", "modified")
 
 
-def are_planned(inputs: pa.Table, runs: list[KnownRun]) -> pa.ChunkedArray:
+def are_planned(inputs: pa.Table, runs: list[KnownRun]) -> pa.ChunkedArray[Any]:
     """For each input (bool), whether one of these unfinished runs will contain it.
 
     True also for an input whose version the plan did not know, as it will be read in its current version, and for one
@@ -29,7 +29,7 @@ def are_planned(inputs: pa.Table, runs: list[KnownRun]) -> pa.ChunkedArray:
     return pc.or_(pc.or_(held, unknown_then), _known_by_name(inputs, runs, pc.invert(held)))
 
 
-def are_published(inputs: pa.Table, runs: list[KnownRun]) -> pa.ChunkedArray:
+def are_published(inputs: pa.Table, runs: list[KnownRun]) -> pa.ChunkedArray[Any]:
     """For each input (bool), whether these finished runs of one output, table and configuration contain it.
 
     An input whose current version is unknown counts as unchanged.
@@ -43,7 +43,9 @@ def are_published(inputs: pa.Table, runs: list[KnownRun]) -> pa.ChunkedArray:
     return pc.or_(held, _read_as_now(inputs, runs, asked, unknown_then)) if pc.any(asked).as_py() else held
 
 
-def _held_and_unknown_then(inputs: pa.Table, keys: pa.ChunkedArray) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+def _held_and_unknown_then(
+    inputs: pa.Table, keys: pa.ChunkedArray[Any]
+) -> tuple[pa.ChunkedArray[Any], pa.ChunkedArray[Any]]:
     """For each input, whether it is planned in its current version, and whether it is planned in an unknown version."""
     unknown = inputs.select(["image_id"])
     for name in _VERSION:
@@ -51,14 +53,14 @@ def _held_and_unknown_then(inputs: pa.Table, keys: pa.ChunkedArray) -> tuple[pa.
     return pc.is_in(input_keys(inputs), value_set=keys), pc.is_in(input_keys(unknown), value_set=keys)
 
 
-def _known_by_name(inputs: pa.Table, runs: list[KnownRun], asked: pa.ChunkedArray) -> pa.ChunkedArray:
+def _known_by_name(inputs: pa.Table, runs: list[KnownRun], asked: pa.ChunkedArray[Any]) -> pa.ChunkedArray[Any]:
     """Among the inputs marked in `asked`, those without a known version whose image is planned in any version."""
     for name in _VERSION:
         asked = pc.and_(asked, pc.is_null(inputs[name]))
     return pc.and_(asked, _is_planned(inputs, runs, asked))
 
 
-def _is_planned(inputs: pa.Table, runs: list[KnownRun], asked: pa.ChunkedArray) -> pa.ChunkedArray:
+def _is_planned(inputs: pa.Table, runs: list[KnownRun], asked: pa.ChunkedArray[Any]) -> pa.ChunkedArray[Any]:
     ids = inputs["image_id"]
     if not runs or not pc.any(asked).as_py():
         return pc.and_(asked, False)
@@ -66,8 +68,8 @@ def _is_planned(inputs: pa.Table, runs: list[KnownRun], asked: pa.ChunkedArray) 
 
 
 def _read_as_now(
-    inputs: pa.Table, runs: list[KnownRun], asked: pa.ChunkedArray, unknown_then: pa.ChunkedArray
-) -> pa.ChunkedArray:
+    inputs: pa.Table, runs: list[KnownRun], asked: pa.ChunkedArray[Any], unknown_then: pa.ChunkedArray[Any]
+) -> pa.ChunkedArray[Any]:
     """For each input marked in `asked`, whether its latest row was read from the current version."""
     layout = runs[0].layout
     wanted: list[Any] = inputs["image_id"].filter(asked).to_pylist()

@@ -93,18 +93,18 @@ def newest_options(output: str, having: str) -> Mapping[str, object]:
     return {}
 
 
-def input_keys(items: pa.Table) -> pa.ChunkedArray:
+def input_keys(items: pa.Table) -> pa.ChunkedArray[Any]:
     """A 16-byte key for each input's version: a hash of its id and its etag, or of size and time if it has none."""
     batches = items.select(_KEY_COLUMNS).to_batches(max_chunksize=BATCH_ROWS)
     return pa.chunked_array([_keys(batch) for batch in batches], KEY)
 
 
-def planned_keys(runs: list[KnownRun]) -> pa.ChunkedArray:
+def planned_keys(runs: list[KnownRun]) -> pa.ChunkedArray[Any]:
     """Keys (`input_keys`) of every input in a published shard of these runs, or planned in an unfinished one."""
     return pa.chunked_array([_keys(rows) for rows in _planned(runs, _KEY_COLUMNS)], KEY)
 
 
-def planned_ids(runs: list[KnownRun], among: pa.ChunkedArray) -> pa.ChunkedArray:
+def planned_ids(runs: list[KnownRun], among: pa.ChunkedArray[Any]) -> pa.ChunkedArray[Any]:
     """The `image_id`s of `among` that these runs contain or will contain, in any version."""
     ids = (rows["image_id"].cast(pa.string()) for rows in _planned(runs, ["image_id"]))
     return pa.chunked_array([each.filter(pc.is_in(each, value_set=among)) for each in ids], pa.string())
@@ -200,7 +200,7 @@ def _in_manifest(uri: str, shards: list[int] | None, columns: list[str]) -> Iter
             yield batch if shards is None else batch.filter(pa.array(np.isin(batch["shard"].to_numpy(), shards)))
 
 
-def _keys(batch: pa.RecordBatch) -> pa.Array:
+def _keys(batch: pa.RecordBatch) -> pa.Array[Any]:
     # Hash row by row: comparing the columns in Arrow took as long and needed five times the memory.
     names, etags, sizes = (batch[name].to_pylist() for name in ("image_id", "etag", "size_bytes"))
     times = batch["modified"].cast(pa.int64()).to_pylist()  # microseconds

@@ -128,7 +128,7 @@ def _sorted(inputs: pa.Table) -> pa.Table:
     return inputs
 
 
-def _neighbours(compare: Callable[..., pa.ChunkedArray], column: pa.ChunkedArray) -> pa.ChunkedArray:
+def _neighbours(compare: Callable[..., pa.ChunkedArray[Any]], column: pa.ChunkedArray[Any]) -> pa.ChunkedArray[Any]:
     """The result of `compare` for each value and the next one."""
     return compare(column.slice(0, max(0, len(column) - 1)), column.slice(1))
 

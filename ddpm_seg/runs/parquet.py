@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from ddpm_seg import storage
 from ddpm_seg.errors import StageError
@@ -102,7 +103,7 @@ def require_columns(uri: str, schema: pa.Schema, columns: Sequence[str]) -> None
         raise DamagedFileError(uri, f"it has no column {missing[0]!r}; it has {', '.join(schema.names)}")
 
 
-def read_rows(uri: str, rows: np.ndarray, columns: list[str]) -> Iterator[pa.Table]:
+def read_rows(uri: str, rows: NDArray[np.int64], columns: list[str]) -> Iterator[pa.Table]:
     """Reads the rows of a file whose numbers, ascending from 0, are in `rows`: one table per row group that has any.
 
     Row groups without such rows are not read.

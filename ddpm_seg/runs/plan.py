@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -90,7 +91,7 @@ def freeze_new(todo: RunPlan, config: Mapping[str, object], *, shard_size: int, 
     return freeze_run(todo.output, todo.table, manifest, todo.next_number)
 
 
-def _failed(output: str, table: str, config_hash: str) -> pa.ChunkedArray:
+def _failed(output: str, table: str, config_hash: str) -> pa.ChunkedArray[Any]:
     """The `image_id` of every item whose latest row is an error."""
     try:
         rows = read_view(output, table, config_hash=config_hash, columns=["image_id", "status"])
@@ -99,5 +100,5 @@ def _failed(output: str, table: str, config_hash: str) -> pa.ChunkedArray:
     return rows.filter(pc.equal(rows["status"], "error"))["image_id"]
 
 
-def _count(states: pa.ChunkedArray, state: str) -> int:
+def _count(states: pa.ChunkedArray[Any], state: str) -> int:
     return pc.sum(pc.equal(states, state)).as_py() or 0

@@ -8,10 +8,12 @@ import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from ddpm_seg import storage
 from ddpm_seg.runs.layout import uris_under
@@ -76,7 +78,7 @@ def read_labels(
     return read_view(output, "labels", config_hash=config_hash, columns=columns, image_ids=image_ids)
 
 
-def current_rows(output: str, table: str, *, config_hash: str | None = None) -> list[tuple[str, np.ndarray]]:
+def current_rows(output: str, table: str, *, config_hash: str | None = None) -> list[tuple[str, NDArray[np.bool_]]]:
     """Like `read_view`, for reading one shard at a time: (shard URI, bool per row: is it current?), oldest run first.
 
     A row is current if no later row has the same `image_id`. Raises FileNotFoundError if nothing was published.
@@ -87,7 +89,7 @@ def current_rows(output: str, table: str, *, config_hash: str | None = None) -> 
 
 def _shards_and_latest(
     output: str, table: str, config_hash: str | None
-) -> tuple[list[str], list[pa.Table], list[np.ndarray]]:
+) -> tuple[list[str], list[pa.Table], list[NDArray[np.bool_]]]:
     """Shard URIs; for each shard its columns image_id and uri; and for each shard which rows are current (bool)."""
     shards = view_shards(output, table, config_hash)
     with ThreadPoolExecutor(READERS) as readers:
@@ -176,7 +178,7 @@ def _read(uri: str, columns: Sequence[str] | None) -> pa.Table:
         raise DamagedFileError(uri, error.reason, SHARD_REMEDY) from error
 
 
-def _latest(image_ids: list[pa.ChunkedArray]) -> list[np.ndarray]:
+def _latest(image_ids: list[pa.ChunkedArray[Any]]) -> list[NDArray[np.bool_]]:
     """For each part, which rows (bool) have no later row with the same id, in that part or a later one."""
     sizes = [len(part) for part in image_ids]
     rows = pa.table({"image_id": pa.chunked_array([chunk for part in image_ids for chunk in part.chunks], pa.string())})
@@ -186,7 +188,7 @@ def _latest(image_ids: list[pa.ChunkedArray]) -> list[np.ndarray]:
     return np.split(latest, np.cumsum(sizes)[:-1])
 
 
-def _in_order(parts: list[pa.Table], order: np.ndarray) -> pa.Table:
+def _in_order(parts: list[pa.Table], order: NDArray[np.int64]) -> pa.Table:
     """`pa.concat_tables(parts).take(order)`, but in blocks: `take` cannot put more than 2 GB of masks in one array."""
     if np.all(np.diff(order) > 0):
         return pa.concat_tables(parts)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from functools import partial
+from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.errors import AnnotationError
@@ -60,7 +61,7 @@ def _refuse_bare(kind: str, partner: str, own: dict[str, str], others: dict[str,
         )
 
 
-def _read_mask_file(uri: str, task: Task, image_height: int, image_width: int) -> np.ndarray:
+def _read_mask_file(uri: str, task: Task, image_height: int, image_width: int) -> NDArray[Any]:
     data = storage.read_bytes(uri, max_bytes=MAX_MASK_BYTES)
     if uri.lower().endswith(".npy"):
         return read_npy(data, image_height, image_width)

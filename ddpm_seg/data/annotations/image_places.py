@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from itertools import islice
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import numpy as np
+from numpy.typing import NDArray
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.pair import Pair, image_pair, missing_pair
@@ -45,7 +46,7 @@ class ImagePlaces:
         return storage.redact(self._searched[0])
 
     def pair(
-        self, names: Sequence[str], mask: str, read_mask: Callable[[int, int], np.ndarray], *, drawn: bool = False
+        self, names: Sequence[str], mask: str, read_mask: Callable[[int, int], NDArray[Any]], *, drawn: bool = False
     ) -> Pair:
         """The pair of `mask`, its name in messages, and the image with one of `names` (see `find`).
 

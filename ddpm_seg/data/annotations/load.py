@@ -8,8 +8,10 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ddpm_seg import storage
@@ -36,9 +38,9 @@ class Annotation:
 
     uri: str
     """URI of the image."""
-    image: np.ndarray
+    image: NDArray[np.uint8]
     """(S, S, 3) uint8."""
-    label: np.ndarray
+    label: NDArray[np.uint8]
     """(S, S) uint8 class ids as annotated, including the task's ignored one; `UNLABELLED` in the padding."""
     placement: Placement
     """Where the image lies on the S x S canvas."""
@@ -85,7 +87,7 @@ def load_annotations(
     return annotations
 
 
-def labelled_pixels(labels: Sequence[np.ndarray], task: Task) -> tuple[np.ndarray, np.ndarray]:
+def labelled_pixels(labels: Sequence[NDArray[np.uint8]], task: Task) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
     """Pixels to train on: flat positions int64 (P,) in the stacked `labels`, N x (S, S), and their class ids uint8
     (P,).
 
@@ -115,20 +117,20 @@ def min_class_pixels(size: int) -> int:
     return math.ceil(PUBLISHED_MIN_PIXELS * (size / PUBLISHED_SIZE) ** 2)
 
 
-def drop_small_classes(label: np.ndarray) -> np.ndarray:
+def drop_small_classes(label: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A copy of `label` (S, S) uint8 in which classes with fewer than `min_class_pixels` pixels are `UNLABELLED`."""
     counts = np.bincount(label.reshape(-1), minlength=256)
     return np.where(counts[label] < min_class_pixels(len(label)), np.uint8(UNLABELLED), label)
 
 
-def resize_nearest(label: np.ndarray, height: int, width: int) -> np.ndarray:
+def resize_nearest(label: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     """OpenCV's INTER_NEAREST, as published: source index floor(target index * scale), not by pixel centres."""
     rows = _nearest_indices(label.shape[0], height)
     columns = _nearest_indices(label.shape[1], width)
     return label[rows[:, None], columns]
 
 
-def _nearest_indices(source: int, target: int) -> np.ndarray:
+def _nearest_indices(source: int, target: int) -> NDArray[np.int64]:
     scale = 1.0 / (target / source)  # OpenCV divides in this order; source / target rounds differently
     return np.minimum(np.floor(np.arange(target) * scale).astype(np.int64), source - 1)
 
@@ -164,7 +166,7 @@ def _unreadable_named(name: str) -> Iterator[None]:
         raise AnnotationError(f"{name} cannot be read: {error.strerror or error}") from error
 
 
-def _check_ids(mask: np.ndarray, task: Task, name: str) -> None:
+def _check_ids(mask: NDArray[Any], task: Task, name: str) -> None:
     wrong = np.setdiff1d(mask, [*range(task.num_classes), UNLABELLED])
     if len(wrong):
         raise AnnotationError(

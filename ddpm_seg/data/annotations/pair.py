@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.errors import AnnotationError, MaskError
@@ -29,7 +31,7 @@ class Pair:
     """The mask's name in messages."""
     read_image: Callable[[], bytes]
     """Returns the image file's bytes. Raises OSError or AnnotationError if it cannot be read."""
-    read_mask: Callable[[int, int], np.ndarray]
+    read_mask: Callable[[int, int], NDArray[Any]]
     """From height and width of the upright image to class ids (H, W), integers: `UNLABELLED` for no class, `UNCOVERED`
     where no object is `drawn`. Checks the size against the image's before it draws or allocates anything
     (`check_size`). Raises MaskError or OSError if there is no usable mask."""
@@ -37,7 +39,7 @@ class Pair:
     """Whether the mask is drawn from objects, so that pixels may be `UNCOVERED`."""
 
 
-def image_pair(image: str, mask: str, read_mask: Callable[[int, int], np.ndarray], *, drawn: bool = False) -> Pair:
+def image_pair(image: str, mask: str, read_mask: Callable[[int, int], NDArray[Any]], *, drawn: bool = False) -> Pair:
     """A pair whose image stands at a URI."""
     return Pair(image=image, mask=mask, read_image=partial(_image_bytes, image), read_mask=read_mask, drawn=drawn)
 

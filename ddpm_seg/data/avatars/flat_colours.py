@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from xml.etree import ElementTree
 
 import numpy as np
+from numpy.typing import NDArray
 
 SVG = "{http://www.w3.org/2000/svg}"
 SHAPES = {SVG + name for name in ("path", "circle", "ellipse", "rect", "polygon", "polyline", "use")}
@@ -85,7 +86,7 @@ def flatten(element: ElementTree.Element, inherited: _Paint | None = None) -> No
         flatten(child, paint)
 
 
-def classes_of_colours(flat: np.ndarray) -> np.ndarray:
+def classes_of_colours(flat: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Class ids (H, W) from flat colours (H, W, 4): background where transparent, else the class with the nearest
     colour."""
     distance = ((flat[..., None, :3].astype(np.int64) - FLAT_COLOURS) ** 2).sum(axis=-1)

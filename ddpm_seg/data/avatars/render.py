@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from xml.etree import ElementTree
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from ddpm_seg.data.avatars.backdrops import Colour, Rng, any_colour, background, light
@@ -70,7 +71,7 @@ def check_installed() -> None:
         ) from error
 
 
-def render(seed: int, index: int, size: int = 64) -> tuple[np.ndarray, np.ndarray]:
+def render(seed: int, index: int, size: int = 64) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Picture `index` of the data set `seed`; depends on these two numbers alone.
 
     Returns image (size, size, 3) uint8 RGB and mask (size, size) uint8 with class ids 0..9 (task "avatars_10"). Raises
@@ -129,7 +130,7 @@ def _top(rng: Rng) -> python_avatars.HairType | python_avatars.HatType:
     return parts.HairType.NONE if chance < 0.25 else parts.HairType[_pick(rng, HAIRS)]
 
 
-def _pick(rng: Rng, choices: list) -> Any:
+def _pick(rng: Rng, choices: list[Any]) -> Any:
     return choices[int(rng.integers(len(choices)))]
 
 
@@ -192,7 +193,7 @@ def _deepen_nose(rng: Rng, tree: ElementTree.Element) -> None:
 
 def _rasterise(
     tree: ElementTree.Element, size: int, shape_rendering: Literal["geometric_precision", "crisp_edges"]
-) -> np.ndarray:
+) -> NDArray[np.uint8]:
     """(size, size, 4) uint8 RGBA with straight alpha."""
     import resvg_py
 
@@ -203,23 +204,23 @@ def _rasterise(
     return np.asarray(Image.open(io.BytesIO(bytes(png))).convert("RGBA"))
 
 
-def _over(drawn: np.ndarray, background: np.ndarray) -> np.ndarray:
+def _over(drawn: NDArray[np.uint8], background: NDArray[np.float64]) -> NDArray[np.float64]:
     alpha = drawn[..., 3:] / 255
     return drawn[..., :3] / 255 * alpha + background * (1 - alpha)
 
 
-def _mean(image: np.ndarray) -> np.ndarray:
+def _mean(image: NDArray[np.float64]) -> NDArray[np.uint8]:
     """(3H, 3W, 3) in [0, 1] to (H, W, 3) uint8."""
     return np.rint(_blocks(image).mean(axis=-1) * 255).astype(np.uint8)
 
 
-def _majority(classes: np.ndarray) -> np.ndarray:
+def _majority(classes: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Class ids (3H, 3W) to (H, W): the commonest of each nine, on a tie the smallest."""
     votes = np.stack([(_blocks(classes) == label).sum(axis=-1) for label in range(len(FLAT_COLOURS))], axis=-1)
     return votes.argmax(axis=-1).astype(np.uint8)
 
 
-def _blocks(pixels: np.ndarray) -> np.ndarray:
+def _blocks(pixels: NDArray[Any]) -> NDArray[Any]:
     """(3H, 3W, ...) to (H, W, ..., 9)."""
     height, width = (side // SUPERSAMPLING for side in pixels.shape[:2])
     split = pixels.reshape(height, SUPERSAMPLING, width, SUPERSAMPLING, *pixels.shape[2:])

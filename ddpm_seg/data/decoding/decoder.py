@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from ddpm_seg.data.canvas import CanvasSize, FitMode, Placement, fit
@@ -49,7 +50,7 @@ _idle: list[Child] = []
 _warned = threading.Event()
 
 
-def decode_and_fit(data: bytes, limits: Limits, size: CanvasSize, mode: FitMode) -> tuple[np.ndarray, Placement]:
+def decode_and_fit(data: bytes, limits: Limits, size: CanvasSize, mode: FitMode) -> tuple[NDArray[np.uint8], Placement]:
     """`fit(decode(data, limits), size, mode)` in a child process; the canvas is read-only.
 
     Raises ImageError as `decode` does, and with the types "out_of_memory" (more than `limits.decode_memory`),
@@ -66,7 +67,7 @@ def read_apart(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Decoded:
     return Decoded(pixels=pixels, format=reply["format"], turned=reply["turned"])
 
 
-def _request(data: bytes, limits: Limits, wanted: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray]:
+def _request(data: bytes, limits: Limits, wanted: dict[str, Any]) -> tuple[dict[str, Any], NDArray[np.uint8]]:
     header = {"bytes": len(data), "limits": dataclasses.asdict(limits), **wanted}
     request = (json.dumps(header).encode() + b"\n", data)
     try:
@@ -138,7 +139,7 @@ def _warn_once(reason: str) -> None:
     )
 
 
-def _ask(child: Child, request: tuple[bytes, bytes]) -> tuple[dict[str, Any], np.ndarray]:
+def _ask(child: Child, request: tuple[bytes, bytes]) -> tuple[dict[str, Any], NDArray[np.uint8]]:
     """The child's reply and the pixels (H, W, 3) uint8."""
     assert child.stdin is not None
     assert child.stdout is not None
@@ -223,7 +224,7 @@ def _answer(data: bytes, request: dict[str, Any], address_space: int) -> tuple[d
     return reply | {"shape": pixels.shape[:2]}, np.ascontiguousarray(pixels).data
 
 
-def _pixels(data: bytes, limits: Limits, request: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray]:
+def _pixels(data: bytes, limits: Limits, request: dict[str, Any]) -> tuple[dict[str, Any], NDArray[np.uint8]]:
     if "size" in request:
         size = request["size"] if isinstance(request["size"], int) else tuple(request["size"])  # JSON made it a list
         canvas, placement = fit(decode(data, limits), size, request["mode"])

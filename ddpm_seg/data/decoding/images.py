@@ -7,6 +7,7 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ddpm_seg.data.decoding.formats import FORMATS, MISSING, PILLOW_ERRORS, SIGNATURES, register_plugins
@@ -55,7 +56,7 @@ DEFAULT_LIMITS = Limits()
 class Decoded:
     """The first frame of a file."""
 
-    pixels: np.ndarray
+    pixels: NDArray[np.uint8]
     """(H, W, 3) uint8 RGB, C-contiguous, turned upright by its EXIF orientation."""
     format: str
     """Pillow's name of the format, such as "JPEG"."""
@@ -63,7 +64,7 @@ class Decoded:
     """Whether the stored pixels are not upright."""
 
 
-def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> np.ndarray:
+def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
     """The first frame as (H, W, 3) uint8 RGB, C-contiguous, turned upright by its EXIF orientation. Raises as `read`
     does."""
     return read(data, limits).pixels
@@ -94,7 +95,7 @@ def read(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Decoded:
         raise
 
 
-def to_rgb(image: Image.Image) -> np.ndarray:
+def to_rgb(image: Image.Image) -> NDArray[np.uint8]:
     """A PIL image of any mode, as `decode` returns its file: (H, W, 3) uint8, upright. Raises ImageError."""
     # Opened but not loaded: decode the file itself, which holds more than Pillow shows.
     if image.format == "TIFF" and getattr(image, "tile", None) and image.tell() == 0:
@@ -228,7 +229,7 @@ def _orientation(image: Image.Image) -> int:
     return int(orientation) if orientation in range(1, 9) else 1
 
 
-def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+def _upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     """Does what `ImageOps.exif_transpose` does, with a third of its memory, and whatever the other tags hold."""
     if orientation >= 5:
         pixels = pixels.swapaxes(0, 1)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 
@@ -10,7 +13,7 @@ class RangeError(ValueError):
     """Values whose white point is not known; the text says what they are and what was expected."""
 
 
-def image_to_rgb(image: Image.Image) -> np.ndarray:
+def image_to_rgb(image: Image.Image) -> NDArray[np.uint8]:
     """A loaded image of any mode as (H, W, 3) uint8: `convert("RGB")`, except where that clips or fails.
 
     Drops alpha. Raises RangeError.
@@ -36,7 +39,7 @@ def image_to_rgb(image: Image.Image) -> np.ndarray:
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def bands_to_rgb(values: np.ndarray, bits: int) -> np.ndarray:
+def bands_to_rgb(values: NDArray[Any], bits: int) -> NDArray[np.uint8]:
     """(H, W, 1) grey, (H, W, 3) RGB or (H, W, 4) CMYK of any number type to (H, W, 3) uint8. Raises RangeError.
 
     * unsigned up to 16 bits: from 0 to 2^bits - 1;
@@ -54,7 +57,7 @@ def bands_to_rgb(values: np.ndarray, bits: int) -> np.ndarray:
     return scaled if scaled.shape[2] == 3 else np.repeat(scaled, 3, axis=2)
 
 
-def _unsigned(values: np.ndarray, bits: int) -> np.ndarray:
+def _unsigned(values: NDArray[Any], bits: int) -> NDArray[np.uint8]:
     if bits == 8:
         return values.astype(np.uint8, copy=False)
     if bits == 16 and values.shape[2] > 1:
@@ -68,7 +71,7 @@ def _unsigned(values: np.ndarray, bits: int) -> np.ndarray:
     return wide.astype(np.uint8)
 
 
-def _wide(values: np.ndarray) -> np.ndarray:
+def _wide(values: NDArray[Any]) -> NDArray[np.uint8]:
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 65535 or 0 < high < 256:
         raise RangeError(
@@ -78,7 +81,7 @@ def _wide(values: np.ndarray) -> np.ndarray:
     return _unsigned(values, 16) if values.shape[2] == 1 else (values.astype(np.int32) >> 8).astype(np.uint8)
 
 
-def _floats(values: np.ndarray) -> np.ndarray:
+def _floats(values: NDArray[Any]) -> NDArray[np.uint8]:
     values = values.astype(np.float64 if values.itemsize > 4 else np.float32)
     np.nan_to_num(values, copy=False, nan=0.0, posinf=np.inf, neginf=-np.inf)
     low, high = float(values.min()), float(values.max())

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR, _LAB = 0, 1, 2, 3, 5, 6, 8
@@ -127,7 +128,7 @@ def layout_of(data: bytes) -> Layout:
     )
 
 
-def read_bands(data: bytes, layout: Layout) -> np.ndarray:
+def read_bands(data: bytes, layout: Layout) -> NDArray[Any]:
     """The samples of the picture, (H, W, 1), (H, W, 3) or for CMYK (H, W, 4), in the layout's own type; 0 is black.
 
     Raises LayoutError, or ValueError or EOFError if the bytes do not match the tags. Uses the memory of the bands and
@@ -183,7 +184,7 @@ def _dtype(layout: Layout) -> np.dtype[Any]:
     return np.dtype(f"{layout.byte_order}{'?uif'[kind]}{bits // 8}")
 
 
-def _chunk(data: bytes, layout: Layout, number: int, height: int, dtype: np.dtype[Any]) -> np.ndarray:
+def _chunk(data: bytes, layout: Layout, number: int, height: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     """One strip or tile: (height, columns, its samples)."""
     samples, bits, columns = 1 if layout.planar else len(layout.bits), layout.bits[0], layout.chunk[1]
     row_bytes = -(-columns * samples * bits // 8)
@@ -225,7 +226,7 @@ def _decompress(packed: bytes, layout: Layout, rows: int, row_bytes: int) -> byt
         return image.tobytes()
 
 
-def _unpack_bits(lines: np.ndarray, bits: int, count: int) -> np.ndarray:
+def _unpack_bits(lines: NDArray[np.uint8], bits: int, count: int) -> NDArray[np.uint16]:
     """(rows, bytes) to (rows, count) uint16; the highest bit comes first, whatever the byte order."""
     apart = np.unpackbits(lines, axis=1, count=count * bits).reshape(len(lines), count, bits)
     values = np.zeros(apart.shape[:2], np.uint16)
@@ -234,7 +235,7 @@ def _unpack_bits(lines: np.ndarray, bits: int, count: int) -> np.ndarray:
     return values
 
 
-def _undo_float_differences(lines: np.ndarray, samples: int, dtype: np.dtype[Any]) -> np.ndarray:
+def _undo_float_differences(lines: NDArray[np.uint8], samples: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     """Undoes Adobe's predictor 3: a row's bytes, grouped by their place in the number, highest first, then
     differenced."""
     height = len(lines)
@@ -243,7 +244,7 @@ def _undo_float_differences(lines: np.ndarray, samples: int, dtype: np.dtype[Any
     return np.ascontiguousarray(numbers).view(dtype.newbyteorder(">")).reshape(height, -1)
 
 
-def _invert(pixels: np.ndarray, layout: Layout) -> None:
+def _invert(pixels: NDArray[Any], layout: Layout) -> None:
     if layout.kinds[0] == 1:
         np.subtract(2 ** layout.bits[0] - 1, pixels, out=pixels)
     elif layout.kinds[0] == 3 and np.isfinite(pixels).all() and pixels.min() >= 0 and pixels.max() <= 1:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from xml.etree import ElementTree
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ddpm_seg import storage
 from ddpm_seg.data.exports.picture import Picture
@@ -34,7 +35,7 @@ def write_cvat(pictures: Iterable[Picture], task: Task, output: str) -> None:
     storage.write_bytes(storage.join(output, "annotations.xml"), text)
 
 
-def _mask(pixels: np.ndarray) -> dict[str, str]:
+def _mask(pixels: NDArray[np.bool_]) -> dict[str, str]:
     """Attributes of a mask: its box and, row by row in it, the numbers of pixels outside, inside, outside, …"""
     rows, columns = np.flatnonzero(pixels.any(axis=1)), np.flatnonzero(pixels.any(axis=0))
     box = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]

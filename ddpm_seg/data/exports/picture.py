@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ddpm_seg import storage
 from ddpm_seg.data.decoding.decoder import read_apart
@@ -27,7 +28,7 @@ class Picture:
     name: str
     """Name of its files without suffix: unique, and safe in any folder."""
     uri: str
-    mask: np.ndarray
+    mask: NDArray[np.uint8]
     """(H, W) uint8 class ids; 255 is no class. Without a pixel if the image has no mask yet."""
     uncertainty: float
     """NaN without a mask, as `mean_confidence`."""
@@ -42,7 +43,7 @@ class Picture:
     def file_name(self) -> str:
         return self.name + self.suffix
 
-    def classes(self) -> Iterator[tuple[int, np.ndarray]]:
+    def classes(self) -> Iterator[tuple[int, NDArray[np.bool_]]]:
         """Yields (class id, bool (H, W)) for each class in the mask."""
         for class_id in np.unique(self.mask).tolist():
             if class_id != UNLABELLED:

@@ -196,7 +196,7 @@ def _rows(file: pq.ParquetFile, used: list[str], names: list[str], columns: Colu
                 yield entry
 
 
-def _values(column: pa.Array) -> list[Any]:
+def _values(column: pa.Array[Any]) -> list[Any]:
     if not isinstance(column, pa.DictionaryArray):
         return column.to_pylist()
     names = column.dictionary.to_pylist()

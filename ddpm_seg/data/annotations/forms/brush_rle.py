@@ -8,13 +8,14 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 SIZES = (3, 4, 8, 16)
 _LONGEST = 1 << SIZES[-1]
 _CHANNELS = 4
 
 
-def encode_brush(pixels: np.ndarray) -> list[int]:
+def encode_brush(pixels: NDArray[np.bool_]) -> list[int]:
     """A region (H, W) bool as bytes, each an integer."""
     values = pixels.reshape(-1)
     starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
@@ -28,7 +29,7 @@ def encode_brush(pixels: np.ndarray) -> list[int]:
     return list(int(text.ljust(-(-len(text) // 8) * 8, "0"), 2).to_bytes(-(-len(text) // 8), "big"))
 
 
-def decode_brush(data: list[int], height: int, width: int) -> np.ndarray:
+def decode_brush(data: list[int], height: int, width: int) -> NDArray[np.bool_]:
     """The region (H, W) bool: true where alpha is not 0. Raises ValueError or TypeError if `data` is not such a
     region."""
     bits = "".join(f"{value:08b}" for value in bytes(data))

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from ddpm_seg import storage
@@ -137,7 +138,7 @@ def _has_outline(segmentation: Any) -> bool:
 
 def _read_panoptic(
     uri: str, own: list[_Annotation], class_of: dict[Id, int], image_height: int, image_width: int
-) -> np.ndarray:
+) -> NDArray[np.int16]:
     """Class ids from a panoptic PNG: a segment's id is its colour, R + 256 G + 65536 B; 0 is no segment."""
     if len(own) > 1 or own[0].file_name is None or own[0].segments_info is None:
         raise MaskError("has panoptic annotations without file_name, or more than one; expected one with file_name")
@@ -157,7 +158,7 @@ def _read_panoptic(
 
 def _draw(
     own: list[_Annotation], image: _Image, class_of: dict[Id, int], image_height: int, image_width: int
-) -> np.ndarray:
+) -> NDArray[np.int16]:
     height, width = image.height or image_height, image.width or image_width
     check_size(height, width, image_height, image_width)
     drawn, boxes = [], []
@@ -171,7 +172,7 @@ def _draw(
     return paint(sorted(drawn, key=lambda one: -int(one[0][1::2].sum())), boxes, height, width)
 
 
-def _runs(segmentation: Any, height: int, width: int) -> np.ndarray:
+def _runs(segmentation: Any, height: int, width: int) -> NDArray[np.int64]:
     if isinstance(segmentation, dict):
         return coco_runs(segmentation, height, width)
     if not isinstance(segmentation, list):

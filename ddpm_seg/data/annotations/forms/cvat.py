@@ -9,6 +9,7 @@ from functools import partial
 from xml.etree import ElementTree
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.errors import AnnotationError, MaskError
@@ -63,7 +64,7 @@ def _images(uri: str) -> list[ElementTree.Element]:
     return root.findall("image")
 
 
-def _draw(image: ElementTree.Element, task: Task, image_height: int, image_width: int) -> np.ndarray:
+def _draw(image: ElementTree.Element, task: Task, image_height: int, image_width: int) -> NDArray[np.int16]:
     ids = {name: index for index, name in enumerate(task.class_names)}
     height, width = (_integer(image, key) for key in ("height", "width"))
     check_size(height, width, image_height, image_width)
@@ -73,7 +74,7 @@ def _draw(image: ElementTree.Element, task: Task, image_height: int, image_width
 
 def _objects(
     shapes: list[ElementTree.Element], ids: Mapping[str, int], task: Task, height: int, width: int
-) -> Iterator[tuple[np.ndarray, int]]:
+) -> Iterator[tuple[NDArray[np.int64], int]]:
     for shape in shapes:
         name = shape.get("label", "")
         if name not in ids:
@@ -90,12 +91,12 @@ def _boxes(image: ElementTree.Element) -> Iterator[Box]:
                 yield box
 
 
-def _polygon_runs(shape: ElementTree.Element, height: int, width: int) -> np.ndarray:
+def _polygon_runs(shape: ElementTree.Element, height: int, width: int) -> NDArray[np.int64]:
     points = [part for point in shape.get("points", "").split(";") for part in point.split(",")]
     return polygon_runs([[_number(part) for part in points]], height, width)
 
 
-def _mask_runs(shape: ElementTree.Element, height: int, width: int) -> np.ndarray:
+def _mask_runs(shape: ElementTree.Element, height: int, width: int) -> NDArray[np.int64]:
     """Runs of a mask that is stored as its box and, row by row, the numbers of pixels outside, inside, outside, ..."""
     left, top, box_width, box_height = (_integer(shape, key) for key in ("left", "top", "width", "height"))
     if left < 0 or top < 0 or box_width < 1 or box_height < 1 or left + box_width > width or top + box_height > height:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ddpm_seg.data.annotations.errors import MaskError
 from ddpm_seg.data.annotations.pair import UNCOVERED
@@ -19,7 +20,9 @@ Box = tuple[float, float, float, float]
 """Left, top, width and height, in pixels."""
 
 
-def paint(objects: Iterable[tuple[np.ndarray, int]], boxes: Iterable[Box], height: int, width: int) -> np.ndarray:
+def paint(
+    objects: Iterable[tuple[NDArray[np.int64], int]], boxes: Iterable[Box], height: int, width: int
+) -> NDArray[np.int16]:
     """Class ids (H, W) int16 of objects (runs from `polygon_runs`, class id), later ones in front.
 
     Pixels without an object are `UNCOVERED`. Pixels in `boxes`, whose objects have no known outline, have no class.
@@ -34,7 +37,7 @@ def paint(objects: Iterable[tuple[np.ndarray, int]], boxes: Iterable[Box], heigh
     return label
 
 
-def _positions(runs: np.ndarray) -> np.ndarray:
+def _positions(runs: NDArray[np.int64]) -> NDArray[np.int64]:
     """Positions of the pixels inside the runs; as many as those pixels, so a small object in a large image is cheap."""
     ends = np.cumsum(runs)
     lengths, stops = runs[1::2], ends[1::2]
@@ -50,7 +53,7 @@ def box_of(values: Any) -> Box | None:
     return left, top, width, height
 
 
-def polygon_runs(polygons: Sequence[Any], height: int, width: int) -> np.ndarray:
+def polygon_runs(polygons: Sequence[Any], height: int, width: int) -> NDArray[np.int64]:
     """The inside of any of the polygons `[x, y, x, y, ...]`, drawn as by pycocotools.
 
     Returns runs: int64 numbers of pixels outside, inside, outside, ... in column order, which add up to H W. Raises
@@ -85,7 +88,7 @@ def _outline(polygon: Any, height: int, width: int) -> list[float]:
     return [float(value) for value in polygon]
 
 
-def coco_runs(runs: dict[str, Any], height: int, width: int) -> np.ndarray:
+def coco_runs(runs: dict[str, Any], height: int, width: int) -> NDArray[np.int64]:
     """COCO's `{"size": [H, W], "counts": ...}` as runs (see `polygon_runs`). Raises MaskError if invalid.
 
     `counts` is a list, or a text with 6 bits per letter. It is not decoded by pycocotools, which writes beyond its

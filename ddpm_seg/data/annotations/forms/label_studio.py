@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, RootModel
 
 from ddpm_seg import storage
@@ -99,8 +100,8 @@ def _is_region(region: Region) -> bool:
     return str(region.get("type", "")).startswith(SHAPES)
 
 
-def _draw(regions: list[Region], ids: Mapping[str, int], task: Task, height: int, width: int) -> np.ndarray:
-    label: np.ndarray | None = None
+def _draw(regions: list[Region], ids: Mapping[str, int], task: Task, height: int, width: int) -> NDArray[np.int16]:
+    label: NDArray[np.int16] | None = None
     for region in regions:
         if region.get("type") != "brushlabels":
             raise MaskError(f"holds a region of type {region.get('type')!r}, expected only brushlabels")

@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from ddpm_seg.data.annotations.errors import MaskError
@@ -17,7 +19,7 @@ from ddpm_seg.tasks import UNLABELLED, Task
 MAX_MASK_BYTES = 8 * DEFAULT_LIMITS.max_pixels  # one int64 id per pixel
 
 
-def read_npy(data: bytes, image_height: int, image_width: int) -> np.ndarray:
+def read_npy(data: bytes, image_height: int, image_width: int) -> NDArray[Any]:
     """Class ids (H, W), in the array's own integer type, for an image of the given size. Raises MaskError."""
     file = io.BytesIO(data)
     try:
@@ -41,7 +43,7 @@ def read_npy(data: bytes, image_height: int, image_width: int) -> np.ndarray:
         raise MaskError(f"is not a plain NumPy array file: {error}") from error
 
 
-def _npy_header(file: io.BytesIO) -> tuple[tuple[int, ...], np.dtype]:
+def _npy_header(file: io.BytesIO) -> tuple[tuple[int, ...], np.dtype[Any]]:
     version = np.lib.format.read_magic(file)
     if version == (1, 0):
         shape, _, dtype = np.lib.format.read_array_header_1_0(file)
@@ -52,7 +54,7 @@ def _npy_header(file: io.BytesIO) -> tuple[tuple[int, ...], np.dtype]:
     return shape, dtype
 
 
-def read_png(data: bytes, task: Task, image_height: int, image_width: int) -> np.ndarray:
+def read_png(data: bytes, task: Task, image_height: int, image_width: int) -> NDArray[Any]:
     """Class ids (H, W), integers, for an image of the given size. Raises MaskError.
 
     * grey: the pixel values are the ids;
@@ -69,7 +71,7 @@ def read_png(data: bytes, task: Task, image_height: int, image_width: int) -> np
     raise MaskError(f"is a PNG of mode {image.mode}, expected grey class ids or the task's colours")
 
 
-def read_colors(data: bytes, image_height: int, image_width: int) -> np.ndarray:
+def read_colors(data: bytes, image_height: int, image_width: int) -> NDArray[np.uint8]:
     """The pixels (H, W, 3) uint8 of a colour PNG, for an image of the given size. Raises MaskError."""
     return np.asarray(_open(data, image_height, image_width).convert("RGB"))
 
@@ -87,7 +89,7 @@ def _open(data: bytes, image_height: int, image_width: int) -> Image.Image:
     return image
 
 
-def _read_indexed(indices_HW: np.ndarray, palette: list[int], task: Task) -> np.ndarray:
+def _read_indexed(indices_HW: NDArray[np.uint8], palette: list[int], task: Task) -> NDArray[np.uint8]:
     of_color = _ids_by_color(task) | {None: UNLABELLED}
     # Index 255 is "no class" whatever its colour, as in Pascal VOC's masks.
     colors = {i: None if i == UNLABELLED else tuple(palette[3 * i : 3 * i + 3]) for i in np.unique(indices_HW).tolist()}
@@ -99,7 +101,7 @@ def _read_indexed(indices_HW: np.ndarray, palette: list[int], task: Task) -> np.
     return table[indices_HW]
 
 
-def _read_colors(rgb_HW3: np.ndarray, task: Task) -> np.ndarray:
+def _read_colors(rgb_HW3: NDArray[np.uint8], task: Task) -> NDArray[Any]:
     packed = rgb_HW3.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
     found, where = np.unique(packed, return_inverse=True)
     of_color = _ids_by_color(task)

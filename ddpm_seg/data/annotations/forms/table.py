@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.errors import AnnotationError, MaskError
@@ -99,7 +99,7 @@ def _cell(value: Any, name: str) -> tuple[bytes | None, str | None]:
 
 def _read_mask(
     data: bytes | None, path: str | None, places: ImagePlaces, task: Task, image_height: int, image_width: int
-) -> np.ndarray:
+) -> NDArray[Any]:
     if data is None:
         found = places.find([str(path)])
         if found is None:
