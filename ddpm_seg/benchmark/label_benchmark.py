@@ -1,4 +1,4 @@
-"""Labelling from files to tables, and what share of it the actors compute."""
+"""Measures `jobs.label` from image files to tables, and how busy its actors are."""
 
 # Shapes: N images of S x S pixels.
 
@@ -19,19 +19,19 @@ from ddpm_seg.pipeline.label.job import run_label
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LabelBenchmark:
-    """A `jobs.label` of its own, on the cluster that Ray finds."""
+    """The result of one `jobs.label` run on the cluster that Ray finds."""
 
     images: int
     images_per_hour: float
-    """From the first chunk's start to the last commit; Ray's own start is left out."""
+    """Measured from the start of the first chunk to the last commit, without Ray's own start."""
     computing: float
-    """Share of that time which an actor spends in the model; all actors' together, so two busy ones are 2."""
+    """Share of that time that actors spend in the model, summed over actors: two busy actors give 2."""
 
 
 def benchmark_labelling(bundle: Bundle, images: np.ndarray, count: int, dtype: SegmentDType) -> LabelBenchmark:
-    """Labels `count` files made of `images` (N, S, S, 3) uint8, in a temporary folder of this machine.
+    """Labels `count` files made from `images` (N, S, S, 3) uint8, in a temporary folder on this machine.
 
-    Raises ValueError for a cluster of several nodes, which do not all see it.
+    Raises ValueError for a cluster of several nodes, as the others cannot read that folder.
     """
     with tempfile.TemporaryDirectory() as folder:
         photos, model = Path(folder, "photos"), str(Path(folder, "model"))

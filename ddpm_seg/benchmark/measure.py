@@ -1,4 +1,4 @@
-"""Time, memory and the limit that the machine sets."""
+"""Measures time, memory, and the machine's limit: the speed of a large matrix product."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ from typing import Any
 import torch
 
 MATRIX_SIDE = {"cpu": 2048, "cuda": 8192}
-MATRIX_PRODUCTS, FIRST_SIDE, LONG_PRODUCT = 5, 256, 0.1  # the last one in seconds
+MATRIX_PRODUCTS, FIRST_SIDE, LONG_PRODUCT = 5, 256, 0.1  # LONG_PRODUCT is in seconds
 POLL_SECONDS = 0.005
 
 
 def in_turn(
     works: Mapping[str, Callable[[], Any]], rounds: int, device: torch.device
 ) -> tuple[dict[str, list[float]], dict[str, Any]]:
-    """Seconds of each of `works` in each round, A B C A B C …, so that what else the machine does meets all of them
-    alike; and what each returned last."""
+    """Runs `works` in turn (A B C A B C …), so that other load on the machine affects all of them alike.
+
+    Returns the seconds that each took in each round, and what each returned last.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in works}
     results = {}
     for _ in range(rounds):
@@ -37,11 +39,10 @@ def in_turn(
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """Operations a second of a large matrix product (a multiplication and an addition are two): the limit that a
-    network is held against. The best of a few.
+    """Operations per second of a large matrix product, the best of a few: the limit that networks are compared with.
 
-    Of a type that the processor has no instructions for (bfloat16 with AVX2 alone takes a hundred times as long as
-    float32) the matrices are smaller.
+    A multiplication and an addition count as two operations. For a type that the processor has no instructions for, the
+    matrices are smaller: with AVX2 only, bfloat16 takes a hundred times as long as float32.
     """
     side = FIRST_SIDE
     while (seconds := _product_seconds(side, device, dtype)) < LONG_PRODUCT and side < MATRIX_SIDE[device.type]:
@@ -57,9 +58,9 @@ def _product_seconds(side: int, device: torch.device, dtype: torch.dtype) -> flo
 
 
 class PeakMemory:
-    """How far memory rises above where it was, in bytes: this process's resident memory, or a GPU's allocations.
+    """A context manager that measures how far memory rises within the block, in bytes.
 
-    A context manager; resident memory is read every few milliseconds.
+    On a GPU it measures allocations; on the CPU the resident memory of this process, read every few milliseconds.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -70,7 +71,7 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats(self.device)
             self._before = torch.cuda.memory_allocated(self.device)
             return self
-        # What was freed but not given back would hide what is taken now.
+        # Return freed memory to the system first: reusing it would hide new allocations.
         ctypes.CDLL(None).malloc_trim(0)
         self._before, self._done = _resident_bytes(), threading.Event()
         self._thread = threading.Thread(target=self._poll, daemon=True)
@@ -90,7 +91,7 @@ class PeakMemory:
 
 
 def ratio(slower: list[float], faster: list[float]) -> float:
-    """The median over the rounds of how many times longer the first took."""
+    """How many times longer `slower` took than `faster`: the median over the rounds."""
     return median(a / b for a, b in zip(slower, faster, strict=True))
 
 

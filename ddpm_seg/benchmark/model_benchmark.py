@@ -1,4 +1,4 @@
-"""Where a resident model's time goes, and how far each part is from what the machine can do."""
+"""Measures where a model's time goes, and how close each part is to the machine's limit."""
 
 # Shapes: N images of S x S pixels.
 
@@ -28,47 +28,47 @@ SEGMENTATION, REFERENCE = "segmentation", "published algorithm"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
-    """One part of the work, an image."""
+    """Cost of one part of the work, per image."""
 
     seconds: float
     """Median over the rounds."""
     flops: float
-    """Operations of its matrix products and convolutions, those in 8-bit integers too."""
+    """Number of operations in its matrix products and convolutions, including those on 8-bit integers."""
     share_of_limit: float
-    """Of the speed of a large matrix product in the same run."""
+    """Its speed divided by that of a large matrix product in the same run."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """Ours beside the plain transcription, taken in turn."""
+    """Comparison of our model with the plain transcription, measured in turn."""
 
     speedup: float
     """How many times longer the transcription takes."""
     equal_pixels: float
     """Share of pixels with the same label."""
     memory_bytes: int
-    """What the transcription needs beyond the weights."""
+    """Memory that the transcription needs in addition to the weights."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelBenchmark:
-    """What one type of activations costs on this device."""
+    """What one number format of the activations costs on this device."""
 
     dtype: SegmentDType
     batch_size: int
     """Images at a time."""
     peak_flops: float
-    """Operations a second of a large matrix product of that type, or of float32 where that is faster."""
+    """Operations per second of a large matrix product in that format, or in float32 if that is faster."""
     parts: dict[str, Part]
-    """By name: the UNet to the last block that is read, at all timesteps; the head; both together; and one whole
+    """By name: the UNet up to the last block that is read, at all timesteps; the head; both together; and one complete
     evaluation of the UNet, as in sampling."""
     memory_bytes: int
-    """Beyond the weights, at the peak of one image's segmentation."""
+    """Peak memory for segmenting one image, in addition to the weights."""
     rounds: dict[str, list[float]] = field(repr=False)
-    """Seconds an image of every part in every round."""
+    """Seconds per image for each part in each round."""
     comparison: Comparison | None
     labels: np.ndarray = field(repr=False)
-    """(N, S, S) uint8: what it said of the images."""
+    """(N, S, S) uint8 masks of the images."""
 
     @property
     def images_per_hour(self) -> float:
@@ -78,21 +78,21 @@ class ModelBenchmark:
 def benchmark_model(
     bundle: Bundle, images: np.ndarray, *, dtype: SegmentDType, device: torch.device, rounds: int, reference: bool
 ) -> ModelBenchmark:
-    """Measures `bundle` on `images` (N, S, S, 3) uint8, all at once where memory allows it.
+    """Measures `bundle` on `images` (N, S, S, 3) uint8, as many at once as memory allows.
 
-    `reference` adds the plain transcription, in float32 and one image at a time. Raises ValueError for a bundle without
-    an ensemble or a DDPM, and for `reference` where the network is not guided-diffusion's.
+    `reference` adds the plain transcription, in float32 and for one image. Raises ValueError for a bundle without an
+    ensemble or a DDPM, and for `reference` if the network is not guided-diffusion's.
     """
     unet = require_ddpm(bundle.network).unet
     if reference and not isinstance(unet, UNetConfig):
-        raise ValueError("--reference is for guided-diffusion's UNet; this one is of diffusers: leave --reference out")
+        raise ValueError("--reference works with guided-diffusion's UNet only, not with diffusers': leave it out")
     segmenter = Segmenter(bundle, device=str(device), dtype=dtype)
     images = images[: max(1, segmenter.batch.size // segmenter.features.passes)]
     with PeakMemory(device) as memory:
         segmenter.segment(images[:1])
     works, n = _works(segmenter, images), len(images)
     flops = {name: _flops(work) / n for name, work in works.items()}
-    # A processor without instructions for a type computes in float32.
+    # A processor without instructions for a format computes in float32.
     works["limit"] = lambda: max(peak_flops(device, kind) for kind in {torch.float32, getattr(torch, dtype)})
     if reference:
         works[REFERENCE] = lambda: _transcribed(bundle, images[0])
@@ -117,7 +117,7 @@ def _part(flops: float, seconds: float, limit: float) -> Part:
 
 
 def _works(segmenter: Segmenter, images: np.ndarray) -> dict[str, Callable[[], object]]:
-    """The parts; each runs over all images."""
+    """The parts to measure, by name; each works on all images."""
     extractor = segmenter.extractor
     assert isinstance(extractor, DDPMExtractor)  # benchmark_model
     x_0 = to_network(images, segmenter.device)
@@ -133,7 +133,7 @@ def _works(segmenter: Segmenter, images: np.ndarray) -> dict[str, Callable[[], o
 
 
 def _flops(work: Callable[[], object]) -> float:
-    """Counted while it warms up."""
+    """The number of operations of `work`, counted in one call, which also warms it up."""
     int8 = {torch.ops.onednn.qconv2d_pointwise: _int8_conv_flops}
     with FlopCounterMode(display=False, custom_mapping=int8) as counter:
         work()
@@ -143,13 +143,13 @@ def _flops(work: Callable[[], object]) -> float:
 def _int8_conv_flops(
     x_shape: torch.Size, scale: float, zero: int, weight_shape: torch.Size, *_: object, out_shape: torch.Size
 ) -> int:
-    """By the operator's arguments, as torch's counter calls it."""
+    """Operations of one 8-bit convolution; torch's counter passes the operator's arguments."""
     return conv_flop_count(list(x_shape), list(weight_shape), list(out_shape))
 
 
 @torch.inference_mode()
 def _transcribed(bundle: Bundle, image: np.ndarray) -> tuple[np.ndarray, int]:
-    """Labels (S, S), and the bytes that they cost beyond the weights."""
+    """Labels (S, S) by the transcription, and the bytes of memory that it needed in addition to the weights."""
     with PeakMemory(torch.device("cpu")) as memory:
         label_P = transcription.segment(bundle, to_network(image[None], "cpu"))
     return label_P.view(image.shape[:2]).numpy(), memory.bytes

@@ -1,4 +1,4 @@
-"""The network of the published checkpoints with random weights: what it costs does not depend on them."""
+"""A network as large as the published checkpoints, with random weights: its cost does not depend on their values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MEMBERS = 10
 
 
 def published_size_bundle(dtype: torch.dtype = torch.float32) -> Bundle:
-    """LSUN/FFHQ 256 (552.8 million parameters, stored in `dtype`), with ten members for FFHQ-34's classes."""
+    """LSUN/FFHQ-256's network (552.8 million parameters, in `dtype`) with ten classifiers for FFHQ-34's classes."""
     config = UNetConfig(
         image_size=256, num_channels=256, num_res_blocks=2, channel_mult=(1, 1, 2, 2, 4, 4),
         attention_resolutions=(32, 16, 8), num_head_channels=64, resblock_updown=True, learn_sigma=True,
@@ -40,7 +40,7 @@ def published_size_bundle(dtype: torch.dtype = torch.float32) -> Bundle:
 
 
 def _random(key: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Weights under which activations keep their size from layer to layer."""
+    """Random weights that keep the size of activations about equal from layer to layer."""
     if not shape:
         return torch.tensor(0)
     if key.endswith("running_var"):

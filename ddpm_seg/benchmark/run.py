@@ -1,4 +1,4 @@
-"""The benchmark: a model on this machine, for each type of activations, as a table and as JSON."""
+"""Benchmarks a model on this machine for each number format of the activations; reports a table and JSON."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ddpm_seg.model.device.choice import default_device
 
 logger = logging.getLogger(__name__)
 
-IMAGES = 32  # at most, at once
+IMAGES = 32  # the most images to segment at once
 RESULT = "benchmark.json"
 
 
@@ -36,7 +36,7 @@ class BenchmarkReport:
     date: str
     model: str
     models: tuple[ModelBenchmark, ...]
-    """One a type of activations, float32 first."""
+    """One per number format of the activations, in the order asked for (by default float32 first)."""
     labelling: LabelBenchmark | None
 
     @property
@@ -44,13 +44,13 @@ class BenchmarkReport:
         return max(self.models, key=lambda one: one.images_per_hour)
 
     def equal_pixels(self, one: ModelBenchmark) -> float:
-        """Share of pixels that `one` labels as the first type does."""
+        """Share of pixels that `one` labels in the same way as the first model of the report."""
         n = min(len(one.labels), len(self.models[0].labels))
         return float((one.labels[:n] == self.models[0].labels[:n]).mean())
 
 
 def run_benchmark(config: BenchmarkConfig) -> BenchmarkReport:
-    """Measures, and writes `benchmark.json` where an output is given.
+    """Runs the benchmark, and writes `benchmark.json` if `config.output` is given.
 
     Raises ValueError (`BundleError`) or OSError for a model or an output that cannot be used.
     """
@@ -79,14 +79,14 @@ def run_benchmark(config: BenchmarkConfig) -> BenchmarkReport:
 
 
 def pictures(bundle: Bundle) -> np.ndarray:
-    """(32, S, S, 3) uint8: soft blobs of colour, the same always."""
+    """(32, S, S, 3) uint8 test images of soft coloured blobs, always the same."""
     rng, size = np.random.default_rng(0), bundle.network.image_size
     small = rng.integers(0, 256, (IMAGES, 8, 8, 3), dtype=np.uint8)
     return np.stack([np.asarray(Image.fromarray(one).resize((size, size), Image.Resampling.BICUBIC)) for one in small])
 
 
 def as_json(report: BenchmarkReport) -> dict[str, Any]:
-    """Everything that was measured."""
+    """The report as a dictionary for JSON."""
     values = dataclasses.asdict(report)
     for entry, one in zip(values["models"], report.models, strict=True):
         del entry["labels"]
@@ -95,11 +95,11 @@ def as_json(report: BenchmarkReport) -> dict[str, Any]:
 
 
 def table(report: BenchmarkReport) -> str:
-    """For people: Markdown, an image at a time."""
+    """The report as Markdown, with one row per number format and part, followed by sentences."""
     lines = [
         f"{report.model}, {report.hardware}, {report.date}",
         "",
-        "| activations | part | seconds an image | GFLOP | of the matrix product's speed | of the segmentation |",
+        "| activations | part | seconds per image | GFLOP | of the matrix product's speed | of the segmentation |",
         "|---|---|---|---|---|---|",
     ]
     for one in report.models:
@@ -114,9 +114,9 @@ def table(report: BenchmarkReport) -> str:
 
 def _sentence(report: BenchmarkReport, one: ModelBenchmark) -> str:
     return (
-        f"{one.dtype}: {one.images_per_hour:,.0f} images an hour ({one.batch_size} at a time), "
-        f"{one.memory_bytes / 2**30:.2f} GiB beyond the weights for one image; the limit is "
-        f"{one.peak_flops / 1e9:,.0f} GFLOP/s; {report.equal_pixels(one):.2%} of the pixels as with "
+        f"{one.dtype}: {one.images_per_hour:,.0f} images per hour ({one.batch_size} at a time), "
+        f"{one.memory_bytes / 2**30:.2f} GiB for one image in addition to the weights; the limit is "
+        f"{one.peak_flops / 1e9:,.0f} GFLOP/s; {report.equal_pixels(one):.2%} of the pixels are the same as with "
         f"{report.models[0].dtype}"
     )
 
@@ -130,7 +130,8 @@ def _conclusions(report: BenchmarkReport) -> list[str]:
         )
     if found_labels := report.labelling:
         lines.append(
-            f"from files to tables: {found_labels.images_per_hour:,.0f} images an hour ({found_labels.images} images); "
+            f"from files to tables: {found_labels.images_per_hour:,.0f} images per hour "
+            f"({found_labels.images} images); "
             f"actors compute {found_labels.computing:.0%} of the time"
         )
     if fastest is not first:

@@ -1,11 +1,11 @@
-"""The published method written plainly: every block run, every map upsampled, every pixel a row of features.
+"""The published method written plainly: it runs every block, upsamples every map, and makes a feature row per pixel.
 
-The yardstick of the benchmarks and of the tests, as slow and as hungry for memory as the published code. It reads the
-published state-dict keys and shares no code with `ddpm_seg.model` but the description of the architecture. What it is
-compared with equals the published code (tests/model/test_golden.py).
+Benchmarks and tests compare with it. It is as slow and needs as much memory as the published code, reads the published
+state-dict keys, and shares no code with `ddpm_seg.model` except the description of the architecture. That
+`ddpm_seg.model` equals the published code itself is shown in tests/model/test_golden.py.
 """
 
-# Shapes: N images, C channels, H x W pixels, P = H * W, D features a pixel, K classes.
+# Shapes: N images, C channels, H x W pixels, P = H * W, D features per pixel, K classes.
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Resize = Callable[[Tensor], Tensor]
 
 
 def unet(config: UNetConfig, weights: Weights, x: Tensor, t_N: Tensor) -> tuple[list[Tensor], Tensor]:
-    """Output of every decoder block, and of the network."""
+    """The outputs of all decoder blocks, and the output of the network."""
     net = _Layers(config, weights)
     emb = net.time_embedding(t_N)
     levels = len(config.channel_mult)
@@ -119,7 +119,7 @@ class _Layers:
         qkv = F.conv1d(self.norm(f"{name}.norm", x).reshape(n, c, -1), qkv_weight, qkv_bias)
         if self.config.use_new_attention_order:  # all queries, all keys, all values
             q, k, v = (part.reshape(n * heads, d, -1) for part in qkv.chunk(3, dim=1))
-        else:  # a head's query, key and value, then the next head's
+        else:  # the query, key and value of one head, then those of the next head
             q, k, v = qkv.reshape(n * heads, 3 * d, -1).split(d, dim=1)
         share_NTT = (q.transpose(1, 2) @ k / math.sqrt(d)).softmax(dim=-1)
         attended = (v @ share_NTT.transpose(1, 2)).reshape(n, c, -1)
@@ -135,7 +135,8 @@ def _halve(x: Tensor) -> Tensor:
 
 
 def betas(schedule: str, steps: int) -> list[float]:
-    """Linear: 1e-4 to 0.02 for 1000 steps, scaled for others. Cosine: from the squared cosine's ratios, below 0.999."""
+    """The noise variance of each step. linear: 1e-4 to 0.02 for 1000 steps, scaled for other numbers. cosine: from the
+    ratios of a squared cosine, at most 0.999."""
     if schedule == "linear":
         first, last = 0.0001 * 1000 / steps, 0.02 * 1000 / steps
         return [first + (last - first) * i / (steps - 1) for i in range(steps)]
@@ -160,7 +161,7 @@ def q_sample(x_0: Tensor, alpha_bar: float, noise: Tensor) -> Tensor:
 
 
 def segment(bundle: Bundle, x_0: Tensor) -> Tensor:
-    """Labels (P,) of an image `x_0` (1, 3, H, W) in [-1, 1] by a bundle's network and ensemble."""
+    """Labels (P,) that a bundle's network and ensemble give an image `x_0` (1, 3, H, W) in [-1, 1]."""
     assert bundle.features is not None
     assert bundle.noise is not None
     assert isinstance(bundle.ddpm.unet, UNetConfig)  # as benchmark_model checks
@@ -176,13 +177,13 @@ def segment(bundle: Bundle, x_0: Tensor) -> Tensor:
 
 
 def pixel_features(maps: Sequence[Tensor], size: Sequence[int], mode: str) -> Tensor:
-    """(P, D) of one image, whose maps are (C_i, h_i, w_i)."""
+    """Features (P, D) of one image with `maps` (C_i, h_i, w_i), upsampled to `size` (H, W)."""
     upsampled = [F.interpolate(map_Chw[None], size=tuple(size), mode=mode)[0] for map_Chw in maps]
     return torch.cat(upsampled).flatten(1).T
 
 
 def classifier(member: Weights) -> nn.Sequential:
-    """A pixel classifier as it was published and trained, in evaluation mode."""
+    """A pixel classifier with the published layers and `member`'s weights, in evaluation mode."""
     (h1, dim), (h2, _), (classes, _) = (member[f"layers.{index}.weight"].shape for index in (0, 3, 6))
     layers = nn.Sequential(
         nn.Linear(dim, h1), nn.ReLU(), nn.BatchNorm1d(h1), nn.Linear(h1, h2), nn.ReLU(), nn.BatchNorm1d(h2),
@@ -193,7 +194,8 @@ def classifier(member: Weights) -> nn.Sequential:
 
 
 def ensemble(logits_MPK: Tensor) -> tuple[Tensor, Tensor, Tensor, float]:
-    """label (P,), Jensen-Shannon divergence (P,), mean softmax (P, K) and the image's uncertainty."""
+    """Labels (P,), Jensen-Shannon divergence (P,), mean softmax (P, K) and the image's uncertainty, from the members'
+    logits (M, P, K)."""
     label_P = logits_MPK.argmax(dim=-1).mode(dim=0).values
     mean_PK = logits_MPK.softmax(dim=-1).mean(dim=0)
     js_P = Categorical(probs=mean_PK).entropy() - Categorical(logits=logits_MPK).entropy().mean(dim=0)

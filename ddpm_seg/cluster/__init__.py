@@ -1,1 +1,1 @@
-"""The machines of a run: joining a Ray cluster, sharing out its nodes, and what its failures are called."""
+"""Everything about machines: joining a Ray cluster, placing actors on its nodes, and handling its failures."""

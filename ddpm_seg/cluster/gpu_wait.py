@@ -1,4 +1,4 @@
-"""Waiting for a cluster that grows: `ray up` and spot markets hand out machines minutes after the job could begin."""
+"""Waits for GPUs: on `ray up` clusters and spot markets, machines may arrive minutes after the job starts."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ logger = logging.getLogger(__name__)
 
 
 def wait_for_gpus(actors: int, gpus_per_actor: float, minutes: float) -> list[Node]:
-    """The cluster's nodes, as soon as their GPUs hold so many actors. An autoscaler is asked for them.
+    """Asks the autoscaler for GPUs, waits until the cluster's GPUs have room for `actors`, and returns its nodes.
 
-    Raises StageError where they do not after `minutes`.
+    `gpus_per_actor` is the share of a GPU that each actor needs. Raises StageError if there is no room after `minutes`.
     """
     end = time.monotonic() + 60 * minutes
     nodes = connect()
@@ -29,9 +29,9 @@ def wait_for_gpus(actors: int, gpus_per_actor: float, minutes: float) -> list[No
     try:
         while (room := room_on_gpus(nodes, gpus_per_actor)) < actors:
             if time.monotonic() > end:
-                raise StageError(f"after {minutes:g} minutes the cluster's GPUs hold {room} of {actors} actors")
+                raise StageError(f"after {minutes:g} minutes the cluster has GPUs for {room} of {actors} actors")
             time.sleep(POLL_SECONDS)
             nodes = connect()
     finally:
-        request_resources(bundles=[])  # from here on the actors themselves keep the nodes, and idle ones may go
+        request_resources(bundles=[])  # from here on the actors themselves keep their nodes; idle ones may be removed
     return nodes

@@ -1,4 +1,4 @@
-"""The Ray cluster: connecting to it, and whether one of each stage fits before anything is started."""
+"""Connects to the Ray cluster, and checks before anything starts that at least one task of each stage fits."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Allocation:
-    """What the stages ask Ray for. `task_cpus` is for each reading and writing task, the rest for each actor.
+    """The resources that the stages request: `task_cpus` for each reading or writing task, the rest for each actor.
 
-    At least one task of each kind fits beside the actors: with room for one only, Ray Data would read everything first
-    and write afterwards, and a kill would cost it all.
+    A reading and a writing task always fit beside the actors. With room for only one, Ray Data would read everything
+    first and write at the end, and a kill would lose all the work.
     """
 
     actors: int
@@ -51,16 +51,16 @@ class Allocation:
 
 
 def connect() -> list[Node]:
-    """Joins the cluster of RAY_ADDRESS (`ray job submit` sets it), else starts one on this machine; its nodes.
+    """Joins the cluster at RAY_ADDRESS (`ray job submit` sets it), else starts one on this machine; returns its nodes.
 
-    In a process that has called `ray.init` already, that cluster. Raises ValueError, within a minute, for a
-    RAY_ADDRESS that no cluster can be joined at, and StageError where Ray does not start on this machine.
+    If this process has called `ray.init` already, uses that cluster. Raises ValueError, within a minute, if no cluster
+    can be joined at RAY_ADDRESS, and StageError if Ray does not start on this machine.
     """
     if not ray.is_initialized():
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        # Silences a warning that Ray prints on machines without a GPU about a default that it is going to change.
+        # Silence a warning, on machines without a GPU, about a default that Ray is going to change.
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        # A task that Ray's memory monitor kills is otherwise given to new workers for ever.
+        # By default Ray retries a task that its memory monitor kills forever.
         os.environ.setdefault("RAY_task_oom_retries", "2")
         quieten_start()
         leave_out_harmless_lines()
@@ -76,7 +76,7 @@ def connect() -> list[Node]:
 def _start_here() -> None:
     try:
         ray.init(address="local", include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False)
-    except Exception as error:  # Ray raises no narrower one where its processes do not come up in time
+    except Exception as error:  # Ray raises a plain Exception if its processes do not start in time
         if type(error) is not Exception:
             raise
         raise StageError(f"Ray did not start on this machine; is it very busy? {error}") from error
@@ -90,7 +90,7 @@ def _join(address: str) -> None:
     shown = f"RAY_ADDRESS={storage.redact_text(address)}"
     if "://" in address:
         # ray:// is Ray Client, whose remote driver has no Ray Data; http:// is where `ray job submit` sends jobs.
-        raise ValueError(f"{shown} is no address that a job can join. {remedy}")
+        raise ValueError(f"{shown} is not an address that a job can join. {remedy}")
     try:
         _wait_for_answer(head_address(address))
         ray.init(logging_level=logging.WARNING)
@@ -100,9 +100,9 @@ def _join(address: str) -> None:
 
 
 def _wait_for_answer(address: str) -> None:
-    """Returns once a gRPC server answers at host:port; raises ConnectionError after ANSWER_SECONDS without one.
+    """Returns once a gRPC server answers at host:port; raises ConnectionError after ANSWER_SECONDS without an answer.
 
-    `ray.init` would try for many minutes without a word, in C++ code that no signal interrupts.
+    Without this check, `ray.init` would silently try for many minutes, in C++ code that no signal interrupts.
     """
     if os.environ.get("RAY_USE_TLS") == "1":
         host, _, port = address.rpartition(":")
@@ -117,9 +117,9 @@ def _wait_for_answer(address: str) -> None:
 
 @contextmanager
 def _own_sigterm() -> Iterator[None]:
-    """Keeps this process's handler of SIGTERM, if it has one, while `ray.init` is called.
+    """Keeps this process's SIGTERM handler, if it has one, across `ray.init`.
 
-    Ray replaces it twice: by a Python handler that exits with status 15, then by a C++ one that prints its stack.
+    Ray replaces it twice: with a Python handler that exits with status 15, then with a C++ one that prints its stack.
     """
     handler = signal.getsignal(signal.SIGTERM)
     if not callable(handler) or threading.current_thread() is not threading.main_thread():
@@ -136,10 +136,10 @@ def _own_sigterm() -> Iterator[None]:
 
 
 def allocate(nodes: list[Node], *, num_actors: int | None, gpus_per_actor: float) -> Allocation:
-    """Actors on the GPUs there are, else on CPUs with one left free for reading and writing.
+    """Places actors on the cluster's GPUs; without GPUs, on its CPUs, with one left free for reading and writing.
 
-    Raises ValueError, with the numbers, where the cluster cannot hold one of each stage or `num_actors`: Ray would
-    place the actors, wait for the rest without a word, and never finish.
+    `num_actors` None means as many as fit on the GPUs, or one per node. Raises ValueError, with the numbers, if the
+    cluster has no room for `num_actors` or for one task of each stage: Ray would silently wait forever.
     """
     if any(node.gpus for node in nodes):
         return _allocate_on_gpus(nodes, num_actors, gpus_per_actor)
@@ -147,20 +147,20 @@ def allocate(nodes: list[Node], *, num_actors: int | None, gpus_per_actor: float
 
 
 def room_on_gpus(nodes: list[Node], gpus_per_actor: float) -> int:
-    """Actors that fit on the nodes' GPUs."""
-    # A hair is added because 1 / 0.1 is 10 and not 9.999…
+    """The number of actors that fit on the nodes' GPUs."""
+    # The small addition keeps rounding from turning 10 into 9.999…
     return sum(math.floor(node.gpus / gpus_per_actor + 1e-6) for node in nodes)
 
 
 def refuse_local_paths(nodes: list[Node], uris: Iterable[str]) -> None:
-    """Raises ValueError for a path that only this machine has, where workers run on others too."""
+    """Raises ValueError for a local path if the cluster has several nodes, as the others may not have that path."""
     if len(nodes) < 2:
         return
     for uri in uris:
         if storage.is_local(uri):
             raise ValueError(
-                f"{uri} is a path of this machine, and the cluster has {len(nodes)} nodes that cannot all be expected "
-                "to see it. Put it in object storage (s3://…), or unset RAY_ADDRESS to run on this machine alone."
+                f"{uri} is a path on this machine, and the cluster has {len(nodes)} nodes, which may not all have it. "
+                "Put it in object storage (s3://…), or unset RAY_ADDRESS to run on this machine alone."
             )
 
 
@@ -170,15 +170,15 @@ def _allocate_on_gpus(nodes: list[Node], num_actors: int | None, gpus_per_actor:
     actors = most if num_actors is None else num_actors
     if not 1 <= actors <= most:
         raise ValueError(
-            f"the cluster has {gpus:g} GPUs on {len(nodes)} nodes, room for {most} actors of {gpus_per_actor:g}; "
-            f"{max(actors, 1)} asked for. Lower --num-actors or --gpus-per-actor."
+            f"the cluster has {gpus:g} GPUs on {len(nodes)} nodes, room for {most} actors of {gpus_per_actor:g} GPU; "
+            f"{max(actors, 1)} requested. Lower --num-actors or --gpus-per-actor."
         )
     if not any(node.cpus >= 1 for node in nodes):
         raise ValueError(
-            f"the cluster has {cpus:g} CPUs on {len(nodes)} nodes, on none of them a whole one; reading and writing "
-            "need at least 1"
+            f"the cluster has {cpus:g} CPUs on {len(nodes)} nodes, and no node has a whole one; reading and writing "
+            "need at least 1 CPU"
         )
-    # Actors take no CPU of their own, or those of many GPUs would leave none to the tasks that feed them.
+    # GPU actors reserve no CPU, or many of them would leave none for the tasks that feed them.
     return Allocation(
         actors=actors, actor_cpus=0, actor_gpus=gpus_per_actor, threads=1, task_cpus=1 if cpus >= 2 else 0.5
     )
@@ -190,18 +190,18 @@ def _allocate_on_cpus(nodes: list[Node], num_actors: int | None) -> Allocation:
         raise ValueError(f"the cluster has {cpus} CPUs on {len(nodes)} nodes; the job needs at least 1")
     if cpus == 1:
         if num_actors not in (None, 1):
-            raise ValueError(f"the cluster has 1 CPU, room for 1 actor; {num_actors} asked for. Lower --num-actors.")
+            raise ValueError(f"the cluster has 1 CPU, room for 1 actor; {num_actors} requested. Lower --num-actors.")
         return Allocation(actors=1, actor_cpus=0.5, actor_gpus=0, threads=1, task_cpus=0.25)
-    # One actor a node unless told otherwise: a network's threads are used best by one process.
+    # One actor per node by default: a network's threads work best in one process.
     actors = num_actors or sum(1 for node in nodes if node.cpus >= 2) or 1
-    # The most CPUs an actor can have so that all fit, whole on a node each, with one CPU over.
+    # Find the largest CPU count with which every actor fits on one node and one CPU stays free.
     for each in range((cpus - 1) // actors, 0, -1):
         if sum(math.floor(node.cpus) // each for node in nodes) >= actors:
             task_cpus = 1 if cpus - actors * each >= 2 else 0.5
-            # The one over is idle most of the time: where it would be half of the machine, the network uses it too.
+            # The free CPU is mostly idle. If it is half of the machine, let the network's threads use it too.
             threads = min(2, cpus // actors) if each == 1 else each
             return Allocation(actors=actors, actor_cpus=each, actor_gpus=0, threads=threads, task_cpus=task_cpus)
     raise ValueError(
         f"the cluster has {cpus} CPUs on {len(nodes)} nodes, room for {cpus - 1} actors and one CPU to read and write; "
-        f"{actors} actors asked for. Lower --num-actors."
+        f"{actors} actors requested. Lower --num-actors."
     )

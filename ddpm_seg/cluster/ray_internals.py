@@ -1,4 +1,4 @@
-"""Everything of Ray's that has no public name: what has to be looked at again when Ray is upgraded."""
+"""All uses of Ray's private API, in one place: check them whenever Ray is upgraded."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def quieten_start() -> None:
 
 
 def quieten_ray_data() -> None:
-    """Leaves out what Ray Data would log of each failure, which its caller tells in one line."""
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # it logs a page for each chunk that is lost
-    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # it warns that its bars are off
+    """Silences Ray Data's logging of failures; our callers log one line for each."""
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # logs a page for each lost chunk
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # warns that its progress bars are off
 
 
 def read_count(name: str) -> int:
-    """The number that the cluster keeps as `name`, wherever the process is that kept it; 0 if there is none."""
+    """The number that any process of the cluster has stored as `name` (`keep_count`); 0 if there is none."""
     return int(internal_kv._internal_kv_get(name) or 0)
 
 
@@ -46,10 +46,10 @@ def delete_count(name: str) -> None:
 
 
 def limit_waiting(context: DataContext, chunks: int) -> None:
-    """Under `context`, a stage begins nothing while `chunks` wait for the next one.
+    """Makes a stage of `context` start no new work while `chunks` results wait for the next stage.
 
-    Ray Data's own limit is memory alone. Chunks are small, so while the processes that write are still starting, it
-    would read and segment dozens of them, and a kill would cost them all.
+    Ray Data itself limits only memory. As chunks are small, it would read and segment dozens of them while the writing
+    processes are still starting, and a kill would lose them all.
     """
     policies = [*ENABLED_BACKPRESSURE_POLICIES, partial(_FewWaiting, chunks)]
     context.set_config(ENABLED_BACKPRESSURE_POLICIES_CONFIG_KEY, policies)

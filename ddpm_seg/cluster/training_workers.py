@@ -1,4 +1,4 @@
-"""The processes that train one network together: how many there can be, and how they are run."""
+"""The processes that train one network together on Ray Train: how many there can be, and running them."""
 
 from __future__ import annotations
 
@@ -27,23 +27,27 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Worker:
-    """This process's place among those that train one network."""
+    """This process's role among those that train one network together."""
 
     rank: int = 0
     world_size: int = 1
     device: str = "cpu"
     parallel: Callable[[nn.Module], nn.Module] | None = None
-    """Wraps the network for gradient averaging (DistributedDataParallel) where there are several workers."""
+    """Wraps the network for gradient averaging (DistributedDataParallel), if there are several workers."""
     stop_asked: Callable[[], bool] = lambda: False
-    """Whether the driver wants the first worker to save its state and stop. Signals reach the driver only."""
+    """Whether the driver has asked the first worker to save its state and stop. Only the driver receives signals."""
 
 
 def free_gpus() -> int:
-    """GPUs of the cluster that this job runs on and that nobody holds, such as this process by
-    `ray job submit --entrypoint-num-gpus`; without a cluster this machine's, where one process cannot use all."""
+    """The number of unclaimed GPUs.
+
+    On a Ray cluster (RAY_ADDRESS), those that no process holds; `ray job submit --entrypoint-num-gpus` makes this
+    process hold some. Without a cluster, this machine's GPUs if there are several, else 0: one process can use a single
+    GPU by itself.
+    """
     if not os.environ.get("RAY_ADDRESS"):
         return torch.cuda.device_count() if torch.cuda.device_count() > 1 else 0
-    import ray  # seconds, which a training in one process need not spend
+    import ray  # takes seconds, which training in one process saves
 
     from ddpm_seg.cluster.nodes import connect
 
@@ -52,10 +56,11 @@ def free_gpus() -> int:
 
 
 def train_on_ray(train: Callable[[C, Worker], object], config: C, workers: int) -> None:
-    """`train` in so many Ray Train workers. Where one is lost, all begin again: `train` resumes from what it saved.
+    """Runs `train` in `workers` Ray Train workers. If one is lost, all restart, up to three times: `train` must resume
+    from what it saved.
 
-    Raises StageError where they fail for good, TrainingDiverged where a loss is not finite. On KeyboardInterrupt the
-    first worker may save before it is raised.
+    Raises StageError if they keep failing, and TrainingDiverged if a loss is not finite. On KeyboardInterrupt, waits up
+    to SAVE_SECONDS for the first worker to save its state.
     """
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
@@ -80,17 +85,17 @@ def train_on_ray(train: Callable[[C, Worker], object], config: C, workers: int) 
             stop_asked=_StopAsked(stop) if rank == 0 else lambda: False,
         )
         if said := ray.get(stop.why_diverged.remote()):
-            raise RuntimeError(said)  # a worker that begins again would only come to the same
+            raise RuntimeError(said)  # restarting would only diverge again
         try:
             train(config, worker)
         except TrainingDiverged as error:
             ray.get(stop.diverged.remote(str(error)))
             raise
-        except KeyboardInterrupt:  # as `Saving` raises it; the state is saved
+        except KeyboardInterrupt:  # `Saving` raises it after saving the state
             ray.get(stop.saved.remote())
             raise RuntimeError("stopped by the driver") from None
 
-    # Ignored: what the workers of a stopped training still write into it.
+    # ignore_cleanup_errors: the workers of a stopped training may still write into the folder.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         trainer = TorchTrainer(
             loop,
@@ -110,7 +115,8 @@ def train_on_ray(train: Callable[[C, Worker], object], config: C, workers: int) 
 
 
 class _Stop:
-    """An actor between the driver, which is told to stop, and the workers, which have the state to save or diverge."""
+    """An actor that passes messages: from the driver that the training should stop, and from the workers that the
+    state is saved or that the training diverged."""
 
     def __init__(self) -> None:
         self._training = self._asked = self._saved = False
@@ -123,11 +129,12 @@ class _Stop:
         return self._diverged
 
     def ask(self) -> bool:
-        """Asks the first worker to stop; False if it has nothing to save yet."""
+        """Called by the driver: asks the first worker to stop. False if it has not started, so has nothing to save."""
         self._asked = True
         return self._training
 
     def asked(self) -> bool:
+        """Called by the first worker while it trains: whether the driver has asked it to stop."""
         self._training = True
         return self._asked
 
@@ -139,7 +146,7 @@ class _Stop:
 
 
 class _StopAsked:
-    """Asks a `_Stop` actor every so often: each question takes a millisecond, and a step may take as little."""
+    """Asks a `_Stop` actor once per ASK_SECONDS: asking takes about a millisecond, as long as a short training step."""
 
     def __init__(self, stop: Any) -> None:
         self._stop, self._next = stop, 0.0
@@ -154,7 +161,7 @@ class _StopAsked:
 
 
 def _wait_for_state(stop: Any) -> None:
-    """Gives the first worker SAVE_SECONDS to save its state."""
+    """Asks the first worker to save its state, and waits up to SAVE_SECONDS for it."""
     import ray
 
     end = time.monotonic() + SAVE_SECONDS
@@ -167,10 +174,10 @@ def _wait_for_state(stop: Any) -> None:
 
 
 def _in_a_thread(function: Callable[[], object]) -> None:
-    """Calls `function` in a thread of its own and waits for it.
+    """Calls `function` in a new thread and waits for it.
 
-    In the main thread Ray Train puts a handler of its own for Ctrl-C, which ends the workers before they can save and
-    the process with status 0.
+    In the main thread, Ray Train would install its own handler for Ctrl-C, which ends the workers before they can save
+    and the process with status 0.
     """
     done: Future[object] = Future()
 

@@ -1,1 +1,1 @@
-"""What runs other jobs' work and compares what comes of it: evaluate, compare, reproduce, showcase."""
+"""Studies run the work of other jobs and compare results: evaluate, compare, reproduce, showcase, annotate."""

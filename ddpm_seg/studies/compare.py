@@ -1,4 +1,4 @@
-"""The comparison: diffusion features and what they have to beat, each trained on the same few annotated avatars."""
+"""Compares diffusion features with simpler methods, each trained on the same few annotated images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ddpm_seg.model.device.choice import default_device
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.studies.compare_config import CompareConfig, Method
-from ddpm_seg.studies.results import Result, scored, standing_result, write_result
+from ddpm_seg.studies.results import Result, scored, stored_result, write_result
 from ddpm_seg.studies.splits import Split, digest, find_splits
 from ddpm_seg.tasks import Task
 from ddpm_seg.training.ensemble.copies import Copies
@@ -44,20 +44,20 @@ TITLES: dict[Method, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """What all methods are trained with."""
+    """What all methods share for training."""
 
     task: Task
     bundle: Bundle
     features: FeatureConfig
     weights: dict[str, str]
-    """sha256 of the bundle's network and noise."""
+    """SHA-256 of the bundle's network and noise files, by name."""
     ensemble: EnsembleConfig
     supervised: SupervisedConfig
     copies: Copies
     device: str
 
     def labeller(self, method: Method, annotations: Sequence[Annotation]) -> Labeller:
-        """What `method` learns from `annotations`."""
+        """Trains `method` on `annotations`; returns a function that labels images."""
         if method == "supervised":
             images = np.stack([annotation.image for annotation in annotations])
             labels = np.stack([annotation.label for annotation in annotations])
@@ -80,7 +80,7 @@ class Training:
         return labels_of(Segmenter(trained, device=self.device))
 
     def settings(self, method: Method) -> dict[str, Any]:
-        """Whatever `method` depends on beside its pictures."""
+        """The settings that the result of `method` depends on, besides its images."""
         if method == "supervised":
             return asdict(self.supervised)
         if method == "rgb":
@@ -90,7 +90,7 @@ class Training:
         return {"ensemble": asdict(self.ensemble), "copies": asdict(self.copies), **own}
 
     def title(self, method: Method) -> str:
-        """Of `method` in the table."""
+        """The name of `method` in the table."""
         kind = self.bundle.network.title
         own = {} if kind == "DDPM" else {"diffusion": f"{kind} features", "untrained": f"untrained {kind}"}
         return own.get(method, TITLES[method])
@@ -102,11 +102,10 @@ def compare(
     ensemble: EnsembleConfig = EnsembleConfig(),  # noqa: B008  frozen
     supervised: SupervisedConfig = SupervisedConfig(),  # noqa: B008  frozen
 ) -> list[Result]:
-    """Trains what `config` asks for and scores it; each result is written as soon as it is there.
+    """Trains and scores the methods of `config`; writes each result as soon as it is known.
 
-    A result that stands there from before is taken as it is where it comes of the same pictures, model and settings,
-    and made anew otherwise. Raises ValueError (`BundleError`, `AnnotationError`) or OSError for whatever the user can
-    mend, before training.
+    Results from an earlier call are reused if images, model and settings are the same, and replaced otherwise. Before
+    any training, raises ValueError (`BundleError`, `AnnotationError`) or OSError for what the user can correct.
     """
     task = find_task(config.task)
     header, bundle = open_bundle(config.model)
@@ -139,15 +138,15 @@ def compare(
 
 
 def _result(uri: str, training: Training, method: Method, split: Split) -> Result:
-    """The standing result of one method on one split, or a new one."""
+    """The stored result of one method on one split, or a new one."""
     settings = {
         "task": training.task.to_dict(),
         "method": training.settings(method),
         "train": digest(split.train),
         "test": digest(split.test),
     }
-    settings = json.loads(json.dumps(settings))  # as it is read back: lists for tuples
-    result = standing_result(uri, settings)
+    settings = json.loads(json.dumps(settings))  # as it is read back: lists instead of tuples
+    result = stored_result(uri, settings)
     if result is None:
         logger.info("%s on %s (%d images)", training.title(method), split.name, len(split.train))
         label = training.labeller(method, split.train)
@@ -159,7 +158,7 @@ def _result(uri: str, training: Training, method: Method, split: Split) -> Resul
 
 
 def untrained(bundle: Bundle) -> Bundle:
-    """`bundle` with its network's weights as training would begin with them, from a fixed seed."""
+    """`bundle` with its network's weights replaced by initial random ones, from a fixed seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return dataclasses.replace(bundle, weights=bundle.network.build().state_dict())

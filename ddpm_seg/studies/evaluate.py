@@ -1,4 +1,4 @@
-"""The evaluation job: labels annotated images as any others, then scores the table that this makes."""
+"""Evaluates a model: labels annotated images as jobs.label does, then scores the resulting table."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 COLUMNS = ["uri", "status", "width", "height", "mask", "uncertainty", "model_id"]
-"""Of the labels, what is scored."""
+"""Columns of the labels that scoring needs."""
 
 
 def run_evaluate(config: EvaluateConfig) -> dict[str, Any]:
-    """Writes the scores of a model on annotated images, and returns them as `metrics.json` has them.
+    """Writes the scores of a model on annotated images, and returns the content of `metrics.json`.
 
-    Raises ValueError (`BundleError`, `AnnotationError`) or OSError for whatever the user can mend, before any image is
-    labelled, and what `run_label` raises.
+    Before any image is labelled, raises ValueError (`BundleError`, `AnnotationError`) or OSError for what the user can
+    correct; later, what `run_label` raises.
     """
     header, task = read_trained_header(config.model)
     refuse_another_model(config.model, header.model_id, config.expect_model_id)
@@ -53,7 +53,7 @@ def run_evaluate(config: EvaluateConfig) -> dict[str, Any]:
 def evaluate_annotations(
     config: EvaluateConfig, header: TrainedHeader, task: Task, annotations: Sequence[Annotation]
 ) -> dict[str, Any]:
-    """`run_evaluate` of images that have been read already."""
+    """Like `run_evaluate`, for annotations that have been read already."""
     scored = score_labels(_labels(config, header, annotations), annotations, task)
     found = summarise(scored, task)
     about = {"model_id": header.model_id, "task": task.name, "annotations": storage.redact(config.images)}
@@ -78,7 +78,7 @@ def summarise(scored: Sequence[Scored], task: Task) -> dict[str, Any]:
 
 
 def images_table(scored: Sequence[Scored]) -> pa.Table:
-    """One row an image: what it scored by itself."""
+    """A table with one row per image: its uncertainty and its own scores."""
     return pa.table(
         {
             "uri": pa.array([one.uri for one in scored], pa.string()),
@@ -94,7 +94,7 @@ def images_table(scored: Sequence[Scored]) -> pa.Table:
 
 def _labels(config: EvaluateConfig, header: TrainedHeader, annotations: Sequence[Annotation]) -> pa.Table:
     if config.labels is not None:
-        return _labels_that_stand(config.labels, config, header)
+        return _existing_labels(config.labels, config, header)
     listed = storage.join(config.output, LISTED)
     storage.write_bytes(listed, encode(pa.table({"uri": [annotation.uri for annotation in annotations]})))
     labelled = run_label(
@@ -102,7 +102,7 @@ def _labels(config: EvaluateConfig, header: TrainedHeader, annotations: Sequence
             input=listed,
             output=config.output,
             model=config.model,
-            expect_model_id=header.model_id,  # the scores name it
+            expect_model_id=header.model_id,  # metrics.json names this model
             dtype=config.dtype,
             num_actors=config.num_actors,
             resize="nearest",  # the network's own labels, which the published score is of
@@ -111,16 +111,16 @@ def _labels(config: EvaluateConfig, header: TrainedHeader, annotations: Sequence
     return read_labels(config.output, config_hash=labelled.config_hash, columns=COLUMNS)
 
 
-def _labels_that_stand(output: str, config: EvaluateConfig, header: TrainedHeader) -> pa.Table:
-    """Raises ValueError for labels of another model."""
+def _existing_labels(output: str, config: EvaluateConfig, header: TrainedHeader) -> pa.Table:
+    """The current labels at `output`. Raises ValueError if another model made them."""
     configuration = choose(output, "labels", config.config_hash)
     logger.info("labels of configuration %s", configuration)
     labels = read_labels(output, config_hash=configuration.config_hash, columns=COLUMNS)
     model_ids: list[Any] = labels["model_id"].to_pylist()
     if others := set(model_ids) - {header.model_id}:
         raise ValueError(
-            f"the labels at {storage.redact(output)} are of model {min(others)}, not of {config.model} "
-            f"({header.model_id}); give the --model that made them, or the --config-hash of its labels (read is "
-            f"{configuration})"
+            f"the labels at {storage.redact(output)} were made by model {min(others)}, not by {config.model} "
+            f"({header.model_id}); give the --model that made them, or the --config-hash of labels by {config.model} "
+            f"(this used {configuration})"
         )
     return labels

@@ -1,4 +1,4 @@
-"""The few-shot evaluation: several models, each trained on a few of the images and scored on the others."""
+"""Few-shot evaluation: trains several ensembles, each on a few of the images, and scores each on the other images."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ SCORES = ("miou", "usual_miou", "pixel_accuracy")
 
 
 def run_splits(config: EvaluateConfig) -> dict[str, Any]:
-    """Writes metrics.json with mean and deviation over `config.splits` splits, and what each split scored beside it.
+    """Writes metrics.json with the mean and standard deviation over `config.splits` splits, and each split's scores.
 
-    Every model gets the steps, blocks, copies and training settings of `config.model`. What stands at the output from
-    an interrupted evaluation is used. Raises ValueError (`BundleError`, `AnnotationError`) or OSError for whatever the
-    user can mend, before any training, and what `run_label` raises.
+    Every ensemble gets the steps, blocks, copies and training settings of `config.model`. Models and labels from an
+    interrupted evaluation at the output are reused. Before any training, raises ValueError (`BundleError`,
+    `AnnotationError`) or OSError for what the user can correct; later, what `run_label` raises.
     """
     assert config.splits is not None
     if config.labels is not None:
-        raise ValueError("--splits trains models whose labels are not there yet: leave out --labels, or --splits")
+        raise ValueError("--splits trains new models, so it cannot use --labels: leave out one of them")
     header, task = read_trained_header(config.model)
     refuse_another_model(config.model, header.model_id, config.expect_model_id)
     bundle = load_bundle(config.model, header.model_id)
@@ -61,7 +61,7 @@ def run_splits(config: EvaluateConfig) -> dict[str, Any]:
 
 
 def how_trained(bundle: Bundle) -> tuple[EnsembleConfig, Copies]:
-    """The settings that the bundle's own ensemble was trained with; those of `jobs.train` where it does not say."""
+    """The settings that the bundle's ensemble was trained with; the defaults of `jobs.train` if it does not say."""
     how = bundle.provenance.get("ensemble", {})
     if "training" not in how:
         return EnsembleConfig(), Copies()
@@ -71,7 +71,7 @@ def how_trained(bundle: Bundle) -> tuple[EnsembleConfig, Copies]:
 
 
 def _split(config: EvaluateConfig, bundle: Bundle, task: Task, split: Split) -> dict[str, Any]:
-    """What a model trained on one split scores; it stands in a folder named by all that it depends on."""
+    """Trains an ensemble on one split, unless it exists, and scores it, in a folder named by a hash of its settings."""
     folder = storage.join(config.output, split.name, _settings(bundle, split.train))
     model = storage.join(folder, "model")
     if not storage.exists(storage.join(model, "bundle.json")):

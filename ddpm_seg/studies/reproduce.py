@@ -1,4 +1,4 @@
-"""The six benchmarks of DDPM-Seg (Baranchuk et al., ICLR 2022, table 2), from published files to a score."""
+"""Reproduces the six benchmarks of DDPM-Seg (Baranchuk et al., ICLR 2022, table 2) from published files."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ STEPS, BLOCKS = (50, 150, 250), (5, 6, 7, 8, 12)
 
 
 def reproduce(config: ReproduceConfig) -> list[dict[str, Any]]:
-    """Trains and scores every benchmark asked for by the published protocol; one JSON-ready row each.
+    """Trains and scores the benchmarks of `config` by the published protocol; returns one row per benchmark for JSON.
 
-    The first so many images by name are trained on and scored, as the published scripts take them. What stands at the
-    output from before, a converted DDPM or a trained model, is used as it is. Raises ValueError or OSError for whatever
-    the user can mend, before any training, and what `run_label` raises.
+    Uses the first images by name for training and testing, as the published scripts do. Converted DDPMs and trained
+    models that exist at the output are reused. Before any training, raises ValueError or OSError for what the user can
+    correct; later, what `run_label` raises.
     """
     names = config.names()
     for name in names:
@@ -52,23 +52,23 @@ def reproduce(config: ReproduceConfig) -> list[dict[str, Any]]:
 
 
 def _check(config: ReproduceConfig, name: str) -> None:
-    """Finds missing files before any network is trained."""
+    """Raises FileNotFoundError or ValueError if the checkpoint or annotated images are missing, before any training."""
     checkpoint = storage.join(config.checkpoints, BENCHMARKS[name].checkpoint)
     if not storage.exists(checkpoint):
-        raise FileNotFoundError(f"{storage.redact(checkpoint)} is not there; {name} needs this checkpoint")
+        raise FileNotFoundError(f"{storage.redact(checkpoint)} does not exist; {name} needs this checkpoint")
     wanted = {"train": BENCHMARKS[name].training_images, "test": BENCHMARKS[name].testing_images}
     for part, images in wanted.items():
         uri = storage.join(config.datasets, name, "real", part)
         found = len(find_pairs(uri, TASKS[name]))
         if found < images:
-            raise ValueError(f"{storage.redact(uri)} has {found} annotated images; the benchmark takes {images}")
+            raise ValueError(f"{storage.redact(uri)} has {found} annotated images; the benchmark needs {images}")
 
 
 def _trained(config: ReproduceConfig, name: str) -> str:
-    """URI of the benchmark's model, trained unless it stands there."""
+    """Trains the benchmark's model, unless it exists, and returns its URI."""
     model = storage.join(config.output, "models", name)
     if storage.exists(storage.join(model, "bundle.json")):
-        logger.info("%s: the model at %s stands", name, model)
+        logger.info("%s: using the existing model at %s", name, model)
         return model
     benchmark = BENCHMARKS[name]
     train_from_config(
@@ -89,7 +89,8 @@ def _trained(config: ReproduceConfig, name: str) -> str:
 
 
 def _converted(config: ReproduceConfig, checkpoint: str) -> str:
-    """URI of the checkpoint as a bundle, with the noise that the published scripts draw on a GPU."""
+    """Converts the checkpoint to a bundle, unless it exists, with the noise that the published scripts draw on a GPU;
+    returns its URI."""
     uri = storage.join(config.output, "models", "ddpm-" + checkpoint.removesuffix(".pt"))
     if not storage.exists(storage.join(uri, "bundle.json")):
         source = storage.join(config.checkpoints, checkpoint)

@@ -1,6 +1,6 @@
-"""Methods side by side: what each scored on the same test images, and the table of means over its training splits."""
+"""The results of a comparison: what each method scored on each split, and the table of means over the splits."""
 
-# Shapes: S x S pixels of an image, K classes.
+# Shapes: K classes.
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ from ddpm_seg.tasks import Task
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
-    """One method, trained on one split, and what it scored."""
+    """The scores of one method trained on one split."""
 
     method: str
-    """In words, as the table names it."""
+    """The method's name in the table."""
     split: str
-    """What it was trained on."""
+    """Name of the split that it was trained on."""
     settings: dict[str, Any]
-    """Whatever the scores depend on, as JSON has it: a result of other settings is not this one."""
+    """Everything that the scores depend on, with JSON's types."""
     miou: float
-    """By the published formula, in [0, 1]."""
+    """Mean IoU by the published formula, in [0, 1]."""
     ious: dict[str, float]
-    """By class name."""
+    """IoU by class name, in [0, 1]."""
 
 
 def scored(method: str, split: str, settings: dict[str, Any], confusion: np.ndarray, task: Task) -> Result:
-    """The result that a `confusion` matrix (K + 1, K + 1) amounts to."""
+    """The result with the scores of a `confusion` matrix (K + 1, K + 1)."""
     ious = dict(zip(task.class_names, class_ious(confusion).tolist(), strict=True))
     miou = published_miou(confusion, task.ignore_label)
     return Result(method=method, split=split, settings=settings, miou=miou, ious=ious)
 
 
 def write_result(uri: str, result: Result) -> None:
-    """Writes `result` as JSON, whole or not at all."""
+    """Writes `result` as JSON, atomically."""
     storage.write_json(uri, asdict(result))
 
 
-def standing_result(uri: str, settings: dict[str, Any]) -> Result | None:
-    """The result at `uri` if one stands there and it is of the same `settings`.
+def stored_result(uri: str, settings: dict[str, Any]) -> Result | None:
+    """The result stored at `uri`; None if there is none or it has other `settings`.
 
     Raises ValueError for a file that is not a result.
     """
@@ -60,9 +60,9 @@ def standing_result(uri: str, settings: dict[str, Any]) -> Result | None:
 
 
 def summarise(results: Sequence[Result]) -> list[dict[str, Any]]:
-    """One JSON-ready row a method, in the order of `results`: mean and deviation over its splits, of every score.
+    """One row per method, in the order of `results`, for JSON: mean and deviation over its splits, for every score.
 
-    The deviation is the sample's (n - 1), and None for a single split.
+    The deviation is the sample standard deviation (n - 1); None for a single split.
     """
     rows = []
     for method in dict.fromkeys(result.method for result in results):
@@ -79,7 +79,7 @@ def summarise(results: Sequence[Result]) -> list[dict[str, Any]]:
 
 
 def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
-    """`rows` of `summarise` as a Markdown table: mean ± deviation, and the mean alone of a single split."""
+    """The `rows` of `summarise` as a Markdown table: mean ± deviation, or only the mean for a single split."""
     names = list(rows[0]["ious"])
     lines = [["", "mIoU", *names], ["---"] * (len(names) + 2)]
     for row in rows:
@@ -88,7 +88,7 @@ def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def mean_and_deviation(values: Sequence[float | None]) -> dict[str, float | None]:
-    """Over the values that are known; None where there are too few."""
+    """Mean and sample standard deviation of the values that are not None; None if there are too few."""
     known = [value for value in values if value is not None]
     return {
         "mean": statistics.fmean(known) if known else None,

@@ -1,4 +1,4 @@
-"""What README shows of a model: labelled images, samples, and how far the samples are from any training image."""
+"""Draws the README's pictures of a model: labelled images, samples, and the samples' nearest training images."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ COLUMNS, SAMPLES, NEIGHBOURS = 8, 25, 3
 
 
 def showcase(config: ShowcaseConfig) -> str:
-    """Writes labels.png, samples.png, neighbours.png and distances.json; returns the distances in words.
+    """Writes labels.png, samples.png, neighbours.png and distances.json; returns the distances as text.
 
-    Raises ValueError or OSError for what the user can mend.
+    Raises ValueError or OSError for what the user can correct.
     """
     bundle = load_bundle(config.model)
     size = bundle.network.image_size
@@ -59,14 +59,14 @@ def showcase(config: ShowcaseConfig) -> str:
 
 
 def draw(bundle: Bundle, seed: int) -> np.ndarray:
-    """The first samples of `seed`, (SAMPLES, S, S, 3) uint8: those that jobs.generate draws by default.
+    """The first samples of `seed`, (SAMPLES, S, S, 3) uint8, the same that jobs.generate draws by default.
 
-    Raises ValueError where the network's output is not finite.
+    Raises ValueError if the network's output is not finite.
     """
     drawer = resident_drawer(bundle, SamplingConfig(), default_device())
     images = [image for image, _ in drawer.draw(seed, range(SAMPLES)) if image is not None]
     if len(images) < SAMPLES:
-        raise ValueError("samples of this model have values that are not finite; its training may have diverged")
+        raise ValueError("this model's samples contain values that are not finite; its training may have diverged")
     return np.stack(images)
 
 

@@ -1,4 +1,4 @@
-"""What a method is trained on and what it is scored on, several times over."""
+"""Splits of annotated images into training and test images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ddpm_seg.data.annotations.load import Annotation
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Split:
-    """Annotated images to train on, and others to score on."""
+    """Annotated images to train on, and others to test on."""
 
     name: str
     train: Sequence[Annotation]
@@ -29,40 +29,42 @@ def find_splits(
     shots: int | None,
     load: Callable[[str], list[Annotation]],
 ) -> list[Split]:
-    """One split for each URI of `train`, named as its last part; or `count` random ones of `shots` images out of one.
+    """One split per URI of `train`, named after its last part; or `count` random splits of `shots` images from one URI.
 
-    Random splits are the same every time, and are scored on `test` or on what is left. Raises ValueError for a
-    combination that makes no sense, and what `load` raises.
+    Random splits are the same every time. Each is tested on `test`, or if that is None on its remaining images. Raises
+    ValueError for arguments that cannot be combined, and what `load` raises.
     """
     if (count is None) != (shots is None):
-        raise ValueError("--splits and --shots belong together: so many random splits, of so many images each")
+        raise ValueError("--splits and --shots need each other: the number of random splits, and of images in each")
     if count is None or shots is None:
         names = [storage.normalize(uri).rpartition("/")[2] for uri in train]
         if len(set(names)) < len(names):
-            raise ValueError(f"--train names two sets alike: {', '.join(names)}; rename one, as results are named so")
+            raise ValueError(
+                f"--train has two sets with the same name: {', '.join(names)}; rename one, as it names results"
+            )
         if test is None:
             raise ValueError(
-                "--test is missing: annotated images to score on (or draw random --splits from one --train)"
+                "--test is missing: give annotated images to score on, or draw random --splits from one --train"
             )
         scored = load(test)
         return [Split(name=name, train=load(uri), test=scored) for name, uri in zip(names, train, strict=True)]
     if len(train) != 1:
-        raise ValueError(f"--splits draws from one --train, got {len(train)}")
+        raise ValueError(f"--splits draws from a single --train, got {len(train)}")
     return draw_splits(load(train[0]), load(test) if test is not None else None, count=count, shots=shots)
 
 
 def draw_splits(
     pool: Sequence[Annotation], test: Sequence[Annotation] | None = None, *, count: int, shots: int
 ) -> list[Split]:
-    """`count` random splits of `shots` images out of `pool`, scored on `test` or on what each leaves.
+    """`count` random splits of `shots` training images from `pool`, tested on `test` or on each split's other images.
 
-    They are the same every time. Raises ValueError where there are too few images.
+    The splits are the same every time. Raises ValueError if there are too few images.
     """
     most = len(pool) - (test is None)
     if count < 1 or not 1 <= shots <= most:
         raise ValueError(
-            f"--splits {count} --shots {shots}: expected at least one split of 1 to {most} images out of the "
-            f"{len(pool)} annotated ones"
+            f"--splits {count} --shots {shots}: expected at least one split of 1 to {most} of the {len(pool)} "
+            "annotated images"
         )
     return [_draw(pool, number, shots, test) for number in range(1, count + 1)]
 
@@ -78,7 +80,7 @@ def _draw(pool: Sequence[Annotation], number: int, shots: int, test: Sequence[An
 
 
 def digest(annotations: Sequence[Annotation]) -> str:
-    """16 hex digits over all pictures and masks."""
+    """A hash of all images and masks, 16 hex digits."""
     sha256 = hashlib.sha256()
     for annotation in annotations:
         sha256.update(annotation.image.tobytes())

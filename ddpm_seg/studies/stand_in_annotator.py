@@ -1,7 +1,7 @@
-"""A stand-in for the person who annotates samples: a supervised network that has seen many annotated images.
+"""Annotates samples in place of a person, with a supervised network trained on many annotated images.
 
-DatasetDDPM's ensemble is trained on a few generated images that people annotated. Where measurements must repeat by
-themselves, this names their pixels instead.
+DatasetDDPM trains its ensemble on a few generated images that people have annotated. For repeatable measurements, this
+network annotates them instead.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ BATCH = 32
 
 
 def annotate(config: AnnotateConfig, training: SupervisedConfig | None = None) -> int:
-    """Trains the stand-in and writes what it says of the samples; how many there are.
+    """Trains the network, writes the samples with its masks, and returns how many samples there are.
 
-    Raises ValueError (`AnnotationError`) or OSError, before any training, for whatever the user can mend.
+    Before any training, raises ValueError (`AnnotationError`) or OSError for what the user can correct.
     """
     task = find_task(config.task)
     uris, images = _samples(config)
@@ -58,7 +58,7 @@ def annotate(config: AnnotateConfig, training: SupervisedConfig | None = None) -
 
 
 def _samples(config: AnnotateConfig) -> tuple[list[str], np.ndarray]:
-    """Names and images (N, S, S, 3) uint8 of the samples."""
+    """The samples' names, and their images (N, S, S, 3) uint8."""
     rows = read_samples(
         config.samples,
         config_hash=config.config_hash,

@@ -37,7 +37,7 @@ def test_there_is_no_waiting_for_what_is_there(ray_cluster: str) -> None:
 
 
 def test_waiting_ends(ray_cluster: str) -> None:
-    with pytest.raises(StageError, match=r"after 0.01 minutes the cluster's GPUs hold \d of 99 actors"):
+    with pytest.raises(StageError, match=r"after 0.01 minutes the cluster has GPUs for \d of 99 actors"):
         wait_for_gpus(99, 1.0, minutes=0.01)
 
 

@@ -90,5 +90,5 @@ def test_a_cluster_without_a_whole_cpu_is_refused(sizes: list[tuple[float, float
 def test_paths_of_one_machine_are_refused_on_several() -> None:
     refuse_local_paths(nodes((2, 0)), ["/data", "s3://b/x"])
     refuse_local_paths(nodes((2, 0), (2, 0)), ["s3://b/x", "https://host/x"])
-    with pytest.raises(ValueError, match="/data is a path of this machine"):
+    with pytest.raises(ValueError, match="/data is a path on this machine"):
         refuse_local_paths(nodes((2, 0), (2, 0)), ["s3://b/x", "/data"])

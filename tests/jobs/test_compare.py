@@ -114,9 +114,9 @@ def test_the_command_writes_and_prints_the_table(
         (["--task", "cats"], "task 'cats' is not known"),
         (["--test", "/nowhere"], "/nowhere holds no annotated images"),
         (["--train", "/nowhere/annotated-3"], "annotated-3 holds no annotated images"),
-        (["--train", "a/same", "b/same"], "--train names two sets alike: same, same"),
-        (["--splits", "2"], "--splits and --shots belong together"),
-        (["--splits", "2", "--shots", "2"], "--splits draws from one --train, got 2"),
+        (["--train", "a/same", "b/same"], "--train has two sets with the same name: same, same"),
+        (["--splits", "2"], "--splits and --shots need each other"),
+        (["--splits", "2", "--shots", "2"], "--splits draws from a single --train, got 2"),
     ],
 )
 def test_mistakes_end_in_one_line_and_nothing_written(

@@ -104,8 +104,8 @@ def test_scores_equal_those_of_the_masks_in_memory(ray_cluster: str, folders: Pa
         (["--model", "{0}/none"], "none"),
         (["--labels", "{0}/none"], "no labels table under"),
         (["--limit", "0"], "--limit must be at least 1, got 0"),
-        (["--splits", "2", "--shots", "4"], "expected at least one split of 1 to 3 images out of the 4 annotated ones"),
-        (["--splits", "2", "--labels", "{0}"], "leave out --labels, or --splits"),
+        (["--splits", "2", "--shots", "4"], "expected at least one split of 1 to 3 of the 4 annotated images"),
+        (["--splits", "2", "--labels", "{0}"], "it cannot use --labels"),
     ],
 )
 def test_wrong_use_is_one_message_and_status_2(

@@ -82,8 +82,8 @@ def test_one_command_a_cell_and_a_second_one_goes_on(
         ([], "give either --task with some of bedroom_28, "),
         (["--all", "--task", "cat_15"], "or --all for all six"),
         (["--task", "avatars_10"], "'avatars_10' is not a published benchmark"),
-        (["--task", "ffhq_34"], "ffhq.pt is not there; ffhq_34 needs this checkpoint"),
-        (["--all"], "lsun_bedroom.pt is not there"),
+        (["--task", "ffhq_34"], "ffhq.pt does not exist; ffhq_34 needs this checkpoint"),
+        (["--all"], "lsun_bedroom.pt does not exist"),
         (["--task", "cat_15", "--datasets", "/nowhere"], "/nowhere/cat_15/real/train holds no annotated images"),
     ],
 )
@@ -104,4 +104,4 @@ def test_too_few_images_are_refused(folders: list[str], tmp_path: Path, capsys: 
         (tmp_path / "datasets" / "cat_15" / "real" / "test" / f"{index}.png").unlink()
         (tmp_path / "datasets" / "cat_15" / "real" / "test" / f"{index}.npy").unlink()
     assert main([*folders, "--task", "cat_15"]) == 2
-    assert "has 1 annotated images; the benchmark takes 2" in capsys.readouterr().err
+    assert "has 1 annotated images; the benchmark needs 2" in capsys.readouterr().err

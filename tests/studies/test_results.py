@@ -9,7 +9,7 @@ from ddpm_seg.studies.results import (
     Result,
     markdown_table,
     scored,
-    standing_result,
+    stored_result,
     summarise,
     write_result,
 )
@@ -28,15 +28,15 @@ def test_the_ignored_class_is_in_no_mean() -> None:
 
 def test_a_result_stands_for_its_own_settings_only(tmp_path: Path) -> None:
     uri = str(tmp_path / "results" / "a-1.json")
-    assert standing_result(uri, {}) is None
+    assert stored_result(uri, {}) is None
     written = Result(method="a", split="1", settings={"steps": [1, 2]}, miou=0.25, ious={"red": 0.5})
     write_result(uri, written)
-    assert standing_result(uri, {"steps": [1, 2]}) == written
-    assert standing_result(uri, {"steps": [1, 3]}) is None
+    assert stored_result(uri, {"steps": [1, 2]}) == written
+    assert stored_result(uri, {"steps": [1, 3]}) is None
     for text in ("{}", "[1]", "{half"):
         Path(uri).write_text(text)
         with pytest.raises(ValueError, match=r"a-1\.json is not a result of a comparison"):
-            standing_result(uri, {})
+            stored_result(uri, {})
 
 
 def test_means_and_deviations_over_splits() -> None:

@@ -50,5 +50,5 @@ def test_a_test_set_may_be_given_and_then_the_whole_pool_be_trained_on() -> None
 
 @pytest.mark.parametrize("shots", [0, 10, 11])
 def test_impossible_splits_are_refused(shots: int) -> None:
-    with pytest.raises(ValueError, match="expected at least one split of 1 to 9 images out of the 10 annotated ones"):
+    with pytest.raises(ValueError, match="expected at least one split of 1 to 9 of the 10 annotated images"):
         find_splits(["pool"], None, count=2, shots=shots, load=loader(10))
