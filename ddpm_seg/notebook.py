@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike, fspath
@@ -10,13 +11,15 @@ from typing import TYPE_CHECKING, TypeAlias, overload
 import numpy as np
 from PIL import Image
 
+from ddpm_seg import storage
 from ddpm_seg.data.canvas import Placement, Resize, fit, restore_mask
 from ddpm_seg.data.decoding.decoder import read_apart
 from ddpm_seg.data.decoding.images import to_rgb
 from ddpm_seg.data.image_labels import NotFiniteError, image_labels
 from ddpm_seg.data.inputs.sources import read_image
 from ddpm_seg.data.masks.enlarge import enlarge_maps
-from ddpm_seg.data.overlay import colorize, overlay
+from ddpm_seg.data.overlay import colorize, indexed, overlay
+from ddpm_seg.data.result_html import result_html
 from ddpm_seg.data.statistics import ImageStatistics
 from ddpm_seg.model.device.dtypes import SegmentDType
 from ddpm_seg.model.pixel_labels import PixelLabels
@@ -52,6 +55,9 @@ class Segmentation:
         areas = ", ".join(f"{entry.class_name} {entry.fraction:.0%}" for entry in largest[:4])
         return f"Segmentation({width} x {height} pixels, uncertainty {self.uncertainty:.3f}: {areas})"
 
+    def _repr_html_(self) -> str:
+        return result_html(self.image, self.mask, self.statistics, self.task.palette)
+
     @property
     def uncertainty(self) -> float:
         """Mean of `uncertainty_map` over the most uncertain tenth of the pixels, in nats. Padding does not count."""
@@ -78,6 +84,18 @@ class Segmentation:
         """The mask in the colours of the task's palette."""
         return Image.fromarray(colorize(self.mask, self.task.palette))
 
+    def save(self, uri: str | PathLike[str]) -> None:
+        """Writes the mask to a path or URI that ends in .png: class ids, shown in the task's colours.
+
+        Raises ValueError for another suffix, OSError where nothing can be written.
+        """
+        name = fspath(uri)
+        if not name.lower().endswith(".png"):
+            raise ValueError(f"a mask is saved as .png, got {name}; for a blended picture: result.overlay().save(…)")
+        buffer = io.BytesIO()
+        indexed(self.mask, self.task.palette).save(buffer, format="PNG")
+        storage.write_bytes(storage.normalize(name), buffer.getvalue())
+
 
 class ImageSegmenter:
     """A model in memory. Call it with one image to get a `Segmentation`, or with a list to get a list."""
@@ -86,6 +104,13 @@ class ImageSegmenter:
         self.segmenter = segmenter
         self.resize: Resize = resize
         self.task = segmenter.task
+
+    def __repr__(self) -> str:
+        names = self.task.class_names
+        some = ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
+        size = self.segmenter.image_size
+        device = self.segmenter.device
+        return f"ImageSegmenter({self.task.name}: {len(names)} classes ({some}), {size} x {size} pixels, on {device})"
 
     @overload
     def __call__(self, images: ImageLike) -> Segmentation: ...

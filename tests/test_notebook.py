@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
+import io
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -60,6 +66,54 @@ def test_the_overlay_is_a_picture_that_can_be_saved(segmenter, picture, tmp_path
     segmenter(picture).overlay().save(tmp_path / "result.png")
     assert Image.open(tmp_path / "result.png").size == (47, 30)
     assert segmenter(picture).colors().size == (47, 30)
+
+
+def test_a_saved_mask_holds_class_ids_in_the_tasks_colours(segmenter, picture, tmp_path) -> None:
+    result = segmenter(picture)
+    result.save(tmp_path / "mask.png")
+    saved = Image.open(tmp_path / "mask.png")
+    assert np.array_equal(np.asarray(saved), result.mask)
+    assert np.array_equal(np.asarray(saved.convert("RGB")), np.asarray(result.colors()))
+    with pytest.raises(ValueError, match=r"saved as \.png, got .*mask\.jpg"):
+        result.save(tmp_path / "mask.jpg")
+
+
+@pytest.mark.parametrize("shape", [(30, 47, 3), (900, 500, 3), (1, 1, 3)])
+def test_a_notebook_shows_image_mask_and_classes(segmenter, shape) -> None:
+    result = segmenter(np.full(shape, 200, np.uint8))
+    page = result._repr_html_()
+    pictures = [base64.b64decode(data) for data in re.findall(r"base64,([^\"]+)", page)]
+    sizes = [(int(width), int(height)) for width, height in re.findall(r'width="(\d+)" height="(\d+)"', page)]
+    assert len(pictures) == len(sizes) == 2
+    for data, size in zip(pictures, sizes, strict=True):
+        width, height = Image.open(io.BytesIO(data)).size
+        assert max(size) == 320
+        assert (width, height) == (shape[1], shape[0]) or (width, height) == size
+    for entry in result.statistics.classes:
+        assert f"<td>{entry.class_name}</td><td>{entry.fraction:.1%}</td>" in page
+
+
+def test_a_class_name_is_shown_as_text(tmp_path) -> None:
+    bundle = tiny_bundle()
+    names = ("<b>bold</b>", *bundle.task.class_names[1:])
+    save_bundle(dataclasses.replace(bundle, task=dataclasses.replace(bundle.task, class_names=names)), str(tmp_path))
+    page = ddpm_seg.load(tmp_path)(np.zeros((64, 64, 3), np.uint8))._repr_html_()
+    assert "<b>" not in page
+
+
+def test_a_model_says_what_it_knows(segmenter) -> None:
+    shown = repr(segmenter)
+    assert f"{segmenter.task.name}: {segmenter.task.num_classes} classes ({segmenter.task.class_names[0]}" in shown
+    assert shown.endswith("on cpu)")
+
+
+def test_the_lines_of_the_package_s_readme_run(tmp_path, monkeypatch, picture) -> None:
+    readme = (Path(ddpm_seg.__file__).parent / "README.md").read_text()
+    block = next(block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "load(" in block)
+    Image.fromarray(picture).save(tmp_path / "portrait.png")
+    monkeypatch.chdir(tmp_path)
+    exec(block, {})
+    assert Image.open(tmp_path / "result.png").size == Image.open(tmp_path / "mask.png").size == (47, 30)
 
 
 def test_the_mask_is_the_segmenter_s_own(bundle_uri, segmenter, picture) -> None:

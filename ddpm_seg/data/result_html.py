@@ -1,0 +1,46 @@
+"""One labelled image as HTML, for notebooks: the image beside its mask, and a table of its classes."""
+
+from __future__ import annotations
+
+import base64
+import html
+
+import numpy as np
+from PIL import Image
+
+from ddpm_seg.data.overlay import Palette, css_colours, overlay
+from ddpm_seg.data.statistics import ImageStatistics
+from ddpm_seg.data.table_pictures import encode_png
+
+SIDE = 320
+"""Pixels of the longer side as shown: larger images are made smaller, smaller ones enlarged with sharp pixels."""
+
+
+def result_html(image: np.ndarray, mask: np.ndarray, statistics: ImageStatistics, palette: Palette) -> str:
+    """The HTML of an image (H, W, 3) uint8 and its mask (H, W) uint8; `palette` has a colour per class."""
+    pictures = "".join(
+        _picture(pixels, what)
+        for pixels, what in ((image, "image"), (overlay(image, mask, palette), "mask over image"))
+    )
+    colours = css_colours(palette)
+    largest_first = sorted(statistics.classes, key=lambda entry: -entry.pixels)
+    rows = "".join(
+        f'<tr><td><span style="background:{colours[entry.class_id]};display:inline-block;width:1em;height:1em">'
+        f"</span></td><td>{html.escape(entry.class_name)}</td><td>{entry.fraction:.1%}</td>"
+        f"<td>{entry.mean_confidence:.2f}</td></tr>"
+        for entry in largest_first
+    )
+    table = f"<table><tr><th></th><th>class</th><th>area</th><th>confidence</th></tr>{rows}</table>"
+    title = f"{mask.shape[1]} × {mask.shape[0]} pixels, uncertainty {statistics.uncertainty:.3f} nats"
+    return f'<div><p>{title}</p><div style="display:flex;flex-wrap:wrap;gap:8px">{pictures}{table}</div></div>'
+
+
+def _picture(pixels: np.ndarray, what: str) -> str:
+    picture = Image.fromarray(pixels)
+    scale = SIDE / max(picture.size)
+    width, height = (max(1, round(side * scale)) for side in picture.size)
+    if scale < 1:
+        picture = picture.resize((width, height), Image.Resampling.LANCZOS)
+    data = base64.b64encode(encode_png(np.asarray(picture))).decode()
+    style = "image-rendering:pixelated" if scale > 1 else ""
+    return f'<img alt="{what}" width="{width}" height="{height}" style="{style}" src="data:image/png;base64,{data}">'
