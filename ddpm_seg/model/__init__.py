@@ -1,1 +1,1 @@
-"""The mathematics: torch and numpy only, no I/O but bundles."""
+"""Networks, diffusion and segmentation. No file is read or written here except bundles and published checkpoints."""

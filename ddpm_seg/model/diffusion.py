@@ -19,24 +19,26 @@ from ddpm_seg.model.limits import MAX_TIMESTEPS, check_range
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DiffusionConfig:
-    """The noise process that a network was trained for, named as guided-diffusion's flags where it has one."""
+    """The noise process that a network was trained for; fields are named like guided-diffusion's flags, where it has
+    one."""
 
     steps: int = 1000
     noise_schedule: Literal["linear", "cosine"] = "linear"
     predict_xstart: bool = False
     rescale_timesteps: bool = False
-    """The sampler shows the network timesteps scaled to 0..1000. (The published feature extractor never does.)"""
+    """Whether the sampler scales the network's timesteps to 0..1000. (The published feature extractor never does.)"""
     predict_v: bool = False
-    """The network names v = sqrt(alpha-bar) noise - sqrt(1 - alpha-bar) x_0 (Salimans & Ho, 2022, section 4)."""
+    """Whether the network predicts v = sqrt(alpha-bar) noise - sqrt(1 - alpha-bar) x_0 (Salimans & Ho, 2022, section
+    4)."""
     betas: tuple[float, ...] | None = None
-    """The schedule itself, (steps,), where it is none of the named ones; `noise_schedule` is not read then."""
+    """The schedule itself, (steps,), if it is not one of the named ones; `noise_schedule` is then ignored."""
 
     def __post_init__(self) -> None:
         check_range("diffusion steps", self.steps, MAX_TIMESTEPS, least=2)
         if self.noise_schedule not in ("linear", "cosine"):
             raise ValueError(f"noise_schedule must be 'linear' or 'cosine', got {self.noise_schedule!r}")
         if self.predict_xstart and self.predict_v:
-            raise ValueError("a network predicts x_0 or v: predict_xstart and predict_v exclude each other")
+            raise ValueError("predict_xstart and predict_v exclude each other: a network predicts either x_0 or v")
         if self.betas is not None:
             if len(self.betas) != self.steps or not all(0 < beta < 1 for beta in self.betas):
                 raise ValueError(f"betas must be {self.steps} numbers between 0 and 1, got {len(self.betas)} of them")
@@ -47,7 +49,7 @@ class DiffusionConfig:
 
 
 def betas_of(config: DiffusionConfig) -> np.ndarray:
-    """(T,) float64."""
+    """The schedule's betas, (T,) float64."""
     if config.betas is not None:
         return np.array(config.betas)
     return linear_betas(config.steps) if config.noise_schedule == "linear" else cosine_betas(config.steps)
@@ -66,7 +68,7 @@ def cosine_betas(steps: int) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReverseStep:
-    """p(x_{t-1} | x_t): all (N, 3, H, W)."""
+    """p(x_{t-1} | x_t); all tensors are (N, 3, H, W)."""
 
     mean: Tensor
     variance: Tensor
@@ -75,10 +77,10 @@ class ReverseStep:
 
 
 class Diffusion:
-    """A schedule, whole or respaced to some of its timesteps; coefficients in float64."""
+    """A noise schedule, whole or restricted to some of its timesteps; coefficients are float64."""
 
     def __init__(self, config: DiffusionConfig, timesteps: Sequence[int] | None = None) -> None:
-        """`timesteps`: those of the schedule to keep, ascending (Nichol & Dhariwal section 4); all by default."""
+        """`timesteps`: the timesteps to keep, ascending (Nichol & Dhariwal section 4); None keeps all."""
         self.config = config
         betas = betas_of(config)
         self.timesteps = np.arange(config.steps) if timesteps is None else np.asarray(timesteps)
@@ -101,18 +103,18 @@ class Diffusion:
         return _take(signal, t_N, x_0) * x_0 + _take(spread, t_N, x_0) * noise
 
     def network_timesteps(self, t_N: Tensor) -> Tensor:
-        """What the sampler shows the network for schedule indices `t_N`."""
+        """The timesteps that the sampler gives the network for schedule indices `t_N`."""
         original = to_device(torch.from_numpy(self.timesteps), t_N.device)[t_N]
         return original.float() * (1000 / self.config.steps) if self.config.rescale_timesteps else original
 
     def predict_xstart(self, x_t: Tensor, t_N: Tensor, eps: Tensor) -> Tensor:
-        """x_0 that explains `x_t` by noise `eps`: Ho et al. equation 4 solved for x_0."""
+        """The x_0 for which `x_t` contains the noise `eps`: Ho et al. equation 4, solved for x_0."""
         return (
             _take(np.sqrt(1 / self.alpha_bar), t_N, x_t) * x_t - _take(np.sqrt(1 / self.alpha_bar - 1), t_N, x_t) * eps
         )
 
     def predict_eps(self, x_t: Tensor, t_N: Tensor, x_0: Tensor) -> Tensor:
-        """Noise that explains `x_t` from `x_0`; the inverse of `predict_xstart`."""
+        """The noise that `x_t` contains, given `x_0`; the inverse of `predict_xstart`."""
         recip = _take(np.sqrt(1 / self.alpha_bar), t_N, x_t)
         return (recip * x_t - x_0) / _take(np.sqrt(1 / self.alpha_bar - 1), t_N, x_t)
 
@@ -140,7 +142,7 @@ class Diffusion:
         )
 
     def _xstart(self, x_t: Tensor, t_N: Tensor, prediction: Tensor) -> Tensor:
-        """x_0 of what the network names."""
+        """x_0 from the network's prediction."""
         if self.config.predict_xstart:
             return prediction
         if self.config.predict_v:
@@ -149,7 +151,7 @@ class Diffusion:
         return self.predict_xstart(x_t, t_N, prediction)
 
     def _log_variance(self, output: Tensor, t_N: Tensor) -> Tensor:
-        # beta-tilde is 0 at the first step; the published code puts the second step's in its place.
+        # beta-tilde is 0 at the first step; the published code uses the second step's there.
         posterior = np.append(self.posterior_variance[1:2], self.posterior_variance[1:])
         if output.shape[1] == 3:
             fixed_large = np.append(posterior[:1], self.beta[1:])
@@ -159,5 +161,5 @@ class Diffusion:
 
 
 def _take(values: np.ndarray, t_N: Tensor, like: Tensor) -> Tensor:
-    """values[t] as float32, shaped to broadcast over `like`'s images."""
+    """values[t] as float32, shaped to broadcast over images like `like`."""
     return to_device(torch.from_numpy(values).float(), like.device)[t_N].view(-1, *[1] * (like.dim() - 1))

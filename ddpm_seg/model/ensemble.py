@@ -1,7 +1,7 @@
-"""The pixel classifiers: from native-resolution maps to label, uncertainty and confidence of every pixel.
+"""The pixel classifiers: from native-resolution maps to label, uncertainty and confidence per pixel.
 
-The first layer commutes with upsampling: both are linear, one over channels and one over positions, so
-W concat(up(a_1), up(a_2), ...) = sum_i up(W_i a_i). The product is taken at each map's own resolution, for all members
+The first layer commutes with upsampling, since both are linear, one over channels and one over positions: W
+concat(up(a_1), up(a_2), ...) = sum_i up(W_i a_i). So the product is taken at each map's own resolution, for all members
 at once, and the concatenated feature image (2.2 GB at the published size) is never built.
 """
 
@@ -30,7 +30,7 @@ def hidden_sizes(num_classes: int) -> tuple[int, int]:
 
 
 def member_shapes(num_classes: int, dim: int) -> dict[str, tuple[int, ...]]:
-    """Shape of every entry of a published classifier's state dict."""
+    """Shape of every entry in a published classifier's state dict."""
     h1, h2 = hidden_sizes(num_classes)
     shapes: dict[str, tuple[int, ...]] = {}
     for index, (rows, columns) in zip((0, 3, 6), ((h1, dim), (h2, h1), (num_classes, h2)), strict=True):
@@ -42,7 +42,7 @@ def member_shapes(num_classes: int, dim: int) -> dict[str, tuple[int, ...]]:
 
 
 class Ensemble:
-    """Resident classifiers on one device, float32."""
+    """Classifiers resident on one device, in float32."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Ensemble:
         dim = members[0]["layers.0.weight"].shape[1]
         if sum(channels) != dim:
             raise ValueError(
-                f"the classifiers read {dim} features a pixel, but the maps have {sum(channels)}: {channels}"
+                f"the classifiers read {dim} features per pixel, but the maps have {sum(channels)}: {channels}"
             )
         self.upsample_mode = upsample_mode
         self.num_members = len(members)
@@ -70,7 +70,7 @@ class Ensemble:
 
     @torch.inference_mode()
     def __call__(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Iterator[Votes]:
-        """Votes for each image of `maps` (each (N, C_i, h_i, w_i)), at `size` (H, W)."""
+        """Yields the votes for each image in `maps` (each (N, C_i, h_i, w_i)), at `size` (H, W)."""
         for index in range(len(maps[0])):
             hidden = self.first_layer([map_NCHW[index] for map_NCHW in maps])
             rows = self._rows_at_once(size, maps[0].device)
@@ -78,8 +78,8 @@ class Ensemble:
             yield stack_rows([vote(self.logits(hidden, strip, size), size[1]) for strip in strips])
 
     def first_layer(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Before the first activation, from one image's maps (C_i, h_i, w_i): what the maps of each resolution add to
-        every member's hidden units, (M, h, w, H1)."""
+        """Products of the first layer with one image's maps (C_i, h_i, w_i), before bias and activation: for each
+        resolution, its contribution (M, h, w, H1) to every member's hidden units."""
         hidden = []
         for weight_MHD, group in zip(self.first_weights, self.groups, strict=True):
             pixels_PD = torch.cat([maps[i].float().permute(1, 2, 0).flatten(0, 1) for i in group], dim=1)
@@ -99,7 +99,8 @@ class Ensemble:
             yield torch.addmm(b3, h_PH, w3.T)
 
     def _upsample(self, hidden_hwH: Tensor, rows: range, size: tuple[int, int]) -> Tensor:
-        """Pixels (P, H1) of some rows of the enlarged map: as F.interpolate, but first down and then across."""
+        """Pixels (P, H1) of some rows of the enlarged map, like F.interpolate but first vertically, then
+        horizontally."""
         height = len(hidden_hwH)
         if height == size[0]:
             return hidden_hwH[rows.start : rows.stop].flatten(0, 1)
@@ -111,20 +112,21 @@ class Ensemble:
             above = position.long()
             below = (above + 1).clamp_max(height - 1)
             rows_RwH = torch.lerp(hidden_hwH[above], hidden_hwH[below], (position - above)[:, None, None])
-        # In this order the strides say channels-last; of a picture that is made one of one later they do not.
+        # Add the batch axis before permuting: only then does PyTorch see channels-last strides.
         nchw = rows_RwH[None].permute(0, 3, 1, 2)
         nchw = F.interpolate(nchw, size=(len(rows), size[1]), mode=self.upsample_mode)
         return nchw[0].permute(1, 2, 0).flatten(0, 1)
 
     def _rows_at_once(self, size: tuple[int, int], device: torch.device) -> int:
-        """All of them on a GPU; on a CPU so few that their hidden units stay in its cache, which is times faster."""
+        """All rows on a GPU; on a CPU, as many as keep their hidden units in its cache, which is several times
+        faster."""
         if device.type != "cpu":
             return size[0]
         return max(1, CACHED_BYTES // (4 * self.first_bias.shape[1] * size[1]))
 
 
 def _fold_batch_norms(member: Member, device: torch.device | str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Second and third layers with the batch norm before each one folded in: (H2, H1), (H2,), (K, H2), (K,)."""
+    """Second and third layers, each with the batch norm before it folded in: (H2, H1), (H2,), (K, H2), (K,)."""
     folded = []
     for norm, linear in ((2, 3), (5, 6)):
         entry = {

@@ -1,11 +1,11 @@
-"""What a model cannot be opened for."""
+"""Errors about opening models."""
 
 from __future__ import annotations
 
 
 class BundleError(ValueError):
-    """A bundle that is not there, not whole, or contradicts itself."""
+    """A bundle that is missing, incomplete or inconsistent."""
 
 
 class ModelChangedError(BundleError):
-    """A bundle that is there, but is another model than the one that was asked for."""
+    """A bundle that exists but is not the model that was asked for."""

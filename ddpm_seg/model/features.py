@@ -1,4 +1,4 @@
-"""Which activations describe a pixel (DDPM-Seg section 3), and what a network offers so that they can be read."""
+"""Which activations describe a pixel (DDPM-Seg, section 3), and the interface to read them from a network."""
 
 # Shapes: N images of S x S pixels, C channels, h x w an activation's own resolution.
 
@@ -17,9 +17,9 @@ from ddpm_seg.model.limits import MAX_STEPS, check_range
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FeatureConfig:
-    """Timesteps to noise the image to, blocks to read there, and how their maps are brought to pixels.
+    """Timesteps to noise the image to, blocks to read at each, and how their maps are upsampled to pixels.
 
-    A network without a noise schedule sees the image once, as it is: `steps` is empty.
+    `steps` is empty for a network without a noise schedule, which sees each image once, without noise.
     """
 
     steps: tuple[int, ...]
@@ -36,13 +36,13 @@ class FeatureConfig:
 
     @property
     def passes(self) -> int:
-        """Times that an image goes through the network."""
+        """How often an image passes through the network."""
         return max(1, len(self.steps))
 
     def check(self, network: NetworkBlocks) -> None:
-        """Raises ValueError where a step or a block does not exist in this network."""
+        """Raises ValueError if the network does not have one of the steps or blocks."""
         if network.timesteps == 0 and self.steps:
-            raise ValueError(f"steps are of a DDPM, and this is a {network.title}: leave them out, got {self.steps}")
+            raise ValueError(f"only a DDPM has steps, and this is a {network.title}: leave them out, got {self.steps}")
         if network.timesteps and not self.steps:
             raise ValueError(f"features of a {network.title} need at least one step, got {self.steps}")
         if self.steps and (min(self.steps) < 0 or max(self.steps) >= network.timesteps):
@@ -52,16 +52,16 @@ class FeatureConfig:
             raise ValueError(f"blocks must lie in 0..{last}, got {self.blocks}")
 
     def channels(self, network: NetworkBlocks) -> list[int]:
-        """Channels of every map that an `Extractor` returns, in its order; their sum is the published `dim[2]`."""
+        """Channels of each map that an `Extractor` returns, in order; their sum is the published `dim[2]`."""
         return [network.block_channels[block] for block in sorted(set(self.blocks))] * self.passes
 
     def sides(self, network: NetworkBlocks) -> list[int]:
-        """Side of every map that an `Extractor` returns, in its order."""
+        """Side of each map that an `Extractor` returns, in order."""
         return [network.block_sides[block] for block in sorted(set(self.blocks))] * self.passes
 
 
 class NetworkBlocks(Protocol):
-    """What a network says of the maps that can be read from it."""
+    """The maps that can be read from a network."""
 
     @property
     def title(self) -> str:
@@ -69,7 +69,7 @@ class NetworkBlocks(Protocol):
 
     @property
     def timesteps(self) -> int:
-        """Length of its noise schedule; 0 where it sees images as they are."""
+        """Length of its noise schedule; 0 if it sees images without noise."""
 
     @property
     def block_channels(self) -> Sequence[int]:
@@ -77,20 +77,20 @@ class NetworkBlocks(Protocol):
 
     @property
     def block_sides(self) -> Sequence[int]:
-        """Side of each block's map, which is square."""
+        """Side of each block's map; maps are square."""
 
 
 class Extractor(Protocol):
-    """A network on a device, with its weights and with the preprocessing that it was trained with."""
+    """A network on a device, with its weights and the preprocessing that it was trained with."""
 
     def __call__(self, images: np.ndarray, features: FeatureConfig, *, micro_batch: int | None = None) -> list[Tensor]:
-        """Maps of `images` (N, S, S, 3) uint8, none of them upsampled.
+        """Maps of `images` (N, S, S, 3) uint8, at their native resolution.
 
-        One (N, C_i, h_i, w_i) tensor a step and block, steps outermost, blocks ascending: the published order, whatever
-        the order in which blocks are named. At most `micro_batch` of the images and steps go through at once.
+        Returns one (N, C_i, h_i, w_i) tensor per step and block, steps outermost, blocks ascending: the published
+        order, whatever the order of `features.blocks`. At most `micro_batch` (image, step) pairs pass through at once.
         """
 
 
 def joined(batches: Sequence[Sequence[Tensor]]) -> list[Tensor]:
-    """Maps of consecutive batches as those of all their images."""
+    """Joins the maps of consecutive batches into maps of all their images."""
     return [torch.cat(maps) if len(maps) > 1 else maps[0] for maps in zip(*batches, strict=True)]

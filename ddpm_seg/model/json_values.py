@@ -1,4 +1,4 @@
-"""JSON that a stranger may have written, read into dataclasses: every type is checked before anything is built."""
+"""Reads untrusted JSON into dataclasses: every type is checked before anything is built."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 T = TypeVar("T")
 
 MAX_DEPTH = 50
-"""Lists and objects inside one another. Ours are at most 6 deep."""
+"""Nesting of lists and objects. Ours are at most 6 deep."""
 MAX_INTEGER = 2**63
 
 _PLAIN = {int: "an integer", float: "a number", bool: "true or false", str: "a string"}
 
 
 def parse_object(data: bytes) -> dict[str, Any]:
-    """A JSON object. Raises ValueError for anything else, for a key that stands twice and for deep nesting.
+    """Parses a JSON object. Raises ValueError for anything else, for a repeated key and for deep nesting.
 
-    Numbers that JSON does not have (NaN, Infinity) and those beyond a float are read as null: bundles whose training
-    diverged hold some where nobody computes with them, and where one is needed null is refused.
+    NaN, Infinity and numbers too large for a float become null: the bundles of diverged trainings have some where they
+    do not matter, and where a number is needed, null is refused later.
     """
     try:
         content = json.loads(data, object_pairs_hook=_once, parse_constant=lambda _: None, parse_float=_finite)
@@ -37,9 +37,9 @@ def parse_object(data: bytes) -> dict[str, Any]:
 
 
 def from_json(cls: type[T], values: object, section: str) -> T:
-    """The dataclass `cls` with the fields that JSON object `values` gives.
+    """The dataclass `cls` with fields from the JSON object `values`.
 
-    Raises ValueError, naming the key, its value and what was expected.
+    Raises ValueError naming the key, its value and what was expected.
     """
     given = as_object(values, section)
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
@@ -57,21 +57,21 @@ def from_json(cls: type[T], values: object, section: str) -> T:
 
 
 def as_object(value: object, name: str) -> dict[str, Any]:
-    """`value` where it is a JSON object. Raises ValueError."""
+    """`value`, if it is a JSON object; else raises ValueError."""
     if not isinstance(value, dict):
         raise ValueError(f"{name} is {shown(value)}, expected an object")
     return value
 
 
 def as_count(value: object, name: str, most: int) -> int:
-    """`value` where it is an integer from 0 to `most`. Raises ValueError."""
+    """`value`, if it is an integer from 0 to `most`; else raises ValueError."""
     if type(value) is not int or not 0 <= value <= most:
         raise ValueError(f"{name} is {shown(value)}, expected an integer from 0 to {most}")
     return value
 
 
 def shown(value: object) -> str:
-    """The value for a message: short, on one line."""
+    """`value` for a message: short, on one line."""
     if isinstance(value, dict):
         return f"an object of {len(value)}"
     if isinstance(value, list) and len(value) > 8:
@@ -83,13 +83,13 @@ def shown(value: object) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """What is said of a stranger's file, parts of which it may quote: short, on one line."""
+    """An error about an untrusted file, which it may quote: short, on one line."""
     text = "".join(character if character.isprintable() else " " for character in str(error))
     return text if len(text) <= 300 else f"{text[:297]}..."
 
 
 def _typed(hint: Any, value: Any, key: str) -> Any:
-    """`value` as a field with the type `hint` holds it: JSON knows lists alone, configurations have tuples."""
+    """`value` in the type `hint` of a field: JSON has only lists, configurations have tuples."""
     choices = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     if value is None and NoneType in choices:
         return None
@@ -105,7 +105,7 @@ def _fits(hint: Any, value: Any) -> bool:
     if get_origin(hint) is Literal:
         return value in get_args(hint)
     if hint is float:
-        # An integer stays one: 1 and 1.0 are written differently, and a model's id is a digest of what is written.
+        # Keep integers: 1 and 1.0 are written differently, and a model's id is a digest of what is written.
         return type(value) is float or (type(value) is int and abs(value) < MAX_INTEGER)
     return type(value) is hint and (hint is not int or abs(value) < MAX_INTEGER)
 
@@ -121,7 +121,7 @@ def _expected(hint: Any) -> str:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
-        raise ValueError(f"{shown(Counter(name for name, _ in pairs).most_common(1)[0][0])} stands twice")
+        raise ValueError(f"{shown(Counter(name for name, _ in pairs).most_common(1)[0][0])} appears twice")
     return values
 
 

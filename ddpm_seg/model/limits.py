@@ -1,32 +1,31 @@
-"""How large a network may say that it is: far beyond any published one, and small enough to be looked at safely.
+"""Limits on the sizes that a network's description may state: far beyond any published network, yet safe to handle.
 
-A description costs nothing to write, and whoever reads one would build what it says. For comparison: the published
-DDPM has 552.8 million parameters, 256 x 256 pixels, 18 decoder blocks and 10 members; a ViT-7B has 40 blocks of width
-4096.
+A description costs nothing to write, and its reader would build whatever it states. For comparison: the published DDPM
+has 552.8 million parameters, 256 x 256 pixels, 18 decoder blocks and 10 members; a ViT-7B has 40 blocks of width 4096.
 """
 
 from __future__ import annotations
 
 MAX_IMAGE_SIZE = 2048
 MAX_RESOLUTION = 4096
-"""Side that a student enlarges images to."""
+"""Largest side that a student enlarges images to."""
 MAX_CHANNELS = 16_384
-"""Of any layer, which is a transformer's width too."""
+"""Channels of any layer, or width of a transformer."""
 MAX_LEVELS = 12
-"""Resolutions of a UNet."""
-MAX_BLOCKS_A_LEVEL = 32
+"""Resolution levels of a UNet."""
+MAX_BLOCKS_PER_LEVEL = 32
 MAX_DEPTH = 256
 """Blocks of a transformer."""
 MAX_HEADS = 1024
 MAX_TIMESTEPS = 100_000
 MAX_STEPS = 1000
-"""Steps, or blocks, that features are read at."""
+"""Steps, or blocks, at which features are read."""
 MAX_MEMBERS = 1024
 MAX_PARAMETERS = 20 * 10**9
 
 
 def check_range(name: str, value: float, most: float, least: float = 1) -> None:
-    """Raises ValueError unless `value` lies in `least` to `most`; NaN does not."""
+    """Raises ValueError unless `value` is in `least` to `most`; NaN is not."""
     if value < least:
         raise ValueError(f"{name} must be at least {least}, got {value}")
     if not value <= most:

@@ -1,4 +1,4 @@
-"""What the model says of one image. Without torch, so that processes which only read and write need not hold it."""
+"""The model's labels for one image. Imports no torch, so that processes that only read and write do not need it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import numpy as np
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PixelLabels:
-    """One image's answer at the network's resolution: S x S pixels, or those of a canvas of several such squares."""
+    """Labels of one image at the network's resolution: S x S pixels, or those of a canvas of several such squares."""
 
     label: np.ndarray
     """(S, S) uint8 class ids."""
     uncertainty: np.ndarray
-    """(S, S) float32, in nats: Jensen-Shannon divergence between members; of a student, the entropy of its softmax."""
+    """(S, S) float32, in nats: Jensen-Shannon divergence between the members; for a student, the entropy of its
+    softmax."""
     confidence: np.ndarray
-    """(S, S) float32 in [0, 1]: softmax of the label, the members' mean."""
+    """(S, S) float32 in [0, 1]: softmax of the label, averaged over the members."""
 
     top_ids: np.ndarray | None = None
     """(T, S, S) uint8: the T = min(3, K) classes with the largest mean softmax, the most probable first. None where
@@ -26,5 +27,5 @@ class PixelLabels:
 
     @property
     def finite(self) -> bool:
-        """Whether the network's numbers stayed finite; in float16 they can overflow, and the label means nothing."""
+        """Whether the network's output stayed finite. In float16 it can overflow, and then the labels mean nothing."""
         return bool(np.isfinite(self.uncertainty).all())

@@ -1,4 +1,4 @@
-"""The noise that samples are made of: each sample's from (seed, number) alone."""
+"""The noise that samples are drawn from: it depends only on a sample's (seed, number)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ddpm_seg.model.device.copies import to_device
 
 
 class SampleNoise:
-    """Draws standard normal noise (N, 3, S, S) float32 for samples `numbers`, time after time.
+    """Draws standard normal noise (N, 3, S, S) float32 for the samples `numbers`, a new one at each call.
 
-    Made on the CPU, so that a sample is the same whatever its batch, device and neighbours. NumPy seeds from any number
-    of bits; torch's CPU generator takes 32, of which 50,000 samples would share some.
+    It is made on the CPU, so that a sample does not depend on its batch, device or neighbours. Uses NumPy, which seeds
+    from any number of bits; torch's CPU generator uses 32, so that among 50,000 samples some would share a seed.
     """
 
     def __init__(self, seed: int, numbers: Sequence[int], size: int, device: torch.device | str = "cpu") -> None:

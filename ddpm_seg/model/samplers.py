@@ -16,11 +16,11 @@ from ddpm_seg.model.diffusion import Diffusion
 def sample_ancestral(
     model: Callable[[Tensor, Tensor], Tensor], diffusion: Diffusion, x_T: Tensor, noise: Callable[[], Tensor]
 ) -> Tensor:
-    """Ancestral sampling (Ho et al., 2020, algorithm 2) over the timesteps of `diffusion`, with a network's learned
-    variance where it has one (Nichol & Dhariwal, 2021, equation 15), else beta.
+    """Ancestral sampling (Ho et al., 2020, algorithm 2) over the timesteps of `diffusion`. The variance is the
+    network's, if it learned one (Nichol & Dhariwal, 2021, equation 15), else beta.
 
-    `x_T` (N, 3, H, W) standard normal, `noise` draws another such tensor for each step; returns images of the same
-    shape, in [-1, 1].
+    `x_T` (N, 3, H, W) is standard normal; `noise` draws another such tensor for each step. Returns images of the same
+    shape in [-1, 1].
     """
     x_t = x_T
     for index in reversed(range(len(diffusion.timesteps))):
@@ -40,9 +40,9 @@ def sample_ddim(
 ) -> Tensor:
     """DDIM (Song et al., 2021, equations 12 and 16) over the timesteps of `diffusion`.
 
-    `x_T` (N, 3, H, W) standard normal; returns images of the same shape, in [-1, 1]. With `eta` 0 deterministic; with 1
-    as noisy as ancestral sampling, which mends what a small network gets wrong on the way. Then `noise` draws a
-    standard normal (N, 3, H, W) for each step.
+    `x_T` (N, 3, H, W) is standard normal; returns images of the same shape in [-1, 1]. Deterministic with `eta` 0. With
+    `eta` 1 it is as noisy as ancestral sampling, which corrects errors of a small network along the way; `noise` then
+    draws a standard normal (N, 3, H, W) for each step. Raises ValueError if `eta` is not 0 and `noise` is None.
     """
     if eta and noise is None:
         raise ValueError(f"eta {eta} needs noise to draw from")
@@ -63,9 +63,9 @@ def sample_ddim(
 def sample_dpm_solver(model: Callable[[Tensor, Tensor], Tensor], diffusion: Diffusion, x_T: Tensor) -> Tensor:
     """DPM-Solver++(2M) (Lu et al., 2022, "DPM-Solver++", algorithm 2) over the timesteps of `diffusion`.
 
-    Deterministic, second order: each step extrapolates from the last two predictions of x_0. The first step has one
-    alone, and the last one, to no noise at all, is infinitely long in log-SNR; both are of first order, which is DDIM.
-    `x_T` (N, 3, H, W) standard normal; returns images of the same shape, in [-1, 1].
+    Deterministic and of second order: each step extrapolates from the last two predictions of x_0. The first step has
+    only one prediction, and the last one, to no noise at all, is infinitely long in log-SNR; both are therefore of
+    first order, like DDIM. `x_T` (N, 3, H, W) is standard normal; returns images of the same shape in [-1, 1].
     """
     alpha, sigma = np.sqrt(diffusion.alpha_bar), np.sqrt(1 - diffusion.alpha_bar)
     half_log_snr = np.log(alpha / sigma)
@@ -83,5 +83,5 @@ def sample_dpm_solver(model: Callable[[Tensor, Tensor], Tensor], diffusion: Diff
 
 
 def _everywhere(index: int, x_T: Tensor) -> Tensor:
-    """Schedule index `index` for each sample, int64 (N,)."""
+    """The schedule index `index` for each sample, int64 (N,)."""
     return torch.full((len(x_T),), index, dtype=torch.int64, device=x_T.device)

@@ -1,4 +1,5 @@
-"""How images are drawn: the sampler and the timesteps at which it asks the network. Without torch, for --help."""
+"""Sampler settings: the sampler, and the timesteps at which it calls the network. Imports no torch, for a fast
+--help."""
 
 from __future__ import annotations
 
@@ -12,18 +13,18 @@ if TYPE_CHECKING:
 
 Sampler = Literal["ddpm", "ddim", "dpm-solver++"]
 
-FIRST_TIMESTEP = 0.8  # of the schedule; see `quadratic_timesteps`
+FIRST_TIMESTEP = 0.8  # as a share of the schedule; see `quadratic_timesteps`
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SamplingConfig:
-    """How images are drawn: the flags of jobs.generate, of which each kind of network has its own."""
+    """How images are sampled: flags of jobs.generate. Each kind of network has some of them."""
 
     sampler: Sampler = "ddim"
     steps: int = 20
-    """Evaluations of the UNet for a sample."""
+    """Evaluations of the UNet per sample."""
     eta: float = 1.0
-    """Noise that DDIM adds on the way, as a share of ancestral sampling's."""
+    """Noise that DDIM adds at each step, as a share of ancestral sampling's."""
 
     def __post_init__(self) -> None:
         if self.steps < 2:
@@ -32,16 +33,17 @@ class SamplingConfig:
             raise ValueError(f"eta must lie between 0 and 1, got {self.eta:g}")
 
     def refuse_all_but(self, own: Collection[str], title: str) -> None:
-        """Raises ValueError for a flag that is given, but is not among the `own` ones of a network, a `title`."""
+        """Raises ValueError if a flag is set that is not among a network's `own`; `title` names the network in the
+        message."""
         for field in fields(self):
             if field.name not in own and getattr(self, field.name) != field.default:
                 raise ValueError(f"--{field.name} is not for a {title}: leave it out")
 
     def timesteps(self, diffusion: DiffusionConfig) -> list[int]:
-        """Those of the schedule that the network is asked at, ascending. Raises ValueError for more than there are.
+        """The timesteps at which the network is called, ascending. Raises ValueError if the schedule has too few.
 
-        Ancestral sampling takes even steps over all of it, as published; the others, which are made for few steps, are
-        dense where detail is decided.
+        Ancestral sampling spaces its steps evenly over the whole schedule, as published. The others, made for few
+        steps, place most of them near 0, where detail is decided.
         """
         if self.sampler == "ddpm":
             return even_timesteps(diffusion.steps, self.steps)
@@ -49,9 +51,9 @@ class SamplingConfig:
 
 
 def even_timesteps(steps: int, count: int) -> list[int]:
-    """`count` of `steps` timesteps, evenly from the first to the last: guided-diffusion's respacing by one number.
+    """`count` of `steps` timesteps, evenly spaced from first to last, like guided-diffusion's respacing to one number.
 
-    Raises ValueError where there are not so many.
+    Raises ValueError if they do not fit.
     """
     if not 2 <= count <= steps:
         raise ValueError(f"{count} timesteps do not fit into 0..{steps - 1}: expected 2 to {steps}")
@@ -59,11 +61,11 @@ def even_timesteps(steps: int, count: int) -> list[int]:
 
 
 def quadratic_timesteps(last: int, count: int) -> list[int]:
-    """`count` timesteps from 0 to `last`, dense near 0 where detail is decided (Song et al., 2021, appendix D.2).
+    """`count` timesteps from 0 to `last`, denser near 0, where detail is decided (Song et al., 2021, appendix D.2).
 
-    To begin below the schedule's end, with noise all the same, spares the steps at which next to nothing of the image
-    is left: there a small network's error is divided by the square root of alpha-bar and tints the whole image.
-    Raises ValueError where so many do not fit.
+    Starting below the schedule's end, though still from pure noise, skips the steps at which almost nothing of the
+    image is left: there a small network's error is divided by the square root of alpha-bar and tints the whole image.
+    Raises ValueError if the timesteps do not fit.
     """
     if not 2 <= count <= last + 1:
         raise ValueError(f"{count} timesteps do not fit into 0..{last}: expected 2 to {last + 1}")

@@ -1,9 +1,9 @@
-"""Canvases of any multiple of the network's side: cut into its squares, and the answers stitched together again.
+"""Segments canvases of any multiple of the network's side: cuts them into squares and stitches the results.
 
-Without torch, so that only those who hold a model pay for it.
+Imports no torch, so that only processes that hold a model load it.
 """
 
-# Shapes: a canvas is H' x W' pixels, multiples of the network's side S; it has n squares, row by row.
+# Shapes: a canvas has H' x W' pixels, multiples of the network's side S, and n squares, row by row.
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 def segment_canvases(segmenter: ResidentModel, canvases: Sequence[np.ndarray]) -> list[PixelLabels]:
-    """Labels for each canvas (H', W', 3) uint8 RGB, at the canvas's size and in order. Canvases may differ in size.
+    """Labels for each canvas (H', W', 3) uint8 RGB, at its size and in order. Canvases may differ in size.
 
-    All squares go through the network together, so small images share batches. Raises ValueError where a canvas's
+    All squares go through the network together, so that small images share batches. Raises ValueError if a canvas's
     height or width is not a multiple of the network's side.
     """
     if not canvases:
@@ -33,13 +33,13 @@ def segment_canvases(segmenter: ResidentModel, canvases: Sequence[np.ndarray]) -
 
 
 def canvas_probabilities(segmenter: ResidentModel, canvas: np.ndarray) -> np.ndarray:
-    """The mean softmax (K, H', W') float32 of one canvas (H', W', 3) uint8 RGB."""
+    """Mean softmax (K, H', W') float32 of one canvas (H', W', 3) uint8 RGB."""
     maps = [segmenter.probabilities(square) for square in _squares(canvas, segmenter.image_size)]
     return np.stack([_joined(list(of_class), canvas) for of_class in zip(*maps, strict=True)])
 
 
 def _squares(canvas: np.ndarray, side: int) -> np.ndarray:
-    """(n, S, S, 3); a view where the canvas is one square."""
+    """The canvas's squares (n, S, S, 3); a view if it is a single square."""
     height, width = canvas.shape[:2]
     if canvas.ndim != 3 or height == 0 or width == 0 or height % side or width % side:
         raise ValueError(f"a canvas must have sides that are multiples of {side}, got shape {canvas.shape}")
@@ -59,7 +59,7 @@ def _stitched(found: Sequence[PixelLabels], canvas: np.ndarray) -> PixelLabels:
 
 
 def _joined(squares: Sequence[np.ndarray], canvas: np.ndarray) -> np.ndarray:
-    """n squares (..., S, S) as the one array (..., H', W') that they were cut from."""
+    """Joins n squares (..., S, S) into the array (..., H', W') that they were cut from."""
     columns = canvas.shape[1] // squares[0].shape[-1]
     rows = [np.concatenate(squares[start : start + columns], axis=-1) for start in range(0, len(squares), columns)]
     return np.concatenate(rows, axis=-2)

@@ -1,4 +1,4 @@
-"""Shapes of tensors by name: those of a file, held against those that a network needs."""
+"""Compares the shapes of tensors in a file, by name, with those that a network needs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
 
 
 def differences(found: Shapes, expected: Shapes) -> str:
-    """The first differences in words, short and on one line though a stranger wrote them; "" where there are none."""
+    """Describes the first differences, short and on one line even for an untrusted file; "" if there are none."""
     wrong = [key for key, shape in expected.items() if key in found and found[key] != shape]
     details = [f"{key} is {shown(found[key])}, expected {expected[key]}" for key in wrong[:MOST_SHOWN]]
     if missing := expected.keys() - found.keys():
@@ -32,7 +32,7 @@ def differences(found: Shapes, expected: Shapes) -> str:
 
 
 def some(names: Iterable[object]) -> str:
-    """The first few names, and how many more there are."""
+    """The first few names, and the number of further ones."""
     ordered = sorted(map(str, names))
     short = [name if name.isprintable() and len(name) <= 80 else shown(name) for name in ordered[:MOST_SHOWN]]
     rest = f" and {len(ordered) - MOST_SHOWN} more" if len(ordered) > MOST_SHOWN else ""

@@ -1,4 +1,4 @@
-"""A resident student: images in, labels out, as `Segmenter`."""
+"""A resident student that labels images, like `Segmenter`."""
 
 # Shapes: N images of S x S pixels, S the network's size; K classes.
 
@@ -27,8 +27,8 @@ BATCH_SIZE = {"cpu": 8, "cuda": 64}
 class StudentSegmenter:
     """The network of a student's bundle, loaded once. `dtype` is the type of its convolutions.
 
-    Where a GPU's memory proves too small for `batch_size` images, that number is halved, for good. `compile`: as of
-    `compiled`, for the network.
+    If a GPU has too little memory for `batch_size` images, that number is halved from then on. `compile` runs the
+    network through torch.compile (see `compiled`).
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class StudentSegmenter:
     def segment(self, images: np.ndarray) -> list[PixelLabels]:
         """Labels for `images` (N, S, S, 3) uint8 RGB, in order; a pixel's uncertainty is the entropy of its softmax.
 
-        Raises torch.OutOfMemoryError where a GPU has no memory even for one at a time.
+        Raises torch.OutOfMemoryError if a GPU has too little memory even for one image.
         """
         found = (_named(p_KSS) for p_KSS in self._probabilities(images))
         return [PixelLabels(**arrays) for arrays in to_host(found, self.device)]

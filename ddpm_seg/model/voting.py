@@ -1,6 +1,6 @@
-"""The members' vote: from logits to label, uncertainty and confidence of every pixel."""
+"""The members' vote: from their logits to label, uncertainty and confidence per pixel."""
 
-# Shapes: M members, K classes, P pixels of R rows of W.
+# Shapes: M members, K classes, P pixels in R rows of W.
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from ddpm_seg.model.top_classes import top_classes
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Votes:
-    """What the ensemble says of R rows of W pixels."""
+    """The ensemble's result for R rows of W pixels."""
 
     label: Tensor
-    """(R, W) uint8: the class that most members name; the smallest of several."""
+    """(R, W) uint8: the class that most members choose; on a tie the smallest."""
     uncertainty: Tensor
     """(R, W) float32 in [0, log K]: Jensen-Shannon divergence between members, H(mean p) - mean H(p)."""
     confidence: Tensor
-    """(R, W) float32 in [0, 1]: the members' mean softmax for the label."""
+    """(R, W) float32 in [0, 1]: softmax of the label, averaged over the members."""
     probabilities: Tensor
-    """(K, R, W) float32: the members' mean softmax."""
+    """(K, R, W) float32: softmax, averaged over the members."""
 
     def arrays(self) -> dict[str, Tensor]:
         """By the names of `PixelLabels`."""
@@ -54,7 +54,7 @@ def vote(logits: Iterable[Tensor], width: int) -> Votes:
     if sums is None:
         raise ValueError("an ensemble needs at least one member")
     mean_PK, entropy_P, counts_PK = sums[0].div_(members), sums[1].div_(members), sums[2]
-    # Ties go to the smallest class, as torch.mode gives them: a strictly decreasing bonus below one vote.
+    # Ties go to the smallest class, as in torch.mode: add a strictly decreasing bonus smaller than one vote.
     classes = torch.arange(counts_PK.shape[1], device=counts_PK.device)
     label_P = (counts_PK * counts_PK.shape[1] - classes).argmax(dim=1)
     js_P = (-torch.special.xlogy(mean_PK, mean_PK).sum(dim=1) - entropy_P).clamp_min_(0)
@@ -67,7 +67,7 @@ def vote(logits: Iterable[Tensor], width: int) -> Votes:
 
 
 def stack_rows(strips: Sequence[Votes]) -> Votes:
-    """The votes of strips of an image, one below the other."""
+    """The votes of an image from those of its strips, top to bottom."""
     return Votes(
         label=torch.cat([strip.label for strip in strips]),
         uncertainty=torch.cat([strip.uncertainty for strip in strips]),

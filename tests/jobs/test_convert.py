@@ -83,7 +83,7 @@ def test_what_the_paper_compares_with(
             "--noise-seed cannot be combined with --mae: leave it out",
         ),
         (["--mae", "{mae}", "--model-flags=--image_size 64"], {}, "--model-flags cannot be combined with --mae"),
-        (["--mae", "{mae}", *OF_MAE], {"model_type": "swav", "input_activations": True}, "--swav, and --mae is given"),
+        (["--mae", "{mae}", *OF_MAE], {"model_type": "swav", "input_activations": True}, "--swav, but --mae is given"),
         (["--mae", "{mae}", *OF_MAE], {"input_activations": True}, "only classifiers on the blocks' outputs"),
         (["--mae", "{mae}", *OF_MAE], {"dim": [256, 256, 1536]}, "256x256, but the network's image_size is 64"),
         (["--mae", "{mae}", *OF_MAE], {"dim": [64, 64, 12288]}, "12288 feature channels"),

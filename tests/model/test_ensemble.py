@@ -58,7 +58,7 @@ def test_classifiers_grow_at_thirty_classes() -> None:
 
 
 def test_maps_that_do_not_fit_the_classifiers_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"read 30 features a pixel, but the maps have 29"):
+    with pytest.raises(ValueError, match=r"read 30 features per pixel, but the maps have 29"):
         Ensemble(members(1, 3, 30), channels=[8, 21], sides=[8, 16], upsample_mode="bilinear")
 
 

@@ -133,7 +133,7 @@ def test_other_networks_take_the_other_number_formats_but_int8() -> None:
     plain, narrow = (Segmenter(model, device="cpu", dtype=dtype) for dtype in ("float32", "bfloat16"))
     agree = narrow.segment(images(1, 32))[0].label == plain.segment(images(1, 32))[0].label
     assert agree.mean() > 0.9
-    with pytest.raises(ValueError, match="int8 is for the network of a DDPM; a MAE takes float32"):
+    with pytest.raises(ValueError, match="int8 works only for a DDPM's network; use float32"):
         Segmenter(model, device="cpu", dtype="int8")
 
 

@@ -1,1 +1,1 @@
-"""Bundles: the folders that models are saved in and opened from."""
+"""Bundles: the folders that models are saved to and opened from."""

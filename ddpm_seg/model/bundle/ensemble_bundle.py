@@ -1,4 +1,4 @@
-"""A network and its ensemble on disk."""
+"""Bundles of a network and its ensemble on disk."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _MEMBER = "member_"
 
 @dataclass(frozen=True, kw_only=True)
 class BundleHeader:
-    """What `bundle.json` says: everything but the tensors."""
+    """The content of `bundle.json`: everything but the tensors."""
 
     network: Network
     features: FeatureConfig | None
@@ -47,7 +47,7 @@ class BundleHeader:
 
     @property
     def model_id(self) -> str:
-        """16 hex digits over everything that can change an output: architecture, features, task and weights."""
+        """16 hex digits, a hash of everything that can change an output: architecture, features, task and weights."""
         return model_id_of(self.to_json())
 
     @property
@@ -57,7 +57,7 @@ class BundleHeader:
 
     @property
     def ddpm(self) -> DDPMConfig:
-        """The network, for what only a DDPM can do. Raises BundleError where it is another."""
+        """The network as a DDPM. Raises BundleError if it is another kind."""
         return require_ddpm(self.network)
 
     def to_json(self) -> dict[str, Any]:
@@ -75,7 +75,7 @@ class BundleHeader:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> BundleHeader:
-        """Raises ValueError, naming the key."""
+        """The header in `content`. Raises ValueError naming the key."""
         network = network_from_json(content)
         features, task = content.get("features"), content.get("task")
         header = cls(
@@ -109,13 +109,13 @@ class BundleHeader:
 
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
-    """A model in memory; without `members` a network that awaits an ensemble."""
+    """A model in memory; without `members` it is a network that has no ensemble yet."""
 
     network: Network
     weights: Mapping[str, Tensor]
-    """Of the network; a DDPM's under the published state-dict keys."""
+    """The network's state dict; a DDPM's has the published keys."""
     noise: Tensor | None = None
-    """The noise that all images share, float32 of the network's `noise_shape` (DDPM-Seg's `share_noise`)."""
+    """Noise shared by all images, float32 of the network's `noise_shape` (DDPM-Seg's `share_noise`)."""
     features: FeatureConfig | None = None
     members: tuple[Mapping[str, Tensor], ...] = ()
     task: Task | None = None
@@ -138,17 +138,17 @@ class Bundle:
 
     @property
     def ddpm(self) -> DDPMConfig:
-        """The network, for what only a DDPM can do. Raises BundleError where it is another."""
+        """The network as a DDPM. Raises BundleError if it is another kind."""
         return require_ddpm(self.network)
 
 
 def network_file(network: Network) -> str:
-    """Name of the file of its weights."""
+    """Name of the file with the network's weights."""
     return f"{network.kind}.safetensors"
 
 
 def network_digest(bundle: Bundle) -> str:
-    """64 hex digits over the network that features come from: its configuration, weights and noise."""
+    """64 hex digits, a hash of the network that features come from: its configuration, weights and noise."""
     config = list(bundle.network.to_json().values())
     sha256 = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     noise = () if bundle.noise is None else (bundle.noise,)
@@ -158,7 +158,8 @@ def network_digest(bundle: Bundle) -> str:
 
 
 def save_bundle(bundle: Bundle, uri: str) -> BundleHeader:
-    """Writes `bundle` under `uri`. Raises FileExistsError where another bundle stands; the same one is left alone."""
+    """Writes `bundle` under `uri`. Raises FileExistsError if another bundle exists there; an equal one is left
+    alone."""
     ensemble = {
         f"{_MEMBER}{i}.{key}": value for i, member in enumerate(bundle.members) for key, value in member.items()
     }
@@ -180,12 +181,12 @@ def save_bundle(bundle: Bundle, uri: str) -> BundleHeader:
 
 
 def read_header(name_or_uri: str) -> BundleHeader:
-    """The bundle's description, without its tensors. Raises BundleError, naming what is wrong and where."""
+    """The bundle's description, without its tensors. Raises BundleError naming what is wrong and where."""
     return header_of(*read_content(name_or_uri))
 
 
 def header_of(uri: str, content: dict[str, Any]) -> BundleHeader:
-    """`read_header` of the bundle at `uri` whose bundle.json is `content`."""
+    """Like `read_header`, for the bundle at `uri` with this `content` of bundle.json."""
     if "student" in content:
         raise BundleError(
             f"{storage.redact(uri)} holds a student, which labels images but has no DDPM; give a bundle that "
@@ -197,18 +198,18 @@ def header_of(uri: str, content: dict[str, Any]) -> BundleHeader:
 def load_bundle(name_or_uri: str, model_id: str | None = None) -> Bundle:
     """The bundle with its tensors, each file checked against its sha256.
 
-    Raises BundleError; ModelChangedError where it is another than `model_id`, or is replaced while it is read.
+    Raises BundleError; ModelChangedError if its id is not `model_id`, or if it is replaced while being read.
     """
     return bundle_of(*read_content(name_or_uri), model_id)[1]
 
 
 def open_bundle(name_or_uri: str) -> tuple[BundleHeader, Bundle]:
-    """The bundle with its description, from one look at its bundle.json; otherwise as `load_bundle`."""
+    """The bundle and its description, reading bundle.json only once; otherwise like `load_bundle`."""
     return bundle_of(*read_content(name_or_uri), None)
 
 
 def bundle_of(uri: str, content: dict[str, Any], model_id: str | None) -> tuple[BundleHeader, Bundle]:
-    """Header and content of the bundle at `uri` whose bundle.json is `content`; otherwise as `load_bundle`."""
+    """Like `open_bundle`, for the bundle at `uri` with this `content` of bundle.json."""
     header = header_of(uri, content)
     tensors = load_tensors(uri, content, header, model_id)
     members: tuple[dict[str, Tensor], ...] = tuple({} for _ in range(header.num_members))

@@ -1,4 +1,4 @@
-"""Writing and reading a bundle of any kind; which files it has and what is in them, its header says."""
+"""Writes and reads bundles of any kind; their header says which files they have and what is in these."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ddpm_seg.model.shapes import Shapes
 
 
 class Header(Protocol):
-    """What `bundle.json` says: everything but the tensors."""
+    """The content of `bundle.json`: everything but the tensors."""
 
     @property
     def files(self) -> Mapping[str, str]:
@@ -26,14 +26,14 @@ class Header(Protocol):
 
     @property
     def model_id(self) -> str:
-        """16 hex digits over everything that can change an output."""
+        """16 hex digits, a hash of everything that can change an output."""
 
     def to_json(self) -> dict[str, Any]:
         """The content of `bundle.json`."""
 
     @classmethod
     def from_json(cls: type[H], content: Mapping[str, Any]) -> H:
-        """Raises ValueError, naming the key."""
+        """The header in `content`. Raises ValueError naming the key."""
 
     def tensor_shapes(self) -> Mapping[str, Shapes]:
         """Shape of every tensor, by file and name. Raises BundleError for a network that cannot be built."""
@@ -45,21 +45,21 @@ H = TypeVar("H", bound=Header)
 def write_bundle(
     uri: str, tensors: Mapping[str, Mapping[str, Tensor]], describe: Callable[[Mapping[str, str]], H]
 ) -> H:
-    """Writes `tensors`, by file and name, under `uri`, and the header that `describe` makes of the files' sha256.
+    """Writes `tensors`, by file and name, under `uri`, then the header that `describe` makes from the files' sha256.
 
-    Raises FileExistsError where another bundle stands; the same one is left alone.
+    Raises FileExistsError if another bundle exists there; an equal one is left alone.
     """
     with staged_weights(tensors) as paths:
         header = describe(digests(paths))
         if not bundle_stands(uri):
             _publish(uri, paths, header.to_json())
         elif not _stands(header, uri):
-            raise FileExistsError(f"another bundle stands at {storage.redact(uri)}; choose a new --output or delete it")
+            raise FileExistsError(f"another bundle exists at {storage.redact(uri)}; choose a new --output or delete it")
     return header
 
 
 def header_of(kind: type[H], uri: str, content: Mapping[str, Any]) -> H:
-    """The header of the bundle at `uri` whose bundle.json is `content`. Raises BundleError, naming what is wrong."""
+    """The header of the bundle at `uri` with this `content` of bundle.json. Raises BundleError naming what is wrong."""
     try:
         header = kind.from_json(content)
     except ValueError as error:
@@ -73,7 +73,7 @@ def load_tensors(
 ) -> dict[str, dict[str, Tensor]]:
     """The tensors of the bundle at `uri`, by file and name, each file checked against its sha256.
 
-    Raises BundleError; ModelChangedError where it is another than `model_id`, or is replaced while it is read.
+    Raises BundleError; ModelChangedError if its id is not `model_id`, or if it is replaced while being read.
     """
     refuse_another_model(uri, header.model_id, model_id)
     try:
@@ -84,14 +84,14 @@ def load_tensors(
 
 
 def _publish(uri: str, paths: Mapping[str, Path], content: Mapping[str, Any]) -> None:
-    """Copies staged weights to `uri`, and then `content` as bundle.json."""
+    """Copies staged weights to `uri`, and then writes `content` as bundle.json."""
     for name, path in paths.items():
         storage.write_bytes(storage.join(uri, name), path.read_bytes())
     storage.write_bytes(storage.join(uri, "bundle.json"), to_json(content, indent=1))
 
 
 def _stands(header: Header, uri: str) -> bool:
-    """Whether the bundle at `uri` is the model of `header`, and whole."""
+    """Whether the bundle at `uri` is complete and the same model as `header`."""
     try:
         return header_of(type(header), *read_content(uri)).model_id == header.model_id
     except BundleError:

@@ -1,4 +1,4 @@
-"""A student on disk: `bundle.json` with a "student", beside its weights."""
+"""Bundles of a student on disk: `bundle.json` with a "student", and its weights."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WEIGHTS = "student.safetensors"
 
 @dataclass(frozen=True, kw_only=True)
 class StudentHeader:
-    """What `bundle.json` says: everything but the tensors."""
+    """The content of `bundle.json`: everything but the tensors."""
 
     student: StudentConfig
     task: Task
@@ -34,7 +34,7 @@ class StudentHeader:
 
     @property
     def model_id(self) -> str:
-        """16 hex digits over everything that can change an output: architecture, task and weights."""
+        """16 hex digits, a hash of everything that can change an output: architecture, task and weights."""
         return model_id_of(self.to_json())
 
     @property
@@ -55,7 +55,7 @@ class StudentHeader:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> StudentHeader:
-        """Raises ValueError, naming the key."""
+        """The header in `content`. Raises ValueError naming the key."""
         network_section(content)
         header = cls(
             student=from_json(StudentConfig, content.get("student"), "student"),
@@ -88,7 +88,8 @@ class StudentBundle:
 
 
 def save_student(bundle: StudentBundle, uri: str) -> StudentHeader:
-    """Writes `bundle` under `uri`. Raises FileExistsError where another bundle stands; the same one is left alone."""
+    """Writes `bundle` under `uri`. Raises FileExistsError if another bundle exists there; an equal one is left
+    alone."""
 
     def describe(files: Mapping[str, str]) -> StudentHeader:
         return StudentHeader(student=bundle.student, task=bundle.task, files=files, provenance=bundle.provenance)
@@ -97,25 +98,25 @@ def save_student(bundle: StudentBundle, uri: str) -> StudentHeader:
 
 
 def read_student_header(name_or_uri: str) -> StudentHeader:
-    """The description of a student, without its tensors. Raises BundleError, naming what is wrong and where."""
+    """The description of a student, without its tensors. Raises BundleError naming what is wrong and where."""
     return student_header_of(*read_content(name_or_uri))
 
 
 def student_header_of(uri: str, content: dict[str, Any]) -> StudentHeader:
-    """`read_student_header` of the bundle at `uri` whose bundle.json is `content`."""
+    """Like `read_student_header`, for the bundle at `uri` with this `content` of bundle.json."""
     return header_of(StudentHeader, uri, content)
 
 
 def load_student(name_or_uri: str, model_id: str | None = None) -> StudentBundle:
-    """The student with its tensors, checked against their sha256.
+    """The student with its tensors, each file checked against its sha256.
 
-    Raises BundleError; ModelChangedError where it is another than `model_id`, or is replaced while it is read.
+    Raises BundleError; ModelChangedError if its id is not `model_id`, or if it is replaced while being read.
     """
     return student_of(*read_content(name_or_uri), model_id)
 
 
 def student_of(uri: str, content: dict[str, Any], model_id: str | None) -> StudentBundle:
-    """`load_student` of the bundle at `uri` whose bundle.json is `content`."""
+    """Like `load_student`, for the bundle at `uri` with this `content` of bundle.json."""
     header = student_header_of(uri, content)
     weights = load_tensors(uri, content, header, model_id)[WEIGHTS]
     return StudentBundle(student=header.student, weights=weights, task=header.task, provenance=header.provenance)
@@ -123,4 +124,4 @@ def student_of(uri: str, content: dict[str, Any], model_id: str | None) -> Stude
 
 def _check_classes(student: StudentConfig, task: Task) -> None:
     if student.num_classes != task.num_classes:
-        raise BundleError(f"{student.num_classes} outputs for the {task.num_classes} classes of the task")
+        raise BundleError(f"the student has {student.num_classes} classes, but the task has {task.num_classes}")

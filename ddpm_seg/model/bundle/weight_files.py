@@ -1,4 +1,4 @@
-"""Safetensors files of a bundle: written as they are, and read only where they are what bundle.json promises."""
+"""Safetensors files of a bundle: written unchanged, and read only if they match bundle.json."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from ddpm_seg.model.json_values import as_object, one_line, parse_object, shown
 from ddpm_seg.model.shapes import Shapes, differences
 
 MAX_HEADER_BYTES = 2**24
-"""Of the JSON before the tensors; the published DDPM's has 60 kB."""
+"""Limit on the JSON before the tensors; the published DDPM's has 60 kB."""
 MAX_ITEM_BYTES = 8
 FLOATS, COUNTERS = ("F16", "BF16", "F32", "F64"), ("I32", "I64")
 
 
 @contextmanager
 def staged_weights(tensors: Mapping[str, Mapping[str, Tensor]]) -> Iterator[dict[str, Path]]:
-    """Safetensors files of those names in a temporary folder, which goes with the block.
+    """Yields safetensors files with these names in a temporary folder, which is deleted after the block.
 
-    Through files, one after another: memory holds one copy of the largest beside the tensors themselves. Raises
-    BundleError for values that are not finite numbers: nobody could read them again.
+    Writing files one by one keeps only one copy of the largest in memory, besides the tensors. Raises BundleError for
+    values that are not finite, since reading refuses them.
     """
     with tempfile.TemporaryDirectory() as folder:
         paths = {name: Path(folder) / name for name in tensors}
@@ -53,16 +53,16 @@ def load_files(
 ) -> dict[str, dict[str, Tensor]]:
     """Tensors of each of the bundle's `files` (names with their sha256), by the file's name.
 
-    `content` is its bundle.json as it was read before. Raises ModelChangedError where another stands there by now, and
-    BundleError for a file whose tensors are not as `expected`, or not finite. Size, sha256 and header are compared
-    before any tensor is made.
+    Compares size, sha256 and header before it makes any tensor. Raises ModelChangedError if the bundle's `content`
+    (bundle.json as read before) has been replaced since, BundleError for a file whose tensors are not as `expected` or
+    not finite.
     """
     try:
         return {name: _load_tensors(uri, name, sha256, expected[name]) for name, sha256 in files.items()}
     except (BundleError, FileNotFoundError) as error:
         refuse_another_model(uri, model_id_of(read_content(uri)[1]), model_id_of(content))
         if isinstance(error, FileNotFoundError):
-            raise BundleError(f"{storage.redact(uri)} is not whole: a file of weights is missing ({error})") from error
+            raise BundleError(f"{storage.redact(uri)} is incomplete: a file of weights is missing ({error})") from error
         raise
 
 
@@ -70,7 +70,7 @@ def _load_tensors(folder: str, name: str, sha256: str, expected: Shapes) -> dict
     where = storage.redact(storage.join(folder, name))
     refuse_strange_file(folder, name)
     try:
-        # In memory, and not mapped: a model that is at work would follow whatever is written into its file.
+        # Not memory-mapped: a running model would change with whatever is written into its file.
         limit = 8 + MAX_HEADER_BYTES + MAX_ITEM_BYTES * sum(map(math.prod, expected.values()))
         data = storage.read_bytes(storage.join(folder, name), max_bytes=limit)
     except storage.FileTooLargeError as error:
@@ -88,19 +88,19 @@ def _load_tensors(folder: str, name: str, sha256: str, expected: Shapes) -> dict
 
 def _refuse_not_finite(where: str, tensors: Mapping[str, Tensor]) -> None:
     for key, tensor in tensors.items():
-        # The least and the largest are NaN where any is: 15 times faster than a look at each.
+        # Minimum and maximum are NaN if any value is: 15 times faster than checking each value.
         if not torch.stack(torch.aminmax(tensor.detach())).isfinite().all():
             raise BundleError(f"{where}: {key} has values that are not finite numbers; its training may have diverged")
 
 
 def check_shapes(what: str, found: Shapes, expected: Shapes) -> None:
-    """Raises BundleError where the shapes `found` are others than those `expected`."""
+    """Raises BundleError if the shapes `found` are not those `expected`."""
     if wrong := differences(found, expected):
         raise BundleError(f"{what}: {wrong}")
 
 
 def _check_header(where: str, data: bytes, expected: Shapes) -> None:
-    """Raises BundleError for tensors of other names, shapes or types. (Their places safetensors itself compares.)"""
+    """Raises BundleError for tensors with other names, shapes or types. (safetensors itself checks their offsets.)"""
     length = int.from_bytes(data[:8], "little")
     if not 0 < length <= min(MAX_HEADER_BYTES, len(data) - 8):
         raise BundleError(f"{where} is not a safetensors file: it says that its header has {length} bytes")

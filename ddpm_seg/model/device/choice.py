@@ -1,4 +1,4 @@
-"""Where torch computes."""
+"""The device that torch computes on."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ def default_device() -> str:
 
 
 def chosen_device(name: str | None) -> torch.device:
-    """The device of that name; by default a GPU if there is one, else the CPU. Raises ValueError where it is not."""
+    """The device with that name; None means a GPU if there is one, else the CPU. Raises ValueError if it cannot be
+    used."""
     if name is None:
         return torch.device(default_device())
     try:
         device = torch.device(name)
         torch.empty(1, device=device).add_(1)
         usable = device.type != "meta"
-    # Each backend of torch says in its own way that it is not there.
+    # Each backend of torch raises its own exception if it is missing.
     except Exception:
         usable = False
     if not usable:

@@ -1,4 +1,4 @@
-"""A network through torch.compile, which saves passes over memory; or without it, where it does not compile."""
+"""Runs a network through torch.compile, which saves passes over memory, or without it if compiling fails."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ logger = logging.getLogger(__name__)
 
 
 def compiled(function: Callable[P, T]) -> Callable[P, T]:
-    """`function`, compiled when it is first called, which takes about half a minute, and again for another batch size.
+    """`function`, compiled at its first call, which takes about half a minute, and again for another batch size.
 
-    Where that fails (no compiler, an operator that it does not know) a warning says so and it runs as it is, for good.
+    If compiling fails (no compiler, an unknown operator), logs a warning and runs `function` uncompiled from then on.
     """
     fast, works = torch.compile(function), True
 

@@ -1,4 +1,4 @@
-"""Copies to and from a GPU that the CPU does not wait for, so that there is always work queued. On a CPU: nothing."""
+"""Copies to and from a GPU that the CPU does not wait for, so that the GPU always has work queued."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from torch import Tensor
 
 
 def to_device(x: Tensor, device: torch.device | str) -> Tensor:
-    """`x` of the CPU's memory on `device`: `x` itself where that is the CPU.
+    """`x`, in the CPU's memory, on `device`; `x` itself if that is the CPU.
 
-    A GPU reads on its own only from pinned memory; what is pinned here is kept until it has done so.
+    A GPU can only read pinned memory by itself; torch keeps the pinned copy until the GPU has read it.
     """
     pinned = x.pin_memory() if torch.device(device).type == "cuda" else x
     return pinned.to(device, non_blocking=True)
 
 
 def to_host(rows: Iterable[Mapping[str, Tensor]], device: torch.device) -> list[dict[str, np.ndarray]]:
-    """All tensors of `rows`, of `device`, in the CPU's memory. A GPU is waited for once, after the last row."""
+    """All tensors of `rows`, from `device`, in the CPU's memory. Waits for a GPU only once, after the last row."""
     copies = [{name: x.to("cpu", non_blocking=True) for name, x in row.items()} for row in rows]
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -1,4 +1,4 @@
-"""Number formats that networks run in."""
+"""Number formats for networks."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ if TYPE_CHECKING:
 
 DType = Literal["float32", "bfloat16", "float16"]
 SegmentDType = Literal["float32", "bfloat16", "float16", "int8"]
-"""int8: the convolutions of a DDPM's UNet in 8-bit integers, on CPUs alone."""
+"""int8: the convolutions of a DDPM's UNet run in 8-bit integers, on CPUs only."""
 
 
 def activations(dtype: SegmentDType) -> torch.dtype:
-    """The type of what is between the convolutions."""
-    import torch  # seconds, which a command that only names its formats need not spend
+    """The type of the values between the convolutions."""
+    import torch  # takes seconds to import, and commands that only name formats do not need it
 
     return torch.bfloat16 if dtype == "int8" else getattr(torch, dtype)
 
 
 def without_int8(dtype: SegmentDType, title: str) -> DType:
-    """`dtype`, of those that a network which is no DDPM, a `title`, takes. Raises ValueError."""
+    """`dtype`, for a network that is not a DDPM, named `title` in the message. Raises ValueError for int8."""
     if dtype == "int8":
-        raise ValueError(f"int8 is for the network of a DDPM; a {title} takes float32, bfloat16 or float16")
+        raise ValueError(f"int8 works only for a DDPM's network; use float32, bfloat16 or float16 for a {title}")
     return dtype

@@ -1,4 +1,4 @@
-"""How many items go through a network at once: halved for good where a GPU's memory proves too small."""
+"""Chooses how many items go through a network at once: halves the number whenever a GPU runs out of memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 class FittingBatch:
-    """A batch size that shrinks until it fits. `what` names one item in messages: "64 x 64 image"."""
+    """A batch size that shrinks until it fits, and stays so. `what` names one item in messages: "64 x 64 image"."""
 
     def __init__(self, size: int, device: torch.device, *, what: str) -> None:
         """Raises ValueError for a size below 1."""
@@ -23,10 +23,11 @@ class FittingBatch:
         self.size, self._device, self._what = size, device, what
 
     def run(self, total: int, work: Callable[[int, int], Iterable[T]]) -> Iterator[T]:
-        """Yields the results 0 to `total` - 1, in order. `work(first, size)` gives some from `first` on: about `size`.
+        """Yields the results 0 to `total` - 1, in order. `work(first, size)` yields about `size` of them, from `first`
+        on.
 
-        Where it runs out of memory it is called again with half the size, from the first missing result on. Raises
-        torch.OutOfMemoryError where memory runs out even at size 1.
+        If memory runs out, `work` is called again with half the size, from the first missing result on. Raises
+        torch.OutOfMemoryError if memory runs out even at size 1.
         """
         done = 0
         while done < total:
@@ -43,7 +44,7 @@ class FittingBatch:
     def _halve(self, message: str) -> None:
         name = torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else self._device.type.upper()
         if self.size == 1:
-            raise torch.OutOfMemoryError(f"{name} has no memory for one {self._what} at a time: {message}")
+            raise torch.OutOfMemoryError(f"{name} has too little memory even for one {self._what}: {message}")
         self.size //= 2
         torch.cuda.empty_cache()
-        logger.warning("out of memory on %s: from now on at most %d at a time", name, self.size)
+        logger.warning("out of memory on %s: from now on the batch size is %d", name, self.size)

@@ -1,4 +1,4 @@
-"""Networks without memory for their weights, on torch's "meta" device: to know shapes, or to take weights over."""
+"""Networks on torch's "meta" device, whose weights take no memory: to know their shapes, or to give them weights."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class Architecture(Protocol):
 
     @property
     def title(self) -> str:
-        """What messages call it."""
+        """Its name in messages."""
 
     def build(self) -> nn.Module:
         """The network with random weights, on torch's default device."""
 
 
 def weight_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
-    """Shape of every entry of the network's state dict.
+    """Shape of every entry in the network's state dict.
 
-    Raises BundleError where it cannot be built or has more than MAX_PARAMETERS.
+    Raises BundleError if the network cannot be built or has more than MAX_PARAMETERS.
     """
     title = architecture.title
     try:
@@ -36,7 +36,7 @@ def weight_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
             shapes = {key: tuple(value.shape) for key, value in architecture.build().state_dict().items()}
     except ModuleNotFoundError as error:
         raise BundleError(str(error)) from error
-    # torch, torchvision and diffusers each have their own exceptions for a network that makes no sense.
+    # torch, torchvision and diffusers raise various exceptions for an invalid network.
     except Exception as error:
         raise BundleError(f"this {title} cannot be built: {type(error).__name__}: {one_line(error)}") from error
     if (parameters := sum(map(math.prod, shapes.values()))) > MAX_PARAMETERS:
@@ -45,7 +45,7 @@ def weight_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
 
 
 def with_weights(architecture: Architecture, weights: Mapping[str, Tensor]) -> nn.Module:
-    """The network with the tensors of `weights` themselves: they are not copied. Raises RuntimeError for other keys."""
+    """The network with the tensors in `weights`, without copying them. Raises RuntimeError if the keys do not match."""
     with torch.device("meta"):
         network = architecture.build()
     network.load_state_dict(dict(weights), assign=True)

@@ -1,4 +1,4 @@
-"""Where a resident network runs, and how."""
+"""How a resident network runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ddpm_seg.model.device.dtypes import SegmentDType
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Runtime:
-    """What whoever makes a network resident decides."""
+    """The choices of whoever loads a network."""
 
     device: torch.device
     dtype: SegmentDType = "float32"

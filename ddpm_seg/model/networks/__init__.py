@@ -1,1 +1,1 @@
-"""The networks whose activations are read, one a file."""
+"""The networks whose activations are read, one file per network."""

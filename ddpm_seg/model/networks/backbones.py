@@ -1,4 +1,4 @@
-"""Names of the networks that a student can be built on."""
+"""Names of the backbones that a student can have."""
 
 from __future__ import annotations
 

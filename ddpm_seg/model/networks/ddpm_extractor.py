@@ -1,4 +1,4 @@
-"""A resident DDPM as a source of features: images are noised to a few steps, and the UNet's decoder is read there."""
+"""A resident DDPM as a source of features: noises images to a few steps, and reads the UNet's decoder at each."""
 
 # Shapes: N images, S steps, C channels, h x w an activation's own resolution.
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class DDPMExtractor:
-    """A resident UNet, and the noise (1, 3, S, S) that every image shares."""
+    """A resident UNet, and the noise (1, 3, S, S) shared by all images."""
 
     def __init__(self, unet: DecoderUNet, diffusion: DiffusionConfig, noise: Tensor) -> None:
         self.unet, self.diffusion, self.noise = unet, Diffusion(diffusion), noise
@@ -45,13 +45,13 @@ def extract(
 ) -> list[Tensor]:
     """Maps of images `x_0` (N, 3, H, W) in [-1, 1] under shared `noise` (1, 3, H, W).
 
-    Returns one (N, C_i, h_i, w_i) tensor a step and block, steps outermost, blocks ascending: the published order,
-    whatever the order in which blocks are named (the reference's hooks fire as the decoder runs). At most
-    `micro_batch` of the N x S (image, step) pairs go through the network at once.
+    Returns one (N, C_i, h_i, w_i) tensor per step and block, steps outermost, blocks ascending: the published order,
+    whatever the order of the blocks in `config` (the reference's hooks fire as the decoder runs). At most `micro_batch`
+    of the N x S (image, step) pairs go through the network at once.
     """
     n = len(x_0)
     # The schedule's own index, never rescaled: the published extractor does not apply rescale_timesteps (its
-    # SpacedDiffusion leaves that to the sampler), and its classifiers were trained so.
+    # SpacedDiffusion leaves that to the sampler), and its classifiers were trained that way.
     t_SN = to_device(torch.tensor(config.steps), x_0.device).repeat_interleave(n)
     x_t = diffusion.q_sample(x_0.repeat(len(config.steps), 1, 1, 1), t_SN, noise)
     size = micro_batch or len(t_SN)

@@ -1,4 +1,4 @@
-"""What a bundle says of a `UNet2DModel` of Hugging Face diffusers; nothing of diffusers is needed to read it."""
+"""The description in bundle.json of a `UNet2DModel` from Hugging Face diffusers; reading it does not need diffusers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from ddpm_seg.model.json_values import from_json, shown
-from ddpm_seg.model.limits import MAX_BLOCKS_A_LEVEL, MAX_CHANNELS, MAX_IMAGE_SIZE, MAX_LEVELS, check_range
+from ddpm_seg.model.limits import MAX_BLOCKS_PER_LEVEL, MAX_CHANNELS, MAX_IMAGE_SIZE, MAX_LEVELS, check_range
 
 if TYPE_CHECKING:
     from ddpm_seg.model.networks.diffusers_unet import DiffusersUNet
@@ -18,7 +18,7 @@ UP_BLOCKS = ("UpBlock2D", "AttnUpBlock2D", "ResnetUpsampleBlock2D")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Arguments:
-    """The arguments of `UNet2DModel` that say how large it is or that its code divides by, with their types."""
+    """Arguments of `UNet2DModel` that set its size or that its code divides by, with their types."""
 
     sample_size: int
     down_block_types: tuple[str, ...]
@@ -42,7 +42,7 @@ class _Arguments:
 
     def __post_init__(self) -> None:
         check_range("sample_size", self.sample_size, MAX_IMAGE_SIZE)
-        check_range("layers_per_block", self.layers_per_block, MAX_BLOCKS_A_LEVEL)
+        check_range("layers_per_block", self.layers_per_block, MAX_BLOCKS_PER_LEVEL)
         check_range("number of block_out_channels", len(self.block_out_channels), MAX_LEVELS)
         for channels in self.block_out_channels:
             check_range("block_out_channels", channels, MAX_CHANNELS)
@@ -63,28 +63,28 @@ class _Arguments:
 
 @dataclass(frozen=True, kw_only=True)
 class DiffusersUNetConfig:
-    """The arguments of `UNet2DModel`, as in its config.json; blocks are its up-blocks, the deepest first."""
+    """The arguments of `UNet2DModel`, as in its config.json; its blocks are the up-blocks, deepest first."""
 
     architecture: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        """Raises ValueError for a network that is not unconditional, not of images or not of known blocks."""
+        """Raises ValueError unless the network is unconditional, takes images and has known blocks."""
         given = self.architecture
         if type(size := given.get("sample_size")) is not int:
             raise ValueError(f"sample_size must be the side of a square, got {shown(size)}")
         known = {field.name for field in fields(_Arguments)}
-        # Those of later versions of diffusers are left for diffusers itself to judge.
+        # Arguments of later versions of diffusers are left to diffusers itself.
         from_json(_Arguments, {name: value for name, value in given.items() if name in known}, "diffusers_unet")
         if given.get("in_channels", 3) != 3 or given.get("out_channels", 3) not in (3, 6):
             raise ValueError(
                 f"in_channels {given.get('in_channels')} and out_channels {given.get('out_channels')}: expected a "
-                "network of images with 3 channels (this may be one of latents)"
+                "network for images with 3 channels (this one may be for latents)"
             )
         if conditions := [name for name in ("class_embed_type", "num_class_embeds") if given.get(name) is not None]:
             raise ValueError(f"{conditions[0]} is {shown(given[conditions[0]])}: expected a network without conditions")
         if given.get("time_embedding_type", "positional") != "positional":
             raise ValueError(
-                f"time_embedding_type is {shown(given['time_embedding_type'])}: expected 'positional', of a network "
+                f"time_embedding_type is {shown(given['time_embedding_type'])}: expected 'positional', for a network "
                 "that was trained on timesteps"
             )
         for name, known_blocks in (("down_block_types", BLOCKS), ("up_block_types", UP_BLOCKS)):
@@ -99,22 +99,22 @@ class DiffusersUNetConfig:
 
     @property
     def stride(self) -> int:
-        """Side lengths of inputs must be multiples of this."""
+        """The sides of inputs must be multiples of this."""
         return 2 ** (len(self._channels) - 1)
 
     @property
     def base_channels(self) -> int:
-        """Of the maps at the image's own resolution."""
+        """Channels of the maps at the image's own resolution."""
         return self._channels[0]
 
     @property
     def block_channels(self) -> list[int]:
-        """Channels of every up-block's output."""
+        """Channels of each up-block's output."""
         return self._channels[::-1]
 
     @property
     def block_strides(self) -> list[int]:
-        """Input pixels per activation pixel of every up-block, its own upsampling included."""
+        """Input pixels per activation pixel for each up-block, after its own upsampling."""
         last = len(self._channels) - 1
         return [2 ** max(0, last - 1 - index) for index in range(last + 1)]
 
@@ -123,7 +123,7 @@ class DiffusersUNetConfig:
         return list(self.architecture["block_out_channels"])
 
     def build(self) -> DiffusersUNet:
-        """Raises ModuleNotFoundError where diffusers is not installed, with what to install."""
+        """The network. Raises ModuleNotFoundError, with what to install, if diffusers is missing."""
         try:
             from ddpm_seg.model.networks.diffusers_unet import DiffusersUNet
         except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""An unconditional UNet2DModel of Hugging Face diffusers, with the interface of this package's own UNet."""
+"""An unconditional UNet2DModel from Hugging Face diffusers, with the interface of this package's own UNet."""
 
 # Shapes: x_t (N, 3, H, W) float32 in about [-1, 1]; t_N (N,) int64 or float timesteps of the schedule.
 
@@ -13,22 +13,22 @@ from torch import Tensor, nn
 
 
 class DiffusersUNet(nn.Module):
-    """The network of a diffusers folder; it stops where nobody reads on."""
+    """The network of a diffusers folder; it stops after the last block that is read."""
 
     def __init__(self, architecture: Mapping[str, Any]) -> None:
         super().__init__()
         self.network: Any = UNet2DModel(**architecture)
 
     def forward(self, x_t: Tensor, t_N: Tensor) -> Tensor:
-        """What the network predicts for `x_t`: (N, 3 or 6, H, W) float32."""
+        """The network's prediction for `x_t`: (N, 3 or 6, H, W) float32."""
         return self.network(x_t.to(self.network.dtype), t_N).sample.to(x_t.dtype)
 
     def activations(self, x_t: Tensor, t_N: Tensor, blocks: Collection[int]) -> list[Tensor]:
-        """Outputs of the up-blocks `blocks`, in ascending order; nothing after the last one is computed."""
+        """Outputs of the up-blocks `blocks`, in ascending order; computes nothing after the last one."""
         return self.decode(x_t, t_N, last=max(blocks), keep=frozenset(blocks))
 
     def decode(self, x_t: Tensor, t_N: Tensor, *, last: int, keep: frozenset[int]) -> list[Tensor]:
-        """As UNet2DModel.forward goes, up to up-block `last`."""
+        """Does what UNet2DModel.forward does, up to up-block `last`."""
         unet = self.network
         sample = unet.conv_in((2 * x_t - 1.0 if unet.config.center_input_sample else x_t).to(unet.dtype))
         emb = unet.time_embedding(unet.time_proj(t_N).to(unet.dtype))
@@ -47,5 +47,5 @@ class DiffusersUNet(nn.Module):
         return kept
 
     def cast_torso(self, dtype: torch.dtype) -> DiffusersUNet:
-        """Stores all of it in `dtype`, as diffusers does."""
+        """Stores the whole network in `dtype`, as diffusers does."""
         return self.to(dtype)

@@ -1,4 +1,4 @@
-"""The encoder of a masked autoencoder (He et al., CVPR 2022), all patches shown, as a source of features."""
+"""The encoder of a masked autoencoder (He et al., CVPR 2022) as a source of features; it sees all patches."""
 
 # Shapes: N images of S x S pixels, C channels, T = (S / patch)^2 patches.
 
@@ -19,7 +19,7 @@ from ddpm_seg.model.networks.image_network import ImageNetwork
 from ddpm_seg.model.networks.pixel_values import to_imagenet
 
 PUBLISHED_BLOCKS = 12
-"""The last of them are read."""
+"""The published extractor reads this many of the last blocks."""
 _LIMITS = {
     "image_size": MAX_IMAGE_SIZE,
     "patch_size": MAX_IMAGE_SIZE,
@@ -31,7 +31,7 @@ _LIMITS = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MAEConfig(ImageNetwork):
-    """Architecture of the vision transformer; the published one is ViT-L of patch 8: 24 blocks of width 1024."""
+    """Architecture of the vision transformer; the published one is ViT-L with patch size 8: 24 blocks of width 1024."""
 
     kind: ClassVar[str] = "mae"
     checkpoints: ClassVar[tuple[Checkpoint, ...]] = (
@@ -72,7 +72,7 @@ class MAEConfig(ImageNetwork):
 
     @property
     def block_channels(self) -> list[int]:
-        """Of the transformer's blocks, the first one first."""
+        """Channels of each transformer block's output, first block first."""
         return [self.width] * self.depth
 
     @property
@@ -81,7 +81,7 @@ class MAEConfig(ImageNetwork):
 
     @property
     def peak_values(self) -> int:
-        """The maps that are kept, a block's own, and one attention matrix of all heads."""
+        """Values in memory at the peak: the kept maps, a block's own, and one attention matrix with all heads."""
         return self.num_patches * (self.width * (self.depth + 8) + self.num_heads * self.num_patches)
 
     def published_features(self) -> FeatureConfig:
@@ -95,26 +95,26 @@ class MAEConfig(ImageNetwork):
 
 
 class MAE(nn.Module):
-    """A vision transformer that hands out its blocks' outputs, without the final norm that nobody reads."""
+    """A vision transformer that returns its blocks' outputs, without the final norm, which is not needed."""
 
     def __init__(self, config: MAEConfig) -> None:
-        from torchvision.models.vision_transformer import EncoderBlock  # takes a second, which others need not spend
+        from torchvision.models.vision_transformer import EncoderBlock  # takes a second to import
 
         super().__init__()
         width, patch = config.width, config.patch_size
         self.patch_embed = nn.Conv2d(3, width, patch, stride=patch)
         self.cls_token = nn.Parameter(0.02 * torch.randn(1, 1, width))
         self.pos_embed = nn.Parameter(0.02 * torch.randn(1, 1 + config.num_patches, width))
-        # Pre-norm, with an epsilon of 1e-6, as the published ones.
+        # Pre-norm with an epsilon of 1e-6, as published.
         self.blocks = nn.ModuleList(
             EncoderBlock(config.num_heads, width, 4 * width, dropout=0.0, attention_dropout=0.0)
             for _ in range(config.depth)
         )
 
     def activations(self, x: Tensor, blocks: Collection[int]) -> list[Tensor]:
-        """Outputs (N, C, S / patch, S / patch) of `blocks`, ascending, for `x` (N, 3, S, S) as of `to_imagenet`.
+        """Outputs (N, C, S / patch, S / patch) of `blocks`, ascending, for `x` (N, 3, S, S) scaled by `to_imagenet`.
 
-        The class token is left out. Nothing after the last block is computed.
+        Leaves out the class token, and computes nothing after the last block.
         """
         patches_NChw = self.patch_embed(x)
         tokens_NTC = patches_NChw.flatten(2).transpose(1, 2)

@@ -1,4 +1,4 @@
-"""Pictures as networks take them, and back."""
+"""Converts pictures to the values that networks take, and back."""
 
 # Shapes: N images of H x W pixels.
 
@@ -14,7 +14,7 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def to_network(images: np.ndarray, device: torch.device | str) -> Tensor:
-    """(N, H, W, 3) uint8 to (N, 3, H, W) float32 in [-1, 1], rounded as the published ToTensor and 2x - 1."""
+    """(N, H, W, 3) uint8 to (N, 3, H, W) float32 in [-1, 1], rounded like the published ToTensor and 2x - 1."""
     return _to_unit(images, device) * 2 - 1
 
 
@@ -25,12 +25,12 @@ def to_imagenet(images: np.ndarray, device: torch.device | str) -> Tensor:
 
 
 def to_standard(images: np.ndarray, device: torch.device | str, *, shift: float, deviation: float) -> Tensor:
-    """(N, H, W, 3) uint8 to (N, 3, H, W) float32: each value of 0 to 255 plus `shift`, divided by `deviation`."""
+    """(N, H, W, 3) uint8 to (N, 3, H, W) float32: adds `shift` to each value in 0..255 and divides by `deviation`."""
     return (_to_float(images, device) + shift) * (1 / deviation)
 
 
 def from_network(x: Tensor) -> np.ndarray:
-    """(N, 3, H, W) float32 in [-1, 1] to (N, H, W, 3) uint8: the nearest picture."""
+    """(N, 3, H, W) float32 in [-1, 1] to the nearest picture (N, H, W, 3) uint8."""
     return ((x + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
 
 

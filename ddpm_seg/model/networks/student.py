@@ -1,4 +1,4 @@
-"""DatasetDDPM's student: torchvision's DeepLabV3 (Chen et al., 2017), which names every pixel in one pass."""
+"""DatasetDDPM's student: torchvision's DeepLabV3 (Chen et al., 2017), which classifies all pixels in one pass."""
 
 # Shapes: N images of S x S pixels, K classes.
 
@@ -28,16 +28,16 @@ BATCH_NORM_MOMENTUM = 0.1  # torch's own default, and ResNet's
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StudentConfig:
-    """Which network."""
+    """A student's architecture."""
 
     title: ClassVar[str] = "student"
 
     backbone: Backbone
     num_classes: int
     image_size: int
-    """S, side of its square input and output."""
+    """S, the side of the square input and output."""
     resolution: int
-    """Side that images are enlarged to before the first convolution: the backbones look at an eighth (ResNet) or a
+    """Images are enlarged to this side before the first convolution. The backbones' maps have an eighth (ResNet) or a
     sixteenth (MobileNetV3) of it."""
 
     def __post_init__(self) -> None:
@@ -57,20 +57,20 @@ class StudentConfig:
 
 
 class Student(nn.Module):
-    """Images (N, 3, S, S) as of `to_imagenet` to logits (N, K, S, S) float32."""
+    """Images (N, 3, S, S), scaled by `to_imagenet`, to logits (N, K, S, S) float32."""
 
     def __init__(self, config: StudentConfig) -> None:
         super().__init__()
         self.config = config
-        # Nothing is downloaded: torchvision's default is a backbone trained on ImageNet.
+        # Download nothing: torchvision's default is a backbone trained on ImageNet.
         model = _DEEPLAB[config.backbone](
             weights=None, weights_backbone=None, num_classes=config.num_classes, aux_loss=False
         )
         self.backbone, self.classifier = model.backbone, model.classifier
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
-                # MobileNetV3's 0.01 is for ImageNet's hundred thousands of batches: after a thousand, its running
-                # statistics are still of weights long gone, and what was learnt is not seen in evaluation mode.
+                # MobileNetV3's 0.01 is meant for the hundreds of thousands of batches of ImageNet. After a thousand
+                # batches its running statistics still reflect early weights, which spoils evaluation mode.
                 module.momentum = BATCH_NORM_MOMENTUM
 
     def forward(self, x: Tensor) -> Tensor:
@@ -84,14 +84,14 @@ class Student(nn.Module):
 def backbone_weights(classifier: Mapping[str, Tensor], config: StudentConfig) -> dict[str, Tensor]:
     """The entries of a torchvision classifier's state dict that initialise `Student.backbone`.
 
-    Raises ValueError where one is missing or of another shape: the classifier is another network.
+    Raises ValueError if one is missing or has another shape, because the classifier is another network.
     """
     found = {}
     for key, shape in weight_shapes(config).items():
         if not key.startswith("backbone."):
             continue
         name = key.removeprefix("backbone.")
-        # MobileNetV3's layers are numbered in DeepLab, and in the classifier they stand under "features".
+        # MobileNetV3's layers have only numbers in DeepLab, but the prefix "features" in the classifier.
         source = f"features.{name}" if config.backbone.startswith("mobilenet") else name
         if source not in classifier or classifier[source].shape != shape:
             raise ValueError(f"expected the weights of torchvision's {config.backbone}; {source} does not fit")

@@ -21,7 +21,7 @@ from ddpm_seg.model.networks.image_network import ImageNetwork
 from ddpm_seg.model.networks.pixel_values import to_imagenet
 
 DEPTHS = (3, 4, 6, 3)
-"""Residual blocks of each of the four layers."""
+"""Number of residual blocks in each of the four layers."""
 EXPANSION = 4
 STRIDE = 32
 """Image pixels per pixel of the last layer."""
@@ -29,7 +29,7 @@ STRIDE = 32
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SwAVConfig(ImageNetwork):
-    """Architecture: `width` is 64 in SwAV and 128 in SwAVw2, in which every convolution is twice as wide."""
+    """The architecture: `width` is 64 in SwAV, and 128 in SwAVw2, where every convolution is twice as wide."""
 
     kind: ClassVar[str] = "swav"
     checkpoints: ClassVar[tuple[Checkpoint, ...]] = tuple(
@@ -62,7 +62,7 @@ class SwAVConfig(ImageNetwork):
 
     @property
     def block_channels(self) -> list[int]:
-        """Of each residual block's input, which is the block before it, and at first the stem."""
+        """Channels of each residual block's input, which is the previous block's output, or the stem's."""
         outputs = [EXPANSION * self.width * 2**layer for layer, depth in enumerate(DEPTHS) for _ in range(depth)]
         return [self.width, *outputs[:-1]]
 
@@ -73,11 +73,11 @@ class SwAVConfig(ImageNetwork):
 
     @property
     def peak_values(self) -> int:
-        """About six maps of the first layer, whose pixels are 4 x 4 of the image's."""
+        """Values in memory at the peak: about six maps of the first layer, each pixel 4 x 4 of the image's."""
         return 6 * EXPANSION * self.width * (self.image_size // 4) ** 2
 
     def published_features(self) -> FeatureConfig:
-        """Every second block of each layer, from its first one on."""
+        """Every second block of each layer, starting with its first."""
         starts = [0, *accumulate(DEPTHS)]
         blocks = [start + index for start, depth in zip(starts, DEPTHS, strict=False) for index in range(0, depth, 2)]
         return FeatureConfig(steps=(), blocks=tuple(blocks))
@@ -90,7 +90,7 @@ class SwAVConfig(ImageNetwork):
 
 
 class SwAV(nn.Module):
-    """A ResNet-50 that hands out its residual blocks' inputs; module names are torchvision's, and SwAV's own."""
+    """A ResNet-50 that returns its residual blocks' inputs; module names are torchvision's and SwAV's own."""
 
     def __init__(self, config: SwAVConfig) -> None:
         super().__init__()
@@ -102,9 +102,9 @@ class SwAV(nn.Module):
         )
 
     def activations(self, x: Tensor, blocks: Collection[int]) -> list[Tensor]:
-        """Inputs (N, C, h, w) of the residual `blocks`, ascending, for `x` (N, 3, S, S) as of `to_imagenet`.
+        """Inputs (N, C, h, w) of the residual `blocks`, ascending, for `x` (N, 3, S, S) scaled by `to_imagenet`.
 
-        Blocks are counted through all layers. Nothing after the last input is computed.
+        Blocks are numbered through all layers. Computes nothing after the last input.
         """
         h = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, stride=2, padding=1)
         kept, last = [], max(blocks)
@@ -118,8 +118,8 @@ class SwAV(nn.Module):
 
 
 def _layer(planes: int, depth: int, *, first: bool) -> nn.Sequential:
-    """`depth` bottlenecks of `planes`; the first one widens, and halves the resolution in all layers but the first."""
-    from torchvision.models.resnet import Bottleneck  # takes a second, which others need not spend
+    """`depth` bottlenecks of `planes`; the first widens, and halves the resolution except in the first layer."""
+    from torchvision.models.resnet import Bottleneck  # takes a second to import
 
     entering, leaving, stride = planes if first else EXPANSION * planes // 2, EXPANSION * planes, 1 if first else 2
     shortcut = nn.Sequential(nn.Conv2d(entering, leaving, 1, stride=stride, bias=False), nn.BatchNorm2d(leaving))

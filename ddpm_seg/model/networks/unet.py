@@ -1,6 +1,6 @@
-"""The guided-diffusion UNet (Dhariwal & Nichol, 2021), stopping after the last decoder block that anyone reads.
+"""The guided-diffusion UNet (Dhariwal & Nichol, 2021), which stops after the last decoder block that is read.
 
-Module names follow the published checkpoints, whose state-dict keys load unchanged.
+Module names follow the published checkpoints, so that their state dicts load unchanged.
 """
 
 # Shapes: N images, C channels, H x W pixels, E = 4 * num_channels embedding size, T = H * W positions.
@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddpm_seg.model.limits import MAX_BLOCKS_A_LEVEL, MAX_CHANNELS, MAX_HEADS, MAX_IMAGE_SIZE, MAX_LEVELS, check_range
+from ddpm_seg.model.limits import MAX_BLOCKS_PER_LEVEL, MAX_CHANNELS, MAX_HEADS, MAX_IMAGE_SIZE, MAX_LEVELS, check_range
 from ddpm_seg.model.networks.unet_blocks import (
     AttentionBlock,
     Block,
@@ -31,7 +31,7 @@ from ddpm_seg.model.networks.unet_blocks import (
 _LIMITS = {
     "image_size": MAX_IMAGE_SIZE,
     "num_channels": MAX_CHANNELS,
-    "num_res_blocks": MAX_BLOCKS_A_LEVEL,
+    "num_res_blocks": MAX_BLOCKS_PER_LEVEL,
     "num_heads": MAX_HEADS,
     "num_head_channels": MAX_CHANNELS,
     "num_heads_upsample": MAX_HEADS,
@@ -40,7 +40,7 @@ _LIMITS = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UNetConfig:
-    """Architecture, named as guided-diffusion's flags; `None` stands for that code's `-1`."""
+    """The architecture, with fields named like guided-diffusion's flags; `None` stands for that code's `-1`."""
 
     title: ClassVar[str] = "UNet"
 
@@ -49,7 +49,7 @@ class UNetConfig:
     num_res_blocks: int
     channel_mult: tuple[float, ...]
     attention_resolutions: tuple[int, ...]
-    """Side lengths of the feature maps (at `image_size`) that get attention, as in the published flag."""
+    """Sides of the feature maps (at `image_size`) that get attention, as in the published flag."""
     num_heads: int = 4
     num_head_channels: int | None = None
     num_heads_upsample: int | None = None
@@ -87,22 +87,23 @@ class UNetConfig:
 
     @property
     def stride(self) -> int:
-        """Side lengths of inputs must be multiples of this."""
+        """The sides of inputs must be multiples of this."""
         return 2 ** (len(self.channel_mult) - 1)
 
     @property
     def base_channels(self) -> int:
-        """Of the maps at the image's own resolution."""
+        """Channels of the maps at the image's own resolution."""
         return self.channels(0)
 
     @property
     def block_channels(self) -> list[int]:
-        """Channels of every decoder block's output, block 0 (the deepest) first."""
+        """Channels of each decoder block's output; block 0 is the deepest."""
         return [self.channels(level) for level in _levels_up(self) for _ in range(self.num_res_blocks + 1)]
 
     @property
     def block_strides(self) -> list[int]:
-        """Input pixels per activation pixel of every decoder block (its own upsampling included), block 0 first."""
+        """Input pixels per activation pixel for each decoder block, after its own upsampling; block 0 is the
+        deepest."""
         strides = []
         for level in _levels_up(self):
             strides += [2**level] * self.num_res_blocks + [2 ** max(level - 1, 0)]
@@ -143,7 +144,7 @@ def timestep_embedding(t_N: Tensor, dim: int) -> Tensor:
 
 
 class UNet(nn.Module):
-    """Predicts the noise in `x_t`, and hands out its decoder's activations."""
+    """Predicts the noise in `x_t`, and returns its decoder's activations."""
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
@@ -160,21 +161,22 @@ class UNet(nn.Module):
     def forward(self, x_t: Tensor, t_N: Tensor) -> Tensor:
         """Noise estimate for `x_t` (N, 3, H, W) in about [-1, 1] at network timesteps `t_N`.
 
-        Returns (N, 3, H, W), or (N, 6, H, W) with the variance's interpolation behind it when `learn_sigma`. H and W
-        are multiples of `config.stride`.
+        Returns (N, 3, H, W), or with `learn_sigma` (N, 6, H, W), the last three channels interpolating the variance. H
+        and W are multiples of `config.stride`.
         """
         h = self.decode(x_t, t_N, last=len(self.output_blocks) - 1)[-1]
         return self.out(h.to(x_t.dtype))
 
     def activations(self, x_t: Tensor, t_N: Tensor, blocks: Sequence[int]) -> list[Tensor]:
-        """Outputs of the decoder `blocks`, in ascending block order; nothing after the last one is computed."""
+        """Outputs of the decoder `blocks`, in ascending block order; computes nothing after the last one."""
         wanted = sorted(set(blocks))
         if not wanted or wanted[0] < 0 or wanted[-1] >= len(self.output_blocks):
             raise ValueError(f"blocks must lie in 0..{len(self.output_blocks) - 1}, got {list(blocks)}")
         return self.decode(x_t, t_N, last=wanted[-1], keep=frozenset(wanted))
 
     def cast_torso(self, dtype: torch.dtype) -> UNet:
-        """Stores all blocks' convolutions in `dtype`, as the published `use_fp16` does; the rest stays float32."""
+        """Stores the convolutions of all blocks in `dtype`, as the published `use_fp16` does; the rest stays
+        float32."""
         for block in (self.input_blocks, self.middle_block, self.output_blocks):
             for module in block.modules():
                 if isinstance(module, (nn.Conv1d, nn.Conv2d)):
@@ -190,7 +192,7 @@ class UNet(nn.Module):
         skips: list[Tensor] = []
         for index, block in enumerate(self.input_blocks):
             h = block(h, emb)
-            # The first encoder outputs are read by the last decoder blocks only: what is not read is not held.
+            # Only the last decoder blocks read the first encoder outputs: do not keep those that are not read.
             if index >= len(self.input_blocks) - 1 - last:
                 skips.append(h)
         h = self.middle_block(h, emb)
@@ -203,7 +205,7 @@ class UNet(nn.Module):
 
 
 def _encoder(config: UNetConfig) -> tuple[nn.ModuleList, list[int]]:
-    """Encoder blocks and the channels of each one's output."""
+    """Encoder blocks, and the channels of each one's output."""
     channels = config.channels(0)
     blocks, skip_channels = [Block(Stem(3, channels, 3, padding=1))], [channels]
     for level in range(len(config.channel_mult)):
@@ -246,7 +248,7 @@ def _decoder(config: UNetConfig, skip_channels: list[int]) -> nn.ModuleList:
 
 
 def _layers(config: UNetConfig, level: int, in_channels: int, *, upsampling: bool = False) -> list[nn.Module]:
-    """A residual block, and attention where the level has it."""
+    """A residual block, followed by attention if the level has it."""
     channels = config.channels(level)
     layers: list[nn.Module] = [_res_block(config, in_channels, channels)]
     if config.has_attention(level):

@@ -1,4 +1,4 @@
-"""The layers of the guided-diffusion UNet, named so that the published state-dict keys load unchanged."""
+"""The layers of the guided-diffusion UNet, named so that published state dicts load unchanged."""
 
 # Shapes: N images, C channels, H x W pixels, E embedding size, T = H * W positions.
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class GroupNorm(nn.GroupNorm):
-    """32 groups, computed in float32 whatever the activations' type, as the published network does."""
+    """32 groups, computed in float32 whatever the activations' type, as in the published network."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(32, channels)
@@ -64,7 +64,7 @@ class ResBlock(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """Self-attention over positions, residual. `new_order` splits q, k, v before the heads instead of after."""
+    """Self-attention over positions, with a residual. `new_order` splits q, k, v before the heads instead of after."""
 
     def __init__(self, channels: int, heads: int, *, new_order: bool) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class AttentionBlock(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Strided convolution, where `resblock_updown` is off."""
+    """Strided convolution, used if `resblock_updown` is off."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Nearest doubling and a convolution, where `resblock_updown` is off."""
+    """Nearest-neighbour doubling and a convolution, used if `resblock_updown` is off."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -108,14 +108,14 @@ class Upsample(nn.Module):
 
 
 class Stem(nn.Conv2d):
-    """First convolution; takes and ignores the embedding, so that every layer is called alike."""
+    """First convolution; takes and ignores the embedding, so that all layers are called in the same way."""
 
     def forward(self, x: Tensor, emb_NE: Tensor) -> Tensor:  # type: ignore[override]
         return super().forward(x)
 
 
 class Block(nn.Sequential):
-    """Layers applied in turn, each with the timestep's embedding."""
+    """Layers applied in turn, each with the timestep embedding."""
 
     def forward(self, x: Tensor, emb_NE: Tensor) -> Tensor:  # type: ignore[override]
         for layer in self:

@@ -1,1 +1,1 @@
-"""Other projects' files, read and converted."""
+"""Reading and converting other projects' files."""

@@ -1,4 +1,4 @@
-"""Published checkpoints of networks and pixel classifiers to a bundle."""
+"""Converts published checkpoints of networks and pixel classifiers to a bundle."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ logger = logging.getLogger(__name__)
 
 
 def convert(config: ConvertConfig) -> Bundle:
-    """Reads what `config` names into a bundle, with nothing written; one without classifiers is a network alone.
+    """Reads the files that `config` names into a bundle, without writing it; without classifiers it holds only a
+    network.
 
     Raises ValueError for files that are damaged, refused or contradict each other, FileNotFoundError for missing ones.
     """
@@ -53,7 +54,7 @@ def convert(config: ConvertConfig) -> Bundle:
     if experiment is not None and experiment.model_type != checkpoint.flag:
         raise ValueError(
             f"{base_name(config.experiment or '')}: model_type {experiment.model_type!r}: these classifiers read the "
-            f"network of {flag(experiment.model_type)}, and {flag(checkpoint.flag)} is given"
+            f"network of {flag(experiment.model_type)}, but {flag(checkpoint.flag)} is given"
         )
     loaded = load_network(checkpoint, config, experiment.dim[0] if experiment else None)
     provenance: dict[str, Any] = {checkpoint.flag: base_name(getattr(config, checkpoint.flag)), **loaded.provenance}
@@ -69,7 +70,8 @@ def convert(config: ConvertConfig) -> Bundle:
 
 
 def load_modelscope(directory: str) -> Bundle:
-    """A bundle of a ModelScope model folder; its noise is the CPU generator's, seed 0, as its pipeline draws it."""
+    """The bundle of a ModelScope model folder. Its noise comes from the CPU generator with seed 0, as in its
+    pipeline."""
     experiment, flags = load_modelscope_configuration(directory)
     flags.setdefault("image_size", experiment.dim[0])
     unet, diffusion = configs_from_flags(flags)
@@ -89,7 +91,8 @@ def load_modelscope(directory: str) -> Bundle:
 
 
 def _with_classifiers(bundle: Bundle, directory: str, experiment: Experiment) -> Bundle:
-    """After the network: flags that are not the checkpoint's would make the experiment look wrong."""
+    """Adds the classifiers. Call it after reading the network: wrong model flags would make the experiment look
+    wrong."""
     features, task = experiment.features(bundle.network), experiment.task()
     members = load_members(directory, experiment.model_num, dim=experiment.dim[2], num_classes=experiment.number_class)
     converted = {**bundle.provenance["converted"], "classifiers": [f"model_{i}.pth" for i in range(len(members))]}
@@ -97,7 +100,8 @@ def _with_classifiers(bundle: Bundle, directory: str, experiment: Experiment) ->
 
 
 def load_members(directory: str, count: int, *, dim: int, num_classes: int) -> tuple[State, ...]:
-    """`model_0.pth` … of a folder as `count` members without the `module.` prefix; ValueError names the file."""
+    """`count` members from `model_0.pth` … in a folder, without the prefix `module.`. Raises ValueError naming the
+    file."""
     members = tuple(
         _load_member(storage.join(directory, f"model_{index}.pth"), dim=dim, num_classes=num_classes)
         for index in range(count)
@@ -123,7 +127,7 @@ def _load_member(uri: str, *, dim: int, num_classes: int) -> State:
 
 
 def _noise(config: ConvertConfig, shape: tuple[int, ...]) -> tuple[Tensor, dict[str, Any]]:
-    """The noise of that shape, float32, and where it is from."""
+    """The noise, float32 of that shape, and where it comes from."""
     if config.noise is not None:
         return load_noise(config.noise, shape), {"file": base_name(config.noise)}
     generator = config.noise_generator or "cuda"
@@ -132,7 +136,7 @@ def _noise(config: ConvertConfig, shape: tuple[int, ...]) -> tuple[Tensor, dict[
 
 
 def load_noise(uri: str, expected: tuple[int, ...]) -> Tensor:
-    """A `.npy` file of floats of the shape `expected`, (1, ...), with or without its first axis, as float32.
+    """Reads a `.npy` file of floats with the shape `expected`, (1, ...), or without its first axis, as float32.
 
     Raises ValueError for anything else.
     """
@@ -147,7 +151,7 @@ def load_noise(uri: str, expected: tuple[int, ...]) -> Tensor:
     if not np.isfinite(noise).all():
         raise ValueError(f"{name}: the noise has values that are not finite numbers")
     mean, deviation = float(noise.mean(dtype=np.float64)), float(noise.std(dtype=np.float64))
-    # Six standard errors: a true draw does not look so once in a million conversions.
+    # Six standard errors: real noise exceeds them less than once in a million conversions.
     if abs(mean) > 6 / noise.size**0.5 or abs(deviation - 1) > 6 / (2 * noise.size) ** 0.5:
         logger.warning("%s: mean %.3f and deviation %.3f are not those of standard normal noise", name, mean, deviation)
     return torch.from_numpy(noise.astype(np.float32).reshape(expected))

@@ -1,4 +1,4 @@
-"""Which network jobs.convert is asked for, and which flags cannot be combined with it."""
+"""Checks the flags of jobs.convert: which network is asked for, and what cannot be combined with it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ddpm_seg.model.published.loading import CHECKPOINTS
 
 
 def chosen_checkpoint(config: ConvertConfig) -> Checkpoint:
-    """What the one network is converted from. Raises ValueError for flags that cannot be combined."""
+    """The checkpoint that the flags ask for. Raises ValueError for flags that cannot be combined."""
     found = [checkpoint for checkpoint in CHECKPOINTS if getattr(config, checkpoint.flag) is not None]
     if not found:
         networks = ", ".join(flag(checkpoint.flag) for checkpoint in CHECKPOINTS)
@@ -34,13 +34,13 @@ def chosen_checkpoint(config: ConvertConfig) -> Checkpoint:
 
 
 def refuse_beside_modelscope(config: ConvertConfig) -> None:
-    """Raises ValueError for any other flag but --output."""
+    """Raises ValueError if any other flag but --output is given."""
     if given := _given(config, besides=("output", "modelscope")):
         raise ValueError(f"--modelscope cannot be combined with {flag(given[0])}: leave out one of them")
 
 
 def _given(config: ConvertConfig, besides: Iterable[str]) -> list[str]:
-    """Names of the fields that are not as they are by default."""
+    """Names of the fields that differ from their defaults."""
     names = [field.name for field in fields(config) if field.name not in besides]
     defaults = {field.name: field.default for field in fields(config)}
     return [name for name in names if getattr(config, name) != defaults[name]]

@@ -1,4 +1,4 @@
-"""The files of a diffusers folder: none is read that lies outside of it, whatever its links and its JSON say."""
+"""The files of a diffusers folder; files outside it are never read, whatever its links and its JSON say."""
 
 from __future__ import annotations
 
@@ -15,29 +15,30 @@ from ddpm_seg.model.json_values import parse_object
 from ddpm_seg.model.published.state_dicts import refuse_placeholder
 
 MAX_JSON_BYTES = 2**24
-"""Of a config or an index; an index has about 100 bytes for each weight."""
+"""Limit for a config or an index; an index has about 100 bytes per weight."""
 
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A folder, or a prefix of a store."""
+    """A local folder, or a prefix in a store."""
 
     uri: str
 
     @property
     def name(self) -> str:
-        """For messages."""
+        """Its name in messages."""
         return storage.redact(self.uri)
 
     def named(self, *parts: str) -> str:
-        """What messages call a file or a folder in it."""
+        """The name in messages of a file or subfolder."""
         return storage.redact(self._join(*parts))
 
     def has(self, *parts: str) -> bool:
         return storage.exists(self._join(*parts))
 
     def file(self, *parts: str) -> str:
-        """URI of the file in it. Raises ValueError for a link that leads out, and for what is no ordinary file."""
+        """URI of a file in the folder. Raises ValueError for a link that leads outside, and for anything but an
+        ordinary file."""
         path = PurePosixPath(*parts)
         if storage.is_local(self.uri):
             root = _links_root(Path(self.uri))
@@ -45,12 +46,12 @@ class Folder:
         return self._join(*parts)
 
     def names(self, part: str, beginning: str) -> list[str]:
-        """Names of the files in the subfolder `part` that begin so."""
+        """Names of the files in the subfolder `part` that begin with `beginning`."""
         found = storage.glob(f"{glob.escape(self._join(part))}/{glob.escape(beginning)}*")
         return [file.uri.rpartition("/")[2] for file in found]
 
     def read_json(self, *parts: str) -> dict[str, Any] | None:
-        """The JSON object in the file; None where there is none. Raises ValueError, naming the file."""
+        """The JSON object in the file, or None if there is no such file. Raises ValueError naming the file."""
         if not self.has(*parts):
             return None
         name = self.named(*parts)
@@ -62,9 +63,9 @@ class Folder:
             raise ValueError(f"{name}: {error}") from error
 
     def read_part(self, parts: Sequence[str], file: str) -> tuple[str, dict[str, Any]]:
-        """The first of `parts` (subfolders, or "" for the folder itself) that has the JSON `file`, and what it holds.
+        """The first of `parts` (subfolders, or "" for the folder itself) that has the JSON `file`, and its content.
 
-        Raises FileNotFoundError where none has it.
+        Raises FileNotFoundError if none has it.
         """
         for part in parts:
             if (content := self.read_json(part, file)) is not None:
@@ -81,7 +82,8 @@ class Folder:
 
 
 def _links_root(folder: Path) -> Path:
-    """The folder that its links may lead to: of a snapshot in the hub's cache, the repository with its blobs."""
+    """The folder that links may lead into: in a snapshot in the hub's cache, that of the repository, which has the
+    blobs."""
     snapshots = folder.parent
     if snapshots.name == "snapshots" and snapshots.parent.name.startswith("models--"):
         return snapshots.parent

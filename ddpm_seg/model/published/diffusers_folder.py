@@ -1,4 +1,5 @@
-"""A pipeline of Hugging Face diffusers, as `DDPMPipeline.save_pretrained` writes it: UNet and noise schedule."""
+"""Reads the UNet and noise schedule of a Hugging Face diffusers pipeline, as `DDPMPipeline.save_pretrained` writes
+it."""
 
 from __future__ import annotations
 
@@ -26,26 +27,26 @@ from ddpm_seg.model.shapes import shapes_of
 logger = logging.getLogger(__name__)
 
 PIPELINES = ("DDPMPipeline", "DDIMPipeline", "PNDMPipeline", "RePaintPipeline")
-"""Those whose UNet2DModel sees pixels, and was trained on discrete timesteps."""
+"""Pipelines whose UNet2DModel sees pixels and was trained on discrete timesteps."""
 UNET, SCHEDULER = "unet", "scheduler"
 _AUTOENCODERS = ("vae", "vqvae", "movq")
 _PREFIX = "network."
-"""Of the weights' names in a `DiffusersUNet`."""
+"""Prefix of the weights' names in a `DiffusersUNet`."""
 
 
 def load(config: ConvertConfig, image_size: int | None) -> Loaded:
-    """The DDPM of --diffusers; see `published.loading`. Its image size stands in the folder."""
+    """The DDPM of --diffusers; see `published.loading`. Takes its image size from the folder."""
     assert config.diffusers is not None
     network, weights = load_diffusers(config.diffusers)
     return Loaded(network=network, weights=weights)
 
 
 def load_diffusers(name: str) -> tuple[DDPMConfig, Mapping[str, Tensor]]:
-    """The network of the folder `name`, or of the hub's repository of that name where there is a network.
+    """The network in the folder `name`, or in the hub's repository with that name if the hub can be reached.
 
-    Weights are float32, and each is from the file: none is missing, unknown or of another shape. Raises ValueError for
-    another kind of network, pipeline or schedule, for files that are damaged or do not fit, and where diffusers is not
-    installed; OSError where there is no such folder or file.
+    Weights are float32 and match the network exactly: none is missing, unknown or of another shape. Raises ValueError
+    for another kind of network, pipeline or schedule, for files that are damaged or do not match, and if diffusers is
+    not installed; OSError if there is no such folder or file.
     """
     try:
         import diffusers  # noqa: F401  before anything is downloaded
@@ -70,7 +71,7 @@ def load_diffusers(name: str) -> tuple[DDPMConfig, Mapping[str, Tensor]]:
 
 
 def _expected_shapes(network: DDPMConfig, where: str) -> dict[str, tuple[int, ...]]:
-    """Of the weights, as diffusers names them."""
+    """Shapes of the weights under diffusers' own names."""
     try:
         return {key.removeprefix(_PREFIX): shape for key, shape in weight_shapes(network).items()}
     except ValueError as error:
@@ -78,13 +79,13 @@ def _expected_shapes(network: DDPMConfig, where: str) -> dict[str, tuple[int, ..
 
 
 def _refuse_other_pipelines(folder: Folder) -> None:
-    """Raises ValueError for a pipeline that does not draw pixels, and nothing but pixels, from its UNet."""
+    """Raises ValueError unless the pipeline draws pixels from its UNet alone."""
     index = folder.read_json("model_index.json")
     if index is None:
         parts = [part for part in _AUTOENCODERS if folder.has(part)]
         kind = "a folder"
     else:
-        # A part that a pipeline does without is [null, null].
+        # A part that is not used is [null, null].
         given = [key for key, value in index.items() if not key.startswith("_") and value not in (None, [None, None])]
         parts = [key for key in given if key not in (UNET, SCHEDULER) and isinstance(index[key], list)]
         kind = f"a {shown(index.get('_class_name'))}"
@@ -92,7 +93,7 @@ def _refuse_other_pipelines(folder: Folder) -> None:
         hint = " (its network sees latents, not pixels)" if set(parts) & set(_AUTOENCODERS) else ""
         raise ValueError(
             f"{folder.name}: {kind} with {', '.join(map(shown, parts[:3]))}{hint}; expected an unconditional pipeline "
-            "of pixels, such as DDPMPipeline, with unet and scheduler alone"
+            "of pixels, such as DDPMPipeline, with only unet and scheduler"
         )
     if index is not None and index.get("_class_name") not in PIPELINES:
         raise ValueError(
@@ -102,7 +103,7 @@ def _refuse_other_pipelines(folder: Folder) -> None:
 
 
 def _unet_of(found: Mapping[str, Any], where: str) -> DiffusersUNetConfig:
-    """The network that a config.json describes, without the arguments that this diffusers does not know."""
+    """The network that a config.json describes, without the arguments that this version of diffusers does not know."""
     from diffusers import UNet2DModel
 
     if found.get("_class_name", "UNet2DModel") != "UNet2DModel":
@@ -112,7 +113,7 @@ def _unet_of(found: Mapping[str, Any], where: str) -> DiffusersUNetConfig:
     architecture = {key: value for key, value in found.items() if not key.startswith("_")}
     if unknown := sorted(architecture.keys() - inspect.signature(UNet2DModel.__init__).parameters.keys() - {"self"}):
         logger.warning(
-            "%s: left out, as this version of diffusers does not know them: %s", where, ", ".join(map(shown, unknown))
+            "%s: ignored, as this version of diffusers does not know them: %s", where, ", ".join(map(shown, unknown))
         )
     architecture = {key: value for key, value in architecture.items() if key not in unknown}
     size = architecture.get("sample_size")

@@ -1,4 +1,4 @@
-"""The folder that --diffusers names: one that is there, or a repository of Hugging Face's hub, fetched."""
+"""Finds the folder that --diffusers names: an existing one, or a repository downloaded from Hugging Face's hub."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from ddpm_seg.model.json_values import one_line
 from ddpm_seg.model.published.diffusers_weights import choose_file
 
 SECONDS = 5
-"""That the hub has for each answer before it counts as out of reach."""
+"""Seconds to wait for each answer of the hub."""
 _REPOSITORY = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
 def local_folder(name: str) -> str:
-    """URI of the folder `name`, or where the hub's repository of that name was fetched to.
+    """URI of the folder `name`, or of the local copy of the hub's repository with that name.
 
-    Raises NotADirectoryError for a file; FileNotFoundError where there is neither folder nor repository, or no network.
+    Raises NotADirectoryError for a file; FileNotFoundError if there is neither such a folder nor such a repository, or
+    no network.
     """
     if storage.exists(name):
         try:
@@ -35,7 +36,7 @@ def local_folder(name: str) -> str:
 
 
 def _fetched(name: str) -> str:
-    """Files of the repository that are needed, and no others, as they were last seen where the hub is out of reach."""
+    """Downloads only the files needed; if the hub cannot be reached, uses the copy in the cache."""
     from huggingface_hub import HfApi, snapshot_download, try_to_load_from_cache
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -45,11 +46,11 @@ def _fetched(name: str) -> str:
         return snapshot_download(name, allow_patterns=files, etag_timeout=SECONDS)
     except HfHubHTTPError as error:
         raise _missing(name, f"the hub has no such pipeline ({one_line(error)})") from None
-    except Exception as error:  # of the network, each client library has its own
+    except Exception as error:  # each client library has its own exceptions for the network
         cached = try_to_load_from_cache(name, "model_index.json")
         if isinstance(cached, str):
             return str(Path(cached).parent)
-        raise _missing(name, f"the hub is out of reach ({one_line(error)})") from None
+        raise _missing(name, f"the hub cannot be reached ({one_line(error)})") from None
 
 
 def _missing(name: str, why: str) -> FileNotFoundError:

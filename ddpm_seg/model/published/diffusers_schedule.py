@@ -1,4 +1,4 @@
-"""The noise schedule that a scheduler_config.json of Hugging Face diffusers describes."""
+"""Reads the noise schedule that a scheduler_config.json of Hugging Face diffusers describes."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Settings:
-    """What says how the network was trained, and what our samplers do differently; with diffusers' defaults.
+    """Settings that say how the network was trained, or that our samplers treat differently, with diffusers' defaults.
 
-    Everything else in a scheduler's settings is about how to draw images with it.
+    All other settings of a scheduler are about how it draws images.
     """
 
     beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid", "laplace"]
@@ -42,22 +42,22 @@ class _Settings:
         for name in ("beta_start", "beta_end"):
             check_range(name, getattr(self, name), 1, least=0)
         if self.use_flow_sigmas:
-            raise ValueError("use_flow_sigmas is true; expected a network that was trained as a DDPM, not by flows")
+            raise ValueError("use_flow_sigmas is true; expected a network that was trained as a DDPM, not with flows")
 
 
 def diffusion_of(scheduler: Mapping[str, Any]) -> DiffusionConfig:
-    """The noise process of a scheduler_config.json. Raises ValueError for one that is not of discrete timesteps.
+    """The noise process of a scheduler_config.json. Raises ValueError unless it has discrete timesteps.
 
-    Any scheduler with a beta_schedule will do: its class says how to draw, not how the network was trained.
+    Any scheduler with a beta_schedule is accepted: its class says how to sample, not how the network was trained.
     """
     if "beta_schedule" not in scheduler:
         raise ValueError(
-            f"its scheduler is a {_class_name(scheduler)} without a beta_schedule; expected one of a DDPM, such "
+            f"its scheduler is a {_class_name(scheduler)} without a beta_schedule; expected a DDPM's, such "
             "as DDPMScheduler or DDIMScheduler"
         )
     known = {field.name for field in fields(_Settings)}
     given = {name: value for name, value in scheduler.items() if name in known}
-    if scheduler.get("predict_epsilon") is False:  # as diffusers before 0.10 said it
+    if scheduler.get("predict_epsilon") is False:  # diffusers before 0.10
         given.setdefault("prediction_type", "sample")
     settings = from_json(_Settings, given, "scheduler")
     _warn_of_other_samples(settings)
@@ -71,7 +71,7 @@ def diffusion_of(scheduler: Mapping[str, Any]) -> DiffusionConfig:
 
 
 def _betas(settings: _Settings) -> np.ndarray:
-    """(T,) float64. Raises ValueError for a last one of 1."""
+    """The betas, (T,) float64. Raises ValueError if the last is 1."""
     from diffusers import DDPMScheduler
 
     scheduler: Any = DDPMScheduler(
@@ -93,7 +93,7 @@ def _class_name(scheduler: Mapping[str, Any]) -> str:
 
 
 def _warn_of_other_samples(settings: _Settings) -> None:
-    """Features do not depend on any of this; images that are drawn do."""
+    """Warns about settings that change sampled images; features do not depend on them."""
     if not settings.clip_sample or settings.thresholding:
         logger.warning("its scheduler does not clip x_0 to [-1, 1]; the samplers here always do")
     elif settings.clip_sample_range != 1:
@@ -107,7 +107,7 @@ def _warn_of_other_samples(settings: _Settings) -> None:
 
 
 def _schedule(betas: np.ndarray) -> dict[str, Any]:
-    """By name where it has one, up to diffusers' float32."""
+    """The schedule's name if it has one, up to float32 rounding, else its betas."""
     for name, named in (("linear", linear_betas), ("cosine", cosine_betas)):
         if np.allclose(betas, named(len(betas)), rtol=1e-5, atol=1e-7):
             return {"noise_schedule": name}

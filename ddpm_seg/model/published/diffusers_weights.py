@@ -1,4 +1,4 @@
-"""The weights of a diffusers model: one file or several, safetensors or torch's, of full or of half precision."""
+"""Reads the weights of a diffusers model: one file or several, safetensors or torch's, in full or half precision."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _STEM = "diffusion_pytorch_model"
 _WHOLE = re.compile(rf"{_STEM}(?:\.(?P<variant>\w+))?\.(?P<form>safetensors|bin)")
 _INDEX = re.compile(rf"{_STEM}\.(?P<form>safetensors|bin)\.index(?:\.(?P<variant>\w+))?\.json")
 _PRECISE_FIRST = ("", "fp32", "fp16", "bf16")
-# Of attention layers, before diffusers 0.14.
+# Names in attention layers before diffusers 0.14.
 _OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 _OLD_NAME = re.compile(r"(\battentions\.\d+)\.(query|key|value|proj_attn)\.(weight|bias)")
 
 
 def choose_file(names: Iterable[str]) -> str | None:
-    """Of the names in a folder that of the weights, or of the index of their shards; None where there is none.
+    """From the names in a folder, the file of weights or the index of their shards; None if there is neither.
 
-    As diffusers does: full precision before a variant, safetensors before torch's files, shards before a whole file.
-    Raises ValueError where only variants are there and their names do not say which to take.
+    Prefers, as diffusers does, full precision to a variant, safetensors to torch's files, and shards to a whole file.
+    Raises ValueError if there are only variants and their names do not tell which to use.
     """
     ranked = []
     for name in names:
@@ -46,9 +46,9 @@ def choose_file(names: Iterable[str]) -> str | None:
 
 
 def read_weights(folder: Folder, part: str) -> State:
-    """Tensors by their names in a `UNet2DModel` of today, as the subfolder `part` holds them; nothing is compared yet.
+    """Tensors in the subfolder `part` by their names in today's `UNet2DModel`; nothing is compared yet.
 
-    Raises ValueError, naming the file, for what is damaged or refused; FileNotFoundError for a missing file.
+    Raises ValueError, naming the file, if it is damaged or refused; FileNotFoundError if one is missing.
     """
     names = folder.names(part, _STEM)
     try:
@@ -79,7 +79,7 @@ def _read_shards(folder: Folder, part: str, index: str) -> State:
     if not isinstance(weight_map, dict) or not weight_map:
         raise ValueError(f"{where}: weight_map is {shown(weight_map)}; expected the file of each weight")
     form = "safetensors" if ".safetensors." in index else "bin"
-    # A name is opened beside the index, and could lead anywhere.
+    # These names are opened relative to the index, and must not lead elsewhere.
     shard_name = re.compile(rf"[\w-][\w.-]*\.{form}")
     for key, shard in weight_map.items():
         if not isinstance(shard, str) or not shard_name.fullmatch(shard):
@@ -96,7 +96,7 @@ def _read_shards(folder: Folder, part: str, index: str) -> State:
 
 
 def _renamed(state: State, where: str) -> State:
-    """`state` under the names of today."""
+    """`state` under today's names."""
     names = {key: _OLD_NAME.sub(lambda match: f"{match[1]}.{_OLD_NAMES[match[2]]}.{match[3]}", key) for key in state}
     if len(set(names.values())) < len(names):
         raise ValueError(f"{where}: it has weights under their old and their new names")

@@ -1,4 +1,5 @@
-"""What classifiers were trained for: ddpm-segmentation's experiment files and ModelScope's `configuration.json`."""
+"""Reads what classifiers were trained for: ddpm-segmentation's experiment files and ModelScope's
+`configuration.json`."""
 
 from __future__ import annotations
 
@@ -25,14 +26,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Experiment:
-    """The fields of an experiment file that a trained ensemble depends on, named as there."""
+    """The fields of an experiment file that a trained ensemble depends on, under their names there."""
 
     model_type: ModelType
     category: str
     number_class: int
     ignore_label: int | None
     dim: tuple[int, int, int]
-    """Height and width of the network's input, and channels of all activations together."""
+    """Height and width of the network's input, and the channels of all activations together."""
     steps: tuple[int, ...]
     blocks: tuple[int, ...]
     model_num: int
@@ -40,10 +41,11 @@ class Experiment:
     share_noise: bool
 
     def features(self, network: Network) -> FeatureConfig:
-        """What to read from the network. ValueError where the network cannot give it, or gives another `dim`.
+        """The features to read from the network. Raises ValueError if the network does not have them, or has another
+        `dim`.
 
-        Only a DDPM's steps and blocks stand in the experiment; of the others the published extractors read the same
-        blocks always.
+        Experiments state steps and blocks only for DDPMs; for other networks the published extractors always read the
+        same blocks.
         """
         height, width, channels = self.dim
         if not height == width == network.image_size:
@@ -63,12 +65,13 @@ class Experiment:
         return features
 
     def task(self) -> Task:
-        """The published task of this category, or one with generic class names; the experiment says what is ignored."""
+        """The published task of this category, or one with generic class names; the experiment sets the ignored
+        class."""
         known = TASKS.get(self.category)
         if known is not None and known.num_classes != self.number_class:
             raise ValueError(
                 f"experiment: number_class {self.number_class}, but category {shown(self.category)} has "
-                f"{known.num_classes} classes; name another category, or mend number_class"
+                f"{known.num_classes} classes; correct category or number_class"
             )
         if known is not None:
             return replace(known, ignore_label=self.ignore_label)
@@ -82,15 +85,15 @@ class Experiment:
 
 
 def load_experiment(uri: str) -> Experiment:
-    """Reads a ddpm-segmentation experiment file; ValueError names the file and the field that is wrong."""
+    """Reads a ddpm-segmentation experiment file. Raises ValueError naming the file and the field that is wrong."""
     return _experiment(_read_json(uri), base_name(uri))
 
 
 def load_modelscope_configuration(directory: str) -> tuple[Experiment, dict[str, Any]]:
     """Reads `configuration.json` of a ModelScope folder: the experiment, and the guided-diffusion flags given there.
 
-    ModelScope passes `model.mlp` to its classifier, which looks for its classes under the category's own name
-    (`model.mlp.ffhq_34.number_class`); a `number_class` straight in `model.mlp` is read as well.
+    ModelScope passes `model.mlp` to its classifier, which looks for its classes under the category's name
+    (`model.mlp.ffhq_34.number_class`); a `number_class` directly in `model.mlp` is read as well.
     """
     uri = storage.join(directory, "configuration.json")
     name = base_name(uri)
@@ -98,7 +101,7 @@ def load_modelscope_configuration(directory: str) -> tuple[Experiment, dict[str,
     model = _section(configuration, "model", name)
     ddpm, mlp = _section(model, "ddpm", f"{name}: model"), _section(model, "mlp", f"{name}: model")
     category = _field(_section(configuration, "pipeline", name), "category", str, f"{name}: pipeline")
-    if not re.fullmatch(r"\w[\w. -]*", category):  # it names the folder of the classifiers, and could lead anywhere
+    if not re.fullmatch(r"\w[\w. -]*", category):  # it names the folder of the classifiers, and must not lead elsewhere
         raise ValueError(f"{name}: pipeline.category is {shown(category)}; expected the name of a folder beside it")
     of_category = mlp.get(category, {})
     if not isinstance(of_category, dict):
@@ -157,7 +160,7 @@ def _experiment(values: Mapping[str, Any], where: str) -> Experiment:
         ignore_label=ignore_label,
         dim=(dim[0], dim[1], dim[2]),
         steps=_integers(values, "steps", where) if ddpm else (),
-        # The published extractor asks of each block whether it is listed: order and repetition mean nothing.
+        # The published extractor checks for each block whether it is listed, so order and repetition do not matter.
         blocks=tuple(sorted(set(_integers(values, "blocks", where)))) if ddpm else (),
         model_num=model_num,
         upsample_mode=upsample_mode,
@@ -195,7 +198,7 @@ def _integers(values: Mapping[str, Any], key: str, where: str) -> tuple[int, ...
 
 
 def _color(index: int) -> tuple[int, int, int]:
-    """White, then hues a golden angle apart in three strengths: neighbours differ, and so do 255 of them."""
+    """White, then hues a golden angle apart in three strengths, so that neighbours differ, even among 255 colours."""
     if index == 0:
         return (255, 255, 255)
     strength = (0.95, 0.7, 0.5)[index % 3]

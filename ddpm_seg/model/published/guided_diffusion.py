@@ -1,4 +1,4 @@
-"""Checkpoints of openai/guided-diffusion: the DDPMs of ddpm-segmentation."""
+"""Reads checkpoints of openai/guided-diffusion, the DDPMs of ddpm-segmentation."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ def load(config: ConvertConfig, image_size: int | None) -> Loaded:
 
 
 def load_unet(uri: str, config: UNetConfig) -> State:
-    """A guided-diffusion state dict, checked against the network that `config` describes.
+    """Reads a guided-diffusion state dict and checks it against the network that `config` describes.
 
-    Weights keep float16 or float32; other floating types become float32. Raises ValueError where a file is damaged or
-    refused, or does not fit; where its shapes contradict a flag, it names the flag, the value and what they show.
+    Weights keep float16 or float32; other floating types become float32. Raises ValueError if a file is damaged,
+    refused or does not match; if its shapes contradict a flag, the message names the flag, its value and what the
+    shapes show.
     """
     name = storage.redact(uri)
     state = state_dict(read_checkpoint(uri), name)
@@ -44,7 +45,7 @@ def load_unet(uri: str, config: UNetConfig) -> State:
     if shapes["input_blocks.0.0.weight"][1:2] != (3,):
         raise ValueError(
             f"{name}: input_blocks.0.0.weight is {shapes['input_blocks.0.0.weight']}; expected a network that takes "
-            "the 3 channels of an image and nothing else (this may be a super-resolution model)"
+            "only the 3 channels of an image (this may be a super-resolution model)"
         )
     if found := contradictions(config, shapes):
         raise ValueError(f"{name}: the model flags are not this checkpoint's: {'; '.join(found)}")

@@ -1,11 +1,12 @@
-"""From a flag of jobs.convert to a network: the loader of each kind of file, and what all loaders share.
+"""Loads the network that a flag of jobs.convert names; holds what all loaders share.
 
-`networks.known.NETWORKS` names the loaders' modules, in each network's `checkpoints`. Such a module has
+`networks.known.NETWORKS` names the modules of the loaders, in each network's `checkpoints`. Such a module defines
 
     def load(config: ConvertConfig, image_size: int | None) -> Loaded
 
-which reads the file that its flag names in `config`; `image_size` is that of the classifiers, where there are any. It
-raises ValueError for a file that is damaged, refused or not as expected. Files of other networks are named here.
+which reads the file that its flag names in `config`; `image_size` is that of the classifiers, if there are any. It
+raises ValueError for a file that is damaged, refused or not as expected. If the file is another network's, this module
+adds the right flag to the message.
 """
 
 from __future__ import annotations
@@ -27,27 +28,27 @@ from ddpm_seg.model.published.state_dicts import State, read_checkpoint, state_d
 from ddpm_seg.model.shapes import Shapes, shapes_of, some
 
 CHECKPOINTS: tuple[Checkpoint, ...] = tuple(one for network in NETWORKS for one in network.checkpoints)
-"""What a network can be converted from."""
+"""All kinds of checkpoints that can be converted."""
 
 _DEEPEST = 3
-"""Containers around a state dict, at most."""
+"""A state dict may be inside at most this many containers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Loaded:
-    """What a loader read."""
+    """The result of a loader."""
 
     network: Network
     weights: Mapping[str, Tensor]
-    """The state dict of what `network.build` returns."""
+    """State dict of the module that `network.build` returns."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    """What else should be known later of how it came about, for bundle.json."""
+    """Where it comes from, to be recorded in bundle.json."""
 
 
 def load_network(checkpoint: Checkpoint, config: ConvertConfig, image_size: int | None) -> Loaded:
     """The network in the file that `checkpoint`'s flag names.
 
-    Raises ValueError, with the flag to use where the file is another network's.
+    Raises ValueError; if the file is another network's, with the flag to use.
     """
     module = importlib.import_module(f"ddpm_seg.model.published.{checkpoint.loader}")
     try:
@@ -62,9 +63,9 @@ def load_network(checkpoint: Checkpoint, config: ConvertConfig, image_size: int 
 
 
 def encoder_state(uri: str, title: str, landmarks: tuple[str, ...], not_read: tuple[str, ...]) -> State:
-    """The state dict in a checkpoint, without the keys that begin with one of `not_read`.
+    """The state dict in a checkpoint, without keys that begin with one of `not_read`.
 
-    Raises ValueError, naming the file, for one without the keys `landmarks`.
+    Raises ValueError, naming the file, if one of the keys `landmarks` is missing.
     """
     name = storage.redact(uri)
     state = state_dict(unwrapped(read_checkpoint(uri)), name)
@@ -74,7 +75,7 @@ def encoder_state(uri: str, title: str, landmarks: tuple[str, ...], not_read: tu
 
 
 def unwrapped(content: Any) -> Any:
-    """The state dict of a checkpoint, which may hold the state of its training too."""
+    """The state dict in a checkpoint, which may also hold the state of its training."""
     for key in ("model", "state_dict"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             return content[key]
@@ -82,7 +83,7 @@ def unwrapped(content: Any) -> Any:
 
 
 def _recognised(uri: str, given: Checkpoint) -> Checkpoint | None:
-    """The kind of file that `uri` is by the names in it, where that is another than the one `given`."""
+    """The kind of checkpoint at `uri`, judged by the names in it, if it is not the one `given`."""
     try:
         content = read_checkpoint(uri)
     except (ValueError, OSError):
@@ -99,7 +100,7 @@ def _fits(checkpoint: Checkpoint, shapes: Shapes) -> bool:
 
 
 def _state_dicts(content: Any, depth: int) -> Iterator[Shapes]:
-    """The shapes in each state dict of a checkpoint, which may hold several networks."""
+    """Yields the shapes in each state dict of a checkpoint, which may hold several networks."""
     if not isinstance(content, Mapping):
         return
     tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}

@@ -1,4 +1,4 @@
-"""Checkpoints of facebookresearch/mae: their encoder."""
+"""Reads the encoders in checkpoints of facebookresearch/mae."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ddpm_seg.model.shapes import shapes_of
 
 _LANDMARKS = ("patch_embed.proj.weight", "pos_embed", "blocks.0.attn.qkv.weight")
 _NOT_READ = ("decoder_", "mask_token", "norm.", "fc_norm.", "head.")
-"""Trained beside the encoder: the decoder, and heads for classification."""
+"""Parts that are not needed: the decoder, and heads for classification."""
 _MAE_NAMES = {
     "patch_embed.proj.": "patch_embed.",
     ".norm1.": ".ln_1.",
@@ -26,20 +26,21 @@ _MAE_NAMES = {
     ".mlp.fc1.": ".mlp.0.",
     ".mlp.fc2.": ".mlp.3.",
 }
-"""timm's names by torchvision's, which are ours."""
+"""timm's names of weights and, for each, torchvision's, which this package uses."""
 
 
 def load(config: ConvertConfig, image_size: int | None) -> Loaded:
-    """The encoder of --mae; see `published.loading`. Its image size stands in the file."""
+    """The encoder of --mae; see `published.loading`. Takes its image size from the file."""
     assert config.mae is not None
     network, weights = load_mae(config.mae)
     return Loaded(network=network, weights=weights)
 
 
 def load_mae(uri: str) -> tuple[MAEConfig, State]:
-    """A checkpoint of facebookresearch/mae, `{"model": ...}` or the state dict alone: its encoder, and what it is.
+    """The encoder in a checkpoint of facebookresearch/mae, `{"model": ...}` or a plain state dict, and its
+    configuration.
 
-    Raises ValueError where a file is damaged or refused, or another network's.
+    Raises ValueError if the file is damaged, refused, or another network's.
     """
     name = storage.redact(uri)
     state = encoder_state(uri, "MAE", _LANDMARKS, _NOT_READ)
@@ -51,7 +52,7 @@ def load_mae(uri: str) -> tuple[MAEConfig, State]:
 
 
 def _mae_config(shapes: Mapping[str, tuple[int, ...]], name: str) -> MAEConfig:
-    """Everything but the heads stands in the shapes."""
+    """The configuration, all of it but the number of heads read from the shapes."""
     patches, positions = shapes["patch_embed.proj.weight"], shapes["pos_embed"]
     if len(patches) != 4 or len(positions) != 3:
         raise ValueError(f"{name}: patch_embed.proj.weight is {patches} and pos_embed {positions}; expected a MAE's")
@@ -66,12 +67,12 @@ def _mae_config(shapes: Mapping[str, tuple[int, ...]], name: str) -> MAEConfig:
         patch_size=patch,
         width=width,
         depth=1 + max(int(match[1]) for match in (re.match(r"blocks\.(\d+)\.", key) for key in shapes) if match),
-        num_heads=16 if width == 1280 else max(1, width // 64),  # 64 wide, but in ViT-H
+        num_heads=16 if width == 1280 else max(1, width // 64),  # heads are 64 wide, except in ViT-H
     )
 
 
 def _torchvision_name(key: str) -> str:
-    """Of a MAE's tensor, here, where the blocks are torchvision's."""
+    """The name in this package, which is torchvision's, of a MAE's tensor."""
     for published, ours in _MAE_NAMES.items():
         key = key.replace(published, ours)
     return key

@@ -1,8 +1,8 @@
-"""The shared noise that published classifiers were trained with, from its seed and without a GPU.
+"""The shared noise that published classifiers were trained with, made from its seed without a GPU.
 
-A classifier reads the activations of one image under one noise. Other noise works, but worse, and nothing says so.
-ModelScope draws the noise with torch's CPU generator; ddpm-segmentation drew it on the GPU of its authors. That second
-stream is Philox 4x32-10 (Salmon et al., SC 2011) and the Box-Muller transform of cuRAND, in the order in which
+Classifiers were trained on activations under one fixed noise. Under other noise they work worse, and nothing reports
+it. ModelScope draws the noise with torch's CPU generator; the authors of ddpm-segmentation drew it on their GPU. That
+stream is Philox 4x32-10 (Salmon et al., SC 2011) with cuRAND's Box-Muller transform, in the order in which
 `torch.randn` hands elements to GPU threads (ATen/native/cuda/DistributionTemplates.h, `distribution_nullary_kernel`).
 """
 
@@ -18,10 +18,10 @@ from torch import Tensor
 
 BLOCK_THREADS = 256
 RESIDENT_BLOCKS = 864
-"""Blocks of 256 threads that an A100 holds at once (108 processors of 2048 threads).
+"""Blocks of 256 threads that an A100 runs at once (108 processors of 2048 threads).
 
-It decides the order of the numbers only where a tensor has more blocks than this: 3×256×256 has 768, so that every GPU
-with at least as many gives the same noise there, while 3×512×512 is the A100's own.
+It affects the order of the numbers only if a tensor needs more blocks: 3×256×256 needs 768, so every GPU with at least
+that many gives the same noise, while 3×512×512 is specific to the A100.
 """
 
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -33,22 +33,23 @@ _Words = npt.NDArray[np.uint64]
 
 
 def torch_cpu_noise(seed: int, shape: Sequence[int]) -> Tensor:
-    """`torch.randn(shape)` of a CPU generator freshly seeded: float32 (as in ModelScope's `DDPMSegmentationModel`)."""
+    """`torch.randn(shape)` from a freshly seeded CPU generator: float32 (as in ModelScope's
+    `DDPMSegmentationModel`)."""
     _check_seed(seed)
     return torch.randn(tuple(shape), generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
 
 
 def torch_cuda_noise(seed: int, shape: Sequence[int], *, resident_blocks: int = RESIDENT_BLOCKS) -> Tensor:
-    """`torch.randn(shape, device="cuda")` of a generator freshly seeded: float32, on the CPU.
+    """`torch.randn(shape, device="cuda")` from a freshly seeded generator: float32, on the CPU.
 
-    Equal to the GPU's to about 1e-6: its logarithm, sine and cosine are approximations of their own.
+    Differs from the GPU's by about 1e-6, as the GPU approximates logarithm, sine and cosine in its own way.
     """
     _check_seed(seed)
     size = math.prod(shape)
     blocks = min(-(-size // BLOCK_THREADS), resident_blocks)
     threads = blocks * BLOCK_THREADS
     flat = np.empty(size, dtype=np.float32)
-    # Thread i draws four normals at a time and puts them `threads` elements apart, from element i on.
+    # Thread i draws four normals at a time and stores them `threads` elements apart, starting at element i.
     for draw, start in enumerate(range(0, size, 4 * threads) if size else ()):
         normals = _box_muller(philox_4x32_10(seed, np.arange(threads, dtype=np.uint64), draw)).reshape(-1)
         flat[start : start + normals.size] = normals[: size - start]
@@ -74,9 +75,9 @@ def philox_4x32_10(seed: int, subsequence: _Words, draw: int) -> _Words:
 
 
 def _box_muller(words: _Words) -> npt.NDArray[np.float32]:
-    """Words (4, T) to standard normals (4, T), pair by pair (`curand_normal4`, `_curand_box_muller`).
+    """Words (4, T) to standard normals (4, T), in pairs (`curand_normal4`, `_curand_box_muller`).
 
-    The uniform numbers are rounded to float32 where cuRAND rounds them: near 1 the logarithm magnifies the rounding.
+    Rounds the uniform numbers to float32 where cuRAND does: near 1 the logarithm magnifies the rounding.
     """
     uniform = words.astype(np.float32).astype(np.float64)
     step, step_2pi = 2.0**-32, float(np.float32(2 * math.pi)) * 2.0**-32

@@ -1,4 +1,4 @@
-"""What `torch.save` or safetensors wrote, as tensors by name: read without running anything, and checked."""
+"""Reads files of `torch.save` or safetensors as tensors by name, checked, and without running any of their code."""
 
 from __future__ import annotations
 
@@ -22,38 +22,38 @@ from ddpm_seg.model.shapes import Shapes, differences, some
 State = dict[str, Tensor]
 
 MOST_EXPANDED = 4
-"""Times its size that a checkpoint may unpack to. What torch writes is not packed at all."""
+"""A checkpoint may unpack to at most this many times its size. torch does not compress."""
 
 
 class Inert:
-    """What a pickle gets in place of a class that it names: attributes alone, and no code of the file's or of ours."""
+    """Replaces a class that a pickle names: has only attributes, and runs no code, neither the file's nor ours."""
 
 
-# Beside the weights, published checkpoints hold the arguments of their training (MAE) and its mean losses (ALAE).
+# Besides weights, published checkpoints hold the arguments of their training (MAE) and its mean losses (ALAE).
 _HARMLESS: list[Any] = [
     argparse.Namespace,
     (Inert, "tracker.RunningMeanTorch"),
     (Inert, "tracker.RunningMean"),
 ]
 
-# The begin of torch's older form, in any protocol of pickle: a number.
+# How torch's older format begins, in any pickle protocol: with a magic number.
 _TORCH_MAGIC = re.compile(
     rb"\x80.(\x95.{8})?" + re.escape(pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol=2)[2:]), re.DOTALL
 )
 
-# Parts that torch's wrappers put into the names of weights: torch.compile, FSDP and activation checkpointing. The
-# "module" of DataParallel is a name like any other, and taken for a wrapper's only where every name begins with it.
+# Parts that torch's wrappers add to the names of weights: torch.compile, FSDP and activation checkpointing.
+# DataParallel's "module" could be an ordinary name, so it counts only if every name begins with it.
 _WRAPPER = re.compile(r"(?<![^.])_(orig_mod|fsdp_wrapped_module|checkpoint_wrapped_module)\.")
 
 
 def read_checkpoint(uri: str, *, mapped: bool = True) -> Any:
-    """What `torch.save` wrote, in its zip or its older form, or the tensors of a safetensors file; on the CPU.
+    """Reads a checkpoint of `torch.save`, in its zip or its older format, or the tensors of a safetensors file; on the
+    CPU.
 
-    A pickle may name any function and have it called, so only tensors and plain containers are read from one, and a
-    few classes of published checkpoints, as objects with attributes alone. Nothing is unpacked that is larger than the
-    file. With `mapped` a local file's tensors cost no memory until they are read, and it must not change meanwhile.
-
-    Raises ValueError, naming the file, for anything else than a checkpoint; OSError for what cannot be read.
+    A pickle can name any function and have it called, so only tensors, plain containers and a few classes of published
+    checkpoints (as objects with only attributes) are read from one. Nothing may unpack to much more than the file's
+    size. With `mapped`, a local file's tensors take no memory until they are read, and the file must not change
+    meanwhile. Raises ValueError, naming the file, if it is not a checkpoint; OSError if it cannot be read.
     """
     name = storage.redact(uri)
     uri = storage.normalize(uri)
@@ -68,7 +68,7 @@ def read_checkpoint(uri: str, *, mapped: bool = True) -> Any:
 
 
 def checkpoint_of(data: bytes, name: str) -> Any:
-    """`read_checkpoint` of a file of which these are the bytes, called `name` in messages."""
+    """Like `read_checkpoint`, for a file's bytes; `name` is the file's name in messages."""
     source = io.BytesIO(data)
     size = refuse_no_checkpoint(source, name)
     load = _load_safetensors if _is_safetensors(source) else _load_pickle
@@ -78,7 +78,7 @@ def checkpoint_of(data: bytes, name: str) -> Any:
 
 
 def _can_be_mapped(path: Path) -> bool:
-    """Whether it is a safetensors file or torch's zip. A pipe would make whoever opens it wait."""
+    """Whether it is a safetensors file or torch's zip. Does not open a pipe, which would block."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -86,7 +86,7 @@ def _can_be_mapped(path: Path) -> bool:
 
 
 def read_file(uri: str, name: str) -> bytes:
-    """A file's bytes. Raises ValueError, naming it, where memory is too small for them."""
+    """A file's bytes. Raises ValueError, naming it, if they do not fit into memory."""
     try:
         return storage.read_bytes(uri)
     except MemoryError:
@@ -94,7 +94,7 @@ def read_file(uri: str, name: str) -> bytes:
 
 
 def is_torch_file(file: IO[bytes]) -> bool:
-    """Whether it begins as `torch.save` or safetensors write, as against another's pickle. It stands at its begin."""
+    """Whether the file begins like one of `torch.save` or safetensors, unlike other pickles. Leaves it at its start."""
     file.seek(0)
     begin = file.read(64)
     file.seek(0)
@@ -102,7 +102,7 @@ def is_torch_file(file: IO[bytes]) -> bool:
 
 
 def _is_safetensors(file: IO[bytes]) -> bool:
-    """Whether it begins with the length of a JSON object, and then that object. Afterwards it stands at its begin."""
+    """Whether the file begins with a length followed by a JSON object. Leaves it at its start."""
     file.seek(0)
     begin = file.read(9)
     file.seek(0)
@@ -110,9 +110,9 @@ def _is_safetensors(file: IO[bytes]) -> bool:
 
 
 def refuse_no_checkpoint(file: IO[bytes], name: str) -> int:
-    """Raises ValueError for what is downloaded in place of a checkpoint, and for one that unpacks to more than it is.
+    """Raises ValueError for files that downloads leave instead of a checkpoint, and for one that unpacks to too much.
 
-    Returns the file's size; afterwards it stands at its begin.
+    Returns the file's size, and leaves it at its start.
     """
     begin = file.read(512)
     size = file.seek(0, io.SEEK_END)
@@ -127,7 +127,7 @@ def refuse_no_checkpoint(file: IO[bytes], name: str) -> int:
 
 
 def refuse_placeholder(begin: bytes, name: str, expected: str) -> None:
-    """Raises ValueError for what a download leaves in place of the file, which begins with `begin`."""
+    """Raises ValueError if `begin`, the start of a file, shows that a download left something else in its place."""
     if not begin:
         raise ValueError(f"{name}: an empty file, expected a {expected}; download it again")
     if begin.startswith(b"version https://git-lfs"):
@@ -143,7 +143,7 @@ def _refuse_packed(file: IO[bytes], size: int, name: str) -> None:
             tight = unpacked > MOST_EXPANDED * size + 2**20
             wanted = [] if tight else [entry for entry in archive.infolist() if entry.filename.endswith("data.pkl")]
             pickles = [archive.read(entry) for entry in wanted]
-    # Names, lengths and checksums of a damaged archive each have their own exception.
+    # Wrong names, lengths and checksums in a damaged archive raise different exceptions.
     except Exception as error:
         raise ValueError(f"{name}: not a checkpoint, or a damaged one: {reason(error)}") from None
     if tight:
@@ -153,7 +153,7 @@ def _refuse_packed(file: IO[bytes], size: int, name: str) -> None:
 
 
 def _refuse_allocation(pickled: bytes, name: str) -> None:
-    """torch lets a pickle make a bytearray of any length, which no checkpoint needs."""
+    """Refuses a pickle that makes a bytearray: torch would allow any length, and no checkpoint needs one."""
     if b"bytearray" in pickled:
         raise ValueError(f"{name}: refused: it needs builtins.bytearray, and only tensors in plain containers are read")
 
@@ -165,7 +165,7 @@ def _load_safetensors(source: Any, name: str) -> State:
         return safetensors.torch.load(source.getvalue())
     except OSError:
         raise
-    # Its own exception, and those of types that this torch does not have.
+    # safetensors' own exception, and those for types that this torch does not have.
     except Exception as error:
         raise ValueError(f"{name}: not a safetensors file, or a damaged one: {reason(error)}") from None
 
@@ -173,25 +173,25 @@ def _load_safetensors(source: Any, name: str) -> State:
 def _load_pickle(source: str | IO[bytes], name: str) -> Any:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickle protocols that it then reads, or refuses with a message
+            warnings.simplefilter("ignore")  # about pickle protocols, which torch then reads or refuses
             with torch.serialization.safe_globals(_HARMLESS):
                 return torch.load(source, map_location="cpu", weights_only=True, mmap=isinstance(source, str))
     except pickle.UnpicklingError as error:
         if found := re.search(r"GLOBAL (\S+)", str(error)):
             raise ValueError(
                 f"{name}: refused: it needs {found[1]}, and only tensors in plain containers are read from a pickle; "
-                "save the state dict alone, with torch.save(model.state_dict(), FILE)"
+                "save only the state dict, with torch.save(model.state_dict(), FILE)"
             ) from None
         raise ValueError(f"{name}: not a checkpoint that can be read: {reason(error)}") from None
     except OSError:
         raise
-    # A damaged pickle can end in almost any exception of the interpreter that torch runs it with.
+    # A damaged pickle can raise almost any exception in torch's unpickler.
     except Exception as error:
         raise ValueError(f"{name}: not a checkpoint, or a damaged one: {reason(error)}") from None
 
 
 def _refuse_expanded(content: Any, size: int, name: str) -> None:
-    """Raises ValueError for tensors that hold more numbers than the file: a few bytes, shown many times over."""
+    """Raises ValueError if the tensors have more bytes than the file, because a few bytes are repeated many times."""
     total, seen, level = 0, set(), [content]
     while level:
         value = level.pop()
@@ -207,7 +207,7 @@ def _refuse_expanded(content: Any, size: int, name: str) -> None:
 
 
 def state_dict(content: Any, name: str) -> State:
-    """Tensors by key, without what torch's wrappers put into the keys (`unwrapped_names`)."""
+    """Tensors by key, without what torch's wrappers add to the keys (`unwrapped_names`)."""
     tensors = isinstance(content, Mapping) and all(
         isinstance(key, str) and isinstance(value, Tensor) and value.layout is torch.strided
         for key, value in content.items()
@@ -219,9 +219,9 @@ def state_dict(content: Any, name: str) -> State:
 
 
 def unwrapped_names(keys: Iterable[str]) -> dict[str, str]:
-    """The name that each weight has in the network itself, by its key in a file.
+    """For each key in a file, the weight's name in the network itself.
 
-    Keys stay as they are where two of them would become one.
+    All keys stay unchanged if two of them would become equal.
     """
     names = {key: _WRAPPER.sub("", key) for key in keys}
     while names and all(name.startswith("module.") for name in names.values()):
@@ -230,13 +230,14 @@ def unwrapped_names(keys: Iterable[str]) -> dict[str, str]:
 
 
 def check_shapes(shapes: Shapes, expected: Shapes, complaint: str) -> None:
-    """Raises ValueError, with `complaint` and the first differences, where `shapes` are others than `expected`."""
+    """Raises ValueError, with `complaint` and the first differences, if `shapes` and `expected` differ."""
     if wrong := differences(shapes, expected):
         raise ValueError(f"{complaint}: {wrong}")
 
 
 def usable(state: State, name: str) -> State:
-    """Float16 and float32 as they are, other floating types as float32; ValueError for a weight that is no number."""
+    """Keeps float16 and float32, converts other floating types to float32. Raises ValueError for weights that are not
+    finite or not floating-point."""
     usable = {}
     for key, tensor in state.items():
         if not tensor.is_floating_point() and not key.endswith("num_batches_tracked"):
@@ -250,7 +251,7 @@ def usable(state: State, name: str) -> State:
 
 
 def describe(content: Any) -> str:
-    """What was found in place of something else."""
+    """Describes what a file holds instead of the expected content."""
     return f"a dictionary with {some(content)}" if isinstance(content, Mapping) else f"a {type(content).__name__}"
 
 
@@ -260,6 +261,7 @@ def base_name(uri: str) -> str:
 
 
 def reason(error: Exception) -> str:
-    """The first sentence; of torch's refusals what its unpickler says, not the advice to load them all the same."""
+    """The first sentence of an error. For torch's refusals, what its unpickler says, not the advice to load the file
+    anyway."""
     text = str(error).partition("WeightsUnpickler error:")[2] or str(error)
     return (re.split(r"\. |\n", text.strip())[0] or type(error).__name__)[:200]

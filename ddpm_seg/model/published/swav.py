@@ -1,4 +1,4 @@
-"""Checkpoints of facebookresearch/swav: their ResNet-50."""
+"""Reads the ResNet-50 in checkpoints of facebookresearch/swav."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ddpm_seg.model.published.state_dicts import State, check_shapes, usable
 from ddpm_seg.model.shapes import shapes_of
 
 WIDTHS = {"swav": 64, "swav_w2": 128}
-"""By the flag."""
+"""Width by flag."""
 IMAGE_SIZE = 256
 
 _LANDMARKS = ("conv1.weight", "layer1.0.conv1.weight")
 _NOT_READ = ("projection_head.", "prototypes.", "fc.")
-"""Trained beside the ResNet: SwAV's projection, and heads for classification."""
+"""Parts that are not needed: SwAV's projection, and heads for classification."""
 
 
 def load(config: ConvertConfig, image_size: int | None) -> Loaded:
@@ -27,10 +27,11 @@ def load(config: ConvertConfig, image_size: int | None) -> Loaded:
 
 
 def load_swav(uri: str, flag: str, image_size: int = IMAGE_SIZE) -> tuple[SwAVConfig, State]:
-    """A checkpoint of facebookresearch/swav, `{"state_dict": ...}` or the state dict alone: its ResNet, and what it is.
+    """The ResNet in a checkpoint of facebookresearch/swav, `{"state_dict": ...}` or a plain state dict, and its
+    configuration.
 
-    `flag` is one of WIDTHS, and `image_size` that of the images to label. Raises ValueError where a file is damaged or
-    refused, or another network's.
+    `flag` is a key of WIDTHS; `image_size` is the side of the images to label. Raises ValueError if the file is
+    damaged, refused, or another network's.
     """
     name, config = storage.redact(uri), SwAVConfig(image_size=image_size, width=WIDTHS[flag])
     state = encoder_state(uri, config.title, _LANDMARKS, _NOT_READ)

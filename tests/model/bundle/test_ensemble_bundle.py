@@ -158,7 +158,7 @@ def test_model_id_is_kept_on_disk_and_tells_models_apart(bundle: Bundle, tmp_pat
 def test_the_same_bundle_may_be_saved_again_but_not_another(bundle: Bundle, saved: Path) -> None:
     before = {path.name: path.stat().st_mtime_ns for path in saved.iterdir()}
     save_bundle(bundle, str(saved))
-    with pytest.raises(FileExistsError, match=f"another bundle stands at {saved}"):
+    with pytest.raises(FileExistsError, match=f"another bundle exists at {saved}"):
         save_bundle(tiny_bundle(seed=1), str(saved))
     assert {path.name: path.stat().st_mtime_ns for path in saved.iterdir()} == before
 

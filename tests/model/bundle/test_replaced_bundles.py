@@ -104,7 +104,7 @@ def test_a_bundle_that_is_deleted_while_it_is_read_is_an_error_of_the_bundle(
         "read_bytes",
         lambda uri, **options: (weights.unlink() if uri == str(weights) else 0, real(uri, **options))[1],
     )
-    with pytest.raises(BundleError, match=rf"{place} is not whole: .*{weights.name}"):
+    with pytest.raises(BundleError, match=rf"{place} is incomplete: .*{weights.name}"):
         load_model(str(place))
 
 

@@ -126,7 +126,7 @@ def test_odd_descriptions_of_other_networks(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        (b'{"schema_version": 1, "schema_version": 2}', "'schema_version' stands twice"),
+        (b'{"schema_version": 1, "schema_version": 2}', "'schema_version' appears twice"),
         (b"[" * 10**6, "nested more than 50 deep"),
         (b" " * 2**24 + b"{}", "more than 16777216 bytes"),
         (b'{"a": "\xff"}', "not JSON: 'utf-8' codec"),

@@ -67,7 +67,7 @@ def test_no_memory_for_one_names_device_and_item() -> None:
     def work(first: int, size: int) -> list[int]:
         raise torch.OutOfMemoryError(f"{size} at {first}")
 
-    with pytest.raises(torch.OutOfMemoryError, match="CPU has no memory for one 8 x 8 image at a time: 1 at 0"):
+    with pytest.raises(torch.OutOfMemoryError, match="CPU has too little memory even for one 8 x 8 image: 1 at 0"):
         list(FittingBatch(4, CPU, what="8 x 8 image").run(3, work))
 
 

@@ -420,7 +420,7 @@ def test_a_name_of_the_hub_without_network(tmp_path: Path) -> None:
     job = converted_from_the_hub("http://127.0.0.1:9", tmp_path)
     assert (job.returncode, job.stdout) == (2, "")
     assert job.stderr.count("\n") == 1
-    assert "no such folder, and the hub is out of reach" in job.stderr
+    assert "no such folder, and the hub cannot be reached" in job.stderr
     assert "someone/tiny" in job.stderr
 
 
