@@ -91,9 +91,9 @@ def test_a_bundle_comes_back_and_is_any_model(bundle: StudentBundle, tmp_path: P
     assert loaded.student == CONFIG
     assert all(torch.equal(loaded.weights[key], value) for key, value in bundle.weights.items())
     assert isinstance(resident(loaded, device="cpu"), StudentSegmenter)
-    with pytest.raises(ValueError, match="a student takes float32, bfloat16 or float16"):
+    with pytest.raises(ValueError, match="use float32, bfloat16 or float16 for a student"):
         resident(loaded, device="cpu", dtype="int8")
-    with pytest.raises(ValueError, match="a student takes float32, bfloat16 or float16"):
+    with pytest.raises(ValueError, match="use float32, bfloat16 or float16 for a student"):
         plan_label(LabelConfig(model=uri, output=str(tmp_path / "labels"), dtype="int8"))
 
 
@@ -104,9 +104,9 @@ def test_what_is_not_a_student_or_not_whole_is_refused(bundle: StudentBundle, tm
         with pytest.raises(BundleError, match="holds a student, which labels images but has no DDPM"):
             read(uri)
     other = StudentBundle(student=CONFIG, weights=Student(CONFIG).state_dict(), task=TASK)
-    with pytest.raises(FileExistsError, match="another bundle stands"):
+    with pytest.raises(FileExistsError, match="another bundle exists"):
         save_student(other, uri)
-    with pytest.raises(FileExistsError, match="another bundle stands"):
+    with pytest.raises(FileExistsError, match="another bundle exists"):
         save_bundle(tiny_bundle(), uri)
     content = json.loads((tmp_path / "student/bundle.json").read_text())
     (tmp_path / "student/bundle.json").write_text(json.dumps({**content, "student": {"backbone": "resnet50"}}))

@@ -84,7 +84,7 @@ def test_the_masks_of_the_model_in_the_box() -> None:
 def test_gpus_and_other_cpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with torch.device("meta"):
         unet = UNet(load_bundle("avatars-10").ddpm.unet)
-    with pytest.raises(ValueError, match="take bfloat16 or float16"):
+    with pytest.raises(ValueError, match="use bfloat16 or float16"):
         to_int8(unet, torch.device("cuda"))
     monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
     with pytest.raises(ValueError, match="needs a CPU with VNNI"):

@@ -140,7 +140,7 @@ def test_bfloat16_is_close(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"in_channels": 4, "out_channels": 4}, "expected a network of images with 3 channels"),
+        ({"in_channels": 4, "out_channels": 4}, "expected a network for images with 3 channels"),
         ({"num_class_embeds": 10}, "expected a network without conditions"),
         ({"sample_size": [32, 64]}, "sample_size must be the side of a square"),
         ({"time_embedding_type": "fourier"}, "expected 'positional'"),
