@@ -101,13 +101,8 @@ def test_a_full_memory_halves_the_batch(monkeypatch: pytest.MonkeyPatch) -> None
     assert draw.batch.size == 2
     assert np.array_equal(np.stack(images), np.stack(sampled(generator(batch_size=2), 0, range(5))))
     most = 0
-<<<<<<< HEAD:tests/model/networks/test_ddpm_generator.py
-    with pytest.raises(torch.OutOfMemoryError, match="no memory for one 16 x 16 sample at a time: so much"):
-        sampled(draw, 0, [0])
-=======
     with pytest.raises(torch.OutOfMemoryError, match="too little memory even for one 16 x 16 sample: so much"):
-        draw.sample(0, [0])
->>>>>>> 4ceb55d (Tests quote the model's new messages):tests/model/test_generator.py
+        sampled(draw, 0, [0])
 
 
 @pytest.mark.parametrize(
