@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +20,6 @@ def test_masks_are_class_ids_in_the_tasks_colours(tmp_path: Path) -> None:
         for class_id, pixels in one.classes():
             assert np.all(shown[pixels] == TASK.palette[class_id])
         assert np.array_equal(np.asarray(Image.open(tmp_path / "images" / one.file_name)), pixels_of(one))
-    rows = list(csv.DictReader((tmp_path / "pictures.csv").open()))
-    assert [(row["name"], row["uri"], float(row["uncertainty"])) for row in rows] == [
-        (one.name, one.uri, one.uncertainty) for one in pictures()
-    ]
 
 
 def test_it_comes_back_as_annotations_of_the_same_task(tmp_path: Path) -> None:

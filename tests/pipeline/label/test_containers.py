@@ -5,6 +5,7 @@ The stages run in this process: Ray's workers would not know the kind.
 
 from __future__ import annotations
 
+import csv
 import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -143,6 +144,10 @@ def test_exports_hold_the_pictures(folder: Path, to: str) -> None:
     output = folder.parent / "exported"
     done = export(ExportConfig(labels=str(folder.parent / "out"), to=to, output=str(output)))  # type: ignore[arg-type]
     assert (done.images, sum(done.gone.values())) == (4, 0)
+    with (output / "pictures.csv").open() as listed:
+        named = {row["uri"]: float(row["uncertainty"]) for row in csv.DictReader(listed)}
+    labels = read_labels(str(folder.parent / "out"), columns=["uri", "status", "uncertainty"]).to_pylist()
+    assert named == {row["uri"]: row["uncertainty"] for row in labels if row["status"] == "ok"}
     files = [path for path in output.rglob("*.png") if path.parent.name not in ("masks", "labels")]
     held = {path.read_bytes() for path in files}
     inside = {INSIDE[name] for name in ("1.png", "cats/2.png", "#3.png")}
