@@ -10,7 +10,6 @@ from ddpm_seg.model.device.runtime import Runtime
 from ddpm_seg.model.drawing import Drawer
 from ddpm_seg.model.features import Extractor
 from ddpm_seg.model.network import drawn_images_only
-from ddpm_seg.model.networks.ddpm_extractor import DDPMExtractor
 from ddpm_seg.model.sampling import SamplingConfig
 
 
@@ -26,14 +25,6 @@ def resident_extractor(
         raise drawn_images_only(bundle.network.title)
     runtime = Runtime(device=torch.device(device), dtype=dtype, compile=compile)
     return bundle.network.extractor(bundle.weights, bundle.noise, runtime)
-
-
-def resident_ddpm(
-    bundle: Bundle, device: torch.device | str, dtype: SegmentDType = "float32", *, compile: bool = False
-) -> DDPMExtractor:
-    """`resident_extractor` of a DDPM. Raises BundleError for a bundle without one."""
-    runtime = Runtime(device=torch.device(device), dtype=dtype, compile=compile)
-    return bundle.ddpm.extractor(bundle.weights, bundle.noise, runtime)
 
 
 def resident_drawer(

@@ -25,7 +25,7 @@ from ddpm_seg.benchmark.run import pictures
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle, load_bundle
 from ddpm_seg.model.networks.pixel_values import to_network
 from ddpm_seg.model.networks.unet import UNetConfig
-from ddpm_seg.model.resident import resident_ddpm
+from ddpm_seg.model.resident import resident_extractor
 from ddpm_seg.training.network.denoising import Denoising
 from ddpm_seg.training.network.network_training import draw_images
 from ddpm_seg.training.optimization import Optimization
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def sampling(bundle: Bundle, images: np.ndarray) -> Pair:
-    unet, weights = resident_ddpm(bundle, CPU).unet, _floats(bundle)
+    unet, weights = resident_extractor(bundle, CPU).unet, _floats(bundle)
     x_t, t_N = to_network(images, CPU), torch.full((len(images),), 50)
     no_grad = torch.inference_mode()
     return no_grad(lambda: unet(x_t, t_N)), no_grad(lambda: transcription.unet(_config(bundle), weights, x_t, t_N)[1])
@@ -82,7 +82,12 @@ def extraction(bundle: Bundle, images: np.ndarray) -> Pair:
     """The published code takes one image and one step at a time, through the whole network."""
     assert bundle.features is not None
     assert bundle.noise is not None
-    extractor, weights, features, noise = resident_ddpm(bundle, CPU), _floats(bundle), bundle.features, bundle.noise
+    extractor, weights, features, noise = (
+        resident_extractor(bundle, CPU),
+        _floats(bundle),
+        bundle.features,
+        bundle.noise,
+    )
     bars = transcription.alpha_bars(bundle.ddpm.diffusion.noise_schedule, bundle.ddpm.diffusion.steps)
 
     def plain() -> None:

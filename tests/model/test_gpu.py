@@ -19,7 +19,7 @@ from ddpm_seg.model.device.dtypes import DType
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.networks.ddpm_generator import Generator
 from ddpm_seg.model.networks.student import Student, StudentConfig
-from ddpm_seg.model.resident import resident_ddpm
+from ddpm_seg.model.resident import resident_extractor
 from ddpm_seg.model.sample_noise import SampleNoise
 from ddpm_seg.model.sampling import Sampler, SamplingConfig
 from ddpm_seg.model.segmenter import Segmenter
@@ -67,7 +67,7 @@ def test_labels(device: str, dtype: DType, share: float) -> None:
 def test_samples(device: str, sampler: Sampler) -> None:
     def drawn(where: str) -> np.ndarray:
         how = SamplingConfig(sampler=sampler, steps=4)
-        generator = Generator(resident_ddpm(model(), where), how, batch_size=2)
+        generator = Generator(resident_extractor(model(), where), how, batch_size=2)
         return np.stack([one.image for one in generator.draw(0, range(2)) if one.image is not None]).astype(int)
 
     assert np.abs(drawn(device) - drawn("cpu")).mean() < 1  # of 255

@@ -55,11 +55,6 @@ class BundleHeader:
         """Side of the network's square input."""
         return self.network.image_size
 
-    @property
-    def ddpm(self) -> DDPMConfig:
-        """The network as a DDPM. Raises BundleError if it is another kind."""
-        return require_ddpm(self.network)
-
     def to_json(self) -> dict[str, Any]:
         """The content of `bundle.json`."""
         return {

@@ -20,7 +20,7 @@ from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.networks.ddpm_generator import Generator
 from ddpm_seg.model.networks.unet import UNetConfig
-from ddpm_seg.model.resident import resident_ddpm
+from ddpm_seg.model.resident import resident_extractor
 from ddpm_seg.model.sample_noise import SampleNoise
 from ddpm_seg.model.sampling import Sampler, SamplingConfig
 from ddpm_seg.model.segmenter import Segmenter
@@ -79,7 +79,7 @@ def test_segmentation_waits_for_nothing(upsample_mode: Any, monkeypatch: pytest.
 def test_sampling_waits_for_nothing(sampler: Sampler) -> None:
     model = bundle(CONFIG, FEATURES)
     how = SamplingConfig(sampler=sampler, steps=3)
-    generator = Generator(resident_ddpm(model, "meta"), how, batch_size=2)
+    generator = Generator(resident_extractor(model, "meta"), how, batch_size=2)
     noise = SampleNoise(0, [0, 1], 16, META)
     with no_waiting(at_least=3), torch.inference_mode():
         assert generator._run(noise(), noise).shape == (2, 3, 16, 16)

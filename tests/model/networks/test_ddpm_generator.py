@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ddpm_seg.model.diffusion import Diffusion
 from ddpm_seg.model.networks.ddpm_generator import Generator
-from ddpm_seg.model.resident import resident_ddpm
+from ddpm_seg.model.resident import resident_extractor
 from ddpm_seg.model.sample_noise import SampleNoise
 from ddpm_seg.model.samplers import sample_ancestral, sample_ddim, sample_dpm_solver
 from ddpm_seg.model.sampling import Sampler, SamplingConfig
@@ -23,7 +23,7 @@ BUNDLE = tiny_bundle(size=SIZE)
 
 def generator(batch_size: int = 2, **how: Any) -> Generator:
     config = SamplingConfig(**{"steps": 4, **how})
-    return Generator(resident_ddpm(BUNDLE, "cpu"), config, batch_size=batch_size)
+    return Generator(resident_extractor(BUNDLE, "cpu"), config, batch_size=batch_size)
 
 
 def sampled(draw: Generator, seed: int, numbers: Sequence[int]) -> list[np.ndarray | None]:
@@ -48,7 +48,7 @@ def test_samples_are_those_of_the_samplers() -> None:
     def drawn(x_0: Tensor) -> np.ndarray:
         return ((x_0 + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
 
-    unet = resident_ddpm(BUNDLE, "cpu").unet
+    unet = resident_extractor(BUNDLE, "cpu").unet
     for sampler, eta in (("ddpm", 1.0), ("ddim", 1.0), ("ddim", 0.0), ("dpm-solver++", 0.0)):
         draw = generator(sampler=sampler, eta=eta)
         noise = SampleNoise(9, range(2), SIZE)

@@ -12,7 +12,7 @@ from ddpm_seg.model.bundle.ensemble_bundle import load_bundle
 from ddpm_seg.model.bundle.files import ASSETS
 from ddpm_seg.model.networks.unet import UNet
 from ddpm_seg.model.networks.unet_int8 import Int8Conv2d, to_int8
-from ddpm_seg.model.resident import resident_ddpm
+from ddpm_seg.model.resident import resident_extractor
 from ddpm_seg.model.segmenter import Segmenter
 
 pytestmark = pytest.mark.skipif(not torch.cpu._is_vnni_supported(), reason="int8 needs a CPU with VNNI")
@@ -77,7 +77,7 @@ def test_the_masks_of_the_model_in_the_box() -> None:
     exact = Segmenter(bundle, device="cpu").segment(images)
     found = Segmenter(bundle, device="cpu", dtype="int8").segment(images)
     assert np.mean([a.label == b.label for a, b in zip(exact, found, strict=True)]) > 0.99
-    unet = resident_ddpm(bundle, "cpu", "int8").unet
+    unet = resident_extractor(bundle, "cpu", "int8").unet
     assert sum(isinstance(module, Int8Conv2d) for module in unet.modules()) > 10
 
 

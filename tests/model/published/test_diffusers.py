@@ -18,7 +18,7 @@ from ddpm_seg.model.errors import BundleError
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.networks.ddpm_extractor import extract
 from ddpm_seg.model.published.convert import ConvertConfig, convert
-from ddpm_seg.model.resident import resident_ddpm
+from ddpm_seg.model.resident import resident_extractor
 from ddpm_seg.model.samplers import sample_ddim
 from jobs import convert as convert_job
 from tests.model.published.tiny_diffusers import ARCHITECTURE, pipeline
@@ -60,7 +60,7 @@ def test_features_are_the_outputs_of_the_up_blocks(folder: str) -> None:
         t_N = torch.full((2,), step)
         reference(diffusion.q_sample(x_0, t_N, noise), t_N)
     features = FeatureConfig(steps=(50, 250), blocks=(0, 2))
-    found = extract(resident_ddpm(bundle, "cpu").unet, diffusion, x_0, noise, features)
+    found = extract(resident_extractor(bundle, "cpu").unet, diffusion, x_0, noise, features)
     assert [maps.shape[1] for maps in found] == features.channels(bundle.network)
     assert [maps.shape[2] for maps in found] == features.sides(bundle.network)
     for ours, theirs in zip(found, [outputs[index] for index in (0, 2, 3, 5)], strict=True):
@@ -69,7 +69,7 @@ def test_features_are_the_outputs_of_the_up_blocks(folder: str) -> None:
 
 @torch.no_grad()
 def test_what_nobody_reads_is_not_computed(tmp_path: Path) -> None:
-    unet = resident_ddpm(convert(ConvertConfig(diffusers=pipeline(tmp_path), output="")), "cpu").unet
+    unet = resident_extractor(convert(ConvertConfig(diffusers=pipeline(tmp_path), output="")), "cpu").unet
     ran = []
     for index, block in enumerate(unet.network.up_blocks):
         block.register_forward_hook(lambda module, args, output, index=index: ran.append(index))
@@ -115,7 +115,7 @@ def test_samples_are_those_of_diffusers(folder: str) -> None:
         step = scheduler.step(prediction, timestep, theirs, use_clipped_model_output=True)
         theirs = step.prev_sample
     diffusion = Diffusion(bundle.ddpm.diffusion, sorted(scheduler.timesteps.tolist()))
-    ours = sample_ddim(resident_ddpm(bundle, "cpu").unet, diffusion, x_T)
+    ours = sample_ddim(resident_extractor(bundle, "cpu").unet, diffusion, x_T)
     assert float(theirs.abs().max()) > 0.1
     torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-4)
 
@@ -123,7 +123,7 @@ def test_samples_are_those_of_diffusers(folder: str) -> None:
 def test_int8_is_refused(tmp_path: Path) -> None:
     bundle = convert(ConvertConfig(diffusers=pipeline(tmp_path), output=""))
     with pytest.raises(ValueError, match="int8 is for guided-diffusion's UNet"):
-        resident_ddpm(bundle, "cpu", "int8")
+        resident_extractor(bundle, "cpu", "int8")
 
 
 def test_bfloat16_is_close(tmp_path: Path) -> None:
@@ -131,8 +131,8 @@ def test_bfloat16_is_close(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 255, (2, 32, 32, 3), dtype=np.uint8)
     features = FeatureConfig(steps=(50,), blocks=(1,))
     with torch.inference_mode():
-        exact = resident_ddpm(bundle, "cpu")(images, features)[0]
-        narrow = resident_ddpm(bundle, "cpu", "bfloat16")(images, features)[0]
+        exact = resident_extractor(bundle, "cpu")(images, features)[0]
+        narrow = resident_extractor(bundle, "cpu", "bfloat16")(images, features)[0]
     assert narrow.dtype == torch.bfloat16
     assert float((narrow.float() - exact).abs().mean() / exact.abs().mean()) < 0.05
 

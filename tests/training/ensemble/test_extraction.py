@@ -17,7 +17,7 @@ from ddpm_seg.model.diffusion import Diffusion
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.networks.ddpm_extractor import extract
 from ddpm_seg.model.networks.pixel_values import to_network
-from ddpm_seg.model.resident import resident_ddpm
+from ddpm_seg.model.resident import resident_extractor
 from ddpm_seg.training.ensemble import feature_files
 from ddpm_seg.training.ensemble.extraction import Workplace, extract_features
 from ddpm_seg.training.ensemble.pixel_features import PixelFeatures
@@ -54,7 +54,9 @@ def test_features_are_the_interpolated_activations_of_every_image() -> None:
     bundle, images = tiny_bundle(size=SIZE), annotations(3)
     x_0 = to_network(np.stack([image.image for image in images]), "cpu")
     with torch.inference_mode():
-        maps = extract(resident_ddpm(bundle, "cpu").unet, Diffusion(bundle.ddpm.diffusion), x_0, bundle.noise, FEATURES)
+        maps = extract(
+            resident_extractor(bundle, "cpu").unet, Diffusion(bundle.ddpm.diffusion), x_0, bundle.noise, FEATURES
+        )
     expected = torch.cat([F.interpolate(one, (SIZE, SIZE), mode="bilinear") for one in maps], dim=1)
     found = everything(extract_features(bundle, images, FEATURES, "cpu"))
     torch.testing.assert_close(found, expected.permute(0, 2, 3, 1).reshape(len(found), -1), rtol=2e-3, atol=2e-3)
