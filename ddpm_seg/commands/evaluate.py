@@ -36,10 +36,12 @@ def _evaluate(config: EvaluateConfig) -> str:
 
 def describe_splits(found: dict[str, Any], output: str) -> str:
     """The report to print: one line per split, then mean and standard deviation."""
-    lines = [f"{'':<10}  published IoU  usual IoU  pixel accuracy"]
+    titles = ["published IoU", "usual IoU", "pixel accuracy", "own size IoU", "boundary 2px", "boundary IoU"]
+    lines = ["  ".join([f"{'':<10}", *titles])]
     for row in [*found["splits"], {"split": "mean", **{name: one["mean"] for name, one in found["means"].items()}}]:
         scores = ["–" if row[name] is None else f"{row[name]:.4f}" for name in found["means"]]
-        lines.append(f"{row['split']:<10}  {scores[0]:>13}  {scores[1]:>9}  {scores[2]:>14}")
+        cells = (f"{score:>{len(title)}}" for score, title in zip(scores, titles, strict=True))
+        lines.append("  ".join([f"{row['split']:<10}", *cells]))
     deviation = "" if found["deviation"] is None else f" ± {found['deviation']:.4f}"
     lines += [
         "",
@@ -68,6 +70,7 @@ def describe(found: dict[str, Any], output: str) -> str:
         f"images          {found['images']}, {found['pixels']:,} pixels scored"
         + (f", {accuracy:.2%} of them right" if accuracy is not None else ""),
     ]
+    lines += _own_size(found["own_size"])
     if sentence := learnt_from.describe(found):
         lines.append(f"seen before     {sentence}")
     correlation = found["calibration"]["rank_correlation"]
@@ -76,6 +79,18 @@ def describe(found: dict[str, Any], output: str) -> str:
     return "\n".join(
         [*lines, f"metrics         {storage.join(output, METRICS)}", f"page            {storage.join(output, PAGE)}"]
     )
+
+
+def _own_size(found: dict[str, Any]) -> list[str]:
+    near, wide = found["boundary_iou_2px"], found["boundary_iou"]
+    edges = "" if near is None else f", boundary IoU {near:.4f} (2 pixels) and {wide:.4f} (2 % of the diagonal)"
+    lines = [f"own size        mean IoU {found['miou']:.4f}{edges}"]
+    confidence = found["confidence"]
+    if confidence is not None and confidence["calibration_error"] is not None:
+        lines.append(
+            f"confidence      expected calibration error {confidence['calibration_error']:.4f} over all pixels"
+        )
+    return lines
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_seg.data.canvas import Placement, Resize, restore_mask
-from ddpm_seg.data.masks.enlarge import enlarge
+from ddpm_seg.data.masks.enlarge import OwnSizeMask, enlarge
 from ddpm_seg.data.masks.statistics import own_size_statistics
-from ddpm_seg.data.masks.top_classes import TopClasses
+from ddpm_seg.data.masks.top_classes import ONE, TopClasses
 from ddpm_seg.data.statistics import ImageStatistics, image_statistics
 
 
@@ -53,19 +53,27 @@ def image_labels(
     """The mask at the image's own size, and its statistics.
 
     An image that is as large as the network sees it keeps the network's labels, whatever `resize` says; in any case
-    the mask has no class that they lack. Raises
-    NotFiniteError, to which the caller adds what to do about it, and ValueError for "bilinear" without top classes.
+    the mask has no class that they lack. Raises NotFiniteError, to which the caller adds what to do about it, and
+    ValueError for "bilinear" without top classes.
     """
     if not answer.finite:
         raise NotFiniteError("the network's output is not finite")
     if resize == "bilinear" and placement.resized:
-        found = enlarge(_top_classes(answer, placement), placement)
+        found = own_size_mask(answer, placement, resize)
         return ImageLabels(
             mask=found.mask, statistics=own_size_statistics(found, answer.uncertainty, placement, class_names)
         )
     mask = restore_mask(answer.label, placement)
     statistics = image_statistics(answer.label, answer.uncertainty, answer.confidence, mask, placement, class_names)
     return ImageLabels(mask=mask, statistics=statistics)
+
+
+def own_size_mask(answer: NetworkAnswer, placement: Placement, resize: Resize) -> OwnSizeMask:
+    """The mask of `image_labels`, and the confidence of each of its pixels."""
+    if resize == "bilinear" and placement.resized:
+        return enlarge(_top_classes(answer, placement), placement)
+    confidence = np.rint(answer.confidence * ONE).astype(np.uint8)
+    return OwnSizeMask(mask=restore_mask(answer.label, placement), confidence=restore_mask(confidence, placement))
 
 
 def _top_classes(answer: NetworkAnswer, placement: Placement) -> TopClasses:

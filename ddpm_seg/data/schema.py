@@ -65,9 +65,17 @@ _CLASS_STATS_IMAGE_FIELDS = [field for field in _LABEL_FIELDS if field.name in (
 _CLASS_STATS_RUN_FIELDS = [field for field in _LABEL_FIELDS if field.name in ("config_hash", "run_id")]
 
 
-def labels_schema(task: Task) -> pa.Schema:
+MAPS = ("confidence_map", "network_mask")
+"""Pictures that `labels` has where they were asked for: each pixel's confidence (H, W) in 255ths, and the network's
+labels of the image's part of its canvas (h, w)."""
+
+
+def labels_schema(task: Task, *, maps: bool = False) -> pa.Schema:
     """`labels`: one row per input image. The metadata says which columns are pictures and what the class ids mean."""
-    return pa.schema(_LABEL_FIELDS, metadata={**image_features("mask"), METADATA_KEY: _task_json(task)})
+    pictures = ["mask", *(MAPS if maps else ())]
+    place = [field.name for field in _LABEL_FIELDS].index("mask") + 1
+    fields = [*_LABEL_FIELDS[:place], *(pa.field(name, IMAGE) for name in pictures[1:]), *_LABEL_FIELDS[place:]]
+    return pa.schema(fields, metadata={**image_features(*pictures), METADATA_KEY: _task_json(task)})
 
 
 def samples_schema(task: Task | None) -> pa.Schema:

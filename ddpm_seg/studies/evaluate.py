@@ -11,9 +11,10 @@ import pyarrow as pa
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.load import Annotation, load_annotations
+from ddpm_seg.data.schema import MAPS
 from ddpm_seg.errors import work_began
 from ddpm_seg.evaluation.pages.evaluation_page import evaluation_page
-from ddpm_seg.evaluation.scores import learnt_from
+from ddpm_seg.evaluation.scores import learnt_from, own_size
 from ddpm_seg.evaluation.scores.calibration import calibration
 from ddpm_seg.evaluation.scores.metrics import metrics
 from ddpm_seg.evaluation.scores.score_labels import Scored, score_labels
@@ -21,7 +22,8 @@ from ddpm_seg.model.bundle.files import refuse_another_model
 from ddpm_seg.model.trained import read_trained_header
 from ddpm_seg.pipeline.label.config import LabelConfig
 from ddpm_seg.pipeline.label.job import run_label
-from ddpm_seg.runs.parquet import encode
+from ddpm_seg.runs.ledger import newest_options
+from ddpm_seg.runs.parquet import encode, open_parquet
 from ddpm_seg.runs.view import choose, read_labels
 from ddpm_seg.studies.evaluate_config import IMAGES, LISTED, METRICS, PAGE, EvaluateConfig
 from ddpm_seg.tasks import Task
@@ -44,7 +46,13 @@ def run_evaluate(config: EvaluateConfig) -> dict[str, Any]:
     header, task = read_trained_header(config.model)
     refuse_another_model(config.model, header.model_id, config.expect_model_id)
     annotations = load_annotations(
-        config.images, image_size=header.image_size, task=task, limit=config.limit, options=config
+        config.images,
+        image_size=header.image_size,
+        task=task,
+        limit=config.limit,
+        options=config,
+        mode=config.fit,
+        own_size=True,
     )
     storage.check_writable(config.output)
     return evaluate_annotations(config, header, task, annotations)
@@ -54,8 +62,10 @@ def evaluate_annotations(
     config: EvaluateConfig, header: TrainedHeader, task: Task, annotations: Sequence[Annotation]
 ) -> dict[str, Any]:
     """Like `run_evaluate`, for annotations that have been read already."""
-    scored = score_labels(_labels(config, header, annotations), annotations, task)
+    labels = _labels(config, header, annotations)
+    scored = score_labels(labels, annotations, task)
     found = summarise(scored, task)
+    found["own_size"] = own_size.of_table(labels, annotations, task)
     about = {"model_id": header.model_id, "task": task.name, "annotations": storage.redact(config.images)}
     found = {"miou": found.pop("miou"), **about, "images": len(scored), **found}
     found[learnt_from.KEY] = learnt_from.seen_before(header.provenance, annotations, scored, task)
@@ -104,18 +114,32 @@ def _labels(config: EvaluateConfig, header: TrainedHeader, annotations: Sequence
             model=config.model,
             expect_model_id=header.model_id,  # metrics.json names this model
             dtype=config.dtype,
+            fit=config.fit,
             num_actors=config.num_actors,
-            resize="nearest",  # the network's own labels, which the published score is of
+            maps=_with_maps(config.output),
         )
     )
-    return read_labels(config.output, config_hash=labelled.config_hash, columns=COLUMNS)
+    return _read(config.output, labelled.config_hash)
+
+
+def _with_maps(output: str) -> bool:
+    """An evaluation that an earlier release began goes on without them."""
+    options = newest_options(output, having="fit")
+    return not options or bool(options.get("maps"))
+
+
+def _read(output: str, config_hash: str) -> pa.Table:
+    """What is scored, with the maps of pixels where the labels have them."""
+    with open_parquet(choose(output, "labels", config_hash).shards[0]) as file:
+        maps = [name for name in MAPS if name in file.schema_arrow.names]
+    return read_labels(output, config_hash=config_hash, columns=[*COLUMNS, *maps])
 
 
 def _existing_labels(output: str, config: EvaluateConfig, header: TrainedHeader) -> pa.Table:
     """The current labels at `output`. Raises ValueError if another model made them."""
     configuration = choose(output, "labels", config.config_hash)
     logger.info("labels of configuration %s", configuration)
-    labels = read_labels(output, config_hash=configuration.config_hash, columns=COLUMNS)
+    labels = _read(output, configuration.config_hash)
     model_ids: list[Any] = labels["model_id"].to_pylist()
     if others := set(model_ids) - {header.model_id}:
         raise ValueError(

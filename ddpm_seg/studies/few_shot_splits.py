@@ -28,6 +28,8 @@ from ddpm_seg.training.ensemble.stopping import EarlyStopping
 logger = logging.getLogger(__name__)
 
 SCORES = ("miou", "usual_miou", "pixel_accuracy")
+OWN_SIZE = {"own_size_miou": "miou", "boundary_iou_2px": "boundary_iou_2px", "boundary_iou": "boundary_iou"}
+"""Scores at the images' own size: their names here and in "own_size" of metrics.json."""
 
 
 def run_splits(config: EvaluateConfig) -> dict[str, Any]:
@@ -44,7 +46,13 @@ def run_splits(config: EvaluateConfig) -> dict[str, Any]:
     refuse_another_model(config.model, header.model_id, config.expect_model_id)
     bundle = load_bundle(config.model, header.model_id)
     annotations = load_annotations(
-        config.images, image_size=bundle.network.image_size, task=task, limit=config.limit, options=config
+        config.images,
+        image_size=bundle.network.image_size,
+        task=task,
+        limit=config.limit,
+        options=config,
+        mode=config.fit,
+        own_size=True,
     )
     splits = draw_splits(annotations, count=config.splits, shots=config.shots)
     storage.check_writable(config.output)
@@ -52,8 +60,8 @@ def run_splits(config: EvaluateConfig) -> dict[str, Any]:
     for split in splits:
         found = _split(config, bundle, task, split)
         logger.info("%s: mean IoU %.4f", split.name, found["miou"])
-        rows.append({"split": split.name, "images": found["images"], **{name: found[name] for name in SCORES}})
-    means = {name: mean_and_deviation([row[name] for row in rows]) for name in SCORES}
+        rows.append({"split": split.name, "images": found["images"], **_scores(found)})
+    means = {name: mean_and_deviation([row[name] for row in rows]) for name in _scores(found)}
     result: dict[str, Any] = {"miou": means["miou"]["mean"], "deviation": means["miou"]["deviation"]}
     result |= {"shots": config.shots, "means": means, "splits": rows}
     storage.write_json(storage.join(config.output, METRICS), result)
@@ -70,6 +78,11 @@ def how_trained(bundle: Bundle) -> tuple[EnsembleConfig, Copies]:
     return EnsembleConfig(**training), Copies(**how["copies"])
 
 
+def _scores(found: dict[str, Any]) -> dict[str, float | None]:
+    """Of `metrics.json`, those with a mean and a deviation."""
+    return {name: found[name] for name in SCORES} | {name: found["own_size"][key] for name, key in OWN_SIZE.items()}
+
+
 def _split(config: EvaluateConfig, bundle: Bundle, task: Task, split: Split) -> dict[str, Any]:
     """Trains an ensemble on one split, unless it exists, and scores it, in a folder named by a hash of its settings."""
     folder = storage.join(config.output, split.name, _settings(bundle, split.train))
@@ -80,7 +93,7 @@ def _split(config: EvaluateConfig, bundle: Bundle, task: Task, split: Split) -> 
         workplace = Workplace(folder=storage.join(folder, UNFINISHED))
         trained = train_bundle(
             bundle,
-            split.train,
+            [dataclasses.replace(one, own=None) for one in split.train],
             task=task,
             features=bundle.features,
             training=training,

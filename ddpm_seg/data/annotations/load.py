@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,9 +19,10 @@ from ddpm_seg.data.annotations.errors import AnnotationError, MaskError
 from ddpm_seg.data.annotations.find import find_pairs
 from ddpm_seg.data.annotations.options import DEFAULT_OPTIONS, AnnotationOptions
 from ddpm_seg.data.annotations.pair import UNCOVERED, Pair
-from ddpm_seg.data.canvas import Placement, fit
+from ddpm_seg.data.canvas import FitMode, Placement, fit
 from ddpm_seg.data.decoding.decoder import read_apart
 from ddpm_seg.data.decoding.images import ImageError
+from ddpm_seg.data.table_pictures import encode_png, read_mask
 from ddpm_seg.storage import StorageUnavailableError
 from ddpm_seg.tasks import UNLABELLED, Task
 
@@ -30,6 +31,16 @@ logger = logging.getLogger(__name__)
 # `prepare_data` of the published train_interpreter.py: at least 20 pixels of its 256 x 256.
 PUBLISHED_MIN_PIXELS, PUBLISHED_SIZE = 20, 256
 SHOWN_PROBLEMS = 50
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OwnSize:
+    """An annotation at its image's own size, in few bytes: many are held at once."""
+
+    mask: bytes
+    """A PNG of class ids."""
+    read_image: Callable[[], bytes]
+    """Reads the image's file once more."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +55,14 @@ class Annotation:
     """(S, S) uint8 class ids as annotated, including the task's ignored one; `UNLABELLED` in the padding."""
     placement: Placement
     """Where the image lies on the S x S canvas."""
+    own: OwnSize | None = None
+    """The annotation at the image's own size, where it was asked for."""
+
+    def own_label(self) -> np.ndarray:
+        """(H, W) uint8 class ids at the image's own size. Raises ValueError where it was not loaded."""
+        if self.own is None:
+            raise ValueError(f"{storage.redact(self.uri)} was loaded without its mask at the image's own size")
+        return read_mask(self.own.mask, self.placement.image_width, self.placement.image_height)
 
     @property
     def digest(self) -> str:
@@ -58,13 +77,15 @@ def load_annotations(
     task: Task,
     limit: int | None = None,
     options: AnnotationOptions = DEFAULT_OPTIONS,
+    mode: FitMode = "letterbox",
+    own_size: bool = False,
 ) -> list[Annotation]:
     """Reads all annotated images that `find_pairs` finds (only the first `limit`, if given), fitted to `image_size`.
 
-    A square image and its mask are prepared as in the published `ImageLabelDataset`; any other is letterboxed. Raises
-    one AnnotationError that lists everything wrong: an empty folder, files without a partner, images or masks that
-    cannot be read, masks of another shape than their image, class ids that the task does not have. Raises
-    StorageUnavailableError if a store does not answer.
+    A square image and its mask are prepared as in the published `ImageLabelDataset`; `mode` fits any other. `own_size`
+    keeps the masks at their images' own size as well. Raises one AnnotationError that lists everything wrong: an empty
+    folder, files without a partner, images or masks that cannot be read, masks of another shape than their image, class
+    ids that the task does not have. Raises StorageUnavailableError if a store does not answer.
     """
     if limit is not None and limit < 1:
         raise AnnotationError(f"limit is {limit}, expected at least 1 annotated image")
@@ -74,7 +95,7 @@ def load_annotations(
     annotations, problems = [], []
     for pair in tqdm(pairs, desc="annotations", unit="image", disable=None):
         try:
-            annotations.append(_load(pair, image_size, task, uncovered))
+            annotations.append(_load(pair, image_size, task, uncovered, mode, own_size))
         except AnnotationError as error:
             problems.append(str(error))
     if len(problems) == 1:
@@ -135,7 +156,7 @@ def _nearest_indices(source: int, target: int) -> NDArray[np.int64]:
     return np.minimum(np.floor(np.arange(target) * scale).astype(np.int64), source - 1)
 
 
-def _load(pair: Pair, image_size: int, task: Task, uncovered: int) -> Annotation:
+def _load(pair: Pair, image_size: int, task: Task, uncovered: int, mode: FitMode, own_size: bool) -> Annotation:
     with _unreadable_named(storage.redact(pair.image)):
         own_image = read_apart(pair.read_image()).pixels
     name = storage.redact(pair.mask)
@@ -144,10 +165,15 @@ def _load(pair: Pair, image_size: int, task: Task, uncovered: int) -> Annotation
     if pair.drawn:
         mask[mask == UNCOVERED] = uncovered
     _check_ids(mask, task, name)
-    image, placement = fit(own_image, image_size, "letterbox")
+    mask = mask.astype(np.uint8)
+    image, placement = fit(own_image, image_size, mode)
     label = np.full((image_size, image_size), UNLABELLED, dtype=np.uint8)
-    placement.crop(label)[:] = resize_nearest(mask.astype(np.uint8), placement.height, placement.width)
-    return Annotation(uri=pair.image, image=image, label=label, placement=placement)
+    placement.crop(label)[:] = resize_nearest(mask, placement.height, placement.width)
+    own = None
+    if own_size:
+        own_mask = resize_nearest(mask, *own_image.shape[:2])
+        own = OwnSize(mask=encode_png(own_mask), read_image=pair.read_image)
+    return Annotation(uri=pair.image, image=image, label=label, placement=placement, own=own)
 
 
 @contextmanager

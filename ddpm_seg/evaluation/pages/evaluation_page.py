@@ -27,6 +27,7 @@ def evaluation_page(found: Mapping[str, Any], images: Sequence[Scored], task: Ta
     curve = found["calibration"]["risk_coverage"]
     return template("evaluation.html").render(
         found=found,
+        own=found["own_size"],
         learnt_from=describe(found),
         classes=[{**entry, "colour": colours[entry["class_id"]]} for entry in found["classes"]],
         confusions=_confusions(found["confusion"], task),

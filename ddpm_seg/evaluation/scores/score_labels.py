@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,9 +14,12 @@ import pyarrow as pa
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.load import Annotation
 from ddpm_seg.data.canvas import Placement, nearest
+from ddpm_seg.data.schema import MAPS
 from ddpm_seg.data.table_pictures import row_mask
 from ddpm_seg.evaluation.scores.miou import confusion_matrix
 from ddpm_seg.tasks import Task
+
+NETWORK_MASK = MAPS[1]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,14 +47,12 @@ def score_labels(labels: pa.Table, annotations: Sequence[Annotation], task: Task
     """Compares rows of `labels` (`uri`, `status`, `width`, `height`, `mask`, `uncertainty`) with the annotations of the
     same images.
 
-    Scores at the network's size, as published. A mask in `labels` has the size of its image: it is the network's label,
-    enlarged, and sampling the middle of each cell restores that label. Only where an image is smaller than the
-    network's input has its mask fewer pixels than the label. Raises ValueError if an annotated image has no mask.
+    Scores at the network's size, as published: of the network's own labels where the table has them (`network_mask`),
+    else of the masks, sampled in the middle of each of the network's pixels. Raises ValueError if an annotated image
+    has no mask.
     """
-    rows = {
-        row["uri"]: row
-        for row in labels.select(["uri", "status", "width", "height", "mask", "uncertainty"]).to_pylist()
-    }
+    names = ["uri", "status", "width", "height", "mask", "uncertainty", NETWORK_MASK]
+    rows = {row["uri"]: row for row in labels.select([n for n in names if n in labels.column_names]).to_pylist()}
     uris = [storage.redact(annotation.uri) for annotation in annotations]
     if missing := [uri for uri in uris if rows.get(uri, {}).get("status") != "ok"]:
         raise ValueError(
@@ -58,22 +60,29 @@ def score_labels(labels: pa.Table, annotations: Sequence[Annotation], task: Task
             f"{', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}"
         )
     return [
-        _scored(annotation, row_mask(rows[uri]), rows[uri]["uncertainty"], task)
+        _scored(annotation, _at_network_size(rows[uri], annotation.placement), rows[uri]["uncertainty"], task)
         for annotation, uri in zip(annotations, uris, strict=True)
     ]
 
 
-def _scored(annotation: Annotation, mask: np.ndarray, uncertainty: float, task: Task) -> Scored:
-    placement = annotation.placement
-    target = placement.crop(annotation.label)
-    predicted = at_network_size(mask, placement)
+def _at_network_size(row: Mapping[str, Any], placement: Placement) -> np.ndarray:
+    """The network's labels (h, w) of an image. Those that stand in the table may have been fitted in another way."""
+    if row.get(NETWORK_MASK) is not None:
+        found = row_mask({**row, "width": None, "height": None}, column=NETWORK_MASK)
+        if found.shape == (placement.height, placement.width):
+            return found
+    return at_network_size(row_mask(row), placement)
+
+
+def _scored(annotation: Annotation, predicted: np.ndarray, uncertainty: float, task: Task) -> Scored:
+    target = annotation.placement.crop(annotation.label)
     confusion = confusion_matrix(predicted, target, task.num_classes)
     counts = target < task.num_classes
     if task.ignore_label is not None:
         counts &= target != task.ignore_label
     return Scored(
         uri=storage.redact(annotation.uri),
-        image=placement.crop(annotation.image),
+        image=annotation.placement.crop(annotation.image),
         target=target,
         predicted=predicted,
         uncertainty=uncertainty,

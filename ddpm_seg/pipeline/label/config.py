@@ -32,6 +32,9 @@ class LabelConfig(RunOptions):
     resize: Resize | None = None
     """How masks get their images' own size: bilinear interpolates the probabilities of the classes, nearest repeats
     the network's pixels. Default: bilinear; an output whose newest run used nearest goes on with nearest."""
+    maps: bool = False
+    """Also write two pictures per image: how probable each pixel's class is (confidence_map), and the network's own
+    labels (network_mask). jobs.evaluate does, to score them."""
     dtype: SegmentDType = "float32"
     """Number format of the network's activations. All except float32 change a few pixels. float16 and bfloat16 are
     faster on GPUs and on CPUs with instructions for them; int8 is for large networks on CPUs. jobs.benchmark measures

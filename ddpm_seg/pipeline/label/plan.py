@@ -152,7 +152,9 @@ def hash_config(config: LabelConfig, header: TrainedHeader) -> str:
 
     Options that came later count only where they are not what was done before them.
     """
-    content = {"model_id": header.model_id, "fit": config.fit, "dtype": config.dtype}
+    content: dict[str, object] = {"model_id": header.model_id, "fit": config.fit, "dtype": config.dtype}
     if config.resize != "nearest":
         content["resize"] = "bilinear"
+    if config.maps:
+        content["maps"] = True
     return json_digest(content)[:12]

@@ -15,9 +15,10 @@ from ddpm_seg import storage
 from ddpm_seg.data.canvas import FitMode, Placement, Resize
 from ddpm_seg.data.decoding.decoder import decode_and_fit
 from ddpm_seg.data.decoding.images import DEFAULT_LIMITS, ImageError, Limits, one_line
-from ddpm_seg.data.image_labels import NotFiniteError, image_labels
+from ddpm_seg.data.image_labels import NotFiniteError, image_labels, own_size_mask
 from ddpm_seg.data.inputs import sources
 from ddpm_seg.data.schema import labels_schema
+from ddpm_seg.data.table_pictures import picture_cell
 from ddpm_seg.model.pixel_labels import PixelLabels
 from ddpm_seg.pipeline.table_rows import NOT_FINITE, RowSpec, label_columns, outcome_columns
 from ddpm_seg.tasks import Task
@@ -35,6 +36,7 @@ class LabelSpec(RowSpec):
     fit: FitMode
     task: Task
     resize: Resize = "nearest"
+    maps: bool = False
     allow_local_hosts: bool = False
     limits: Limits = DEFAULT_LIMITS
 
@@ -92,7 +94,7 @@ def fetch(source: ImageInput, spec: LabelSpec) -> FittedImage:
 def label_table(images: Sequence[FittedImage], labels: Sequence[PixelLabels | None], spec: LabelSpec) -> pa.Table:
     """`labels` rows in the order of `images`; `labels[i]` is None for an image that could not be read."""
     rows = [_row(image, label, spec) for image, label in zip(images, labels, strict=True)]
-    return pa.Table.from_pylist(rows, schema=labels_schema(spec.task))
+    return pa.Table.from_pylist(rows, schema=labels_schema(spec.task, maps=spec.maps))
 
 
 def _row(image: FittedImage, label: PixelLabels | None, spec: LabelSpec) -> dict[str, Any]:
@@ -102,10 +104,19 @@ def _row(image: FittedImage, label: PixelLabels | None, spec: LabelSpec) -> dict
             labels = image_labels(label, image.placement, spec.task.class_names, spec.resize)
             size = {"width": image.placement.image_width, "height": image.placement.image_height}
             found = {**size, **label_columns(labels)}
+            if spec.maps:
+                found |= _maps(label, image.placement, spec)
         except NotFiniteError:
             error = NOT_FINITE
     source = {name: getattr(image.source, name) for name in ("image_id", "uri", "etag", "size_bytes")}
     return {**source, **outcome_columns(*error), **spec.columns(), **found}
+
+
+def _maps(label: PixelLabels, placement: Placement, spec: LabelSpec) -> dict[str, Any]:
+    return {
+        "confidence_map": picture_cell(own_size_mask(label, placement, spec.resize).confidence),
+        "network_mask": picture_cell(placement.crop(label.label)),
+    }
 
 
 def _failed(source: ImageInput, error_type: str, error: Exception) -> FittedImage:

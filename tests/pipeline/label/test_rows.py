@@ -11,6 +11,7 @@ from PIL import Image
 
 from ddpm_seg import storage
 from ddpm_seg.data.decoding.images import Limits
+from ddpm_seg.data.table_pictures import row_mask
 from ddpm_seg.model.pixel_labels import PixelLabels
 from ddpm_seg.pipeline.label.rows import MAX_MESSAGE, ImageInput, LabelSpec, fetch, label_table
 from ddpm_seg.runs.layout import RunLayout
@@ -118,3 +119,20 @@ def test_rows_have_the_masks_own_size_and_errors_no_mask(tmp_path: Path, spec: L
     assert (only["class_name"], only["pixels"], only["fraction"], only["components"]) == ("blue", 1000, 1.0, 1)
     assert (ok["uncertainty"], ok["mean_confidence"]) == (0.25, 0.5)
     assert error["created_at"] == ok["created_at"] == spec.created_at
+
+
+def test_maps_are_written_where_they_are_asked_for(tmp_path: Path, spec: LabelSpec) -> None:
+    Image.fromarray(np.zeros((40, 24, 3), np.uint8)).save(tmp_path / "a.png")
+    image = fetch(source(str(tmp_path / "a.png")), spec)
+    top = np.stack([np.full((SIZE, SIZE), 2, np.uint8), np.zeros((SIZE, SIZE), np.uint8)])
+    label = dataclasses.replace(
+        constant(2), top_ids=top, top_probabilities=np.where(top == 2, 204, 51).astype(np.uint8)
+    )
+    for resize, level in (("bilinear", 204), ("nearest", 128)):
+        (row,) = label_table([image], [label], dataclasses.replace(spec, maps=True, resize=resize)).to_pylist()
+        assert (row_mask(row) == 2).all()
+        assert (row_mask(row, column="confidence_map") == level).all()
+        own = row_mask({**row, "width": None, "height": None}, column="network_mask")
+        assert own.shape == (16, 10)
+        assert (own == 2).all()
+    assert not {"confidence_map", "network_mask"} & set(label_table([image], [label], spec).column_names)

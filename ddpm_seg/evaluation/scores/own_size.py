@@ -1,0 +1,126 @@
+"""Scores of masks at their images' own size, which those at the network's size cannot see: edges, and what enlarging
+costs; and whether the confidence of each of their pixels means what it says."""
+
+# Shapes: K classes, H x W an image's own size.
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ddpm_seg import storage
+from ddpm_seg.data.annotations.load import Annotation
+from ddpm_seg.data.schema import MAPS
+from ddpm_seg.data.table_pictures import row_mask
+from ddpm_seg.evaluation.scores import reliability
+from ddpm_seg.evaluation.scores.boundary_iou import boundary_counts, boundary_ious, paper_distance
+from ddpm_seg.evaluation.scores.metrics import usual_ious
+from ddpm_seg.evaluation.scores.miou import class_ious, confusion_matrix, published_miou
+from ddpm_seg.tasks import UNLABELLED, Task
+
+NEAR = 2
+"""Pixels: the distance at which boundary IoU sees edges that are off by little."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OwnSizeCounts:
+    """Counts that add over images."""
+
+    confusion: np.ndarray
+    """int64 (K + 1, K + 1), rows the target's classes."""
+    near: np.ndarray
+    """int64 (2, K): intersections and unions of the boundaries, `NEAR` pixels wide."""
+    wide: np.ndarray
+    """int64 (2, K): the same for 2 % of the image's diagonal, the paper's distance."""
+    confidence: reliability.Reliability | None
+    """None where the confidence of pixels is not known."""
+
+
+def count(mask: np.ndarray, confidence: np.ndarray | None, target: np.ndarray, task: Task) -> OwnSizeCounts:
+    """`mask` (H, W) against `target` (H, W), both uint8 ids, with each pixel's `confidence` (H, W) uint8 in 255ths, if
+    known. Boundaries and confidence leave out the pixels of the task's ignored class."""
+    classes, counted = task.num_classes, target
+    if task.ignore_label is not None:
+        counted = np.where(target == task.ignore_label, np.uint8(UNLABELLED), target)
+    return OwnSizeCounts(
+        confusion=confusion_matrix(mask, target, classes),
+        near=boundary_counts(mask, counted, classes, NEAR),
+        wide=boundary_counts(mask, counted, classes, paper_distance(*target.shape)),
+        confidence=None if confidence is None else reliability.count(confidence, mask, counted, classes),
+    )
+
+
+def pixels(
+    labels: pa.Table, annotations: Sequence[Annotation]
+) -> Iterator[tuple[np.ndarray, np.ndarray | None, np.ndarray]]:
+    """Mask, confidence (None where the table has none) and annotation of each image at its own size, (H, W) uint8 each.
+
+    The `labels` must have a mask for each annotated image, as `score_labels` checks, and the annotations their masks at
+    the images' own size.
+    """
+    names = [name for name in ("uri", "width", "height", "mask", MAPS[0]) if name in labels.column_names]
+    rows: dict[str, Any] = {row["uri"]: row for row in labels.select(names).to_pylist()}
+    for annotation in annotations:
+        row = rows[storage.redact(annotation.uri)]
+        yield row_mask(row), row_mask(row, column=MAPS[0]) if MAPS[0] in names else None, annotation.own_label()
+
+
+def of_table(labels: pa.Table, annotations: Sequence[Annotation], task: Task) -> dict[str, Any]:
+    """`summary` of the masks of a `labels` table."""
+    return summary((count(*image, task) for image in pixels(labels, annotations)), task)
+
+
+def summary(counts: Iterable[OwnSizeCounts], task: Task) -> dict[str, Any]:
+    """JSON-ready: mean IoU by both formulas, boundary IoU at both distances, the same by class, and confidence."""
+    confusion, near, wide, confidence = _sums(counts, task.num_classes)
+    usual = usual_ious(confusion, task.ignore_label)
+    edges, wider = (boundary_ious(one, task.ignore_label) for one in (near, wide))
+    found: dict[str, Any] = {
+        "miou": published_miou(confusion, task.ignore_label),
+        "usual_miou": _mean(usual),
+        "boundary_iou_2px": _mean(edges),
+        "boundary_iou": _mean(wider),
+        "classes": [
+            {
+                "class_id": class_id,
+                "class_name": name,
+                "iou": float(class_ious(confusion)[class_id]),
+                "boundary_iou_2px": _number(edges[class_id]),
+                "boundary_iou": _number(wider[class_id]),
+            }
+            for class_id, name in enumerate(task.class_names)
+        ],
+        "confidence": None,
+    }
+    if confidence is not None:
+        found["confidence"] = {
+            "calibration_error": reliability.expected_calibration_error(confidence),
+            "classes": reliability.class_reliability(confidence, task.class_names),
+            "risk_coverage": reliability.risk_coverage(confidence),
+        }
+    return found
+
+
+def _sums(
+    counts: Iterable[OwnSizeCounts], classes: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, reliability.Reliability | None]:
+    confusion = np.zeros((classes + 1, classes + 1), np.int64)
+    near, wide = np.zeros((2, 2, classes), np.int64)
+    confidence: reliability.Reliability | None = None
+    for one in counts:
+        confusion, near, wide = confusion + one.confusion, near + one.near, wide + one.wide
+        if one.confidence is not None:
+            confidence = one.confidence if confidence is None else confidence + one.confidence
+    return confusion, near, wide, confidence
+
+
+def _mean(ious: np.ndarray) -> float | None:
+    return None if np.isnan(ious).all() else float(np.nanmean(ious))
+
+
+def _number(iou: float) -> float | None:
+    return None if np.isnan(iou) else float(iou)
