@@ -36,7 +36,9 @@ def _label(config: LabelConfig) -> str:
     from ddpm_seg.pipeline.label.plan import plan_label
 
     if config.dry_run:
-        return dry_run(plan_label(config))
+        from ddpm_seg.pipeline.label.trial import time_images
+
+        return dry_run(plan_label(config), time_images)
     summary = run_label(config)
     return describe(summary) + _annotate_next(summary.annotate_next, config.output)
 

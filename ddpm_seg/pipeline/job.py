@@ -9,7 +9,7 @@ import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ddpm_seg import __version__, storage
 from ddpm_seg.model.bundle.files import is_in_the_box, refuse_another_model, resolve
@@ -25,7 +25,12 @@ from ddpm_seg.runs.summary import RunSummary, write_run_json, write_summary
 
 if TYPE_CHECKING:
     from ddpm_seg.cluster import nodes
+    from ddpm_seg.model.bundle.ensemble_bundle import Bundle
+    from ddpm_seg.model.bundle.student_bundle import StudentBundle
     from ddpm_seg.pipeline import execute
+    from ddpm_seg.pipeline.estimate import Pace
+
+P = TypeVar("P", bound=JobPlan)
 
 logger = logging.getLogger(__name__)
 
@@ -51,10 +56,15 @@ def run_job(work: Work, plan_again: Callable[[], Work]) -> list[RunSummary]:
     return _work(work, plan_again) if plan.unfinished or plan.new.num_rows else []
 
 
-def dry_run(found: JobPlan) -> str:
-    """What would be done. Reads the model as the run would, so that damaged weights are found before they cost."""
-    load_model(found.config.model, found.header.model_id)
-    return str(found)
+def dry_run(found: P, time_here: Callable[[P, Bundle | StudentBundle], Pace | None] = lambda *_: None) -> str:
+    """What would be done, where, and how long it would take; `time_here` tries a few items where no run tells.
+
+    Reads the model as the run would, so that damaged weights are found before they cost.
+    """
+    from ddpm_seg.pipeline.estimate import estimate
+
+    model = load_model(found.config.model, found.header.model_id)
+    return f"{found}\n{estimate(found, lambda: time_here(found, model))}"
 
 
 @contextmanager

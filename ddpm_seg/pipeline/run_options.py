@@ -25,7 +25,9 @@ class RunOptions:
     change unnoticed; --dry-run prints the model_id."""
     dtype: SegmentDType
     dry_run: bool = False
-    """Check the inputs, print what would be done, and stop."""
+    """Check the inputs, print what would be done and about how long it would take, and stop."""
+    price_per_hour: float | None = None
+    """What the cluster costs per hour, in any currency: --dry-run then also estimates the cost of the run."""
     num_actors: int | None = None
     """Copies of the model that work in parallel. Default: as many as fit on the cluster's GPUs; without GPUs, one per
     machine."""
@@ -47,6 +49,8 @@ class RunOptions:
         check_model_id(self.expect_model_id)
         if not 0 < self.gpus_per_actor <= 1:
             raise ValueError(f"--gpus-per-actor must be above 0 and at most 1, got {self.gpus_per_actor:g}")
+        if self.price_per_hour is not None and self.price_per_hour < 0:
+            raise ValueError(f"--price-per-hour must be at least 0, got {self.price_per_hour:g}")
         if not self.wait_for_gpus >= 0 or (self.wait_for_gpus and self.num_actors is None):
             raise ValueError(
                 f"--wait-for-gpus {self.wait_for_gpus:g}: expected minutes, at least 0, together with --num-actors"

@@ -75,7 +75,7 @@ class Work(Protocol):
 def stored_config(options: RunOptions, *uris: str, **also: object) -> dict[str, object]:
     """`options` as a manifest keeps them: those named `uris` without credentials, and `also` in place or beside."""
     stored: dict[str, object] = {**dataclasses.asdict(options), **also}
-    for name in ("dry_run", "expect_model_id"):  # what is asked of this call, and not what the run is
+    for name in ("dry_run", "expect_model_id", "price_per_hour"):  # what is asked of this call, and not what the run is
         del stored[name]
     for name in uris:
         stored[name] = stored_uri(str(stored[name])) if stored[name] else None

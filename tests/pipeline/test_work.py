@@ -30,7 +30,7 @@ def works(tmp_path: Path) -> list[Work]:
 
 
 def test_a_manifest_keeps_every_option_but_what_is_asked_of_one_call(works: list[Work]) -> None:
-    asked = {"dry_run", "expect_model_id"}
+    asked = {"dry_run", "expect_model_id", "price_per_hour"}
     for work, more in zip(works, [{"retried_errors"}, set()], strict=True):
         names = {field.name for field in dataclasses.fields(work.found.config)}
         assert set(work.stored()) == names - asked | more

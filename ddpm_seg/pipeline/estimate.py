@@ -1,0 +1,98 @@
+"""What a dry run says about time and cost: where the actors would run, and how long the items would take them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ddpm_seg import storage
+from ddpm_seg.pipeline.work import JobPlan
+from ddpm_seg.runs.layout import RunLayout
+from ddpm_seg.runs.parquet import DamagedFileError
+from ddpm_seg.runs.summary import read_json
+
+if TYPE_CHECKING:
+    from ddpm_seg.cluster.nodes import Node
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pace:
+    """Seconds that one actor needs per item, and how that is known."""
+
+    seconds: float
+    known_from: str
+
+
+def estimate(plan: JobPlan, time_here: Callable[[], Pace | None]) -> str:
+    """Lines for a dry run: the cluster, the time, and with --price-per-hour the cost.
+
+    The pace is that of the newest run with this model and these options; without one, of `time_here`, which tries a few
+    items on this machine. Time means labelling or drawing alone: Ray's start and the report come on top.
+    """
+    cluster, actors = _cluster(plan)
+    lines = [f"cluster    {cluster}"]
+    items = plan.run.items_left + plan.run.new.num_rows
+    if not items or not actors:
+        return "\n".join(lines)
+    pace = _earlier_pace(plan) or time_here()
+    if pace is None:
+        return "\n".join([*lines, "time       not known before the first run with this model and these options"])
+    hours = items * pace.seconds / actors / 3600
+    lines.append(f"time       about {_duration(hours)}: {pace.seconds:.3g} s for each of {items}, {pace.known_from}")
+    if plan.config.price_per_hour is not None:
+        lines.append(
+            f"cost       about {hours * plan.config.price_per_hour:.2f} at {plan.config.price_per_hour:g} an hour"
+        )
+    return "\n".join(lines)
+
+
+def _cluster(plan: JobPlan) -> tuple[str, int]:
+    """What there is and what it would be used for; 0 actors where the job cannot start."""
+    from ddpm_seg.cluster import nodes
+
+    options = plan.config
+    here = os.environ.get("RAY_ADDRESS", "local") in ("", "local")
+    alive = [_this_machine()] if here else nodes.connect()
+    cpus, gpus = sum(node.cpus for node in alive), sum(node.gpus for node in alive)
+    place = "this machine" if here else f"{len(alive)} nodes"
+    has = f"{place}, {cpus:g} CPUs, {f'{gpus:g} GPUs' if gpus else 'no GPU'}"
+    if options.num_actors and options.wait_for_gpus:
+        missing = options.num_actors - nodes.room_on_gpus(alive, options.gpus_per_actor)
+        if missing > 0:
+            wait = f"the job would wait up to {options.wait_for_gpus:g} minutes for GPUs for {missing} actors"
+            return f"{has}; {wait}", options.num_actors
+    try:
+        allocation = nodes.allocate(alive, num_actors=options.num_actors, gpus_per_actor=options.gpus_per_actor)
+    except ValueError as error:
+        return f"{has}; the job cannot start: {error}", 0
+    return f"{has}; actors: {allocation.actors}, each on {allocation.describe()}", allocation.actors
+
+
+def _this_machine() -> Node:
+    import torch
+
+    from ddpm_seg.cluster.nodes import Node
+
+    return Node(cpus=float(os.cpu_count() or 1), gpus=float(torch.cuda.device_count()))
+
+
+def _earlier_pace(plan: JobPlan) -> Pace | None:
+    """The pace of the newest run, from its summary.json and run.json; None if they are not there or not readable."""
+    run = plan.run
+    if run.last_run is None:
+        return None
+    layout = RunLayout(output=run.output, table="", config_hash=run.config_hash, run_id=run.last_run)
+    try:
+        pace = read_json(layout.summary)["images_per_hour"]
+        actors = read_json(layout.run_json)["cluster"]["actors"]
+        return Pace(seconds=3600 / pace * actors, known_from=f"as in {run.last_run} with {actors} actors")
+    except (FileNotFoundError, DamagedFileError, storage.StorageError, KeyError, TypeError, ZeroDivisionError):
+        return None
+
+
+def _duration(hours: float) -> str:
+    if hours < 1 / 30:
+        return f"{hours * 3600:.0f} s"
+    return f"{hours * 60:.0f} minutes" if hours < 2 else f"{hours:.1f} hours"

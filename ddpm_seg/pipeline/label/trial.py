@@ -1,0 +1,50 @@
+"""Times a few images on this machine, so that a dry run can say how long a run would take."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from itertools import islice
+
+import numpy as np
+
+from ddpm_seg import storage
+from ddpm_seg.data.decoding.decoder import decode_and_fit
+from ddpm_seg.data.decoding.images import DEFAULT_LIMITS, ImageError
+from ddpm_seg.data.inputs import sources
+from ddpm_seg.model.bundle.ensemble_bundle import Bundle
+from ddpm_seg.model.bundle.student_bundle import StudentBundle
+from ddpm_seg.model.trained import resident
+from ddpm_seg.pipeline.estimate import Pace
+from ddpm_seg.pipeline.label.plan import LabelPlan
+
+IMAGES, TRIED = 8, 16
+SLOW = 2.0
+"""Seconds. A network that takes longer for one image is timed on that one."""
+
+
+def time_images(plan: LabelPlan, model: Bundle | StudentBundle) -> Pace | None:
+    """The pace of `model` on the plan's first images; None where none of them can be read."""
+    config = plan.config
+    canvases = list(islice(_canvases(plan), IMAGES))
+    if not canvases:
+        return None
+    segmenter = resident(model, dtype=config.dtype, batch_size=config.batch_size)
+    start = time.perf_counter()
+    segmenter.segment(np.stack(canvases[:1]))
+    seconds, number = time.perf_counter() - start, 1
+    if seconds < SLOW:  # the first pass was slower than later ones, and a batch is faster than its images one by one
+        number, start = len(canvases), time.perf_counter()
+        segmenter.segment(np.stack(canvases))
+        seconds = time.perf_counter() - start
+    return Pace(seconds=seconds / number, known_from=f"timed here on {number} of them ({segmenter.device})")
+
+
+def _canvases(plan: LabelPlan) -> Iterator[np.ndarray]:
+    """Of the plan's first images those that can be read, each on the network's square."""
+    for uri in map(str, plan.run.new["uri"][:TRIED].to_pylist()):
+        try:
+            data, _ = sources.read_image(plan.read_uris.get(uri, uri), max_bytes=DEFAULT_LIMITS.max_bytes)
+            yield decode_and_fit(data, DEFAULT_LIMITS, plan.header.image_size, plan.config.fit)[0]
+        except (OSError, ValueError, ImageError, storage.StorageError):
+            continue
