@@ -9,7 +9,6 @@ from ddpm_seg.model.device.dtypes import SegmentDType
 from ddpm_seg.model.device.runtime import Runtime
 from ddpm_seg.model.drawing import Drawer
 from ddpm_seg.model.features import Extractor
-from ddpm_seg.model.network import drawn_images_only
 from ddpm_seg.model.sampling import SamplingConfig
 
 
@@ -21,8 +20,6 @@ def resident_extractor(
     Raises BundleError for a network that does not read images, and ValueError for a number format that it does not run
     in. `compile`: see `compiled`.
     """
-    if not bundle.network.reads_images:
-        raise drawn_images_only(bundle.network.title)
     runtime = Runtime(device=torch.device(device), dtype=dtype, compile=compile)
     return bundle.network.extractor(bundle.weights, bundle.noise, runtime)
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,8 +15,8 @@ from ddpm_seg.model.device.runtime import Runtime
 from ddpm_seg.model.drawing import Drawn, in_full_batches
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.network import Checkpoint
-from ddpm_seg.model.networks.image_network import ImageNetwork
-from ddpm_seg.model.networks.pixel_values import from_network, to_network
+from ddpm_seg.model.networks.pixel_values import from_network
+from ddpm_seg.model.networks.plain_network import PlainNetwork
 from ddpm_seg.model.sample_noise import SampleNoise
 from ddpm_seg.model.sampling import SamplingConfig
 
@@ -26,10 +25,9 @@ SPOILT = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ToyConfig(ImageNetwork):
+class ToyConfig(PlainNetwork):
     kind: ClassVar[str] = "toy"
     checkpoints: ClassVar[tuple[Checkpoint, ...]] = ()
-    reads_images: ClassVar[bool] = False
 
     image_size: int
     width: int
@@ -52,9 +50,6 @@ class ToyConfig(ImageNetwork):
 
     def published_features(self) -> FeatureConfig:
         return FeatureConfig(steps=(), blocks=(0, 1))
-
-    def preprocess(self, images: np.ndarray, device: torch.device | str) -> Tensor:
-        return to_network(images, device)
 
     def build(self) -> Toy:
         return Toy(self.width)
@@ -105,7 +100,6 @@ class ToyDrawer:
     def __init__(self, network: nn.Module, size: int, device: torch.device, batch_size: int) -> None:
         self.network, self.size, self.device = network, size, device
         self.batch = FittingBatch(batch_size, device, what="toy")
-        self.drawn: list[int] = []
 
     @property
     def batch_size(self) -> int:
@@ -116,7 +110,6 @@ class ToyDrawer:
 
     @torch.inference_mode()
     def _batch(self, seed: int, numbers: Sequence[int], features: FeatureConfig | None) -> Iterator[Drawn]:
-        self.drawn.append(len(numbers))
         pictures, maps = self.network(SampleNoise(seed, numbers, self.size, self.device)())
         for index, (number, image) in enumerate(zip(numbers, from_network(pictures), strict=True)):
             kept = None if features is None else [maps[block][index : index + 1] for block in sorted(features.blocks)]

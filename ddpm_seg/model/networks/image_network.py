@@ -1,31 +1,26 @@
-"""Networks that see an image once, as it is: what their configurations share, and how features are read."""
+"""Networks that see an image once, as it is: what their configurations have, and how features are read."""
 
 # Shapes: N images of S x S pixels.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ddpm_seg.model.device.compiled import compiled
-from ddpm_seg.model.device.dtypes import SegmentDType, activations, without_int8
+from ddpm_seg.model.device.dtypes import activations
 from ddpm_seg.model.device.meta import with_weights
 from ddpm_seg.model.device.runtime import Runtime
-from ddpm_seg.model.drawing import Drawing, cannot_draw
 from ddpm_seg.model.features import FeatureConfig, joined
-from ddpm_seg.model.json_values import from_json
-from ddpm_seg.model.sampling import SamplingConfig
-
-N = TypeVar("N", bound="ImageNetwork")
+from ddpm_seg.model.networks.plain_network import PlainNetwork
 
 
-class ImageNetwork(ABC):
+class ImageNetwork(PlainNetwork):
     """Base of the dataclasses that describe such networks: `network.Network` but for what differs between them.
 
     `build` returns a module with `activations(x, blocks)`: the maps (N, C, h, w) of `blocks`, ascending, for what
@@ -34,63 +29,24 @@ class ImageNetwork(ABC):
 
     __slots__ = ()
 
-    kind: ClassVar[str]
     reads_images: ClassVar[bool] = True
-
-    @property
-    @abstractmethod
-    def title(self) -> str: ...
 
     @abstractmethod
     def preprocess(self, images: np.ndarray, device: torch.device | str) -> Tensor:
         """(N, S, S, 3) uint8 to the network's input, (N, 3, H, W) float32, as in its training."""
-
-    @abstractmethod
-    def build(self) -> nn.Module: ...
-
-    @property
-    def timesteps(self) -> int:
-        return 0
-
-    @property
-    def noise_shape(self) -> None:
-        return None
-
-    @property
-    def schema_version(self) -> int:
-        return 3
-
-    @classmethod
-    def sections(cls) -> tuple[str, ...]:
-        return (cls.kind,)
-
-    @classmethod
-    def from_json(cls: type[N], content: Mapping[str, Any]) -> N:
-        return from_json(cls, content[cls.kind], cls.kind)
-
-    def to_json(self) -> dict[str, Any]:
-        return {self.kind: asdict(self)}  # type: ignore[call-overload]  # whoever inherits is a dataclass
-
-    def architecture(self) -> dict[str, Any]:
-        return self.to_json()
-
-    def check_dtype(self, dtype: SegmentDType) -> None:
-        without_int8(dtype, self.title)
 
     def cast(self, network: nn.Module, dtype: torch.dtype) -> None:
         """Sets the type that the network runs in. Networks override it where parts must stay float32."""
         network.to(dtype)
 
     def extractor(self, weights: Mapping[str, Tensor], noise: Tensor | None, runtime: Runtime) -> ImageExtractor:
+        self.check_dtype(runtime.dtype)
         network: Any = with_weights(self, weights)
         network.to(runtime.device)
-        self.cast(network, activations(without_int8(runtime.dtype, self.title)))
+        self.cast(network, activations(runtime.dtype))
         if runtime.compile:
             network.activations = compiled(network.activations)
         return ImageExtractor(network.eval().requires_grad_(False), self.preprocess)
-
-    def drawing(self, sampling: SamplingConfig) -> Drawing:
-        raise cannot_draw(self.title)
 
 
 class BlockNetwork(Protocol):

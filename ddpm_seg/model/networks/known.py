@@ -19,7 +19,7 @@
 
 A network that draws images has `drawing(sampling)` too: `ddpm_seg.model.drawing` says what that is, `ddpm.DDPMDrawing`
 is one. It owns what the flags of jobs.generate mean to it: a new one is a field of `GenerateConfig` and of
-`SamplingConfig`. Where features come only with the images that it draws, `reads_images` is False.
+`SamplingConfig`. Where features come only with the images that it draws, `plain_network.PlainNetwork` is the base.
 
 Slow or optional packages (torchvision, diffusers) are imported where they are used: every job imports this module.
 """
