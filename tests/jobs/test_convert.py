@@ -19,6 +19,7 @@ from tests.model.published.published_files import (
     write_published,
     write_published_backbone,
 )
+from tests.model.recorded_vdvae_alae import DEC_BLOCKS, ENC_BLOCKS, save, save_alae, state
 
 pytestmark = pytest.mark.usefixtures("small_checkpoints")
 
@@ -69,6 +70,51 @@ def test_what_the_paper_compares_with(
     del paths["classifiers"], paths["experiment"]
     assert main([*as_flags(paths), "--output", str(tmp_path / "alone")]) == 0
     assert f"a {title} without classifiers" in capsys.readouterr().out
+
+
+def test_a_vdvae_needs_the_flags_of_its_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, output = save(tmp_path / "ema.th", state("vdvae32"), legacy=True), str(tmp_path / "bundle")
+    flags = f"--enc_blocks {ENC_BLOCKS} --dec_blocks {DEC_BLOCKS}"
+    assert main(["--vdvae", path, "--model-flags", flags, "--output", output]) == 2
+    assert capsys.readouterr().err.endswith("give the flags that it was trained with as --model-flags: --dataset\n")
+    assert main(["--vdvae", path, "--model-flags", f"{flags} --dataset=ffhq_256", "--output", output]) == 0
+    assert "a VDVAE without classifiers" in capsys.readouterr().out
+    bundle = load_bundle(output)
+    assert (bundle.network.image_size, bundle.network.block_channels, bundle.noise) == (32, [48] * 23, None)
+    flags_kept = {"enc_blocks": ENC_BLOCKS, "dec_blocks": DEC_BLOCKS, "dataset": "ffhq_256"}
+    assert bundle.provenance["converted"] == {"vdvae": "ema.th", "model_flags": flags_kept}
+
+
+def test_an_alae_needs_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, output = save_alae(tmp_path / "model_157.pth", state("alae128")), str(tmp_path / "bundle")
+    assert main(["--alae", path, "--output", output]) == 0
+    assert "a StyleALAE without classifiers" in capsys.readouterr().out
+    bundle = load_bundle(output)
+    assert (bundle.network.image_size, bundle.network.block_channels) == (128, [16, 32, 32, 32, 32, 32])
+    assert (bundle.noise, bundle.provenance["converted"]) == (None, {"alae": "model_157.pth"})
+    assert {path.name for path in (tmp_path / "bundle").iterdir()} == {"bundle.json", "alae.safetensors"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--vdvae", "x.th", "--noise-generator", "cpu"], "--noise-generator does not go with this network"),
+        (["--vdvae", "x.th", *OF_MAE], "--classifiers does not go with this network: leave it out with --vdvae"),
+        (
+            ["--vdvae", "x.th", "--model-flags", "--num_channels 64"],
+            "unknown '--num_channels'; expected --FLAG",
+        ),
+        (["--vdvae", "x.th", "--model-flags", "--hps"], "--hps has no value"),
+        (["--alae", "x.pth", "--model-flags", "--width 512"], "--model-flags does not go with this network"),
+        (["--alae", "x.pth", "--vdvae", "x.th"], "one network a bundle: give --vdvae or --alae"),
+        (["--alae", "x.pth"], "x.pth"),
+    ],
+)
+def test_flags_that_a_vdvae_and_an_alae_do_not_take(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], message: str
+) -> None:
+    assert main([*flags, "--output", str(tmp_path / "bundle")]) == 2
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from ddpm_seg.model.bundle.ensemble_bundle import load_bundle, save_bundle
 from ddpm_seg.model.network import Network
 from jobs import convert, evaluate, generate, label, train
 from tests.annotated_boxes import annotate
+from tests.model import recorded_vdvae_alae
 from tests.model.published.tiny_diffusers import pipeline
 from tests.model.tiny_networks import TINY_MAE, TINY_SWAV, backbone_bundle
 
@@ -29,6 +30,33 @@ def test_train_evaluate_and_label_with_a_network_of_diffusers(ray_cluster: str, 
     assert ddpm_seg.read_labels(out)["status"].to_pylist() == ["ok"] * 3
     samples = ["--num-samples", "2", "--steps", "4", "--output", str(tmp_path / "samples")]
     assert generate.main(["--model", model, *samples]) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flag", ["--vdvae", "--alae"])
+def test_from_a_published_checkpoint_to_masks(ray_cluster: str, tmp_path: Path, flag: str) -> None:
+    """The whole road of a VDVAE and an ALAE, of random weights in the published layouts; twice, to the same bytes."""
+    images, held_out = annotate(tmp_path / "train", 4), annotate(tmp_path / "held_out", 3, first=100)
+    start, out = str(tmp_path / "start"), str(tmp_path / "out")
+    if flag == "--vdvae":
+        flags = " ".join(f"--{name} {value}" for name, value in recorded_vdvae_alae.VDVAE32_FLAGS.items())
+        path = recorded_vdvae_alae.save(tmp_path / "ema.th", recorded_vdvae_alae.state("vdvae32"))
+        source = [flag, path, "--model-flags", flags]
+    else:
+        source = [flag, recorded_vdvae_alae.save_alae(tmp_path / "s.pth", recorded_vdvae_alae.state("alae128"))]
+    assert convert.main([*source, "--output", start]) == 0
+    how = ["--task", "avatars_10", "--members", "2", "--iterations", "60", "--device", "cpu", "--num-actors", "1"]
+    models = [str(tmp_path / name) for name in ("model", "again")]
+    for model in models:
+        assert train.main(["--model", start, "--images", str(images), "--output", model, *how]) == 0
+    first, again = ((Path(model) / "ensemble.safetensors").read_bytes() for model in models)
+    assert first == again
+    scores = tmp_path / "scores"
+    assert evaluate.main(["--model", models[0], "--images", str(held_out), "--output", str(scores)]) == 0
+    assert json.loads((scores / "metrics.json").read_text())["usual_miou"] > 0.6
+    assert label.main(["--model", models[0], "--input", str(held_out), "--output", out]) == 0
+    assert ddpm_seg.read_labels(out)["status"].to_pylist() == ["ok"] * 3
+    assert generate.main(["--model", models[0], "--num-samples", "2", "--output", str(tmp_path / "samples")]) == 2
 
 
 @pytest.mark.parametrize("network", [TINY_MAE, TINY_SWAV], ids=["MAE", "SwAV"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -18,7 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm_seg.model.device.meta import with_weights
+from ddpm_seg.model.bundle.ensemble_bundle import Bundle
+from ddpm_seg.model.device.dtypes import DType
+from ddpm_seg.model.features import FeatureConfig
+from ddpm_seg.model.network import Network
+from ddpm_seg.model.resident import resident_extractor
 from tests.model import golden_weights
 from tests.model.recorded_extractors import GOLDEN, shapes
 
@@ -94,10 +98,12 @@ def recorded(name: str) -> dict[str, np.ndarray]:
 
 
 @torch.inference_mode()
-def maps_of(network: Any, weights: dict[str, Tensor], images: np.ndarray, blocks: Any) -> list[Tensor]:
-    """Maps of `images` (N, S, S, 3) uint8."""
-    module = with_weights(network, weights)
-    return module.activations(network.preprocess(images, "cpu"), tuple(blocks))
+def maps_of(
+    network: Network, weights: dict[str, Tensor], images: np.ndarray, blocks: Iterable[int], dtype: DType = "float32"
+) -> list[Tensor]:
+    """Maps of `images` (N, S, S, 3) uint8, as the product's own extractor gives them."""
+    extract = resident_extractor(Bundle(network=network, weights=weights), "cpu", dtype)
+    return extract(images, FeatureConfig(steps=(), blocks=tuple(blocks)))
 
 
 def at_pixels(maps: list[Tensor], size: int, index: np.ndarray) -> Tensor:

@@ -22,8 +22,10 @@ from ddpm_seg.model.resident import resident_extractor
 from ddpm_seg.model.segmenter import Segmenter
 from tests.model.published.tiny_diffusers import TINY_DIFFUSERS
 from tests.model.tiny_networks import (
+    TINY_ALAE,
     TINY_MAE,
     TINY_SWAV,
+    TINY_VDVAE,
     assert_close,
     backbone_bundle,
     bundle,
@@ -112,7 +114,11 @@ def test_no_memory_for_one_image_is_an_error_that_says_its_size() -> None:
         segmenter.segment(images(3, 16))
 
 
-@pytest.mark.parametrize("network", [TINY_MAE, TINY_SWAV, TINY_DIFFUSERS], ids=["MAE", "SwAV", "diffusers"])
+@pytest.mark.parametrize(
+    "network",
+    [TINY_MAE, TINY_SWAV, TINY_VDVAE, TINY_ALAE, TINY_DIFFUSERS],
+    ids=["MAE", "SwAV", "VDVAE", "ALAE", "diffusers"],
+)
 @pytest.mark.parametrize("mode", ["bilinear", "nearest"])
 def test_the_fast_head_equals_the_plain_one_on_other_networks(network: Network, mode: Any) -> None:
     model = backbone_bundle(network)

@@ -14,16 +14,30 @@ from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.ensemble import member_shapes
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.network import Network
+from ddpm_seg.model.networks.alae import ALAEConfig
 from ddpm_seg.model.networks.ddpm import DDPMConfig
 from ddpm_seg.model.networks.mae import MAEConfig
 from ddpm_seg.model.networks.swav import SwAVConfig
 from ddpm_seg.model.networks.unet import UNet, UNetConfig
+from ddpm_seg.model.networks.vdvae import VDVAEConfig
 from ddpm_seg.model.resident import resident_extractor
 from ddpm_seg.tasks import Task
 from tests.model import golden_weights
 
 TINY_MAE = MAEConfig(image_size=32, patch_size=8, width=32, depth=3, num_heads=2)
 TINY_SWAV = SwAVConfig(image_size=32, width=8)
+TINY_VDVAE = VDVAEConfig(
+    image_size=32,
+    width=16,
+    inner_width=8,
+    zdim=4,
+    enc_blocks="32,32d2,16x2,16d4,4d4,1",
+    dec_blocks="1,4m1,16m4,32m16",
+    no_bias_above=4,
+    shift=-120.63838,
+    deviation=64.16736,
+)
+TINY_ALAE = ALAEConfig(image_size=32, widths=(4, 8, 8, 12, 12, 16))  # enlarges images to 64 x 64
 
 
 def drawn_config(seed: int) -> UNetConfig:

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.limits import MAX_CHANNELS, MAX_IMAGE_SIZE, check_range
+from ddpm_seg.model.network import Checkpoint
+from ddpm_seg.model.networks.image_network import ImageNetwork
 from ddpm_seg.model.networks.pixel_values import to_network
 
 MOST_BLOCKS = MAX_IMAGE_SIZE.bit_length() - 2
@@ -26,7 +28,7 @@ EPSILON = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ALAEConfig:
+class ALAEConfig(ImageNetwork):
     """Architecture: each block halves the resolution, and the last one ends at 2 x 2.
 
     The encoder's own resolution follows from the number of blocks. Smaller images are enlarged to it, and blocks whose
@@ -34,6 +36,9 @@ class ALAEConfig:
     """
 
     kind: ClassVar[str] = "alae"
+    checkpoints: ClassVar[tuple[Checkpoint, ...]] = (
+        Checkpoint(flag="alae", title="StyleALAE", loader="alae", landmarks={"encode_block.0.conv_1.weight": None}),
+    )
 
     image_size: int
     """Side of the images, which may be smaller than the encoder's own."""
@@ -50,11 +55,11 @@ class ALAEConfig:
 
     @property
     def title(self) -> str:
-        return "ALAE"
+        return "StyleALAE"
 
     @property
-    def timesteps(self) -> int:
-        return 0
+    def schema_version(self) -> int:
+        return 3
 
     @property
     def resolution(self) -> int:
@@ -71,9 +76,8 @@ class ALAEConfig:
         return list(self.widths[1 + self.first_block :])
 
     @property
-    def block_strides(self) -> list[int]:
-        sides = [self.resolution // 2 ** (index + 1) for index in range(self.first_block, len(self.widths) - 1)]
-        return [self.image_size // side for side in sides]
+    def block_sides(self) -> list[int]:
+        return [self.resolution // 2 ** (index + 1) for index in range(self.first_block, len(self.widths) - 1)]
 
     @property
     def peak_values(self) -> int:
@@ -85,7 +89,6 @@ class ALAEConfig:
         return FeatureConfig(steps=(), blocks=tuple(range(len(self.block_channels))))
 
     def preprocess(self, images: np.ndarray, device: torch.device | str) -> Tensor:
-        """(N, S, S, 3) uint8 to (N, 3, S, S) float32 in [-1, 1]."""
         return to_network(images, device)
 
     def build(self) -> ALAE:

@@ -27,10 +27,20 @@ Slow or optional packages (torchvision, diffusers) are imported where they are u
 from __future__ import annotations
 
 from ddpm_seg.model.network import Network
+from ddpm_seg.model.networks.alae import ALAEConfig
 from ddpm_seg.model.networks.ddpm import DDPMConfig
 from ddpm_seg.model.networks.gan_encoder import GANEncoderConfig
 from ddpm_seg.model.networks.gan_inversion import GANInversionConfig
 from ddpm_seg.model.networks.mae import MAEConfig
 from ddpm_seg.model.networks.swav import SwAVConfig
+from ddpm_seg.model.networks.vdvae import VDVAEConfig
 
-NETWORKS: tuple[type[Network], ...] = (DDPMConfig, MAEConfig, SwAVConfig, GANEncoderConfig, GANInversionConfig)
+NETWORKS: tuple[type[Network], ...] = (
+    DDPMConfig,
+    MAEConfig,
+    SwAVConfig,
+    VDVAEConfig,
+    ALAEConfig,
+    GANEncoderConfig,
+    GANInversionConfig,
+)

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.limits import MAX_CHANNELS, MAX_IMAGE_SIZE, check_range
+from ddpm_seg.model.network import Checkpoint
+from ddpm_seg.model.networks.image_network import ImageNetwork
 from ddpm_seg.model.networks.pixel_values import to_standard
 from ddpm_seg.model.networks.vdvae_blocks import (
     DecoderLayer,
@@ -33,7 +35,7 @@ _LEAST_DEVIATION = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class VDVAEConfig:
+class VDVAEConfig(ImageNetwork):
     """Architecture, in the published notation, and the standardisation of its input.
 
     `enc_blocks` and `dec_blocks` list the blocks in order: `256x3` is three of them at resolution 256, `256d2` one at
@@ -41,6 +43,15 @@ class VDVAEConfig:
     """
 
     kind: ClassVar[str] = "vdvae"
+    checkpoints: ClassVar[tuple[Checkpoint, ...]] = (
+        Checkpoint(
+            flag="vdvae",
+            title="VDVAE",
+            loader="vdvae",
+            landmarks={"encoder.in_conv.weight": None, "encoder.enc_blocks.0.c1.weight": None},
+            options=("model_flags",),
+        ),
+    )
 
     image_size: int
     width: int
@@ -71,8 +82,8 @@ class VDVAEConfig:
         return "VDVAE"
 
     @property
-    def timesteps(self) -> int:
-        return 0
+    def schema_version(self) -> int:
+        return 3
 
     @property
     def encoder(self) -> list[EncoderLayer]:
@@ -90,17 +101,13 @@ class VDVAEConfig:
         return sorted({layer.resolution for layer in self.decoder if layer.resolution <= self.no_bias_above})
 
     @property
-    def block_resolutions(self) -> list[int]:
-        """Resolution of every block's output: the encoder's blocks, then the decoder's."""
+    def block_sides(self) -> list[int]:
+        """Of the encoder's blocks, then of the decoder's."""
         return [layer.output for layer in self.encoder] + [layer.resolution for layer in self.decoder]
 
     @property
     def block_channels(self) -> list[int]:
-        return [self.width] * len(self.block_resolutions)
-
-    @property
-    def block_strides(self) -> list[int]:
-        return [self.image_size // resolution for resolution in self.block_resolutions]
+        return [self.width] * len(self.block_sides)
 
     @property
     def peak_values(self) -> int:
@@ -110,11 +117,10 @@ class VDVAEConfig:
     def published_features(self) -> FeatureConfig:
         """The last block of each resolution, of the encoder and of the decoder. (This is our choice: none is known.)"""
         depth = len(self.encoder)
-        last = {(index < depth, resolution): index for index, resolution in enumerate(self.block_resolutions)}
+        last = {(index < depth, side): index for index, side in enumerate(self.block_sides)}
         return FeatureConfig(steps=(), blocks=tuple(sorted(last.values())))
 
     def preprocess(self, images: np.ndarray, device: torch.device | str) -> Tensor:
-        """(N, S, S, 3) uint8 to (N, 3, S, S) float32, standardised as in training."""
         return to_standard(images, device, shift=self.shift, deviation=self.deviation)
 
     def build(self) -> VDVAE:

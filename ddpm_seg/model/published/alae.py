@@ -9,6 +9,8 @@ from typing import Any
 from ddpm_seg import storage
 from ddpm_seg.model.device.meta import weight_shapes
 from ddpm_seg.model.networks.alae import ALAEConfig, pooled_kernel
+from ddpm_seg.model.published.convert_config import ConvertConfig
+from ddpm_seg.model.published.loading import Loaded
 from ddpm_seg.model.published.state_dicts import State, check_shapes, describe, read_checkpoint, state_dict, usable
 from ddpm_seg.model.shapes import Shapes, shapes_of, some
 
@@ -21,6 +23,13 @@ _LANDMARKS = ("from_rgb.0.from_rgb.weight", "encode_block.0.conv_1.weight")
 # give the image's code.
 _NOT_READ = re.compile(r"from_rgb\.[1-9]\d*\.|encode_block\.\d+\.(blur\.|style_[12]\.)")
 _BLOCK = re.compile(r"encode_block\.(\d{1,4})\.")
+
+
+def load(config: ConvertConfig, image_size: int | None) -> Loaded:
+    """The encoder of --alae; see `published.loading`."""
+    assert config.alae is not None
+    network, weights = load_alae(config.alae)
+    return Loaded(network=network, weights=weights)
 
 
 def load_alae(uri: str) -> tuple[ALAEConfig, State]:

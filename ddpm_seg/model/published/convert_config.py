@@ -23,6 +23,10 @@ class ConvertConfig:
     """ResNet-50 checkpoint of facebookresearch/swav: a .pth file."""
     swav_w2: str | None = None
     """Checkpoint of facebookresearch/swav's double-width ResNet-50: a .pth file."""
+    vdvae: str | None = None
+    """Checkpoint of openai/vdvae: the .th file of a model, best its moving average (…-model-ema.th)."""
+    alae: str | None = None
+    """Checkpoint of podgorskiy/ALAE: the .pth file of a StyleALAE."""
     diffusers: str | None = None
     """Hugging Face diffusers pipeline with a UNet2DModel: its folder, or its name on the hub."""
     gan_encoder: str | None = None
@@ -38,8 +42,8 @@ class ConvertConfig:
     experiment: str | None = None
     """ddpm-segmentation's experiment file for these classifiers (experiments/*/ddpm.json, mae.json, …)."""
     model_flags: str | None = None
-    """MODEL_FLAGS that the --ddpm checkpoint was trained with, as one quoted string. Default: those of the published
-    LSUN and FFHQ-256 networks."""
+    """Flags that the --ddpm (MODEL_FLAGS) or --vdvae checkpoint was trained with, as one quoted string. Default: those
+    of the published LSUN and FFHQ-256 networks, and for --vdvae those of the published network with the same shapes."""
     noise: str | None = None
     """.npy file, shape (1, 3, S, S), with the noise that the classifiers were trained with. Default: drawn as
     --noise-generator and --noise-seed say."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from ddpm_seg.model.diffusion import DiffusionConfig
@@ -43,7 +43,7 @@ _CHANNEL_MULT = {512: "0.5,1,1,2,2,4,4", 256: "1,1,2,2,4,4", 128: "1,1,2,3,4", 6
 _TRUE, _FALSE = ("yes", "true", "t", "y", "1"), ("no", "false", "f", "n", "0")
 
 
-def split_model_flags(text: str) -> dict[str, str]:
+def split_model_flags(text: str, known: Collection[str] = tuple(DEFAULTS)) -> dict[str, str]:
     """The flags given in a MODEL_FLAGS string (`--flag value` or `--flag=value`), unread: `{"num_channels": "256", …}`.
 
     Raises ValueError for an unknown flag or one without a value.
@@ -55,8 +55,8 @@ def split_model_flags(text: str) -> dict[str, str]:
     flags: dict[str, str] = {}
     for word in words:
         name, equals, value = word.removeprefix("--").partition("=")
-        if not word.startswith("--") or name not in DEFAULTS:
-            raise ValueError(f"model flags: unknown {word!r}; expected --FLAG VALUE, FLAG one of {', '.join(DEFAULTS)}")
+        if not word.startswith("--") or name not in known:
+            raise ValueError(f"model flags: unknown {word!r}; expected --FLAG VALUE, FLAG one of {', '.join(known)}")
         if not equals:
             value = next(words, "--")
             if value.startswith("--"):

@@ -10,8 +10,11 @@ from torch import Tensor
 from ddpm_seg import storage
 from ddpm_seg.model.device.meta import weight_shapes
 from ddpm_seg.model.networks.vdvae import VDVAEConfig
+from ddpm_seg.model.published.convert_config import ConvertConfig
+from ddpm_seg.model.published.flags import split_model_flags
+from ddpm_seg.model.published.loading import Loaded
 from ddpm_seg.model.published.state_dicts import State, check_shapes, read_checkpoint, state_dict, usable
-from ddpm_seg.model.published.vdvae_flags import INNER, WIDTH, ZDIM, config_from_flags, contradictions
+from ddpm_seg.model.published.vdvae_flags import FLAGS, INNER, WIDTH, ZDIM, config_from_flags, contradictions
 from ddpm_seg.model.shapes import Shapes, shapes_of, some
 
 # Of the picture that it draws, by whole names: `decoder.bias_xs` is read.
@@ -20,6 +23,14 @@ _FIRST_OF_BLOCK = re.compile(r"encoder\.enc_blocks\.\d+\.c1\.weight")
 # Last convolutions of a decoder block's posterior and prior, of whose outputs only a part is read.
 _POSTERIOR = re.compile(r"decoder\.dec_blocks\.\d+\.enc\.c4\.")
 _PRIOR = re.compile(r"decoder\.dec_blocks\.\d+\.prior\.c4\.")
+
+
+def load(config: ConvertConfig, image_size: int | None) -> Loaded:
+    """The network of --vdvae with --model-flags; see `published.loading`."""
+    assert config.vdvae is not None
+    flags = split_model_flags(config.model_flags or "", FLAGS)
+    network, weights = load_vdvae(config.vdvae, flags)
+    return Loaded(network=network, weights=weights, provenance={"model_flags": flags} if flags else {})
 
 
 def load_vdvae(uri: str, flags: Mapping[str, str] | None = None) -> tuple[VDVAEConfig, State]:

@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 # Timesteps of 1000: the published 50, 150 and 250, and some around them.
 CANDIDATES = (5, 20, 50, 100, 150, 250, 400)
 MOST_STEPS = 4
+MOST_BLOCKS = 32
+"""Of a network with more, only the published blocks are tried: what is tried is stored first, for every image."""
 FOLDS = 4
 SCORED_PIXELS = 4096
 """Random pixels scored per held-out image: enough to tell choices apart, whatever the image's size."""
@@ -65,7 +67,8 @@ def tune(
     """Tries steps and blocks; returns all trials.
 
     Adds steps one by one, with all blocks, for as long as the score rises; then drops blocks from either end. A network
-    without steps is first tried with all blocks and with the published ones.
+    without steps is first tried with all blocks and with the published ones. If it has more than `MOST_BLOCKS`, "all
+    blocks" are the published ones.
 
     Raises ValueError for fewer images than folds.
     """
@@ -73,7 +76,8 @@ def tune(
         raise ValueError(f"--tune needs at least {FOLDS} annotated images to hold some out, got {len(annotations)}")
     network = bundle.network
     steps = tuple(sorted({candidate * network.timesteps // 1000 for candidate in CANDIDATES if network.timesteps}))
-    blocks = tuple(range(len(network.block_channels)))
+    published = network.published_features().blocks
+    blocks = tuple(range(len(network.block_channels))) if len(network.block_channels) <= MOST_BLOCKS else published
     features = FeatureConfig(steps=steps, blocks=blocks, upsample_mode=upsample_mode)  # type: ignore[arg-type]
     maps = extract_features(bundle, annotations, features, device, workplace)
     seconds = _seconds(bundle, annotations[0], device)
@@ -91,7 +95,7 @@ def tune(
     if steps:
         best = best_of(((step,), blocks) for step in steps)
     else:
-        best = best_of(((), few) for few in sorted({blocks, network.published_features().blocks}))
+        best = best_of(((), few) for few in sorted({blocks, published}))
     while len(best.steps) < min(MOST_STEPS, len(steps)):
         left = [step for step in steps if step not in best.steps]
         longer = best_of((tuple(sorted((*best.steps, step))), blocks) for step in left)

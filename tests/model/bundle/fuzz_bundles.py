@@ -34,7 +34,7 @@ from ddpm_seg.model.networks.swav import SwAVConfig
 from ddpm_seg.model.trained import load_model, read_trained_header
 from tests.fuzzing import ODD, Bounds, change_values, run_as_asked
 from tests.model.published.tiny_diffusers import ARCHITECTURE
-from tests.model.tiny_networks import TINY_MAE, TINY_SWAV, backbone_bundle
+from tests.model.tiny_networks import TINY_ALAE, TINY_MAE, TINY_SWAV, TINY_VDVAE, backbone_bundle
 from tests.tiny_bundle import TASK, tiny_bundle
 
 
@@ -50,6 +50,8 @@ def make_bundles(folder: Path) -> list[Path]:
         "mae": backbone_bundle(TINY_MAE, num_members=1),
         "swav": backbone_bundle(TINY_SWAV, num_members=1),
         "swav_w2": backbone_bundle(SwAVConfig(image_size=32, width=16), num_members=1),
+        "vdvae": backbone_bundle(TINY_VDVAE, num_members=1),
+        "alae": backbone_bundle(TINY_ALAE, num_members=1),
         "diffusers": backbone_bundle(diffusers, num_members=1),
     }
     for name, bundle in kinds.items():

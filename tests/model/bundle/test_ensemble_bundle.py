@@ -20,7 +20,7 @@ from ddpm_seg.model.errors import BundleError
 from ddpm_seg.model.network import Network
 from ddpm_seg.model.networks.known import NETWORKS
 from ddpm_seg.model.segmenter import Segmenter
-from tests.model.tiny_networks import TINY_MAE, TINY_SWAV, backbone_bundle, images
+from tests.model.tiny_networks import TINY_ALAE, TINY_MAE, TINY_SWAV, TINY_VDVAE, backbone_bundle, images
 from tests.model.toy_drawer import ToyConfig
 from tests.tiny_bundle import tiny_bundle
 
@@ -66,8 +66,12 @@ def test_ddpm_without_an_ensemble_round_trips(bundle: Bundle, tmp_path: Path) ->
     _assert_equal(read.weights, ddpm.weights)
 
 
-@pytest.mark.parametrize("network", [TINY_MAE, TINY_SWAV], ids=["MAE", "SwAV"])
-def test_other_networks_round_trip(network: Network, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("network", "version"),
+    [(TINY_MAE, 2), (TINY_SWAV, 2), (TINY_VDVAE, 3), (TINY_ALAE, 3)],
+    ids=["MAE", "SwAV", "VDVAE", "ALAE"],
+)
+def test_other_networks_round_trip(network: Network, version: int, tmp_path: Path) -> None:
     bundle = backbone_bundle(network)
     header = save_bundle(bundle, str(tmp_path / "model"))
     assert {path.name for path in (tmp_path / "model").iterdir()} == {
@@ -75,8 +79,8 @@ def test_other_networks_round_trip(network: Network, tmp_path: Path) -> None:
         f"{network.kind}.safetensors",
         "ensemble.safetensors",
     }
-    # Earlier versions, which would look for a DDPM, say that they cannot read it.
-    assert json.loads((tmp_path / "model" / "bundle.json").read_text())["schema_version"] == 2
+    # Earlier versions, which do not know this network, say that they cannot read it.
+    assert json.loads((tmp_path / "model" / "bundle.json").read_text())["schema_version"] == version
     read = load_bundle(str(tmp_path / "model"))
     assert (read.network, read.features, read.task, read.noise) == (network, bundle.features, bundle.task, None)
     _assert_equal(read.weights, bundle.weights)

@@ -19,10 +19,10 @@ from ddpm_seg.model.errors import BundleError, ModelChangedError
 from ddpm_seg.model.networks.student import Student, StudentConfig
 from ddpm_seg.model.trained import load_model, read_trained_header, resident
 from tests.model.published.tiny_diffusers import TINY_DIFFUSERS
-from tests.model.tiny_networks import TINY_MAE, TINY_SWAV, backbone_bundle, images
+from tests.model.tiny_networks import TINY_ALAE, TINY_MAE, TINY_SWAV, TINY_VDVAE, backbone_bundle, images
 from tests.tiny_bundle import TASK, tiny_bundle
 
-KINDS = ["ddpm", "diffusers", "mae", "swav", "student"]
+KINDS = ["ddpm", "diffusers", "mae", "swav", "vdvae", "alae", "student"]
 
 
 def make(kind: str) -> Bundle | StudentBundle:
@@ -32,7 +32,10 @@ def make(kind: str) -> Bundle | StudentBundle:
         )
         torch.manual_seed(0)
         return StudentBundle(student=config, weights=Student(config).state_dict(), task=TASK)
-    networks = {"diffusers": TINY_DIFFUSERS, "mae": TINY_MAE, "swav": TINY_SWAV}
+    networks = {
+        "diffusers": TINY_DIFFUSERS,
+        **{network.kind: network for network in (TINY_MAE, TINY_SWAV, TINY_VDVAE, TINY_ALAE)},
+    }
     return backbone_bundle(networks[kind]) if kind in networks else tiny_bundle()
 
 

@@ -22,7 +22,7 @@ from ddpm_seg.model.trained import load_model, read_trained_header
 from jobs import generate, label
 from tests.model.bundle import fuzz_bundles
 from tests.model.published.tiny_diffusers import TINY_DIFFUSERS
-from tests.model.tiny_networks import TINY_MAE, TINY_SWAV, backbone_bundle
+from tests.model.tiny_networks import TINY_ALAE, TINY_MAE, TINY_SWAV, TINY_VDVAE, backbone_bundle
 from tests.tiny_bundle import TASK, tiny_bundle
 
 Content = dict[str, Any]
@@ -100,6 +100,26 @@ def test_odd_descriptions_of_other_networks(tmp_path: Path) -> None:
         ("mae", lambda content: content["mae"].update(num_heads=0), "num_heads must be at least 1"),
         ("swav", lambda content: content["swav"].update(width=2**40), "width must be at most 512"),
         ("swav", lambda content: content.update(swav=7), "swav is 7, expected an object"),
+        (
+            "vdvae",
+            lambda content: content["vdvae"].update(enc_blocks="32x99999"),
+            "enc_blocks must be at most 256",
+        ),
+        (
+            "vdvae",
+            lambda content: content["vdvae"].update(enc_blocks=["32"]),
+            "vdvae.enc_blocks is .*expected a str",
+        ),
+        ("vdvae", lambda content: content["vdvae"].update(dec_blocks="2"), "dec_blocks 2: a block at 2, where"),
+        ("vdvae", lambda content: content["vdvae"].update(zdim=10**9), "zdim must be at most 16384"),
+        ("vdvae", lambda content: content["vdvae"].update(deviation=float("nan")), "vdvae.deviation is None, expected"),
+        ("alae", lambda content: content["alae"].update(widths=[8] * 10**5), "must be at most 10, got 99999"),
+        (
+            "alae",
+            lambda content: content["alae"].update(widths=[8, None]),
+            r"alae.widths\[1\] is None, expected",
+        ),
+        ("alae", lambda content: content["alae"].update(image_size=48), "image_size must be a power of 2, got 48"),
         ("diffusers", lambda content: content["diffusers_unet"].update(layers_per_block=10**9), "at most 32"),
         ("diffusers", lambda content: content["diffusers_unet"].update(norm_num_groups=0), "at least 1, got 0"),
         ("diffusers", lambda content: content["diffusers_unet"].update(down_block_types=7), "expected a list"),
@@ -110,8 +130,9 @@ def test_odd_descriptions_of_other_networks(tmp_path: Path) -> None:
         ("student", lambda content: content.update(student=None), "student is None, expected an object"),
         ("student", lambda content: content["files"].update({"../x": "0" * 64}), "files has '../x'"),
     ]
-    for name, network in (("mae", TINY_MAE), ("swav", TINY_SWAV), ("diffusers", TINY_DIFFUSERS)):
-        save_bundle(backbone_bundle(network, num_members=1), str(tmp_path / name))
+    for network in (TINY_MAE, TINY_SWAV, TINY_VDVAE, TINY_ALAE):
+        save_bundle(backbone_bundle(network, num_members=1), str(tmp_path / network.kind))
+    save_bundle(backbone_bundle(TINY_DIFFUSERS, num_members=1), str(tmp_path / "diffusers"))
     student = StudentConfig(backbone="mobilenet_v3_large", num_classes=5, image_size=16, resolution=16)
     weights = {key: torch.zeros(shape) for key, shape in weight_shapes(student).items()}
     save_student(StudentBundle(student=student, weights=weights, task=TASK), str(tmp_path / "student"))

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ddpm_seg.model.device.dtypes import DType
 from ddpm_seg.model.networks.alae import ALAEConfig
 from ddpm_seg.model.published.alae import load_alae
 from tests.model import golden_weights, tiny_networks
@@ -48,7 +49,7 @@ def test_equals_the_published_code(weights: dict[str, Tensor], prefix: str, size
     maps = maps_of(network, weights, images, features.blocks)
     assert [tuple(one.shape[1:]) for one in maps] == [tuple(shape) for shape in arrays[prefix + "block_shapes"]]
     assert features.channels(network) == [one.shape[1] for one in maps]
-    assert features.strides(network) == [size // one.shape[3] for one in maps]
+    assert features.sides(network) == [one.shape[3] for one in maps]
     assert_equal_arrays(at_pixels(maps, size, arrays[prefix + "pixel_index"]), arrays[prefix + "features"])
     for index, one in enumerate(maps if not prefix else []):
         assert_equal_arrays(one[0, : len(arrays[f"map_{index}"])], arrays[f"map_{index}"])
@@ -65,8 +66,8 @@ def test_other_sizes_equal_the_equations(tmp_path_factory: pytest.TempPathFactor
     found = maps_of(network, weights, images, network.published_features().blocks)
     expected = plain_alae(published, torch.tensor(images).permute(0, 3, 1, 2) / 127.5 - 1, side=32)
     readable = [one for one in expected if one.shape[-1] <= size]
-    for actual, wanted, stride in zip(found, readable, network.block_strides, strict=True):
-        assert actual.shape[-1] * stride == size
+    for actual, wanted, side in zip(found, readable, network.block_sides, strict=True):
+        assert actual.shape[-1] == side
         assert_equal_arrays(actual, wanted.numpy())
 
 
@@ -101,6 +102,10 @@ def plain_alae(state: dict[str, Tensor], x: Tensor, side: int) -> list[Tensor]:
     return outputs
 
 
+def test_blocks_batches_and_order() -> None:
+    tiny_networks.assert_extractor_keeps_its_word(tiny_networks.TINY_ALAE)
+
+
 def test_other_blocks_and_their_order_change_nothing(weights: dict[str, Tensor]) -> None:
     images = tiny_networks.images(3, 32)
     for network in (replace(NATIVE, image_size=32), replace(NATIVE, image_size=16)):
@@ -120,17 +125,13 @@ def test_nothing_is_computed_after_the_last_block() -> None:
     assert [one.shape for one in maps] == [(1, 32, 32, 32), (1, 32, 16, 16)]
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_is_off_by_little(weights: dict[str, Tensor], dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 0.1), ("float16", 0.01)])
+def test_half_precision_is_off_by_little(weights: dict[str, Tensor], dtype: DType, tolerance: float) -> None:
     images = tiny_networks.images(1, 128)
     exact = maps_of(NATIVE, weights, images, range(6))
-    module = NATIVE.build().to(dtype)
-    module.load_state_dict({key: value.to(dtype) for key, value in weights.items()})
-    with torch.inference_mode():
-        rounded = module.activations(NATIVE.preprocess(images, "cpu").to(dtype), range(6))
-    for actual, expected in zip(rounded, exact, strict=True):
-        assert actual.dtype == dtype
-        tiny_networks.assert_close(actual.float(), expected, 0.1 if dtype == torch.bfloat16 else 0.01)
+    for actual, expected in zip(maps_of(NATIVE, weights, images, range(6), dtype), exact, strict=True):
+        assert actual.dtype == getattr(torch, dtype)
+        tiny_networks.assert_close(actual.float(), expected, tolerance)
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def test_every_block_equals_the_published_codes(weights: dict[str, Tensor], coun
     every = maps_of(SMALL, weights, images, range(len(SMALL.block_channels)))
     assert [tuple(one.shape[1:]) for one in every] == [tuple(shape) for shape in arrays["block_shapes"]]
     assert SMALL.block_channels == arrays["block_shapes"][:, 0].tolist()
-    assert SMALL.block_strides == [32 // side for side in arrays["block_shapes"][:, 1]]
+    assert SMALL.block_sides == arrays["block_shapes"][:, 1].tolist()
     assert_equal_arrays(at_pixels(every, 32, arrays["pixel_index"][:3]), arrays["all_features"])
     assert_equal_arrays([one[0].mean() for one in every], arrays["map_means"])
     assert_equal_arrays([one[0].std() for one in every], arrays["map_deviations"])
@@ -89,9 +89,9 @@ def test_other_sizes_equal_the_equations() -> None:
     images = tiny_networks.images(2, 24)
     found = maps_of(OTHER, weights, images, range(len(OTHER.block_channels)))
     expected = plain_vdvae(OTHER, published, (torch.tensor(images).permute(0, 3, 1, 2) + OTHER.shift) / OTHER.deviation)
-    assert len(found) == len(expected) == len(OTHER.block_strides)
-    for actual, wanted, stride in zip(found, expected, OTHER.block_strides, strict=True):
-        assert actual.shape == (2, 10, 24 // stride, 24 // stride)
+    assert len(found) == len(expected) == len(OTHER.block_sides)
+    for actual, wanted, side in zip(found, expected, OTHER.block_sides, strict=True):
+        assert actual.shape == (2, 10, side, side)
         assert_equal_arrays(actual, wanted.numpy())
 
 
@@ -143,6 +143,10 @@ def plain_vdvae(config: VDVAEConfig, state: dict[str, Tensor], x: Tensor) -> lis
         states[resolution] = h + f(f"{part}.resnet", h)
         outputs.append(states[resolution])
     return outputs
+
+
+def test_blocks_batches_and_order() -> None:
+    tiny_networks.assert_extractor_keeps_its_word(tiny_networks.TINY_VDVAE)
 
 
 def test_other_blocks_and_their_order_change_nothing(weights: dict[str, Tensor]) -> None:

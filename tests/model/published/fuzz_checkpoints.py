@@ -29,6 +29,8 @@ from tests.fuzzing import Bounds, run_as_asked
 from tests.model.published.checkpoint_changes import REFUSED, SAME, WEIGHTS, change_file
 from tests.model.published.published_files import FLAGS, write_modelscope, write_published, write_published_backbone
 from tests.model.published.tiny_diffusers import pipeline
+from tests.model.recorded_vdvae_alae import VDVAE32_FLAGS, save
+from tests.model.recorded_vdvae_alae import state as published_state
 
 # Flags of the job, where "{}" is the model's folder.
 KINDS: dict[str, list[str]] = {
@@ -36,6 +38,9 @@ KINDS: dict[str, list[str]] = {
              "--model-flags", FLAGS],
     "mae": ["--mae", "{}/mae.pth", "--classifiers", "{}/pixel_classifiers", "--experiment", "{}/mae.json"],
     "swav": ["--swav", "{}/swav.pth"],
+    "vdvae": ["--vdvae", "{}/ema.th", "--model-flags",
+              " ".join(f"--{name} {value}" for name, value in VDVAE32_FLAGS.items())],
+    "alae": ["--alae", "{}/alae.pth"],
     "modelscope": ["--modelscope", "{}"],
     "diffusers": ["--diffusers", "{}"],
     "diffusers bin": ["--diffusers", "{}"],
@@ -55,6 +60,9 @@ def make_models(folder: Path) -> dict[str, Path]:
     write_published_backbone(folder / "swav", "swav64")
     state = torch.load(folder / "swav" / "swav.pth")["state_dict"]
     torch.save({"state_dict": {key: value.contiguous() for key, value in state.items()}}, folder / "swav" / "swav.pth")
+    save(folder / "vdvae" / "ema.th", published_state("vdvae32"))
+    encoder = published_state("alae128")
+    torch.save({"models": {"discriminator_s": encoder, "generator_s": {}}}, folder / "alae" / "alae.pth")
     write_modelscope(folder / "modelscope")
     written = DDPMPipeline.from_pretrained(pipeline(folder / "diffusers"), low_cpu_mem_usage=False)
     written.save_pretrained(folder / "diffusers bin", safe_serialization=False)

@@ -25,21 +25,21 @@ ENCODER = state("alae128")
 
 
 @pytest.mark.parametrize(
-    ("name", "widths", "channels", "strides"),
+    ("name", "widths", "channels", "sides"),
     [
-        ("alae_ffhq1024", (16, 32, 64, 128, 256, 512, 512, 512, 512, 512), 3008, [1, 2, 4, 8, 16, 32, 64, 128]),
-        ("alae_bedroom256", (32, 64, 128, 256, 512, 512, 512, 512), 2496, [2, 4, 8, 16, 32, 64, 128]),
-        ("alae_celeba_hq256", (64, 128, 256, 512, 512, 512, 512, 512), 2944, [2, 4, 8, 16, 32, 64, 128]),
+        ("alae_ffhq1024", (16, 32, 64, 128, 256, 512, 512, 512, 512, 512), 3008, [256, 128, 64, 32, 16, 8, 4, 2]),
+        ("alae_bedroom256", (32, 64, 128, 256, 512, 512, 512, 512), 2496, [128, 64, 32, 16, 8, 4, 2]),
+        ("alae_celeba_hq256", (64, 128, 256, 512, 512, 512, 512, 512), 2944, [128, 64, 32, 16, 8, 4, 2]),
     ],
 )
 def test_the_published_networks_are_read_off_their_checkpoints(
-    tmp_path: Path, name: str, widths: tuple[int, ...], channels: int, strides: list[int]
+    tmp_path: Path, name: str, widths: tuple[int, ...], channels: int, sides: list[int]
 ) -> None:
     network, _ = load_alae(save_alae(tmp_path / "model_157.pth", without_values(name)))
     assert network == ALAEConfig(image_size=256, widths=widths)
     features = network.published_features()
-    assert features.blocks == tuple(range(len(strides)))
-    assert (sum(features.channels(network)), features.strides(network)) == (channels, strides)
+    assert features.blocks == tuple(range(len(sides)))
+    assert (sum(features.channels(network)), features.sides(network)) == (channels, sides)
 
 
 @pytest.mark.parametrize("legacy", [False, True])

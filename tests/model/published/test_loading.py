@@ -12,6 +12,7 @@ import torch
 from ddpm_seg.model.published.convert import convert
 from ddpm_seg.model.published.convert_config import ConvertConfig
 from ddpm_seg.model.published.loading import CHECKPOINTS
+from tests.model import recorded_vdvae_alae
 from tests.model.published.published_files import FLAGS, unet_state
 from tests.model.recorded_extractors import state
 
@@ -29,7 +30,7 @@ def test_every_flag_is_an_option_of_the_job() -> None:
     assert all(names.issuperset(checkpoint.options) for checkpoint in CHECKPOINTS)
 
 
-@pytest.mark.parametrize("flag", ["ddpm", "mae", "swav", "swav_w2"])
+@pytest.mark.parametrize("flag", ["ddpm", "mae", "swav", "swav_w2", "vdvae", "alae"])
 @pytest.mark.parametrize(
     ("content", "title", "right"),
     [
@@ -38,8 +39,10 @@ def test_every_flag_is_an_option_of_the_job() -> None:
         ({"models": {"encoder": MAE, "decoder": {"weight": torch.zeros(1)}}}, "MAE", "mae"),
         ({"state_dict": {f"module.{key}": value for key, value in SWAV.items()}}, "SwAV", "swav"),
         ({"state_dict": {f"module.{key}": value for key, value in SWAV_W2.items()}}, "SwAVw2", "swav_w2"),
+        (recorded_vdvae_alae.state("vdvae32"), "VDVAE", "vdvae"),
+        ({"models": {"discriminator_s": recorded_vdvae_alae.state("alae128")}}, "StyleALAE", "alae"),
     ],
-    ids=["ddpm", "mae", "mae-among-others", "swav", "swav_w2"],
+    ids=["ddpm", "mae", "mae-among-others", "swav", "swav_w2", "vdvae", "alae"],
 )
 def test_a_checkpoint_of_another_kind_is_named(tmp_path: Path, flag: str, content: Any, title: str, right: str) -> None:
     torch.save(content, tmp_path / "weights.pth")

@@ -35,7 +35,7 @@ def test_the_published_network_is_recognised(tmp_path: Path) -> None:
     )
     features = network.published_features()
     assert features.blocks == (2, 11, 24, 42, 50, 56, 62, 67, 69, 73, 78, 88, 110, 124, 132, 133)
-    assert features.strides(network) == [1, 2, 4, 8, 16, 32, 64, 256, 256, 64, 32, 16, 8, 4, 2, 1]
+    assert features.sides(network) == [256, 128, 64, 32, 16, 8, 4, 1, 1, 4, 8, 16, 32, 64, 128, 256]
     assert sum(features.channels(network)) == 8192
     assert sum(value.numel() for value in weights.values()) < 114_874_852
 

@@ -12,7 +12,7 @@ from ddpm_seg.training.ensemble.ensemble_training import EnsembleConfig, train_m
 from ddpm_seg.training.ensemble.members import initial_member, member_generator, member_logits
 from ddpm_seg.training.ensemble.tuning import FOLDS, QUICK, Trial, describe_frontier, frontier, tune
 from tests.annotated_boxes import annotate
-from tests.model.tiny_networks import TINY_SWAV, backbone_bundle
+from tests.model.tiny_networks import TINY_SWAV, TINY_VDVAE, backbone_bundle
 from tests.tiny_bundle import tiny_bundle
 from tests.training.ensemble.test_ensemble_training import published_classifier, separable_pixels
 
@@ -78,6 +78,16 @@ def test_a_network_without_steps_is_tried_with_all_blocks_and_the_published_ones
     assert len(trials) == 8
     assert all(one.seconds > 0 for one in trials)
     assert "  --blocks 0" in describe_frontier(trials)
+
+
+def test_of_many_blocks_only_the_published_ones_are_tried(tmp_path: Path) -> None:
+    annotate(tmp_path / "images", FOLDS)
+    annotations = load_annotations(str(tmp_path / "images"), image_size=32, task=TASK)
+    network = replace(TINY_VDVAE, enc_blocks="32x20,32d2,16x10,16d16,1", dec_blocks="1,16m1,32m16")
+    assert (len(network.block_channels), network.published_features().blocks) == (36, (19, 30, 32, 33, 34, 35))
+    trials = tune(backbone_bundle(network), annotations, TASK, upsample_mode="bilinear", device="cpu", training=SHORT)
+    assert trials[0].blocks == (19, 30, 32, 33, 34, 35)
+    assert all(set(one.blocks) < set(trials[0].blocks) for one in trials[1:])
 
 
 def test_too_few_images_are_refused(tmp_path: Path) -> None:
