@@ -20,6 +20,12 @@ classifiers trained on a CPU give `--noise-generator cpu`; for any other noise, 
 Converts one of the networks that ddpm-segmentation compares with: --mae, --swav or --swav-w2, each with its own
 classifiers and experiment file.
 
+    python -m jobs.convert --vdvae ffhq256-iter-1700000-model-ema.th --output bundles/ffhq-vdvae
+    python -m jobs.convert --alae ffhq/model_157.pth --output bundles/ffhq-alae
+
+Converts a VDVAE (encoder and decoder) or the encoder of a StyleALAE. A VDVAE that openai/vdvae did not publish needs
+the flags of its training: --model-flags "--enc_blocks … --dec_blocks … --dataset …".
+
     python -m jobs.convert --gan-inversion e4e_ffhq_encode.pt --output bundles/ffhq-e4e
 
 Converts an encoder of StyleGAN2 (e4e or pSp): with --gan-inversion its generator's maps are read, with --gan-encoder

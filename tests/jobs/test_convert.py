@@ -87,6 +87,9 @@ def test_a_vdvae_needs_the_flags_of_its_training(tmp_path: Path, capsys: pytest.
 
 def test_an_alae_needs_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, output = save_alae(tmp_path / "model_157.pth", state("alae128")), str(tmp_path / "bundle")
+    assert main(["--alae", path, "--image-size", "32", "--output", str(tmp_path / "enlarged")]) == 0
+    assert load_bundle(str(tmp_path / "enlarged")).network.block_channels == [32, 32, 32, 32, 32]
+    capsys.readouterr()
     assert main(["--alae", path, "--output", output]) == 0
     assert "a StyleALAE without classifiers" in capsys.readouterr().out
     bundle = load_bundle(output)
@@ -98,15 +101,15 @@ def test_an_alae_needs_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--vdvae", "x.th", "--noise-generator", "cpu"], "--noise-generator does not go with this network"),
-        (["--vdvae", "x.th", *OF_MAE], "--classifiers does not go with this network: leave it out with --vdvae"),
+        (["--vdvae", "x.th", "--noise-generator", "cpu"], "--noise-generator cannot be combined with --vdvae"),
+        (["--vdvae", "x.th", *OF_MAE], "--classifiers cannot be combined with --vdvae: leave it out"),
         (
             ["--vdvae", "x.th", "--model-flags", "--num_channels 64"],
             "unknown '--num_channels'; expected --FLAG",
         ),
         (["--vdvae", "x.th", "--model-flags", "--hps"], "--hps has no value"),
-        (["--alae", "x.pth", "--model-flags", "--width 512"], "--model-flags does not go with this network"),
-        (["--alae", "x.pth", "--vdvae", "x.th"], "one network a bundle: give --vdvae or --alae"),
+        (["--alae", "x.pth", "--model-flags", "--width 512"], "--model-flags cannot be combined with --alae"),
+        (["--alae", "x.pth", "--vdvae", "x.th"], "give only one of --vdvae, --alae"),
         (["--alae", "x.pth"], "x.pth"),
     ],
 )

@@ -37,7 +37,13 @@ class ALAEConfig(ImageNetwork):
 
     kind: ClassVar[str] = "alae"
     checkpoints: ClassVar[tuple[Checkpoint, ...]] = (
-        Checkpoint(flag="alae", title="StyleALAE", loader="alae", landmarks={"encode_block.0.conv_1.weight": None}),
+        Checkpoint(
+            flag="alae",
+            title="StyleALAE",
+            loader="alae",
+            landmarks={"encode_block.0.conv_1.weight": None},
+            options=("image_size",),
+        ),
     )
 
     image_size: int

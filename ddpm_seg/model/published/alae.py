@@ -15,7 +15,7 @@ from ddpm_seg.model.published.state_dicts import State, check_shapes, describe, 
 from ddpm_seg.model.shapes import Shapes, shapes_of, some
 
 IMAGE_SIZE = 256
-"""Side of the images to label, but for encoders of a lower resolution."""
+"""Side of the images, unless another is given or the encoder's own is smaller."""
 _ENCODER = "discriminator_s"
 """The running average of the encoder's weights; `discriminator` has those of the last step."""
 _LANDMARKS = ("from_rgb.0.from_rgb.weight", "encode_block.0.conv_1.weight")
@@ -28,14 +28,15 @@ _BLOCK = re.compile(r"encode_block\.(\d{1,4})\.")
 def load(config: ConvertConfig, image_size: int | None) -> Loaded:
     """The encoder of --alae; see `published.loading`."""
     assert config.alae is not None
-    network, weights = load_alae(config.alae)
+    network, weights = load_alae(config.alae, config.image_size)
     return Loaded(network=network, weights=weights)
 
 
-def load_alae(uri: str) -> tuple[ALAEConfig, State]:
+def load_alae(uri: str, image_size: int | None = None) -> tuple[ALAEConfig, State]:
     """The encoder of a checkpoint `{"models": {"discriminator_s": …}}`, or its state dict alone, and what it is.
 
-    Raises ValueError where a file is damaged or refused, or another network's.
+    `image_size` is the side of the images to label. Raises ValueError where a file is damaged or refused, or another
+    network's, and for a side that the encoder cannot take.
     """
     name = storage.redact(uri)
     whole = state_dict(_encoder(read_checkpoint(uri), name), name)
@@ -47,7 +48,7 @@ def load_alae(uri: str) -> tuple[ALAEConfig, State]:
             "encoder whose blocks all have conv_2, as the published ones"
         )
     state = {key: tensor for key, tensor in whole.items() if not _NOT_READ.match(key)}
-    config = _config(shapes_of(state), name)
+    config = _config(shapes_of(state), image_size, name)
     check_shapes(shapes_of(state), _published_shapes(config), f"{name}: not the encoder of an ALAE")
     return config, _ours(usable(state, name))
 
@@ -61,7 +62,7 @@ def _encoder(content: Any, name: str) -> Any:
     return models[_ENCODER]
 
 
-def _config(shapes: Shapes, name: str) -> ALAEConfig:
+def _config(shapes: Shapes, image_size: int | None, name: str) -> ALAEConfig:
     """Everything stands in the shapes."""
     depth = len({match[1] for match in map(_BLOCK.match, shapes) if match})
     keys = ["from_rgb.0.from_rgb.weight", *(f"encode_block.{index}.conv_2.weight" for index in range(depth))]
@@ -70,9 +71,9 @@ def _config(shapes: Shapes, name: str) -> ALAEConfig:
             raise ValueError(f"{name}: not the encoder of an ALAE: {key} is {shapes.get(key, 'missing')}")
     widths = tuple(shapes[key][0] for key in keys)
     try:
-        return ALAEConfig(image_size=min(IMAGE_SIZE, 2 ** len(widths)), widths=widths)
+        return ALAEConfig(image_size=image_size or min(IMAGE_SIZE, 2 ** len(widths)), widths=widths)
     except ValueError as error:
-        raise ValueError(f"{name}: not the encoder of an ALAE: {error}") from None
+        raise ValueError(f"{name}: not an ALAE encoder for such images: {error}") from None
 
 
 def _published_shapes(config: ALAEConfig) -> Shapes:

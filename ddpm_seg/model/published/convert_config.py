@@ -24,9 +24,9 @@ class ConvertConfig:
     swav_w2: str | None = None
     """Checkpoint of facebookresearch/swav's double-width ResNet-50: a .pth file."""
     vdvae: str | None = None
-    """Checkpoint of openai/vdvae: the .th file of a model, best its moving average (…-model-ema.th)."""
+    """Checkpoint of openai/vdvae: a .th file, best the moving average (…-model-ema.th)."""
     alae: str | None = None
-    """Checkpoint of podgorskiy/ALAE: the .pth file of a StyleALAE."""
+    """StyleALAE checkpoint of podgorskiy/ALAE: a .pth file. Its encoder."""
     diffusers: str | None = None
     """Hugging Face diffusers pipeline with a UNet2DModel: its folder, or its name on the hub."""
     gan_encoder: str | None = None
@@ -34,7 +34,8 @@ class ConvertConfig:
     gan_inversion: str | None = None
     """The same file: its encoder, and the maps that its StyleGAN2 makes from what that encodes."""
     image_size: int | None = None
-    """Side of the images, with --gan-encoder or --gan-inversion. Default: 256."""
+    """Side of the images, with --alae, --gan-encoder or --gan-inversion. Default: 256; with --alae that of its encoder,
+    if it is smaller."""
     encoder_type: Literal["e4e", "psp"] | None = None
     """Which of the two a --gan-inversion checkpoint is, where its options do not say."""
     classifiers: str | None = None

@@ -15,7 +15,7 @@ class TrainConfig(AnnotationOptions):
     """Settings of `jobs.train`."""
 
     model: str
-    """Model bundle with the network (DDPM, MAE or SwAV): packaged name, folder or URI prefix. An ensemble that it
+    """Model bundle with the network (DDPM, MAE, VDVAE, …): packaged name, folder or URI prefix. An ensemble that it
     already has is not used."""
     images: str
     """Annotated images, about twenty: a folder or URI prefix with X.png (or .jpg, …) beside X.npy (an integer array of
@@ -32,11 +32,12 @@ class TrainConfig(AnnotationOptions):
     """First choose steps and blocks by cross-validation on these images: print quality and cost of each choice, then
     train with the best."""
     steps: tuple[int, ...] | None = None
-    """Diffusion timesteps to read features at. Default: the bundle's own, else 50 150 250 (of 1000). For DDPMs only: a
-    MAE or SwAV sees the image without noise."""
+    """Diffusion timesteps to read features at. Default: the bundle's own, else 50 150 250 (of 1000). For DDPMs only:
+    other networks see the image without noise."""
     blocks: tuple[int, ...] | None = None
-    """Blocks of the network to read features from. A DDPM's decoder blocks count from 0 at the lowest resolution, the
-    blocks of a MAE or SwAV from 0 at the image. Default: the bundle's own, else the published choice."""
+    """Blocks of the network to read features from. Those of a DDPM's decoder and of a GAN Inversion count from 0 at the
+    lowest resolution, those of other networks from 0 at the image. Default: the bundle's own, else the published
+    choice."""
     upsample_mode: Literal["bilinear", "nearest"] | None = None
     """How to upsample features to the image's size. Default: the bundle's own, else bilinear."""
     mirror: bool = False

@@ -61,6 +61,15 @@ def test_the_encoder_alone_is_the_same(tmp_path: Path) -> None:
     assert all(torch.equal(alone[1][key], value) for key, value in whole[1].items())
 
 
+def test_the_side_of_the_images_may_be_chosen(tmp_path: Path) -> None:
+    path = save_alae(tmp_path / "alae.pth", ENCODER)
+    assert load_alae(path, 32)[0].image_size == 32
+    with pytest.raises(ValueError, match="image_size must be at most 128, got 256"):
+        load_alae(path, 256)
+    with pytest.raises(ValueError, match="image_size must be a power of 2, got 48"):
+        load_alae(path, 48)
+
+
 def test_another_network_of_the_project_is_named(tmp_path: Path) -> None:
     path = save(tmp_path / "model.pth", {"models": {"generator_s": {"const": torch.zeros(3)}}})
     with pytest.raises(ValueError, match=r"model\.pth: expected the encoder discriminator_s .* with generator_s"):

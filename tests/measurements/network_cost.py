@@ -1,0 +1,67 @@
+"""What one image costs in a network of published size (random weights): CPU seconds, and memory beyond the weights.
+
+    python -m tests.measurements.network_cost vdvae-ffhq256
+
+One network a process, one CPU thread: the peak is the whole process's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ddpm_seg.model.bundle.ensemble_bundle import Bundle
+from ddpm_seg.model.network import Network
+from ddpm_seg.model.networks.alae import ALAEConfig
+from ddpm_seg.model.networks.vdvae import VDVAEConfig
+from ddpm_seg.model.resident import resident_extractor
+
+NETWORKS: dict[str, Network] = {
+    "vdvae-ffhq256": VDVAEConfig(
+        image_size=256,
+        width=512,
+        inner_width=128,
+        zdim=16,
+        enc_blocks="256x3,256d2,128x8,128d2,64x12,64d2,32x17,32d2,16x7,16d2,8x5,8d2,4x5,4d4,1x4",
+        dec_blocks="1x2,4m1,4x3,8m4,8x4,16m8,16x9,32m16,32x21,64m32,64x13,128m64,128x7,256m128",
+        no_bias_above=64,
+        shift=-112.8666757481,
+        deviation=69.84780273,
+    ),
+    "alae-ffhq1024": ALAEConfig(image_size=256, widths=(16, 32, 64, 128, 256, *[512] * 5)),
+    "alae-bedroom256": ALAEConfig(image_size=256, widths=(32, 64, 128, 256, *[512] * 4)),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("network", choices=NETWORKS)
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    network = NETWORKS[arguments.network]
+    extract = resident_extractor(Bundle(network=network, weights=network.build().state_dict()), "cpu", arguments.dtype)
+    image = np.random.default_rng(0).integers(0, 256, (1, network.image_size, network.image_size, 3), dtype=np.uint8)
+    before = _resident_bytes()
+    started = time.process_time()
+    with torch.inference_mode():
+        maps = extract(image, network.published_features())
+    seconds = time.process_time() - started
+    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(f"{arguments.network}, {arguments.dtype}: {seconds:.1f} s of CPU")
+    print(f"peak: {(peak - before) / 1e9:.2f} GB beyond the weights")
+    print(f"read: {sum(one.shape[1] for one in maps)} channels, {sum(one.nbytes for one in maps) / 1e6:.0f} MB")
+
+
+def _resident_bytes() -> int:
+    return resource.getpagesize() * int(Path("/proc/self/statm").read_text().split()[1])
+
+
+if __name__ == "__main__":
+    main()
