@@ -6,6 +6,7 @@ import base64
 import html
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from ddpm_seg.data.overlay import Palette, css_colours, overlay
@@ -16,7 +17,9 @@ SIDE = 320
 """Pixels of the longer side as shown: larger images are made smaller, smaller ones enlarged with sharp pixels."""
 
 
-def result_html(image: np.ndarray, mask: np.ndarray, statistics: ImageStatistics, palette: Palette) -> str:
+def result_html(
+    image: NDArray[np.uint8], mask: NDArray[np.uint8], statistics: ImageStatistics, palette: Palette
+) -> str:
     """The HTML of an image (H, W, 3) uint8 and its mask (H, W) uint8; `palette` has a colour per class."""
     pictures = "".join(
         _picture(pixels, what)
@@ -35,7 +38,7 @@ def result_html(image: np.ndarray, mask: np.ndarray, statistics: ImageStatistics
     return f'<div><p>{title}</p><div style="display:flex;flex-wrap:wrap;gap:8px">{pictures}{table}</div></div>'
 
 
-def _picture(pixels: np.ndarray, what: str) -> str:
+def _picture(pixels: NDArray[np.uint8], what: str) -> str:
     picture = Image.fromarray(pixels)
     scale = SIDE / max(picture.size)
     width, height = (max(1, round(side * scale)) for side in picture.size)

@@ -36,7 +36,7 @@ class Shards:
         self._counted: set[tuple[int, int]] = set()
         self._settled: dict[int, Counter[str]] = {}
         self._times = Counter[int]()
-        self._waiting: dict[ray.ObjectRef, int] = {}
+        self._waiting: dict[ray.ObjectRef[Any], int] = {}
 
     def left(self) -> Iterator[Chunk]:
         """The chunks that are not done, in order."""
@@ -98,7 +98,7 @@ class Shards:
     def _settle(self, shard: int) -> Settled:
         return settle_shard(self._plan(shard), self._derived)
 
-    def _note_ready(self, ready: list[ray.ObjectRef]) -> None:
+    def _note_ready(self, ready: list[ray.ObjectRef[Any]]) -> None:
         for settled, reference in zip(ray.get(ready), ready, strict=True):
             self._note(self._waiting.pop(reference), settled)
 

@@ -58,7 +58,7 @@ class Annotation:
     own: OwnSize | None = None
     """The annotation at the image's own size, where it was asked for."""
 
-    def own_label(self) -> np.ndarray:
+    def own_label(self) -> NDArray[np.uint8]:
         """(H, W) uint8 class ids at the image's own size. Raises ValueError where it was not loaded."""
         if self.own is None:
             raise ValueError(f"{storage.redact(self.uri)} was loaded without its mask at the image's own size")

@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ddpm_seg import storage
 from ddpm_seg.data.decoding.decoder import decode_and_fit
@@ -64,7 +65,7 @@ class Labelled(Protocol):
     def height(self) -> int: ...
 
 
-Fetch = Callable[[Labelled, int, int], tuple[np.ndarray | None, str]]
+Fetch = Callable[[Labelled, int, int], tuple[NDArray[np.uint8] | None, str]]
 """Takes a row and the height and width of its mask; returns the image (h, w, 3) uint8, or None and a sentence for the
 page."""
 
@@ -85,7 +86,7 @@ def fetch_again(read_uris: Mapping[str, str]) -> Fetch:
     return lambda row, height, width: _fetch(read_uris.get(row.uri, row.uri), height, width)
 
 
-def plain_tile(row: Labelled, image: np.ndarray) -> Tile:
+def plain_tile(row: Labelled, image: NDArray[np.uint8]) -> Tile:
     """The tile of an image (H, W, 3) uint8 without labels."""
     return _described(row, image_layer(image), (), (), "")
 
@@ -99,7 +100,7 @@ def make_tile(row: Labelled, masks: Sequence[bytes], palette: Palette, fetch: Fe
     return _described(row, None if image is None else image_layer(image), layers, tuple(map(_areas, drawn)), note)
 
 
-def _areas(mask: np.ndarray) -> dict[int, float]:
+def _areas(mask: NDArray[np.uint8]) -> dict[int, float]:
     counts = np.bincount(mask.reshape(-1), minlength=256)
     found = [class_id for class_id in np.argsort(-counts, kind="stable").tolist() if counts[class_id]]
     return {class_id: counts[class_id] / mask.size for class_id in found if class_id != UNLABELLED}
@@ -122,7 +123,7 @@ def _described(
     )
 
 
-def _fetch(uri: str, height: int, width: int) -> tuple[np.ndarray | None, str]:
+def _fetch(uri: str, height: int, width: int) -> tuple[NDArray[np.uint8] | None, str]:
     """The image as it is now, (h, w, 3) uint8, reduced to about the size shown; or None and a sentence for the page.
 
     Decodes in a separate process, as the job does: the file may have been replaced, and a crash must not lose the

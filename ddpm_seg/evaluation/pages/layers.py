@@ -6,6 +6,7 @@ import base64
 import io
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from ddpm_seg.data.overlay import Palette, indexed
@@ -19,7 +20,7 @@ squares."""
 SHARP_BELOW = 128
 
 
-def image_layer(image: np.ndarray) -> str:
+def image_layer(image: NDArray[np.uint8]) -> str:
     """`image` (H, W, 3) uint8 as a data: URI."""
     height, width = image.shape[:2]
     if max(height, width) <= SHARP_BELOW:
@@ -28,7 +29,7 @@ def image_layer(image: np.ndarray) -> str:
     return jpeg(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS, reducing_gap=2))
 
 
-def mask_layer(mask: np.ndarray, palette: Palette) -> str:
+def mask_layer(mask: NDArray[np.uint8], palette: Palette) -> str:
     """Class ids `mask` (H, W) uint8 in their colours, as a data: URI; pixels of 255 are transparent.
 
     Raises ValueError for a class id that is not in `palette`.
@@ -46,7 +47,7 @@ def fitted_size(shape: tuple[int, ...], longest: int) -> tuple[int, int]:
     return max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale))
 
 
-def png(pixels: np.ndarray) -> str:
+def png(pixels: NDArray[np.uint8]) -> str:
     return _data_uri("image/png", encode_png(pixels))
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ddpm_seg import storage
 from ddpm_seg.data.overlay import css_colours
@@ -94,7 +95,7 @@ def _sample_tiles(totals: Totals, files: Sequence[str]) -> list[Tile]:
     return _labelled_tiles(totals, lambda row, height, width: (images[row.uri], ""))
 
 
-def _drawn(row: LabelledRow, data: bytes) -> np.ndarray:
+def _drawn(row: LabelledRow, data: bytes) -> NDArray[np.uint8]:
     about = {"uri": row.uri, "width": row.width, "height": row.height}
     return row_image({**about, "image": data}, file=row.file)
 

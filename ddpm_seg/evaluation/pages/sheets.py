@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from ddpm_seg.data.annotations.load import Annotation
@@ -34,26 +35,26 @@ def label_sheet(bundle: Bundle, annotations: Sequence[Annotation]) -> Image.Imag
     return _legend(_labelled_rows(rows), dict(zip(task.class_names, task.palette, strict=True)))
 
 
-def sample_sheet(samples: np.ndarray, columns: int) -> Image.Image:
+def sample_sheet(samples: NDArray[np.uint8], columns: int) -> Image.Image:
     """Samples (N, S, S, 3) uint8 in rows of `columns`."""
     rows = [list(samples[start : start + columns]) for start in range(0, len(samples), columns)]
     return _grid(rows, left=0)
 
 
-def neighbour_sheet(samples: np.ndarray, nearest: np.ndarray) -> Image.Image:
+def neighbour_sheet(samples: NDArray[np.uint8], nearest: NDArray[np.uint8]) -> Image.Image:
     """One column per sample (N, S, S, 3): the sample, then its nearest training images `nearest` (N, K, S, S, 3)."""
     rows = {"sample": list(samples), "nearest": list(nearest[:, 0])}
     rows |= {f"{rank + 1}.": list(nearest[:, rank]) for rank in range(1, nearest.shape[1])}
     return _labelled_rows(rows)
 
 
-def _heat(values: np.ndarray) -> np.ndarray:
+def _heat(values: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Colours (H, W, 3) uint8 for values (H, W) in [0, 1]."""
     stops = np.linspace(0, 1, len(HEAT))
     return np.stack([np.interp(values, stops, channel) for channel in HEAT.T], axis=-1).astype(np.uint8)
 
 
-def _labelled_rows(rows: dict[str, list[np.ndarray]]) -> Image.Image:
+def _labelled_rows(rows: dict[str, list[NDArray[np.uint8]]]) -> Image.Image:
     font = ImageFont.load_default(TEXT_SIZE)
     left = max(int(font.getlength(name)) for name in rows) + 2 * MARGIN
     sheet = _grid(list(rows.values()), left)
@@ -63,7 +64,7 @@ def _labelled_rows(rows: dict[str, list[np.ndarray]]) -> Image.Image:
     return sheet
 
 
-def _grid(rows: list[list[np.ndarray]], left: int) -> Image.Image:
+def _grid(rows: list[list[NDArray[np.uint8]]], left: int) -> Image.Image:
     width = left + max(len(row) for row in rows) * (SIDE + GAP) - GAP
     sheet = Image.new("RGB", (width, len(rows) * (SIDE + GAP) - GAP), "white")
     for y, row in enumerate(rows):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from ddpm_seg.data.overlay import Palette, colorize, overlay
@@ -12,7 +13,7 @@ LONGEST_SIDE = 192
 SHARPER = 4  # overlays are drawn this much larger than shown, so that the edges of regions are smooth
 
 
-def thumbnails(image: np.ndarray | None, mask: np.ndarray, palette: Palette) -> tuple[str | None, str]:
+def thumbnails(image: NDArray[np.uint8] | None, mask: NDArray[np.uint8], palette: Palette) -> tuple[str | None, str]:
     """`image` (H, W, 3) uint8, and `mask` (H, W) uint8 over it, as data: URIs with a longest side of at most 192.
 
     Without an image only the mask is drawn. Small images are enlarged by a whole factor, every pixel a sharp square.
@@ -31,5 +32,5 @@ def thumbnails(image: np.ndarray | None, mask: np.ndarray, palette: Palette) -> 
     return jpeg(work.resize(size, Image.Resampling.LANCZOS)), jpeg(small)
 
 
-def _enlarge(pixels: np.ndarray, factor: int) -> np.ndarray:
+def _enlarge(pixels: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
     return pixels.repeat(factor, axis=0).repeat(factor, axis=1)

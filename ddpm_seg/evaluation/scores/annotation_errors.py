@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 SOFTMIN_TEMPERATURE = 0.1
@@ -26,7 +27,7 @@ class Suspect:
     columns: slice
 
 
-def label_quality(p_KHW: np.ndarray, label: np.ndarray, ignore_label: int | None = None) -> float:
+def label_quality(p_KHW: NDArray[np.float32], label: NDArray[np.uint8], ignore_label: int | None = None) -> float:
     """How well an image's annotation (H, W) agrees with out-of-fold probabilities: a fraction, small where it is wrong.
 
     The softmin over pixels of the probability of the annotated class (Lad & Mueller, 2023, "Estimating label quality
@@ -42,13 +43,15 @@ def label_quality(p_KHW: np.ndarray, label: np.ndarray, ignore_label: int | None
 
 
 def suspects(
-    p_KHW: np.ndarray, label: np.ndarray, ignore_label: int | None = None, *, min_pixels: int = 4
+    p_KHW: NDArray[np.float32], label: NDArray[np.uint8], ignore_label: int | None = None, *, min_pixels: int = 4
 ) -> list[Suspect]:
     """Regions of the annotation (H, W) that are probably wrong, worst first; those under `min_pixels` left out."""
     return sorted(_suspects(p_KHW, label, ignore_label, min_pixels), key=lambda one: -one.doubt)
 
 
-def _suspects(p_KHW: np.ndarray, label: np.ndarray, ignore_label: int | None, least: int) -> Iterator[Suspect]:
+def _suspects(
+    p_KHW: NDArray[np.float32], label: NDArray[np.uint8], ignore_label: int | None, least: int
+) -> Iterator[Suspect]:
     suggested = p_KHW.argmax(axis=0)
     given = _given(p_KHW, label, ignore_label)
     differs = ~np.isnan(given) & (suggested != label)
@@ -69,7 +72,7 @@ def _suspects(p_KHW: np.ndarray, label: np.ndarray, ignore_label: int | None, le
                 )
 
 
-def _given(p_KHW: np.ndarray, label: np.ndarray, ignore_label: int | None) -> np.ndarray:
+def _given(p_KHW: NDArray[np.float32], label: NDArray[np.uint8], ignore_label: int | None) -> NDArray[np.float32]:
     """The probability of the annotated class (H, W); NaN where none is that counts."""
     if label.shape != p_KHW.shape[1:]:
         raise ValueError(f"annotation has shape {label.shape}, its probabilities {p_KHW.shape}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from ddpm_seg.tasks import UNLABELLED
@@ -23,7 +24,7 @@ def paper_distance(height: int, width: int) -> int:
     return max(1, round(DIAGONAL_SHARE * math.hypot(height, width)))
 
 
-def boundary(ids: np.ndarray, distance: int) -> np.ndarray:
+def boundary(ids: NDArray[np.uint8], distance: int) -> NDArray[np.bool_]:
     """Whether each pixel of `ids` (H, W) lies within `distance` pixels of the edge of its own class: bool (H, W).
 
     Distance is the larger of the distances in rows and columns. The image's border counts as an edge, as in the paper's
@@ -36,7 +37,9 @@ def boundary(ids: np.ndarray, distance: int) -> np.ndarray:
     return ~inside | border
 
 
-def boundary_counts(predicted: np.ndarray, target: np.ndarray, num_classes: int, distance: int) -> np.ndarray:
+def boundary_counts(
+    predicted: NDArray[np.uint8], target: NDArray[np.uint8], num_classes: int, distance: int
+) -> NDArray[np.int64]:
     """Pixels in the intersection and union of each class's boundaries, int64 (2, K).
 
     `predicted` and `target` are (H, W) integer class ids; pixels whose target is outside 0..K-1, such as 255, do not
@@ -51,7 +54,7 @@ def boundary_counts(predicted: np.ndarray, target: np.ndarray, num_classes: int,
     target = np.where(counted, target, UNLABELLED)
     in_target, in_prediction = boundary(target, distance) & counted, boundary(predicted, distance) & counted
 
-    def per_class(ids: np.ndarray) -> np.ndarray:
+    def per_class(ids: NDArray[np.uint8]) -> NDArray[np.int64]:
         return np.bincount(ids.astype(np.int64), minlength=UNLABELLED + 1)[:num_classes]
 
     intersections = per_class(target[in_target & in_prediction & (target == predicted)])
@@ -59,7 +62,7 @@ def boundary_counts(predicted: np.ndarray, target: np.ndarray, num_classes: int,
     return np.stack([intersections, unions])
 
 
-def boundary_ious(counts: np.ndarray, ignore_label: int | None) -> np.ndarray:
+def boundary_ious(counts: NDArray[np.int64], ignore_label: int | None) -> NDArray[np.float64]:
     """Boundary IoU per class, float64 (K,) in [0, 1], from counts (2, K); NaN for the ignored class and absent
     classes."""
     intersections, unions = counts[0].astype(np.float64), counts[1]

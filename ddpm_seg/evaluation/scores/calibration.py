@@ -7,12 +7,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 SHARES = tuple(percent / 100 for percent in range(10, 101, 10))
 
 
-def calibration(uncertainty_N: np.ndarray, wrong_N: np.ndarray, pixels_N: np.ndarray) -> dict[str, Any]:
+def calibration(
+    uncertainty_N: NDArray[np.float64], wrong_N: NDArray[np.int64], pixels_N: NDArray[np.int64]
+) -> dict[str, Any]:
     """JSON-ready scores from each image's uncertainty, number of wrong pixels and number of scored pixels.
 
     Images without scored pixels do not count. `rank_correlation`: Spearman's, in [-1, 1], between uncertainty and the
@@ -29,10 +32,11 @@ def calibration(uncertainty_N: np.ndarray, wrong_N: np.ndarray, pixels_N: np.nda
         _risks(order, wrong_N, pixels_N)
         for order in (np.argsort(uncertainty_N, kind="stable"), np.argsort(rates_N, kind="stable"))
     )
+    ranked: Any = uncertainty_N, rates_N  # scipy's stubs ask for arrays of four axes
     constant = len(set(uncertainty_N.tolist())) < 2 or len(set(rates_N.tolist())) < 2
     kept = {share: max(1, round(share * len(rates_N))) for share in SHARES}
     return {
-        "rank_correlation": None if constant else float(spearmanr(uncertainty_N, rates_N).statistic),
+        "rank_correlation": None if constant else float(spearmanr(*ranked).statistic),
         "aurc": float(curve_N.mean()),
         "perfect_aurc": float(best_N.mean()),
         "risk_coverage": [
@@ -41,6 +45,6 @@ def calibration(uncertainty_N: np.ndarray, wrong_N: np.ndarray, pixels_N: np.nda
     }
 
 
-def _risks(order_N: np.ndarray, wrong_N: np.ndarray, pixels_N: np.ndarray) -> np.ndarray:
+def _risks(order_N: NDArray[np.int64], wrong_N: NDArray[np.int64], pixels_N: NDArray[np.int64]) -> NDArray[np.float64]:
     """Error rate (N,) of the first 1, 2, ..., N images in that order."""
     return np.cumsum(wrong_N[order_N]) / np.cumsum(pixels_N[order_N])

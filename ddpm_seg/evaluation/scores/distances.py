@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import linalg
 
 SUBSETS, SUBSET_SIZE = 100, 1000
@@ -20,7 +22,7 @@ class KernelDistance:
     deviation: float
 
 
-def frechet_distance(a_ND: np.ndarray, b_MD: np.ndarray) -> float:
+def frechet_distance(a_ND: NDArray[Any], b_MD: NDArray[Any]) -> float:
     """Fréchet distance between Gaussians with the sets' means and covariances (Heusel et al., 2017, section 3). With
     Inception's features this is FID.
 
@@ -36,7 +38,7 @@ def frechet_distance(a_ND: np.ndarray, b_MD: np.ndarray) -> float:
     return float(((mean_a - mean_b) ** 2).sum() + traces)
 
 
-def kernel_distance(a_ND: np.ndarray, b_MD: np.ndarray, *, seed: int = 0) -> KernelDistance:
+def kernel_distance(a_ND: NDArray[Any], b_MD: NDArray[Any], *, seed: int = 0) -> KernelDistance:
     """Squared maximum mean discrepancy with the kernel (x.y / D + 1)^3, unbiased (Bińkowski et al., 2018, section 4).
     With Inception's features this is KID.
 
@@ -53,19 +55,19 @@ def kernel_distance(a_ND: np.ndarray, b_MD: np.ndarray, *, seed: int = 0) -> Ker
     return KernelDistance(mean=float(np.mean(found)), deviation=float(np.std(found)))
 
 
-def _squared_mmd(a_ND: np.ndarray, b_ND: np.ndarray) -> float:
+def _squared_mmd(a_ND: NDArray[Any], b_ND: NDArray[Any]) -> float:
     n, d = a_ND.shape
     k_aa, k_bb, k_ab = ((x @ y.T / d + 1) ** 3 for x, y in ((a_ND, a_ND), (b_ND, b_ND), (a_ND, b_ND)))
     within = (k_aa.sum() - np.trace(k_aa) + k_bb.sum() - np.trace(k_bb)) / (n * (n - 1))
     return float(within - 2 * k_ab.mean())
 
 
-def _symmetric_root(matrix: np.ndarray) -> np.ndarray:
+def _symmetric_root(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     values, vectors = linalg.eigh(matrix)
     return (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
 
 
-def _check(a_ND: np.ndarray, b_MD: np.ndarray) -> None:
+def _check(a_ND: NDArray[Any], b_MD: NDArray[Any]) -> None:
     if a_ND.ndim != 2 or b_MD.ndim != 2 or a_ND.shape[1] != b_MD.shape[1]:
         raise ValueError(f"expected two sets of features (N, D) and (M, D), got {a_ND.shape} and {b_MD.shape}")
     if min(len(a_ND), len(b_MD)) < 2:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ddpm_seg import storage
@@ -17,7 +18,7 @@ from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.published.state_dicts import reason, refuse_no_checkpoint
 from ddpm_seg.model.resident import resident_extractor
 
-ImageFeatures = Callable[[np.ndarray], np.ndarray]
+ImageFeatures = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Images (N, S, S, 3) uint8 to features (N, D) float32."""
 
 TIMESTEP = 50  # of 1000: little noise, and the network still has to say what is under it
@@ -32,7 +33,7 @@ def activation_features(bundle: Bundle, device: str) -> ImageFeatures:
     config = FeatureConfig(steps=steps, blocks=last_blocks(network.block_sides))
 
     @torch.inference_mode()
-    def features(images: np.ndarray) -> np.ndarray:
+    def features(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         return torch.cat([one.mean(dim=(2, 3)) for one in extract(images, config)], dim=1).float().cpu().numpy()
 
     return _in_batches(features)
@@ -53,7 +54,7 @@ def torchscript_features(uri: str, device: str) -> ImageFeatures:
     asked = {"return_features": True} if "return_features" in names else {}
 
     @torch.inference_mode()
-    def features(images: np.ndarray) -> np.ndarray:
+    def features(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         x = torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2)
         return network(x, **asked).flatten(1).float().cpu().numpy()
 
@@ -67,7 +68,7 @@ def last_blocks(sides: Sequence[int]) -> tuple[int, ...]:
 
 
 def _in_batches(features: ImageFeatures) -> ImageFeatures:
-    def all_features(images: np.ndarray) -> np.ndarray:
+    def all_features(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         starts = tqdm(range(0, len(images), BATCH), desc="features", unit="batch", disable=None)
         return np.concatenate([features(images[start : start + BATCH]) for start in starts])
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ddpm_seg.evaluation.scores.miou import class_ious, published_miou
 from ddpm_seg.tasks import Task
 
 
-def metrics(confusion: np.ndarray, task: Task) -> dict[str, Any]:
+def metrics(confusion: NDArray[np.int64], task: Task) -> dict[str, Any]:
     """JSON-ready scores, all fractions, None where undefined: `miou` as published, then the usual ones.
 
     The published formula averages over every class but the ignored one: a class that appears nowhere scores 0, and
@@ -42,7 +43,7 @@ def metrics(confusion: np.ndarray, task: Task) -> dict[str, Any]:
     }
 
 
-def usual_ious(confusion: np.ndarray, ignore_label: int | None) -> np.ndarray:
+def usual_ious(confusion: NDArray[np.int64], ignore_label: int | None) -> NDArray[np.float64]:
     """Intersection over union per class, float64 (K,), over the pixels annotated with a class that is not ignored.
 
     NaN for the ignored class, and for a class that is neither annotated nor predicted there.
@@ -56,7 +57,7 @@ def usual_ious(confusion: np.ndarray, ignore_label: int | None) -> np.ndarray:
     return ious
 
 
-def _without_ignored(confusion: np.ndarray, ignore_label: int | None) -> np.ndarray:
+def _without_ignored(confusion: NDArray[np.int64], ignore_label: int | None) -> NDArray[np.int64]:
     masked = confusion.copy()
     masked[-1] = 0
     if ignore_label is not None and ignore_label < len(masked) - 1:

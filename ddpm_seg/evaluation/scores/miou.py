@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 
-def confusion_matrix(predicted: np.ndarray, target: np.ndarray, num_classes: int) -> np.ndarray:
+def confusion_matrix(predicted: NDArray[np.uint8], target: NDArray[np.uint8], num_classes: int) -> NDArray[np.int64]:
     """Pixel counts int64 (K + 1, K + 1): rows are the target's classes, columns the predicted ones.
 
     `predicted` and `target` are integer class ids of one shape. Ids outside 0..K-1, such as 255, count in the last row
@@ -20,7 +21,7 @@ def confusion_matrix(predicted: np.ndarray, target: np.ndarray, num_classes: int
     return counts.reshape(num_classes + 1, num_classes + 1)
 
 
-def class_ious(confusion: np.ndarray) -> np.ndarray:
+def class_ious(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
     """Intersection over union per class, float64 (K,) in [0, 1], from a matrix (K + 1, K + 1); 0 for a class that
     appears nowhere."""
     intersections = np.diag(confusion)
@@ -28,7 +29,7 @@ def class_ious(confusion: np.ndarray) -> np.ndarray:
     return (intersections / (1e-8 + unions))[:-1]
 
 
-def published_miou(confusion: np.ndarray, ignore_label: int | None) -> float:
+def published_miou(confusion: NDArray[np.int64], ignore_label: int | None) -> float:
     """`compute_iou` of the published src/pixel_classifier.py: the mean over all classes but `ignore_label`, in [0, 1].
 
     Pixels annotated with the ignored class still count: a prediction there enlarges the union of the predicted class.
@@ -38,6 +39,6 @@ def published_miou(confusion: np.ndarray, ignore_label: int | None) -> float:
     return float(ious[averaged].mean())
 
 
-def _with_other(ids: np.ndarray, num_classes: int) -> np.ndarray:
+def _with_other(ids: NDArray[np.uint8], num_classes: int) -> NDArray[np.int64]:
     flat = ids.reshape(-1).astype(np.int64)
     return np.where((flat >= 0) & (flat < num_classes), flat, num_classes)

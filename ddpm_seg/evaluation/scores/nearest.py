@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 BLOCK = 1000  # training images compared at once: 50 MB at 64 x 64
 
@@ -13,13 +14,13 @@ BLOCK = 1000  # training images compared at once: 50 MB at 64 x 64
 class Neighbours:
     """The K nearest training images of each of Q queries, nearest first."""
 
-    index: np.ndarray
+    index: NDArray[np.int64]
     """int64 (Q, K)."""
-    distance: np.ndarray
+    distance: NDArray[np.float32]
     """float32 (Q, K): root mean square difference over pixels and channels, in 0..255."""
 
 
-def nearest_neighbours(queries: np.ndarray, training: np.ndarray, k: int) -> Neighbours:
+def nearest_neighbours(queries: NDArray[np.uint8], training: NDArray[np.uint8], k: int) -> Neighbours:
     """Compares `queries` (Q, H, W, 3) uint8 with all of `training` (N, H, W, 3) uint8 and their mirror images, since
     networks are trained on both."""
     if queries.shape[1:] != training.shape[1:]:
@@ -29,7 +30,7 @@ def nearest_neighbours(queries: np.ndarray, training: np.ndarray, k: int) -> Nei
     return Neighbours(index=index, distance=np.sqrt(np.take_along_axis(squared, index, axis=1) / queries[0].size))
 
 
-def _squared_distances(queries: np.ndarray, training: np.ndarray) -> np.ndarray:
+def _squared_distances(queries: NDArray[np.uint8], training: NDArray[np.uint8]) -> NDArray[np.float32]:
     """float32 (Q, N), as |a|^2 - 2 ab + |b|^2, centred to save float32's digits."""
     a = queries.reshape(len(queries), -1).astype(np.float32) - 127.5
     blocks = []

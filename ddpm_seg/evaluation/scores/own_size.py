@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.load import Annotation
@@ -30,17 +31,19 @@ NEAR = 2
 class OwnSizeCounts:
     """Counts that add over images."""
 
-    confusion: np.ndarray
+    confusion: NDArray[np.int64]
     """int64 (K + 1, K + 1), rows the target's classes."""
-    near: np.ndarray
+    near: NDArray[np.int64]
     """int64 (2, K): intersections and unions of the boundaries, `NEAR` pixels wide."""
-    wide: np.ndarray
+    wide: NDArray[np.int64]
     """int64 (2, K): the same for 2 % of the image's diagonal, the paper's distance."""
     confidence: reliability.Reliability | None
     """None where the confidence of pixels is not known."""
 
 
-def count(mask: np.ndarray, confidence: np.ndarray | None, target: np.ndarray, task: Task) -> OwnSizeCounts:
+def count(
+    mask: NDArray[np.uint8], confidence: NDArray[np.uint8] | None, target: NDArray[np.uint8], task: Task
+) -> OwnSizeCounts:
     """`mask` (H, W) against `target` (H, W), both uint8 ids, with each pixel's `confidence` (H, W) uint8 in 255ths, if
     known. Boundaries and confidence leave out the pixels of the task's ignored class."""
     classes, counted = task.num_classes, target
@@ -56,7 +59,7 @@ def count(mask: np.ndarray, confidence: np.ndarray | None, target: np.ndarray, t
 
 def pixels(
     labels: pa.Table, annotations: Sequence[Annotation]
-) -> Iterator[tuple[np.ndarray, np.ndarray | None, np.ndarray]]:
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8] | None, NDArray[np.uint8]]]:
     """Mask, confidence (None where the table has none) and annotation of each image at its own size, (H, W) uint8 each.
 
     The `labels` must have a mask for each annotated image, as `score_labels` checks, and the annotations their masks at
@@ -107,8 +110,8 @@ def summary(counts: Iterable[OwnSizeCounts], task: Task) -> dict[str, Any]:
 
 def _sums(
     counts: Iterable[OwnSizeCounts], classes: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, reliability.Reliability | None]:
-    confusion = np.zeros((classes + 1, classes + 1), np.int64)
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], reliability.Reliability | None]:
+    confusion: NDArray[np.int64] = np.zeros((classes + 1, classes + 1), np.int64)
     near, wide = np.zeros((2, 2, classes), np.int64)
     confidence: reliability.Reliability | None = None
     for one in counts:
@@ -118,7 +121,7 @@ def _sums(
     return confusion, near, wide, confidence
 
 
-def _mean(ious: np.ndarray) -> float | None:
+def _mean(ious: NDArray[np.float64]) -> float | None:
     return None if np.isnan(ious).all() else float(np.nanmean(ious))
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 LEVELS = 256
 """Confidence is counted in 255ths, as masks of the image's own size have it."""
@@ -20,9 +21,9 @@ COVERAGES = tuple(percent / 100 for percent in range(10, 101, 10))
 class Reliability:
     """Counts that add over images: of each predicted class and confidence, all pixels and those that are right."""
 
-    pixels: np.ndarray
+    pixels: NDArray[np.int64]
     """int64 (K, L)."""
-    right: np.ndarray
+    right: NDArray[np.int64]
     """int64 (K, L)."""
 
     def __add__(self, other: Reliability) -> Reliability:
@@ -33,7 +34,9 @@ class Reliability:
             raise ValueError(f"expected two arrays (K, {LEVELS}), got {self.pixels.shape} and {self.right.shape}")
 
 
-def count(confidence: np.ndarray, predicted: np.ndarray, target: np.ndarray, num_classes: int) -> Reliability:
+def count(
+    confidence: NDArray[np.uint8], predicted: NDArray[np.uint8], target: NDArray[np.uint8], num_classes: int
+) -> Reliability:
     """`confidence` uint8 in 255ths, `predicted` and `target` class ids, all of one shape.
 
     Pixels whose target is no class (255, say) do not count; nor do those without a prediction.

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 LEVELS = 256
 """Confidence is counted in 255ths."""
@@ -41,13 +43,15 @@ class Threshold:
 class Kept:
     """One calibration image: shares of its annotated pixels."""
 
-    wrong: np.ndarray
+    wrong: NDArray[np.float64]
     """float64 (L + 1,): kept and wrong at each threshold 0..256; falls to 0."""
-    kept: np.ndarray
+    kept: NDArray[np.float64]
     """float64 (L + 1,): kept."""
 
 
-def kept_shares(confidence: np.ndarray, predicted: np.ndarray, target: np.ndarray, num_classes: int) -> Kept:
+def kept_shares(
+    confidence: NDArray[np.uint8], predicted: NDArray[np.uint8], target: NDArray[np.uint8], num_classes: int
+) -> Kept:
     """What each threshold on `confidence` (H, W) uint8 keeps of one image. Pixels without an annotated class are no
     part of it. Raises ValueError where no pixel has one."""
     annotated = (target >= 0) & (target < num_classes)
@@ -87,6 +91,6 @@ def control_risk(images: list[Kept], target: float) -> Threshold:
     return Threshold(confidence=threshold, target=target, images=len(images), kept=kept)
 
 
-def _at_least(levels: np.ndarray) -> np.ndarray:
+def _at_least(levels: NDArray[Any]) -> NDArray[Any]:
     """How many of `levels` reach each of 0..256."""
     return np.bincount(levels, minlength=LEVELS + 1)[::-1].cumsum()[::-1]

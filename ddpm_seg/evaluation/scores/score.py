@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ddpm_seg.data.annotations.load import Annotation
@@ -17,13 +18,13 @@ from ddpm_seg.tasks import Task
 if TYPE_CHECKING:
     from ddpm_seg.model.trained import ResidentModel
 
-Labeller = Callable[[np.ndarray], np.ndarray]
+Labeller = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 """Images (N, S, S, 3) uint8 to class ids (N, S, S) uint8."""
 
 BATCH = 20
 
 
-def evaluate(label: Labeller, annotations: Sequence[Annotation], task: Task) -> np.ndarray:
+def evaluate(label: Labeller, annotations: Sequence[Annotation], task: Task) -> NDArray[np.int64]:
     """Confusion matrix int64 (K + 1, K + 1) of `label` on annotated images, without padding."""
     total = np.zeros((task.num_classes + 1, task.num_classes + 1), dtype=np.int64)
     for start in tqdm(range(0, len(annotations), BATCH), desc="scoring", unit="batch", disable=None):

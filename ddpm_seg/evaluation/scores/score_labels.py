@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.load import Annotation
@@ -27,15 +28,15 @@ class Scored:
     """One annotated image and its predicted mask, at the network's size without padding (h, w)."""
 
     uri: str
-    image: np.ndarray
+    image: NDArray[np.uint8]
     """(h, w, 3) uint8."""
-    target: np.ndarray
+    target: NDArray[np.uint8]
     """(h, w) uint8."""
-    predicted: np.ndarray
+    predicted: NDArray[np.uint8]
     """(h, w) uint8."""
     uncertainty: float
     """As in `labels`: mean Jensen-Shannon divergence over the most uncertain tenth of the pixels, in nats."""
-    confusion: np.ndarray
+    confusion: NDArray[np.int64]
     """int64 (K + 1, K + 1)."""
     pixels: int
     """Number of pixels annotated with a class that is not ignored."""
@@ -65,7 +66,7 @@ def score_labels(labels: pa.Table, annotations: Sequence[Annotation], task: Task
     ]
 
 
-def _at_network_size(row: Mapping[str, Any], placement: Placement) -> np.ndarray:
+def _at_network_size(row: Mapping[str, Any], placement: Placement) -> NDArray[np.uint8]:
     """The network's labels (h, w) of an image. Those that stand in the table may have been fitted in another way."""
     if row.get(NETWORK_MASK) is not None:
         found = row_mask({**row, "width": None, "height": None}, column=NETWORK_MASK)
@@ -74,7 +75,7 @@ def _at_network_size(row: Mapping[str, Any], placement: Placement) -> np.ndarray
     return at_network_size(row_mask(row), placement)
 
 
-def _scored(annotation: Annotation, predicted: np.ndarray, uncertainty: float, task: Task) -> Scored:
+def _scored(annotation: Annotation, predicted: NDArray[np.uint8], uncertainty: float, task: Task) -> Scored:
     target = annotation.placement.crop(annotation.label)
     confusion = confusion_matrix(predicted, target, task.num_classes)
     counts = target < task.num_classes
@@ -92,7 +93,7 @@ def _scored(annotation: Annotation, predicted: np.ndarray, uncertainty: float, t
     )
 
 
-def at_network_size(mask: np.ndarray, placement: Placement) -> np.ndarray:
+def at_network_size(mask: NDArray[np.uint8], placement: Placement) -> NDArray[np.uint8]:
     """Undoes `images.restore_mask`: a mask (H, W) back to the network's label (h, w). Exact if H >= h and W >= w."""
     rows, columns = nearest(mask.shape[0], placement.height), nearest(mask.shape[1], placement.width)
     return mask[rows[:, None], columns]

@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import brentq
 
 LOWEST, HIGHEST = 0.1, 10.0
@@ -14,7 +16,7 @@ MIN_PIXELS = 500
 """Pixels predicted as a class that give it a temperature of its own."""
 
 
-def tempered(p_PK: np.ndarray, temperature: float | np.ndarray) -> np.ndarray:
+def tempered(p_PK: NDArray[np.float32], temperature: float | NDArray[Any]) -> NDArray[np.float64]:
     """Probabilities raised to 1 / temperature and normalized: softmax(log p / T). (P, K) or any (..., K) float64.
 
     `temperature` is a number or one a pixel, (...). The order of the classes stays, so no label changes.
@@ -24,7 +26,7 @@ def tempered(p_PK: np.ndarray, temperature: float | np.ndarray) -> np.ndarray:
     return scaled / scaled.sum(axis=-1, keepdims=True)
 
 
-def fit_temperatures(p_PK: np.ndarray, target_P: np.ndarray) -> tuple[float, ...]:
+def fit_temperatures(p_PK: NDArray[np.float32], target_P: NDArray[Any]) -> tuple[float, ...]:
     """A temperature for each of K classes, for the pixels whose largest probability is that class's.
 
     Found by expectation consistency (Clarté et al., 2023): the mean confidence of those pixels becomes the share that
@@ -40,12 +42,12 @@ def fit_temperatures(p_PK: np.ndarray, target_P: np.ndarray) -> tuple[float, ...
     return tuple(_consistent(p_PK[is_], right_P[is_]) if is_.sum() >= MIN_PIXELS else overall for is_ in own)
 
 
-def of_pixels(p_PK: np.ndarray, temperatures: Sequence[float]) -> np.ndarray:
+def of_pixels(p_PK: NDArray[np.float32], temperatures: Sequence[float]) -> NDArray[Any]:
     """Calibrated probabilities: each pixel's temperature is that of its most probable class."""
     return tempered(p_PK, np.asarray(temperatures)[p_PK.argmax(axis=-1)])
 
 
-def _consistent(p_PK: np.ndarray, right_P: np.ndarray) -> float:
+def _consistent(p_PK: NDArray[np.float32], right_P: NDArray[Any]) -> float:
     """The temperature, between the lowest and highest allowed, at which mean confidence is the share that is right."""
 
     def excess(log_temperature: float) -> float:

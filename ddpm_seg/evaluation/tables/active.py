@@ -4,14 +4,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 LIST, PAGE = "annotate_next.csv", "annotate_next.html"
 
 
-def uncertainty_by_class(classes: pa.ChunkedArray, num_classes: int) -> np.ndarray:
+def uncertainty_by_class(classes: pa.ChunkedArray[Any], num_classes: int) -> NDArray[np.float32]:
     """Each image's uncertainty, split among its predicted classes: float32 (N, K), in nats.
 
     A class gets its fraction of the pixels times its mean uncertainty, both from the column `classes` of `labels`; the
@@ -27,7 +30,7 @@ def uncertainty_by_class(classes: pa.ChunkedArray, num_classes: int) -> np.ndarr
     return np.concatenate(parts) if parts else np.zeros((0, num_classes), np.float32)
 
 
-def farthest_first(vectors_NK: np.ndarray, count: int) -> list[int]:
+def farthest_first(vectors_NK: NDArray[np.float32], count: int) -> list[int]:
     """Indices of up to `count` vectors, each the farthest from the origin and from all chosen before it (greedy
     k-centre).
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ddpm_seg.data.table_pictures import cell_bytes, row_mask
@@ -24,7 +25,7 @@ _COLUMNS = ["image_id", "uri", "width", "height", "uncertainty", "mask"]
 Place = tuple[int, int]
 """Number of a shard and of a row in it."""
 
-Shards = list[tuple[str, np.ndarray]]
+Shards = list[tuple[str, NDArray[np.bool_]]]
 """As `view.current_rows` returns them."""
 
 
@@ -60,7 +61,7 @@ class Changes:
     only_after: int = 0
     resized: int = 0
     """Images labelled by both at different sizes: the image itself has changed, so its masks are not compared."""
-    pixels: np.ndarray = field(default_factory=lambda: np.zeros((256, 256), np.int64))
+    pixels: NDArray[np.int64] = field(default_factory=lambda: np.zeros((256, 256), np.int64))
     """Compared pixels by class before (row) and after (column)."""
     uncertainty: tuple[float, float] = (0.0, 0.0)
     """Sums over the compared images before and after, in nats."""
@@ -128,7 +129,7 @@ def _pairs(old: Shards, new: Shards, found: Changes) -> Iterator[tuple[dict[str,
     found.only_after = len(places)
 
 
-def _labelled(shards: Shards) -> Iterator[tuple[str, np.ndarray]]:
+def _labelled(shards: Shards) -> Iterator[tuple[str, NDArray[np.int64]]]:
     """For each shard, the numbers of its current rows that have a mask."""
     for uri, current in shards:
         status = read_columns(uri, ["status"])["status"].to_pylist()

@@ -135,7 +135,7 @@ def read_samples(
     return table.select(list(columns)) if columns is not None else table
 
 
-def keeps(rows: pa.Table, curation: Curation) -> pa.ChunkedArray:
+def keeps(rows: pa.Table, curation: Curation) -> pa.ChunkedArray[Any]:
     """Whether the rule keeps each of `rows` (`status`, `uncertainty`, `classes`), bool."""
     within = pc.and_(
         pc.greater_equal(rows["uncertainty"], curation.least_uncertainty),
@@ -158,5 +158,5 @@ def ignore_pixels(rows: pa.Table, curation: Curation) -> pa.Table:
     return rows.set_column(place, rows.schema.field(place), pa.array(masks, rows.schema.field(place).type))
 
 
-def _of_several_classes(rows: pa.Table) -> pa.ChunkedArray:
+def _of_several_classes(rows: pa.Table) -> pa.ChunkedArray[Any]:
     return pc.greater(pc.fill_null(pc.list_value_length(rows["classes"]), 0), 1)

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import t as students_t
 
 from ddpm_seg import storage
@@ -152,7 +153,7 @@ def _measures(of_run: Mapping[str, Any]) -> dict[Measure, Moments]:
     return {measure: moments for measure, moments in found.items() if moments["images"] >= FEWEST_IMAGES}
 
 
-def _moments(sums: np.ndarray) -> dict[str, float]:
+def _moments(sums: NDArray[np.float64]) -> dict[str, float]:
     """Moments from number, sum and sum of squares."""
     images, total, squares = sums.tolist()
     mean = total / max(1, images)

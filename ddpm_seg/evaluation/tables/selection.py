@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from ddpm_seg.data.schema import METADATA_KEY, classes_of, task_of
 from ddpm_seg.runs.parquet import DamagedFileError, open_parquet, read_columns
@@ -21,7 +23,7 @@ class Selection:
 
     configuration: Configuration
     """The configuration that the labels are from."""
-    shards: list[tuple[str, np.ndarray]]
+    shards: list[tuple[str, NDArray[np.int64]]]
     """URI and ascending row numbers of each shard that has selected rows."""
     task: Task | None
     """None if the rows have no masks: samples of a model without an ensemble."""
@@ -104,12 +106,12 @@ def _read(uri: str) -> pa.Table:
     return read_columns(uri, ["status", "uncertainty", "classes"])
 
 
-def _within(doubt: np.ndarray, least: float | None, most: float | None) -> np.ndarray:
+def _within(doubt: NDArray[Any], least: float | None, most: float | None) -> NDArray[np.bool_]:
     with np.errstate(invalid="ignore"):  # rows without a mask have NaN, which no bounds include
         return (doubt >= (-np.inf if least is None else least)) & (doubt <= (np.inf if most is None else most))
 
 
-def _has_one_of(rows: pa.Table, class_ids: Sequence[int]) -> np.ndarray:
+def _has_one_of(rows: pa.Table, class_ids: Sequence[int]) -> NDArray[np.bool_]:
     found = np.full(rows.num_rows, not class_ids)
     if class_ids:
         classes = classes_of(rows)
@@ -118,7 +120,7 @@ def _has_one_of(rows: pa.Table, class_ids: Sequence[int]) -> np.ndarray:
     return found
 
 
-def _most(wanted: list[np.ndarray], doubts: list[np.ndarray], count: int) -> list[np.ndarray]:
+def _most(wanted: list[NDArray[Any]], doubts: list[NDArray[Any]], count: int) -> list[NDArray[Any]]:
     """Picks the `count` most uncertain of the `wanted` rows of all shards; ties go to the first."""
     rows, doubt = np.concatenate(wanted), np.concatenate(doubts)
     candidates = np.flatnonzero(rows)

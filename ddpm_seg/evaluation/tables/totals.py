@@ -7,10 +7,12 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from ddpm_seg.data.schema import METADATA_KEY, task_of
 from ddpm_seg.data.table_pictures import cell_bytes
@@ -47,10 +49,10 @@ class Histogram:
     BINS = 2048
 
     def __init__(self) -> None:
-        self.counts: np.ndarray = np.zeros(self.BINS, np.int64)
+        self.counts: NDArray[np.int64] = np.zeros(self.BINS, np.int64)
         self.width = 2.0**-16
 
-    def add(self, values: np.ndarray) -> None:
+    def add(self, values: NDArray[Any]) -> None:
         """Counts `values`, 1-D; negative ones count as 0."""
         if values.size == 0:
             return
@@ -66,7 +68,7 @@ class Histogram:
             counts, width = _halve(counts), width * 2
         self.counts = self.counts + counts
 
-    def bars(self, most: int) -> tuple[np.ndarray, float]:
+    def bars(self, most: int) -> tuple[NDArray[np.int64], float]:
         """Counts in equal bars that cover all values, and the width of a bar; between half of `most` and `most`
         bars."""
         used = max(most, int(np.flatnonzero(self.counts).max(initial=0)) + 1)
@@ -85,7 +87,7 @@ class Histogram:
             self.counts, self.width = _halve(self.counts), self.width * 2
 
 
-def _halve(counts: np.ndarray) -> np.ndarray:
+def _halve(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.concatenate([counts.reshape(-1, 2).sum(axis=1), np.zeros(len(counts) // 2, np.int64)])
 
 
@@ -98,13 +100,13 @@ class Totals:
     task: Task | None = None
     images: int = 0
     ok: int = 0
-    area: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(256))
-    area_squares: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(256))
-    images_with: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(256, np.int64))
-    class_uncertainty: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((3, 256)))
+    area: NDArray[np.float64] = dataclasses.field(default_factory=lambda: np.zeros(256))
+    area_squares: NDArray[np.float64] = dataclasses.field(default_factory=lambda: np.zeros(256))
+    images_with: NDArray[np.int64] = dataclasses.field(default_factory=lambda: np.zeros(256, np.int64))
+    class_uncertainty: NDArray[np.float64] = dataclasses.field(default_factory=lambda: np.zeros((3, 256)))
     """For each class: the number of images that have it, and the sum and sum of squares of its mean uncertainty in them
     (nats)."""
-    image_uncertainty: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(3))
+    image_uncertainty: NDArray[np.float64] = dataclasses.field(default_factory=lambda: np.zeros(3))
     """Number, sum and sum of squares of the images' uncertainties (nats)."""
     uncertainty: Histogram = dataclasses.field(default_factory=Histogram)
     error_types: Counter[str] = dataclasses.field(default_factory=Counter)
@@ -143,7 +145,7 @@ class Totals:
         self.error_rows = (self.error_rows + other.error_rows)[: self.keep_errors]
         self._keep(other.most_uncertain)
 
-    def _add_classes(self, classes: pa.Array) -> None:
+    def _add_classes(self, classes: pa.Array[Any]) -> None:
         flat = pc.list_flatten(classes)
         class_id = flat.field("class_id").to_numpy(zero_copy_only=False).astype(np.int64)
         fraction = flat.field("fraction").to_numpy(zero_copy_only=False)
@@ -156,14 +158,14 @@ class Totals:
             weights = uncertainty[known] ** power
             self.class_uncertainty[power] += np.bincount(class_id[known], weights=weights, minlength=256)
 
-    def _add_errors(self, batch: pa.RecordBatch, is_error: np.ndarray) -> None:
+    def _add_errors(self, batch: pa.RecordBatch, is_error: NDArray[np.bool_]) -> None:
         rows = batch.select(["uri", "error_type", "error_message"]).filter(pa.array(is_error))
         for row in rows.slice(0, max(0, self.keep_errors - len(self.error_rows))).to_pylist():
             self.error_rows.append(ErrorRow(**{name: value or "" for name, value in row.items()}))
         self.error_types.update(name or "unknown" for name in rows["error_type"].to_pylist())
 
     def _keep_most_uncertain(
-        self, batch: pa.RecordBatch, uncertainty: np.ndarray, *, file: str, first_row: int
+        self, batch: pa.RecordBatch, uncertainty: NDArray[Any], *, file: str, first_row: int
     ) -> None:
         order = np.argsort(-uncertainty, kind="stable")  # NaN goes last
         found = [int(i) for i in order[: self.keep_uncertain] if np.isfinite(uncertainty[i])]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from ddpm_seg.data.canvas import Placement
 from ddpm_seg.data.image_labels import NotFiniteError, image_labels
@@ -45,7 +46,7 @@ class Sample:
     """What became of one."""
 
     source: SampleInput
-    image: np.ndarray | None = None
+    image: NDArray[np.uint8] | None = None
     """(S, S, 3) uint8."""
     label: PixelLabels | None = None
     error_type: str | None = None
@@ -68,7 +69,7 @@ def _row(sample: Sample, spec: SampleSpec) -> dict[str, Any]:
     return {**dataclasses.asdict(sample.source), **drawn, **outcome_columns(*error), **spec.columns(), **found}
 
 
-def _found(image: np.ndarray, label: PixelLabels | None, task: Task | None) -> dict[str, Any]:
+def _found(image: NDArray[np.uint8], label: PixelLabels | None, task: Task | None) -> dict[str, Any]:
     height, width = image.shape[:2]
     found: dict[str, Any] = {"width": width, "height": height, "image": picture_cell(image)}
     if label is None or task is None:

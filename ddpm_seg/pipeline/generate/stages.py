@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from ddpm_seg.cluster.actor_threads import ActorThreads
 from ddpm_seg.pipeline.generate.rows import Sample, SampleInput, SampleSpec, sample_table
@@ -69,7 +70,7 @@ class Draw:
 
     def _samples(self, sources: list[SampleInput]) -> list[Sample]:
         features = self.segmenter.features if self.segmenter else None
-        images: list[np.ndarray | None] = []
+        images: list[NDArray[np.uint8] | None] = []
         labels: list[PixelLabels | None] = []
         for image, maps in self.drawer.draw(sources[0].seed, [source.number for source in sources], features):
             images.append(image)
@@ -84,7 +85,7 @@ class Draw:
             return None
         return self.segmenter.segment_maps(maps)[0]
 
-    def _label_images(self, images: list[np.ndarray | None]) -> list[PixelLabels | None]:
+    def _label_images(self, images: list[NDArray[np.uint8] | None]) -> list[PixelLabels | None]:
         """In full batches, as they were drawn, so that a mask's bytes do not depend on the chunk's size either."""
         drawn = [image for image in images if image is not None]
         if self.segmenter is None or not drawn:
@@ -111,7 +112,7 @@ def killed(row: Row, spec: SampleSpec) -> pa.Table:
     return sample_table(samples, spec)
 
 
-def _sample(source: SampleInput, image: np.ndarray | None, label: PixelLabels | None) -> Sample:
+def _sample(source: SampleInput, image: NDArray[np.uint8] | None, label: PixelLabels | None) -> Sample:
     if image is None:
         error_type, error_message = NOT_FINITE
         return Sample(source=source, error_type=error_type, error_message=error_message)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from ddpm_seg import storage
 from ddpm_seg.data.canvas import FitMode, Placement, Resize
@@ -59,7 +60,7 @@ class FittedImage:
     """An image on its canvas (H', W', 3) uint8, or the reason why it is not."""
 
     source: ImageInput
-    canvas: np.ndarray | None = None
+    canvas: NDArray[np.uint8] | None = None
     placement: Placement | None = None
     error_type: str | None = None
     error_message: str | None = None

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ddpm_seg import storage
 from ddpm_seg.data.decoding.decoder import decode_and_fit
@@ -40,7 +41,7 @@ def time_images(plan: LabelPlan, model: Bundle | StudentBundle) -> Pace | None:
     return Pace(seconds=seconds / number, known_from=f"timed here on {number} of them ({segmenter.device})")
 
 
-def _canvases(plan: LabelPlan) -> Iterator[np.ndarray]:
+def _canvases(plan: LabelPlan) -> Iterator[NDArray[np.uint8]]:
     """Of the plan's first images those that can be read, each on the network's square."""
     for uri in map(str, plan.run.new["uri"][:TRIED].to_pylist()):
         try:

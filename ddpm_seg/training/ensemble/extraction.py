@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.load import Annotation
@@ -68,7 +69,7 @@ def extract_features(
 
 def _make(
     bundle: Bundle,
-    images: dict[str, np.ndarray],
+    images: dict[str, NDArray[np.uint8]],
     features: FeatureConfig,
     device: str,
     workplace: Workplace | None,
@@ -86,7 +87,7 @@ def _make(
             progress.at(number)
 
 
-def _extract_here(images: dict[str, np.ndarray], extractor: FeatureExtractor) -> Iterator[str]:
+def _extract_here(images: dict[str, NDArray[np.uint8]], extractor: FeatureExtractor) -> Iterator[str]:
     for uri, image in images.items():
         extractor.write(image, uri)
         yield uri

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ddpm_seg.cluster.actor_threads import ActorThreads
 from ddpm_seg.cluster.nodes import allocate, connect, refuse_local_paths
@@ -35,7 +36,7 @@ class ExtractFeatures:
 
 
 def extract_on_actors(
-    images: dict[str, np.ndarray],
+    images: dict[str, NDArray[np.uint8]],
     features: FeatureConfig,
     model: str,
     num_actors: int,

@@ -8,6 +8,7 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ddpm_seg import storage
@@ -23,7 +24,7 @@ class FeatureExtractor:
         self.features, self.extract = features, resident_extractor(bundle, device)
 
     @torch.inference_mode()
-    def write(self, image: np.ndarray, uri: str) -> None:
+    def write(self, image: NDArray[np.uint8], uri: str) -> None:
         """Writes the activation maps of `image` (S, S, 3) uint8, each (h, w, C) at its own resolution."""
         # One (image, step) pair at a time bounds the memory; few images leave little to gain from batches.
         maps = self.extract(image[None], self.features, micro_batch=1)
@@ -31,7 +32,7 @@ class FeatureExtractor:
         storage.write_bytes(uri, safetensors.torch.save(tensors))
 
 
-def feature_uris(bundle: Bundle, images: list[np.ndarray], features: FeatureConfig, folder: str) -> list[str]:
+def feature_uris(bundle: Bundle, images: list[NDArray[np.uint8]], features: FeatureConfig, folder: str) -> list[str]:
     """The file below `folder` for each image's activations, named by a hash of everything that they depend on."""
     source = hashlib.sha256(repr((network_digest(bundle), features)).encode())
     uris = []

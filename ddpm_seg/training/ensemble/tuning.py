@@ -13,6 +13,7 @@ from statistics import fmean, stdev
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ddpm_seg.data.annotations.load import Annotation, labelled_pixels
@@ -184,7 +185,7 @@ def _seconds(bundle: Bundle, annotation: Annotation, device: str) -> Callable[[i
     return seconds
 
 
-def _some_pixels(labels: Sequence[np.ndarray], fold: int) -> tuple[Tensor, np.ndarray]:
+def _some_pixels(labels: Sequence[NDArray[np.uint8]], fold: int) -> tuple[Tensor, NDArray[np.uint8]]:
     """Positions and annotated classes of up to `SCORED_PIXELS` pixels of each image in a fold."""
     rng, chosen, size = np.random.default_rng(fold), [], labels[0].size
     for index in range(fold, len(labels), FOLDS):

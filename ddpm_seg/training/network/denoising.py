@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle
@@ -35,7 +36,7 @@ class Denoising:
     def build(self) -> nn.Module:
         return UNet(self.unet)
 
-    def draw(self, images: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    def draw(self, images: NDArray[np.uint8], rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """x_0 (B, 3, S, S) float32 in [-1, 1], timesteps (B,) int64, and standard normal noise of the shape of x_0."""
         t_N = torch.from_numpy(rng.integers(len(self.diffusion.timesteps), size=len(images)))
         x_0 = to_network(images, "cpu")

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle
@@ -86,7 +87,7 @@ class Inpainting:
     def build(self) -> nn.Module:
         return MaskedAutoencoder(self.config)
 
-    def draw(self, images: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    def draw(self, images: NDArray[np.uint8], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """x (B, 3, S, S), scaled by `to_imagenet`, and a random order (B, T) of each image's patches."""
         order = rng.random((len(images), self.config.num_patches)).argsort(axis=1)
         return to_imagenet(images, "cpu"), torch.from_numpy(order)

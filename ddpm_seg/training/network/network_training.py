@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ddpm_seg.cluster.training_workers import Worker
@@ -49,7 +50,7 @@ class Objective(Protocol):
     def build(self) -> nn.Module:
         """Builds the module to train; its initial weights come from torch's global generator."""
 
-    def draw(self, images: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, ...]:
+    def draw(self, images: NDArray[np.uint8], rng: np.random.Generator) -> tuple[Tensor, ...]:
         """A random batch from `images` (B, S, S, 3) uint8, as tensors whose first axis is B."""
 
     def loss(self, network: Callable[..., Tensor], *batch: Tensor) -> Tensor:
@@ -59,7 +60,9 @@ class Objective(Protocol):
         """The bundle to save, made of the trained weights."""
 
 
-def draw_images(images: np.ndarray, options: Optimization, iteration: int) -> tuple[np.ndarray, np.random.Generator]:
+def draw_images(
+    images: NDArray[np.uint8], options: Optimization, iteration: int
+) -> tuple[NDArray[np.uint8], np.random.Generator]:
     """One iteration's images (B, S, S, 3) uint8, half of them mirrored, and the generator for its other random
     numbers."""
     rng = np.random.default_rng((options.seed, iteration))
@@ -96,7 +99,7 @@ class NetworkTraining:
         self.loss = torch.tensor(math.nan, device=worker.device)
         """Moving average of the iterations' losses. Reading it waits for the device."""
 
-    def step(self, images: np.ndarray) -> None:
+    def step(self, images: NDArray[np.uint8]) -> None:
         """One iteration on this worker's share of the batch."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.options.learning_rate * learning_rate_factor(self.iteration, self.options.iterations)
@@ -160,7 +163,7 @@ def _by_path(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def train_network(
-    training: NetworkTraining, images: np.ndarray, state_uri: str, report: Callable[[NetworkTraining], None]
+    training: NetworkTraining, images: NDArray[np.uint8], state_uri: str, report: Callable[[NetworkTraining], None]
 ) -> None:
     """Trains to the end, from the state at `state_uri` if there is one. Saves there every few minutes, when stopped and
     at the end.

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ddpm_seg.data.annotations.load import Annotation, labelled_pixels
@@ -21,7 +22,7 @@ from ddpm_seg.training.ensemble.pixel_features import PixelFeatures
 CHANNELS = 5
 
 
-def rgb_and_coordinates(images: np.ndarray, device: str) -> Tensor:
+def rgb_and_coordinates(images: NDArray[np.uint8], device: str) -> Tensor:
     """Images (N, S, S, 3) uint8 to one map (N, 5, S, S) float32: R, G, B, x and y, all in [-1, 1]."""
     x_0 = to_network(images, device)
     n, _, height, width = x_0.shape
@@ -38,7 +39,7 @@ def train_on_rgb(
     training: EnsembleConfig,
     copies: Copies = Copies(),  # noqa: B008  frozen
     device: str = "cpu",
-) -> Callable[[np.ndarray], np.ndarray]:
+) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
     """Trains the ensemble in the same way as `few_shot.train_bundle`, but on colours and coordinates instead of
     activations.
 
@@ -57,7 +58,7 @@ def train_on_rgb(
         [member.weights for member in members], channels=[CHANNELS], sides=[1], upsample_mode="nearest", device=device
     )
 
-    def label(images: np.ndarray) -> np.ndarray:
+    def label(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         votes = ensemble([rgb_and_coordinates(images, device)], (size, size))
         return np.stack([vote.label.cpu().numpy() for vote in votes])
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -48,7 +49,7 @@ class SupervisedConfig:
 
 
 def train_supervised(
-    images: np.ndarray, labels: np.ndarray, task: Task, config: SupervisedConfig, device: str = "cpu"
+    images: NDArray[np.uint8], labels: NDArray[np.uint8], task: Task, config: SupervisedConfig, device: str = "cpu"
 ) -> PlainUNet:
     """Trains on `images` (N, S, S, 3) uint8 and their `labels` (N, S, S) uint8.
 
@@ -79,13 +80,13 @@ def learning_rate_factor(iteration: int, iterations: int) -> float:
     return min(1.0, (iteration + 1) / WARMUP_ITERATIONS) * (1 + math.cos(math.pi * iteration / iterations)) / 2
 
 
-def usable_labels(labels: np.ndarray, task: Task) -> np.ndarray:
+def usable_labels(labels: NDArray[np.uint8], task: Task) -> NDArray[np.uint8]:
     """`labels` with the ignored class marked `UNLABELLED`."""
     return labels if task.ignore_label is None else np.where(labels == task.ignore_label, np.uint8(UNLABELLED), labels)
 
 
 @torch.inference_mode()
-def label_images(network: PlainUNet, images: np.ndarray) -> np.ndarray:
+def label_images(network: PlainUNet, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Class ids (N, S, S) uint8 of `images` (N, S, S, 3) uint8."""
     device = next(network.parameters()).device
     return network(to_network(images, device)).argmax(dim=1).to(torch.uint8).cpu().numpy()

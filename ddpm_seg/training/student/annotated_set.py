@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ddpm_seg.training.student.sample_stream import Batch
 
@@ -12,7 +13,7 @@ from ddpm_seg.training.student.sample_stream import Batch
 class AnnotatedSet:
     """Images (N, S, S, 3) and labels (N, S, S), uint8, in memory; an epoch passes over them `repeat` times."""
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray, repeat: int) -> None:
+    def __init__(self, images: NDArray[np.uint8], labels: NDArray[np.uint8], repeat: int) -> None:
         self.images, self.labels, self.repeat = images, labels, repeat
 
     def num_batches(self, seed: int, epoch: int, share: int, world_size: int) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from ddpm_seg import storage
 from ddpm_seg.data.schema import METADATA_KEY
@@ -25,7 +26,7 @@ from ddpm_seg.tasks import Task
 POOL = 4  # pieces whose rows are shuffled together: about a thousand samples
 AHEAD = 3  # batches decoded ahead while the network trains
 
-Batch = tuple[np.ndarray, np.ndarray]
+Batch = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 """Images (B, S, S, 3) uint8 and class ids (B, S, S) uint8, 255 where unlabelled."""
 
 
@@ -35,7 +36,7 @@ class Piece:
 
     uri: str
     row_group: int
-    rows: np.ndarray
+    rows: NDArray[np.int64]
     """int64 positions in the row group."""
 
 
@@ -75,7 +76,7 @@ class SampleStream:
         """Yields this worker's batches of `share` samples, `num_batches` of them."""
         rows = self._rows(self._own(seed, epoch, rank, world_size), np.random.default_rng((seed, epoch, rank)))
         with ThreadPoolExecutor() as pool:
-            waiting: list[list[Future[tuple[np.ndarray, np.ndarray]]]] = []
+            waiting: list[list[Future[tuple[NDArray[np.uint8], NDArray[np.uint8]]]]] = []
             for _ in range(self.num_batches(seed, epoch, share, world_size)):
                 waiting.append([pool.submit(_decoded, next(rows)) for _ in range(share)])
                 if len(waiting) > AHEAD:
@@ -114,7 +115,7 @@ def _task_and_size(uri: str) -> tuple[Task, int]:
     return read_task(uri), widths[0].as_py()
 
 
-def _pieces(uri: str, kept: pa.Array) -> list[Piece]:
+def _pieces(uri: str, kept: pa.Array[Any]) -> list[Piece]:
     pieces = []
     with open_parquet(uri) as file:
         for number in range(file.num_row_groups):
@@ -126,10 +127,10 @@ def _pieces(uri: str, kept: pa.Array) -> list[Piece]:
     return pieces
 
 
-def _decoded(row: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+def _decoded(row: dict[str, Any]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     return row_image(row), row_mask(row)
 
 
-def _stacked(batch: list[Future[tuple[np.ndarray, np.ndarray]]]) -> Batch:
+def _stacked(batch: list[Future[tuple[NDArray[np.uint8], NDArray[np.uint8]]]]) -> Batch:
     images, masks = zip(*(one.result() for one in batch), strict=True)
     return np.stack(images), np.stack(masks)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ddpm_seg.cluster.training_workers import Worker
@@ -98,7 +99,7 @@ class StudentTraining:
         self.losses = []
 
     @torch.inference_mode()
-    def label(self, images: np.ndarray) -> np.ndarray:
+    def label(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Class ids (B, S, S) uint8 of `images` (B, S, S, 3) uint8."""
         self.student.eval()
         x = to_imagenet(images, self.worker.device).contiguous(memory_format=torch.channels_last)
@@ -137,7 +138,9 @@ class StudentTraining:
         torch.manual_seed(seed % 2**63)
         return torch.Generator().manual_seed(seed % 2**63)
 
-    def _prepared(self, images: np.ndarray, labels: np.ndarray, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _prepared(
+        self, images: NDArray[np.uint8], labels: NDArray[np.uint8], generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
         target = torch.from_numpy(np.ascontiguousarray(labels))
         if self.options.augment:
             changed, target = augment(to_network(images, "cpu"), target, USUAL, generator)
