@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ddpm_seg import storage
-from ddpm_seg.data.canvas import Placement, Resize, fit, restore_mask
+from ddpm_seg.data.canvas import Placement, Refine, Resize, fit, restore_mask
 from ddpm_seg.data.decoding.decoder import read_apart
 from ddpm_seg.data.decoding.images import to_rgb
 from ddpm_seg.data.image_labels import NotFiniteError, image_labels
@@ -100,9 +100,10 @@ class Segmentation:
 class ImageSegmenter:
     """A model in memory. Call it with one image to get a `Segmentation`, or with a list to get a list."""
 
-    def __init__(self, segmenter: ResidentModel, resize: Resize = "bilinear") -> None:
+    def __init__(self, segmenter: ResidentModel, resize: Resize = "bilinear", refine: Refine = "none") -> None:
         self.segmenter = segmenter
         self.resize: Resize = resize
+        self.refine: Refine = refine
         self.task = segmenter.task
 
     def __repr__(self) -> str:
@@ -138,7 +139,7 @@ class ImageSegmenter:
     def _result(self, image: np.ndarray, fitted: tuple[np.ndarray, Placement], labels: PixelLabels) -> Segmentation:
         canvas, placement = fitted
         try:
-            found = image_labels(labels, placement, self.task.class_names, self.resize)
+            found = image_labels(labels, placement, self.task.class_names, self.resize, self.refine, image)
         except NotFiniteError as error:
             raise NotFiniteError(f"{error}; load the model with dtype='float32' or 'bfloat16'") from None
         return Segmentation(
@@ -161,15 +162,16 @@ def load(
     dtype: SegmentDType = "float32",
     batch_size: int | None = None,
     resize: Resize = "bilinear",
+    refine: Refine = "none",
 ) -> ImageSegmenter:
     """Loads a model bundle by name ("avatars-10"), path or URI.
 
     `device` is by default a GPU if there is one, else the CPU. `batch_size` is the number of (image, diffusion step)
-    pairs in the network at once; by default as many as fit in memory. `resize` is that of jobs.label, which writes the
-    same masks. Raises `ddpm_seg.model.errors.BundleError` if there is no bundle or it is damaged.
+    pairs in the network at once; by default as many as fit in memory. `resize` and `refine` are those of jobs.label,
+    which writes the same masks. Raises `ddpm_seg.model.errors.BundleError` if there is no bundle or it is damaged.
     """
     model_on_device = resident(load_model(fspath(model)), device=device, dtype=dtype, batch_size=batch_size)
-    return ImageSegmenter(model_on_device, resize)
+    return ImageSegmenter(model_on_device, resize, refine)
 
 
 def _to_rgb(image: ImageLike) -> np.ndarray:

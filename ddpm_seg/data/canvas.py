@@ -21,6 +21,9 @@ FitMode = Literal["letterbox", "stretch"]
 Resize = Literal["bilinear", "nearest"]
 """How the network's labels become a mask of the image's own size: its probabilities interpolated, or its class ids."""
 
+Refine = Literal["none", "bilateral", "guided"]
+"""How the edges of a mask of the image's own size are moved to those of the image."""
+
 CanvasSize = int | tuple[int, int]
 """The side of a square canvas, or (height, width)."""
 

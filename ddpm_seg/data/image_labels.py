@@ -10,8 +10,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_seg.data.canvas import Placement, Resize, restore_mask
-from ddpm_seg.data.masks.enlarge import OwnSizeMask, enlarge
+from ddpm_seg.data.canvas import Placement, Refine, Resize, restore_mask
+from ddpm_seg.data.masks.enlarge import OwnSizeMask
+from ddpm_seg.data.masks.refine import refined
 from ddpm_seg.data.masks.statistics import own_size_statistics
 from ddpm_seg.data.masks.top_classes import ONE, TopClasses
 from ddpm_seg.data.statistics import ImageStatistics, image_statistics
@@ -44,34 +45,46 @@ class ImageLabels:
 
     mask: NDArray[np.uint8]
     """(H, W) uint8 class ids."""
+    confidence: np.ndarray
+    """(H, W) uint8: how probable each pixel's class is, in 255ths."""
     statistics: ImageStatistics
 
 
 def image_labels(
-    answer: NetworkAnswer, placement: Placement, class_names: tuple[str, ...], resize: Resize = "nearest"
+    answer: NetworkAnswer,
+    placement: Placement,
+    class_names: tuple[str, ...],
+    resize: Resize = "nearest",
+    refine: Refine = "none",
+    image: np.ndarray | None = None,
 ) -> ImageLabels:
-    """The mask at the image's own size, and its statistics.
+    """The mask at the image's own size, and its statistics; `refine` needs the `image` (H, W, 3) uint8 itself.
 
-    An image that is as large as the network sees it keeps the network's labels, whatever `resize` says; in any case
-    the mask has no class that they lack. Raises NotFiniteError, to which the caller adds what to do about it, and
-    ValueError for "bilinear" without top classes.
+    An image that is as large as the network sees it keeps the network's labels, whatever `resize` and `refine` say; in
+    any case the mask has no class that they lack. Raises NotFiniteError, to which the caller adds what to do about it,
+    and ValueError for "bilinear" without top classes.
     """
     if not answer.finite:
         raise NotFiniteError("the network's output is not finite")
+    found = own_size_mask(answer, placement, resize, refine, image)
     if resize == "bilinear" and placement.resized:
-        found = own_size_mask(answer, placement, resize)
-        return ImageLabels(
-            mask=found.mask, statistics=own_size_statistics(found, answer.uncertainty, placement, class_names)
-        )
-    mask = restore_mask(answer.label, placement)
-    statistics = image_statistics(answer.label, answer.uncertainty, answer.confidence, mask, placement, class_names)
-    return ImageLabels(mask=mask, statistics=statistics)
+        statistics = own_size_statistics(found, answer.uncertainty, placement, class_names)
+    else:
+        values = answer.label, answer.uncertainty, answer.confidence
+        statistics = image_statistics(*values, found.mask, placement, class_names)
+    return ImageLabels(mask=found.mask, confidence=found.confidence, statistics=statistics)
 
 
-def own_size_mask(answer: NetworkAnswer, placement: Placement, resize: Resize) -> OwnSizeMask:
+def own_size_mask(
+    answer: NetworkAnswer,
+    placement: Placement,
+    resize: Resize,
+    refine: Refine = "none",
+    image: np.ndarray | None = None,
+) -> OwnSizeMask:
     """The mask of `image_labels`, and the confidence of each of its pixels."""
     if resize == "bilinear" and placement.resized:
-        return enlarge(_top_classes(answer, placement), placement)
+        return refined(_top_classes(answer, placement), placement, refine, image)
     confidence = np.rint(answer.confidence * ONE).astype(np.uint8)
     return OwnSizeMask(mask=restore_mask(answer.label, placement), confidence=restore_mask(confidence, placement))
 

@@ -115,6 +115,7 @@ def _labels(config: EvaluateConfig, header: TrainedHeader, annotations: Sequence
             expect_model_id=header.model_id,  # metrics.json names this model
             dtype=config.dtype,
             fit=config.fit,
+            refine=config.refine,
             num_actors=config.num_actors,
             maps=_with_maps(config.output),
         )

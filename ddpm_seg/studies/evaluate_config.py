@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ddpm_seg import storage
 from ddpm_seg.checks import check_least
 from ddpm_seg.data.annotations.options import AnnotationOptions
-from ddpm_seg.data.canvas import FitMode
+from ddpm_seg.data.canvas import FitMode, Refine
 from ddpm_seg.model.bundle.files import check_model_id
 from ddpm_seg.model.device.dtypes import SegmentDType
 
@@ -36,6 +36,9 @@ class EvaluateConfig(AnnotationOptions):
     """Number format of the network's activations."""
     fit: FitMode = "letterbox"
     """How to fit an image that is not square into the network's square input, as jobs.label has it."""
+    refine: Refine = "none"
+    """Score masks whose edges were moved to those of the image, as jobs.label --refine does. Only the scores at the
+    images' own size change."""
     limit: int | None = None
     """Score only the first LIMIT images, sorted by name. Default: all."""
     num_actors: int | None = None

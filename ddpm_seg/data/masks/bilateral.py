@@ -13,7 +13,7 @@ from ddpm_seg.data.masks.top_classes import TopClasses
 
 REACH = 2
 """Network pixels on each side: 5 x 5 neighbours."""
-SPATIAL_SIGMA = 1.0
+SPATIAL_SIGMA = 1.5
 """Width of the spatial kernel, in network pixels."""
 RANGE_SIGMA = 0.1
 """Width of the colour kernel; colours lie in [0, 1]."""

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from ddpm_seg.checks import check_least
-from ddpm_seg.data.canvas import FitMode, Resize
+from ddpm_seg.data.canvas import FitMode, Refine, Resize
 from ddpm_seg.model.device.dtypes import SegmentDType
 from ddpm_seg.pipeline.run_options import RunOptions, own_options_first
 
@@ -32,6 +32,9 @@ class LabelConfig(RunOptions):
     resize: Resize | None = None
     """How masks get their images' own size: bilinear interpolates the probabilities of the classes, nearest repeats
     the network's pixels. Default: bilinear; an output whose newest run used nearest goes on with nearest."""
+    refine: Refine = "none"
+    """Move the edges of masks to those of the image, where the image is larger than the network's input: bilateral is
+    joint bilateral upsampling, guided the guided filter. Reads every image a second time."""
     maps: bool = False
     """Also write two pictures per image: how probable each pixel's class is (confidence_map), and the network's own
     labels (network_mask). jobs.evaluate does, to score them."""
@@ -66,6 +69,8 @@ class LabelConfig(RunOptions):
         RunOptions.__post_init__(self)  # super() does not know a class that slots=True makes anew
         check_least(self, limit=1, active=1)
         self.error_limit(0)
+        if self.refine != "none" and self.resize == "nearest":
+            raise ValueError(f"--refine {self.refine} works on interpolated probabilities: leave out --resize nearest")
 
     def error_limit(self, images: int) -> int | None:
         """How many error rows a run of `images` images may have; None means no limit."""

@@ -153,6 +153,7 @@ class LabelWork:
             image_size=header.image_size,
             fit=self.found.config.fit,
             resize=self.found.config.resize or "bilinear",
+            refine=self.found.config.refine,
             maps=self.found.config.maps,
             allow_local_hosts=self.found.local_hosts,
             task=header.task,

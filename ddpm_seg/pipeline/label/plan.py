@@ -140,9 +140,12 @@ def _noting_read_uris(files: Iterable[storage.FileInfo], read_uris: dict[str, st
 
 
 def chosen_resize(config: LabelConfig) -> Resize:
-    """The one asked for; else that of the output's newest run, which said nothing before there was a choice."""
+    """What is asked for, or what --refine needs; else as the output's newest run, which did not say before there was a
+    choice."""
     if config.resize is not None:
         return config.resize
+    if config.refine != "none":
+        return "bilinear"
     options = newest_options(config.output, having="fit")
     return "bilinear" if options.get("resize") == "bilinear" or not options else "nearest"
 
@@ -155,6 +158,8 @@ def hash_config(config: LabelConfig, header: TrainedHeader) -> str:
     content: dict[str, object] = {"model_id": header.model_id, "fit": config.fit, "dtype": config.dtype}
     if config.resize != "nearest":
         content["resize"] = "bilinear"
+    if config.refine != "none":
+        content["refine"] = config.refine
     if config.maps:
         content["maps"] = True
     return json_digest(content)[:12]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +14,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ddpm_seg import storage
-from ddpm_seg.data.canvas import FitMode, Placement, Resize
-from ddpm_seg.data.decoding.decoder import decode_and_fit
+from ddpm_seg.data.canvas import FitMode, Placement, Refine, Resize
+from ddpm_seg.data.decoding.decoder import decode_and_fit, read_apart
 from ddpm_seg.data.decoding.images import DEFAULT_LIMITS, ImageError, Limits, one_line
-from ddpm_seg.data.image_labels import NotFiniteError, image_labels, own_size_mask
+from ddpm_seg.data.image_labels import NotFiniteError, image_labels
 from ddpm_seg.data.inputs import sources
 from ddpm_seg.data.schema import labels_schema
 from ddpm_seg.data.table_pictures import picture_cell
@@ -25,6 +26,8 @@ from ddpm_seg.pipeline.table_rows import NOT_FINITE, RowSpec, label_columns, out
 from ddpm_seg.tasks import Task
 
 MAX_MESSAGE = 500
+READ_AHEAD = 4
+"""Images that are read again at once: hides the latency of a store."""
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
 
@@ -37,6 +40,7 @@ class LabelSpec(RowSpec):
     fit: FitMode
     task: Task
     resize: Resize = "nearest"
+    refine: Refine = "none"
     maps: bool = False
     allow_local_hosts: bool = False
     limits: Limits = DEFAULT_LIMITS
@@ -93,31 +97,59 @@ def fetch(source: ImageInput, spec: LabelSpec) -> FittedImage:
 
 
 def label_table(images: Sequence[FittedImage], labels: Sequence[PixelLabels | None], spec: LabelSpec) -> pa.Table:
-    """`labels` rows in the order of `images`; `labels[i]` is None for an image that could not be read."""
-    rows = [_row(image, label, spec) for image, label in zip(images, labels, strict=True)]
+    """`labels` rows in the order of `images`; `labels[i]` is None for an image that could not be read.
+
+    Raises what `fetch` raises where images have to be read again.
+    """
+    pairs = list(zip(images, labels, strict=True))
+    rows: list[dict[str, Any]] = []
+    with ThreadPoolExecutor(READ_AHEAD) as readers:
+        for start in range(0, len(pairs), READ_AHEAD):  # no more images at a time than these
+            group = pairs[start : start + READ_AHEAD]
+            guided = list(readers.map(lambda pair: _with_guide(pair[0], pair[1], spec), group))
+            rows += [_row(image, label, guide, spec) for (image, guide), (_, label) in zip(guided, group, strict=True)]
     return pa.Table.from_pylist(rows, schema=labels_schema(spec.task, maps=spec.maps))
 
 
-def _row(image: FittedImage, label: PixelLabels | None, spec: LabelSpec) -> dict[str, Any]:
+def _with_guide(
+    image: FittedImage, label: PixelLabels | None, spec: LabelSpec
+) -> tuple[FittedImage, np.ndarray | None]:
+    """The image with its own pixels (H, W, 3) uint8 where refining needs them, read once more: carrying them, or their
+    files, through the cluster would take gigabytes a chunk. Where that fails, the image with the error."""
+    if spec.refine == "none" or image.placement is None or label is None or not image.placement.resized:
+        return image, None
+    storage.allow_local_hosts(spec.allow_local_hosts)
+    source = image.source
+    try:
+        data, version = sources.read_image(source.read_uri, max_bytes=spec.limits.max_bytes)
+    except (OSError, ValueError) as error:
+        if sources.is_outage(error, source.read_uri):
+            raise
+        return _failed(source, sources.error_type(error), error), None
+    if version.size_bytes != source.size_bytes or (version.etag or source.etag) != source.etag:
+        changed = OSError("the file changed while the image was labelled; the next run labels it again")
+        return _failed(source, "read_failed", changed), None
+    try:
+        return image, read_apart(data, spec.limits).pixels
+    except ImageError as error:
+        return _failed(source, error.error_type, error), None
+
+
+def _row(image: FittedImage, label: PixelLabels | None, guide: np.ndarray | None, spec: LabelSpec) -> dict[str, Any]:
     error, found = (image.error_type, image.error_message), {}
-    if image.placement is not None and label is not None:
+    placement, ways = image.placement, (spec.resize, spec.refine, guide)
+    if placement is not None and label is not None:
         try:
-            labels = image_labels(label, image.placement, spec.task.class_names, spec.resize)
-            size = {"width": image.placement.image_width, "height": image.placement.image_height}
+            labels = image_labels(label, placement, spec.task.class_names, *ways)
+            size = {"width": placement.image_width, "height": placement.image_height}
             found = {**size, **label_columns(labels)}
             if spec.maps:
-                found |= _maps(label, image.placement, spec)
+                found["confidence_map"] = picture_cell(labels.confidence)
+                found["network_mask"] = picture_cell(placement.crop(label.label))
         except NotFiniteError:
             error = NOT_FINITE
     source = {name: getattr(image.source, name) for name in ("image_id", "uri", "etag", "size_bytes")}
     return {**source, **outcome_columns(*error), **spec.columns(), **found}
-
-
-def _maps(label: PixelLabels, placement: Placement, spec: LabelSpec) -> dict[str, Any]:
-    return {
-        "confidence_map": picture_cell(own_size_mask(label, placement, spec.resize).confidence),
-        "network_mask": picture_cell(placement.crop(label.label)),
-    }
 
 
 def _failed(source: ImageInput, error_type: str, error: Exception) -> FittedImage:

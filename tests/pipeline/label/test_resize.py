@@ -64,3 +64,12 @@ def test_what_is_asked_for_counts(config: LabelConfig) -> None:
     add_run(config, 1, BEFORE)
     assert plan_label(replace(config, resize="bilinear")).config.resize == "bilinear"
     assert plan_label(replace(config, output=config.output + "2", resize="nearest")).config.resize == "nearest"
+
+
+def test_refining_works_on_probabilities(config: LabelConfig) -> None:
+    add_run(config, 1, BEFORE)
+    found = plan_label(replace(config, refine="guided"))
+    assert found.config.resize == "bilinear"
+    assert found.run.config_hash != plan_label(replace(config, resize="bilinear")).run.config_hash
+    with pytest.raises(ValueError, match="leave out --resize nearest"):
+        replace(config, refine="guided", resize="nearest")

@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 
 from ddpm_seg import storage
+from ddpm_seg.data.canvas import Refine
 from ddpm_seg.data.decoding.images import Limits
+from ddpm_seg.data.image_labels import image_labels
 from ddpm_seg.data.table_pictures import row_mask
 from ddpm_seg.model.pixel_labels import PixelLabels
 from ddpm_seg.pipeline.label.rows import MAX_MESSAGE, ImageInput, LabelSpec, fetch, label_table
@@ -136,3 +138,41 @@ def test_maps_are_written_where_they_are_asked_for(tmp_path: Path, spec: LabelSp
         assert own.shape == (16, 10)
         assert (own == 2).all()
     assert not {"confidence_map", "network_mask"} & set(label_table([image], [label], spec).column_names)
+
+
+def two_colours(path: Path) -> tuple[np.ndarray, PixelLabels]:
+    """An image with one straight edge, and what a network says that sees it blurred."""
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[:, 34:] = 255
+    Image.fromarray(image).save(path)
+    right = np.clip((np.arange(SIZE) - 6) / 4, 0, 1) * np.ones((SIZE, 1))
+    top = np.stack([np.where(right > 0.5, 1, 0), np.where(right > 0.5, 0, 1)]).astype(np.uint8)
+    p = np.rint(np.stack([np.maximum(right, 1 - right), np.minimum(right, 1 - right)]) * 255).astype(np.uint8)
+    return image, dataclasses.replace(constant(0), label=top[0], top_ids=top, top_probabilities=p)
+
+
+@pytest.mark.parametrize("refine", ["bilateral", "guided"])
+def test_refined_masks_follow_the_image_that_is_read_again(tmp_path: Path, spec: LabelSpec, refine: Refine) -> None:
+    image, label = two_colours(tmp_path / "a.png")
+    spec = dataclasses.replace(spec, resize="bilinear", refine=refine)
+    fitted = fetch(source(str(tmp_path / "a.png")), spec)
+    assert fitted.placement is not None
+    (row,) = label_table([fitted], [label], spec).to_pylist()
+    expected = image_labels(label, fitted.placement, TASK.class_names, "bilinear", refine, image)
+    assert row["status"] == "ok"
+    np.testing.assert_array_equal(row_mask(row), expected.mask)
+    plain = image_labels(label, fitted.placement, TASK.class_names, "bilinear").mask
+    assert (row_mask(row) != image[..., 0] // 255).mean() <= (plain != image[..., 0] // 255).mean()
+
+
+def test_an_image_that_changed_meanwhile_is_an_error_row(tmp_path: Path, spec: LabelSpec) -> None:
+    _, label = two_colours(tmp_path / "a.png")
+    spec = dataclasses.replace(spec, resize="bilinear", refine="bilateral")
+    fitted = fetch(source(str(tmp_path / "a.png")), spec)
+    Image.fromarray(np.zeros((64, 70, 3), np.uint8)).save(tmp_path / "a.png")
+    (changed,) = label_table([fitted], [label], spec).to_pylist()
+    assert (changed["error_type"], changed["mask"]) == ("read_failed", None)
+    assert "changed while" in changed["error_message"]
+    (tmp_path / "a.png").unlink()
+    (gone,) = label_table([fitted], [label], spec).to_pylist()
+    assert gone["error_type"] == "not_found"

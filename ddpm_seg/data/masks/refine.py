@@ -1,0 +1,21 @@
+"""Masks whose edges follow the image's own."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ddpm_seg.data.canvas import Placement, Refine
+from ddpm_seg.data.masks.bilateral import bilateral
+from ddpm_seg.data.masks.enlarge import OwnSizeMask, enlarge
+from ddpm_seg.data.masks.guided import guided
+from ddpm_seg.data.masks.top_classes import TopClasses
+
+
+def refined(top: TopClasses, placement: Placement, how: Refine, image: np.ndarray | None) -> OwnSizeMask:
+    """The mask at the image's own size. `image` (H, W, 3) uint8 is needed unless `how` is "none"; ValueError without
+    it, or for one of another size."""
+    if how == "none":
+        return enlarge(top, placement)
+    if image is None:
+        raise ValueError(f"{how} refinement needs the image itself")
+    return (bilateral if how == "bilateral" else guided)(top, placement, image)
