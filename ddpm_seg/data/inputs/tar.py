@@ -1,0 +1,282 @@
+"""The images in a tar file, found by a walk from its start, header by header, whoever made the file.
+
+A member may hold anything, another tar too: only a walk that began at the start of the file, or at the end of a member
+that such a walk found, tells a header from a member's bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import tarfile
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from gzip import BadGzipFile, GzipFile
+from typing import BinaryIO, cast
+
+from ddpm_seg.data.decoding.formats import EXTENSIONS
+from ddpm_seg.data.inputs.hidden import is_hidden_name
+
+BLOCK = tarfile.BLOCKSIZE
+MOST_EXTENSION = 1 << 20  # bytes of a long name or a PAX header, which are held in memory
+MOST_ZEROS = 1 << 20  # after the last member; writers pad with 10 KB
+MOST_SIZE = 1 << 60
+
+_GZIP = b"\x1f\x8b"
+_RECORD = re.compile(rb"(\d{1,7}) ([^=\n]{1,256})=")
+_PAX_TYPES = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE)
+_LONG_TYPES = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+_LINK_TYPES = (tarfile.LNKTYPE, tarfile.SYMTYPE)
+_WITHOUT_DATA = (*_LINK_TYPES, tarfile.DIRTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE)
+
+
+class TarError(ValueError):
+    """A tar file that is damaged or cut off; the members that came before are whole."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Member:
+    """A file in a tar, or a link that is named like one."""
+
+    name: str
+    start: int
+    """Offset of its bytes; in a gzipped tar, in what is unpacked."""
+    size: int
+    end: int
+    """Offset from which a walk goes on with the next member."""
+    fault: str = ""
+    """Why its bytes cannot be read as a file's: it is sparse, or a link."""
+
+
+def walk(file: BinaryIO, start: int = 0) -> Iterator[Member]:
+    """The files and links in a tar, in order, after `start`: 0, or the `end` of a member that an earlier walk found.
+
+    Reads forwards only, in small pieces: buffer what is far away. Seeks over the members' bytes where the file can
+    seek. Raises TarError after the last whole member if the file is damaged, or ends without tar's end mark, which
+    only a cut leaves out.
+    """
+    tape = _Tape(file, start)
+    extended: dict[str, bytes] = {}
+    while (block := _next_header(tape)) is not None:
+        header = _parsed(block)
+        if header.type in _PAX_TYPES:
+            extended |= _pax_records(tape.extension(header.size))
+        elif header.type in _LONG_TYPES:
+            name = tape.extension(header.size).partition(b"\0")[0]
+            if header.type == tarfile.GNUTYPE_LONGNAME:
+                extended["path"] = name
+        else:
+            if header.type == tarfile.GNUTYPE_SPARSE:
+                _skip_sparse_map(block, tape)
+            member = _member(header, extended, tape)
+            extended = {}
+            if member is not None:
+                yield member
+    if extended:
+        raise TarError("it ends in the middle of a member's headers")
+
+
+def images(members: Iterable[Member], image_key: str | None = None) -> Iterator[Member]:
+    """The members that are images, each with a name that no other has: the second `a.jpg` is called `a.jpg?2`.
+
+    Members that follow each other and are alike up to their names' first dot are one sample, as in WebDataset. If it
+    has an image with nothing but an image's extension (`0001.jpg`), the first such is its image, and others, such as
+    `0001.seg.png`, belong to it. Else (`0001.left.jpg`, `0001.right.jpg`) each is an image. `image_key` is what
+    follows the first dot of the images that are wanted (`jpg`, `left.jpg`), in any case of letters; others are not.
+    Hidden files and those of the system, such as `._a.jpg`, are left out.
+    """
+    seen: dict[str, int] = {}
+    for sample in _samples(members):
+        keyed = [(member, _cut(member.name)[1].lower()) for member in sample]
+        if image_key is not None:
+            chosen = [member for member, key in keyed if key == image_key.lower().lstrip(".")]
+        else:
+            plain = [member for member, key in keyed if f".{key}" in EXTENSIONS]
+            chosen = plain[:1] or [member for member, key in keyed if f".{key.rpartition('.')[2]}" in EXTENSIONS]
+        for member in chosen:
+            count = seen[member.name] = seen.get(member.name, 0) + 1
+            yield member if count == 1 else replace(member, name=f"{member.name}?{count}")
+
+
+def unpacked(file: BinaryIO) -> BinaryIO:
+    """The file itself, or what is in it where it is gzipped; that reads forwards only. The position is the start's."""
+    begin = file.read(len(_GZIP))
+    file.seek(0)
+    return cast(BinaryIO, io.BufferedReader(_Gunzipped(file), 1 << 18)) if begin == _GZIP else file
+
+
+def _samples(members: Iterable[Member]) -> Iterator[list[Member]]:
+    sample: list[Member] = []
+    key = None
+    for member in members:
+        if any(part not in (".", "..") and is_hidden_name(part) for part in member.name.split("/")):
+            continue
+        own = _cut(member.name)[0]
+        if sample and own != key:
+            yield sample
+            sample = []
+        key = own
+        sample.append(member)
+    if sample:
+        yield sample
+
+
+def _cut(name: str) -> tuple[str, str]:
+    """WebDataset's key, which has the folder, and what follows the first dot of the file's name."""
+    folder, slash, file = name.rpartition("/")
+    first, _, rest = file.partition(".")
+    return folder + slash + first, rest
+
+
+class _Tape:
+    """A file that is read forwards, and how far."""
+
+    def __init__(self, file: BinaryIO, position: int) -> None:
+        self._file, self._seeks = file, file.seekable()
+        self._size = file.seek(0, io.SEEK_END) if self._seeks else MOST_SIZE
+        if self._seeks:
+            file.seek(position)
+            self.position = position
+        else:
+            self.position = 0
+            self.skip(position)
+
+    def read(self, size: int) -> bytes:
+        """`size` bytes, fewer only at the end of the file."""
+        parts = []
+        while size > 0:
+            try:
+                part = self._file.read(size)
+            except (EOFError, zlib.error, BadGzipFile) as error:
+                raise TarError(f"what is gzipped in it is damaged: {error}") from error
+            if not part:
+                break
+            parts.append(part)
+            size -= len(part)
+            self.position += len(part)
+        return b"".join(parts)
+
+    def skip(self, size: int) -> None:
+        """Over a member's bytes. Raises TarError where the file has fewer."""
+        if self._seeks:
+            if self.position + size > self._size:
+                raise TarError("it ends in the middle of a member")
+            self.position = self._file.seek(self.position + size)
+            return
+        while size > 0:
+            part = len(self.read(min(size, 1 << 20)))
+            if not part:
+                raise TarError("it ends in the middle of a member")
+            size -= part
+
+    def extension(self, size: int) -> bytes:
+        """The content of a header that extends the next one."""
+        if not 0 <= size <= MOST_EXTENSION:
+            raise TarError(f"it has a long name or PAX header of {size} bytes, over the limit of {MOST_EXTENSION}")
+        data = self.read(_blocks(size))
+        if len(data) < _blocks(size):
+            raise TarError("it ends in the middle of a member's headers")
+        return data[:size]
+
+
+def _next_header(tape: _Tape) -> bytes | None:
+    """The next header's block; None at the end. Tars that were written one after the other are read as one."""
+    zeros = 0
+    while zeros <= MOST_ZEROS:
+        block = tape.read(BLOCK)
+        if len(block) < BLOCK:
+            if not zeros:
+                raise TarError("it ends without tar's end mark: it has been cut off")
+            return None
+        if any(block):
+            # What else follows the end mark is nobody's.
+            return block if zeros < 2 * BLOCK or _is_header(block) else None
+        zeros += BLOCK
+    return None
+
+
+def _is_header(block: bytes) -> bool:
+    try:
+        return bool(_parsed(block))
+    except TarError:
+        return False
+
+
+def _parsed(block: bytes) -> tarfile.TarInfo:
+    try:
+        return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except tarfile.HeaderError as error:
+        raise TarError(f"something in it is no header of a member: {error}") from error
+
+
+def _member(header: tarfile.TarInfo, extended: dict[str, bytes], tape: _Tape) -> Member | None:
+    """What a header and those that extend it describe, with the tape moved on; None for folders, devices and such."""
+    size = header.size
+    if "size" in extended:
+        size = int(extended["size"]) if re.fullmatch(rb"\d{1,19}", extended["size"]) else -1
+    if not 0 <= size < MOST_SIZE:
+        raise TarError(f"{header.name!r} says that it has {size} bytes")
+    name = _text(extended.get("GNU.sparse.name", extended.get("path", b""))) or header.name
+    fault = ""
+    if header.type == tarfile.GNUTYPE_SPARSE or any(key.startswith("GNU.sparse.") for key in extended):
+        fault = "it is sparse, which is not read"
+    elif header.type in _LINK_TYPES:
+        fault = f"it is a link to {_text(extended.get('linkpath', b'')) or header.linkname!r}, not a file"
+    if header.type in _WITHOUT_DATA:
+        size = 0
+    start = tape.position
+    tape.skip(_blocks(size))
+    is_file = header.type in tarfile.REGULAR_TYPES and not name.endswith("/")
+    if not is_file and not fault:
+        return None
+    return Member(name=name, start=start, size=size, end=tape.position, fault=fault)
+
+
+def _skip_sparse_map(header: bytes, tape: _Tape) -> None:
+    """The blocks between an old GNU sparse header and the member's bytes; each says whether another follows."""
+    more = bool(header[482])
+    while more:
+        block = tape.read(BLOCK)
+        if len(block) < BLOCK:
+            raise TarError("it ends in the middle of a member's headers")
+        more = bool(block[504])
+
+
+def _pax_records(data: bytes) -> dict[str, bytes]:
+    """Those that matter here: path, linkpath, size, and whether the file is sparse."""
+    found: dict[str, bytes] = {}
+    position = 0
+    while position < len(data) and data[position]:
+        match = _RECORD.match(data, position)
+        end = position + int(match[1]) if match else 0
+        if match is None or not match.end() < end <= len(data) or data[end - 1] != 0x0A:
+            raise TarError("it has a PAX header that cannot be read")
+        key = match[2].decode("utf-8", "surrogateescape")
+        if key in ("path", "linkpath", "size") or key.startswith("GNU.sparse."):
+            found[key] = data[match.end() : end - 1]
+        position = end
+    return found
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape")
+
+
+def _blocks(size: int) -> int:
+    return -(-size // BLOCK) * BLOCK
+
+
+class _Gunzipped(io.RawIOBase):
+    """What is in a gzip file. To go back in it would mean to unpack it from its start again, so it cannot."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = GzipFile(fileobj=file, mode="rb")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
