@@ -34,7 +34,7 @@ def test_actors_on_cpus_leave_room_for_tasks_or_are_refused(
     cluster = nodes(*sizes)
     cpus = sum(cpus for cpus, _ in sizes)
     if num_actors and num_actors > max(cpus - 1, 1):
-        with pytest.raises(ValueError, match=f"{num_actors}.*asked for"):
+        with pytest.raises(ValueError, match=f"{num_actors}.*requested"):
             allocate(cluster, num_actors=num_actors, gpus_per_actor=1)
         return
     allocation = allocate(cluster, num_actors=num_actors, gpus_per_actor=1)
@@ -74,7 +74,7 @@ def test_gpus_are_filled(sizes: list[tuple[float, float]], gpus_per_actor: float
 
 
 def test_more_actors_than_gpus_hold_are_refused_with_numbers() -> None:
-    with pytest.raises(ValueError, match=r"4 GPUs on 2 nodes, room for 8 actors of 0\.5; 9 asked for"):
+    with pytest.raises(ValueError, match=r"4 GPUs on 2 nodes, room for 8 actors of 0\.5 GPU; 9 requested"):
         allocate(nodes((8, 2), (8, 2)), num_actors=9, gpus_per_actor=0.5)
     assert allocate(nodes((8, 2), (8, 2)), num_actors=3, gpus_per_actor=0.5).actors == 3
 

@@ -61,5 +61,5 @@ def test_half_a_gpu_each_puts_two_actors_on_a_gpu(ray_cluster: str, tmp_path: Pa
 
 
 def test_more_than_fit_are_refused_with_numbers(ray_cluster: str) -> None:
-    with pytest.raises(ValueError, match=r"2 GPUs on 1 nodes, room for 4 actors of 0.5; 5 asked for"):
+    with pytest.raises(ValueError, match=r"2 GPUs on 1 nodes, room for 4 actors of 0.5 GPU; 5 requested"):
         nodes.allocate(nodes.connect(), num_actors=5, gpus_per_actor=0.5)
