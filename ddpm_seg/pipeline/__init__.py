@@ -1,4 +1,4 @@
-"""A run on Ray Data, from its options to the published tables: `run_options`, `work`, `job`, `execute`, `stream`.
+"""Runs a job on Ray Data, from its options to the published tables: `run_options`, `work`, `job`, `execute`, `stream`.
 
-`label/` and `generate/` say what is theirs. With cluster/ this is the one package that imports Ray.
+`label/` and `generate/` hold what is particular to those jobs. Only this package and cluster/ import Ray.
 """

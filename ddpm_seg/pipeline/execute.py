@@ -1,4 +1,4 @@
-"""Carries out a frozen plan on Ray: chunks through the stages, shards published as they fill, until none is left."""
+"""Carries out a run's plan on Ray: sends chunks through the stages, and publishes each shard when it is complete."""
 
 from __future__ import annotations
 
@@ -30,12 +30,11 @@ from ddpm_seg.runs.commit import Derive, delete_other_chunks
 from ddpm_seg.runs.ledger import KnownRun
 from ddpm_seg.runs.planned import PlannedRun
 
-# Chunks that go through one Ray Data pipeline. Their inputs are in memory at once: of a million images with URIs of 70
-# letters 250 MB in the driver, and as much in Ray's store. The next wave costs the last one's running dry and a start
-# of the actors.
+# Chunks per Ray Data pipeline (a wave). Their inputs are in memory at once: for a million images with URIs of 70
+# characters, 250 MB in the driver and as much in Ray's store. Between waves, the actors run idle and start again.
 WAVE_CHUNKS = 4096
 
-# Chunks of a wave that may lose their workers again and again before the wave is broken off.
+# How many chunks of a wave may repeatedly lose their workers before the wave is stopped.
 MAY_BE_LOST = 32
 
 logger = logging.getLogger(__name__)
@@ -43,7 +42,8 @@ logger = logging.getLogger(__name__)
 
 @dataclass(kw_only=True, slots=True)
 class Outcome:
-    """Rows by outcome ("ok" or type of error) over the whole run; seconds of this attempt's `timed` images."""
+    """Row counts by outcome ("ok" or an error type) over the whole run, and the seconds per stage that this attempt
+    spent on its `timed` images."""
 
     counts: Counter[str] = field(default_factory=Counter)
     timed: int = 0
@@ -65,11 +65,11 @@ def execute(
     max_errors: int | None,
     model_id: str,
 ) -> Outcome:
-    """Does what is left of `run` and returns when every shard is published, with its derived tables.
+    """Does what is left of `run`; returns when every shard and its derived tables are published.
 
-    Every row must say that it is of this run and of `model_id`; what others left under the run's name is done again.
-    Raises StageError where a stage fails or the cluster goes away, RunLostError where the run's manifest does, and
-    TooManyErrors as soon as more than `max_errors` rows of the run, those of earlier attempts among them, are errors.
+    Rows must name this run and `model_id`; results of others under the run's name are done again. Raises StageError if
+    a stage fails or the cluster disappears, RunLostError if the run's manifest does, and TooManyErrors as soon as more
+    than `max_errors` rows of the run, including those of earlier attempts, are errors.
     """
     start = time.monotonic()
     outcome, limit = Outcome(), _ErrorLimit(run.layout.run_id, max_errors)
@@ -82,7 +82,7 @@ def execute(
         done = images - shards.images_left()
         with Progress(run.layout.run_id, total=images, unit="images", done=done) as progress:
             while shards.images_left():
-                # Closed as soon as it is left: the actors would stay for as long as somebody holds the exception.
+                # Close it at once: otherwise the actors live as long as anything holds the exception.
                 with closing(_results(shards.left(), planned, to_row, stages, allocation)) as results:
                     for row in results:
                         counts = Counter(json.loads(row["outcomes"]))
@@ -105,7 +105,7 @@ def _results(
     stages: Stages,
     allocation: Allocation,
 ) -> Generator[Row, None, None]:
-    """`stream.result` of each chunk. Raises StageError for a stage's exception, and where too many workers died."""
+    """The `stream.result` of each chunk. Raises StageError if a stage raised or too many workers died."""
     while wave := list(islice(chunks, WAVE_CHUNKS)):
         yield from _wave(wave, run, to_row, stages, allocation)
 
@@ -130,18 +130,18 @@ def _wave(
             yield row
     lost = [chunk for chunk in wave if chunk[:2] not in back]
     if lost:
-        logger.warning("%s: %d chunks lost their workers and are done apart", run.layout.run_id, len(lost))
-        # Ray Data leaves its actors to garbage collection. Errors of dead workers refer to them in circles, and while
-        # this process waits for another actor in their place, nothing would make it collect.
+        logger.warning("%s: %d chunks lost their workers; doing each by itself", run.layout.run_id, len(lost))
+        # Ray Data's actors end when they are garbage-collected, but errors of dead workers refer to them in cycles.
+        # Collect now: nothing else would trigger it while this process waits for room for a new actor.
         gc.collect()
-        # Ray works in order: where the wave was broken off, the first ones are those that lost their workers.
+        # Ray works in order: if the wave was stopped early, the first lost chunks are those whose workers died.
         yield from isolate(lost[:MAY_BE_LOST], to_row, stages, allocation, run)
     if len(lost) > MAY_BE_LOST:
-        raise StageError(f"more than {MAY_BE_LOST} chunks lost their workers, too many to go on; is there memory?")
+        raise StageError(f"more than {MAY_BE_LOST} chunks lost their workers; do the workers have enough memory?")
 
 
 class _ErrorLimit:
-    """Counts rows by outcome; add raises TooManyErrors where more than `most` are errors."""
+    """Counts rows by outcome; `add` raises TooManyErrors once more than `most` are errors (None: no limit)."""
 
     def __init__(self, run_id: str, most: int | None) -> None:
         self._run_id, self._most = run_id, most
@@ -158,15 +158,15 @@ class _ErrorLimit:
         kinds = [(kind, number) for kind, number in self._counts.most_common() if kind != "ok"]
         shown = ", ".join(f"{number} {kind}" for kind, number in kinds[:3])
         raise TooManyErrors(
-            f"{self.errors} of the first {self._counts.total()} images of {self._run_id} are errors ({shown}), and "
-            f"{self._most} are allowed. What is done is kept. See what is wrong with the input; with a higher "
-            "--max-errors, or without, the same command finishes the run, and --retry-errors then redoes these images."
+            f"{self.errors} of the first {self._counts.total()} images of {self._run_id} have errors ({shown}), and "
+            f"{self._most} are allowed. Finished work is kept. Check the input. With a higher --max-errors, or without "
+            "it, the same command finishes the run; --retry-errors then labels these images again."
         )
 
 
 @contextmanager
 def _failures_named(run_id: str) -> Iterator[None]:
-    """Turns Ray's errors into StageError, with the traceback in the log."""
+    """Turns Ray's errors into StageError, and logs their traceback."""
     try:
         yield
     except (RayError, ExecutionTimeoutError) as error:

@@ -1,4 +1,4 @@
-"""Chunks that did not come back: each alone in a process of its own, then image by image, until the killer is known."""
+"""Retries chunks whose workers died: each alone in a process, then image by image, to find the image that kills it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from ddpm_seg.pipeline.row import Row
 from ddpm_seg.pipeline.stream import LOADS, NOT_LOADED, Stages, result
 from ddpm_seg.runs.planned import PlannedRun
 
-# Processes that must die of one piece of work before it is to blame: one may fall to a node that dies or to others
-# that take the memory.
+# How many processes must die on the same work before the work is blamed. A single death may have another cause, such
+# as a dying node or other processes that take all memory.
 DEATHS_TO_BLAME = 3
 
-# With so many images one after another that no process outlives, the cluster is to blame, and none of them.
+# If this many images in a row kill their processes, the cluster is blamed instead of the images.
 KILLERS_IN_A_ROW = 10
 
 logger = logging.getLogger(__name__)
@@ -35,10 +35,10 @@ def isolate(
     allocation: Allocation,
     run: PlannedRun,
 ) -> Iterator[Row]:
-    """Yields the `result` of each of `chunks`; an image that no process outlives gets the row of `stages.killed`.
+    """Yields the `result` of each of `chunks`; an image that kills every process gets its row from `stages.killed`.
 
-    A whole chunk is tried first, so that what was only a killer's neighbour is done as it would have been, to the last
-    bit. Raises StageError where it is not the images that kill.
+    Each chunk is first tried as a whole, so that its results are bit-identical to those without a failure. Raises
+    StageError if the cluster rather than the images seems to kill the processes.
     """
     process = _Process(stages, allocation, run.layout.run_id)
     try:
@@ -46,7 +46,7 @@ def isolate(
             row = to_row(shard, chunk, items)
             table = process.run(row)
             if table is None:
-                logger.warning("%s: kills its process", place(run.layout.run_id, shard, chunk))
+                logger.warning("%s: this chunk kills its process", place(run.layout.run_id, shard, chunk))
                 images = [items.slice(index, 1) for index in range(items.num_rows)]
                 table = pa.concat_tables([_judge(process, to_row(shard, chunk, image), image) for image in images])
             yield result(row, table, run)
@@ -64,14 +64,14 @@ def _judge(process: _Process, row: Row, image: pa.Table) -> pa.Table:
     process.killed_in_a_row += 1
     if process.killed_in_a_row == KILLERS_IN_A_ROW:
         raise StageError(
-            f"{KILLERS_IN_A_ROW} images in a row, the last one {uri}, killed each of {DEATHS_TO_BLAME} processes that "
-            "had them alone: more likely the cluster is at fault, its memory or a driver"
+            f"{KILLERS_IN_A_ROW} images in a row, the last one {uri}, each killed {DEATHS_TO_BLAME} processes that did "
+            "nothing else; the cluster is the more likely cause: check its memory and drivers"
         )
     return process.stages.killed(row)
 
 
 class _Process:
-    """One worker with all stages in it, which has one row at a time; another one where it dies."""
+    """A worker process that runs all stages for one row at a time; it is replaced if it dies."""
 
     def __init__(self, stages: Stages, allocation: Allocation, run_id: str) -> None:
         self.stages, self.run_id = stages, run_id
@@ -82,7 +82,7 @@ class _Process:
         )
 
     def run(self, row: Row) -> pa.Table | None:
-        """The table's rows; None where each process that tried died. Raises StageError where none can be had."""
+        """The rows of the table; None if every process that tried died. Raises StageError if no process starts."""
         for _ in range(DEATHS_TO_BLAME):
             self._worker = self._worker or self._start()
             try:

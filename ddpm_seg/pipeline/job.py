@@ -1,4 +1,4 @@
-"""What every job of runs does: finish what was interrupted, freeze what is new as a run, and carry it out on Ray."""
+"""What label and generate have in common: finish interrupted runs, make a run of the new items, do it on Ray."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ logger = logging.getLogger(__name__)
 
 
 def run_job(work: Work, plan_again: Callable[[], Work]) -> list[RunSummary]:
-    """Does all of `work`; the summaries of its runs, none where there was nothing to do.
+    """Does all of `work`; returns the summaries of its runs, an empty list if there was nothing to do.
 
-    `plan_again` is asked where another driver was quicker to freeze a run. Raises ValueError or OSError, before any
-    work begins, for a bundle, output or cluster that cannot be used, and AlreadyRunningError where another driver is at
-    it; StageError for work that failed, and TooManyErrors, after which the same call goes on where it stopped.
+    `plan_again` is called if another driver has planned a run meanwhile. Before work begins, raises ValueError or
+    OSError for a bundle, output or cluster that cannot be used, and AlreadyRunningError if another driver is doing the
+    work. Later raises StageError if work failed, and TooManyErrors; the same call can then continue.
     """
     plan = work.found.run
     storage.check_writable(plan.output)
     if not first_one_stays(plan.output):
         logger.warning(
-            "%s overwrites what should be created only if absent (PUT, If-None-Match): of two jobs, or of one and a "
-            "worker that outlives another, the last one's rows stay. Let one job at a time write there",
+            "%s cannot create files only if absent (PUT with If-None-Match): if two jobs, or workers of an earlier "
+            "job, write the same rows, the last ones stay. Run only one job at a time there",
             plan.output,
         )
     for run in plan.unfinished:
@@ -57,9 +57,10 @@ def run_job(work: Work, plan_again: Callable[[], Work]) -> list[RunSummary]:
 
 
 def dry_run(found: P, time_here: Callable[[P, Bundle | StudentBundle], Pace | None] = lambda *_: None) -> str:
-    """What would be done, where, and how long it would take; `time_here` tries a few items where no run tells.
+    """Describes what would be done, where, and how long it would take.
 
-    Reads the model as the run would, so that damaged weights are found before they cost.
+    Also loads the model, so that damaged weights are found before a run. If no earlier run tells the pace, `time_here`
+    measures it on a few items.
     """
     from ddpm_seg.pipeline.estimate import estimate
 
@@ -69,7 +70,7 @@ def dry_run(found: P, time_here: Callable[[P, Bundle | StudentBundle], Pace | No
 
 @contextmanager
 def same_model() -> Iterator[None]:
-    """Turns ModelChangedError into StageError: the plan's model was replaced, and no flag of the command is wrong."""
+    """Turns ModelChangedError into StageError: the model was replaced after planning, so no flag is to blame."""
     from ddpm_seg.errors import StageError
 
     try:
@@ -79,7 +80,7 @@ def same_model() -> Iterator[None]:
 
 
 def _work(work: Work, plan_again: Callable[[], Work]) -> list[RunSummary]:
-    with same_model():  # damaged weights are found here, not by an actor that dies again and again
+    with same_model():  # find damaged weights here, not in an actor that dies again and again
         load_model(work.found.config.model, work.found.header.model_id)
     allocation = _allocate(work)
     done: list[RunSummary] = []
@@ -100,7 +101,7 @@ def _work(work: Work, plan_again: Callable[[], Work]) -> list[RunSummary]:
 
 def _allocate(work: Work) -> nodes.Allocation:
     """Where the actors go. Raises ValueError for a cluster that cannot do the work."""
-    # Ray takes seconds to import, and a run with nothing to do should not wait for it.
+    # Imported here because Ray takes seconds to import, and a run with nothing to do should not wait for it.
     from ddpm_seg.cluster import nodes
     from ddpm_seg.cluster.gpu_wait import wait_for_gpus
 
@@ -119,14 +120,14 @@ def _allocate(work: Work) -> nodes.Allocation:
 
 
 def _finish(run: KnownRun, work: Work, allocation: nodes.Allocation) -> RunSummary:
-    """Everything that `run` lacks, up to its report, while nobody else is at it."""
+    """Does everything that `run` lacks, up to its report, while no other driver works on it."""
     from ddpm_seg.errors import StageError
 
     try:
         with heartbeat(run.layout, check=run.planned().check):
-            storage.delete_unfinished(run.layout.folder)  # before the first beat is written, in that folder too
+            storage.delete_unfinished(run.layout.folder)  # before a heartbeat is written into the same folder
             return _carry_out(run, work, allocation)
-    except (OSError, DamagedFileError) as error:  # the driver's own files; workers' problems are StageErrors already
+    except (OSError, DamagedFileError) as error:  # in the driver's own files; failures of workers are StageErrors
         raise StageError(f"{run.layout.run_id}: {error}") from error
 
 
@@ -151,7 +152,7 @@ def _carry_out(run: KnownRun, work: Work, allocation: nodes.Allocation) -> RunSu
     for table in (work.found.run.table, *work.derived):
         storage.delete_unfinished(run.layout.shards(table))
     delete_chunks(planned.chunks)
-    delete_other_chunks(planned)  # of workers that outlived an earlier driver
+    delete_other_chunks(planned)  # which an earlier driver's workers may have written meanwhile
     work.write_report(run)
     return summary
 

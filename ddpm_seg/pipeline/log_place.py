@@ -1,4 +1,4 @@
-"""Log lines of workers: each says which run, shard and chunk it is about."""
+"""Makes log lines of workers say which run, shard and chunk they are about."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ _HANDLER = logging.StreamHandler()
 
 
 def place(run_id: str, shard: int, chunk: int) -> str:
-    """The name of a chunk in log lines and messages, as its files have it."""
+    """The name of a chunk in log lines and messages, spelled like its file name."""
     return f"{run_id} shard-{shard:05d} chunk-{chunk:04d}"
 
 
 def log_as(run_id: str, shard: int, chunk: int) -> None:
-    """From now on this process logs the package's messages under the name of this chunk, on stderr.
+    """From now on, prefixes this process's log messages of this package with the chunk's name, on stderr.
 
-    Ray sends them to the driver's log. A worker does one chunk at a time, with threads of its own, so the process is
-    what has a place.
+    Ray forwards them to the driver's log. A worker process does one chunk at a time, perhaps in several threads, so the
+    name is set per process.
     """
     where = place(run_id, shard, chunk)
     _HANDLER.setFormatter(PrintableFormatter(f"%(asctime)s {where}: %(message)s", "%H:%M:%S"))

@@ -1,4 +1,4 @@
-"""Which chunks of a run are left, and the publication of each shard once its last chunk is there."""
+"""Keeps track of a run's remaining chunks, and publishes each shard once its last chunk is done."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from ddpm_seg.runs.layout import published_shards
 from ddpm_seg.runs.manifest import Manifest
 from ddpm_seg.runs.planned import PlannedRun
 
-# Files of earlier attempts that are looked at side by side.
+# Files of earlier attempts that are checked in parallel.
 READERS = 16
 
-# Times that the chunks of a shard are made. What is not the plan's after that, the stages make so, or somebody does.
+# How often the chunks of a shard are made if they do not match the plan. After that, the stages or another process must
+# be making them wrong.
 MOST_TIMES = 3
 
 Chunk = tuple[int, int, pa.Table]
-"""Shard, chunk and its rows of the manifest."""
+"""Shard number, chunk number, and the chunk's rows of the manifest."""
 
 
 class Shards:
-    """The shards of one run, from what earlier attempts left until all are published."""
+    """The shards of one run: takes over what earlier attempts left, and publishes shards until none is left."""
 
     def __init__(self, manifest: Manifest, run: PlannedRun, derived: Mapping[str, Derive]) -> None:
         self._manifest, self._run, self._derived = manifest, run, derived
@@ -48,7 +49,10 @@ class Shards:
         return sum(self._items(shard, chunk).num_rows for shard, left in self._left.items() for chunk in left)
 
     def take_over(self) -> Counter[str]:
-        """Finishes what earlier attempts published, or nearly; the outcomes of all rows that they made."""
+        """Takes over shards and chunks of earlier attempts, and publishes shards whose chunks are complete.
+
+        Returns the outcomes of all rows that earlier attempts made.
+        """
         published = sorted(published_shards(self._run.layout) & self._rows.keys())
         chunks = [each for each in sorted(self._run.finished_chunks()) if each[1] < len(self._rows.get(each[0], ()))]
         made = Counter[str]()
@@ -71,7 +75,10 @@ class Shards:
         return made
 
     def finished(self, shard: int, chunk: int) -> bool:
-        """One more chunk is there; whether it is the first time. Raises what a publication failed of."""
+        """Counts a finished chunk and starts publishing its shard when that is complete.
+
+        Returns False if the chunk was counted before. Re-raises the error of any failed publication.
+        """
         self._left[shard].discard(chunk)
         if not self._left[shard]:
             self._publish(shard)
@@ -83,15 +90,15 @@ class Shards:
         return new
 
     def wait(self) -> None:
-        """Until all publications that were begun have ended. What they found not to be the plan's is left again."""
+        """Waits until all started publications have ended. Chunks that did not match the plan are to do again."""
         self._note_ready(list(self._waiting))
 
     def outcomes(self) -> Counter[str]:
-        """Of all rows that are published."""
+        """Row counts by outcome, over all published rows."""
         return sum(self._settled.values(), Counter[str]())
 
     def _publish(self, shard: int) -> None:
-        # In the cluster, as a shard's bytes may be many; without a CPU, as it mostly waits for storage.
+        # On the cluster, because a shard may be large; with num_cpus=0, because it mostly waits for storage.
         settle: Any = ray.remote(num_cpus=0)(cast(Any, settle_shard))
         self._waiting[settle.remote(self._plan(shard), self._derived)] = shard
 
@@ -110,8 +117,8 @@ class Shards:
         self._times[shard] += 1
         if self._times[shard] > MOST_TIMES:
             raise StageError(
-                f"the chunks of shard-{shard:05d} of {self._run.layout.run_id} were made {MOST_TIMES} times and are "
-                "still not what the manifest planned (see the log); what else writes to this output?"
+                f"the chunks of shard-{shard:05d} of {self._run.layout.run_id} were made {MOST_TIMES} times and still "
+                "do not match the manifest (see the log); does another process write to this output?"
             )
 
     def _plan(self, shard: int) -> ShardPlan:

@@ -1,4 +1,4 @@
-"""What goes from stage to stage: one chunk."""
+"""The Ray Data row that passes from stage to stage: one chunk."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import pickle
 from typing import Any
 
 STAGES = ("read", "segment", "write")
-"""What a row has the seconds of."""
+"""The stages whose seconds a row records, as `read_seconds` and so on."""
 
 Row = dict[str, Any]
-"""int `shard`, `chunk`; bytes `payload`; seconds by stage."""
+"""Keys: int `shard` and `chunk`; pickled bytes `payload`; float seconds per stage (see `STAGES`)."""
 
 
 def chunk_row(shard: int, chunk: int, inputs: list[Any]) -> Row:
-    """The first stage's input."""
+    """The row of a chunk before the first stage, with its pickled `inputs` as payload."""
     return {"shard": shard, "chunk": chunk, "payload": pickle.dumps(inputs, protocol=5)}

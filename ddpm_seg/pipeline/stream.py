@@ -1,4 +1,4 @@
-"""Chunks through Ray Data: CPU tasks, resident actors, CPU tasks. What goes wrong in them is in their result."""
+"""Sends chunks through Ray Data: CPU tasks, resident actors, CPU tasks. Errors in them are returned in the results."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from ddpm_seg.pipeline.row import Row
 from ddpm_seg.runs.commit import outcomes, write_chunk
 from ddpm_seg.runs.planned import PlannedRun
 
-# Enough to hide the way between tasks and actor, little enough to lose when an actor dies.
+# Chunks per actor at once: enough to hide the transfer between tasks and actors, few enough to lose if an actor dies.
 CHUNKS_IN_FLIGHT = 2
 
-# Processes of one actor that may die while they load the model. Ray starts the next one without end and without a word.
+# How often one actor's process may die while it loads the model. Ray itself would silently restart it forever.
 LOADS = 3
-NOT_LOADED = f"the worker process died {LOADS} times while it loaded the model; is there memory for it?"
+NOT_LOADED = f"the worker process died {LOADS} times while it loaded the model; is there enough memory for it?"
 
-# How long nothing may come of any stage. Ray's default is half an hour; 256 images of the published size take two cores
-# three hours.
+# The longest time without a result from any stage. Ray's default is half an hour; on two cores, 256 images of the
+# published size take three hours.
 LONGEST_ON_GPU_S, LONGEST_ON_CPU_S = 0.5 * 3600, 6.0 * 3600
 
 T = TypeVar("T")
@@ -47,14 +47,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stages:
-    """CPU task, resident actor, CPU task. Rows go from one to the next; the last makes the rows of the table."""
+    """The three stages that rows pass through: CPU task, resident actor, CPU task. The last makes the table's rows."""
 
     before: Callable[[Row], Row]
     actor: type
     actor_arguments: dict[str, object]
     after: Callable[[Row], pa.Table]
     killed: Callable[[Row], pa.Table]
-    """Error rows for what `before` would get, where no worker outlives it."""
+    """Makes error rows from the input of `before`, for images that kill every worker."""
 
 
 def as_stage(function: Callable[..., T], *arguments: object) -> Callable[[Row], T]:
@@ -70,10 +70,10 @@ def as_stage(function: Callable[..., T], *arguments: object) -> Callable[[Row], 
 def stream(
     rows: Iterable[Row], stages: Stages, allocation: Allocation, run: PlannedRun, *, may_be_lost: int
 ) -> Generator[Row, None, None]:
-    """Does `rows`, one a chunk; yields a `result` of each as it is done, in any order.
+    """Sends `rows`, one per chunk, through the stages; yields the `result` of each when it is done, in any order.
 
-    A chunk whose workers died again and again has none; once there are more of those than `may_be_lost`, the rest is
-    left undone too. Inputs are in Ray's store while they wait, and not in the driver.
+    A chunk whose workers died repeatedly has no result; after more than `may_be_lost` of those, the remaining chunks
+    are not done. Waiting inputs are in Ray's store, not in the driver.
     """
     quieten_ray_data()
     dataset = _dataset([{**row, "failure": ""} for row in rows], stages, allocation, run)
@@ -88,9 +88,10 @@ def stream(
 
 
 def result(row: Row, table: pa.Table, run: PlannedRun) -> Row:
-    """Writes the file of the chunk that `row` is, and returns what the driver needs to know.
+    """Writes the file of the chunk `row`, and returns what the driver needs to know.
 
-    That is `shard`, `chunk`, seconds by stage and, as JSON, `outcomes` and the `uncertainties` of labelled images.
+    That is `shard`, `chunk`, an empty `failure`, the seconds per stage and, as JSON, `outcomes` and the `uncertainties`
+    of labelled images.
     """
     start = time.perf_counter()
     write_chunk(run, row["shard"], row["chunk"], table)
@@ -110,7 +111,7 @@ def _dataset(rows: list[Row], stages: Stages, allocation: Allocation, run: Plann
     run_id = run.layout.run_id
     source = ray.data.from_items(rows, override_num_blocks=len(rows))
     source.context.enable_progress_bars = False
-    # What Ray Data sets aside for a stage beyond one task is missing where a small cluster's last stage needs its one.
+    # Ray Data reserves resources per stage beyond its first task; on a small cluster that starves the last stage.
     source.context.op_resource_reservation_ratio = 0.0
     limit_waiting(source.context, CHUNKS_IN_FLIGHT * allocation.actors)
     source.context.execution_no_progress_timeout_s = LONGEST_ON_GPU_S if allocation.actor_gpus else LONGEST_ON_CPU_S
@@ -131,8 +132,9 @@ def _dataset(rows: list[Row], stages: Stages, allocation: Allocation, run: Plann
                 compute=ActorPoolStrategy(size=allocation.actors, max_tasks_in_flight_per_actor=CHUNKS_IN_FLIGHT),
                 num_cpus=allocation.actor_cpus,
                 num_gpus=allocation.actor_gpus or None,
-                # It selects nothing, but makes this stage's request differ from the last one's. Ray fuses stages that
-                # ask for the same: reading and decoding would then run inside the actors, one chunk after another.
+                # An empty selector selects every node, but makes this stage's resource request differ from that of the
+                # stage before. Ray would fuse stages with equal requests, so that reading and decoding would run inside
+                # the actors, one chunk after another.
                 label_selector={},
                 max_task_retries=TASK_RETRIES,
             )
@@ -141,7 +143,7 @@ def _dataset(rows: list[Row], stages: Stages, allocation: Allocation, run: Plann
 
 
 class _Resident:
-    """`actor` in an actor of Ray Data. That it cannot be made is found in its rows, like other failures."""
+    """Makes `actor` inside a Ray Data actor. If that fails, every row gets the failure, as for other errors."""
 
     def __init__(self, actor: type, arguments: dict[str, object], run_id: str) -> None:
         self.failure = ""
@@ -168,7 +170,8 @@ def _finish(after: Callable[[Row], pa.Table], run: PlannedRun, row: Row) -> Row:
 
 
 def _guarded(function: Callable[[Row], Row], run_id: str) -> Callable[[Row], Row]:
-    """`function`, with what it raises in the row: Ray would drop the row, as it does those of workers that died."""
+    """Wraps `function` so that its exception becomes the row's `failure`: Ray would drop the row, as if its worker had
+    died."""
 
     @wraps(function)
     def stage(row: Row) -> Row:
@@ -184,6 +187,6 @@ def _guarded(function: Callable[[Row], Row], run_id: str) -> Callable[[Row], Row
 
 
 def _described(error: Exception) -> str:
-    """The traceback, then a line that says it all."""
+    """The traceback, followed by one line with the error's type and message."""
     line = storage.redact_text(f"{type(error).__name__}: {error}")
     return f"{redact_lines(''.join(traceback.format_exception(error)))}\n{line}"

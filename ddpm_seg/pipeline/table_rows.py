@@ -1,4 +1,4 @@
-"""The columns that labels and samples share: whose run a row is of, what became of the image, what was found in it."""
+"""The columns that the tables `labels` and `samples` share: the row's run, its outcome, and what the image shows."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ddpm_seg.data.table_pictures import picture_cell
 from ddpm_seg.runs.layout import RunLayout
 
 NOT_FINITE = "not_finite", "the network's output is not finite; try --dtype float32 or bfloat16"
-"""Type and text of the error of an image whose numbers overflowed."""
+"""Error type and message for an image whose network output overflowed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RowSpec:
-    """What every row of a run says of the run. It travels to the workers, so it holds no credentials."""
+    """What every row of a run says about the run. It is sent to the workers, so it contains no credentials."""
 
     layout: RunLayout
     created_at: datetime

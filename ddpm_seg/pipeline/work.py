@@ -1,4 +1,4 @@
-"""What differs between jobs of runs (`Work`), and what each of them says in the same way."""
+"""What differs between label and generate (the protocol `Work`), and helpers that both use to describe their work."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class JobPlan(Protocol):
-    """What a job found and was told, as LabelPlan and GeneratePlan have it."""
+    """What a job found and was told to do; LabelPlan and GeneratePlan implement it."""
 
     @property
     def run(self) -> RunPlan: ...
@@ -35,47 +35,47 @@ class JobPlan(Protocol):
 
     @property
     def header(self) -> BundleHeader | StudentHeader:
-        """Of the bundle at `config.model` when the plan was made: whoever loads another model refuses it."""
+        """The header of the bundle when the plan was made. Actors that later find another model refuse it."""
 
 
 class Work(Protocol):
-    """What there is to do, and how. Methods import what needs Ray: where nothing is to do, nobody waits for it."""
+    """What there is to do, and how. Methods import Ray only when called, so that a job with nothing to do is fast."""
 
     @property
     def found(self) -> JobPlan: ...
 
     @property
     def derived(self) -> Mapping[str, Derive]:
-        """Tables that follow from the published one, by name."""
+        """Functions that make the tables derived from the published one, by table name."""
 
     def stored(self) -> dict[str, object]:
-        """The options as the manifest keeps them: without credentials."""
+        """The options for the manifest, without credentials."""
 
     def details(self) -> Mapping[str, object]:
-        """For run.json."""
+        """Details of the job for run.json."""
 
     def chunk_size(self, actors: int) -> int:
-        """Items of a chunk, with so many actors."""
+        """Items per chunk, given the number of actors."""
 
     def local_inputs(self) -> list[str]:
-        """Local paths, if any, that workers will read."""
+        """Local paths that workers will read; one is enough."""
 
     def to_row(self, shard: int, chunk: int, items: pa.Table) -> Row:
-        """What the first stage gets for a chunk of the manifest's rows."""
+        """The first stage's row for a chunk with the manifest's rows `items`."""
 
     def stages(self, run: KnownRun, allocation: Allocation) -> Stages: ...
 
     def error_limit(self, run: KnownRun) -> int | None:
-        """How many of the run's items may be errors; None for all."""
+        """How many of the run's items may have errors; None means no limit."""
 
     def write_report(self, run: KnownRun) -> None:
-        """Writes the last file of a run, which marks it as finished."""
+        """Writes the report, the last file of a run, which marks it as finished."""
 
 
 def stored_config(options: RunOptions, *uris: str, **also: object) -> dict[str, object]:
-    """`options` as a manifest keeps them: those named `uris` without credentials, and `also` in place or beside."""
+    """The `options` for a manifest: fields named in `uris` without credentials; `also` adds or replaces values."""
     stored: dict[str, object] = {**dataclasses.asdict(options), **also}
-    for name in ("dry_run", "expect_model_id", "price_per_hour"):  # what is asked of this call, and not what the run is
+    for name in ("dry_run", "expect_model_id", "price_per_hour"):  # these concern only this call, not the run
         del stored[name]
     for name in uris:
         stored[name] = stored_uri(str(stored[name])) if stored[name] else None
@@ -83,7 +83,7 @@ def stored_config(options: RunOptions, *uris: str, **also: object) -> dict[str, 
 
 
 def actor_arguments(options: RunOptions, model_id: str, allocation: Allocation) -> dict[str, object]:
-    """What the resident actor of every job is told."""
+    """The constructor arguments that the resident actors of both jobs share."""
     return {
         "model": model_for_workers(options.model),
         "model_id": model_id,
@@ -105,5 +105,6 @@ def row_facts(run: KnownRun, model_id: str) -> dict[str, Any]:
 
 
 def model_for_workers(model: str) -> str:
-    """A bundle in the package by its name, wherever the package stands on a worker; any other by its absolute URI."""
+    """How workers find the bundle: by name if it comes with the package, which may be installed elsewhere on a worker;
+    otherwise by its absolute URI."""
     return model if is_in_the_box(model) else resolve(model)

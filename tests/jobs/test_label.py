@@ -107,7 +107,7 @@ def test_wrong_use_is_one_message_and_status_2(
 @pytest.mark.parametrize(
     ("error", "status", "message"),
     [
-        (TooManyErrors("7 of 9 images are errors"), 3, "stopped: 7 of 9 images are errors\n"),
+        (TooManyErrors("7 of 9 images have errors"), 3, "stopped: 7 of 9 images have errors\n"),
         (StageError("disk full"), 4, "failed: disk full; run the same command again to continue\n"),
         (KeyboardInterrupt(), 4, "interrupted; run the same command again to continue\n"),
         (AlreadyRunningError("ann is at it"), 5, "already running: ann is at it\n"),

@@ -115,7 +115,7 @@ def test_errors_over_the_limit_end_the_run_and_those_of_earlier_attempts_count(
 ) -> None:
     names = [f"{name}.error_{'ab'[index % 2]}" if index < 10 else name for index, name in enumerate(NAMES)]
     run, notes = frozen_run(tmp_path / "out", names, shard_size=8, chunk_size=2), tmp_path / "notes"
-    with pytest.raises(TooManyErrors, match=r"^6 of the first \d+ images of run-000001 are errors \(3 error_\w, 3 "):
+    with pytest.raises(TooManyErrors, match=r"^6 of the first \d+ images of run-000001 have errors \(3 error_\w, 3 "):
         carry_out(run, notes, max_errors=5)
     with pytest.raises(TooManyErrors, match="and 5 are allowed"):
         carry_out(run, tmp_path / "second", max_errors=5)

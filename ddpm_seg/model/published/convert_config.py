@@ -30,14 +30,16 @@ class ConvertConfig:
     diffusers: str | None = None
     """Hugging Face diffusers pipeline with a UNet2DModel: its folder, or its name on the hub."""
     gan_encoder: str | None = None
-    """Checkpoint of e4e (omertov/encoder4editing) or pSp (eladrich/pixel2style2pixel): a .pt file. Its encoder."""
+    """Checkpoint of e4e (omertov/encoder4editing) or pSp (eladrich/pixel2style2pixel), a .pt file: converts its encoder
+    only, whose activations are the features."""
     gan_inversion: str | None = None
-    """The same file: its encoder, and the maps that its StyleGAN2 makes from what that encodes."""
+    """Such a checkpoint, converted with its StyleGAN2: the features are the activations of the generator that
+    reconstructs the encoded image."""
     image_size: int | None = None
-    """Side of the images, with --alae, --gan-encoder or --gan-inversion. Default: 256; with --alae that of its encoder,
-    if it is smaller."""
+    """Side of the input images in pixels, for --alae, --gan-encoder and --gan-inversion. Default: 256, or the side of
+    an --alae checkpoint's encoder if that is smaller."""
     encoder_type: Literal["e4e", "psp"] | None = None
-    """Which of the two a --gan-inversion checkpoint is, where its options do not say."""
+    """Whether a --gan-inversion checkpoint is of e4e or pSp. Needed only if the checkpoint's options do not say."""
     classifiers: str | None = None
     """Folder of the trained ensemble: model_0.pth, model_1.pth, … Needs --experiment."""
     experiment: str | None = None

@@ -1,1 +1,1 @@
-"""The generate job: seeds in, images with masks out."""
+"""The generate job: draws images with masks from random seeds."""

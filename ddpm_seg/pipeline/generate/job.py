@@ -1,4 +1,4 @@
-"""The generate job: seeds in, images with masks out. Everything that can be refused is, before Ray starts."""
+"""The generate job: draws images with masks from random seeds. All checks are made before Ray starts."""
 
 from __future__ import annotations
 
@@ -32,29 +32,29 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GenerateSummary:
-    """Where the tables are, and what this call drew."""
+    """What this call drew, and where the tables are."""
 
     samples: str
     report: str | None
     runs: tuple[RunSummary, ...]
     already_done: int
     quality: dict[str, Any] | None
-    """What `quality.json` says, where there are real images to compare with."""
+    """The content of `quality.json`; None if there are no real images to compare with."""
 
 
 @damage_stops()
 def run_generate(config: GenerateConfig) -> GenerateSummary:
     """Finishes interrupted runs of the same output and configuration, then draws the samples that are missing.
 
-    Raises ValueError or OSError, before any work begins, for a configuration, bundle, output or cluster that cannot be
-    used, and AlreadyRunningError where another driver is at it; StageError for work that failed, after which the same
-    call goes on where it stopped.
+    Before work begins, raises ValueError or OSError for a configuration, bundle, output or cluster that cannot be used,
+    and AlreadyRunningError if another driver is doing the work. Later raises StageError if work failed; the same call
+    can then continue.
     """
     plan = plan_generate(config)
     if config.real:
         check_real(config.real, plan.header.network, config.inception)
     if config.dry_run:
-        raise ValueError("run_generate does the work; plan_generate(config) is what --dry-run shows")
+        raise ValueError("run_generate has no dry run; call plan_generate(config) instead")
     done = run_job(GenerateWork(plan), lambda: GenerateWork(plan_generate(config)))
     if not done:
         logger.info("nothing new: all %d samples of seed %d are there", config.num_samples, config.seed)
@@ -85,7 +85,7 @@ def _quality(plan: GeneratePlan) -> dict[str, Any] | None:
 
 @dataclass(frozen=True, slots=True)
 class GenerateWork:
-    """How the samples that a plan lacks are drawn: the `Work` of the generate job."""
+    """The `Work` of the generate job: draws the samples that the output lacks."""
 
     found: GeneratePlan
 
@@ -106,7 +106,7 @@ class GenerateWork:
         }
 
     def chunk_size(self, actors: int) -> int:
-        return self.found.config.chunk_size  # never finer, however many actors: every batch is a full one
+        return self.found.config.chunk_size  # the same for any number of actors, so that batches stay full
 
     def local_inputs(self) -> list[str]:
         return []

@@ -1,4 +1,4 @@
-"""Which samples there are to draw: read from what is there, with nothing written."""
+"""Plans the generate job: finds the samples that are still to draw. Writes nothing."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ TABLE = "samples"
 CLASS_STATS = "sample_class_stats"
 
 SAMPLES = pa.schema([*INPUTS, pa.field("seed", pa.int64()), pa.field("number", pa.int64())])
-"""Rows of a manifest: `uri` is a sample's name, and there is no file, etag or time."""
+"""Columns of a manifest of samples. `uri` is a sample's name; as there is no file, etag, size and time are null."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GeneratePlan:
-    """What was asked, and what there is to do (`run`, whose items are SAMPLES rows)."""
+    """The job's settings, and what there is to do (`run`, whose items are SAMPLES rows)."""
 
     config: GenerateConfig
     header: BundleHeader
     drawing: Drawing
-    """How the model's network draws, as the config asks for it."""
+    """How the model's network draws with the settings of `config`."""
     run: RunPlan
 
     def __str__(self) -> str:
@@ -41,7 +41,7 @@ class GeneratePlan:
                 f"model      {self.header.model_id}",
                 f"samples    {config.num_samples} of seed {config.seed}",
                 f"done       {run.already_done} of them by earlier runs with this model and these options",
-                f"unfinished {run.items_left} in {len(run.unfinished)} interrupted runs, which are finished first",
+                f"unfinished {run.items_left} in {len(run.unfinished)} interrupted runs, to be finished first",
                 f"new        {new} in {-(-new // config.shard_size)} shards",
                 *(f"{title:<10} {text}" for title, text in self.drawing.lines().items()),
                 "labels     " + (f"{self.header.num_members} members" if self.header.task else "none: no ensemble"),
@@ -51,10 +51,10 @@ class GeneratePlan:
 
 @damage_stops()
 def plan_generate(config: GenerateConfig) -> GeneratePlan:
-    """Reads what is there, writes nothing.
+    """Plans the job; only reads.
 
-    Raises ValueError or OSError for a bundle that cannot be used or draws nothing and for a sampler that it does not
-    have, StageError for a file of the output that cannot be read.
+    Raises ValueError or OSError for a bundle that cannot be used or cannot draw images, and for a sampler that it does
+    not have; StageError for a file of the output that cannot be read.
     """
     header = read_header(config.model)
     refuse_another_model(config.model, header.model_id, config.expect_model_id)
@@ -65,7 +65,7 @@ def plan_generate(config: GenerateConfig) -> GeneratePlan:
 
 
 def sample_items(seed: int, count: int) -> pa.Table:
-    """SAMPLES rows of samples 0 to `count` of `seed`; their names sort as their numbers do."""
+    """SAMPLES rows for the first `count` samples of `seed`. Names sort in the order of the numbers."""
     names = [str(SampleName(seed, number)) for number in range(count)]
     columns = {
         "image_id": [image_id(name) for name in names],
@@ -78,6 +78,6 @@ def sample_items(seed: int, count: int) -> pa.Table:
 
 
 def hash_config(config: GenerateConfig, header: BundleHeader, drawing: Drawing) -> str:
-    """12 hex digits over the model and every option that can change a pixel of the output. It names outputs."""
+    """The config_hash, 12 hex digits: a hash of the model and every option that can change a pixel of the output."""
     content = {"model_id": header.model_id, "dtype": config.dtype, **drawing.settings()}
     return json_digest(content)[:12]

@@ -1,4 +1,4 @@
-"""The rows of the `samples` table: one a generated image."""
+"""The rows of the `samples` table, one per generated image."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ from ddpm_seg.tasks import Task
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SampleSpec(RowSpec):
-    """What every task of a run needs to know."""
+    """What the tasks of a run need to know."""
 
     task: Task | None
-    """None where the model has no ensemble: samples are not labelled then."""
+    """None if the model has no ensemble; then samples are not labelled."""
     sampler: str
-    """How the images were drawn, and `sampling_steps` the network's passes for each."""
+    """How the images are drawn."""
     sampling_steps: int
+    """Evaluations of the network per image."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,7 +44,7 @@ class SampleInput:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
-    """What became of one."""
+    """A drawn sample, or the error that prevented it."""
 
     source: SampleInput
     image: NDArray[np.uint8] | None = None
@@ -54,7 +55,7 @@ class Sample:
 
 
 def sample_table(samples: Sequence[Sample], spec: SampleSpec) -> pa.Table:
-    """`samples` rows in their order."""
+    """The rows of `samples` for the table, in the same order."""
     return pa.Table.from_pylist([_row(sample, spec) for sample in samples], schema=samples_schema(spec.task))
 
 

@@ -1,4 +1,4 @@
-"""The stages of the generate job. One Ray Data row is one chunk; between stages its samples travel as one pickle."""
+"""The stages of the generate job. A Ray Data row is one chunk, whose samples are one pickle between stages."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 
 def nothing_to_read(row: Row) -> Row:
-    """Seeds are all that sampling needs."""
+    """The first stage, which does nothing: sampling needs only seeds."""
     return row
 
 
 class Draw:
-    """SampleInputs in, Samples out; an actor that keeps the network, which draws the images and labels them.
+    """An actor that keeps the model in memory, draws images and labels them: SampleInputs in, Samples out.
 
-    Raises ModelChangedError where the bundle at `model` is another than `model_id` by now.
+    Raises ModelChangedError if the bundle at `model` no longer has the id `model_id`.
     """
 
     def __init__(
@@ -80,13 +80,13 @@ class Draw:
         return [_sample(*one) for one in zip(sources, images, labels, strict=True)]
 
     def _label_maps(self, maps: list[Tensor] | None) -> PixelLabels | None:
-        """One sample's labels as soon as it is drawn: the maps of a whole chunk would not fit into memory."""
+        """Labels one sample at once, from the maps of drawing it: a whole chunk's maps would not fit in memory."""
         if self.segmenter is None or maps is None:
             return None
         return self.segmenter.segment_maps(maps)[0]
 
     def _label_images(self, images: list[NDArray[np.uint8] | None]) -> list[PixelLabels | None]:
-        """In full batches, as they were drawn, so that a mask's bytes do not depend on the chunk's size either."""
+        """Labels drawn images in full batches, padding the last, so that masks do not depend on the chunk size."""
         drawn = [image for image in images if image is not None]
         if self.segmenter is None or not drawn:
             return [None] * len(images)
@@ -105,7 +105,7 @@ def tabulate(row: Row, spec: SampleSpec) -> pa.Table:
 
 
 def killed(row: Row, spec: SampleSpec) -> pa.Table:
-    """SampleInputs in; for each the row that says that no worker outlives it."""
+    """SampleInputs in; an error row for each, saying that it kills every worker."""
     message = "the worker process died (out of memory or a crash in native code) whenever it drew this sample"
     sources: list[SampleInput] = pickle.loads(row["payload"])
     samples = [Sample(source=source, error_type="killed_worker", error_message=message) for source in sources]

@@ -1,1 +1,1 @@
-"""The label job: images in, masks and class statistics out."""
+"""The label job: makes masks and class statistics from images."""

@@ -30,14 +30,14 @@ class LabelConfig(RunOptions):
     """How to fit an image that is not square into the network's square input: letterbox pads it (the padding is cut
     off the mask again), stretch distorts it."""
     resize: Resize | None = None
-    """How masks get their images' own size: bilinear interpolates the probabilities of the classes, nearest repeats
-    the network's pixels. Default: bilinear; an output whose newest run used nearest goes on with nearest."""
+    """How to enlarge masks to their images' own size: bilinear interpolates the class probabilities, nearest repeats
+    the network's pixels. Default: bilinear, or nearest if the newest run at --output used nearest."""
     refine: Refine = "none"
-    """Move the edges of masks to those of the image, where the image is larger than the network's input: bilateral is
-    joint bilateral upsampling, guided the guided filter. Reads every image a second time."""
+    """For images larger than the network's input, move the edges of masks to edges of the image: bilateral uses joint
+    bilateral upsampling, guided the guided filter. Reads every image a second time."""
     maps: bool = False
-    """Also write two pictures per image: how probable each pixel's class is (confidence_map), and the network's own
-    labels (network_mask). jobs.evaluate does, to score them."""
+    """Also write two pictures per image: the probability of each pixel's class (confidence_map), and the labels at the
+    network's own resolution (network_mask). jobs.evaluate needs them for scoring."""
     dtype: SegmentDType = "float32"
     """Number format of the network's activations. All except float32 change a few pixels. float16 and bfloat16 are
     faster on GPUs and on CPUs with instructions for them; int8 is for large networks on CPUs. jobs.benchmark measures

@@ -1,4 +1,4 @@
-"""The label job: images in, masks and class statistics out. Everything that can be refused is, before Ray starts."""
+"""The label job: makes masks and class statistics from images. All checks are made before Ray starts."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LabelSummary:
-    """Where the tables are and what became of the images that this call worked on."""
+    """What became of the images of this call, and where the tables are."""
 
     config_hash: str
-    """The folder `config=…` under `labels/` and `class_stats/`."""
+    """HASH of the folders `config=HASH` under `labels/` and `class_stats/`."""
     labels: str
     class_stats: str
     last_run: str | None
-    """Id of the newest run, be it of an earlier call."""
+    """Id of the newest run, which may be an earlier call's."""
     report: str | None
     runs: tuple[RunSummary, ...]
     already_done: int
@@ -59,7 +59,7 @@ class LabelSummary:
 
     @property
     def errors(self) -> dict[str, int]:
-        """Images by type of error."""
+        """Number of images by error type."""
         return dict(sum((Counter(run.errors) for run in self.runs), Counter()))
 
 
@@ -67,14 +67,14 @@ class LabelSummary:
 def run_label(config: LabelConfig) -> LabelSummary:
     """Finishes interrupted runs of the same output and configuration, then labels what is new.
 
-    An image that cannot be read is a row with `status = "error"`. Raises ValueError or OSError, before any work begins,
-    for a configuration, bundle, input, output or cluster that cannot be used, and AlreadyRunningError where another
-    driver is at it; StageError for work that failed, and TooManyErrors for input that is worse than `max_errors` says,
-    after which the same call goes on where it stopped.
+    An image that cannot be read becomes a row with `status = "error"`. Before work begins, raises ValueError or OSError
+    for a configuration, bundle, input, output or cluster that cannot be used, and AlreadyRunningError if another driver
+    is doing the work. Later raises StageError if work failed, and TooManyErrors if more than `max_errors` images have
+    errors; the same call can then continue.
     """
     plan = plan_label(config)
     if config.dry_run:
-        raise ValueError("run_label does the work; plan_label(config) is what --dry-run shows")
+        raise ValueError("run_label has no dry run; call plan_label(config) instead")
     done = run_job(LabelWork(plan), lambda: LabelWork(plan_label(config)))
     if not done:
         logger.info("nothing new: all %d images are labelled already", plan.images)
@@ -105,7 +105,7 @@ def _annotate_next(plan: LabelPlan) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class LabelWork:
-    """How what a plan found is labelled: the `Work` of the label job."""
+    """The `Work` of the label job: labels the images that the plan found."""
 
     found: LabelPlan
 
@@ -133,7 +133,7 @@ class LabelWork:
         batches = (batch for items in images for batch in items.to_batches())
         uris: Iterator[Any] = (uri for batch in batches for uri in batch["uri"].to_pylist())
         local = next(filter(storage.is_local, uris), None)
-        return [local] if local else []  # one says it all
+        return [local] if local else []  # one is enough for an error message
 
     def to_row(self, shard: int, chunk: int, items: pa.Table) -> Row:
         names = [name for name in ("image_id", "uri", "etag", "size_bytes", REFUSED) if name in items.column_names]
@@ -167,7 +167,8 @@ class LabelWork:
         )
 
     def error_limit(self, run: KnownRun) -> int | None:
-        """What failed before may fail again: else a night of few new images and many known errors would stop."""
+        """See `Work.error_limit`. Retried images may all fail again, or a run of few new images and many known errors
+        would stop."""
         limit = self.found.config.error_limit(run.manifest.items.num_rows)
         retried = run.info.config.get("retried_errors", 0)
         return None if limit is None else limit + int(str(retried))

@@ -1,4 +1,4 @@
-"""What the label job has to do: read from what is there, with nothing written."""
+"""Plans the label job: finds the images that are still to label. Writes nothing."""
 
 from __future__ import annotations
 
@@ -30,29 +30,29 @@ if TYPE_CHECKING:
 TABLE = "labels"
 CLASS_STATS = "class_stats"
 REFUSED = "refused"
-"""Column of a manifest: type and text of the error of an entry that is not looked at; absent where there is none."""
+"""Manifest column with the error type and message of list entries that are not read; absent if there are none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LabelPlan:
-    """What was found at the input, and what there is to do about it (`run`, whose items are INPUTS rows)."""
+    """What was found at the input, and what there is to do (`run`, whose items are INPUTS rows)."""
 
     config: LabelConfig
     header: TrainedHeader
     run: RunPlan
     images: int
     column: str
-    """Of a list, where its names stand."""
+    """For a list, a description of the column that has the names; empty for other inputs."""
     skipped_files: int
     """Files without an image's extension."""
     hidden_files: int
-    """Hidden images and those of the system."""
+    """Hidden images and those of the operating system."""
     refused: int
-    """Entries of a list that are a row with an error and are not looked at, and containers that are damaged."""
+    """List entries that become error rows without being read, and damaged containers."""
     read_uris: dict[str, str]
-    """By the URI as tables hold it, the URI to read, where they differ."""
+    """Maps the URI in the tables to the URI to read, where they differ."""
     local_hosts: bool
-    """Whether http(s) inputs on hosts of this machine are read."""
+    """Whether http(s) inputs on this machine may be read."""
 
     def __str__(self) -> str:
         config, run, new = self.config, self.run, self.run.new.num_rows
@@ -68,7 +68,7 @@ class LabelPlan:
             *([f"list       {self.column}, {self.refused} entries refused"] if self.column else []),
             *([f"damaged    {self.refused} containers"] if self.refused and not self.column else []),
             f"done       {run.already_done} of them by earlier runs with this model and these options",
-            f"unfinished {run.items_left} in {len(run.unfinished)} interrupted runs, which are finished first",
+            f"unfinished {run.items_left} in {len(run.unfinished)} interrupted runs, to be finished first",
             f"new        {new}{errors} in {shards}, chunks of {chunk_size}",
             f"labels     {labels}",
         ]
@@ -77,9 +77,9 @@ class LabelPlan:
 
 @damage_stops()
 def plan_label(config: LabelConfig) -> LabelPlan:
-    """Reads what is there, writes nothing.
+    """Plans the job; only reads.
 
-    Raises ValueError or OSError for a bundle or input that cannot be used, StageError for a file of the output that
+    Raises ValueError or OSError for a bundle or input that cannot be used, and StageError for a file of the output that
     cannot be read.
     """
     header, _ = read_trained_header(config.model)
@@ -107,7 +107,7 @@ def plan_label(config: LabelConfig) -> LabelPlan:
 
 
 def _inputs(config: LabelConfig, listing: Listing, read_uris: dict[str, str]) -> pa.Table:
-    """INPUTS rows, and `REFUSED` where the list has entries that are errors already."""
+    """INPUTS rows, with the column REFUSED if the list has entries that are refused. Fills `read_uris`."""
     files = with_versions(listing.files) if config.check_versions else listing.files
     refused: dict[str, str] = {}
     table = inputs_table(chain(_noting_read_uris(files, read_uris), _noting_refused(listing, refused)))
@@ -123,7 +123,7 @@ def _is_one_url(input_uri: str | None, listing: Listing) -> bool:
 
 
 def _noting_refused(listing: Listing, refused: dict[str, str]) -> Iterator[storage.FileInfo]:
-    """An input for each refused entry. To be asked last: listing the files finds some of them."""
+    """An input for each refused entry. Use it after the files are listed, which finds some of these entries."""
     for entry in listing.refused:
         uri = stored_uri(entry.uri)
         if uri not in refused:
@@ -140,8 +140,10 @@ def _noting_read_uris(files: Iterable[storage.FileInfo], read_uris: dict[str, st
 
 
 def chosen_resize(config: LabelConfig) -> Resize:
-    """What is asked for, or what --refine needs; else as the output's newest run, which did not say before there was a
-    choice."""
+    """`config.resize` if given, else what --refine needs, else that of the output's newest run.
+
+    Runs of releases without this option used nearest.
+    """
     if config.resize is not None:
         return config.resize
     if config.refine != "none":
@@ -151,9 +153,9 @@ def chosen_resize(config: LabelConfig) -> Resize:
 
 
 def hash_config(config: LabelConfig, header: TrainedHeader) -> str:
-    """12 hex digits over the model and every option that can change a pixel of the output. It names outputs.
+    """The config_hash, 12 hex digits: a hash of the model and every option that can change a pixel of the output.
 
-    Options that came later count only where they are not what was done before them.
+    Options added in later releases are hashed only if they differ from what earlier releases did.
     """
     content: dict[str, object] = {"model_id": header.model_id, "fit": config.fit, "dtype": config.dtype}
     if config.resize != "nearest":

@@ -1,4 +1,4 @@
-"""The rows of the `labels` table: one an input image, whatever became of it."""
+"""The rows of the `labels` table, one per input image, also for images with errors."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LabelSpec(RowSpec):
-    """What every task of a run needs to know."""
+    """What the tasks of a run need to know."""
 
     image_size: int
     fit: FitMode
@@ -48,7 +48,7 @@ class LabelSpec(RowSpec):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageInput:
-    """One row of the manifest. `read_uri` is where the bytes are: `uri` with the signature that tables never hold."""
+    """One row of the manifest. `read_uri` is the URI to read: `uri` with its signature, which tables never store."""
 
     image_id: str
     uri: str
@@ -56,12 +56,12 @@ class ImageInput:
     etag: str | None
     size_bytes: int | None
     refused: str | None = None
-    """Type and text of the error that planning found already, `read_failed: …`."""
+    """Error type and message (`read_failed: …`) if planning has refused the image."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FittedImage:
-    """An image on its canvas (H', W', 3) uint8, or the reason why it is not."""
+    """An image fitted to its canvas, (H', W', 3) uint8, or the error that prevented it."""
 
     source: ImageInput
     canvas: NDArray[np.uint8] | None = None
@@ -71,11 +71,11 @@ class FittedImage:
 
 
 def fetch(source: ImageInput, spec: LabelSpec) -> FittedImage:
-    """Reads, decodes and fits one image. What is wrong with the image or its file is in the result, never raised.
+    """Reads, decodes and fits one image. Errors of the image or its file are returned in the result.
 
-    What is raised is not the image's fault: StorageUnavailableError where a store does not answer (not one whose
-    host the list names, as in https://: it may name many), RuntimeError or OSError where no process for decoding can be
-    started.
+    Raises only for problems that are not the image's fault: StorageUnavailableError if a store does not answer (except
+    for servers that the URI itself names, as https:// does: a list may name many dead ones), and RuntimeError or
+    OSError if the decoding process cannot be started.
     """
     if source.refused is not None:
         error_type, _, reason = source.refused.partition(": ")
@@ -87,7 +87,7 @@ def fetch(source: ImageInput, spec: LabelSpec) -> FittedImage:
         if sources.is_outage(error, source.read_uri):
             raise
         return _failed(source, sources.error_type(error), error)
-    # What was read, which may be newer than what was planned: so the next run sees whether it differs.
+    # Record the version that was read, which may be newer than the planned one, so that the next run can compare it.
     source = dataclasses.replace(source, size_bytes=version.size_bytes, etag=version.etag or source.etag)
     try:
         canvas, placement = decode_and_fit(data, spec.limits, spec.image_size, spec.fit)
@@ -97,14 +97,14 @@ def fetch(source: ImageInput, spec: LabelSpec) -> FittedImage:
 
 
 def label_table(images: Sequence[FittedImage], labels: Sequence[PixelLabels | None], spec: LabelSpec) -> pa.Table:
-    """`labels` rows in the order of `images`; `labels[i]` is None for an image that could not be read.
+    """The rows of the `labels` table, in the order of `images`; `labels[i]` is None if an image could not be read.
 
-    Raises what `fetch` raises where images have to be read again.
+    Raises what `fetch` raises if images must be read again.
     """
     pairs = list(zip(images, labels, strict=True))
     rows: list[dict[str, Any]] = []
     with ThreadPoolExecutor(READ_AHEAD) as readers:
-        for start in range(0, len(pairs), READ_AHEAD):  # no more images at a time than these
+        for start in range(0, len(pairs), READ_AHEAD):  # no more images in memory than these
             group = pairs[start : start + READ_AHEAD]
             guided = list(readers.map(lambda pair: _with_guide(pair[0], pair[1], spec), group))
             rows += [_row(image, label, guide, spec) for (image, guide), (_, label) in zip(guided, group, strict=True)]
@@ -114,8 +114,10 @@ def label_table(images: Sequence[FittedImage], labels: Sequence[PixelLabels | No
 def _with_guide(
     image: FittedImage, label: PixelLabels | None, spec: LabelSpec
 ) -> tuple[FittedImage, np.ndarray | None]:
-    """The image with its own pixels (H, W, 3) uint8 where refining needs them, read once more: carrying them, or their
-    files, through the cluster would take gigabytes a chunk. Where that fails, the image with the error."""
+    """The image, and its full-size pixels (H, W, 3) uint8 if refining needs them; with an error if reading fails.
+
+    The file is read a second time, because sending it through the cluster would take gigabytes per chunk.
+    """
     if spec.refine == "none" or image.placement is None or label is None or not image.placement.resized:
         return image, None
     storage.allow_local_hosts(spec.allow_local_hosts)
@@ -154,7 +156,7 @@ def _row(image: FittedImage, label: PixelLabels | None, guide: np.ndarray | None
 
 def _failed(source: ImageInput, error_type: str, error: Exception) -> FittedImage:
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    # The table names the file already, in full; a message may quote the signed form of it.
+    # Use the table's form of the URI in the message too: the other one may be signed.
     text = text.replace(source.read_uri, source.uri).encode("utf-8", "backslashreplace").decode()
     text = storage.without_secrets(_URL.sub(lambda match: storage.redact(match[0]), text), source.read_uri)
     return FittedImage(source=source, error_type=error_type, error_message=one_line(text, MAX_MESSAGE))

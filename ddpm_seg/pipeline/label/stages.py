@@ -1,4 +1,4 @@
-"""The three stages of the label job. One Ray Data row is one chunk; between stages its images travel as one pickle."""
+"""The three stages of the label job. A Ray Data row is one chunk, whose images are one pickle between stages."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from ddpm_seg.model.device.dtypes import SegmentDType
     from ddpm_seg.model.pixel_labels import PixelLabels
 
-# Hides the latency of object storage without holding more than a few large images at a time.
+# Enough to hide the latency of object storage, with only a few large images in memory.
 FETCH_THREADS = 4
 
 
 def fetch_and_decode(row: Row, spec: LabelSpec) -> Row:
-    """ImageInputs in, FittedImages out."""
+    """The first stage: ImageInputs in, FittedImages out."""
     start = time.perf_counter()
     sources: list[ImageInput] = pickle.loads(row["payload"])
     with ThreadPoolExecutor(FETCH_THREADS) as pool:
@@ -34,10 +34,10 @@ def fetch_and_decode(row: Row, spec: LabelSpec) -> Row:
 
 
 class Segment:
-    """FittedImages in, (FittedImages, PixelLabels) out; an actor that keeps the model.
+    """An actor that keeps the model in memory: FittedImages in, (FittedImages, PixelLabels) out.
 
-    It loads the bundle itself, from its URI: an actor that restarts on another node has nothing else to load it from.
-    Raises ModelChangedError where that is another than `model_id` by now.
+    It loads the bundle from its URI, so that it can restart on another node. Raises ModelChangedError if the bundle
+    there no longer has the id `model_id`.
     """
 
     def __init__(
@@ -62,14 +62,14 @@ class Segment:
         canvases = [image.canvas for image in images if image.canvas is not None]
         found = iter(segment_canvases(self.segmenter, canvases))
         labels = [next(found) if image.canvas is not None else None for image in images]
-        # The pixels have done their work; what follows needs their size alone.
+        # The next stage needs only the images' sizes, so do not send the pixels.
         images = [dataclasses.replace(image, canvas=None) for image in images]
         payload = pickle.dumps((images, labels), protocol=5)
         return {**row, "payload": payload, "segment_seconds": time.perf_counter() - start}
 
 
 def tabulate(row: Row, spec: LabelSpec) -> pa.Table:
-    """(FittedImages, PixelLabels) in; `labels` rows out."""
+    """The last stage: (FittedImages, PixelLabels) in, rows of the `labels` table out."""
     images: list[FittedImage]
     labels: list[PixelLabels | None]
     images, labels = pickle.loads(row["payload"])
@@ -77,7 +77,7 @@ def tabulate(row: Row, spec: LabelSpec) -> pa.Table:
 
 
 def killed(row: Row, spec: LabelSpec) -> pa.Table:
-    """ImageInputs in; for each the row that says that no worker outlives it."""
+    """ImageInputs in; an error row for each, saying that it kills every worker."""
     message = "the worker process died (out of memory or a crash in native code) whenever it was given this image"
     sources: list[ImageInput] = pickle.loads(row["payload"])
     images = [FittedImage(source=source, error_type="killed_worker", error_message=message) for source in sources]
