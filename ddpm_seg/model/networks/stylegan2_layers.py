@@ -97,8 +97,16 @@ class ModulatedConv(nn.Module):
             most_N1 = entering_NI.abs().amax(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
             entering_NI, leaving_NO = entering_NI / most_N1, leaving_NO * most_N1
         x = x * entering_NI.to(x.dtype)[:, :, None, None]
-        x = _upsampling_conv(x, weight_OIkk) if self.up else F.conv2d(x, weight_OIkk, padding=weight_OIkk.shape[2] // 2)
+        x = _upsampling_conv(x, weight_OIkk) if self.up else _conv(x, weight_OIkk)
         return x if leaving_NO is None else x * leaving_NO.to(x.dtype)[:, :, None, None]
+
+
+def _conv(x: Tensor, weight_OIkk: Tensor) -> Tensor:
+    """(N, I, h, w) to (N, O, h, w)."""
+    if weight_OIkk.shape[2] > 1:
+        return F.conv2d(x, weight_OIkk, padding=weight_OIkk.shape[2] // 2)
+    # On CPUs the sums of a 1 x 1 convolution depend on the number of threads, and a sample's bytes must not.
+    return (weight_OIkk[:, :, 0, 0] @ x.flatten(2)).unflatten(2, x.shape[2:])
 
 
 def _upsampling_conv(x: Tensor, weight_OIkk: Tensor) -> Tensor:
