@@ -5,8 +5,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -25,14 +25,25 @@ class FeatureConfig:
     steps: tuple[int, ...]
     blocks: tuple[int, ...]
     upsample_mode: Literal["bilinear", "nearest"] = "bilinear"
+    truncation: float | None = field(default=None, repr=False)  # so that files named by this configuration stay
+    """What a StyleGAN2's codes are multiplied with that the features come from, or None for another network."""
 
     def __post_init__(self) -> None:
         if self.upsample_mode not in ("bilinear", "nearest"):
             raise ValueError(f"upsample_mode must be 'bilinear' or 'nearest', got {self.upsample_mode!r}")
+        if self.truncation is not None:
+            check_range("truncation", self.truncation, 1, least=0)
         check_range("number of steps", len(self.steps), MAX_STEPS, least=0)
         check_range("number of blocks", len(self.blocks), MAX_STEPS, least=0)
         if not self.blocks:
             raise ValueError(f"features need at least one block, got {self.blocks}")
+
+    def to_json(self) -> dict[str, Any]:
+        """As bundle.json has it: without what a network does not have."""
+        values = asdict(self)
+        if self.truncation is None:
+            del values["truncation"]
+        return values
 
     @property
     def passes(self) -> int:

@@ -11,6 +11,11 @@ from torch import Tensor
 from ddpm_seg.model.device.copies import to_device
 
 
+def sample_random(seed: int, number: int) -> np.random.Generator:
+    """All the randomness of sample `number` of `seed`."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(number,)))
+
+
 class SampleNoise:
     """Draws standard normal noise (N, 3, S, S) float32 for the samples `numbers`, a new one at each call.
 
@@ -19,9 +24,7 @@ class SampleNoise:
     """
 
     def __init__(self, seed: int, numbers: Sequence[int], size: int, device: torch.device | str = "cpu") -> None:
-        self.generators = [
-            np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(number,))) for number in numbers
-        ]
+        self.generators = [sample_random(seed, number) for number in numbers]
         self.shape, self.device = (3, size, size), device
 
     def __call__(self) -> Tensor:

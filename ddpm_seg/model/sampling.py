@@ -25,12 +25,16 @@ class SamplingConfig:
     """Evaluations of the UNet per sample."""
     eta: float = 1.0
     """Noise that DDIM adds at each step, as a share of ancestral sampling's."""
+    truncation: float | None = None
+    """What a StyleGAN2 leaves of a code's distance from the mean code."""
 
     def __post_init__(self) -> None:
         if self.steps < 2:
             raise ValueError(f"sampling needs at least 2 steps, got {self.steps}")
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta must lie between 0 and 1, got {self.eta:g}")
+        if self.truncation is not None and not 0 <= self.truncation <= 1:
+            raise ValueError(f"truncation must lie between 0 and 1, got {self.truncation:g}")
 
     def refuse_all_but(self, own: Collection[str], title: str) -> None:
         """Raises ValueError if a flag is set that is not among a network's `own`; `title` names the network in the

@@ -86,7 +86,7 @@ class Training:
         if method == "rgb":
             return {"ensemble": asdict(self.ensemble), "copies": asdict(self.copies)}
         network = self.weights if method == "diffusion" else self.bundle.network.architecture()
-        own = {"features": asdict(self.features), "network": network}
+        own = {"features": self.features.to_json(), "network": network}
         return {"ensemble": asdict(self.ensemble), "copies": asdict(self.copies), **own}
 
     def title(self, method: Method) -> str:

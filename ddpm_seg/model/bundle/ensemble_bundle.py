@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
@@ -60,7 +59,7 @@ class BundleHeader:
         return {
             "schema_version": self.network.schema_version,
             **self.network.to_json(),
-            "features": dataclasses.asdict(self.features) if self.features else None,
+            "features": self.features.to_json() if self.features else None,
             "task": self.task.to_dict() if self.task else None,
             "input_size": self.image_size,
             "num_members": self.num_members,

@@ -23,7 +23,7 @@ from ddpm_seg.model.networks.gan_encoder import LANDMARKS, check_encoder, encode
 from ddpm_seg.model.networks.image_network import ImageNetwork
 from ddpm_seg.model.networks.ir_se50 import BODY, IRSE50, P1, P2
 from ddpm_seg.model.networks.pixel_values import to_network
-from ddpm_seg.model.networks.stylegan2 import (
+from ddpm_seg.model.networks.stylegan2_generator import (
     StyleMaps,
     check_generator,
     generator_peak,

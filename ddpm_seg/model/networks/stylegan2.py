@@ -1,24 +1,38 @@
-"""The generator of StyleGAN2, as a source of pictures and of the maps that DatasetGAN reads."""
+"""StyleGAN2 (Karras et al., CVPR 2020) as a network that draws pictures with their features, as DatasetGAN does.
 
-# Shapes: N samples, Z latent width, W code width, L resolutions (4, 8, ... pixels), R = 2L code rows. Map m of 2L is
-# 4 * 2^(m // 2) pixels wide.
+DatasetGAN (Zhang et al., CVPR 2021) reads the generator's own maps: so it labels what it draws, and nothing else.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import ClassVar
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from ddpm_seg.model.features import FeatureConfig
-from ddpm_seg.model.limits import MAX_CHANNELS, MAX_DEPTH, MAX_IMAGE_SIZE, MAX_LEVELS, check_range
-from ddpm_seg.model.networks.stylegan2_layers import Layer, Mapping, ModulatedConv, ToRGB
+from ddpm_seg.model.device.compiled import compiled
+from ddpm_seg.model.device.dtypes import SegmentDType, activations, without_int8
+from ddpm_seg.model.device.meta import with_weights
+from ddpm_seg.model.device.runtime import Runtime
+from ddpm_seg.model.features import Extractor, FeatureConfig
+from ddpm_seg.model.json_values import from_json
+from ddpm_seg.model.limits import MAX_CHANNELS, MAX_DEPTH, check_range
+from ddpm_seg.model.network import Checkpoint, drawn_images_only
+from ddpm_seg.model.networks.stylegan2_drawer import StyleGAN2Drawer, default_batch_size
+from ddpm_seg.model.networks.stylegan2_generator import (
+    SMALLEST,
+    StyleGAN2,
+    check_generator,
+    generator_peak,
+    map_channels,
+    map_sides,
+    maps_within,
+)
+from ddpm_seg.model.sampling import SamplingConfig
 
-SMALLEST = 4
+TRUNCATION = 0.7
+"""As DatasetGAN draws."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,6 +40,16 @@ class StyleGAN2Config:
     """Architecture of a generator that adds up its picture from all resolutions ("skip")."""
 
     kind: ClassVar[str] = "stylegan2"
+    reads_images: ClassVar[bool] = False
+    checkpoints: ClassVar[tuple[Checkpoint, ...]] = (
+        Checkpoint(
+            flag="stylegan2",
+            title="StyleGAN2",
+            loader="stylegan2",
+            landmarks={"conv1.conv.modulation.weight": None, "to_rgb1.conv.modulation.weight": None},
+            options=("image_size",),
+        ),
+    )
 
     image_size: int
     """Side of the pictures that it gives here: the generator's own, or that halved some times."""
@@ -56,9 +80,31 @@ class StyleGAN2Config:
         """Of the generator's own pictures."""
         return map_sides(self.channels)[-1]
 
+    @classmethod
+    def sections(cls) -> tuple[str, ...]:
+        return (cls.kind,)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> StyleGAN2Config:
+        return from_json(cls, content[cls.kind], cls.kind)
+
+    def to_json(self) -> dict[str, Any]:
+        return {self.kind: asdict(self)}
+
+    def architecture(self) -> dict[str, Any]:
+        return self.to_json()
+
+    @property
+    def schema_version(self) -> int:
+        return 3
+
     @property
     def timesteps(self) -> int:
         return 0
+
+    @property
+    def noise_shape(self) -> None:
+        return None
 
     @property
     def block_channels(self) -> list[int]:
@@ -75,113 +121,56 @@ class StyleGAN2Config:
 
     def published_features(self) -> FeatureConfig:
         """All maps that are no larger than the picture."""
-        return FeatureConfig(steps=(), blocks=maps_within(self.channels, self.image_size))
+        return FeatureConfig(steps=(), blocks=maps_within(self.channels, self.image_size), truncation=TRUNCATION)
 
     def build(self) -> StyleGAN2:
-        return StyleGAN2(self)
+        return StyleGAN2(self.channels, self.mapping, self.conv_clamp, self.image_size)
+
+    def check_dtype(self, dtype: SegmentDType) -> None:
+        without_int8(dtype, self.title)
+
+    def extractor(self, weights: Mapping[str, Tensor], noise: Tensor | None, runtime: Runtime) -> Extractor:
+        raise drawn_images_only(self.title)
+
+    def drawing(self, sampling: SamplingConfig) -> StyleGAN2Drawing:
+        sampling.refuse_all_but(("truncation",), self.title)
+        truncation = TRUNCATION if sampling.truncation is None else sampling.truncation
+        return StyleGAN2Drawing(network=self, truncation=truncation)
 
 
-def check_generator(channels: tuple[int, ...], conv_clamp: float | None) -> None:
-    """Raises ValueError for a generator that cannot be."""
-    check_range("resolutions of the generator", len(channels), MAX_LEVELS)
-    check_range("side of the generator's pictures", SMALLEST * 2 ** (len(channels) - 1), MAX_IMAGE_SIZE)
-    for width in channels:
-        check_range("channels", width, MAX_CHANNELS)
-    if conv_clamp is not None and not conv_clamp > 0:
-        raise ValueError(f"conv_clamp must be greater than 0, got {conv_clamp}")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StyleGAN2Drawing:
+    """How a StyleGAN2 draws: with codes that are drawn towards the mean code."""
 
+    network: StyleGAN2Config
+    truncation: float
+    """What is left of a code's distance from the mean."""
 
-def map_channels(channels: tuple[int, ...]) -> list[int]:
-    """Channels of each map: the constant's, which has those of the layer above it, and every layer's."""
-    return [width for width in channels for _ in range(2)]
+    @property
+    def sampler(self) -> str:
+        return self.network.kind
 
+    @property
+    def steps(self) -> int:
+        return 1
 
-def map_sides(channels: tuple[int, ...]) -> list[int]:
-    """Side of each map."""
-    return [SMALLEST * 2**level for level in range(len(channels)) for _ in range(2)]
+    def settings(self) -> dict[str, Any]:
+        return {"sampler": self.sampler, "truncation": float(self.truncation)}
 
+    def details(self) -> dict[str, Any]:
+        return {"truncation": float(self.truncation)}
 
-def maps_within(channels: tuple[int, ...], side: int) -> tuple[int, ...]:
-    """Numbers of the maps that are at most `side` pixels wide."""
-    return tuple(number for number, own in enumerate(map_sides(channels)) if own <= side)
+    def lines(self) -> dict[str, str]:
+        return {"truncation": f"{self.truncation:g}"}
 
-
-def generator_peak(channels: tuple[int, ...]) -> int:
-    """Numbers, about, in memory at the peak: all maps, and four times the largest."""
-    sizes = [width * side**2 for width, side in zip(map_channels(channels), map_sides(channels), strict=True)]
-    return sum(sizes) + 4 * max(sizes)
-
-
-class _Constant(nn.Module):
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.input = nn.Parameter(torch.randn(1, channels, SMALLEST, SMALLEST))
-
-
-class StyleMaps(nn.Module):
-    """The layers of StyleGAN2 without what makes codes before them and a picture after them."""
-
-    def __init__(self, channels: tuple[int, ...], code_width: int, conv_clamp: float | None) -> None:
-        super().__init__()
-        self.input = _Constant(channels[0])
-        self.conv1 = Layer(channels[0], channels[0], code_width, up=False, clamp=conv_clamp)
-        self.convs = nn.ModuleList()
-        for entering, leaving in pairwise(channels):
-            self.convs.append(Layer(entering, leaving, code_width, up=True, clamp=conv_clamp))
-            self.convs.append(Layer(leaving, leaving, code_width, up=False, clamp=conv_clamp))
-        self.noises = nn.Module()
-        for number, side in enumerate(map_sides(channels)[1:]):
-            self.noises.register_buffer(f"noise_{number}", torch.randn(1, 1, side, side))
-
-    def maps(self, codes_NRW: Tensor) -> Iterator[Tensor]:
-        """The constant input, then each layer's output; nothing is computed before it is asked for.
-
-        Layer m, whose output is map m, reads row m - 1 of the codes (float32); later rows need not be there.
-        """
-        x = self.input.input.to(self.conv1.conv.weight.dtype).expand(len(codes_NRW), -1, -1, -1)
-        yield x
-        for row, layer in enumerate([self.conv1, *self.convs]):
-            x = layer(x, codes_NRW[:, row], self.noises.get_buffer(f"noise_{row}"))
-            yield x
-
-    def cast_convolutions(self, dtype: torch.dtype) -> None:
-        """Sets the type that convolutions run in; styles and noise stay float32."""
-        for module in self.modules():
-            if isinstance(module, ModulatedConv):
-                module.weight.data = module.weight.data.to(dtype)
-
-
-class StyleGAN2(StyleMaps):
-    """A generator: latents to codes, and codes to a picture and its maps."""
-
-    latent_avg: Tensor
-    """(W,): the mean code."""
-
-    def __init__(self, config: StyleGAN2Config) -> None:
-        width = config.mapping[-1]
-        super().__init__(config.channels, width, config.conv_clamp)
-        self.style = Mapping(config.mapping)
-        first, *others = (ToRGB(channels, width, clamp=config.conv_clamp) for channels in config.channels)
-        self.to_rgb1, self.to_rgbs = first, nn.ModuleList(others)
-        self.register_buffer("latent_avg", torch.zeros(width))
-        self.rows, self.reduction = 2 * len(config.channels), config.side // config.image_size
-
-    def codes(self, z_NZ: Tensor, truncation: float) -> Tensor:
-        """Latents to codes (N, R, W): the same in every row, drawn towards the mean where `truncation` is below 1."""
-        w_NW = torch.lerp(self.latent_avg, self.style(z_NZ), truncation)
-        return w_NW[:, None].expand(-1, self.rows, -1)
-
-    def forward(self, codes_NRW: Tensor, blocks: Collection[int] = ()) -> tuple[Tensor, list[Tensor]]:
-        """The picture (N, 3, S, S) float32, about in [-1, 1], and the maps of `blocks`, ascending.
-
-        A picture smaller than the generator's own is the mean of its pixels.
-        """
-        kept, picture = [], None
-        for number, x in enumerate(self.maps(codes_NRW)):
-            if number in blocks:
-                kept.append(x)
-            if number % 2:
-                to_rgb = self.to_rgb1 if picture is None else self.to_rgbs[number // 2 - 1]
-                picture = to_rgb(x, codes_NRW[:, number], picture)
-        assert picture is not None  # there is at least one resolution
-        return F.avg_pool2d(picture, self.reduction) if self.reduction > 1 else picture, kept
+    def drawer(
+        self, weights: Mapping[str, Tensor], noise: Tensor | None, runtime: Runtime, batch_size: int | None = None
+    ) -> StyleGAN2Drawer:
+        network: Any = with_weights(self.network, weights)
+        network.to(runtime.device).float()
+        network.cast_convolutions(activations(without_int8(runtime.dtype, self.network.title)))
+        if runtime.compile:
+            network.forward = compiled(network.forward)
+        batch_size = batch_size or default_batch_size(self.network.peak_values, runtime.device)
+        network.eval().requires_grad_(False)
+        return StyleGAN2Drawer(network, self.truncation, runtime.device, batch_size)

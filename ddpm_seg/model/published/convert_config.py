@@ -35,9 +35,13 @@ class ConvertConfig:
     gan_inversion: str | None = None
     """Such a checkpoint, converted with its StyleGAN2: the features are the activations of the generator that
     reconstructs the encoded image."""
+    stylegan2: str | None = None
+    """StyleGAN2 generator: a .pt file of rosinality/stylegan2-pytorch, or a .pkl file of NVIDIA's stylegan2,
+    stylegan2-ada-pytorch or stylegan3 code. Draws images and labels what it draws."""
     image_size: int | None = None
-    """Side of the input images in pixels, for --alae, --gan-encoder and --gan-inversion. Default: 256, or the side of
-    an --alae checkpoint's encoder if that is smaller."""
+    """Side of the images in pixels, for --alae, --gan-encoder, --gan-inversion and --stylegan2. Default: 256, or the
+    side of an --alae checkpoint's encoder if that is smaller, or of the images that a --stylegan2 generator draws (a
+    half, a quarter, ... of it averages their pixels)."""
     encoder_type: Literal["e4e", "psp"] | None = None
     """Whether a --gan-inversion checkpoint is of e4e or pSp. Needed only if the checkpoint's options do not say."""
     classifiers: str | None = None

@@ -14,9 +14,12 @@ from torch import Tensor
 
 from ddpm_seg import storage
 from ddpm_seg.model.device.meta import weight_shapes
-from ddpm_seg.model.networks.stylegan2 import StyleGAN2Config, map_sides
+from ddpm_seg.model.networks.stylegan2 import StyleGAN2Config
+from ddpm_seg.model.networks.stylegan2_generator import map_sides
 from ddpm_seg.model.networks.stylegan2_layers import Mapping as MappingNetwork
 from ddpm_seg.model.networks.stylegan2_layers import blur_kernel
+from ddpm_seg.model.published.convert_config import ConvertConfig
+from ddpm_seg.model.published.loading import Loaded
 from ddpm_seg.model.published.nvlabs_pickle import read_nvlabs_pickle
 from ddpm_seg.model.published.nvlabs_stylegan2 import Generator, generator_of
 from ddpm_seg.model.published.state_dicts import (
@@ -38,6 +41,13 @@ SEED = 0
 """Of these latents, and of the noise inputs that a file lacks."""
 
 _KERNEL = re.compile(r"convs\.\d+\.conv\.blur\.kernel|to_rgbs\.\d+\.upsample\.kernel")
+
+
+def load(config: ConvertConfig, image_size: int | None) -> Loaded:
+    """The generator of --stylegan2; see `published.loading`."""
+    assert config.stylegan2 is not None
+    network, weights, notes = load_stylegan2(config.stylegan2, config.image_size or image_size)
+    return Loaded(network=network, weights=weights, provenance=notes)
 
 
 def load_stylegan2(uri: str, image_size: int | None = None) -> tuple[StyleGAN2Config, State, dict[str, str]]:

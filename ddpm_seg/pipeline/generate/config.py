@@ -31,6 +31,9 @@ class GenerateConfig(RunOptions):
     """Evaluations of the network per sample, at least 2. More take longer."""
     eta: float = 1.0
     """For ddim only: how much noise each step adds, from 0 (none) to 1 (as much as ancestral sampling)."""
+    truncation: float | None = None
+    """For a StyleGAN2 only: how far its codes are from the mean code, from 0 (all images alike) to 1 (as it was
+    trained). Default: what the ensemble was trained with, or 0.7."""
     dtype: DType = "float32"
     """Number format of the network's activations. The 16-bit formats are faster on GPUs."""
     batch_size: int | None = None
@@ -55,4 +58,9 @@ class GenerateConfig(RunOptions):
 
     def sampling(self) -> SamplingConfig:
         # Only DDIM uses eta; zero it for the other samplers so that it does not change their config_hash.
-        return SamplingConfig(sampler=self.sampler, steps=self.steps, eta=self.eta if self.sampler == "ddim" else 0.0)
+        return SamplingConfig(
+            sampler=self.sampler,
+            steps=self.steps,
+            eta=self.eta if self.sampler == "ddim" else 0.0,
+            truncation=self.truncation,
+        )

@@ -119,7 +119,7 @@ class GenerateWork:
         from ddpm_seg.pipeline import stream
         from ddpm_seg.pipeline.generate import stages
 
-        header, drawing, sampling = self.found.header, self.found.drawing, self.found.config.sampling()
+        header, drawing, sampling = self.found.header, self.found.drawing, self.found.sampling
         spec = SampleSpec(
             **row_facts(run, header.model_id),
             task=header.task,

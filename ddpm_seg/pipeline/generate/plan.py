@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +12,7 @@ from ddpm_seg.json_text import json_digest
 from ddpm_seg.model.bundle.ensemble_bundle import BundleHeader, read_header
 from ddpm_seg.model.bundle.files import refuse_another_model
 from ddpm_seg.model.drawing import Drawing
+from ddpm_seg.model.sampling import SamplingConfig
 from ddpm_seg.pipeline.generate.config import GenerateConfig
 from ddpm_seg.runs.manifest import INPUTS, image_id
 from ddpm_seg.runs.parquet import damage_stops
@@ -30,6 +31,7 @@ class GeneratePlan:
 
     config: GenerateConfig
     header: BundleHeader
+    sampling: SamplingConfig
     drawing: Drawing
     """How the model's network draws with the settings of `config`."""
     run: RunPlan
@@ -58,10 +60,27 @@ def plan_generate(config: GenerateConfig) -> GeneratePlan:
     """
     header = read_header(config.model)
     refuse_another_model(config.model, header.model_id, config.expect_model_id)
-    drawing = header.network.drawing(config.sampling())
+    sampling = as_learnt(config.sampling(), header)
+    drawing = header.network.drawing(sampling)
     items = sample_items(config.seed, config.num_samples)
     run = plan_run(items, config.output, (TABLE, CLASS_STATS), hash_config(config, header, drawing))
-    return GeneratePlan(config=config, header=header, drawing=drawing, run=run)
+    return GeneratePlan(config=config, header=header, sampling=sampling, drawing=drawing, run=run)
+
+
+def as_learnt(sampling: SamplingConfig, header: BundleHeader) -> SamplingConfig:
+    """`sampling` with the truncation that the bundle's ensemble learnt at: it knows no other features.
+
+    Raises ValueError if another one is asked for.
+    """
+    learnt = header.features.truncation if header.features else None
+    if learnt is None:
+        return sampling
+    if sampling.truncation not in (None, learnt):
+        raise ValueError(
+            f"--truncation {sampling.truncation:g}: this bundle's ensemble was trained at {learnt:g}; leave it out, or "
+            f"train with jobs.train --truncation {sampling.truncation:g}"
+        )
+    return replace(sampling, truncation=learnt)
 
 
 def sample_items(seed: int, count: int) -> pa.Table:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +14,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ddpm_seg.data.statistics import most_uncertain_tenth
+from ddpm_seg.model.bundle.ensemble_bundle import Bundle, BundleHeader, load_bundle, save_bundle
+from ddpm_seg.model.drawing import Drawn
+from ddpm_seg.model.ensemble import Ensemble, member_shapes
+from ddpm_seg.model.errors import BundleError
+from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.networks.pixel_values import from_network
-from ddpm_seg.model.networks.stylegan2 import StyleGAN2, StyleGAN2Config
+from ddpm_seg.model.networks.stylegan2 import StyleGAN2Config
+from ddpm_seg.model.networks.stylegan2_generator import StyleGAN2
+from ddpm_seg.model.published.convert import convert
+from ddpm_seg.model.published.convert_config import ConvertConfig
 from ddpm_seg.model.published.stylegan2 import load_stylegan2
-from tests.model import gan_weights
+from ddpm_seg.model.resident import resident_drawer, resident_extractor
+from ddpm_seg.model.sampling import SamplingConfig
+from ddpm_seg.model.trained import resident
+from tests.model import gan_weights, golden_weights
 from tests.model.recorded_gans import (
     CASES,
     GOLDEN,
@@ -26,6 +40,7 @@ from tests.model.recorded_gans import (
     rosinality_checkpoint,
     written,
 )
+from tests.model.tiny_networks import backbone_bundle
 
 SMALL = StyleGAN2Config(image_size=16, channels=(12, 8, 10), mapping=(6, 9, 7))
 
@@ -256,3 +271,131 @@ def test_the_published_channels() -> None:
         assert features.blocks == tuple(range(2 * len(channels)))
     small = StyleGAN2Config(image_size=256, channels=channels, mapping=(512,) * 9)
     assert sum(small.published_features().channels(small)) == 5888
+
+
+# Drawing.
+
+
+def drawer(config: StyleGAN2Config, truncation: float | None = None, **options: Any) -> Any:
+    bundle = Bundle(network=config, weights=dict(generator(config).state_dict()))
+    return resident_drawer(bundle, SamplingConfig(truncation=truncation), "cpu", **options)
+
+
+def drawn(found: Iterable[Drawn]) -> list[tuple[bytes, list[bytes] | None]]:
+    return [
+        (one.image.tobytes(), None if one.maps is None else [value.numpy().tobytes() for value in one.maps])
+        for one in found
+        if one.image is not None
+    ]
+
+
+def test_a_sample_is_the_same_whatever_is_drawn_beside_it() -> None:
+    """Byte for byte: image and maps."""
+    network, features = SMALL, FeatureConfig(steps=(), blocks=(4, 0, 5))
+    whole = drawn(drawer(network).draw(3, range(7), features))
+    assert len({image for image, _ in whole}) == 7
+    some = drawn(drawer(network, batch_size=3).draw(3, [5, 1, 6], features))
+    assert some == [whole[5], whole[1], whole[6]]
+    alone = drawn(drawer(network).draw(3, [6], features))
+    assert alone == [whole[6]]
+    bare = drawn(drawer(network).draw(3, [6]))
+    assert bare == [(whole[6][0], None)]
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads + 2)
+        assert drawn(drawer(network).draw(3, range(7), features)) == whole
+    finally:
+        torch.set_num_threads(threads)
+    assert drawn(drawer(network).draw(4, [6])) != bare
+
+
+@torch.inference_mode()
+def test_latents_are_numpys_of_the_samples_own_seed() -> None:
+    network = generator(SMALL)
+    spread = np.random.default_rng(np.random.SeedSequence(11, spawn_key=(4,))).standard_normal(6, dtype=np.float32)
+    picture, maps = network(network.codes(torch.from_numpy(spread)[None], 0.7), (3,))
+    (found,) = drawer(SMALL).draw(11, [4], FeatureConfig(steps=(), blocks=(3,)))
+    np.testing.assert_array_equal(found.image, from_network(picture)[0])
+    assert torch.equal(found.maps[0], maps[0])
+    (other,) = drawer(SMALL, 0.4).draw(11, [4])
+    assert not np.array_equal(other.image, found.image)
+
+
+def test_pictures_that_are_not_finite_are_none() -> None:
+    config = SMALL
+    weights = dict(generator(config).state_dict())
+    weights["to_rgb1.bias"] = torch.full((1, 3, 1, 1), 1e38)
+    weights["to_rgbs.0.bias"] = torch.full((1, 3, 1, 1), 3e38)
+    bundle = Bundle(network=config, weights=weights)
+    (found,) = resident_drawer(bundle, SamplingConfig(), "cpu").draw(0, [0])
+    assert found.image is None
+
+
+def test_what_a_stylegan2_does_not_do() -> None:
+    bundle = backbone_bundle(SMALL)
+    with pytest.raises(BundleError, match=r"that it draws.*jobs\.distill"):
+        resident_extractor(bundle, "cpu")
+    with pytest.raises(BundleError, match=r"that it draws.*jobs\.distill"):
+        resident(bundle, device="cpu")
+    with pytest.raises(ValueError, match="--steps is not for a StyleGAN2"):
+        SMALL.drawing(SamplingConfig(steps=50))
+    with pytest.raises(ValueError, match="bfloat16 or float16 for a StyleGAN2"):
+        SMALL.check_dtype("int8")
+
+
+def test_a_bundle_keeps_its_truncation(tmp_path: Path) -> None:
+    bundle = backbone_bundle(SMALL)
+    assert bundle.features is not None
+    assert bundle.features.truncation == 0.7
+    header = save_bundle(bundle, str(tmp_path / "bundle"))
+    assert header.to_json()["features"]["truncation"] == 0.7
+    assert header.to_json()["schema_version"] == 3
+    again = load_bundle(str(tmp_path / "bundle"))
+    assert (again.network, again.features) == (bundle.network, bundle.features)
+    content = header.to_json()
+    for truncation in (1.5, -0.1, "much", True):
+        content["features"]["truncation"] = truncation
+        with pytest.raises(ValueError, match=r"features.*truncation"):
+            BundleHeader.from_json(content)
+
+
+@pytest.mark.parametrize("name", ["sg2_64", "nv_32", "tf_32"])
+@torch.inference_mode()
+def test_converted_bundles_draw_what_the_published_code_draws(tmp_path: Path, name: str) -> None:
+    file = str(GOLDEN / f"{name}.pkl")
+    if name == "sg2_64":
+        file = written(tmp_path / "sg2_64.pt", rosinality_checkpoint())
+    bundle = convert(ConvertConfig(output="x", stylegan2=file))
+    network = loaded(bundle.network, dict(bundle.weights))
+    for count in (1, 2):
+        z = latents(name, bundle.network.mapping[0])[:count]
+        picture, _ = network(network.codes(z, CASES[name]["truncation"]))
+        assert_equal(picture, recorded(name)["image"][:count], 2e-4)
+
+
+@torch.inference_mode()
+def test_votes_equal_datasetgans(published: StyleGAN2) -> None:
+    """Masks, uncertainty and probabilities of the ensemble on the maps, at the picture's size."""
+    expected, case = recorded("dgan_64"), CASES["dgan_64"]
+    _, maps = published(published.codes(latents("dgan_64", 48), 0.7), range(10))
+    members = tuple(
+        {
+            key: torch.from_numpy(golden_weights.tensor(f"dgan_64/mlp{i}/{key}", shape)) if shape else torch.tensor(0)
+            for key, shape in member_shapes(case["classes"], int(expected["dim"])).items()
+        }
+        for i in range(case["members"])
+    )
+    ensemble = Ensemble(
+        members,
+        channels=[one.shape[1] for one in maps],
+        sides=[one.shape[2] for one in maps],
+        upsample_mode="bilinear",
+    )
+    for index, votes in enumerate(ensemble(maps, (64, 64))):
+        assert (votes.label.numpy() == expected["mask"][index]).mean() >= 0.9999
+        doubt = most_uncertain_tenth(votes.uncertainty.numpy().ravel())
+        assert doubt == pytest.approx(float(expected["uncertainty"][index]), rel=1e-4)
+        probabilities = votes.probabilities.flatten(1).T[torch.from_numpy(expected["pixel_index"])].numpy()
+        assert_equal(probabilities, expected["mean_probability"][index])
+    small = [votes.label for votes in ensemble(maps, (32, 32))]
+    assert small[0].shape == (32, 32)

@@ -1,0 +1,70 @@
+"""A resident StyleGAN2 that draws: latents in, pictures and their maps out."""
+
+# Shapes: N samples of S x S pixels, Z latent width.
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddpm_seg.model.device.copies import to_device
+from ddpm_seg.model.device.fitting_batch import FittingBatch
+from ddpm_seg.model.drawing import Drawn, in_full_batches
+from ddpm_seg.model.features import FeatureConfig
+from ddpm_seg.model.networks.pixel_values import from_network
+from ddpm_seg.model.networks.stylegan2_generator import StyleGAN2
+from ddpm_seg.model.sample_noise import sample_random
+
+MOST_AT_ONCE = 256
+
+
+class StyleGAN2Drawer:
+    """Draws samples, and gives their maps from the same pass. Where a GPU's memory proves too small for `batch_size`
+    at once, that number is halved, for good.
+
+    A CPU draws one at a time: batches are no faster there, and the sums in a batch depend on its size.
+    """
+
+    extractor = None
+
+    def __init__(self, network: StyleGAN2, truncation: float, device: torch.device, batch_size: int) -> None:
+        self.network, self.truncation, self.device = network, truncation, device
+        self.batch = FittingBatch(1 if device.type == "cpu" else batch_size, device, what="sample")
+
+    @property
+    def batch_size(self) -> int:
+        return self.batch.size
+
+    def draw(self, seed: int, numbers: Sequence[int], features: FeatureConfig | None = None) -> Iterator[Drawn]:
+        """Samples `numbers` of `seed`; see `drawing.Drawer`."""
+        blocks = () if features is None else features.blocks
+        for image, maps in in_full_batches(numbers, self.batch, lambda full: self._batch(seed, full, blocks)):
+            yield Drawn(image=image, maps=None if features is None else maps)
+
+    @torch.inference_mode()
+    def _batch(self, seed: int, numbers: Sequence[int], blocks: Sequence[int]) -> Iterator[Drawn]:
+        z_NZ = latents(seed, numbers, self.network.latent_width)
+        codes = self.network.codes(to_device(z_NZ, self.device), self.truncation)
+        pictures, maps = self.network(codes, blocks)
+        finite = pictures.isfinite().flatten(1).all(dim=1).tolist()
+        for index, image in enumerate(from_network(pictures)):
+            own = [one[index : index + 1] for one in maps]
+            yield Drawn(image=image if finite[index] else None, maps=own)
+
+
+def latents(seed: int, numbers: Sequence[int], width: int) -> Tensor:
+    """(N, Z) float32, standard normal: each sample's from (seed, number) alone."""
+    drawn = [sample_random(seed, number).standard_normal(width, dtype=np.float32) for number in numbers]
+    return torch.from_numpy(np.stack(drawn))
+
+
+def default_batch_size(peak_values: int, device: torch.device) -> int:
+    """Samples at once: on a GPU as many as half of its memory may hold."""
+    if device.type == "cpu":
+        return 1
+    memory = torch.cuda.get_device_properties(device).total_memory
+    return 2 ** int(math.log2(max(1, min(memory // 2 // (4 * peak_values), MOST_AT_ONCE))))
