@@ -17,11 +17,13 @@ from typing import BinaryIO, cast
 
 from ddpm_seg.data.decoding.formats import EXTENSIONS
 from ddpm_seg.data.inputs.hidden import is_hidden_name
+from ddpm_seg.data.inputs.lists import LONGEST
 
 BLOCK = tarfile.BLOCKSIZE
 MOST_EXTENSION = 1 << 20  # bytes of a long name or a PAX header, which are held in memory
 MOST_ZEROS = 1 << 20  # after the last member; writers pad with 10 KB
 MOST_SIZE = 1 << 60
+MOST_IN_SAMPLE = 10_000  # members that are held in memory together
 
 _GZIP = b"\x1f\x8b"
 _RECORD = re.compile(rb"(\d{1,7}) ([^=\n]{1,256})=")
@@ -113,7 +115,7 @@ def _samples(members: Iterable[Member]) -> Iterator[list[Member]]:
         if any(part not in (".", "..") and is_hidden_name(part) for part in member.name.split("/")):
             continue
         own = _cut(member.name)[0]
-        if sample and own != key:
+        if sample and (own != key or len(sample) == MOST_IN_SAMPLE):
             yield sample
             sample = []
         key = own
@@ -218,6 +220,8 @@ def _member(header: tarfile.TarInfo, extended: dict[str, bytes], tape: _Tape) ->
     if not 0 <= size < MOST_SIZE:
         raise TarError(f"{header.name!r} says that it has {size} bytes")
     name = _text(extended.get("GNU.sparse.name", extended.get("path", b""))) or header.name
+    if len(name) > LONGEST:
+        raise TarError(f"it has a name of {len(name)} characters, over the limit of {LONGEST}")
     fault = ""
     if header.type == tarfile.GNUTYPE_SPARSE or any(key.startswith("GNU.sparse.") for key in extended):
         fault = "it is sparse, which is not read"

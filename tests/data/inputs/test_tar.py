@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 import pytest
 
+from ddpm_seg.data.inputs import tar
 from ddpm_seg.data.inputs.tar import BLOCK, MOST_EXTENSION, Member, TarError, images, unpacked, walk
 
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
@@ -172,6 +173,12 @@ def test_which_members_are_images(files: list[str], key: str | None, expected: l
     assert names(tar_of([(name, name.encode()) for name in files]), key) == expected
 
 
+def test_a_sample_without_end_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tar, "MOST_IN_SAMPLE", 3)
+    files = [(f"a.{number}.png", b"") for number in range(8)]
+    assert names(tar_of(files)) == [name for name, _ in files]
+
+
 def header(name: str, size: int, kind: bytes) -> bytes:
     entry = tarfile.TarInfo(name)
     entry.size, entry.type = size, kind
@@ -194,6 +201,8 @@ def header(name: str, size: int, kind: bytes) -> bytes:
             "says that it has -1 bytes",
         ),
         (header("x", 10, tarfile.XHDTYPE) + b"10 path=x\n".ljust(512, b"\0") + bytes(1024), "a member's headers"),
+        (tar_of({"a" * 9_000: b""}, "gnu"), "a name of 9000 characters"),
+        (tar_of({"a" * 9_000: b""}, "pax"), "a name of 9000 characters"),
         (b"", "end mark"),
         (b"\xff" * 512, "no header"),
     ],
