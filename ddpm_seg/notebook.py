@@ -9,6 +9,7 @@ from os import PathLike, fspath
 from typing import TYPE_CHECKING, TypeAlias, overload
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from ddpm_seg import storage
@@ -30,23 +31,23 @@ from ddpm_seg.tasks import Task
 if TYPE_CHECKING:
     from ddpm_seg.model.trained import ResidentModel
 
-ImageLike: TypeAlias = str | PathLike[str] | Image.Image | np.ndarray
+ImageLike: TypeAlias = str | PathLike[str] | Image.Image | NDArray[np.uint8]
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Segmentation:
     """The result for one image. Masks and maps have the image's own size, H x W."""
 
-    image: np.ndarray
+    image: NDArray[np.uint8]
     """(H, W, 3) uint8 RGB, upright."""
-    mask: np.ndarray
+    mask: NDArray[np.uint8]
     """(H, W) uint8 class ids; `task.class_names[id]` names them."""
     statistics: ImageStatistics
     task: Task
     _labels: PixelLabels
     _placement: Placement
     _segmenter: ResidentModel
-    _canvas: np.ndarray
+    _canvas: NDArray[np.uint8]
     _resize: Resize
 
     def __repr__(self) -> str:
@@ -64,12 +65,12 @@ class Segmentation:
         return self.statistics.uncertainty
 
     @property
-    def uncertainty_map(self) -> np.ndarray:
+    def uncertainty_map(self) -> NDArray[np.float32]:
         """(H, W) float32 in nats: the Jensen-Shannon divergence between the ensemble's members; a student's entropy."""
         return restore_mask(self._labels.uncertainty, self._placement)
 
     @cached_property
-    def probabilities(self) -> np.ndarray:
+    def probabilities(self) -> NDArray[np.float32]:
         """(K, H, W) float32 class probabilities: the members' mean softmax. The first access runs the network again."""
         maps = canvas_probabilities(self._segmenter, self._canvas)
         if self._resize == "bilinear":
@@ -136,7 +137,9 @@ class ImageSegmenter:
         labels = segment_canvases(self.segmenter, [canvas for canvas, _ in fitted])
         return [self._result(*parts) for parts in zip(pixels, fitted, labels, strict=True)]
 
-    def _result(self, image: np.ndarray, fitted: tuple[np.ndarray, Placement], labels: PixelLabels) -> Segmentation:
+    def _result(
+        self, image: NDArray[np.uint8], fitted: tuple[NDArray[np.uint8], Placement], labels: PixelLabels
+    ) -> Segmentation:
         canvas, placement = fitted
         try:
             found = image_labels(labels, placement, self.task.class_names, self.resize, self.refine, image)
@@ -174,7 +177,7 @@ def load(
     return ImageSegmenter(model_on_device, resize, refine)
 
 
-def _to_rgb(image: ImageLike) -> np.ndarray:
+def _to_rgb(image: ImageLike) -> NDArray[np.uint8]:
     if isinstance(image, (str, PathLike)):
         return read_apart(read_image(fspath(image), listed=False)[0]).pixels
     if isinstance(image, Image.Image):

@@ -45,7 +45,7 @@ class ImageLabels:
 
     mask: NDArray[np.uint8]
     """(H, W) uint8 class ids."""
-    confidence: np.ndarray
+    confidence: NDArray[np.uint8]
     """(H, W) uint8: how probable each pixel's class is, in 255ths."""
     statistics: ImageStatistics
 
@@ -56,7 +56,7 @@ def image_labels(
     class_names: tuple[str, ...],
     resize: Resize = "nearest",
     refine: Refine = "none",
-    image: np.ndarray | None = None,
+    image: NDArray[np.uint8] | None = None,
 ) -> ImageLabels:
     """The mask at the image's own size, and its statistics; `refine` needs the `image` (H, W, 3) uint8 itself.
 
@@ -80,7 +80,7 @@ def own_size_mask(
     placement: Placement,
     resize: Resize,
     refine: Refine = "none",
-    image: np.ndarray | None = None,
+    image: NDArray[np.uint8] | None = None,
 ) -> OwnSizeMask:
     """The mask of `image_labels`, and the confidence of each of its pixels."""
     if resize == "bilinear" and placement.resized:

@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ddpm_seg.model.device.copies import to_device
@@ -48,19 +49,19 @@ class DiffusionConfig:
             )
 
 
-def betas_of(config: DiffusionConfig) -> np.ndarray:
+def betas_of(config: DiffusionConfig) -> NDArray[np.float64]:
     """The schedule's betas, (T,) float64."""
     if config.betas is not None:
         return np.array(config.betas)
     return linear_betas(config.steps) if config.noise_schedule == "linear" else cosine_betas(config.steps)
 
 
-def linear_betas(steps: int) -> np.ndarray:
+def linear_betas(steps: int) -> NDArray[np.float64]:
     """(T,) float64: Ho et al. section 4, scaled so that any number of steps ends at the same noise level."""
     return np.linspace(0.1 / steps, 20 / steps, steps, dtype=np.float64)
 
 
-def cosine_betas(steps: int) -> np.ndarray:
+def cosine_betas(steps: int) -> NDArray[np.float64]:
     """(T,) float64: Nichol & Dhariwal equation 17, each beta at most 0.999."""
     f = np.cos((np.arange(steps + 1) / steps + 0.008) / 1.008 * math.pi / 2) ** 2
     return np.minimum(1 - f[1:] / f[:-1], 0.999)
@@ -93,7 +94,7 @@ class Diffusion:
         self.beta = 1 - self.alpha_bar / self.alpha_bar_prev
 
     @property
-    def posterior_variance(self) -> np.ndarray:
+    def posterior_variance(self) -> NDArray[np.float64]:
         """(T,): beta-tilde of Ho et al. equation 7."""
         return self.beta * (1 - self.alpha_bar_prev) / (1 - self.alpha_bar)
 
@@ -160,6 +161,6 @@ class Diffusion:
         return v * _take(np.log(self.beta), t_N, output) + (1 - v) * _take(np.log(posterior), t_N, output)
 
 
-def _take(values: np.ndarray, t_N: Tensor, like: Tensor) -> Tensor:
+def _take(values: NDArray[np.float64], t_N: Tensor, like: Tensor) -> Tensor:
     """values[t] as float32, shaped to broadcast over images like `like`."""
     return to_device(torch.from_numpy(values).float(), like.device)[t_N].view(-1, *[1] * (like.dim() - 1))

@@ -12,6 +12,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ddpm_seg.model.pixel_labels import PixelLabels
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from ddpm_seg.model.trained import ResidentModel
 
 
-def segment_canvases(segmenter: ResidentModel, canvases: Sequence[np.ndarray]) -> list[PixelLabels]:
+def segment_canvases(segmenter: ResidentModel, canvases: Sequence[NDArray[np.uint8]]) -> list[PixelLabels]:
     """Labels for each canvas (H', W', 3) uint8 RGB, at its size and in order. Canvases may differ in size.
 
     All squares go through the network together, so that small images share batches. Raises ValueError if a canvas's
@@ -32,13 +33,13 @@ def segment_canvases(segmenter: ResidentModel, canvases: Sequence[np.ndarray]) -
     return [_stitched([next(found) for _ in squares], canvas) for squares, canvas in zip(cut, canvases, strict=True)]
 
 
-def canvas_probabilities(segmenter: ResidentModel, canvas: np.ndarray) -> np.ndarray:
+def canvas_probabilities(segmenter: ResidentModel, canvas: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Mean softmax (K, H', W') float32 of one canvas (H', W', 3) uint8 RGB."""
     maps = [segmenter.probabilities(square) for square in _squares(canvas, segmenter.image_size)]
     return np.stack([_joined(list(of_class), canvas) for of_class in zip(*maps, strict=True)])
 
 
-def _squares(canvas: np.ndarray, side: int) -> np.ndarray:
+def _squares(canvas: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     """The canvas's squares (n, S, S, 3); a view if it is a single square."""
     height, width = canvas.shape[:2]
     if canvas.ndim != 3 or height == 0 or width == 0 or height % side or width % side:
@@ -48,7 +49,7 @@ def _squares(canvas: np.ndarray, side: int) -> np.ndarray:
     return squares.reshape(rows * columns, side, side, -1)
 
 
-def _stitched(found: Sequence[PixelLabels], canvas: np.ndarray) -> PixelLabels:
+def _stitched(found: Sequence[PixelLabels], canvas: NDArray[np.uint8]) -> PixelLabels:
     if len(found) == 1:
         return found[0]
     joined: dict[str, Any] = {}
@@ -58,7 +59,7 @@ def _stitched(found: Sequence[PixelLabels], canvas: np.ndarray) -> PixelLabels:
     return PixelLabels(**joined)
 
 
-def _joined(squares: Sequence[np.ndarray], canvas: np.ndarray) -> np.ndarray:
+def _joined(squares: Sequence[NDArray[Any]], canvas: NDArray[np.uint8]) -> NDArray[Any]:
     """Joins n squares (..., S, S) into the array (..., H', W') that they were cut from."""
     columns = canvas.shape[1] // squares[0].shape[-1]
     rows = [np.concatenate(squares[start : start + columns], axis=-1) for start in range(0, len(squares), columns)]

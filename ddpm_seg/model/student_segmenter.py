@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ddpm_seg.model.bundle.student_bundle import StudentBundle
@@ -50,7 +51,7 @@ class StudentSegmenter:
             batch_size = BATCH_SIZE.get(self.device.type, 1)
         self.batch = FittingBatch(batch_size, self.device, what=f"{self.image_size} x {self.image_size} image")
 
-    def segment(self, images: np.ndarray) -> list[PixelLabels]:
+    def segment(self, images: NDArray[np.uint8]) -> list[PixelLabels]:
         """Labels for `images` (N, S, S, 3) uint8 RGB, in order; a pixel's uncertainty is the entropy of its softmax.
 
         Raises torch.OutOfMemoryError if a GPU has too little memory even for one image.
@@ -58,12 +59,12 @@ class StudentSegmenter:
         found = (_named(p_KSS) for p_KSS in self._probabilities(images))
         return [PixelLabels(**arrays) for arrays in to_host(found, self.device)]
 
-    def probabilities(self, image: np.ndarray) -> np.ndarray:
+    def probabilities(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Softmax (K, S, S) float32 for one `image` (S, S, 3) uint8."""
         return next(self._probabilities(image[None])).cpu().numpy()
 
     @torch.inference_mode()
-    def _probabilities(self, images: np.ndarray) -> Iterator[Tensor]:
+    def _probabilities(self, images: NDArray[np.uint8]) -> Iterator[Tensor]:
         size = self.image_size
         if images.ndim != 4 or images.shape[1:] != (size, size, 3) or images.dtype != np.uint8:
             raise ValueError(f"images must be (N, {size}, {size}, 3) uint8, got {images.shape} {images.dtype}")

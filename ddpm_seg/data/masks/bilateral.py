@@ -4,7 +4,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from ddpm_seg.data.canvas import Placement
@@ -19,7 +22,7 @@ RANGE_SIGMA = 0.1
 """Width of the colour kernel; colours lie in [0, 1]."""
 
 
-def bilateral(top: TopClasses, placement: Placement, image: np.ndarray) -> OwnSizeMask:
+def bilateral(top: TopClasses, placement: Placement, image: NDArray[np.uint8]) -> OwnSizeMask:
     """The class with the largest probability at each pixel of `image` (H, W, 3) uint8; on a tie the smallest id.
 
     A pixel's probability of a class is a mean over the nearest network pixels, weighted by their distance and their
@@ -48,7 +51,7 @@ def bilateral(top: TopClasses, placement: Placement, image: np.ndarray) -> OwnSi
     return found
 
 
-def check_guide(image: np.ndarray, placement: Placement) -> None:
+def check_guide(image: NDArray[np.uint8], placement: Placement) -> None:
     """Raises ValueError unless `image` is (H, W, 3) uint8 of the placement's own size."""
     expected = (placement.image_height, placement.image_width, 3)
     if image.shape != expected or image.dtype != np.uint8:
@@ -66,7 +69,9 @@ class _Near:
         self.kernel = np.where(around == self.indices, kernel, 0).astype(np.float32)
 
 
-def _weights(own_I: np.ndarray, guide: np.ndarray, rows: _Near, own: slice, columns: _Near) -> np.ndarray:
+def _weights(
+    own_I: NDArray[np.floating[Any]], guide: NDArray[np.floating[Any]], rows: _Near, own: slice, columns: _Near
+) -> NDArray[np.float32]:
     """Normalised weights (25, rows, W) of the neighbours of the pixels `own_I` (rows, W, 3)."""
     found = np.empty((len(rows.indices), len(columns.indices), *own_I.shape[:2]), np.float32)
     channels = np.ascontiguousarray(own_I.transpose(2, 0, 1))
@@ -91,8 +96,12 @@ def _weights(own_I: np.ndarray, guide: np.ndarray, rows: _Near, own: slice, colu
 
 
 def _best_class(
-    ids: np.ndarray, probabilities: np.ndarray, weights: np.ndarray, rows: np.ndarray, columns: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+    ids: NDArray[np.uint8],
+    probabilities: NDArray[np.uint8],
+    weights: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    columns: NDArray[np.int64],
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     best, label = np.full(weights.shape[1:], -1, np.float32), np.zeros(weights.shape[1:], np.uint8)
     covered = slice(rows.min(), rows.max() + 1)
     ids, probabilities = ids[covered], probabilities[covered]

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ddpm_seg.data.canvas import Placement
 from ddpm_seg.data.masks.grid import Axis
@@ -20,9 +21,9 @@ STRIP_PIXELS = 2**16
 class OwnSizeMask:
     """The class of each of the image's own pixels, and its probability."""
 
-    mask: np.ndarray
+    mask: NDArray[np.uint8]
     """(H, W) uint8 class ids."""
-    confidence: np.ndarray
+    confidence: NDArray[np.uint8]
     """(H, W) uint8: the probability of the pixel's class, times 255."""
 
 
@@ -45,7 +46,7 @@ def enlarge(top: TopClasses, placement: Placement) -> OwnSizeMask:
     return found
 
 
-def enlarge_maps(maps_K: np.ndarray, placement: Placement) -> np.ndarray:
+def enlarge_maps(maps_K: NDArray[np.float32], placement: Placement) -> NDArray[np.float32]:
     """Maps of the canvas (K, H', W') float32 at the image's own size (K, H, W), bilinearly."""
     rows = Axis.between(placement.height, placement.image_height)
     columns = Axis.between(placement.width, placement.image_width)
@@ -58,7 +59,9 @@ def strips(height: int, width: int) -> Iterator[slice]:
     return (slice(start, min(start + step, height)) for start in range(0, height, step))
 
 
-def _best_class(ids: np.ndarray, probabilities: np.ndarray, rows: Axis, columns: Axis) -> tuple[np.ndarray, np.ndarray]:
+def _best_class(
+    ids: NDArray[np.uint8], probabilities: NDArray[np.uint8], rows: Axis, columns: Axis
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """Largest probability, times 255, and its class, each (rows, W), from the network pixels of these rows (n, w,
     T)."""
     shape = len(rows.low), len(columns.low)
@@ -74,6 +77,6 @@ def _best_class(ids: np.ndarray, probabilities: np.ndarray, rows: Axis, columns:
     return best, label
 
 
-def class_plane(ids: np.ndarray, probabilities: np.ndarray, class_id: int) -> np.ndarray:
+def class_plane(ids: NDArray[np.uint8], probabilities: NDArray[np.uint8], class_id: int) -> NDArray[np.float32]:
     """One class's probability, float32 times 255, from top classes with last axis T; 0 where it is not among them."""
     return np.where(ids == class_id, probabilities, np.uint8(0)).sum(axis=-1, dtype=np.float32)

@@ -7,17 +7,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Axis:
     """Image pixel i lies between the network pixels `low[i]` and `high[i]`, `fraction[i]` of the way along."""
 
-    low: np.ndarray
+    low: NDArray[np.int64]
     """int64 (N,), ascending."""
-    high: np.ndarray
+    high: NDArray[np.int64]
     """int64 (N,): low + 1, at the edges low itself."""
-    fraction: np.ndarray
+    fraction: NDArray[np.float32]
     """float32 (N,) in [0, 1)."""
 
     @classmethod
@@ -46,7 +47,7 @@ class Axis:
         """The image pixels whose value depends on any of the network pixels first..last."""
         return slice(int(np.searchsorted(self.high, first)), int(np.searchsorted(self.low, last, side="right")))
 
-    def interpolate(self, values: np.ndarray, axis: int, start: int = 0) -> np.ndarray:
+    def interpolate(self, values: NDArray[np.float32], axis: int, start: int = 0) -> NDArray[np.float32]:
         """Interpolates `values` float32, whose `axis` has the network pixels from `start` on, at the image pixels."""
         shape = [1] * values.ndim
         shape[axis] = -1

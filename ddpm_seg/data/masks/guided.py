@@ -5,7 +5,10 @@ image filtering")."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from ddpm_seg.data.canvas import Placement
@@ -21,7 +24,7 @@ EPSILON = 1e-3
 TILE = 256
 
 
-def guided(top: TopClasses, placement: Placement, image: np.ndarray, *, tile: int = TILE) -> OwnSizeMask:
+def guided(top: TopClasses, placement: Placement, image: NDArray[np.uint8], *, tile: int = TILE) -> OwnSizeMask:
     """The class with the largest filtered probability at each pixel of `image` (H, W, 3) uint8; on a tie the smallest
     id.
 
@@ -55,7 +58,7 @@ def guided(top: TopClasses, placement: Placement, image: np.ndarray, *, tile: in
 class _LinearFit:
     """Local linear models of a guide I, applied to any plane p (He et al., 2013, section 3.4)."""
 
-    def __init__(self, image: np.ndarray, radius: int) -> None:
+    def __init__(self, image: NDArray[np.uint8], radius: int) -> None:
         self.radius = radius
         self.I = np.ascontiguousarray(image.transpose(2, 0, 1), np.float32) / 255
         self.mean_I = self._mean(self.I)
@@ -66,7 +69,7 @@ class _LinearFit:
             covariance[..., i, j] = covariance[..., j, i] = value
         self.inverse = np.linalg.inv(covariance + EPSILON * np.eye(3, dtype=np.float32))
 
-    def __call__(self, p: np.ndarray) -> np.ndarray:
+    def __call__(self, p: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
         """q = mean(a) . I + mean(b) (equations 14 to 16), for `p` (y, x) float32."""
         mean_p = self._mean(p)
         covariance = self._mean(self.I * p) - self.mean_I * mean_p
@@ -74,7 +77,7 @@ class _LinearFit:
         b = mean_p - (a * self.mean_I).sum(axis=0)
         return (self._mean(a) * self.I).sum(axis=0) + self._mean(b)
 
-    def _mean(self, planes: np.ndarray) -> np.ndarray:
+    def _mean(self, planes: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
         size = 2 * self.radius + 1
         once = ndimage.uniform_filter1d(planes, size, axis=-1)
         return ndimage.uniform_filter1d(once, size, axis=-2)
@@ -85,8 +88,8 @@ def _wider(part: slice, margin: int, size: int) -> slice:
 
 
 def _best_class(
-    ids: np.ndarray, probabilities: np.ndarray, rows: Axis, columns: Axis, fit: _LinearFit
-) -> tuple[np.ndarray, np.ndarray]:
+    ids: NDArray[np.uint8], probabilities: NDArray[np.uint8], rows: Axis, columns: Axis, fit: _LinearFit
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     shape = len(rows.low), len(columns.low)
     best, label = np.full(shape, -1, np.float32), np.zeros(shape, np.uint8)
     for class_id in np.unique(ids[probabilities > 0]).tolist():

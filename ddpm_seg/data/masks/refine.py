@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ddpm_seg.data.canvas import Placement, Refine
 from ddpm_seg.data.masks.bilateral import bilateral
@@ -11,7 +12,7 @@ from ddpm_seg.data.masks.guided import guided
 from ddpm_seg.data.masks.top_classes import TopClasses
 
 
-def refined(top: TopClasses, placement: Placement, how: Refine, image: np.ndarray | None) -> OwnSizeMask:
+def refined(top: TopClasses, placement: Placement, how: Refine, image: NDArray[np.uint8] | None) -> OwnSizeMask:
     """The mask at the image's own size. `image` (H, W, 3) uint8 is needed unless `how` is "none"; ValueError without
     it, or for one of another size."""
     if how == "none":

@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 ONE = 255
 """Value that represents a probability of 1."""
@@ -16,9 +17,9 @@ ONE = 255
 class TopClasses:
     """The T = min(3, K) most probable classes of each pixel, most probable first: 6 bytes per pixel."""
 
-    ids: np.ndarray
+    ids: NDArray[np.uint8]
     """(T, S, S) uint8."""
-    probabilities: np.ndarray
+    probabilities: NDArray[np.uint8]
     """(T, S, S) uint8, times 255."""
 
     def __post_init__(self) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
-import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -18,7 +19,7 @@ def to_device(x: Tensor, device: torch.device | str) -> Tensor:
     return pinned.to(device, non_blocking=True)
 
 
-def to_host(rows: Iterable[Mapping[str, Tensor]], device: torch.device) -> list[dict[str, np.ndarray]]:
+def to_host(rows: Iterable[Mapping[str, Tensor]], device: torch.device) -> list[dict[str, NDArray[Any]]]:
     """All tensors of `rows`, from `device`, in the CPU's memory. Waits for a GPU only once, after the last row."""
     copies = [{name: x.to("cpu", non_blocking=True) for name, x in row.items()} for row in rows]
     if device.type == "cuda":

@@ -12,6 +12,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ddpm_seg.model.features import FeatureConfig
@@ -94,7 +95,7 @@ class ALAEConfig(ImageNetwork):
         """All blocks. (This is our choice: none is known.)"""
         return FeatureConfig(steps=(), blocks=tuple(range(len(self.block_channels))))
 
-    def preprocess(self, images: np.ndarray, device: torch.device | str) -> Tensor:
+    def preprocess(self, images: NDArray[np.uint8], device: torch.device | str) -> Tensor:
         return to_network(images, device)
 
     def build(self) -> ALAE:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ddpm_seg.model.device.copies import to_device
@@ -28,7 +29,9 @@ class DDPMExtractor:
     def __init__(self, unet: DecoderUNet, diffusion: DiffusionConfig, noise: Tensor) -> None:
         self.unet, self.diffusion, self.noise = unet, Diffusion(diffusion), noise
 
-    def __call__(self, images: np.ndarray, features: FeatureConfig, *, micro_batch: int | None = None) -> list[Tensor]:
+    def __call__(
+        self, images: NDArray[np.uint8], features: FeatureConfig, *, micro_batch: int | None = None
+    ) -> list[Tensor]:
         """Maps of `images` (N, S, S, 3) uint8; see `features.Extractor`."""
         x_0 = to_network(images, self.noise.device)
         return extract(self.unet, self.diffusion, x_0, self.noise, features, micro_batch=micro_batch)

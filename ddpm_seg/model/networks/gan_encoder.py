@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ddpm_seg.model.features import FeatureConfig
@@ -65,7 +66,7 @@ class GANEncoderConfig(ImageNetwork):
         """The last unit of each stage, and the pyramid. Which ones the paper read is not known."""
         return FeatureConfig(steps=(), blocks=(2, 6, 20, 23, P2, P1))
 
-    def preprocess(self, images: np.ndarray, device: torch.device | str) -> Tensor:
+    def preprocess(self, images: NDArray[np.uint8], device: torch.device | str) -> Tensor:
         return to_network(images, device)
 
     def build(self) -> IRSE50:

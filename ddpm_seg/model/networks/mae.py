@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ddpm_seg.model.features import FeatureConfig
@@ -87,7 +88,7 @@ class MAEConfig(ImageNetwork):
     def published_features(self) -> FeatureConfig:
         return FeatureConfig(steps=(), blocks=tuple(range(max(0, self.depth - PUBLISHED_BLOCKS), self.depth)))
 
-    def preprocess(self, images: np.ndarray, device: torch.device | str) -> Tensor:
+    def preprocess(self, images: NDArray[np.uint8], device: torch.device | str) -> Tensor:
         return to_imagenet(images, device)
 
     def build(self) -> MAE:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ddpm_seg.model.device.copies import to_device
@@ -13,30 +14,30 @@ from ddpm_seg.model.device.copies import to_device
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def to_network(images: np.ndarray, device: torch.device | str) -> Tensor:
+def to_network(images: NDArray[np.uint8], device: torch.device | str) -> Tensor:
     """(N, H, W, 3) uint8 to (N, 3, H, W) float32 in [-1, 1], rounded like the published ToTensor and 2x - 1."""
     return _to_unit(images, device) * 2 - 1
 
 
-def to_imagenet(images: np.ndarray, device: torch.device | str) -> Tensor:
+def to_imagenet(images: NDArray[np.uint8], device: torch.device | str) -> Tensor:
     """(N, H, W, 3) uint8 to (N, 3, H, W) float32, standardised with ImageNet's mean and deviation as published."""
     mean, deviation = (to_device(torch.tensor(values), device)[:, None, None] for values in (MEAN, DEVIATION))
     return (_to_unit(images, device) - mean) / deviation
 
 
-def to_standard(images: np.ndarray, device: torch.device | str, *, shift: float, deviation: float) -> Tensor:
+def to_standard(images: NDArray[np.uint8], device: torch.device | str, *, shift: float, deviation: float) -> Tensor:
     """(N, H, W, 3) uint8 to (N, 3, H, W) float32: adds `shift` to each value in 0..255 and divides by `deviation`."""
     return (_to_float(images, device) + shift) * (1 / deviation)
 
 
-def from_network(x: Tensor) -> np.ndarray:
+def from_network(x: Tensor) -> NDArray[np.uint8]:
     """(N, 3, H, W) float32 in [-1, 1] to the nearest picture (N, H, W, 3) uint8."""
     return ((x + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
-def _to_unit(images: np.ndarray, device: torch.device | str) -> Tensor:
+def _to_unit(images: NDArray[np.uint8], device: torch.device | str) -> Tensor:
     return _to_float(images, device) / 255
 
 
-def _to_float(images: np.ndarray, device: torch.device | str) -> Tensor:
+def _to_float(images: NDArray[np.uint8], device: torch.device | str) -> Tensor:
     return to_device(torch.from_numpy(np.ascontiguousarray(images)), device).permute(0, 3, 1, 2).float()

@@ -12,6 +12,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ddpm_seg.model.features import FeatureConfig
@@ -82,7 +83,7 @@ class SwAVConfig(ImageNetwork):
         blocks = [start + index for start, depth in zip(starts, DEPTHS, strict=False) for index in range(0, depth, 2)]
         return FeatureConfig(steps=(), blocks=tuple(blocks))
 
-    def preprocess(self, images: np.ndarray, device: torch.device | str) -> Tensor:
+    def preprocess(self, images: NDArray[np.uint8], device: torch.device | str) -> Tensor:
         return to_imagenet(images, device)
 
     def build(self) -> SwAV:

@@ -14,6 +14,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ddpm_seg.model.features import FeatureConfig
@@ -120,7 +121,7 @@ class VDVAEConfig(ImageNetwork):
         last = {(index < depth, side): index for index, side in enumerate(self.block_sides)}
         return FeatureConfig(steps=(), blocks=tuple(sorted(last.values())))
 
-    def preprocess(self, images: np.ndarray, device: torch.device | str) -> Tensor:
+    def preprocess(self, images: NDArray[np.uint8], device: torch.device | str) -> Tensor:
         return to_standard(images, device, shift=self.shift, deviation=self.deviation)
 
     def build(self) -> VDVAE:

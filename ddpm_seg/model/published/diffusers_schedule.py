@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ddpm_seg.model.diffusion import DiffusionConfig, cosine_betas, linear_betas
 from ddpm_seg.model.json_values import from_json, shown
@@ -70,7 +71,7 @@ def diffusion_of(scheduler: Mapping[str, Any]) -> DiffusionConfig:
     )
 
 
-def _betas(settings: _Settings) -> np.ndarray:
+def _betas(settings: _Settings) -> NDArray[np.float64]:
     """The betas, (T,) float64. Raises ValueError if the last is 1."""
     from diffusers import DDPMScheduler
 
@@ -106,7 +107,7 @@ def _warn_of_other_samples(settings: _Settings) -> None:
         logger.warning("its variance_type is 'learned'; the samplers here read 6 channels as 'learned_range'")
 
 
-def _schedule(betas: np.ndarray) -> dict[str, Any]:
+def _schedule(betas: NDArray[np.float64]) -> dict[str, Any]:
     """The schedule's name if it has one, up to float32 rounding, else its betas."""
     for name, named in (("linear", linear_betas), ("cosine", cosine_betas)):
         if np.allclose(betas, named(len(betas)), rtol=1e-5, atol=1e-7):

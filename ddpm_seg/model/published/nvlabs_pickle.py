@@ -17,6 +17,7 @@ from typing import IO, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ddpm_seg.model.json_values import shown
@@ -43,7 +44,7 @@ class Kept:
 class Array(Kept):
     """A tensor or array."""
 
-    value: Tensor | np.ndarray | None = None
+    value: Tensor | NDArray[Any] | None = None
 
     def __setstate__(self, state: Any) -> None:
         raise _RefusedError("it changes an array after it was made")
@@ -213,7 +214,7 @@ def _number_type(code: Any) -> np.dtype:
     return np.dtype(code)
 
 
-def _numpy_array(data: Any, dtype: np.dtype, shape: Any, order: Any) -> np.ndarray:
+def _numpy_array(data: Any, dtype: np.dtype, shape: Any, order: Any) -> NDArray[Any]:
     """A view of `data`."""
     _refuse_shape(shape)
     if not isinstance(data, bytes) or math.prod(shape) * dtype.itemsize != len(data):
