@@ -21,7 +21,7 @@ _ENCODER = "discriminator_s"
 _LANDMARKS = ("from_rgb.0.from_rgb.weight", "encode_block.0.conv_1.weight")
 # Entrances of lower resolutions, used while the network grew; the blur, whose weights are constants; and layers that
 # give the image's code.
-_NOT_READ = re.compile(r"from_rgb\.[1-9]\d*\.|encode_block\.\d+\.(blur\.|style_[12]\.)")
+NOT_READ = re.compile(r"from_rgb\.[1-9]\d*\.|encode_block\.\d+\.(blur\.|style_[12]\.)")
 _BLOCK = re.compile(r"encode_block\.(\d{1,4})\.")
 
 
@@ -47,7 +47,7 @@ def load_alae(uri: str, image_size: int | None = None) -> tuple[ALAEConfig, Stat
             f"{name}: {dense[0]}: the last block of this encoder is a dense layer, which has no map; expected an "
             "encoder whose blocks all have conv_2, as the published ones"
         )
-    state = {key: tensor for key, tensor in whole.items() if not _NOT_READ.match(key)}
+    state = {key: tensor for key, tensor in whole.items() if not NOT_READ.match(key)}
     config = _config(shapes_of(state), image_size, name)
     check_shapes(shapes_of(state), _published_shapes(config), f"{name}: not the encoder of an ALAE")
     return config, _ours(usable(state, name))

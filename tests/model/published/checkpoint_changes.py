@@ -22,7 +22,7 @@ SAME, REFUSED, ANY = "same", "refused", "any"
 
 _HOLDERS = ("model", "state_dict", "model_state_dict")
 _NOT_READ = ("decoder", "mask_token", "norm.", "head.", "projection_head.", "prototypes.")
-WEIGHTS = (".pt", ".pth", ".bin", ".safetensors")
+WEIGHTS = (".pt", ".pth", ".th", ".bin", ".safetensors")
 
 
 def change_file(file: Path, folder: Path, draw: random.Random) -> tuple[str, str]:
