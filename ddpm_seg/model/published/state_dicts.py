@@ -191,7 +191,8 @@ def _load_pickle(source: str | IO[bytes], name: str) -> Any:
 
 
 def _refuse_expanded(content: Any, size: int, name: str) -> None:
-    """Raises ValueError if the tensors have more bytes than the file, because a few bytes are repeated many times."""
+    """Raises ValueError if the tensors have more bytes than the file: a few bytes are repeated many times, or there are
+    none (torch saves tensors of its meta device, too)."""
     total, seen, level = 0, set(), [content]
     while level:
         value = level.pop()
@@ -202,7 +203,8 @@ def _refuse_expanded(content: Any, size: int, name: str) -> None:
         elif isinstance(value, Tensor) and value.layout is torch.strided:
             own = value.numel() * value.element_size()
             total += own
-            if own > value.untyped_storage().nbytes() or total > MOST_EXPANDED * size + 2**20:
+            stored = 0 if value.is_meta else value.untyped_storage().nbytes()
+            if own > stored or total > MOST_EXPANDED * size + 2**20:
                 raise ValueError(f"{name}: {size} bytes that unpack to more than {max(own, total)}; it is damaged")
 
 

@@ -156,6 +156,14 @@ def test_names_that_a_prefix_would_make_equal_stay(tmp_path: Path) -> None:
         load_unet(str(tmp_path / "x.pt"), UNET)
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_tensor_without_values_is_refused(tmp_path: Path, zipped: bool) -> None:
+    state = {**unet_state(), "out.2.bias": torch.empty(6, device="meta")}
+    torch.save(state, tmp_path / "x.pt", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ValueError, match=r"x\.pt: \d+ bytes that unpack to more than \d+; it is damaged"):
+        load_unet(str(tmp_path / "x.pt"), UNET)
+
+
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.pt")
     with pytest.raises(OSError, match=r"x\.pt"):
