@@ -1,4 +1,5 @@
-"""What draws images: a network on a device that makes sample `number` of `seed`, and what a run must know of it."""
+"""Interfaces for drawing images: a network on a device that makes sample `number` of `seed`, and a run's record of
+it."""
 
 # Shapes: a sample has S x S pixels; C channels, h x w a map's own resolution.
 
@@ -22,10 +23,10 @@ class Drawn(NamedTuple):
     """One sample."""
 
     image: np.ndarray | None
-    """(S, S, 3) uint8 RGB; None where the network's output is not finite."""
+    """(S, S, 3) uint8 RGB; None if the network's output is not finite."""
     maps: list[Tensor] | None
-    """Its features from the pass that drew it, each (1, C, h, w) in the order of an `Extractor`; None if not asked for,
-    or where features come from a look at the image (`Drawer.extractor`)."""
+    """The sample's features from the pass that drew it, each (1, C, h, w) in the order of an `Extractor`. None if not
+    asked for, or if features are read from the finished image (`Drawer.extractor`)."""
 
 
 class Drawer(Protocol):
@@ -33,51 +34,52 @@ class Drawer(Protocol):
 
     @property
     def batch_size(self) -> int:
-        """Samples drawn at once."""
+        """Number of samples drawn at once."""
 
     @property
     def extractor(self) -> Extractor | None:
-        """Reads features of images with the same weights; None where `draw` gives them with the image."""
+        """Reads features of images with the same weights; None if `draw` gives them along with the image."""
 
     def draw(self, seed: int, numbers: Sequence[int], features: FeatureConfig | None = None) -> Iterator[Drawn]:
-        """Samples `numbers` of `seed`, in order, drawn as they are asked for.
+        """Yields the samples `numbers` of `seed`, in order, drawing them as needed.
 
-        A sample depends on (seed, number) alone: draw its noise from `SampleNoise`, and all batches full, as
-        `in_full_batches` does. Raises torch.OutOfMemoryError where a GPU has no memory even for one at a time.
+        A sample must depend on (seed, number) alone: draw its noise from `SampleNoise`, and keep all batches full with
+        `in_full_batches`. Raises torch.OutOfMemoryError if a GPU has too little memory even for one sample.
         """
 
 
 class Drawing(Protocol):
-    """How a network draws in one run: the flags of jobs.generate, as its kind takes them."""
+    """How a network draws in one run: the flags of jobs.generate that apply to it."""
 
     @property
     def sampler(self) -> str:
-        """Column `sampler` of the samples."""
+        """Value of the samples' column `sampler`."""
 
     @property
     def steps(self) -> int:
-        """Passes through the network for a sample: column `sampling_steps`."""
+        """Passes through the network per sample, the column `sampling_steps`."""
 
     def settings(self) -> Mapping[str, Any]:
-        """What can change a pixel beside the model and its number format, as JSON: `config_hash` is made of it."""
+        """Everything that can change a pixel, besides the model and its number format, as JSON; part of
+        `config_hash`."""
 
     def details(self) -> Mapping[str, Any]:
-        """What run.json says of it, as JSON."""
+        """What run.json records about it, as JSON."""
 
     def lines(self) -> Mapping[str, str]:
-        """What --dry-run shows of it, by a short title."""
+        """What --dry-run prints about it, by short title."""
 
     def drawer(
         self, weights: Mapping[str, Tensor], noise: Tensor | None, runtime: Runtime, batch_size: int | None = None
     ) -> Drawer:
-        """The bundle's network on its device. By default as many samples at once as may fit."""
+        """The bundle's network on its device. By default draws as many samples at once as should fit into memory."""
 
 
 def in_full_batches(
     numbers: Sequence[int], batch: FittingBatch, draw: Callable[[Sequence[int]], Iterable[T]]
 ) -> Iterator[T]:
-    """What `draw` gives for each of `numbers`, in order. It gets as many numbers as `batch` says always, the last one
-    repeated: so a sample's bytes do not depend on how many are asked for."""
+    """Yields what `draw` returns for each of `numbers`, in order. `draw` always gets as many numbers as `batch` allows,
+    by repeating the last one, so that a sample's bytes do not depend on how many are asked for."""
 
     def drawn(first: int, size: int) -> Iterator[T]:
         wanted = list(numbers[first : first + size])
@@ -88,7 +90,7 @@ def in_full_batches(
 
 
 def cannot_draw(title: str) -> BundleError:
-    """What a network, a `title`, raises that draws no images."""
+    """The error of a network that cannot draw images; `title` names it in the message."""
     return BundleError(
         f"this needs a network that draws images, such as a DDPM, and the bundle holds a {title}; give one that "
         "jobs.pretrain or jobs.convert --ddpm wrote, or that was trained on it"

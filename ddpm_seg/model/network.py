@@ -1,4 +1,4 @@
-"""What every network offers that features or images come from: its configuration is all that the rest knows of it."""
+"""The interface of a network that gives features or draws images; other code uses it only through its configuration."""
 
 from __future__ import annotations
 
@@ -18,23 +18,24 @@ from ddpm_seg.model.sampling import SamplingConfig
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Checkpoint:
-    """A kind of published file or folder that a network comes in."""
+    """A kind of published file or folder that holds a network."""
 
     flag: str
-    """The field of `ConvertConfig`, and so the flag of jobs.convert, that names the file."""
+    """Field of `ConvertConfig` that names the file; also the flag of jobs.convert."""
     title: str
     """Its name in messages."""
     loader: str
-    """The module of `ddpm_seg.model.published` whose `load` reads it; see `published.loading`."""
+    """Module of `ddpm_seg.model.published` whose `load` reads it; see `published.loading`."""
     landmarks: Mapping[str, int | None] = field(default_factory=dict)
-    """Names in its state dict that no other network has, with their first axis's length where that tells it from others
-    too: by them a file under the wrong flag is recognised."""
+    """Names that only this network's state dict has, each with the length of its first axis if that matters too. They
+    reveal a file that is given under the wrong flag."""
     options: tuple[str, ...] = ()
-    """The other flags of jobs.convert that go with it."""
+    """Other flags of jobs.convert that may be given with it."""
 
 
 def drawn_images_only(title: str) -> BundleError:
-    """What is raised where features of an image are asked of a network, a `title`, whose `reads_images` is False."""
+    """The error if features of images are asked of a network with `reads_images` False; `title` names it in the
+    message."""
     return BundleError(
         f"a {title} gives features only of the images that it draws; to label others, train a student on its samples "
         "(jobs.distill), or convert a network that reads images"
@@ -42,60 +43,61 @@ def drawn_images_only(title: str) -> BundleError:
 
 
 class Network(NetworkBlocks, Protocol):
-    """The configuration of a network: everything but its weights. `networks.known` says how a new one is added."""
+    """The configuration of a network: everything but its weights. `networks.known` explains how to add one."""
 
     kind: ClassVar[str]
-    """Name of its weights' file, without the suffix."""
+    """Name of the file with its weights, without suffix."""
     checkpoints: ClassVar[tuple[Checkpoint, ...]]
-    """What jobs.convert reads it from."""
+    """The kinds of files that jobs.convert reads it from."""
     reads_images: ClassVar[bool]
-    """Whether it gives features of any image; False where only of those that it draws."""
+    """Whether it gives features of any image, or (False) only of images that it draws."""
 
     @classmethod
     def sections(cls) -> tuple[str, ...]:
-        """Keys of bundle.json that name such a network; a bundle has exactly one of all networks' keys."""
+        """Keys of bundle.json that name such a network; a bundle has exactly one key of all networks'."""
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Network:
-        """The network that bundle.json `content` describes. Raises ValueError, naming the key."""
+        """The network that the `content` of bundle.json describes. Raises ValueError naming the key."""
 
     def to_json(self) -> dict[str, Any]:
-        """Its part of bundle.json: one of `sections`, and what else `from_json` reads."""
+        """Its part of bundle.json: one of `sections`, and anything else that `from_json` reads."""
 
     @property
     def schema_version(self) -> int:
-        """Schema version of its bundles: the first one with such networks; see `bundle.files.SCHEMA_VERSIONS`."""
+        """Schema version of its bundles: the first version with such networks; see `bundle.files.SCHEMA_VERSIONS`."""
 
     @property
     def image_size(self) -> int:
-        """Side of its square images."""
+        """Side of its square images, in pixels."""
 
     @property
     def noise_shape(self) -> tuple[int, ...] | None:
-        """Shape of the noise that all images share, which is stored beside the weights; None without noise."""
+        """Shape of the noise shared by all images, which is stored with the weights; None without noise."""
 
     @property
     def peak_values(self) -> int:
-        """Numbers in memory, about, at the peak of one image's way through it."""
+        """Approximate number of values in memory at the peak of one image's pass."""
 
     def architecture(self) -> dict[str, Any]:
-        """What `build` depends on, as JSON."""
+        """Everything that `build` depends on, as JSON."""
 
     def published_features(self) -> FeatureConfig:
-        """What the published classifiers read; where there are none, a good choice."""
+        """The features that the published classifiers read; if there are none, a good choice."""
 
     def build(self) -> nn.Module:
-        """The network as training would begin with it."""
+        """The module, with random weights as at the start of training."""
 
     def check_dtype(self, dtype: SegmentDType) -> None:
-        """Raises ValueError for a number format that it does not run in."""
+        """Raises ValueError for a number format that it cannot run in."""
 
     def extractor(self, weights: Mapping[str, Tensor], noise: Tensor | None, runtime: Runtime) -> Extractor:
-        """The network on its device in evaluation mode. Tensors are taken over, not copied, where types agree.
+        """The network on its device, in evaluation mode. Uses the tensors themselves, without copying, if their types
+        agree.
 
-        Raises ValueError for a number format that it does not run in.
+        Raises ValueError for a number format that it cannot run in.
         """
 
     def drawing(self, sampling: SamplingConfig) -> Drawing:
-        """How it draws images. Raises BundleError if it cannot (`drawing.cannot_draw`), and ValueError for what is
-        asked in vain of this kind."""
+        """How it draws images. Raises BundleError if it cannot draw (`drawing.cannot_draw`), ValueError for options
+        that do not apply to it."""

@@ -20,10 +20,10 @@ class PixelLabels:
     """(S, S) float32 in [0, 1]: softmax of the label, averaged over the members."""
 
     top_ids: np.ndarray | None = None
-    """(T, S, S) uint8: the T = min(3, K) classes with the largest mean softmax, the most probable first. None where
-    nobody asked for them."""
+    """(T, S, S) uint8: the T = min(3, K) classes with the largest mean softmax, most probable first; None if not asked
+    for."""
     top_probabilities: np.ndarray | None = None
-    """(T, S, S) uint8: their mean softmax in 255ths."""
+    """(T, S, S) uint8: their mean softmax, times 255."""
 
     @property
     def finite(self) -> bool:

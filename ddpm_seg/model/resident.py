@@ -1,4 +1,4 @@
-"""A bundle's network on a device, ready to read features from or to draw."""
+"""Puts a bundle's network on a device, to read features or to draw."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from ddpm_seg.model.sampling import SamplingConfig
 def resident_extractor(
     bundle: Bundle, device: torch.device | str, dtype: SegmentDType = "float32", *, compile: bool = False
 ) -> Extractor:
-    """The bundle's network in evaluation mode, its tensors taken over rather than copied where types agree.
+    """The bundle's network in evaluation mode. Uses the bundle's tensors themselves, without copying, if their types
+    agree.
 
-    Raises BundleError for a network that does not read images, and ValueError for a number format that it does not run
-    in. `compile`: see `compiled`.
+    `compile`: see `compiled`. Raises BundleError if the network does not read images, ValueError for a number format
+    that it cannot run in.
     """
     runtime = Runtime(device=torch.device(device), dtype=dtype, compile=compile)
     return bundle.network.extractor(bundle.weights, bundle.noise, runtime)
@@ -33,9 +34,9 @@ def resident_drawer(
     batch_size: int | None = None,
     compile: bool = False,
 ) -> Drawer:
-    """What draws images with the bundle's network, by default as many at once as may fit.
+    """Draws images with the bundle's network; by default, as many at once as should fit into memory.
 
-    Raises BundleError for a network that draws none, and ValueError for `sampling` that it cannot do.
+    Raises BundleError if the network does not draw images, ValueError for `sampling` that it does not support.
     """
     runtime = Runtime(device=torch.device(device), dtype=dtype, compile=compile)
     return bundle.network.drawing(sampling).drawer(bundle.weights, bundle.noise, runtime, batch_size)

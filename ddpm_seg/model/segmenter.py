@@ -1,6 +1,6 @@
-"""The resident model: images in, labels out; one object, one device."""
+"""A resident network with its ensemble, on one device: images in, labels out."""
 
-# Shapes: N images of S x S pixels, S the network's size; K classes.
+# Shapes: N images of S x S pixels, the network's size; K classes.
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ MAX_MICRO_BATCH = {"cpu": 32, "cuda": 256}
 class Segmenter:
     """Network and ensemble of a bundle, loaded once.
 
-    `dtype` is the type of the network's convolutions; the ensemble always runs in float32. int8 (the rest of a DDPM's
-    network in bfloat16) is for CPUs with VNNI; elsewhere it raises ValueError. `batch_size` bounds how many (image,
-    step) pairs go through the network at once; by default as many as fit in memory. Where a GPU's memory proves too
-    small, that number is halved, for good. `compile`: see `compiled`, for the network. `extractor`: the network, where
-    it is resident already. A network that gives features only of what it draws needs none: its maps go to
-    `segment_maps`.
+    `dtype` is the type of the network's convolutions; the ensemble always runs in float32. int8 (with the rest of a
+    DDPM's network in bfloat16) needs a CPU with VNNI, else it raises ValueError. `batch_size` limits how many (image,
+    step) pairs go through the network at once; by default as many as fit in memory. If a GPU has too little memory,
+    that number is halved from then on. `compile` runs the network through torch.compile (see `compiled`). `extractor`
+    is the network, if it is resident already. A network that gives features only of images that it draws has no
+    extractor: pass its maps to `segment_maps`.
     """
 
     def __init__(
@@ -72,9 +72,9 @@ class Segmenter:
         self.batch = FittingBatch(batch_size, self.device, what=f"{self.image_size} x {self.image_size} image")
 
     def segment(self, images: np.ndarray) -> list[PixelLabels]:
-        """Labels for `images` (N, S, S, 3) uint8 RGB, in order. Batch size changes nothing but rounding.
+        """Labels for `images` (N, S, S, 3) uint8 RGB, in order. The batch size changes only rounding.
 
-        Raises torch.OutOfMemoryError where a GPU has no memory even for one (image, step) pair at a time.
+        Raises torch.OutOfMemoryError if a GPU has too little memory even for one (image, step) pair.
         """
         return self._labels(self._votes(images))
 
@@ -84,7 +84,7 @@ class Segmenter:
         return self._labels(self.ensemble(maps, (self.image_size, self.image_size)))
 
     def probabilities(self, image: np.ndarray) -> np.ndarray:
-        """The members' mean softmax (K, S, S) float32 for one `image` (S, S, 3) uint8."""
+        """Softmax (K, S, S) float32 for one `image` (S, S, 3) uint8, averaged over the members."""
         return next(self._votes(image[None])).probabilities.cpu().numpy()
 
     @torch.inference_mode()
@@ -110,7 +110,7 @@ class Segmenter:
 
 
 def _fitting_size(network: Network, itemsize: int, device: torch.device) -> int:
-    """(image, step) pairs whose activations fit."""
+    """Number of (image, step) pairs whose activations fit into memory."""
     bytes_per_pair = network.peak_values * itemsize
     budget = CPU_ACTIVATION_BYTES if device.type == "cpu" else torch.cuda.mem_get_info(device)[0] // 2
     return int(max(1, min(budget // bytes_per_pair, MAX_MICRO_BATCH.get(device.type, 1))))

@@ -1,4 +1,4 @@
-"""Whatever can label images: a network with its ensemble, or a student. Their `bundle.json` tells them apart."""
+"""Opens any model that labels images, a network with its ensemble or a student, as its `bundle.json` says."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     TrainedHeader: TypeAlias = BundleHeader | StudentHeader
     ResidentModel: TypeAlias = Segmenter | StudentSegmenter
 
-# Imported where it is used: torchvision takes a second, which a model without it need not spend.
+# Students are imported where they are used: torchvision takes a second to import, and other models do not need it.
 
 
 def read_trained_header(name_or_uri: str) -> tuple[TrainedHeader, Task]:
-    """The description of a bundle that can label, and its task. Raises BundleError for one without an ensemble."""
+    """The description of a bundle that can label, and its task. Raises BundleError if it has no ensemble."""
     uri, content = read_content(name_or_uri)
     if _is_student(content):
         from ddpm_seg.model.bundle.student_bundle import student_header_of
@@ -42,7 +42,7 @@ def read_trained_header(name_or_uri: str) -> tuple[TrainedHeader, Task]:
 
 
 def check_dtype(header: TrainedHeader, dtype: SegmentDType) -> None:
-    """Raises ValueError for a number format that the network does not run in."""
+    """Raises ValueError for a number format that the network cannot run in."""
     if isinstance(header, BundleHeader):
         header.network.check_dtype(dtype)
     else:
@@ -52,7 +52,7 @@ def check_dtype(header: TrainedHeader, dtype: SegmentDType) -> None:
 def load_model(name_or_uri: str, model_id: str | None = None) -> Bundle | StudentBundle:
     """Any bundle with its tensors, each file checked against its sha256.
 
-    Raises BundleError; ModelChangedError where it is another than `model_id`, or is replaced while it is read.
+    Raises BundleError; ModelChangedError if its id is not `model_id`, or if it is replaced while being read.
     """
     uri, content = read_content(name_or_uri)
     if _is_student(content):
@@ -70,10 +70,10 @@ def resident(
     batch_size: int | None = None,
     compile: bool = False,
 ) -> ResidentModel:
-    """`model` loaded for good on `device`, by default a GPU if there is one.
+    """`model` loaded on `device`; None means a GPU if there is one, else the CPU.
 
     Raises BundleError without an ensemble and for a network that does not read images, ValueError for int8 where it
-    does not run.
+    cannot run.
     """
     if isinstance(model, Bundle):
         if not model.network.reads_images:

@@ -185,7 +185,7 @@ def test_mistakes_end_in_one_line_and_nothing_written(
 def test_another_bundle_is_not_overwritten(ddpm: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images = annotate(tmp_path / "train", 1)
     assert main(arguments(ddpm, images, Path(ddpm))) == 2
-    assert "a bundle stands at" in capsys.readouterr().err
+    assert "a bundle exists at" in capsys.readouterr().err
     assert not load_bundle(ddpm).members
 
 

@@ -1,4 +1,4 @@
-"""One entry of a list: the file that it names, or why it names none."""
+"""Turns an entry of a list into the file that it names, or the reason why it names none."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NOT_UTF8 = "the entry is not UTF-8; save the list as UTF-8"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RefusedEntry:
-    """An entry of a list that is not read, or a container that is damaged: the name that its row gets, and why."""
+    """An entry of a list that is not read, or a damaged container: the name in its row, and why."""
 
     uri: str
     error_type: str
@@ -25,7 +25,7 @@ class RefusedEntry:
 
 
 def file_of_entry(entry: Entry, list_uri: str) -> FileInfo | RefusedEntry:
-    """What an entry of the list at `list_uri` names; of a remote file, what the list says of it."""
+    """The file that an entry of the list at `list_uri` names; for a remote file, with the version given in the list."""
     shown, fault = storage.redact(entry.text[:LONGEST]), entry.fault
     if len(entry.text) > LONGEST:
         fault = f"{len(entry.text)} characters are too long for a name"
@@ -40,7 +40,7 @@ def file_of_entry(entry: Entry, list_uri: str) -> FileInfo | RefusedEntry:
             return RefusedEntry(uri=shown, error_type="read_failed", reason=_NOT_UTF8)
         return FileInfo(uri=uri, size_bytes=entry.size_bytes, etag=entry.etag, modified=entry.modified)
     if not storage.is_local(list_uri):
-        reason = "a list that comes over a network cannot name files of this machine"
+        reason = "a list that comes over a network cannot name files on this machine"
         return RefusedEntry(uri=uri, error_type="access_denied", reason=reason)
     file = _local_file(uri)
     if file.modified is None and _is_not_utf8(uri):

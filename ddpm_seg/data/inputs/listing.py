@@ -32,8 +32,8 @@ class Listing:
     hidden: int = 0
     """Hidden images and system files, such as `._x.png` and anything in `__MACOSX/`."""
     refused: list[RefusedEntry] = field(default_factory=list)
-    """Entries of a list and damaged containers that each become a row with an error. Complete once `files` have
-    come."""
+    """Entries of a list and damaged containers that each become a row with an error. Complete only after iterating
+    `files`."""
     column: str = ""
     """For a list, the column that holds the names."""
 
@@ -77,7 +77,7 @@ def list_images(input_uri: str) -> Listing:
 
 
 def _of_one_file(file: FileInfo) -> Listing:
-    """What a single file stands for: a container, a list, or an image."""
+    """The listing of a single file: a container, a list, or an image."""
     uri, suffix = file.uri, _suffix(file.uri)
     if sources.is_container(uri):
         listing = _of_container(uri)
@@ -93,7 +93,7 @@ def _of_one_file(file: FileInfo) -> Listing:
 
 
 def _of_container(uri: str) -> Listing | None:
-    """None where the file is no container after all. ValueError where there is not one image in it."""
+    """The images in a container, or None if the file turns out not to be one. Raises ValueError if it has no images."""
     try:
         found = sources.images_in(uri)
         if found is None:
@@ -109,7 +109,8 @@ def _of_container(uri: str) -> Listing | None:
 
 
 def _in_container(file: FileInfo, listing: Listing, *, is_listed: bool = False) -> Iterator[FileInfo]:
-    """The images of one container among other files. One that is no container after all counts only if `is_listed`."""
+    """Yields the images of one container among other files. A file that turns out not to be one counts only if
+    `is_listed`."""
     refused, images = len(listing.refused), 0
     for image in _until_damage(_images_or_file(file, is_listed), file.uri, listing):
         images += 1
@@ -127,14 +128,14 @@ def _images_or_file(file: FileInfo, is_listed: bool) -> Iterator[FileInfo]:
 
 
 def _until_damage(images: Iterator[FileInfo], uri: str, listing: Listing) -> Iterator[FileInfo]:
-    """A container that cannot be read, or no further than here, is one refused entry."""
+    """Yields the images up to any damage; a container that cannot be read on becomes one refused entry."""
     try:
         yield from images
     except (OSError, ValueError) as error:
         if sources.is_outage(error, uri):
             raise
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        reason = f"the images in it cannot all be read: {reason}"
+        reason = f"not all images in it can be read: {reason}"
         listing.refused.append(RefusedEntry(uri=uri, error_type=sources.error_type(error), reason=reason))
 
 

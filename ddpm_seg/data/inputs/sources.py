@@ -1,7 +1,7 @@
-"""Where images come from: files, and containers that hold many. Every image in the product is read through here.
+"""Where images come from: files, and containers that hold many. All images of this package are read through here.
 
-A URI names a file (`s3://bucket/a.jpg`), or one image in a container: the container's URI, `#` and the image's name in
-it (`s3://bucket/a.zip#cats/1.jpg`). An image in a container has the version (ETag, size and time) of its container.
+A URI names a file (`s3://bucket/a.jpg`), or an image in a container: the container's URI, `#` and the image's name
+there (`s3://bucket/a.zip#cats/1.jpg`). An image in a container has the container's version (ETag, size and time).
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from ddpm_seg.data.inputs.container import Container, Kind
 from ddpm_seg.storage import FileInfo
 
 KINDS: tuple[Kind, ...] = ()
-"""The kinds of container. A new one is its own file beside this one, and its name here."""
+"""The kinds of container. To add one, write a file beside this one and add its name here."""
 
-# Of one process: each may hold an index of its images.
+# Limit per process, as each may hold an index of its images.
 OPEN_CONTAINERS = 8
 
 
 class ContainerError(ValueError):
-    """A container that is damaged, or is none."""
+    """A container that is damaged, or is not one."""
 
 
 def split(uri: str) -> tuple[str, str]:
-    """The URI of the file, and `#name` of the image in it: empty where the file itself is the image."""
+    """The file's URI, and `#name` for an image in it, or "" if the file itself is the image."""
     place = uri.find("#")
     while place >= 0:
         if _kind_of(uri[:place]) is not None:
@@ -42,13 +42,13 @@ def split(uri: str) -> tuple[str, str]:
 
 
 def normalize(uri: str) -> str:
-    """`storage.normalize` of the file; an image's name in a container is taken literally."""
+    """Applies `storage.normalize` to the file; the name of an image in a container is taken literally."""
     file, member = split(uri)
     return storage.normalize(file) + member
 
 
 def is_container(uri: str) -> bool:
-    """Whether a file is a container by its name; what it holds is not looked at."""
+    """Whether a file's name is that of a container; the file is not opened."""
     return _kind_of(uri) is not None and not is_in_container(uri)
 
 
@@ -63,22 +63,21 @@ def is_image_name(uri: str) -> bool:
 
 
 def info(uri: str, *, listed: bool = False) -> FileInfo:
-    """`storage.info` of an image; of one in a container, which is not opened, the container's."""
+    """`storage.info` of an image; for one in a container, that of the container, which is not opened."""
     file, member = split(uri)
     found = storage.info(file, listed=listed)
     return dataclasses.replace(found, uri=found.uri + member) if member else found
 
 
 def exists(uri: str) -> bool:
-    """Whether the file is there; an image's name in a container is not looked up."""
+    """Whether the file exists; an image's name in a container is not checked."""
     return storage.exists(split(uri)[0])
 
 
 def images_in(container: str) -> Iterator[FileInfo] | None:
-    """The images of a container, one by one; None where the file is no container after all.
+    """Yields the images in a container; None if the file turns out not to be a container.
 
-    Raises OSError where it cannot be read, ContainerError where it is damaged; both also on the way, after the images
-    before the damage.
+    Raises OSError if it cannot be read, ContainerError if it is damaged; either may come only after some images.
     """
     kind = _kind_of(container)
     opened = None if kind is None else _open(kind, container)
@@ -86,11 +85,11 @@ def images_in(container: str) -> Iterator[FileInfo] | None:
 
 
 def read_image(uri: str, *, max_bytes: int = DEFAULT_LIMITS.max_bytes, listed: bool = True) -> tuple[bytes, FileInfo]:
-    """An image file's bytes, and the version that they are of; its size is the number of bytes.
+    """An image file's bytes, and the version that they belong to, whose size is the number of bytes.
 
-    `listed` says that the name is from a list or a table, which a stranger may have written, not from the user: see
-    `storage.read_listed`. Raises OSError for what cannot be read, among them storage.FileTooLargeError over
-    `max_bytes`, and ValueError for a name that no file can have and for a container that is damaged.
+    `listed`: the name comes from a list or table, which may be untrusted, and not from the user; see
+    `storage.read_listed`. Raises OSError if the file cannot be read, storage.FileTooLargeError over `max_bytes`, and
+    ValueError for an impossible name or a damaged container.
     """
     file, member = split(uri)
     if member:
@@ -102,7 +101,7 @@ def read_image(uri: str, *, max_bytes: int = DEFAULT_LIMITS.max_bytes, listed: b
 
 
 def error_type(error: OSError | ValueError) -> str:
-    """What tables call an error of `read_image` or `images_in`."""
+    """The type, in tables, of an error of `read_image` or `images_in`."""
     if isinstance(error, storage.FileTooLargeError):
         return "too_many_bytes"
     if isinstance(error, FileNotFoundError):
@@ -111,9 +110,9 @@ def error_type(error: OSError | ValueError) -> str:
 
 
 def is_outage(error: Exception, uri: str) -> bool:
-    """Whether a store is out of reach, so that it is not this image's fault.
+    """Whether a store cannot be reached, so that the image is not at fault.
 
-    Not a store whose host the URI names itself, as https:// does: a list may name many dead ones.
+    Does not count a store whose host the URI itself names, as https:// does: a list may name many dead ones.
     """
     return isinstance(error, storage.StorageUnavailableError) and not storage.names_its_host(uri)
 
@@ -126,7 +125,7 @@ class _Opened:
 
 
 class _Shared:
-    """A container in one version, opened once for all threads that read its images."""
+    """One version of a container, opened once for all threads that read its images."""
 
     def __init__(self, kind: Kind, version: FileInfo) -> None:
         self._kind, self._uri, self._lock = kind, version.uri, threading.Lock()
@@ -142,7 +141,7 @@ class _Shared:
 
 
 def _kind_of(uri: str) -> Kind | None:
-    # http(s) has no containers: what follows a "#" there is never stored.
+    # http(s) has no containers: servers never see what follows a "#".
     if storage.is_http(uri):
         return None
     name = uri.lower()
@@ -168,7 +167,7 @@ def _images_in(opened: _Opened) -> Iterator[FileInfo]:
 
 def _read_member(file: str, member: str, max_bytes: int) -> tuple[bytes, FileInfo]:
     kind = _kind_of(file)
-    assert kind is not None  # or there were no member
+    assert kind is not None  # else there would be no member
     data, version = _shared(kind, storage.info(file, listed=True)).read(member[1:], max_bytes)
     if len(data) > max_bytes:
         reason = f"larger than the limit of {max_bytes} bytes"
@@ -186,4 +185,4 @@ def _damage_named(kind: Kind) -> Iterator[None]:
     try:
         yield
     except kind.errors as error:
-        raise ContainerError(f"it is no whole {kind.suffixes[0]} file: {' '.join(str(error).split())}") from error
+        raise ContainerError(f"it is not a complete {kind.suffixes[0]} file: {' '.join(str(error).split())}") from error

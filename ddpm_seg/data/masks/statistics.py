@@ -1,4 +1,4 @@
-"""Statistics of a mask whose every pixel has its own class and confidence, rather than that of a network's pixel."""
+"""Statistics of a mask that has its own class and confidence for each of the image's pixels."""
 
 # Shapes: H' x W' the canvas, h x w the image's part of it, H x W the image's own size.
 
@@ -16,17 +16,17 @@ from ddpm_seg.data.statistics import LEFT_OUT, ClassStatistics, ImageStatistics,
 def own_size_statistics(
     found: OwnSizeMask, uncertainty: np.ndarray, placement: Placement, class_names: tuple[str, ...]
 ) -> ImageStatistics:
-    """Statistics of one image. A class's means are over its own pixels; the image's uncertainty, as ever, is that of
+    """Statistics of one image. A class's means are over the image's own pixels; the image's uncertainty is still over
     the network's pixels.
 
-    `uncertainty` (H', W') float, in nats: each of the image's pixels has that of the network's pixel that it lies in.
+    `uncertainty` (H', W') float is in nats; each of the image's pixels gets that of the network's pixel it lies in.
     Raises ValueError for a class without a name.
     """
     pixels, confidences, uncertainties = _sums(found, placement.crop(uncertainty))
     present = np.flatnonzero(pixels[:LEFT_OUT]).tolist()
     if nameless := [class_id for class_id in present if class_id >= len(class_names)]:
         raise ValueError(f"class {nameless[0]} has no name: there are {len(class_names)} classes")
-    # Moving up by one makes class 0 an object, and 255 wraps to 0, ndimage's background.
+    # Adding 1 makes class 0 an object, and 255 wraps to 0, ndimage's background.
     boxes = ndimage.find_objects(found.mask + np.uint8(1))
     classes = []
     for class_id in present:
@@ -52,7 +52,7 @@ def own_size_statistics(
 
 
 def _sums(found: OwnSizeMask, content: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each of 256 ids: pixels, int64, and the sums of their confidence and uncertainty, float64."""
+    """For each of 256 ids: the number of pixels, int64, and the sums of their confidence and uncertainty, float64."""
     height, width = found.mask.shape
     rows, columns = nearest(content.shape[0], height), nearest(content.shape[1], width)
     levels, uncertainties = np.zeros((256, ONE + 1), np.int64), np.zeros(256)

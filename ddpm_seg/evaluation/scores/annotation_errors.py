@@ -1,6 +1,6 @@
-"""Which annotations are probably wrong, by what models say that were not trained on them."""
+"""Finds annotations that are probably wrong, using models that were not trained on them."""
 
-# Shapes: K classes, H x W pixels of an annotated image.
+# Shapes: K classes, annotated images of H x W pixels.
 
 from __future__ import annotations
 
@@ -16,23 +16,24 @@ SOFTMIN_TEMPERATURE = 0.1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Suspect:
-    """A connected region annotated as one class, where the model says another."""
+    """A connected region that is annotated as one class while the model predicts another."""
 
     annotated: int
     suggested: int
     pixels: int
     doubt: float
-    """Sum over its pixels of how much more probable the suggested class is: large, sure regions come first."""
+    """How much more probable the suggested class is, summed over the region's pixels: large, certain regions come
+    first."""
     rows: slice
     columns: slice
 
 
 def label_quality(p_KHW: NDArray[np.float32], label: NDArray[np.uint8], ignore_label: int | None = None) -> float:
-    """How well an image's annotation (H, W) agrees with out-of-fold probabilities: a fraction, small where it is wrong.
+    """How well an image's annotation (H, W) agrees with out-of-fold probabilities: from 0 to 1, small if it is wrong.
 
-    The softmin over pixels of the probability of the annotated class (Lad & Mueller, 2023, "Estimating label quality
-    and errors in semantic segmentation data via any model"): a mean in which doubtful pixels weigh most, so that a
-    small part that is wrong shows. 1 where no pixel is annotated.
+    The softmin over pixels of the annotated class's probability (Lad & Mueller, 2023, "Estimating label quality and
+    errors in semantic segmentation data via any model"): a mean in which doubtful pixels weigh most, so that even a
+    small error shows. 1 if no pixel is annotated.
     """
     given = _given(p_KHW, label, ignore_label)
     given = given[~np.isnan(given)]
@@ -45,7 +46,7 @@ def label_quality(p_KHW: NDArray[np.float32], label: NDArray[np.uint8], ignore_l
 def suspects(
     p_KHW: NDArray[np.float32], label: NDArray[np.uint8], ignore_label: int | None = None, *, min_pixels: int = 4
 ) -> list[Suspect]:
-    """Regions of the annotation (H, W) that are probably wrong, worst first; those under `min_pixels` left out."""
+    """Regions of the annotation (H, W) that are probably wrong, worst first, without those under `min_pixels`."""
     return sorted(_suspects(p_KHW, label, ignore_label, min_pixels), key=lambda one: -one.doubt)
 
 
@@ -73,9 +74,9 @@ def _suspects(
 
 
 def _given(p_KHW: NDArray[np.float32], label: NDArray[np.uint8], ignore_label: int | None) -> NDArray[np.float32]:
-    """The probability of the annotated class (H, W); NaN where none is that counts."""
+    """The probability of the annotated class (H, W); NaN where no class is annotated, or the ignored one."""
     if label.shape != p_KHW.shape[1:]:
-        raise ValueError(f"annotation has shape {label.shape}, its probabilities {p_KHW.shape}")
+        raise ValueError(f"the annotation has shape {label.shape}, but the probabilities have {p_KHW.shape}")
     known = label < len(p_KHW)
     if ignore_label is not None:
         known &= label != ignore_label

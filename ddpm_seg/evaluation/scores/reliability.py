@@ -1,6 +1,6 @@
-"""Whether confidence means what it says, pixel by pixel: how often pixels of each class and confidence are right."""
+"""Checks pixel by pixel whether confidence is reliable: how often pixels of each class and confidence are right."""
 
-# Shapes: K classes, P pixels of any number of images, L levels of confidence.
+# Shapes: K classes, P pixels from any number of images, L levels of confidence.
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEVELS = 256
-"""Confidence is counted in 255ths, as masks of the image's own size have it."""
+"""Confidence is counted in steps of 1/255, as in masks of the image's own size."""
 BINS = 15
 """Bins of the expected calibration error, as in Guo et al., 2017."""
 COVERAGES = tuple(percent / 100 for percent in range(10, 101, 10))
@@ -19,7 +19,7 @@ COVERAGES = tuple(percent / 100 for percent in range(10, 101, 10))
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """Counts that add over images: of each predicted class and confidence, all pixels and those that are right."""
+    """Counts that can be added over images: for each predicted class and confidence, all pixels and the right ones."""
 
     pixels: NDArray[np.int64]
     """int64 (K, L)."""
@@ -37,9 +37,10 @@ class Reliability:
 def count(
     confidence: NDArray[np.uint8], predicted: NDArray[np.uint8], target: NDArray[np.uint8], num_classes: int
 ) -> Reliability:
-    """`confidence` uint8 in 255ths, `predicted` and `target` class ids, all of one shape.
+    """Counts pixels. `confidence` is uint8 (times 255), `predicted` and `target` are class ids, all of one shape.
 
-    Pixels whose target is no class (255, say) do not count; nor do those without a prediction.
+    Skips pixels whose target is not a class, such as 255, and pixels without a prediction. Raises ValueError for
+    different shapes or another type.
     """
     if not confidence.shape == predicted.shape == target.shape or confidence.dtype != np.uint8:
         raise ValueError(
@@ -64,7 +65,7 @@ def expected_calibration_error(found: Reliability) -> float | None:
 
 
 def class_reliability(found: Reliability, class_names: tuple[str, ...]) -> list[dict[str, Any]]:
-    """JSON-ready, of each predicted class: mean confidence and precision, which agree where confidence is calibrated;
+    """JSON-ready, for each predicted class: mean confidence and precision, which agree if the confidence is calibrated;
     None for a class that is never predicted."""
     confidence = found.pixels @ np.arange(LEVELS) / (LEVELS - 1)
     rows = []
@@ -79,9 +80,9 @@ def class_reliability(found: Reliability, class_names: tuple[str, ...]) -> list[
 
 
 def risk_coverage(found: Reliability) -> list[dict[str, float]]:
-    """JSON-ready: the error rate of the most confident share of all pixels (El-Yaniv & Wiener, 2010).
+    """JSON-ready: the error rate of only the most confident 10 %, 20 %, … of all pixels (El-Yaniv & Wiener, 2010).
 
-    Pixels of the one level that a share cuts through count in part.
+    If a limit falls within one level of confidence, that level's pixels count in part.
     """
     pixels, right = found.pixels.sum(axis=0)[::-1].cumsum(), found.right.sum(axis=0)[::-1].cumsum()
     if not pixels[-1]:

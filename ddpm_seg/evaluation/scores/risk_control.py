@@ -1,5 +1,5 @@
-"""Conformal risk control (Angelopoulos et al., 2022, "Conformal risk control"): which pixels to leave out, so that at
-most a given share of an image's pixels is kept and wrong, on average over new images."""
+"""Conformal risk control (Angelopoulos et al., 2022, "Conformal risk control"): chooses which pixels to leave out, so
+that on average over new images at most a given share of the pixels is kept although wrong."""
 
 # Shapes: N calibration images, L levels of confidence.
 
@@ -13,24 +13,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEVELS = 256
-"""Confidence is counted in 255ths."""
+"""Confidence is counted in steps of 1/255."""
 
 
 class TooFewImagesError(ValueError):
-    """No threshold can promise this target with so few calibration images."""
+    """There are too few calibration images for any threshold to guarantee the target."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Threshold:
-    """Pixels with at least this confidence are kept."""
+    """The confidence from which pixels are kept."""
 
     confidence: int
-    """In 255ths; 256 keeps none."""
+    """Smallest confidence that is kept, times 255; 256 keeps nothing."""
     target: float
     images: int
-    """For calibration."""
+    """Number of calibration images."""
     kept: float
-    """Mean share of their pixels that is kept, in [0, 1]."""
+    """Mean share of the calibration images' pixels that is kept, in [0, 1]."""
 
     def __str__(self) -> str:
         return (
@@ -41,19 +41,19 @@ class Threshold:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Kept:
-    """One calibration image: shares of its annotated pixels."""
+    """Results for one calibration image, as shares of its annotated pixels."""
 
     wrong: NDArray[np.float64]
-    """float64 (L + 1,): kept and wrong at each threshold 0..256; falls to 0."""
+    """float64 (L + 1,): share that is kept and wrong at each threshold 0..256; falls to 0."""
     kept: NDArray[np.float64]
-    """float64 (L + 1,): kept."""
+    """float64 (L + 1,): share that is kept at each threshold."""
 
 
 def kept_shares(
     confidence: NDArray[np.uint8], predicted: NDArray[np.uint8], target: NDArray[np.uint8], num_classes: int
 ) -> Kept:
-    """What each threshold on `confidence` (H, W) uint8 keeps of one image. Pixels without an annotated class are no
-    part of it. Raises ValueError where no pixel has one."""
+    """What each threshold on `confidence` (H, W) uint8 keeps of one image, among pixels annotated with a class. Raises
+    ValueError if there are none."""
     annotated = (target >= 0) & (target < num_classes)
     if not annotated.any():
         raise ValueError("no pixel of the image is annotated")
@@ -64,27 +64,27 @@ def kept_shares(
 
 
 def images_needed(target: float) -> int:
-    """The fewest calibration images with which any threshold can promise `target`: n >= 1 / target - 1."""
+    """The smallest number of calibration images with which a threshold can guarantee `target`: n >= 1 / target - 1."""
     return math.ceil(round(1 / target - 1, 9))
 
 
 def control_risk(images: list[Kept], target: float) -> Threshold:
-    """The lowest threshold whose bound on the mean loss of a new image is at most `target` (section 1.1, equation 4):
+    """The lowest threshold whose bound on a new image's mean loss is at most `target` (section 1.1, equation 4):
 
         (n R(t) + B) / (n + 1) <= target
 
-    with R the mean loss of the n calibration images and B = 1 its bound. Raises TooFewImagesError where not even
-    keeping nothing satisfies it, and ValueError for a target outside (0, 1).
+    with R the mean loss over n calibration images and B = 1 its upper bound. Raises TooFewImagesError if even keeping
+    nothing does not satisfy it, ValueError for a target outside (0, 1).
     """
     if not 0 < target < 1:
         raise ValueError(f"the target error must lie between 0 and 1, got {target}")
     if len(images) < images_needed(target):
         raise TooFewImagesError(
-            f"a target error of {target:.3g} takes at least {images_needed(target)} calibration images, and there are "
+            f"a target error of {target:.3g} needs at least {images_needed(target)} calibration images, but there are "
             f"{len(images)}; annotate more, or accept a larger error"
         )
     total_L = np.sum([image.wrong for image in images], axis=0)
-    # A loss of 0 is exact, and the bound of the fewest images is the target: no rounding may come between.
+    # With the smallest number of images and no loss, the bound equals the target: tolerate rounding.
     fits = (total_L + 1) <= target * (len(images) + 1) * (1 + 1e-12)
     threshold = int(np.argmax(fits))
     kept = float(np.mean([image.kept[threshold] for image in images]))
@@ -92,5 +92,5 @@ def control_risk(images: list[Kept], target: float) -> Threshold:
 
 
 def _at_least(levels: NDArray[Any]) -> NDArray[Any]:
-    """How many of `levels` reach each of 0..256."""
+    """For each of 0..256, how many of `levels` are at least that."""
     return np.bincount(levels, minlength=LEVELS + 1)[::-1].cumsum()[::-1]

@@ -1,4 +1,4 @@
-"""Temperatures that make mean confidence equal accuracy, for all classes together and for each of its own."""
+"""Temperatures that make mean confidence equal accuracy, for each class or for all together."""
 
 # Shapes: P pixels, K classes.
 
@@ -13,13 +13,14 @@ from scipy.optimize import brentq
 
 LOWEST, HIGHEST = 0.1, 10.0
 MIN_PIXELS = 500
-"""Pixels predicted as a class that give it a temperature of its own."""
+"""Pixels predicted as a class that it needs to get its own temperature."""
 
 
 def tempered(p_PK: NDArray[np.float32], temperature: float | NDArray[Any]) -> NDArray[np.float64]:
-    """Probabilities raised to 1 / temperature and normalized: softmax(log p / T). (P, K) or any (..., K) float64.
+    """Probabilities raised to the power 1 / temperature and normalised: softmax(log p / T). (P, K) or any (..., K);
+    float64.
 
-    `temperature` is a number or one a pixel, (...). The order of the classes stays, so no label changes.
+    `temperature` is a number, or one per pixel, (...). The order of the classes does not change, so neither do labels.
     """
     scaled = np.log(np.maximum(p_PK.astype(np.float64), 1e-12)) / np.asarray(temperature)[..., None]
     scaled = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
@@ -27,10 +28,10 @@ def tempered(p_PK: NDArray[np.float32], temperature: float | NDArray[Any]) -> ND
 
 
 def fit_temperatures(p_PK: NDArray[np.float32], target_P: NDArray[Any]) -> tuple[float, ...]:
-    """A temperature for each of K classes, for the pixels whose largest probability is that class's.
+    """A temperature for each of K classes, to be applied to pixels whose most probable class it is.
 
-    Found by expectation consistency (Clarté et al., 2023): the mean confidence of those pixels becomes the share that
-    is right. A class with fewer than `MIN_PIXELS` such pixels takes the temperature of all pixels together. Raises
+    Uses expectation consistency (Clarté et al., 2023): the mean confidence of these pixels must equal the share of them
+    that is right. A class with fewer than `MIN_PIXELS` such pixels gets the temperature of all pixels together. Raises
     ValueError without pixels.
     """
     if p_PK.ndim != 2 or target_P.shape != p_PK.shape[:1] or not len(p_PK):
@@ -43,12 +44,12 @@ def fit_temperatures(p_PK: NDArray[np.float32], target_P: NDArray[Any]) -> tuple
 
 
 def of_pixels(p_PK: NDArray[np.float32], temperatures: Sequence[float]) -> NDArray[Any]:
-    """Calibrated probabilities: each pixel's temperature is that of its most probable class."""
+    """Calibrated probabilities: each pixel uses the temperature of its most probable class."""
     return tempered(p_PK, np.asarray(temperatures)[p_PK.argmax(axis=-1)])
 
 
 def _consistent(p_PK: NDArray[np.float32], right_P: NDArray[Any]) -> float:
-    """The temperature, between the lowest and highest allowed, at which mean confidence is the share that is right."""
+    """The temperature, within the allowed range, at which mean confidence equals the share of right pixels."""
 
     def excess(log_temperature: float) -> float:
         confidence = tempered(p_PK, np.exp(log_temperature)).max(axis=1).mean()

@@ -1,4 +1,4 @@
-"""Which network a bundle.json describes."""
+"""Finds out which network a bundle.json describes."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ STUDENT = "student"
 
 
 def network_from_json(content: Mapping[str, Any]) -> Network:
-    """The network that `bundle.json` describes. Raises ValueError, naming the key."""
+    """The network that `bundle.json` describes. Raises ValueError naming the key."""
     section = network_section(content)
+    if section == STUDENT:
+        raise ValueError("it describes a student, expected another network")
     return next(network for network in NETWORKS if section in network.sections()).from_json(content)
 
 
 def network_section(content: Mapping[str, Any]) -> str:
-    """Name of the one section of `bundle.json` that describes a network. Raises ValueError for several, or none."""
+    """The only section of `bundle.json` that describes a network. Raises ValueError for several, or none."""
     known = [*(section for network in NETWORKS for section in network.sections()), STUDENT]
     names = [name for name in known if name in content]
     if not names:
-        raise ValueError(f"it describes no network of this version of ddpm_seg, expected one of {known}")
+        raise ValueError(f"it describes no network that this version of ddpm_seg knows; expected one of {known}")
     if len(names) > 1:
-        raise ValueError(f"it describes {' and '.join(names)}, expected one of {known}")
+        raise ValueError(f"it describes {' and '.join(names)}; expected one of {known}")
     return names[0]
 
 

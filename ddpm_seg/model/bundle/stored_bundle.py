@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ddpm_seg import storage
 from ddpm_seg.json_text import to_json
-from ddpm_seg.model.bundle.files import bundle_stands, read_content, refuse_another_model, refuse_missing_files
+from ddpm_seg.model.bundle.files import bundle_exists, read_content, refuse_another_model, refuse_missing_files
 from ddpm_seg.model.bundle.weight_files import digests, load_files, staged_weights
 from ddpm_seg.model.errors import BundleError
 from ddpm_seg.model.json_values import one_line
@@ -51,7 +51,7 @@ def write_bundle(
     """
     with staged_weights(tensors) as paths:
         header = describe(digests(paths))
-        if not bundle_stands(uri):
+        if not bundle_exists(uri):
             _publish(uri, paths, header.to_json())
         elif not _stands(header, uri):
             raise FileExistsError(f"another bundle exists at {storage.redact(uri)}; choose a new --output or delete it")

@@ -1,4 +1,4 @@
-"""A DDPM as a source of features: the image is noised to a few steps, and the UNet's decoder is read there."""
+"""A DDPM as a source of features: noises an image to a few steps, and reads the UNet's decoder at each."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ddpm_seg.model.networks.unet import UNetConfig
 from ddpm_seg.model.networks.unet_int8 import to_int8
 from ddpm_seg.model.sampling import SamplingConfig
 
-# The published choice for 256 x 256 networks: of 1000 timesteps, and of 18 decoder blocks.
+# The published choice for 256 x 256 networks, among 1000 timesteps and 18 decoder blocks.
 PUBLISHED_STEPS, PUBLISHED_TIMESTEPS = (50, 150, 250), 1000
 PUBLISHED_BLOCKS, PUBLISHED_DEPTH = (5, 6, 7, 8, 12), 18
 
@@ -69,7 +69,7 @@ class DDPMConfig:
         if isinstance(self.unet, DiffusersUNetConfig):
             return {_DIFFUSERS: dict(self.unet.architecture), "diffusion": diffusion}
         unet = asdict(self.unet)
-        # 1 and 1.0 are the same multiplier and must not make two models.
+        # 1 and 1.0 are the same multiplier and must not give two model ids.
         unet["channel_mult"] = [float(multiplier) for multiplier in unet["channel_mult"]]
         return {self.kind: unet, "diffusion": diffusion}
 
@@ -95,7 +95,7 @@ class DDPMConfig:
 
     @property
     def block_channels(self) -> list[int]:
-        """Of the decoder's blocks, the deepest first."""
+        """Channels of each decoder block's output, deepest block first."""
         return self.unet.block_channels
 
     @property
@@ -104,7 +104,7 @@ class DDPMConfig:
 
     @property
     def peak_values(self) -> int:
-        """About eight feature maps of the first level."""
+        """Values in memory at the peak: about eight feature maps of the first level."""
         return 8 * self.unet.base_channels * self.image_size**2
 
     def architecture(self) -> dict[str, Any]:
@@ -123,11 +123,11 @@ class DDPMConfig:
 
     def check_dtype(self, dtype: SegmentDType) -> None:
         if dtype == "int8" and not isinstance(self.unet, UNetConfig):
-            raise ValueError("int8 is for guided-diffusion's UNet; a diffusers one takes float32, bfloat16 or float16")
+            raise ValueError("int8 works only for guided-diffusion's UNet; use float32, bfloat16 or float16 here")
 
     def extractor(self, weights: Mapping[str, Tensor], noise: Tensor | None, runtime: Runtime) -> DDPMExtractor:
         self.check_dtype(runtime.dtype)
-        assert noise is not None  # whoever has such a bundle; see `Bundle`
+        assert noise is not None  # `Bundle` has checked it
         unet: Any = with_weights(self, {key: value.float() for key, value in weights.items()})
         if runtime.dtype == "int8":
             to_int8(unet, runtime.device)
@@ -145,12 +145,12 @@ class DDPMConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DDPMDrawing:
-    """How a DDPM draws: a sampler, and the timesteps at which it asks the network."""
+    """How a DDPM draws: a sampler, and the timesteps at which it calls the network."""
 
     network: DDPMConfig
     sampling: SamplingConfig
     timesteps: list[int]
-    """Ascending."""
+    """In ascending order."""
 
     @property
     def sampler(self) -> str:
@@ -180,7 +180,7 @@ class DDPMDrawing:
 
 
 def _diffusion_to_json(diffusion: DiffusionConfig) -> dict[str, Any]:
-    """Without what only diffusers' schedules need, where it is not used: a model keeps the id that it had before."""
+    """Leaves out fields that only diffusers' schedules use if they are not set, so that older models keep their ids."""
     values = asdict(diffusion)
     for name in ("betas", "predict_v"):
         if not values[name]:

@@ -1,4 +1,4 @@
-"""A resident DDPM that draws images: noise in, samples out."""
+"""Draws images with a resident DDPM: noise in, samples out."""
 
 # Shapes: N samples of S x S pixels.
 
@@ -22,8 +22,8 @@ from ddpm_seg.model.sampling import SamplingConfig
 
 
 class Generator:
-    """Draws samples with a resident UNet, always `batch_size` at a time. Where a GPU's memory proves too small, that
-    number is halved, for good. Features come from a look at the image: `draw` gives none."""
+    """Draws samples with a resident UNet, always `batch_size` at a time. If a GPU has too little memory, that number is
+    halved from then on. `draw` gives no features: they are read from the finished image."""
 
     def __init__(self, extractor: DDPMExtractor, config: SamplingConfig, *, batch_size: int) -> None:
         self.extractor, self.unet, self.config = extractor, extractor.unet, config
@@ -37,7 +37,7 @@ class Generator:
         return self.batch.size
 
     def draw(self, seed: int, numbers: Sequence[int], features: FeatureConfig | None = None) -> Iterator[Drawn]:
-        """Samples `numbers` of `seed` without maps; see `drawing.Drawer`."""
+        """Yields the samples `numbers` of `seed`, without maps; see `drawing.Drawer`."""
         return in_full_batches(numbers, self.batch, lambda full: self._batch(seed, full))
 
     @torch.inference_mode()
@@ -57,10 +57,10 @@ class Generator:
 
 
 def default_batch_size(base_channels: int, size: int, device: torch.device) -> int:
-    """Samples at once: few on a CPU, which they keep busy; on a GPU as many as its whole memory may hold."""
+    """Samples per batch: few on a CPU, which they keep busy; on a GPU as many as should fit into its memory."""
     if device.type == "cpu":
         return 8
-    # About twelve feature maps of the first level are alive at the peak: the skips of all levels, and a block's own.
+    # At the peak about twelve maps of the first level are in memory: the skips of all levels, and a block's own.
     bytes_per_sample = 12 * base_channels * size**2 * 4
     memory = torch.cuda.get_device_properties(device).total_memory
     return 2 ** int(math.log2(max(1, min(memory // 2 // bytes_per_sample, 256))))

@@ -1,4 +1,5 @@
-"""Networks that see an image once, as it is: what their configurations have, and how features are read."""
+"""Base for networks that see an image once, without noise: what their configurations share, and how features are
+read."""
 
 # Shapes: N images of S x S pixels.
 
@@ -21,10 +22,10 @@ from ddpm_seg.model.networks.plain_network import PlainNetwork
 
 
 class ImageNetwork(PlainNetwork):
-    """Base of the dataclasses that describe such networks: `network.Network` but for what differs between them.
+    """Base class of these networks' dataclasses. Implements `network.Network`, except for what differs between them.
 
-    `build` returns a module with `activations(x, blocks)`: the maps (N, C, h, w) of `blocks`, ascending, for what
-    `preprocess` returns. Whatever `__post_init__` has not checked may be nonsense that a stranger wrote.
+    `build` returns a module with `activations(x, blocks)`: the maps (N, C, h, w) of `blocks`, ascending, for the output
+    `x` of `preprocess`. Fields may come from an untrusted bundle: `__post_init__` must check all that it relies on.
     """
 
     __slots__ = ()
@@ -33,10 +34,10 @@ class ImageNetwork(PlainNetwork):
 
     @abstractmethod
     def preprocess(self, images: np.ndarray, device: torch.device | str) -> Tensor:
-        """(N, S, S, 3) uint8 to the network's input, (N, 3, H, W) float32, as in its training."""
+        """(N, S, S, 3) uint8 to the network's input (N, 3, H, W) float32, as in its training."""
 
     def cast(self, network: nn.Module, dtype: torch.dtype) -> None:
-        """Sets the type that the network runs in. Networks override it where parts must stay float32."""
+        """Sets the type that the network runs in. Override it if some parts must stay float32."""
         network.to(dtype)
 
     def extractor(self, weights: Mapping[str, Tensor], noise: Tensor | None, runtime: Runtime) -> ImageExtractor:

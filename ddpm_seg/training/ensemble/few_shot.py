@@ -21,7 +21,7 @@ from ddpm_seg.evaluation.scores import learnt_from
 from ddpm_seg.evaluation.scores.miou import published_miou
 from ddpm_seg.evaluation.scores.score import evaluate, labels_of
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle, open_bundle, save_bundle
-from ddpm_seg.model.bundle.files import refuse_standing_bundle, resolve
+from ddpm_seg.model.bundle.files import refuse_existing_bundle, resolve
 from ddpm_seg.model.device.choice import chosen_device
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.segmenter import Segmenter
@@ -55,7 +55,7 @@ def train_from_config(config: TrainConfig) -> Bundle:
     task = find_task(config.task)
     header, bundle = open_bundle(config.model)
     features = choose_features(bundle, config.steps, config.blocks, config.upsample_mode)
-    refuse_standing_bundle(config.output)
+    refuse_existing_bundle(config.output)
     storage.check_writable(config.output)
     size = bundle.network.image_size
     annotations = load_annotations(config.images, image_size=size, task=task, limit=config.limit, options=config)

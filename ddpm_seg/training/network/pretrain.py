@@ -10,7 +10,7 @@ from ddpm_seg.data.image_set import load_images
 from ddpm_seg.data.inputs.listing import list_images
 from ddpm_seg.errors import work_began
 from ddpm_seg.model.bundle.ensemble_bundle import read_header, save_bundle
-from ddpm_seg.model.bundle.files import refuse_standing_bundle
+from ddpm_seg.model.bundle.files import refuse_existing_bundle
 from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.networks.mae import MAEConfig
 from ddpm_seg.model.networks.unet import UNetConfig
@@ -30,7 +30,7 @@ def pretrain(config: PretrainConfig) -> str:
     Raises ValueError or OSError, before any training, for mistakes that the user can fix.
     """
     _objective(config)
-    refuse_standing_bundle(config.output)
+    refuse_existing_bundle(config.output)
     storage.check_writable(config.output)
     workers = config.num_workers if config.num_workers is not None else free_gpus()
     if workers < 0 or workers > config.batch_size:

@@ -17,7 +17,7 @@ from ddpm_seg.errors import work_began
 from ddpm_seg.evaluation.scores import learnt_from
 from ddpm_seg.evaluation.scores.miou import published_miou
 from ddpm_seg.evaluation.scores.score import evaluate
-from ddpm_seg.model.bundle.files import refuse_standing_bundle
+from ddpm_seg.model.bundle.files import refuse_existing_bundle
 from ddpm_seg.model.bundle.student_bundle import StudentBundle, StudentHeader, read_student_header, save_student
 from ddpm_seg.model.networks.student import StudentConfig, backbone_weights
 from ddpm_seg.model.published.state_dicts import read_checkpoint, state_dict
@@ -41,7 +41,7 @@ def distill(config: DistillConfig) -> StudentHeader:
 
     Raises ValueError (`AnnotationError`) or OSError, before any training, for mistakes that the user can fix.
     """
-    refuse_standing_bundle(config.output)
+    refuse_existing_bundle(config.output)
     storage.check_writable(config.output)
     workers = config.num_workers if config.num_workers is not None else free_gpus()
     if workers < 0 or 2 * workers > config.batch_size:

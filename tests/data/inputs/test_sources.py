@@ -136,10 +136,10 @@ def test_damage_is_one_refused_entry_after_the_images_before_it(
         (name, "read_failed") for name in ("a.t", "b.d", "c.zip")
     ]
     reasons = [entry.reason for entry in listing.refused]
-    assert "it is no whole .t file: it ends in the middle" in reasons[0]
+    assert "it is not a complete .t file: it ends in the middle" in reasons[0]
     assert "two images called '1.png'" in reasons[1]
-    assert "it is no whole .zip file: File is not a zip file" in reasons[2]
-    with pytest.raises(ValueError, match=r"c\.zip: it is no whole \.zip file"):
+    assert "it is not a complete .zip file: File is not a zip file" in reasons[2]
+    with pytest.raises(ValueError, match=r"c\.zip: it is not a complete \.zip file"):
         list_images(str(tmp_path / "c.zip"))
 
 

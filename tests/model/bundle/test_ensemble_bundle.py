@@ -119,7 +119,7 @@ def test_a_network_that_this_version_does_not_know_is_said_so(bundle: Bundle, tm
     path = tmp_path / "model" / "bundle.json"
     content = json.loads(path.read_text())
     path.write_text(json.dumps({**{key: value for key, value in content.items() if key != "unet"}, "later": {}}))
-    with pytest.raises(BundleError, match="describes no network of this version"):
+    with pytest.raises(BundleError, match="describes no network that this version"):
         read_header(str(tmp_path / "model"))
 
 

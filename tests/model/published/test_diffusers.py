@@ -122,7 +122,7 @@ def test_samples_are_those_of_diffusers(folder: str) -> None:
 
 def test_int8_is_refused(tmp_path: Path) -> None:
     bundle = convert(ConvertConfig(diffusers=pipeline(tmp_path), output=""))
-    with pytest.raises(ValueError, match="int8 is for guided-diffusion's UNet"):
+    with pytest.raises(ValueError, match="int8 works only for guided-diffusion's UNet"):
         resident_extractor(bundle, "cpu", "int8")
 
 

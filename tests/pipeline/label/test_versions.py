@@ -252,7 +252,7 @@ def test_entries_of_a_list_that_reach_too_far_are_rows(web: WebServer, config: L
         "file://elsewhere/x": "read_failed",
         "local://" + str(secret): "read_failed",
     }
-    assert "cannot name files of this machine" in rows[str(secret)]["error_message"]
+    assert "cannot name files on this machine" in rows[str(secret)]["error_message"]
     assert web.asked["GET /a.png"] == web.asked["HEAD /a.png"] == 0
     assert plan_label(replace(config, input=f"{web.url}/list.txt")).run.new.num_rows == 0
     # A run goes on as it was planned, whatever the list says by then.
