@@ -41,7 +41,7 @@ def test_as_few_images_as_can_promise_it_and_one_less() -> None:
     pool = [image(draw) for _ in range(99)]
     found = control_risk(pool, 0.01)  # only what is never wrong may be kept
     assert np.mean([one.wrong[found.confidence] for one in pool]) == 0
-    with pytest.raises(TooFewImagesError, match="at least 99 calibration images, and there are 98"):
+    with pytest.raises(TooFewImagesError, match="at least 99 calibration images, but there are 98"):
         control_risk(pool[1:], 0.01)
 
 

@@ -205,7 +205,7 @@ def test_a_flipped_byte_in_the_description_is_refused_or_makes_another_model(sav
 @pytest.mark.parametrize("name", ["unet.safetensors", "ensemble.safetensors", "noise.safetensors"])
 def test_a_missing_file_is_refused(saved: Path, name: str) -> None:
     (saved / name).unlink()
-    with pytest.raises(BundleError, match=f"not whole: {name} is missing"):
+    with pytest.raises(BundleError, match=f"incomplete: {name} is missing"):
         load_bundle(str(saved))
     with pytest.raises(BundleError, match=name):
         read_header(str(saved))

@@ -67,7 +67,7 @@ def saved(tmp_path: Path) -> Path:
         (lambda content: content["unet"].update(dropout=float("nan")), "unet.dropout is None, expected a number"),
         (lambda content: content["unet"].pop("num_channels"), "unet.num_channels is missing"),
         (lambda content: content.update(unet=None), "unet is None, expected an object"),
-        (lambda content: content.update(mae=content["unet"]), "unet and mae, expected one"),
+        (lambda content: content.update(mae=content["unet"]), "unet and mae; expected one"),
         (lambda content: content["diffusion"].update(steps=10**11), "diffusion steps must be at most 100000"),
         (lambda content: content.update(diffusion=None), "diffusion is None, expected an object"),
         (lambda content: content["features"].update(steps=[10] * 5000), "number of steps must be at most 1000"),
@@ -207,7 +207,7 @@ def test_files_that_are_none(saved: Path, tmp_path: Path) -> None:
     cases: list[tuple[Callable[[], object], str]] = [
         (lambda: path.symlink_to(tmp_path / "elsewhere"), "is a link to a file outside the bundle"),
         (lambda: path.symlink_to("/dev/zero"), "is a link to a file outside the bundle"),
-        (lambda: path.symlink_to(path.name), "not whole: noise.safetensors is missing"),
+        (lambda: path.symlink_to(path.name), "incomplete: noise.safetensors is missing"),
         (lambda: os.mkfifo(path), "noise.safetensors is not an ordinary file"),
         (path.mkdir, "noise.safetensors is not an ordinary file"),
         (sparse, "larger than what bundle.json describes"),
