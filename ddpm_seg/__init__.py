@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ddpm_seg.version import __version__
+
 if TYPE_CHECKING:
     from ddpm_seg.evaluation.tables.curation import read_samples
     from ddpm_seg.notebook import load
     from ddpm_seg.runs.view import read_labels
 
 __all__ = ["__version__", "load", "read_labels", "read_samples"]
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "load": "ddpm_seg.notebook",

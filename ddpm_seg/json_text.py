@@ -14,7 +14,7 @@ from typing import Any
 
 
 def json_file(value: object) -> bytes:
-    """`value` as an indented JSON file that ends with a newline; `storage.write_json` writes such files."""
+    """`value` as an indented JSON file that ends with a newline."""
     return to_json(value, indent=2) + b"\n"
 
 

@@ -6,14 +6,7 @@ Tables keep names unchanged.
 from __future__ import annotations
 
 import logging
-import re
 import unicodedata
-
-# Bytes as Python shows them, and file content as Pillow quotes it for a text file that begins like a PGM.
-_CONTENT = re.compile(
-    r"""\bb'(?:[^'\\]|\\.)*'? | \bb"(?:[^"\\]|\\.)*"? | (?<=header:\ ).+ | (?<=in\ file:\ ).+ | (?<=in\ data:\ ).+""",
-    re.DOTALL | re.VERBOSE,
-)
 
 
 def printable(text: str, *, keep: str = "") -> str:
@@ -32,11 +25,6 @@ def _is_harmless(one: str) -> bool:
 
 def _escaped(one: str) -> str:
     return one.encode("unicode_escape").decode("ascii")
-
-
-def without_content(text: str) -> str:
-    """A library's error message without the bytes that it quotes from the file, which may contain a secret."""
-    return _CONTENT.sub("…", text)
 
 
 class PrintableFormatter(logging.Formatter):

@@ -3,13 +3,11 @@ from __future__ import annotations
 import json
 import math
 from datetime import datetime, timezone
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ddpm_seg import storage
-from ddpm_seg.json_text import json_digest, to_json
+from ddpm_seg.json_text import json_digest, json_file, to_json
 
 
 @pytest.mark.parametrize("indent", [None, 1, 2])
@@ -28,9 +26,8 @@ def test_all_else_is_as_python_writes_it() -> None:
         to_json({"a": object()})
 
 
-def test_a_file_has_times_in_iso_8601_and_ends_with_a_newline(tmp_path: Path) -> None:
-    storage.write_json(str(tmp_path / "a.json"), {"at": datetime(2026, 1, 2, 3, tzinfo=timezone.utc), "mean": math.nan})
-    text = (tmp_path / "a.json").read_text()
+def test_a_file_has_times_in_iso_8601_and_ends_with_a_newline() -> None:
+    text = json_file({"at": datetime(2026, 1, 2, 3, tzinfo=timezone.utc), "mean": math.nan}).decode()
     assert text == '{\n  "at": "2026-01-02T03:00:00+00:00",\n  "mean": null\n}\n'
 
 

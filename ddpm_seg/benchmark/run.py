@@ -19,6 +19,7 @@ from ddpm_seg.benchmark.config import BenchmarkConfig
 from ddpm_seg.benchmark.label_benchmark import LabelBenchmark, benchmark_labelling
 from ddpm_seg.benchmark.model_benchmark import SEGMENTATION, ModelBenchmark, benchmark_model
 from ddpm_seg.benchmark.published_size import published_size_bundle
+from ddpm_seg.json_text import json_file
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle, load_bundle
 from ddpm_seg.model.device.choice import default_device
 
@@ -74,7 +75,7 @@ def run_benchmark(config: BenchmarkConfig) -> BenchmarkReport:
         labelling=benchmark_labelling(bundle, images, config.label, dtypes[0]) if config.label else None,
     )
     if config.output:
-        storage.write_json(storage.join(config.output, RESULT), as_json(report))
+        storage.write_bytes(storage.join(config.output, RESULT), json_file(as_json(report)))
     return report
 
 

@@ -13,9 +13,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from ddpm_seg import __version__
 from ddpm_seg.command_line import signals
 from ddpm_seg.command_line.statuses import WRONG_USE
+from ddpm_seg.version import __version__
 
 GROUPS = {
     "Label images": ("label", "export", "changes", "compact"),

@@ -20,6 +20,7 @@ import sys
 from ddpm_seg import storage
 from ddpm_seg.command_line.run import run
 from ddpm_seg.errors import work_began
+from ddpm_seg.json_text import json_file
 from ddpm_seg.studies.compare_config import CompareConfig
 
 
@@ -35,7 +36,7 @@ def _compare(config: CompareConfig) -> str:
     with work_began():
         rows = summarise(results)
         table = markdown_table(rows)
-        storage.write_json(storage.join(config.output, "comparison.json"), rows)
+        storage.write_bytes(storage.join(config.output, "comparison.json"), json_file(rows))
         storage.write_bytes(storage.join(config.output, "comparison.md"), table.encode())
     return table.removesuffix("\n")
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, TypeVar
 
-from ddpm_seg import __version__, storage
+from ddpm_seg import storage
 from ddpm_seg.model.bundle.files import is_in_the_box, refuse_another_model, resolve
 from ddpm_seg.model.errors import ModelChangedError
 from ddpm_seg.model.trained import load_model
@@ -22,6 +22,7 @@ from ddpm_seg.runs.ledger import KnownRun, delete_leftovers
 from ddpm_seg.runs.parquet import DamagedFileError
 from ddpm_seg.runs.plan import freeze_new
 from ddpm_seg.runs.summary import RunSummary, write_run_json, write_summary
+from ddpm_seg.version import __version__
 
 if TYPE_CHECKING:
     from ddpm_seg.cluster import nodes

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 
-from ddpm_seg import __version__
 from ddpm_seg.model.bundle.files import is_in_the_box, resolve
 from ddpm_seg.pipeline.row import Row
 from ddpm_seg.pipeline.run_options import RunOptions
@@ -16,6 +15,7 @@ from ddpm_seg.runs.commit import Derive
 from ddpm_seg.runs.ledger import KnownRun
 from ddpm_seg.runs.manifest import stored_uri
 from ddpm_seg.runs.plan import RunPlan
+from ddpm_seg.version import __version__
 
 if TYPE_CHECKING:
     from ddpm_seg.cluster.nodes import Allocation

@@ -49,13 +49,13 @@ def write_run_json(layout: RunLayout, info: RunInfo, details: dict[str, object])
         read_json(layout.run_json)
     except DamagedFileError as error:
         logger.warning("%s; writing it again", error)
-        storage.write_json(layout.run_json, record)
+        storage.write_bytes(layout.run_json, json_file(record))
 
 
 def write_summary(layout: RunLayout, summary: RunSummary) -> None:
     """Writes the summary, except if this attempt did no work and an earlier one's exists: that one has the times."""
     if summary.timed_images or not _has_summary(layout):
-        storage.write_json(layout.summary, dataclasses.asdict(summary))
+        storage.write_bytes(layout.summary, json_file(dataclasses.asdict(summary)))
 
 
 def _has_summary(layout: RunLayout) -> bool:

@@ -30,11 +30,11 @@ from ddpm_seg.storage.files import (
     read_bytes,
     read_listed,
     write_bytes,
-    write_json,
 )
 from ddpm_seg.storage.hosts import allow_local_hosts, local_hosts_allowed
 from ddpm_seg.storage.known_secrets import without_secrets
 from ddpm_seg.storage.local import temporary_name
+from ddpm_seg.storage.quoted_content import without_content
 from ddpm_seg.storage.stores import names_its_host
 from ddpm_seg.storage.uris import is_http, is_local, join, normalize, normalize_places, place, redact, redact_text
 
@@ -69,7 +69,7 @@ __all__ = [
     "redact",
     "redact_text",
     "temporary_name",
+    "without_content",
     "without_secrets",
     "write_bytes",
-    "write_json",
 ]

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ddpm_seg.printable import without_content
+from ddpm_seg.storage.quoted_content import without_content
 from ddpm_seg.storage.uris import redact, redact_text, scheme
 
 # S3 error codes that mean "try again later", although their HTTP status otherwise means a wrong request.

@@ -14,7 +14,6 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from ddpm_seg.json_text import json_file
 from ddpm_seg.storage import local, remote, remote_read
 from ddpm_seg.storage.errors import StorageError
 from ddpm_seg.storage.hosts import local_hosts_allowed
@@ -156,11 +155,6 @@ def write_bytes(uri: str, data: bytes) -> None:
         local.write(Path(uri), data)
     else:
         remote.write(uri, data)
-
-
-def write_json(uri: str, value: object) -> None:
-    """Writes `value` as an indented JSON file, in the way of `write_bytes`."""
-    write_bytes(uri, json_file(value))
 
 
 def create_bytes(uri: str, data: bytes) -> bool:

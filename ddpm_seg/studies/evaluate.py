@@ -18,6 +18,7 @@ from ddpm_seg.evaluation.scores import learnt_from, own_size
 from ddpm_seg.evaluation.scores.calibration import calibration
 from ddpm_seg.evaluation.scores.metrics import metrics
 from ddpm_seg.evaluation.scores.score_labels import Scored, score_labels
+from ddpm_seg.json_text import json_file
 from ddpm_seg.model.bundle.files import refuse_another_model
 from ddpm_seg.model.trained import read_trained_header
 from ddpm_seg.pipeline.label.config import LabelConfig
@@ -72,7 +73,7 @@ def evaluate_annotations(
     with work_began():
         storage.write_bytes(storage.join(config.output, IMAGES), encode(images_table(scored)))
         storage.write_bytes(storage.join(config.output, PAGE), evaluation_page(found, scored, task).encode())
-        storage.write_json(storage.join(config.output, METRICS), found)
+        storage.write_bytes(storage.join(config.output, METRICS), json_file(found))
     return found
 
 

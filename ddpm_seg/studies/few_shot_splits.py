@@ -10,6 +10,7 @@ from typing import Any
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.load import Annotation, load_annotations
+from ddpm_seg.json_text import json_file
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle, load_bundle, network_digest, save_bundle
 from ddpm_seg.model.bundle.files import refuse_another_model
 from ddpm_seg.model.device.choice import default_device
@@ -64,7 +65,7 @@ def run_splits(config: EvaluateConfig) -> dict[str, Any]:
     means = {name: mean_and_deviation([row[name] for row in rows]) for name in _scores(found)}
     result: dict[str, Any] = {"miou": means["miou"]["mean"], "deviation": means["miou"]["deviation"]}
     result |= {"shots": config.shots, "means": means, "splits": rows}
-    storage.write_json(storage.join(config.output, METRICS), result)
+    storage.write_bytes(storage.join(config.output, METRICS), json_file(result))
     return result
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.find import find_pairs
+from ddpm_seg.json_text import json_file
 from ddpm_seg.model.bundle.ensemble_bundle import save_bundle
 from ddpm_seg.model.published.convert import ConvertConfig, convert
 from ddpm_seg.studies.evaluate import EvaluateConfig, run_evaluate
@@ -47,7 +48,7 @@ def reproduce(config: ReproduceConfig) -> list[dict[str, Any]]:
             }
         )
         logger.info("%s: mean IoU %.4f, published %.3f", name, found["miou"], benchmark.miou / 100)
-    storage.write_json(storage.join(config.output, "benchmarks.json"), rows)
+    storage.write_bytes(storage.join(config.output, "benchmarks.json"), json_file(rows))
     return rows
 
 

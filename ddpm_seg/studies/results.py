@@ -14,6 +14,7 @@ import numpy as np
 
 from ddpm_seg import storage
 from ddpm_seg.evaluation.scores.miou import class_ious, published_miou
+from ddpm_seg.json_text import json_file
 from ddpm_seg.tasks import Task
 
 
@@ -42,7 +43,7 @@ def scored(method: str, split: str, settings: dict[str, Any], confusion: np.ndar
 
 def write_result(uri: str, result: Result) -> None:
     """Writes `result` as JSON, atomically."""
-    storage.write_json(uri, asdict(result))
+    storage.write_bytes(uri, json_file(asdict(result)))
 
 
 def stored_result(uri: str, settings: dict[str, Any]) -> Result | None:

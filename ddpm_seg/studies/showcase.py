@@ -10,6 +10,7 @@ from ddpm_seg.data.image_set import load_images
 from ddpm_seg.data.table_pictures import encode_png
 from ddpm_seg.evaluation.pages.sheets import label_sheet, neighbour_sheet, sample_sheet
 from ddpm_seg.evaluation.scores.nearest import nearest_neighbours
+from ddpm_seg.json_text import json_file
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle, load_bundle
 from ddpm_seg.model.device.choice import default_device
 from ddpm_seg.model.errors import BundleError
@@ -50,7 +51,7 @@ def showcase(config: ShowcaseConfig) -> str:
     }
     for name, sheet in sheets.items():
         storage.write_bytes(storage.join(config.output, name), encode_png(np.asarray(sheet)))
-    storage.write_json(storage.join(config.output, "distances.json"), distances)
+    storage.write_bytes(storage.join(config.output, "distances.json"), json_file(distances))
     return "\n".join(
         f"{values['count']:.0f} {name}: root mean square difference to the nearest of {len(training)} training images "
         f"{values['least']:.1f} to {values['most']:.1f}, median {values['median']:.1f} (of 255)"

@@ -20,6 +20,7 @@ from ddpm_seg.evaluation.pages.report import write_report
 from ddpm_seg.evaluation.tables.changes import ChangesConfig, find_changes
 from ddpm_seg.evaluation.tables.curation import CurateConfig, curate, read_curation, read_samples
 from ddpm_seg.evaluation.tables.export import ExportConfig, export
+from ddpm_seg.json_text import json_file
 from ddpm_seg.model.bundle.ensemble_bundle import save_bundle
 from ddpm_seg.model.trained import read_trained_header
 from ddpm_seg.pipeline.generate.config import GenerateConfig
@@ -266,7 +267,7 @@ def test_a_spoilt_summary_of_an_old_run_is_left_out_of_the_comparison(
     output = tmp_path / "out"
     for number in range(1, 4):
         run = night(output, number, images(number))
-        storage.write_json(run.layout.summary, {"config_hash": "c", "images": 4})
+        storage.write_bytes(run.layout.summary, json_file({"config_hash": "c", "images": 4}))
         if number == 3:
             spoil(f"{output}/runs/run-000001/summary.json", SUMMARIES[how])
         storage.delete(run.layout.report)

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from ddpm_seg import storage
 from ddpm_seg.data.decoding.formats import FORMATS, MISSING, PILLOW_ERRORS, SIGNATURES, register_plugins
 from ddpm_seg.data.decoding.leniency import jpegs_with_an_end, png_without_metadata
 from ddpm_seg.data.decoding.rgb import RangeError, bands_to_rgb, image_to_rgb
 from ddpm_seg.data.decoding.tiff import Layout, LayoutError, layout_of, read_bands
-from ddpm_seg.printable import without_content
 
 # A resize filter takes about 16 n bytes for a side of n pixels, and no camera or scanner makes sides this long.
 MAX_SIDE = 1_000_000
@@ -181,7 +181,7 @@ def _read_tiff(data: bytes, layout: Layout, limits: Limits) -> Decoded:
 
 def _broken(error: Exception) -> ImageError:
     # Pillow quotes what it cannot read, and a list may name a file that is not an image but a secret.
-    text = one_line(f"{type(error).__name__}: {without_content(str(error)[:10_000])}")
+    text = one_line(f"{type(error).__name__}: {storage.without_content(str(error)[:10_000])}")
     # Pillow's words for an allocation that failed in a decoder; the second only in TIFF's.
     if "out of memory" in text or "decoder error -9" in text:
         return ImageError("out_of_memory", "decoding needs more memory than there is")

@@ -9,6 +9,7 @@ import numpy as np
 from ddpm_seg import storage
 from ddpm_seg.data.exports.picture import Picture
 from ddpm_seg.data.table_pictures import encode_png
+from ddpm_seg.json_text import json_file
 from ddpm_seg.tasks import UNLABELLED, Task
 
 
@@ -25,5 +26,5 @@ def write_fiftyone(pictures: Iterable[Picture], task: Task, output: str) -> None
         storage.write_bytes(storage.join(output, "labels", f"{picture.name}.png"), encode_png(shifted))
         samples[picture.name] = {"uri": picture.uri, "uncertainty": picture.uncertainty}
     targets = {str(class_id + 1): name for class_id, name in enumerate(task.class_names)}
-    storage.write_json(storage.join(output, "mask_targets.json"), targets)
-    storage.write_json(storage.join(output, "samples.json"), samples)
+    storage.write_bytes(storage.join(output, "mask_targets.json"), json_file(targets))
+    storage.write_bytes(storage.join(output, "samples.json"), json_file(samples))

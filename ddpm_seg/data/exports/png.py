@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from ddpm_seg import storage
 from ddpm_seg.data.exports.picture import Picture
 from ddpm_seg.data.overlay import indexed
+from ddpm_seg.json_text import json_file
 from ddpm_seg.tasks import Task
 
 
@@ -23,7 +24,7 @@ def write_png(pictures: Iterable[Picture], task: Task, output: str) -> None:
     described: dict[str, object] = {"name": task.name, "class_names": task.class_names, "palette": task.palette}
     if task.ignore_label is not None:
         described["ignore_label"] = task.ignore_label
-    storage.write_json(storage.join(output, "task.json"), described)
+    storage.write_bytes(storage.join(output, "task.json"), json_file(described))
 
 
 def write_images(pictures: Iterable[Picture], output: str) -> None:

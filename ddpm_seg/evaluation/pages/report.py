@@ -19,6 +19,7 @@ from ddpm_seg.evaluation.pages.contact_sheet import Fetch, Tile, fetch_again, ma
 from ddpm_seg.evaluation.pages.page import count, duration, review_script, short, template
 from ddpm_seg.evaluation.tables.drift import describe, earlier_statistics, find_drift, statistics_of
 from ddpm_seg.evaluation.tables.totals import LabelledRow, Totals, first_rows, read_pictures, read_totals
+from ddpm_seg.json_text import json_file
 from ddpm_seg.runs.layout import RunLayout, uris_under
 from ddpm_seg.runs.parquet import DamagedFileError
 from ddpm_seg.runs.summary import read_json
@@ -67,7 +68,7 @@ def _write(
     totals = read_totals(files, keep_uncertain=contact_sheet, keep_errors=ERRORS_SHOWN)
     if summary:
         summary |= _compare_with_earlier(layout, totals)
-        storage.write_json(layout.summary, summary)
+        storage.write_bytes(layout.summary, json_file(summary))
     html = build_report(run=run, summary=summary, totals=totals, tiles=tiles_of(totals, files))
     storage.write_bytes(layout.report, html.encode())
     return layout.report

@@ -15,6 +15,7 @@ from ddpm_seg.data.inputs.listing import list_images
 from ddpm_seg.data.table_pictures import row_image
 from ddpm_seg.evaluation.scores.distances import frechet_distance, kernel_distance
 from ddpm_seg.evaluation.scores.image_features import activation_features, torchscript_features
+from ddpm_seg.json_text import json_file
 from ddpm_seg.model.bundle.ensemble_bundle import load_bundle
 from ddpm_seg.model.device.choice import default_device
 from ddpm_seg.model.network import Network
@@ -74,7 +75,7 @@ def write_quality(
     if bundle.task:
         classes: list[Any] = samples["classes"].to_pylist()
         found["class_shares"] = _class_shares(classes, real, bundle.task, images.shape[1])
-    storage.write_json(storage.join(output, FILE), found)
+    storage.write_bytes(storage.join(output, FILE), json_file(found))
     return found
 
 

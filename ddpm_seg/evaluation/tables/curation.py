@@ -15,6 +15,7 @@ from ddpm_seg import storage
 from ddpm_seg.data.schema import uncertainty_of
 from ddpm_seg.data.table_pictures import picture_cell, row_mask
 from ddpm_seg.evaluation.tables.curation_config import CurateConfig
+from ddpm_seg.json_text import json_file
 from ddpm_seg.runs.parquet import DamagedFileError
 from ddpm_seg.runs.summary import read_json
 from ddpm_seg.runs.view import choose, read_view
@@ -81,7 +82,7 @@ def curate(config: CurateConfig) -> Curation:
         rule=rule,
         counts=counts,
     )
-    storage.write_json(storage.join(output, FILE), dataclasses.asdict(found))
+    storage.write_bytes(storage.join(output, FILE), json_file(dataclasses.asdict(found)))
     return found
 
 

@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from ddpm_seg import storage
 from ddpm_seg.data.table_pictures import encode_png
 from ddpm_seg.evaluation.pages.report import write_report
+from ddpm_seg.json_text import json_file
 from tests.runs.nightly_runs import labelled, night
 from tests.tiny_bundle import TASK
 
@@ -39,7 +40,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> str:
         height, width = mask.shape
         rows[name] = {**row, "mask": {"bytes": encode_png(mask), "path": None}, "height": height, "width": width}
     run = night(folder / "out", 1, rows, prefix=str(folder))
-    storage.write_json(run.layout.summary, {"config_hash": "c"})
+    storage.write_bytes(run.layout.summary, json_file({"config_hash": "c"}))
     return Path(write_report(run.layout.output, "run-000001")).as_uri()
 
 

@@ -13,6 +13,7 @@ from ddpm_seg.data.schema import labels_schema
 from ddpm_seg.evaluation.pages.report import write_report
 from ddpm_seg.evaluation.tables.drift import describe, earlier_statistics, find_drift, statistics_of
 from ddpm_seg.evaluation.tables.totals import read_totals
+from ddpm_seg.json_text import json_file
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.ledger import KnownRun
 from ddpm_seg.runs.parquet import encode
@@ -115,7 +116,9 @@ def test_the_report_compares_with_earlier_runs_of_the_same_configuration(tmp_pat
         report(night(tmp_path, number, images(number)))
     # Another model's run, and a later one, are not what this one is compared with.
     other = RunLayout(output=str(tmp_path), table="labels", config_hash="other", run_id="run-000006")
-    storage.write_json(other.summary, {"config_hash": "other", "statistics": {"uncertainty": {}, "classes": {}}})
+    storage.write_bytes(
+        other.summary, json_file({"config_hash": "other", "statistics": {"uncertainty": {}, "classes": {}}})
+    )
     summary, page = report(night(tmp_path, 7, images(7, area=0.6)))
     assert summary["drift"]["runs"] == 5
     assert {flag["class_name"] for flag in summary["drift"]["flags"]} == {A, B}
@@ -130,6 +133,6 @@ def test_the_report_compares_with_earlier_runs_of_the_same_configuration(tmp_pat
 
 def report(run: KnownRun) -> tuple[dict[str, Any], str]:
     """As the job ends a run: its summary and its page."""
-    storage.write_json(run.layout.summary, {"config_hash": "c", "images": 60})
+    storage.write_bytes(run.layout.summary, json_file({"config_hash": "c", "images": 60}))
     uri = write_report(run.layout.output, run.layout.run_id, contact_sheet=0)
     return json.loads(storage.read_bytes(run.layout.summary)), storage.read_bytes(uri).decode()
