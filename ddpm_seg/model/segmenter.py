@@ -67,6 +67,8 @@ class Segmenter:
             upsample_mode=self.features.upsample_mode,
             device=self.device,
         )
+        calibration = bundle.calibration
+        self.temperatures = torch.tensor(calibration.temperatures, device=self.device) if calibration else None
         if batch_size is None:
             batch_size = _fitting_size(bundle.network, activations(dtype).itemsize, self.device)
         self.batch = FittingBatch(batch_size, self.device, what=f"{self.image_size} x {self.image_size} image")
@@ -85,7 +87,7 @@ class Segmenter:
 
     def probabilities(self, image: np.ndarray) -> np.ndarray:
         """Softmax (K, S, S) float32 for one `image` (S, S, 3) uint8, averaged over the members."""
-        return next(self._votes(image[None])).probabilities.cpu().numpy()
+        return self._calibrated(next(self._votes(image[None]))).probabilities.cpu().numpy()
 
     @torch.inference_mode()
     def _votes(self, images: np.ndarray) -> Iterator[Votes]:
@@ -105,8 +107,11 @@ class Segmenter:
         yield from self.batch.run(len(images), votes_from)
 
     def _labels(self, votes: Iterator[Votes]) -> list[PixelLabels]:
-        found = (one.arrays() for one in votes)
+        found = (self._calibrated(one).arrays() for one in votes)
         return [PixelLabels(**arrays) for arrays in to_host(found, self.device)]
+
+    def _calibrated(self, votes: Votes) -> Votes:
+        return votes if self.temperatures is None else votes.calibrated(self.temperatures)
 
 
 def _fitting_size(network: Network, itemsize: int, device: torch.device) -> int:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ddpm_seg import storage
+from ddpm_seg.model.bundle.calibration import CALIBRATION
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle, BundleHeader, bundle_of, header_of
 from ddpm_seg.model.bundle.files import read_content
 from ddpm_seg.model.device.dtypes import SegmentDType, without_int8
-from ddpm_seg.model.errors import BundleError
+from ddpm_seg.model.errors import BundleError, ModelChangedError
 from ddpm_seg.model.network import drawn_images_only
 from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.tasks import Task
@@ -47,6 +49,20 @@ def check_dtype(header: TrainedHeader, dtype: SegmentDType) -> None:
         header.network.check_dtype(dtype)
     else:
         without_int8(dtype, "student")
+
+
+def calibration_digest(header: TrainedHeader) -> str | None:
+    """What the bundle's confidence depends on beside its `model_id`; None for one that is not calibrated."""
+    return header.calibration.digest if isinstance(header, BundleHeader) and header.calibration else None
+
+
+def refuse_another_calibration(name_or_uri: str, model: Bundle | StudentBundle, digest: str | None) -> None:
+    """Raises ModelChangedError unless the bundle is calibrated as `digest` says."""
+    calibration = model.calibration if isinstance(model, Bundle) else None
+    if (calibration.digest if calibration else None) != digest:
+        raise ModelChangedError(
+            f"{storage.redact(name_or_uri)}/{CALIBRATION} is not what it was when the run began; put it back to go on"
+        )
 
 
 def load_model(name_or_uri: str, model_id: str | None = None) -> Bundle | StudentBundle:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,13 @@ class Votes:
     """(R, W) float32 in [0, 1]: softmax of the label, averaged over the members."""
     probabilities: Tensor
     """(K, R, W) float32: softmax, averaged over the members."""
+
+    def calibrated(self, temperatures_K: Tensor) -> Votes:
+        """softmax(log p / T), with the temperature of each pixel's most probable class. Labels and uncertainty stay."""
+        log_p = self.probabilities.clamp_min(1e-12).log()
+        p = (log_p / temperatures_K[self.probabilities.argmax(dim=0)]).softmax(dim=0)
+        confidence = p.gather(0, self.label[None].long())[0]
+        return dataclasses.replace(self, probabilities=p, confidence=confidence)
 
     def arrays(self) -> dict[str, Tensor]:
         """By the names of `PixelLabels`."""

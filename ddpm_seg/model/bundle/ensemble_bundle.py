@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ddpm_seg import storage
 from ddpm_seg.model.bundle import stored_bundle
+from ddpm_seg.model.bundle.calibration import CALIBRATION, Calibration, read_calibration
 from ddpm_seg.model.bundle.files import check_input_size, model_id_of, read_content, read_files
 from ddpm_seg.model.bundle.network_json import network_from_json, require_ddpm
 from ddpm_seg.model.bundle.stored_bundle import load_tensors, write_bundle
@@ -43,6 +44,8 @@ class BundleHeader:
     files: Mapping[str, str]
     """sha256 of each weights file, by name."""
     provenance: Mapping[str, Any]
+    calibration: Calibration | None = None
+    """No part of bundle.json and `model_id`."""
 
     @property
     def model_id(self) -> str:
@@ -114,6 +117,7 @@ class Bundle:
     members: tuple[Mapping[str, Tensor], ...] = ()
     task: Task | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
         expected_noise = self.network.noise_shape
@@ -169,9 +173,11 @@ def save_bundle(bundle: Bundle, uri: str) -> BundleHeader:
             num_members=len(bundle.members),
             files=files,
             provenance=bundle.provenance,
+            calibration=bundle.calibration,
         )
 
-    return write_bundle(uri, tensors, describe)
+    beside = {CALIBRATION: bundle.calibration.encoded()} if bundle.calibration else {}
+    return write_bundle(uri, tensors, describe, beside)
 
 
 def read_header(name_or_uri: str) -> BundleHeader:
@@ -186,7 +192,8 @@ def header_of(uri: str, content: dict[str, Any]) -> BundleHeader:
             f"{storage.redact(uri)} holds a student, which labels images but has no DDPM; give a bundle that "
             "jobs.pretrain, jobs.convert or jobs.train wrote"
         )
-    return stored_bundle.header_of(BundleHeader, uri, content)
+    header = stored_bundle.header_of(BundleHeader, uri, content)
+    return replace(header, calibration=read_calibration(uri, header.task))
 
 
 def load_bundle(name_or_uri: str, model_id: str | None = None) -> Bundle:
@@ -218,6 +225,7 @@ def bundle_of(uri: str, content: dict[str, Any], model_id: str | None) -> tuple[
         members=members,
         task=header.task,
         provenance=header.provenance,
+        calibration=header.calibration,
     )
     return header, bundle
 

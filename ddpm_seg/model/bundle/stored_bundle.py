@@ -43,15 +43,21 @@ H = TypeVar("H", bound=Header)
 
 
 def write_bundle(
-    uri: str, tensors: Mapping[str, Mapping[str, Tensor]], describe: Callable[[Mapping[str, str]], H]
+    uri: str,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    describe: Callable[[Mapping[str, str]], H],
+    beside: Mapping[str, bytes] | None = None,
 ) -> H:
     """Writes `tensors`, by file and name, under `uri`, then the header that `describe` makes from the files' sha256.
+    Files `beside` them are no part of the header.
 
     Raises FileExistsError if another bundle exists there; an equal one is left alone.
     """
     with staged_weights(tensors) as paths:
         header = describe(digests(paths))
         if not bundle_exists(uri):
+            for name, content in (beside or {}).items():
+                storage.write_bytes(storage.join(uri, name), content)
             _publish(uri, paths, header.to_json())
         elif not _stands(header, uri):
             raise FileExistsError(f"another bundle exists at {storage.redact(uri)}; choose a new --output or delete it")

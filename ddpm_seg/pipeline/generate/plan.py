@@ -99,4 +99,6 @@ def sample_items(seed: int, count: int) -> pa.Table:
 def hash_config(config: GenerateConfig, header: BundleHeader, drawing: Drawing) -> str:
     """The config_hash, 12 hex digits: a hash of the model and every option that can change a pixel of the output."""
     content = {"model_id": header.model_id, "dtype": config.dtype, **drawing.settings()}
+    if header.calibration is not None:
+        content["calibration"] = header.calibration.digest
     return json_digest(content)[:12]

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from ddpm_seg import storage
 from ddpm_seg.data.schema import class_stats_table
+from ddpm_seg.model.trained import calibration_digest
 from ddpm_seg.pipeline.job import run_job
 from ddpm_seg.pipeline.label.config import LabelConfig
 from ddpm_seg.pipeline.label.plan import CLASS_STATS, REFUSED, TABLE, LabelPlan, plan_label
@@ -161,7 +162,10 @@ class LabelWork:
         return stream.Stages(
             before=stream.as_stage(stages.fetch_and_decode, spec),
             actor=stages.Segment,
-            actor_arguments=actor_arguments(self.found.config, header.model_id, allocation),
+            actor_arguments={
+                **actor_arguments(self.found.config, header.model_id, allocation),
+                "calibration": calibration_digest(header),
+            },
             after=stream.as_stage(stages.tabulate, spec),
             killed=stream.as_stage(stages.killed, spec),
         )

@@ -16,7 +16,7 @@ from ddpm_seg.data.inputs.listing import Listing, list_images
 from ddpm_seg.data.inputs.versions import with_versions
 from ddpm_seg.json_text import json_digest
 from ddpm_seg.model.bundle.files import ASSETS, refuse_another_model
-from ddpm_seg.model.trained import check_dtype, read_trained_header
+from ddpm_seg.model.trained import calibration_digest, check_dtype, read_trained_header
 from ddpm_seg.pipeline.label.config import LabelConfig
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.ledger import newest_options
@@ -162,6 +162,8 @@ def hash_config(config: LabelConfig, header: TrainedHeader) -> str:
         content["resize"] = "bilinear"
     if config.refine != "none":
         content["refine"] = config.refine
+    if digest := calibration_digest(header):
+        content["calibration"] = digest
     if config.maps:
         content["maps"] = True
     return json_digest(content)[:12]

@@ -37,7 +37,7 @@ class Segment:
     """An actor that keeps the model in memory: FittedImages in, (FittedImages, PixelLabels) out.
 
     It loads the bundle from its URI, so that it can restart on another node. Raises ModelChangedError if the bundle
-    there no longer has the id `model_id`.
+    there no longer has the id `model_id`, or is calibrated otherwise.
     """
 
     def __init__(
@@ -49,11 +49,14 @@ class Segment:
         batch_size: int | None,
         threads: int,
         compile: bool = False,
+        calibration: str | None = None,
     ) -> None:
-        from ddpm_seg.model.trained import load_model, resident
+        from ddpm_seg.model.trained import load_model, refuse_another_calibration, resident
 
         self.threads = ActorThreads(threads)
-        self.segmenter = resident(load_model(model, model_id), dtype=dtype, batch_size=batch_size, compile=compile)
+        bundle = load_model(model, model_id)
+        refuse_another_calibration(model, bundle, calibration)
+        self.segmenter = resident(bundle, dtype=dtype, batch_size=batch_size, compile=compile)
 
     def __call__(self, row: Row) -> Row:
         self.threads.take()

@@ -26,6 +26,7 @@ from ddpm_seg.model.device.choice import chosen_device
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.tasks import Task
+from ddpm_seg.training.ensemble.calibrating import calibrate
 from ddpm_seg.training.ensemble.copies import Copies
 from ddpm_seg.training.ensemble.ensemble_training import PUBLISHED, EnsembleConfig, train_members
 from ddpm_seg.training.ensemble.extraction import Workplace, extract_features
@@ -62,6 +63,9 @@ def train_from_config(config: TrainConfig) -> Bundle:
     held_out = (
         load_annotations(config.validation, image_size=size, task=task, options=config) if config.validation else []
     )
+    calibration_set = (
+        load_annotations(config.calibration, image_size=size, task=task, options=config) if config.calibration else []
+    )
     logger.info("%d annotated images:\n%s", len(annotations), describe(annotations, task))
     workplace = Workplace(
         folder=storage.join(config.output, UNFINISHED),
@@ -91,6 +95,8 @@ def train_from_config(config: TrainConfig) -> Bundle:
         logger.info("mean IoU on %d validation images: %.4f", len(held_out), miou)
         validation = {"images": len(held_out), "published_miou": miou}
         trained = dataclasses.replace(trained, provenance={**trained.provenance, "validation": validation})
+    if calibration_set:
+        trained = dataclasses.replace(trained, calibration=calibrate(trained, calibration_set, device=device))
     with work_began():
         save_bundle(trained, config.output)
         storage.delete(workplace.folder)
@@ -159,6 +165,7 @@ def train_bundle(
         features=features,
         task=task,
         members=tuple(member.weights for member in trained),
+        calibration=None,
         # A validation score of the replaced ensemble does not apply to the new one.
         provenance={
             **{k: v for k, v in bundle.provenance.items() if k != "validation"},

@@ -59,6 +59,9 @@ class TrainConfig(AnnotationOptions):
     validation: str | None = None
     """Annotated images, in any form that --images takes, to score the finished bundle on (mean IoU by the published
     formula)."""
+    calibration: str | None = None
+    """Annotated images that are not trained on, in any form that --images takes: makes the finished bundle's confidence
+    say how often it is right, class by class. Labels stay the same."""
     num_actors: int | None = None
     """Ray actors that compute the features; worthwhile from hundreds of images on. Default: one per free GPU of the
     cluster, or of this machine if it has several; else 0, which computes them in this process."""

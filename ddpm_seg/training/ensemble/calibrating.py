@@ -1,0 +1,53 @@
+"""Fits a trained ensemble's temperatures on annotated images that it was not trained on."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+from tqdm import tqdm
+
+from ddpm_seg.data.annotations.errors import AnnotationError
+from ddpm_seg.data.annotations.load import Annotation
+from ddpm_seg.evaluation.scores.temperature import fit_temperatures
+from ddpm_seg.model.bundle.calibration import Calibration
+from ddpm_seg.model.bundle.ensemble_bundle import Bundle
+from ddpm_seg.model.segmenter import Segmenter
+from ddpm_seg.tasks import Task
+
+logger = logging.getLogger(__name__)
+
+PIXELS = 4096
+"""Most pixels of an image that are fitted on: neighbours say much the same."""
+
+
+def calibrate(bundle: Bundle, annotations: Sequence[Annotation], *, device: str | None = None) -> Calibration:
+    """Temperatures for `bundle`, whose own are not used. Raises AnnotationError where no pixel is annotated."""
+    segmenter = Segmenter(dataclasses.replace(bundle, calibration=None), device=device)
+    found = [
+        annotated_pixels(segmenter.probabilities(one.image), one, segmenter.task, seed)
+        for seed, one in enumerate(tqdm(annotations, desc="calibrating", unit="image", disable=None))
+    ]
+    p_PK, target_P = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    if not len(p_PK):
+        raise AnnotationError("none of the --calibration images has a pixel of a class that counts")
+    temperatures = fit_temperatures(p_PK, target_P)
+    shown = (f"{name} {one:.2f}" for name, one in zip(segmenter.task.class_names, temperatures, strict=True))
+    logger.info("temperatures from %d images: %s", len(annotations), ", ".join(shown))
+    return Calibration(temperatures=temperatures, images=len(annotations))
+
+
+def annotated_pixels(p_KSS: np.ndarray, annotation: Annotation, task: Task, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities (P, K) and ids (P,) of pixels whose class counts: at most `PIXELS`, drawn by `seed`."""
+    crop = annotation.placement.crop
+    p_PK = crop(p_KSS.transpose(1, 2, 0)).reshape(-1, len(p_KSS))
+    target_P = crop(annotation.label).reshape(-1)
+    counted = target_P < task.num_classes
+    if task.ignore_label is not None:
+        counted &= target_P != task.ignore_label
+    chosen = np.flatnonzero(counted)
+    if len(chosen) > PIXELS:
+        chosen = np.random.default_rng(seed).choice(chosen, PIXELS, replace=False)
+    return p_PK[chosen], target_P[chosen]
