@@ -46,7 +46,7 @@ class ImageLabels:
     mask: NDArray[np.uint8]
     """(H, W) uint8 class ids."""
     confidence: NDArray[np.uint8]
-    """(H, W) uint8: how probable each pixel's class is, in 255ths."""
+    """(H, W) uint8: probability of each pixel's class, times 255."""
     statistics: ImageStatistics
 
 
@@ -60,9 +60,9 @@ def image_labels(
 ) -> ImageLabels:
     """The mask at the image's own size, and its statistics; `refine` needs the `image` (H, W, 3) uint8 itself.
 
-    An image that is as large as the network sees it keeps the network's labels, whatever `resize` and `refine` say; in
-    any case the mask has no class that they lack. Raises NotFiniteError, to which the caller adds what to do about it,
-    and ValueError for "bilinear" without top classes.
+    If the image is as large as the network sees it, the mask is the network's labels, whatever `resize` and `refine`
+    say; in any case it has no class that they lack. Raises NotFiniteError, to which the caller adds advice, and
+    ValueError for "bilinear" without top classes.
     """
     if not answer.finite:
         raise NotFiniteError("the network's output is not finite")
@@ -90,8 +90,8 @@ def own_size_mask(
 
 
 def _top_classes(answer: NetworkAnswer, placement: Placement) -> TopClasses:
-    """Without the classes that are no label of the image: between two pixels, a class that is second at both may win,
-    and members may vote for another class than their mean."""
+    """Top classes without those that are no pixel's label. Otherwise, a class that is second at two neighbouring pixels
+    could win between them, and members may vote for another class than their mean."""
     if answer.top_ids is None or answer.top_probabilities is None:
         raise ValueError("a bilinear mask needs the top classes of each pixel, which this answer does not have")
     named = np.zeros(256, np.uint8)

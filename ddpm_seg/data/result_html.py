@@ -14,7 +14,7 @@ from ddpm_seg.data.statistics import ImageStatistics
 from ddpm_seg.data.table_pictures import encode_png
 
 SIDE = 320
-"""Pixels of the longer side as shown: larger images are made smaller, smaller ones enlarged with sharp pixels."""
+"""Longer side as shown, in pixels: larger images are reduced, smaller ones enlarged with sharp pixels."""
 
 
 def result_html(

@@ -6,7 +6,7 @@ import pickle
 from typing import Any
 
 STAGES = ("read", "segment", "write")
-"""The stages whose seconds a row records, as `read_seconds` and so on."""
+"""Stages whose duration is recorded in a row, as `read_seconds` and so on."""
 
 Row = dict[str, Any]
 """Keys: int `shard` and `chunk`; pickled bytes `payload`; float seconds per stage (see `STAGES`)."""

@@ -150,7 +150,7 @@ def plan(inputs: pa.Table, shard_size: int, chunk_size: int) -> pa.Table:
 
 
 def create_manifest(layout: RunLayout, manifest: Manifest) -> bool:
-    """Stores the plan for good; False if another driver's manifest exists under this number."""
+    """Stores the plan, which never changes afterwards; False if another driver's manifest exists under this number."""
     info = manifest.info
     metadata = {
         "run_id": info.run_id,

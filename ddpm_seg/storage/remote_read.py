@@ -79,7 +79,7 @@ async def _s3(store: Any, uri: str, limit: int) -> tuple[bytes, Version]:
 
 
 def read_s3_range(store: Any, uri: str, start: int, end: int, etag: str) -> bytes:
-    """Bytes `start` to `end` of the object with this ETag; the server answers 412 where another one stands there."""
+    """Bytes `start` to `end` of the object with this ETag; the server answers 412 if there is another one."""
     return sync(store.loop, _s3_range, store, uri, start, end, etag)
 
 

@@ -80,7 +80,7 @@ def how_trained(bundle: Bundle) -> tuple[EnsembleConfig, Copies]:
 
 
 def _scores(found: dict[str, Any]) -> dict[str, float | None]:
-    """Of `metrics.json`, those with a mean and a deviation."""
+    """The scores in `metrics.json` that get a mean and a deviation."""
     return {name: found[name] for name in SCORES} | {name: found["own_size"][key] for name, key in OWN_SIZE.items()}
 
 

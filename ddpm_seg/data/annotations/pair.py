@@ -40,7 +40,7 @@ class Pair:
 
 
 def image_pair(image: str, mask: str, read_mask: Callable[[int, int], NDArray[Any]], *, drawn: bool = False) -> Pair:
-    """A pair whose image stands at a URI."""
+    """A pair whose image has a URI: a file, or an image in a container."""
     return Pair(image=image, mask=mask, read_image=partial(_image_bytes, image), read_mask=read_mask, drawn=drawn)
 
 

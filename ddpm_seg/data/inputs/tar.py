@@ -1,7 +1,7 @@
-"""The images in a tar file, found by a walk from its start, header by header, whoever made the file.
+"""Finds the images in an untrusted tar file by walking through its headers from the start.
 
-A member may hold anything, another tar too: only a walk that began at the start of the file, or at the end of a member
-that such a walk found, tells a header from a member's bytes.
+A member may hold anything, even another tar: only a walk from the start of the file, or from the end of a member found
+by such a walk, can tell a header from a member's bytes.
 """
 
 from __future__ import annotations
@@ -34,29 +34,30 @@ _WITHOUT_DATA = (*_LINK_TYPES, tarfile.DIRTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE
 
 
 class TarError(ValueError):
-    """A tar file that is damaged or cut off; the members that came before are whole."""
+    """A tar file that is damaged or cut off; the members before that are complete."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Member:
-    """A file in a tar, or a link that is named like one."""
+    """A file in a tar, or a link with a file's name."""
 
     name: str
     start: int
-    """Offset of its bytes; in a gzipped tar, in what is unpacked."""
+    """Offset of its bytes; in a gzipped tar, within the unpacked data."""
     size: int
     end: int
-    """Offset from which a walk goes on with the next member."""
+    """Offset from which a walk continues with the next member."""
     fault: str = ""
     """Why its bytes cannot be read as a file's: it is sparse, or a link."""
 
 
 def walk(file: BinaryIO, start: int = 0) -> Iterator[Member]:
-    """The files and links in a tar, in order, after `start`: 0, or the `end` of a member that an earlier walk found.
+    """Yields the files and links in a tar, in order, after `start`: 0, or the `end` of a member that an earlier walk
+    found.
 
-    Reads forwards only, in small pieces: buffer what is far away. Seeks over the members' bytes where the file can
-    seek. Raises TarError after the last whole member if the file is damaged, or ends without tar's end mark, which
-    only a cut leaves out.
+    Reads only forwards, in small pieces: buffer files that are far away. Seeks over the members' bytes if the file can
+    seek. Raises TarError after the last complete member if the file is damaged, or ends without tar's end mark because
+    it was cut off.
     """
     tape = _Tape(file, start)
     extended: dict[str, bytes] = {}
@@ -80,13 +81,13 @@ def walk(file: BinaryIO, start: int = 0) -> Iterator[Member]:
 
 
 def images(members: Iterable[Member], image_key: str | None = None) -> Iterator[Member]:
-    """The members that are images, each with a name that no other has: the second `a.jpg` is called `a.jpg?2`.
+    """Yields the members that are images, each with a unique name: the second `a.jpg` becomes `a.jpg?2`.
 
-    Members that follow each other and are alike up to their names' first dot are one sample, as in WebDataset. If it
-    has an image with nothing but an image's extension (`0001.jpg`), the first such is its image, and others, such as
-    `0001.seg.png`, belong to it. Else (`0001.left.jpg`, `0001.right.jpg`) each is an image. `image_key` is what
-    follows the first dot of the images that are wanted (`jpg`, `left.jpg`), in any case of letters; others are not.
-    Hidden files and those of the system, such as `._a.jpg`, are left out.
+    Consecutive members whose names are equal up to the first dot are one sample, as in WebDataset. If some of them have
+    only an image's extension (`0001.jpg`), the first of these is the sample's image, and others, such as
+    `0001.seg.png`, belong to it. Else (`0001.left.jpg`, `0001.right.jpg`) each is an image. `image_key` selects images
+    by what follows the first dot (`jpg`, `left.jpg`), ignoring case. Leaves out hidden and system files, such as
+    `._a.jpg`.
     """
     seen: dict[str, int] = {}
     for sample in _samples(members):
@@ -102,7 +103,8 @@ def images(members: Iterable[Member], image_key: str | None = None) -> Iterator[
 
 
 def unpacked(file: BinaryIO) -> BinaryIO:
-    """The file itself, or what is in it where it is gzipped; that reads forwards only. The position is the start's."""
+    """The file itself, or the unpacked data if it is gzipped, which can only be read forwards. The position is at the
+    start."""
     begin = file.read(len(_GZIP))
     file.seek(0)
     return cast(BinaryIO, io.BufferedReader(_Gunzipped(file), 1 << 18)) if begin == _GZIP else file
@@ -125,14 +127,14 @@ def _samples(members: Iterable[Member]) -> Iterator[list[Member]]:
 
 
 def _cut(name: str) -> tuple[str, str]:
-    """WebDataset's key, which has the folder, and what follows the first dot of the file's name."""
+    """WebDataset's key, which includes the folder, and the part after the first dot of the file's name."""
     folder, slash, file = name.rpartition("/")
     first, _, rest = file.partition(".")
     return folder + slash + first, rest
 
 
 class _Tape:
-    """A file that is read forwards, and how far."""
+    """A file that is read forwards, with its position."""
 
     def __init__(self, file: BinaryIO, position: int) -> None:
         self._file, self._seeks = file, file.seekable()
@@ -145,13 +147,13 @@ class _Tape:
             self.skip(position)
 
     def read(self, size: int) -> bytes:
-        """`size` bytes, fewer only at the end of the file."""
+        """Reads `size` bytes, fewer only at the end of the file."""
         parts = []
         while size > 0:
             try:
                 part = self._file.read(size)
             except (EOFError, zlib.error, BadGzipFile) as error:
-                raise TarError(f"what is gzipped in it is damaged: {error}") from error
+                raise TarError(f"its gzipped data is damaged: {error}") from error
             if not part:
                 break
             parts.append(part)
@@ -160,7 +162,7 @@ class _Tape:
         return b"".join(parts)
 
     def skip(self, size: int) -> None:
-        """Over a member's bytes. Raises TarError where the file has fewer."""
+        """Skips a member's bytes. Raises TarError if the file has fewer."""
         if self._seeks:
             if self.position + size > self._size:
                 raise TarError("it ends in the middle of a member")
@@ -183,7 +185,7 @@ class _Tape:
 
 
 def _next_header(tape: _Tape) -> bytes | None:
-    """The next header's block; None at the end. Tars that were written one after the other are read as one."""
+    """The next header's block; None at the end. Concatenated tars are read as one."""
     zeros = 0
     while zeros <= MOST_ZEROS:
         block = tape.read(BLOCK)
@@ -192,7 +194,7 @@ def _next_header(tape: _Tape) -> bytes | None:
                 raise TarError("it ends without tar's end mark: it has been cut off")
             return None
         if any(block):
-            # What else follows the end mark is nobody's.
+            # Ignore anything else after the end mark.
             return block if zeros < 2 * BLOCK or _is_header(block) else None
         zeros += BLOCK
     return None
@@ -209,11 +211,11 @@ def _parsed(block: bytes) -> tarfile.TarInfo:
     try:
         return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except tarfile.HeaderError as error:
-        raise TarError(f"something in it is no header of a member: {error}") from error
+        raise TarError(f"it has an invalid member header: {error}") from error
 
 
 def _member(header: tarfile.TarInfo, extended: dict[str, bytes], tape: _Tape) -> Member | None:
-    """What a header and those that extend it describe, with the tape moved on; None for folders, devices and such."""
+    """The member that a header and its extensions describe, skipping its bytes; None for folders, devices and such."""
     size = header.size
     if "size" in extended:
         size = int(extended["size"]) if re.fullmatch(rb"\d{1,19}", extended["size"]) else -1
@@ -238,7 +240,7 @@ def _member(header: tarfile.TarInfo, extended: dict[str, bytes], tape: _Tape) ->
 
 
 def _skip_sparse_map(header: bytes, tape: _Tape) -> None:
-    """The blocks between an old GNU sparse header and the member's bytes; each says whether another follows."""
+    """Skips the blocks between an old GNU sparse header and the member's bytes; each says whether another follows."""
     more = bool(header[482])
     while more:
         block = tape.read(BLOCK)
@@ -248,7 +250,7 @@ def _skip_sparse_map(header: bytes, tape: _Tape) -> None:
 
 
 def _pax_records(data: bytes) -> dict[str, bytes]:
-    """Those that matter here: path, linkpath, size, and whether the file is sparse."""
+    """The records that matter here: path, linkpath, size, and whether the file is sparse."""
     found: dict[str, bytes] = {}
     position = 0
     while position < len(data) and data[position]:
@@ -272,7 +274,7 @@ def _blocks(size: int) -> int:
 
 
 class _Gunzipped(io.RawIOBase):
-    """What is in a gzip file. To go back in it would mean to unpack it from its start again, so it cannot."""
+    """The content of a gzip file. It cannot seek: going back would mean unpacking it from the start again."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = GzipFile(fileobj=file, mode="rb")

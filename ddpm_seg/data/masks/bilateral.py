@@ -90,7 +90,7 @@ def _weights(
             distance *= rows.kernel[i, own, None]
             distance *= columns.kernel[j]
     found = found.reshape(-1, *own_I.shape[:2])
-    # If no neighbour has a similar colour, all weights may be 0 in float32; avoid dividing by 0.
+    # If no neighbour has a similar colour, all weights may be 0 in float32.
     total = found.sum(axis=0)
     return found / np.maximum(total, np.float32(1e-30))
 

@@ -1,7 +1,7 @@
-"""Scores of masks at their images' own size, which those at the network's size cannot see: edges, and what enlarging
-costs; and whether the confidence of each of their pixels means what it says."""
+"""Scores of masks at their images' own size: edges, the cost of enlarging, and whether each pixel's confidence is
+reliable. Scores at the network's size cannot show these."""
 
-# Shapes: K classes, H x W an image's own size.
+# Shapes: K classes; H x W is an image's own size.
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from ddpm_seg.evaluation.scores.miou import class_ious, confusion_matrix, publis
 from ddpm_seg.tasks import UNLABELLED, Task
 
 NEAR = 2
-"""Pixels: the distance at which boundary IoU sees edges that are off by little."""
+"""Distance in pixels at which boundary IoU shows edges that are only slightly off."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OwnSizeCounts:
-    """Counts that add over images."""
+    """Counts that can be added over images."""
 
     confusion: NDArray[np.int64]
     """int64 (K + 1, K + 1), rows the target's classes."""
@@ -38,14 +38,14 @@ class OwnSizeCounts:
     wide: NDArray[np.int64]
     """int64 (2, K): the same for 2 % of the image's diagonal, the paper's distance."""
     confidence: reliability.Reliability | None
-    """None where the confidence of pixels is not known."""
+    """None if the confidence of pixels is not known."""
 
 
 def count(
     mask: NDArray[np.uint8], confidence: NDArray[np.uint8] | None, target: NDArray[np.uint8], task: Task
 ) -> OwnSizeCounts:
-    """`mask` (H, W) against `target` (H, W), both uint8 ids, with each pixel's `confidence` (H, W) uint8 in 255ths, if
-    known. Boundaries and confidence leave out the pixels of the task's ignored class."""
+    """Compares `mask` (H, W) with `target` (H, W), both uint8 ids, and each pixel's `confidence` (H, W) uint8 (times
+    255), if known. Boundaries and confidence leave out pixels of the task's ignored class."""
     classes, counted = task.num_classes, target
     if task.ignore_label is not None:
         counted = np.where(target == task.ignore_label, np.uint8(UNLABELLED), target)
@@ -60,10 +60,11 @@ def count(
 def pixels(
     labels: pa.Table, annotations: Sequence[Annotation]
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8] | None, NDArray[np.uint8]]]:
-    """Mask, confidence (None where the table has none) and annotation of each image at its own size, (H, W) uint8 each.
+    """Yields mask, confidence (None if the table has none) and annotation of each image at its own size, (H, W) uint8
+    each.
 
-    The `labels` must have a mask for each annotated image, as `score_labels` checks, and the annotations their masks at
-    the images' own size.
+    `labels` must have a mask for each annotated image, as `score_labels` checks, and the annotations must have their
+    masks at the images' own size.
     """
     names = [name for name in ("uri", "width", "height", "mask", MAPS[0]) if name in labels.column_names]
     rows: dict[str, Any] = {row["uri"]: row for row in labels.select(names).to_pylist()}
@@ -73,12 +74,12 @@ def pixels(
 
 
 def of_table(labels: pa.Table, annotations: Sequence[Annotation], task: Task) -> dict[str, Any]:
-    """`summary` of the masks of a `labels` table."""
+    """`summary` of the masks in a `labels` table."""
     return summary((count(*image, task) for image in pixels(labels, annotations)), task)
 
 
 def summary(counts: Iterable[OwnSizeCounts], task: Task) -> dict[str, Any]:
-    """JSON-ready: mean IoU by both formulas, boundary IoU at both distances, the same by class, and confidence."""
+    """JSON-ready: mean IoU by both formulas, boundary IoU at both distances, both also per class, and confidence."""
     confusion, near, wide, confidence = _sums(counts, task.num_classes)
     usual = usual_ious(confusion, task.ignore_label)
     edges, wider = (boundary_ious(one, task.ignore_label) for one in (near, wide))

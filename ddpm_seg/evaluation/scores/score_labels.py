@@ -67,7 +67,7 @@ def score_labels(labels: pa.Table, annotations: Sequence[Annotation], task: Task
 
 
 def _at_network_size(row: Mapping[str, Any], placement: Placement) -> NDArray[np.uint8]:
-    """The network's labels (h, w) of an image. Those that stand in the table may have been fitted in another way."""
+    """The network's labels (h, w) of an image. Those in the table may have been fitted in another way."""
     if row.get(NETWORK_MASK) is not None:
         found = row_mask({**row, "width": None, "height": None}, column=NETWORK_MASK)
         if found.shape == (placement.height, placement.width):

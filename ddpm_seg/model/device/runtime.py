@@ -11,7 +11,7 @@ from ddpm_seg.model.device.dtypes import SegmentDType
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Runtime:
-    """The choices of whoever loads a network."""
+    """Choices of the caller that loads a network."""
 
     device: torch.device
     dtype: SegmentDType = "float32"

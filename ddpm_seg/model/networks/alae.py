@@ -25,15 +25,15 @@ MOST_BLOCKS = MAX_IMAGE_SIZE.bit_length() - 2
 """An encoder of B blocks takes 2^(B + 1) x 2^(B + 1) pixels."""
 
 EPSILON = 1e-5
-"""Of the instance norms."""
+"""Epsilon of the instance norms."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ALAEConfig(ImageNetwork):
-    """Architecture: each block halves the resolution, and the last one ends at 2 x 2.
+    """The architecture: each block halves the resolution, and the last one ends at 2 x 2.
 
-    The encoder's own resolution follows from the number of blocks. Smaller images are enlarged to it, and blocks whose
-    maps are finer than the image are not read: block 0 is the first one whose map is not.
+    The encoder's own resolution follows from the number of blocks. Smaller images are enlarged to it, and blocks with
+    finer maps than the image are not read: block 0 is the first whose map is not finer.
     """
 
     kind: ClassVar[str] = "alae"
@@ -48,9 +48,9 @@ class ALAEConfig(ImageNetwork):
     )
 
     image_size: int
-    """Side of the images, which may be smaller than the encoder's own."""
+    """Side of the images, at most the encoder's own."""
     widths: tuple[int, ...]
-    """Channels of the first layer, and of every encoder block's output."""
+    """Channels of the first layer, and of each encoder block's output."""
 
     def __post_init__(self) -> None:
         check_range("number of blocks (widths less one)", len(self.widths) - 1, MOST_BLOCKS)
@@ -70,12 +70,12 @@ class ALAEConfig(ImageNetwork):
 
     @property
     def resolution(self) -> int:
-        """Side of what the encoder takes."""
+        """Side of the encoder's input."""
         return 2 ** len(self.widths)
 
     @property
     def first_block(self) -> int:
-        """The encoder block that is block 0 here."""
+        """The encoder's block that is block 0 here."""
         return max(0, (self.resolution // self.image_size).bit_length() - 2)
 
     @property
@@ -88,11 +88,11 @@ class ALAEConfig(ImageNetwork):
 
     @property
     def peak_values(self) -> int:
-        """About five maps of the first layer."""
+        """Values in memory at the peak: about five maps of the first layer."""
         return 5 * self.widths[0] * self.resolution**2
 
     def published_features(self) -> FeatureConfig:
-        """All blocks. (This is our choice: none is known.)"""
+        """All blocks. (Our choice, as no published one is known.)"""
         return FeatureConfig(steps=(), blocks=tuple(range(len(self.block_channels))))
 
     def preprocess(self, images: NDArray[np.uint8], device: torch.device | str) -> Tensor:
@@ -103,7 +103,7 @@ class ALAEConfig(ImageNetwork):
 
 
 class ALAE(nn.Module):
-    """The encoder without the layers that give the image's code, which is the same at every pixel."""
+    """The encoder without the layers that compute the image's code, which is not a map."""
 
     def __init__(self, config: ALAEConfig) -> None:
         super().__init__()
@@ -114,11 +114,11 @@ class ALAE(nn.Module):
     def activations(self, x: Tensor, blocks: Collection[int]) -> list[Tensor]:
         """Outputs (N, C, h, w) of `blocks`, ascending, for `x` (N, 3, S, S) from `ALAEConfig.preprocess`.
 
-        Blocks count from the first one whose map is not finer than the image. Nothing after the last one is computed.
+        Blocks count from the first whose map is not finer than the image. Computes nothing after the last one.
         """
         if x.shape[-1] != self.resolution:
             x = F.interpolate(x, size=(self.resolution, self.resolution), mode="bilinear")
-        # Leaky twice, as published: in the layer itself, and again where the blocks begin.
+        # Leaky ReLU twice, as published: in the layer itself, and again before the blocks.
         h = F.leaky_relu(self.from_rgb(x), 0.2 * 0.2)
         kept = []
         for index, block in enumerate(self.encode_block[: self.first_block + max(blocks) + 1], -self.first_block):
@@ -129,13 +129,13 @@ class ALAE(nn.Module):
 
 
 class EncodeBlock(nn.Module):
-    """Two convolutions, the second one at half the resolution, each with an instance norm behind it."""
+    """Two convolutions, the second at half the resolution, each followed by an instance norm."""
 
     def __init__(self, entering: int, leaving: int) -> None:
         super().__init__()
         self.conv_1 = nn.Conv2d(entering, entering, 3, padding=1)
         self.conv_2 = nn.Conv2d(entering, leaving, 4, stride=2, padding=1)
-        """A 3 x 3 convolution and the average of 2 x 2 results: one convolution, with 4/9 of the work."""
+        """A 3 x 3 convolution and 2 x 2 average pooling in one convolution, with 4/9 of the work."""
 
     def forward(self, h: Tensor) -> Tensor:
         h = _instance_norm(F.leaky_relu(self.conv_1(h), 0.2))
@@ -143,19 +143,20 @@ class EncodeBlock(nn.Module):
 
 
 def pooled_kernel(kernel: Tensor) -> Tensor:
-    """The 4 x 4 kernel of a convolution of stride 2 that equals one with a 3 x 3 `kernel` and 2 x 2 average pooling."""
+    """The 4 x 4 kernel with which a convolution of stride 2 equals one with a 3 x 3 `kernel` and 2 x 2 average
+    pooling."""
     return F.avg_pool2d(F.pad(kernel.float(), (1, 1, 1, 1)), 2, stride=1)
 
 
 def _blur(h: Tensor) -> Tensor:
-    """Every channel with [1, 2, 1] / 4 in both directions, zeros around it: two averages of neighbours."""
+    """Filters each channel with [1, 2, 1] / 4 in both directions, zeros outside: two averages of neighbours."""
     return F.avg_pool2d(F.avg_pool2d(h, 2, stride=1, padding=1), 2, stride=1)
 
 
 def _instance_norm(h: Tensor) -> Tensor:
-    """Each channel of each image with mean 0 and deviation 1, in float32: the last ones are over 2 x 2 values.
+    """Scales each channel of each image to mean 0 and deviation 1, in float32, as the last maps have only 2 x 2 values.
 
-    Unlike F.instance_norm, it keeps h channels-last, in which the convolutions are faster.
+    Unlike F.instance_norm, it keeps h channels-last, which makes the convolutions faster.
     """
     variance, mean = torch.var_mean(h.float(), dim=(2, 3), correction=0, keepdim=True)
     return ((h - mean) * (variance + EPSILON).rsqrt()).to(h.dtype)

@@ -21,12 +21,12 @@ from ddpm_seg.model.networks.ir_se50 import IRSE50, P1, P2
 from ddpm_seg.model.networks.pixel_values import to_network
 
 LANDMARKS: dict[str, int | None] = {"encoder.body.23.res_layer.3.weight": None, "encoder.latlayer2.weight": None}
-"""Of the checkpoints of e4e and pSp."""
+"""Names that mark the checkpoints of e4e and pSp."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GANEncoderConfig(ImageNetwork):
-    """Architecture: `width` is 64 in the published encoders."""
+    """The architecture: `width` is 64 in the published encoders."""
 
     kind: ClassVar[str] = "gan_encoder"
     checkpoints: ClassVar[tuple[Checkpoint, ...]] = (
@@ -51,7 +51,7 @@ class GANEncoderConfig(ImageNetwork):
 
     @property
     def block_channels(self) -> list[int]:
-        """Of the outputs of the body's 24 units, and of p2 and p1."""
+        """Channels of the outputs of the body's 24 units, and of p2 and p1."""
         return ir_se50.block_channels(self.width)
 
     @property
@@ -63,7 +63,7 @@ class GANEncoderConfig(ImageNetwork):
         return encoder_peak(self.image_size, self.width)
 
     def published_features(self) -> FeatureConfig:
-        """The last unit of each stage, and the pyramid. Which ones the paper read is not known."""
+        """The last unit of each stage, and the pyramid. (Which ones the paper read is not known.)"""
         return FeatureConfig(steps=(), blocks=(2, 6, 20, 23, P2, P1))
 
     def preprocess(self, images: NDArray[np.uint8], device: torch.device | str) -> Tensor:
@@ -74,7 +74,7 @@ class GANEncoderConfig(ImageNetwork):
 
 
 def check_encoder(image_size: int, width: int) -> None:
-    """Raises ValueError for an encoder that cannot be."""
+    """Raises ValueError for an encoder that cannot exist."""
     if image_size < 1 or image_size % ir_se50.STRIDE:
         raise ValueError(f"image_size must be a multiple of {ir_se50.STRIDE}, got {image_size}")
     check_range("image_size", image_size, MAX_IMAGE_SIZE)
@@ -82,6 +82,7 @@ def check_encoder(image_size: int, width: int) -> None:
 
 
 def encoder_peak(image_size: int, width: int) -> int:
-    """Numbers, about, in memory at the peak: all maps, and four of the picture's size in the first unit."""
+    """Approximate number of values in memory at the peak: all maps, and four as large as the image in the first
+    unit."""
     sizes = zip(ir_se50.block_channels(width), ir_se50.block_strides(), strict=True)
     return 4 * width * image_size**2 + sum(channels * (image_size // stride) ** 2 for channels, stride in sizes)

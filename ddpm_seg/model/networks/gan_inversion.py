@@ -1,6 +1,6 @@
-"""GAN Inversion: a picture to codes by e4e or pSp, and StyleGAN2's maps of these codes as features.
+"""GAN Inversion: e4e or pSp maps an image to codes, and StyleGAN2's maps for these codes are the features.
 
-Section 4 of DDPM-Seg compares with it. One pass, without optimisation, truncation or new noise.
+A baseline in section 4 of DDPM-Seg. One pass, without optimisation, truncation or new noise.
 """
 
 # Shapes: N images of S x S pixels, R code rows of width W.
@@ -33,17 +33,17 @@ from ddpm_seg.model.networks.stylegan2_generator import (
 )
 
 Codes = Literal["e4e", "psp"]
-"""How the style heads make codes; the two encoders are alike in all else."""
+"""How the style heads make codes; the two encoders are otherwise the same."""
 
 MAX_SIDE = 256
-"""Of the images: the style heads reduce the encoder's last map, then of 16 x 16 pixels, to one."""
+"""Largest side of the images: the style heads reduce the encoder's last map, which then has 16 x 16 pixels, to one."""
 _COARSE, _MIDDLE = 3, 7
 """The first style that reads p2, and the first that reads p1."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GANInversionConfig(ImageNetwork):
-    """An encoder of `width` (64 as published), and the generator whose codes it gives."""
+    """An encoder of `width` (64 as published), and the generator for its codes."""
 
     kind: ClassVar[str] = "gan_inversion"
     checkpoints: ClassVar[tuple[Checkpoint, ...]] = (
@@ -60,7 +60,7 @@ class GANInversionConfig(ImageNetwork):
     codes: Codes
     width: int
     channels: tuple[int, ...]
-    """Of the generator's layers at 4 x 4, 8 x 8, ... pixels."""
+    """Channels of the generator's layers at 4 x 4, 8 x 8, ... pixels."""
 
     def __post_init__(self) -> None:
         check_encoder(self.image_size, self.width)
@@ -76,7 +76,7 @@ class GANInversionConfig(ImageNetwork):
 
     @property
     def block_channels(self) -> list[int]:
-        """Of the generator's constant input and of its layers' outputs."""
+        """Channels of the generator's constant input and of its layers' outputs."""
         return map_channels(self.channels)
 
     @property
@@ -95,7 +95,7 @@ class GANInversionConfig(ImageNetwork):
         return to_network(images, device)
 
     def cast(self, network: nn.Module, dtype: torch.dtype) -> None:
-        """Codes, styles and noise stay float32."""
+        """Keeps codes, styles and noise in float32."""
         assert isinstance(network, GANInversion)  # what `build` returns
         network.float()
         network.encoder.to(dtype)
@@ -106,10 +106,10 @@ class GANInversionConfig(ImageNetwork):
 
 
 class GANInversion(nn.Module):
-    """Encoder and generator; of the latter what makes maps from codes."""
+    """The encoder, and the part of the generator that makes maps from codes."""
 
     latent_avg: Tensor
-    """(R, W): added to the codes."""
+    """(R, W): mean code, added to the codes."""
 
     def __init__(self, config: GANInversionConfig) -> None:
         super().__init__()
@@ -119,14 +119,14 @@ class GANInversion(nn.Module):
         self.register_buffer("latent_avg", torch.zeros(rows, code_width))
 
     def codes(self, x: Tensor, rows: int) -> Tensor:
-        """The first `rows` codes (N, rows, W) float32 of `x` (N, 3, S, S) in [-1, 1]."""
+        """The first `rows` codes (N, rows, W) float32 for `x` (N, 3, S, S) in [-1, 1]."""
         mean = self.latent_avg[:rows].expand(len(x), -1, -1)
         return mean + self.encoder(x, rows) if rows else mean
 
     def activations(self, x: Tensor, blocks: Collection[int]) -> list[Tensor]:
         """The generator's maps of `blocks`, ascending, for `x` (N, 3, S, S) in [-1, 1].
 
-        Codes and layers that come after the last of them are not computed.
+        Does not compute codes and layers after the last of them.
         """
         last = max(blocks)
         numbered = zip(range(last + 1), self.decoder.maps(self.codes(x, last)), strict=False)
@@ -134,7 +134,7 @@ class GANInversion(nn.Module):
 
 
 class StyleEncoder(IRSE50):
-    """An encoder with its style heads, one for each row of the code."""
+    """An encoder with its style heads, one per row of the code."""
 
     def __init__(self, width: int, rows: int, codes: Codes) -> None:
         super().__init__(width)
@@ -142,7 +142,7 @@ class StyleEncoder(IRSE50):
         self.residual = codes == "e4e"
 
     def forward(self, x: Tensor, rows: int) -> Tensor:
-        """The first `rows` codes (N, rows, W) float32 of `x` (N, 3, S, S) in [-1, 1], without the mean code."""
+        """The first `rows` codes (N, rows, W) float32 for `x` (N, 3, S, S) in [-1, 1], without the mean code."""
         blocks = [block for first, block in zip((0, _COARSE, _MIDDLE), (BODY - 1, P2, P1), strict=True) if rows > first]
         levels = self.activations(x, blocks)
         codes = [
@@ -169,5 +169,5 @@ class _StyleHead(nn.Module):
 
 
 def _halvings(row: int) -> int:
-    """From 16, 32 or 64 pixels to one."""
+    """Number of halvings from 16, 32 or 64 pixels to one."""
     return 4 + (row >= _COARSE) + (row >= _MIDDLE)

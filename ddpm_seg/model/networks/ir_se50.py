@@ -1,6 +1,6 @@
-"""The IR-SE50 and the pyramid on it, with which e4e and pSp read pictures (Deng et al., CVPR 2019, ArcFace's network).
+"""The IR-SE50 and its pyramid, with which e4e and pSp read images (Deng et al., CVPR 2019, ArcFace's network).
 
-Module names are those of omertov/encoder4editing and eladrich/pixel2style2pixel, whose encoders have the same ones.
+Module names are those of omertov/encoder4editing and eladrich/pixel2style2pixel, which are the same.
 """
 
 # Shapes: N images of S x S pixels, C channels; w the width of the first stage (64 as published).
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 DEPTHS = (3, 4, 14, 3)
-"""Units of each stage; every stage halves the resolution, the first one too."""
+"""Number of units in each stage; every stage halves the resolution, including the first."""
 BODY = sum(DEPTHS)
 P2, P1 = BODY, BODY + 1
 """Numbers of the pyramid's maps, after those of the body's units."""
@@ -31,7 +31,7 @@ def block_channels(width: int) -> list[int]:
 
 
 def block_strides() -> list[int]:
-    """Image pixels per pixel of each of these maps."""
+    """Image pixels per pixel for each of these maps."""
     units = [2 ** (stage + 1) for stage, depth in enumerate(DEPTHS) for _ in range(depth)]
     return [*units, 8, 4]
 
@@ -49,9 +49,9 @@ class IRSE50(nn.Module):
         self.latlayer2 = nn.Conv2d(2 * width, 8 * width, 1)
 
     def maps(self, x: Tensor) -> Iterator[Tensor]:
-        """Of `x` (N, 3, S, S) in [-1, 1], S a multiple of 16: the outputs of the 24 units, then p2 and p1.
+        """Yields the outputs of the 24 units, then p2 and p1, for `x` (N, 3, S, S) in [-1, 1], S a multiple of 16.
 
-        Nothing is computed before it is asked for.
+        Computes each map only when it is asked for.
         """
         h, ends = self.input_layer(x), []
         for number, unit in enumerate(self.body):

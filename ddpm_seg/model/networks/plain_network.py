@@ -1,4 +1,4 @@
-"""What the configurations of most networks share: fields of plain values, one section of bundle.json, no noise."""
+"""Base of most networks' configurations: fields of plain values, one section of bundle.json, no noise."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ N = TypeVar("N", bound="PlainNetwork")
 
 
 class PlainNetwork(ABC):
-    """Base of dataclasses that describe a network: the part of `network.Network` that rarely differs.
+    """Base class of dataclasses that describe a network: the part of `network.Network` that rarely differs.
 
-    By itself such a network neither reads images nor draws any: a subclass has `extractor` and `reads_images`, as
+    By itself such a network neither reads nor draws images: a subclass adds `extractor` and `reads_images`, like
     `ImageNetwork`, or `drawing`.
     """
 
@@ -60,7 +60,7 @@ class PlainNetwork(ABC):
         return from_json(cls, content[cls.kind], cls.kind)
 
     def to_json(self) -> dict[str, Any]:
-        return {self.kind: asdict(self)}  # type: ignore[call-overload]  # whoever inherits is a dataclass
+        return {self.kind: asdict(self)}  # type: ignore[call-overload]  # subclasses are dataclasses
 
     def architecture(self) -> dict[str, Any]:
         return self.to_json()

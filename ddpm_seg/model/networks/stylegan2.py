@@ -1,6 +1,6 @@
-"""StyleGAN2 (Karras et al., CVPR 2020) as a network that draws pictures with their features, as DatasetGAN does.
+"""StyleGAN2 (Karras et al., CVPR 2020) as a network that draws images along with their features, as in DatasetGAN.
 
-DatasetGAN (Zhang et al., CVPR 2021) reads the generator's own maps: so it labels what it draws, and nothing else.
+DatasetGAN (Zhang et al., CVPR 2021) reads the generator's own maps, so it can label only what it draws.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from ddpm_seg.model.networks.stylegan2_generator import (
 from ddpm_seg.model.sampling import SamplingConfig
 
 TRUNCATION = 0.7
-"""As DatasetGAN draws."""
+"""DatasetGAN's truncation."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StyleGAN2Config:
-    """Architecture of a generator that adds up its picture from all resolutions ("skip")."""
+    """Architecture of a generator that adds up its image over all resolutions ("skip")."""
 
     kind: ClassVar[str] = "stylegan2"
     reads_images: ClassVar[bool] = False
@@ -52,9 +52,9 @@ class StyleGAN2Config:
     )
 
     image_size: int
-    """Side of the pictures that it gives here: the generator's own, or that halved some times."""
+    """Side of the images to draw: the generator's own, or that halved any number of times."""
     channels: tuple[int, ...]
-    """Of the layers at 4 x 4, 8 x 8, ... pixels."""
+    """Channels of the layers at 4 x 4, 8 x 8, ... pixels."""
     mapping: tuple[int, ...]
     """Widths of the mapping network: the latent's, and that of each layer's output; the last is the code's."""
     conv_clamp: float | None = None
@@ -77,7 +77,7 @@ class StyleGAN2Config:
 
     @property
     def side(self) -> int:
-        """Of the generator's own pictures."""
+        """Side of the generator's own images."""
         return map_sides(self.channels)[-1]
 
     @classmethod
@@ -112,7 +112,7 @@ class StyleGAN2Config:
 
     @property
     def block_sides(self) -> list[int]:
-        """Side of the map that each block gives."""
+        """Side of each block's map."""
         return map_sides(self.channels)
 
     @property
@@ -120,7 +120,7 @@ class StyleGAN2Config:
         return generator_peak(self.channels)
 
     def published_features(self) -> FeatureConfig:
-        """All maps that are no larger than the picture."""
+        """All maps that are no larger than the image."""
         return FeatureConfig(steps=(), blocks=maps_within(self.channels, self.image_size), truncation=TRUNCATION)
 
     def build(self) -> StyleGAN2:
@@ -140,11 +140,11 @@ class StyleGAN2Config:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StyleGAN2Drawing:
-    """How a StyleGAN2 draws: with codes that are drawn towards the mean code."""
+    """How a StyleGAN2 draws: its codes are moved towards the mean code."""
 
     network: StyleGAN2Config
     truncation: float
-    """What is left of a code's distance from the mean."""
+    """The share of a code's distance from the mean that remains."""
 
     @property
     def sampler(self) -> str:

@@ -23,8 +23,8 @@ MOST_AT_ONCE = 256
 
 
 class StyleGAN2Drawer:
-    """Draws samples, and gives their maps from the same pass. Where a GPU's memory proves too small for `batch_size`
-    at once, that number is halved, for good.
+    """Draws samples, and returns their maps from the same pass. If a GPU has too little memory for `batch_size` at
+    once, that number is halved from then on.
 
     A CPU draws one at a time: batches are no faster there, and the sums in a batch depend on its size.
     """
@@ -40,7 +40,7 @@ class StyleGAN2Drawer:
         return self.batch.size
 
     def draw(self, seed: int, numbers: Sequence[int], features: FeatureConfig | None = None) -> Iterator[Drawn]:
-        """Samples `numbers` of `seed`; see `drawing.Drawer`."""
+        """Yields the samples `numbers` of `seed`; see `drawing.Drawer`."""
         blocks = () if features is None else features.blocks
         for image, maps in in_full_batches(numbers, self.batch, lambda full: self._batch(seed, full, blocks)):
             yield Drawn(image=image, maps=None if features is None else maps)

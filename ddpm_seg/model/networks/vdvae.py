@@ -1,6 +1,6 @@
 """Encoder and decoder of a very deep VAE (Child, ICLR 2021) as a source of features.
 
-The latents are the posterior's means: nothing is drawn, and an image always has the same features.
+The latents are the posterior's means: nothing is random, so an image always has the same features.
 """
 
 # Shapes: N images of S x S pixels, C channels, r a block's resolution (its maps are r x r).
@@ -37,9 +37,9 @@ _LEAST_DEVIATION = 1e-6
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VDVAEConfig(ImageNetwork):
-    """Architecture, in the published notation, and the standardisation of its input.
+    """The architecture, in the published notation, and the standardisation of the input.
 
-    `enc_blocks` and `dec_blocks` list the blocks in order: `256x3` is three of them at resolution 256, `256d2` one at
+    `enc_blocks` and `dec_blocks` list the blocks in order: `256x3` is three blocks at resolution 256, `256d2` one at
     256 whose output is pooled to 128, `4m1` one at 4 that first adds the state of resolution 1.
     """
 
@@ -56,7 +56,7 @@ class VDVAEConfig(ImageNetwork):
 
     image_size: int
     width: int
-    """Channels of every block's output."""
+    """Channels of each block's output."""
     inner_width: int
     """Channels between a block's convolutions."""
     zdim: int
@@ -66,9 +66,9 @@ class VDVAEConfig(ImageNetwork):
     no_bias_above: int
     """Largest resolution at which the decoder's state starts from learnt values; above it starts from zeros."""
     shift: float
-    """Added to every value, 0 to 255, of an image."""
+    """Added to each value, 0 to 255, of an image."""
     deviation: float
-    """What the shifted value is then divided by."""
+    """The shifted values are divided by this."""
 
     def __post_init__(self) -> None:
         for name, most in _LIMITS.items():
@@ -76,7 +76,7 @@ class VDVAEConfig(ImageNetwork):
         check_range("no_bias_above", self.no_bias_above, MAX_IMAGE_SIZE, least=0)
         check_range("shift", self.shift, _MOST_SHIFT, least=-_MOST_SHIFT)
         check_range("deviation", self.deviation, _MOST_SHIFT, least=_LEAST_DEVIATION)
-        self.decoder  # noqa: B018  which raises ValueError for strings that describe no network
+        self.decoder  # noqa: B018  raises ValueError for strings that describe no network
 
     @property
     def title(self) -> str:
@@ -103,7 +103,7 @@ class VDVAEConfig(ImageNetwork):
 
     @property
     def block_sides(self) -> list[int]:
-        """Of the encoder's blocks, then of the decoder's."""
+        """Sides of the encoder's blocks, then of the decoder's."""
         return [layer.output for layer in self.encoder] + [layer.resolution for layer in self.decoder]
 
     @property
@@ -112,11 +112,12 @@ class VDVAEConfig(ImageNetwork):
 
     @property
     def peak_values(self) -> int:
-        """The decoder's last block holds its state, the encoder's map, both concatenated, and copies."""
+        """Values in memory at the peak: in the last block the decoder's state, the encoder's map, both concatenated,
+        and copies."""
         return 8 * self.width * self.image_size**2
 
     def published_features(self) -> FeatureConfig:
-        """The last block of each resolution, of the encoder and of the decoder. (This is our choice: none is known.)"""
+        """The last block of each resolution in encoder and decoder. (Our choice, as no published one is known.)"""
         depth = len(self.encoder)
         last = {(index < depth, side): index for index, side in enumerate(self.block_sides)}
         return FeatureConfig(steps=(), blocks=tuple(sorted(last.values())))
@@ -129,7 +130,7 @@ class VDVAEConfig(ImageNetwork):
 
 
 class VDVAE(nn.Module):
-    """Encoder and decoder without what draws images; module names are the published ones."""
+    """Encoder and decoder without the parts that only draw images; module names are the published ones."""
 
     def __init__(self, config: VDVAEConfig) -> None:
         super().__init__()
@@ -139,7 +140,7 @@ class VDVAE(nn.Module):
     def activations(self, x: Tensor, blocks: Collection[int]) -> list[Tensor]:
         """Outputs (N, C, r, r) of `blocks`, ascending, for `x` (N, 3, S, S) from `VDVAEConfig.preprocess`.
 
-        The encoder's E blocks come first, then the decoder's. Nothing after the last block is computed.
+        The encoder's E blocks come first, then the decoder's. Computes nothing after the last block.
         """
         depth = len(self.encoder.enc_blocks)
         of_encoder = {block for block in blocks if block < depth}
@@ -162,7 +163,8 @@ class Encoder(nn.Module):
     def forward(
         self, x: Tensor, wanted: Collection[int], handed_on: Collection[int]
     ) -> tuple[list[Tensor], dict[int, Tensor]]:
-        """Outputs of the blocks `wanted`, and the last map of each resolution in `handed_on`, which a decoder sees."""
+        """Outputs of the blocks `wanted`, and the last map of each resolution in `handed_on`, which the decoder
+        reads."""
         h = self.in_conv(x)
         kept = []
         last_maps = {h.shape[-1]: h} if h.shape[-1] in handed_on else {}
@@ -188,7 +190,7 @@ class Decoder(nn.Module):
         )
 
     def forward(self, encoded: dict[int, Tensor], wanted: Collection[int]) -> list[Tensor]:
-        """Outputs of the blocks `wanted`; `encoded` has the encoder's last map of each resolution, and is emptied."""
+        """Outputs of the blocks `wanted`; `encoded` holds the encoder's last map of each resolution, and is emptied."""
         kept = []
         states = {bias.shape[-1]: bias for bias in self.bias_xs}
         last = max(wanted, default=-1)
@@ -217,7 +219,7 @@ def _drop_unread(encoded: dict[int, Tensor], states: dict[int, Tensor], to_come:
 
 
 class DecoderBlock(nn.Module):
-    """Adds to the state what the latent says. Of posterior and prior it has only what the latent's mean needs."""
+    """Updates the state from the latent. Of posterior and prior it has only what the latent's mean needs."""
 
     def __init__(self, config: VDVAEConfig, resolution: int) -> None:
         super().__init__()
@@ -235,7 +237,7 @@ class DecoderBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Four convolutions with a GELU before each; those in the middle see neighbours where there are any."""
+    """Four convolutions with a GELU before each; those in the middle see neighbours if the map is large enough."""
 
     def __init__(self, entering: int, inner: int, leaving: int, resolution: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Checkpoints of podgorskiy/ALAE: their encoder."""
+"""Reads the encoder in checkpoints of podgorskiy/ALAE."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ IMAGE_SIZE = 256
 _ENCODER = "discriminator_s"
 """The running average of the encoder's weights; `discriminator` has those of the last step."""
 _LANDMARKS = ("from_rgb.0.from_rgb.weight", "encode_block.0.conv_1.weight")
-# Entrances of lower resolutions, used while the network grew; the blur, whose weights are constants; and layers that
-# give the image's code.
+# Input layers for lower resolutions, used while the network grew; the blur, whose weights are constants; and layers
+# that compute the image's code.
 NOT_READ = re.compile(r"from_rgb\.[1-9]\d*\.|encode_block\.\d+\.(blur\.|style_[12]\.)")
 _BLOCK = re.compile(r"encode_block\.(\d{1,4})\.")
 
@@ -33,9 +33,9 @@ def load(config: ConvertConfig, image_size: int | None) -> Loaded:
 
 
 def load_alae(uri: str, image_size: int | None = None) -> tuple[ALAEConfig, State]:
-    """The encoder of a checkpoint `{"models": {"discriminator_s": …}}`, or its state dict alone, and what it is.
+    """The encoder in a checkpoint `{"models": {"discriminator_s": …}}` or a plain state dict, and its configuration.
 
-    `image_size` is the side of the images to label. Raises ValueError where a file is damaged or refused, or another
+    `image_size` is the side of the images to label. Raises ValueError if the file is damaged, refused, or another
     network's, and for a side that the encoder cannot take.
     """
     name = storage.redact(uri)
@@ -54,7 +54,7 @@ def load_alae(uri: str, image_size: int | None = None) -> tuple[ALAEConfig, Stat
 
 
 def _encoder(content: Any, name: str) -> Any:
-    """The encoder's state dict, which stands among those of all networks."""
+    """The encoder's state dict, which is among those of all networks."""
     if not isinstance(content, Mapping) or not isinstance(models := content.get("models"), Mapping):
         return content
     if _ENCODER not in models:
@@ -63,7 +63,7 @@ def _encoder(content: Any, name: str) -> Any:
 
 
 def _config(shapes: Shapes, image_size: int | None, name: str) -> ALAEConfig:
-    """Everything stands in the shapes."""
+    """The configuration, all of it read from the shapes."""
     depth = len({match[1] for match in map(_BLOCK.match, shapes) if match})
     keys = ["from_rgb.0.from_rgb.weight", *(f"encode_block.{index}.conv_2.weight" for index in range(depth))]
     for key in keys:
@@ -77,7 +77,7 @@ def _config(shapes: Shapes, image_size: int | None, name: str) -> ALAEConfig:
 
 
 def _published_shapes(config: ALAEConfig) -> Shapes:
-    """Those of the file for the network that `config` describes."""
+    """Shapes in the file for the network that `config` describes."""
     shapes = {}
     for key, shape in weight_shapes(config).items():
         block_bias = key.startswith("encode_block.") and key.endswith(".bias")
@@ -92,7 +92,7 @@ def _published_name(key: str) -> str:
 
 
 def _ours(state: State) -> State:
-    """The file's tensors as the network here has them."""
+    """The file's tensors converted for the network here."""
     ours = {}
     for key, tensor in state.items():
         name = re.sub(r"\bbias_([12])$", r"conv_\1.bias", key).replace("from_rgb.0.from_rgb.", "from_rgb.")

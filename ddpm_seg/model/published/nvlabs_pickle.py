@@ -24,16 +24,16 @@ from ddpm_seg.model.json_values import shown
 from ddpm_seg.model.published.state_dicts import checkpoint_of, reason, refuse_placeholder
 
 MOST_OPERATIONS = 1_000_000
-"""Of a pickle; a published one has some 50,000. A byte of one can cost a hundred bytes of memory."""
+"""Limit for a pickle's operations; a published one has about 50,000. One byte can cost a hundred bytes of memory."""
 MOST_TUPLES = 20_000
-"""Python follows tuples in tuples without a limit to tell whether two keys are equal, until its stack overflows."""
+"""Limit for tuples: Python compares nested tuples without a limit on depth, until its stack overflows."""
 MOST_DIMENSIONS = 8
 
 _NUMBER = re.compile(r"[<>=|]?([fiu][1248]|b1|\?)")
 
 
 class Kept:
-    """What a name in the file led to; `content` is what it was made from."""
+    """Stands for what a name in the file refers to; `content` is what it was made from."""
 
     content: Any = None
 
@@ -123,10 +123,10 @@ def _known_names(size: int) -> dict[str, Any]:
             """Attributes are not read."""
 
     class Network(Module):
-        """Of the TensorFlow code."""
+        """A network of the TensorFlow code."""
 
     class Persistent(Module):
-        """Of the PyTorch code."""
+        """A module of the PyTorch code."""
 
     class NumpyType(Kept):
         def __init__(self, code: Any, *_: Any) -> None:

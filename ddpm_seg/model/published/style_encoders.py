@@ -1,4 +1,4 @@
-"""e4e and pSp from the files of their codes: the encoder alone, or with the generator whose codes it gives."""
+"""Reads e4e and pSp checkpoints: the encoder alone, or with the generator for its codes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ddpm_seg.model.shapes import shapes_of, some
 
 IMAGE_SIZE = 256
 ENCODER_TYPES: dict[str, Codes] = {"Encoder4Editing": "e4e", "GradualStyleEncoder": "psp"}
-"""Of the options in a checkpoint; the tensors of both have the same names."""
+"""Names in a checkpoint's options; the tensors of both encoders have the same names."""
 _LANDMARKS = ("input_layer.0.weight", "body.23.res_layer.3.weight", "latlayer1.weight", "latlayer2.weight")
 
 
@@ -52,9 +52,9 @@ class _Checkpoint:
 
 
 def load_gan_encoder(uri: str, image_size: int = IMAGE_SIZE) -> tuple[GANEncoderConfig, State]:
-    """The encoder of an e4e or pSp checkpoint without its style heads, and what it is.
+    """The encoder of an e4e or pSp checkpoint without its style heads, and its configuration.
 
-    Raises ValueError where a file is damaged or refused, or another network's.
+    Raises ValueError if the file is damaged, refused, or another network's.
     """
     checkpoint = _read(uri)
     state = {key: value for key, value in checkpoint.encoder.items() if not key.startswith("styles.")}
@@ -66,18 +66,18 @@ def load_gan_encoder(uri: str, image_size: int = IMAGE_SIZE) -> tuple[GANEncoder
 def load_gan_inversion(
     uri: str, image_size: int = IMAGE_SIZE, encoder_type: Codes | None = None
 ) -> tuple[GANInversionConfig, State, dict[str, str]]:
-    """The encoder of an e4e or pSp checkpoint and its generator's layers: what they are, their tensors, and how those
-    came about that the file lacks.
+    """The encoder of an e4e or pSp checkpoint and its generator's layers: configuration, tensors, and how those that
+    the file lacks were made.
 
-    `encoder_type` tells a checkpoint that does not tell itself. Raises ValueError where a file is damaged or refused,
-    or another network's.
+    `encoder_type` is needed if the checkpoint does not state it. Raises ValueError if the file is damaged, refused, or
+    another network's.
     """
     checkpoint, notes = _read(uri), {}
     name = checkpoint.name
     decoder = {
         key: value
         for key, value in without_kernels(checkpoint.decoder, name).items()
-        if not key.startswith(("style.", "to_rgb"))  # codes come from the encoder, and nobody sees the picture
+        if not key.startswith(("style.", "to_rgb"))  # codes come from the encoder, and the picture is not needed
     }
     channels = generator_channels(decoder, name)
     if add_noises(decoder, channels):
@@ -146,7 +146,7 @@ def _codes(checkpoint: _Checkpoint, given: Codes | None) -> Codes:
 
 
 def _check_size(checkpoint: _Checkpoint, side: int) -> None:
-    """The generator's, in its tensors, in the options and in the number of style heads."""
+    """Checks that tensors, options and the number of style heads agree on the generator's size."""
     for option in ("stylegan_size", "output_size"):  # e4e's, pSp's
         stated = checkpoint.options.get(option)
         if stated is not None and stated != side:
@@ -160,7 +160,7 @@ def _check_size(checkpoint: _Checkpoint, side: int) -> None:
 
 
 def _latent_avg(checkpoint: _Checkpoint, rows: int, width: int) -> Tensor:
-    """(rows, width): what is added to the codes."""
+    """(rows, width): the mean code, added to the codes."""
     if checkpoint.options.get("start_from_latent_avg") is False:
         return torch.zeros(rows, width)
     mean = checkpoint.latent_avg

@@ -1,4 +1,4 @@
-"""StyleGAN2 from the files of rosinality's code, which e4e and pSp use too, and of NVlabs' codes."""
+"""Reads StyleGAN2 from files of rosinality's code, which e4e and pSp use too, and from NVlabs' pickles."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ from ddpm_seg.model.published.state_dicts import (
 from ddpm_seg.model.shapes import Shapes, shapes_of, some
 
 MEAN_LATENTS = 10_000
-"""Their codes' mean stands in for one that a file lacks."""
+"""Number of latents to average codes over, if a file lacks the mean code."""
 SEED = 0
-"""Of these latents, and of the noise inputs that a file lacks."""
+"""Seed of these latents, and of noise inputs that a file lacks."""
 
 _KERNEL = re.compile(r"convs\.\d+\.conv\.blur\.kernel|to_rgbs\.\d+\.upsample\.kernel")
 
@@ -51,11 +51,11 @@ def load(config: ConvertConfig, image_size: int | None) -> Loaded:
 
 
 def load_stylegan2(uri: str, image_size: int | None = None) -> tuple[StyleGAN2Config, State, dict[str, str]]:
-    """A generator in a file of rosinality's code or in a pickle of NVlabs' (stylegan2-ada-pytorch, StyleGAN3's, and the
-    TensorFlow StyleGAN2): what it is, its tensors, and how those came about that the file lacks.
+    """A generator in a file of rosinality's code or a pickle of NVlabs' (stylegan2-ada-pytorch, StyleGAN3's, and the
+    TensorFlow StyleGAN2): configuration, tensors, and how those that the file lacks were made.
 
-    `image_size`: side of the pictures wanted, by default the generator's own. Raises ValueError where a file is damaged
-    or refused, or another network's.
+    `image_size` is the side of the images wanted, by default the generator's own. Raises ValueError if the file is
+    damaged, refused, or another network's.
     """
     name = storage.redact(uri)
     found = _generator(uri, name)
@@ -78,7 +78,7 @@ def load_stylegan2(uri: str, image_size: int | None = None) -> tuple[StyleGAN2Co
 
 
 def _generator(uri: str, name: str) -> Generator:
-    """The file's generator under rosinality's names, without the kernels."""
+    """The generator in the file, under rosinality's names and without the kernels."""
     uri = storage.normalize(uri)
     regular = storage.is_local(uri) and Path(uri).is_file()  # a pipe can be read once
     with Path(uri).open("rb") if regular else io.BytesIO(read_file(uri, name)) as file:
@@ -89,7 +89,7 @@ def _generator(uri: str, name: str) -> Generator:
 
 
 def _rosinality_state(content: Any, name: str) -> State:
-    """`g_ema` with its `latent_avg`, or a generator's state dict alone."""
+    """`g_ema` with its `latent_avg`, or a generator's plain state dict."""
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping) and "opts" in content:
         raise ValueError(f"{name} is an e4e or pSp checkpoint; use --gan-inversion or --gan-encoder")
     weights = content.get("g_ema", content) if isinstance(content, Mapping) else content
@@ -106,7 +106,7 @@ def _rosinality_state(content: Any, name: str) -> State:
 
 
 def without_kernels(state: State, name: str) -> State:
-    """A generator's tensors that training changed. Raises ValueError for another blur than the published one."""
+    """The tensors that training changes. Raises ValueError for another blur than the published one."""
     expected = blur_kernel(torch.empty(0))
     for key in filter(_KERNEL.fullmatch, state):
         kernel = state[key].float()
@@ -116,7 +116,7 @@ def without_kernels(state: State, name: str) -> State:
 
 
 def generator_channels(state: State, name: str) -> tuple[int, ...]:
-    """Channels at 4 x 4, 8 x 8, ... pixels, as the shapes have them. Raises ValueError for no generator."""
+    """Channels at 4 x 4, 8 x 8, ... pixels, read from the shapes. Raises ValueError if it is not a generator."""
     shapes = shapes_of(state)
     layers = sum(re.fullmatch(r"convs\.\d+\.conv\.weight", key) is not None for key in shapes)
     keys = ["conv1.conv.weight", *(f"convs.{index}.conv.weight" for index in range(1, layers, 2))]
@@ -129,7 +129,7 @@ def generator_channels(state: State, name: str) -> tuple[int, ...]:
 
 
 def add_noises(state: State, channels: tuple[int, ...]) -> bool:
-    """Draws the noise inputs where `state` has none: the first files of rosinality's do not. Returns whether it did."""
+    """Draws the noise inputs if `state` has none, as in rosinality's first files. Returns whether it did."""
     if any(key.startswith("noises.") for key in state):
         return False
     random = np.random.default_rng(SEED)
@@ -148,7 +148,7 @@ def _mapping_widths(shapes: Shapes, name: str) -> tuple[int, ...]:
 
 
 def _mean_code(state: State, widths: tuple[int, ...]) -> Tensor:
-    """(W,) float32."""
+    """The mean code, (W,) float32."""
     mapping = MappingNetwork(widths)
     mapping.load_state_dict({key.removeprefix("style."): state[key] for key in state if key.startswith("style.")})
     latents = np.random.default_rng(SEED).standard_normal((MEAN_LATENTS, widths[0]), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Checkpoints of openai/vdvae: what is read of their encoder and decoder."""
+"""Reads the encoder and decoder in checkpoints of openai/vdvae."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from ddpm_seg.model.published.state_dicts import State, check_shapes, read_check
 from ddpm_seg.model.published.vdvae_flags import FLAGS, INNER, WIDTH, ZDIM, config_from_flags, contradictions
 from ddpm_seg.model.shapes import Shapes, shapes_of, some
 
-# Of the picture that it draws, by whole names: `decoder.bias_xs` is read.
+# Only needed to draw images. Whole names, as `decoder.bias_xs` is read.
 _NOT_READ = re.compile(r"decoder\.(out_net\.|gain$|bias$)")
 _FIRST_OF_BLOCK = re.compile(r"encoder\.enc_blocks\.\d+\.c1\.weight")
-# Last convolutions of a decoder block's posterior and prior, of whose outputs only a part is read.
+# Last convolutions of a decoder block's posterior and prior; only a part of their outputs is read.
 _POSTERIOR = re.compile(r"decoder\.dec_blocks\.\d+\.enc\.c4\.")
 _PRIOR = re.compile(r"decoder\.dec_blocks\.\d+\.prior\.c4\.")
 
@@ -34,11 +34,11 @@ def load(config: ConvertConfig, image_size: int | None) -> Loaded:
 
 
 def load_vdvae(uri: str, flags: Mapping[str, str] | None = None) -> tuple[VDVAEConfig, State]:
-    """A state dict of openai/vdvae without what draws pictures, and what network it is.
+    """A state dict of openai/vdvae without the parts that only draw images, and its configuration.
 
-    The published networks are recognised by their shapes; any other needs its own `flags` (see `vdvae_flags.FLAGS`).
-    Raises ValueError where a file is damaged or refused, or another network's; where it contradicts a flag, the
-    message names the flag.
+    The published networks are recognised by their shapes; others need `flags` (see `vdvae_flags.FLAGS`). Raises
+    ValueError if the file is damaged, refused, or another network's; if it contradicts a flag, the message names the
+    flag.
     """
     name = storage.redact(uri)
     whole = state_dict(read_checkpoint(uri), name)
@@ -67,7 +67,7 @@ def _refuse_differing_widths(shapes: Shapes, name: str) -> None:
 
 
 def published_shapes(config: VDVAEConfig) -> dict[str, tuple[int, ...]]:
-    """Shapes of the file's tensors: posteriors have a deviation too, and priors a mean and a deviation."""
+    """Shapes of the file's tensors: there, posteriors also have a deviation, and priors a mean and a deviation."""
     shapes = {}
     for key, (rows, *rest) in weight_shapes(config).items():
         more = config.zdim if _POSTERIOR.match(key) else 2 * config.zdim if _PRIOR.match(key) else 0
@@ -76,7 +76,7 @@ def published_shapes(config: VDVAEConfig) -> dict[str, tuple[int, ...]]:
 
 
 def _what_is_read(key: str, tensor: Tensor, zdim: int) -> Tensor:
-    """Of a posterior its mean, which comes first; of a prior what it adds to the state, which comes last."""
+    """Keeps a posterior's mean, which comes first, and what a prior adds to the state, which comes last."""
     if _POSTERIOR.match(key):
         return tensor[:zdim]
     return tensor[2 * zdim :] if _PRIOR.match(key) else tensor

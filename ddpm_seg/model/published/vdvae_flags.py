@@ -1,4 +1,5 @@
-"""openai/vdvae's command line (`hps.py`) as our configuration, and as a checkpoint's shapes betray it."""
+"""Translates openai/vdvae's command line (`hps.py`) to our configuration, and checks it against a checkpoint's
+shapes."""
 
 from __future__ import annotations
 
@@ -14,11 +15,11 @@ FLAGS = (
     *("hps", "enc_blocks", "dec_blocks", "image_size", "dataset"),
     *("width", "zdim", "bottleneck_multiple", "no_bias_above", "custom_width_str"),
 )
-"""Those that describe the network, and `image_size`, which the project itself takes from the dataset."""
+"""Flags that describe the network, and `image_size`, which openai/vdvae itself takes from the dataset."""
 WIDTH = "encoder.in_conv.weight"
 INNER = "encoder.enc_blocks.0.c1.weight"
 ZDIM = "decoder.dec_blocks.0.z_proj.weight"
-"""Entries of a checkpoint whose shapes show that number."""
+"""Entries of a checkpoint whose shapes show these numbers."""
 
 _BLOCK_FLAGS: tuple[BlocksField, ...] = ("enc_blocks", "dec_blocks")
 _NO_BIAS_ABOVE = 64  # in all published sets, and where no flag says otherwise
@@ -64,8 +65,8 @@ _BIAS = re.compile(r"decoder\.bias_xs\.\d+")
 def config_from_flags(given: Mapping[str, str], shapes: Shapes, name: str) -> tuple[VDVAEConfig, dict[str, str]]:
     """The network of a checkpoint with these `shapes`, and all flags that describe it.
 
-    Widths are taken from the shapes, strings and dataset from the flags, or from the published set that the shapes
-    tell. Raises ValueError, with the checkpoint's `name` where it needs more flags.
+    Widths come from the shapes; strings and dataset come from the flags, or from the published set that the shapes
+    match. Raises ValueError, with the checkpoint's `name` if it needs more flags.
     """
     flags = _all_flags(given, shapes, name)
     if flags["dataset"] not in _STANDARDS:
@@ -93,7 +94,7 @@ def config_from_flags(given: Mapping[str, str], shapes: Shapes, name: str) -> tu
 
 
 def contradictions(config: VDVAEConfig, flags: Mapping[str, str], shapes: Shapes) -> Iterator[str]:
-    """One sentence for each flag that the shapes contradict, with what they show instead."""
+    """Yields one sentence for each flag that the shapes contradict, with what they show instead."""
     for flag, found, key in (("width", config.width, WIDTH), ("zdim", config.zdim, ZDIM)):
         if _integer(flag, flags, found) != found:
             yield f"--{flag} {flags[flag]}, but the checkpoint has {flag} {found} ({key} is {shapes[key]})"
@@ -114,7 +115,8 @@ def contradictions(config: VDVAEConfig, flags: Mapping[str, str], shapes: Shapes
 
 
 def _block_contradictions(flag: BlocksField, text: str, key_of: str, shapes: Shapes) -> Iterator[str]:
-    """Of a string of blocks: their number, and the kernels that resolutions of 1 and 2 have."""
+    """Yields what the shapes contradict in a string of blocks: their number, and the kernel sizes at resolutions 1 and
+    2."""
     layers, depth = parse_blocks(flag, text), _depths(shapes)[flag]
     if len(layers) != depth:
         yield f"--{flag} {text} lists {len(layers)} blocks, but the checkpoint has {depth}"

@@ -42,7 +42,7 @@ def time_images(plan: LabelPlan, model: Bundle | StudentBundle) -> Pace | None:
 
 
 def _canvases(plan: LabelPlan) -> Iterator[NDArray[np.uint8]]:
-    """Of the plan's first images those that can be read, each on the network's square."""
+    """Yields the canvases of those of the plan's first images that can be read."""
     for uri in map(str, plan.run.new["uri"][:TRIED].to_pylist()):
         try:
             data, _ = sources.read_image(plan.read_uris.get(uri, uri), max_bytes=DEFAULT_LIMITS.max_bytes)

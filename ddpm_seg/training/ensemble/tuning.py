@@ -34,7 +34,8 @@ logger = logging.getLogger(__name__)
 CANDIDATES = (5, 20, 50, 100, 150, 250, 400)
 MOST_STEPS = 4
 MOST_BLOCKS = 32
-"""Of a network with more, only the published blocks are tried: what is tried is stored first, for every image."""
+"""For a network with more blocks, only the published ones are tried, since all features are stored first, for every
+image."""
 FOLDS = 4
 SCORED_PIXELS = 4096
 """Random pixels scored per held-out image: enough to tell choices apart, whatever the image's size."""
