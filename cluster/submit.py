@@ -1,11 +1,11 @@
-"""Submits a RayJob and watches how it ends: on Kubernetes, every night, in the image of cluster/Dockerfile.
+"""Submits a RayJob and waits for its end. A Kubernetes CronJob runs this nightly, in the image of cluster/Dockerfile.
 
     JOB_NAME=NAME python cluster/submit.py rayjob-label.yaml
 
-KubeRay's own `backoffLimit` repeats whatever fails, each time on a new cluster of GPU machines. But wrong use (status
-2), too many errors (3) and another process at the same run (5) would only fail again. So the RayJob is not repeated,
-and this process makes a new one after status 4 and after a lost cluster, up to twice. It ends with the job's status.
-RayJobs are called NAME-1, NAME-2 and NAME-3: started again after an eviction, this goes on with the one that is there.
+KubeRay's own `backoffLimit` would repeat every failure on a new cluster of GPU machines, although wrong use (status 2),
+too many errors (3) and another process at the same run (5) would only fail again. So KubeRay does not repeat, and this
+process makes a new RayJob after status 4 or a lost cluster, up to twice. It ends with the job's status. RayJobs are
+called NAME-1, NAME-2 and NAME-3; restarted after an eviction, this process continues with the one that exists.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main(manifest: str) -> int:
 
 
 def submit(manifest: str) -> int:
-    """The status in which the last of the RayJobs ended. Raises HTTPError where Kubernetes refuses them."""
+    """Runs the RayJob, up to ATTEMPTS times; returns the last exit status. Raises HTTPError if Kubernetes refuses."""
     rayjob = yaml.safe_load(Path(manifest).read_text())
     for attempt in range(1, ATTEMPTS + 1):
         name = f"{os.environ['JOB_NAME']}-{attempt}"
@@ -55,12 +55,12 @@ def _create(rayjob: dict[str, Any]) -> None:
     try:
         _ask("POST", "", rayjob)
     except urllib.error.HTTPError as error:
-        if error.code != http.client.CONFLICT:  # made before this process was evicted
+        if error.code != http.client.CONFLICT:  # it exists already if this process was evicted and restarted
             raise
 
 
 def _ended(name: str) -> dict[str, Any]:
-    """Its status, once the RayJob has ended."""
+    """Waits until the RayJob has ended; returns its status."""
     while True:
         status: dict[str, Any] = _ask("GET", f"/{name}").get("status") or {}
         if status.get("jobDeploymentStatus") in ("Complete", "Failed", "ValidationFailed"):
@@ -69,7 +69,7 @@ def _ended(name: str) -> dict[str, Any]:
 
 
 def _outcome(status: dict[str, Any]) -> tuple[int, bool]:
-    """The exit status, and whether another attempt may end otherwise."""
+    """The job's exit status, and whether another attempt may succeed."""
     if status.get("jobStatus") == "SUCCEEDED":
         return 0, False
     print(status.get("reason", ""), status.get("message", ""), flush=True)
@@ -78,19 +78,19 @@ def _outcome(status: dict[str, Any]) -> tuple[int, bool]:
     said = re.match(r"Job entrypoint command failed with exit code (\d+)", status.get("message", ""))
     if said and int(said[1]) in NOT_REPEATED:
         return int(said[1]), False
-    # Killed, interrupted, or the cluster is lost. A night that took all the time it may take is not begun anew.
+    # Killed, interrupted, or the cluster is lost: try again, except if the job has used up its whole time.
     return INTERRUPTED, status.get("reason") != "DeadlineExceeded"
 
 
 def _ask(verb: str, path: str, content: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The API server's answer. An answer that does not come is waited for; a refusal is raised."""
+    """The Kubernetes API server's answer. Asks again until there is one; raises HTTPError for a refusal."""
     host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ["KUBERNETES_SERVICE_PORT"]
     host = f"[{host}]" if ":" in host else host
     namespace = (ACCOUNT / "namespace").read_text().strip()
     url = f"https://{host}:{port}/apis/ray.io/v1/namespaces/{namespace}/rayjobs{path}"
     trusted = ssl.create_default_context(cafile=str(ACCOUNT / "ca.crt"))
     while True:
-        # Read anew: the token in the file is replaced every hour.
+        # Read the token each time: the file is replaced every hour.
         token = (ACCOUNT / "token").read_text().strip()
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         data = json.dumps(content).encode() if content is not None else None

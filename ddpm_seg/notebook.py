@@ -86,9 +86,9 @@ class Segmentation:
         return Image.fromarray(colorize(self.mask, self.task.palette))
 
     def save(self, uri: str | PathLike[str]) -> None:
-        """Writes the mask to a path or URI that ends in .png: class ids, shown in the task's colours.
+        """Writes the mask to a path or URI that ends in .png: an indexed image of class ids, in the task's colours.
 
-        Raises ValueError for another suffix, OSError where nothing can be written.
+        Raises ValueError for another suffix, OSError if the file cannot be written.
         """
         name = fspath(uri)
         if not name.lower().endswith(".png"):

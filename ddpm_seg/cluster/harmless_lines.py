@@ -1,4 +1,4 @@
-"""Keeps lines off the terminal that Ray's C++ code prints in every healthy run, and that only frighten."""
+"""Hides alarming but harmless lines that Ray's C++ code prints in every run."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import subprocess
 import sys
 
 HARMLESS = (
-    # Ray Data hands an actor its arguments through the object store. Lost ones end the run with a line of our own.
+    # Ray Data passes an actor's arguments through the object store; if they are lost, the run ends with our own message.
     r"core_worker\.cc:[0-9]+: Actor with class name: .* has constructor arguments in the object store",
 )
 
 
 def leave_out_harmless_lines() -> None:
-    """From now on, what is written to file descriptor 2 goes through `grep`, without the HARMLESS lines.
+    """From now on, filters everything written to file descriptor 2 through `grep`, which drops the HARMLESS lines.
 
-    Python's own standard error, and so the progress bar and the log, keeps the terminal. A process of its own filters,
-    so that the last words of a native crash are not lost. Does nothing where there is no grep.
+    Python's own stderr, and so the progress bar and the log, still writes directly to the terminal. The filter is a
+    separate process so that the last output of a native crash is not lost. Does nothing if there is no grep.
     """
     grep = shutil.which("grep")
     if grep is None or sys.stderr is None or _descriptor(sys.stderr) != 2:
@@ -33,7 +33,7 @@ def leave_out_harmless_lines() -> None:
             handler.setStream(own)
     sys.stderr = own
     command = [grep, "--line-buffered", "-a", "-v", "-E", "|".join(HARMLESS)]
-    # In a session of its own: Ctrl-C, which the terminal sends to all, must not end it before the job's last words.
+    # In a new session: Ctrl-C, which the terminal sends to the whole group, must not end it before the job's last line.
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=terminal, stderr=terminal, start_new_session=True)
     assert process.stdin is not None
     os.dup2(process.stdin.fileno(), 2)

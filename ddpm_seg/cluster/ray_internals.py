@@ -22,7 +22,7 @@ def head_address(address: str) -> str:
 
 
 def quieten_start() -> None:
-    """Leaves out Ray's notice that its own processes ask each other for a token."""
+    """Silences Ray's notice that its own processes authenticate to each other with a token."""
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
 
 

@@ -38,7 +38,7 @@ def map_on_actors(
     source = ray.data.from_items(rows, override_num_blocks=len(rows))
     source.context.enable_progress_bars = False
     with warnings.catch_warnings():
-        # Ray 2.60 says that options without a name of their own will go, and has none yet for retries.
+        # Ray 2.60 warns that options without a named parameter will be removed, but has no parameter for retries yet.
         warnings.simplefilter("ignore", RayDeprecationWarning)
         dataset = source.map(
             actor,  # type: ignore[arg-type]  # Ray makes the callable of it

@@ -51,13 +51,13 @@ def parse(config: type[T], argv: list[str] | None = None, *, description: str) -
 
 
 def _program() -> str:
-    """How the job was called, for its help: `ddpm-seg label` or `python -m jobs.label`."""
+    """The program name to show in the help, as the job was called: `ddpm-seg label` or `python -m jobs.label`."""
     called = sys.argv[0]
     return called if called.startswith("ddpm-seg ") else f"python -m jobs.{Path(called).stem}"
 
 
 def _without_flag(config: type, arguments: list[str], complaint: str) -> str | None:
-    """What to say of a first argument that has no flag before it, as in `ddpm-seg label photos/`."""
+    """The message for a first argument without a flag, as in `ddpm-seg label photos/`; None for other errors."""
     if not arguments or arguments[0].startswith("-") or "Unrecognized" not in complaint:
         return None
     names = [field.name for field in dataclasses.fields(config)]

@@ -1,4 +1,4 @@
-"""The console command: `ddpm-seg label --input photos/` runs in any folder what `python -m jobs.label` runs.
+"""The console command `ddpm-seg`: `ddpm-seg label` does the same as `python -m jobs.label`, from any folder.
 
 ddpm-seg --help              # all jobs, in groups
 ddpm-seg --version
@@ -50,7 +50,7 @@ def main() -> int:
 
 
 def overview() -> str:
-    """All jobs in groups, each with the first line of its help."""
+    """The text of `ddpm-seg --help`: all jobs in groups, each with the first line of its help."""
     lines = ["usage: ddpm-seg JOB [OPTIONS]", "", "Label image datasets with diffusion models."]
     for group, jobs in GROUPS.items():
         lines += ["", f"{group}:"]
@@ -90,6 +90,6 @@ def _print_completion(shell: str) -> None:
 
 
 def _options(job: str) -> type:
-    """The dataclass of the job's options: what its module imports, and of a base and its child the child."""
+    """The dataclass of a job's options, found by name in its module; if that has a base and its child, the child."""
     *_, config = (value for name, value in vars(_command(job)).items() if name.endswith("Config"))
     return config

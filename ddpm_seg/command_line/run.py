@@ -51,7 +51,7 @@ def run(
     try:
         log = logging.StreamHandler()
         log.setFormatter(PrintableFormatter("%(asctime)s %(message)s", "%H:%M:%S"))
-        logging.basicConfig(handlers=[log])  # of libraries, warnings only: botocore says where it found credentials
+        logging.basicConfig(handlers=[log])  # only warnings of libraries: botocore's info tells where credentials are
         logging.getLogger("ddpm_seg").setLevel(log_level)
         arguments = rewrite(sys.argv[1:] if argv is None else argv)
         settings = _parsed(config, arguments, description or "")

@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> int:
 def _annotate(config: AnnotateConfig) -> str:
     from ddpm_seg.studies.stand_in_annotator import annotate
 
-    return f"{annotate(config)} samples annotated by the stand-in: {config.output}"
+    return f"{annotate(config)} samples annotated: {config.output}"
 
 
 if __name__ == "__main__":

@@ -28,8 +28,8 @@ the flags of its training: --model-flags "--enc_blocks … --dec_blocks … --da
 
     python -m jobs.convert --gan-inversion e4e_ffhq_encode.pt --output bundles/ffhq-e4e
 
-Converts an encoder of StyleGAN2 (e4e or pSp): with --gan-inversion its generator's maps are read, with --gan-encoder
-its own.
+Converts a StyleGAN2 encoder (e4e or pSp). With --gan-inversion features are read from the generator, with --gan-encoder
+from the encoder itself.
 
     python -m jobs.convert --diffusers ddpm-church-256 --output bundles/church
 

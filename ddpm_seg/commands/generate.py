@@ -41,7 +41,7 @@ def describe(summary: GenerateSummary) -> str:
     speeds = [run.images_per_hour for run in summary.runs if run.images_per_hour]
     lines = [f"{drawn} samples drawn, {failed} errors" if summary.runs else "nothing new to draw"]
     if speeds:
-        lines[0] += f", {speeds[-1]:,.0f} an hour"
+        lines[0] += f", {speeds[-1]:,.0f} per hour"
     if summary.quality:
         found = summary.quality
         lines += [

@@ -1,4 +1,4 @@
-"""What a dry run says about time and cost: where the actors would run, and how long the items would take them."""
+"""Estimates for a dry run: where the actors would run, how long the items would take, and what that costs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pace:
-    """Seconds that one actor needs per item, and how that is known."""
+    """Seconds that one actor needs per item, and where that number comes from."""
 
     seconds: float
     known_from: str
@@ -28,8 +28,8 @@ class Pace:
 def estimate(plan: JobPlan, time_here: Callable[[], Pace | None]) -> str:
     """Lines for a dry run: the cluster, the time, and with --price-per-hour the cost.
 
-    The pace is that of the newest run with this model and these options; without one, of `time_here`, which tries a few
-    items on this machine. Time means labelling or drawing alone: Ray's start and the report come on top.
+    The pace is that of the newest run with this model and these options; if there is none, `time_here` measures it on a
+    few items on this machine. The time does not include Ray's start and the report.
     """
     cluster, actors = _cluster(plan)
     lines = [f"cluster    {cluster}"]
@@ -43,13 +43,13 @@ def estimate(plan: JobPlan, time_here: Callable[[], Pace | None]) -> str:
     lines.append(f"time       about {_duration(hours)}: {pace.seconds:.3g} s for each of {items}, {pace.known_from}")
     if plan.config.price_per_hour is not None:
         lines.append(
-            f"cost       about {hours * plan.config.price_per_hour:.2f} at {plan.config.price_per_hour:g} an hour"
+            f"cost       about {hours * plan.config.price_per_hour:.2f} at {plan.config.price_per_hour:g} per hour"
         )
     return "\n".join(lines)
 
 
 def _cluster(plan: JobPlan) -> tuple[str, int]:
-    """What there is and what it would be used for; 0 actors where the job cannot start."""
+    """A description of the cluster and of the actors that would run on it, and their number; 0 if the job cannot start."""
     from ddpm_seg.cluster import nodes
 
     options = plan.config
@@ -79,7 +79,7 @@ def _this_machine() -> Node:
 
 
 def _earlier_pace(plan: JobPlan) -> Pace | None:
-    """The pace of the newest run, from its summary.json and run.json; None if they are not there or not readable."""
+    """The pace of the newest run, from its summary.json and run.json; None if they are missing or unreadable."""
     run = plan.run
     if run.last_run is None:
         return None

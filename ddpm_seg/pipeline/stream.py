@@ -118,7 +118,7 @@ def _dataset(rows: list[Row], stages: Stages, allocation: Allocation, run: Plann
     after = wraps(stages.after)(partial(_finish, stages.after, run))
     resident = type(stages.actor.__name__, (_Resident,), {})  # the name shows in Ray's dashboard
     with warnings.catch_warnings():
-        # Ray 2.60 says that options without a name of their own will go, and has none yet for retries.
+        # Ray 2.60 warns that options without a named parameter will be removed, but has no parameter for retries yet.
         warnings.simplefilter("ignore", RayDeprecationWarning)
         return (
             source.map(_guarded(stages.before, run_id), num_cpus=allocation.task_cpus, max_retries=TASK_RETRIES)

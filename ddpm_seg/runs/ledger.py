@@ -83,8 +83,10 @@ def find_runs(output: str, table: str, config_hash: str) -> list[KnownRun]:
 
 
 def newest_options(output: str, having: str) -> Mapping[str, object]:
-    """The options, as its manifest keeps them, of the newest run under `output` that has the option `having`; empty
-    without one. For jobs whose defaults go by what an output holds already."""
+    """The options in the manifest of the newest run under `output` that has the option `having`; empty without one.
+
+    For jobs whose defaults depend on what an output already contains.
+    """
     numbers = {run_number(uri): uri for uri in uris_under(storage.join(output, "runs")) if uri.endswith(MANIFEST)}
     for number in sorted(filter(None, numbers), reverse=True):
         options = read_info(numbers[number]).config

@@ -93,7 +93,7 @@ def _open_filesystem(protocol: str, pid: int, guarded: bool, options: Options) -
         raise StorageError(f"{protocol}:// needs a package that is not installed: {error}") from error
     except (TypeError, ValueError, AssertionError, AttributeError) as error:
         # Some protocols need arguments that no URI can give, such as github:// and jupyter://.
-        raise StorageError(f"{protocol}:// cannot be opened from a URI alone ({describe(error)})") from error
+        raise StorageError(f"{protocol}:// needs more than a URI to be opened ({describe(error)})") from error
     if protocol in ("s3", "s3a"):
         opened.retries = 1  # only `patiently` retries
     return opened

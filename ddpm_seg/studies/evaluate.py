@@ -125,13 +125,13 @@ def _labels(config: EvaluateConfig, header: TrainedHeader, annotations: Sequence
 
 
 def _with_maps(output: str) -> bool:
-    """An evaluation that an earlier release began goes on without them."""
+    """Whether to write the maps of pixels. An evaluation that an earlier release began continues without them."""
     options = newest_options(output, having="fit")
     return not options or bool(options.get("maps"))
 
 
 def _read(output: str, config_hash: str) -> pa.Table:
-    """What is scored, with the maps of pixels where the labels have them."""
+    """Reads the columns that scoring needs, with the maps of pixels if the labels have them."""
     with open_parquet(choose(output, "labels", config_hash).shards[0]) as file:
         maps = [name for name in MAPS if name in file.schema_arrow.names]
     return read_labels(output, config_hash=config_hash, columns=[*COLUMNS, *maps])

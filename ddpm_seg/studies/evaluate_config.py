@@ -35,10 +35,10 @@ class EvaluateConfig(AnnotationOptions):
     dtype: SegmentDType = "float32"
     """Number format of the network's activations."""
     fit: FitMode = "letterbox"
-    """How to fit an image that is not square into the network's square input, as jobs.label has it."""
+    """How to fit an image that is not square into the network's square input; see jobs.label --fit."""
     refine: Refine = "none"
-    """Score masks whose edges were moved to those of the image, as jobs.label --refine does. Only the scores at the
-    images' own size change."""
+    """Move the edges of masks to edges of the image before scoring; see jobs.label --refine. This changes only the
+    scores at the images' own size."""
     limit: int | None = None
     """Score only the first LIMIT images, sorted by name. Default: all."""
     num_actors: int | None = None

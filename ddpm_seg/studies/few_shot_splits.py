@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 SCORES = ("miou", "usual_miou", "pixel_accuracy")
 OWN_SIZE = {"own_size_miou": "miou", "boundary_iou_2px": "boundary_iou_2px", "boundary_iou": "boundary_iou"}
-"""Scores at the images' own size: their names here and in "own_size" of metrics.json."""
+"""Scores at the images' own size: name here -> name in "own_size" of metrics.json."""
 
 
 def run_splits(config: EvaluateConfig) -> dict[str, Any]:

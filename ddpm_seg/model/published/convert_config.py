@@ -24,9 +24,9 @@ class ConvertConfig:
     swav_w2: str | None = None
     """Checkpoint of facebookresearch/swav's double-width ResNet-50: a .pth file."""
     vdvae: str | None = None
-    """Checkpoint of openai/vdvae: a .th file, best the moving average (…-model-ema.th)."""
+    """Checkpoint of openai/vdvae: a .th file, preferably that of the averaged weights (…-model-ema.th)."""
     alae: str | None = None
-    """StyleALAE checkpoint of podgorskiy/ALAE: a .pth file. Its encoder."""
+    """StyleALAE checkpoint of podgorskiy/ALAE, a .pth file: converts its encoder."""
     diffusers: str | None = None
     """Hugging Face diffusers pipeline with a UNet2DModel: its folder, or its name on the hub."""
     gan_encoder: str | None = None
@@ -37,11 +37,11 @@ class ConvertConfig:
     reconstructs the encoded image."""
     stylegan2: str | None = None
     """StyleGAN2 generator: a .pt file of rosinality/stylegan2-pytorch, or a .pkl file of NVIDIA's stylegan2,
-    stylegan2-ada-pytorch or stylegan3 code. Draws images and labels what it draws."""
+    stylegan2-ada-pytorch or stylegan3 code. The bundle draws images and labels those, but no other images."""
     image_size: int | None = None
-    """Side of the images in pixels, for --alae, --gan-encoder, --gan-inversion and --stylegan2. Default: 256, or the
-    side of an --alae checkpoint's encoder if that is smaller, or of the images that a --stylegan2 generator draws (a
-    half, a quarter, ... of it averages their pixels)."""
+    """Side of the images in pixels. For --gan-encoder, --gan-inversion and --alae, the side that images are resized to;
+    default: 256, or the side of the --alae encoder if that is smaller. For --stylegan2, the side of the drawn images or
+    a half, a quarter, … of it, which averages their pixels; default: the generator's own."""
     encoder_type: Literal["e4e", "psp"] | None = None
     """Whether a --gan-inversion checkpoint is of e4e or pSp. Needed only if the checkpoint's options do not say."""
     classifiers: str | None = None

@@ -32,8 +32,8 @@ class GenerateConfig(RunOptions):
     eta: float = 1.0
     """For ddim only: how much noise each step adds, from 0 (none) to 1 (as much as ancestral sampling)."""
     truncation: float | None = None
-    """For a StyleGAN2 only: how far its codes are from the mean code, from 0 (all images alike) to 1 (as it was
-    trained). Default: what the ensemble was trained with, or 0.7."""
+    """For a StyleGAN2 only: scales the distance of each sample's latent code from the mean code, from 0 (all images the
+    same) to 1 (as varied as in training). Default: what the ensemble was trained with, else 0.7."""
     dtype: DType = "float32"
     """Number format of the network's activations. The 16-bit formats are faster on GPUs."""
     batch_size: int | None = None

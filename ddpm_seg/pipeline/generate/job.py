@@ -57,7 +57,7 @@ def run_generate(config: GenerateConfig) -> GenerateSummary:
         raise ValueError("run_generate has no dry run; call plan_generate(config) instead")
     done = run_job(GenerateWork(plan), lambda: GenerateWork(plan_generate(config)))
     if not done:
-        logger.info("nothing new: all %d samples of seed %d are there", config.num_samples, config.seed)
+        logger.info("nothing new: all %d samples of seed %d are drawn already", config.num_samples, config.seed)
     last_run = done[-1].run_id if done else plan.run.last_run
     layout = RunLayout(output=plan.run.output, table=TABLE, config_hash=plan.run.config_hash, run_id=last_run or "")
     return GenerateSummary(

@@ -1,4 +1,4 @@
-"""Times a few images on this machine, so that a dry run can say how long a run would take."""
+"""Times a few images on this machine, so that a dry run can estimate how long a run would take."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from ddpm_seg.pipeline.label.plan import LabelPlan
 
 IMAGES, TRIED = 8, 16
 SLOW = 2.0
-"""Seconds. A network that takes longer for one image is timed on that one."""
+"""In seconds. A network that takes longer than this for one image is timed on that image only."""
 
 
 def time_images(plan: LabelPlan, model: Bundle | StudentBundle) -> Pace | None:
-    """The pace of `model` on the plan's first images; None where none of them can be read."""
+    """Measures the pace of `model` on the plan's first images; None if none of them can be read."""
     config = plan.config
     canvases = list(islice(_canvases(plan), IMAGES))
     if not canvases:
@@ -34,7 +34,7 @@ def time_images(plan: LabelPlan, model: Bundle | StudentBundle) -> Pace | None:
     start = time.perf_counter()
     segmenter.segment(np.stack(canvases[:1]))
     seconds, number = time.perf_counter() - start, 1
-    if seconds < SLOW:  # the first pass was slower than later ones, and a batch is faster than its images one by one
+    if seconds < SLOW:  # measure again: the first pass is slower than later ones, and single images than a batch
         number, start = len(canvases), time.perf_counter()
         segmenter.segment(np.stack(canvases))
         seconds = time.perf_counter() - start
