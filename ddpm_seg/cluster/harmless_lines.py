@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 HARMLESS = (
-    # Ray Data passes an actor's arguments through the object store; if they are lost, the run ends with our own message.
+    # Ray Data passes an actor's arguments through the object store. If they are lost, we print our own message.
     r"core_worker\.cc:[0-9]+: Actor with class name: .* has constructor arguments in the object store",
 )
 

@@ -49,7 +49,7 @@ def estimate(plan: JobPlan, time_here: Callable[[], Pace | None]) -> str:
 
 
 def _cluster(plan: JobPlan) -> tuple[str, int]:
-    """A description of the cluster and of the actors that would run on it, and their number; 0 if the job cannot start."""
+    """Describes the cluster and the actors that would run on it; also returns their number, 0 if the job cannot start."""
     from ddpm_seg.cluster import nodes
 
     options = plan.config
