@@ -49,7 +49,7 @@ def estimate(plan: JobPlan, time_here: Callable[[], Pace | None]) -> str:
 
 
 def _cluster(plan: JobPlan) -> tuple[str, int]:
-    """Describes the cluster and the actors that would run on it; also returns their number, 0 if the job cannot start."""
+    """The cluster and the actors that would run on it, as text; and their number, 0 if the job cannot start."""
     from ddpm_seg.cluster import nodes
 
     options = plan.config
