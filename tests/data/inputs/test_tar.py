@@ -204,7 +204,7 @@ def header(name: str, size: int, kind: bytes) -> bytes:
         (tar_of({"a" * 9_000: b""}, "gnu"), "a name of 9000 characters"),
         (tar_of({"a" * 9_000: b""}, "pax"), "a name of 9000 characters"),
         (b"", "end mark"),
-        (b"\xff" * 512, "no header"),
+        (b"\xff" * 512, "invalid member header"),
     ],
 )
 def test_lies_are_named(data: bytes, message: str) -> None:
