@@ -5,7 +5,7 @@ it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -50,6 +50,10 @@ class Drawer(Protocol):
 
 class Drawing(Protocol):
     """How a network draws in one run: the flags of jobs.generate that apply to it."""
+
+    @property
+    def flags(self) -> Collection[str]:
+        """The fields of `SamplingConfig`, which are flags of jobs.generate, that it has: a manifest keeps no others."""
 
     @property
     def sampler(self) -> str:

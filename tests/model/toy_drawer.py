@@ -55,7 +55,7 @@ class ToyConfig(PlainNetwork):
         return Toy(self.width)
 
     def drawing(self, sampling: SamplingConfig) -> ToyDrawing:
-        sampling.refuse_all_but((), self.title)
+        sampling.refuse_all_but(ToyDrawing.flags, self.title)
         return ToyDrawing(self)
 
 
@@ -75,6 +75,7 @@ class Toy(nn.Module):
 @dataclass(frozen=True)
 class ToyDrawing:
     network: ToyConfig
+    flags: ClassVar[tuple[str, ...]] = ()
     sampler: ClassVar[str] = "toy"
     steps: ClassVar[int] = 1
 

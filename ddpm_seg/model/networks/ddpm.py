@@ -139,13 +139,15 @@ class DDPMConfig:
         return DDPMExtractor(unet.eval().requires_grad_(False), self.diffusion, noise.to(runtime.device))
 
     def drawing(self, sampling: SamplingConfig) -> DDPMDrawing:
-        sampling.refuse_all_but(("sampler", "steps", "eta"), self.title)
+        sampling.refuse_all_but(DDPMDrawing.flags, self.title)
         return DDPMDrawing(network=self, sampling=sampling, timesteps=sampling.timesteps(self.diffusion))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DDPMDrawing:
     """How a DDPM draws: a sampler, and the timesteps at which it calls the network."""
+
+    flags: ClassVar[tuple[str, ...]] = ("sampler", "steps", "eta")
 
     network: DDPMConfig
     sampling: SamplingConfig

@@ -6,19 +6,19 @@ DatasetGAN (Zhang et al., CVPR 2021) reads the generator's own maps, so it can l
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor
 
 from ddpm_seg.model.device.compiled import compiled
-from ddpm_seg.model.device.dtypes import SegmentDType, activations, without_int8
+from ddpm_seg.model.device.dtypes import activations, without_int8
 from ddpm_seg.model.device.meta import with_weights
 from ddpm_seg.model.device.runtime import Runtime
-from ddpm_seg.model.features import Extractor, FeatureConfig
-from ddpm_seg.model.json_values import from_json
+from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.limits import MAX_CHANNELS, MAX_DEPTH, check_range
-from ddpm_seg.model.network import Checkpoint, drawn_images_only
+from ddpm_seg.model.network import Checkpoint
+from ddpm_seg.model.networks.plain_network import PlainNetwork
 from ddpm_seg.model.networks.stylegan2_drawer import StyleGAN2Drawer, default_batch_size
 from ddpm_seg.model.networks.stylegan2_generator import (
     SMALLEST,
@@ -36,11 +36,10 @@ TRUNCATION = 0.7
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StyleGAN2Config:
+class StyleGAN2Config(PlainNetwork):
     """Architecture of a generator that adds up its image over all resolutions ("skip")."""
 
     kind: ClassVar[str] = "stylegan2"
-    reads_images: ClassVar[bool] = False
     checkpoints: ClassVar[tuple[Checkpoint, ...]] = (
         Checkpoint(
             flag="stylegan2",
@@ -80,32 +79,6 @@ class StyleGAN2Config:
         """Side of the generator's own images."""
         return map_sides(self.channels)[-1]
 
-    @classmethod
-    def sections(cls) -> tuple[str, ...]:
-        return (cls.kind,)
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> StyleGAN2Config:
-        return from_json(cls, content[cls.kind], cls.kind)
-
-    def to_json(self) -> dict[str, Any]:
-        return {self.kind: asdict(self)}
-
-    def architecture(self) -> dict[str, Any]:
-        return self.to_json()
-
-    @property
-    def schema_version(self) -> int:
-        return 3
-
-    @property
-    def timesteps(self) -> int:
-        return 0
-
-    @property
-    def noise_shape(self) -> None:
-        return None
-
     @property
     def block_channels(self) -> list[int]:
         return map_channels(self.channels)
@@ -126,14 +99,8 @@ class StyleGAN2Config:
     def build(self) -> StyleGAN2:
         return StyleGAN2(self.channels, self.mapping, self.conv_clamp, self.image_size)
 
-    def check_dtype(self, dtype: SegmentDType) -> None:
-        without_int8(dtype, self.title)
-
-    def extractor(self, weights: Mapping[str, Tensor], noise: Tensor | None, runtime: Runtime) -> Extractor:
-        raise drawn_images_only(self.title)
-
     def drawing(self, sampling: SamplingConfig) -> StyleGAN2Drawing:
-        sampling.refuse_all_but(("truncation",), self.title)
+        sampling.refuse_all_but(StyleGAN2Drawing.flags, self.title)
         truncation = TRUNCATION if sampling.truncation is None else sampling.truncation
         return StyleGAN2Drawing(network=self, truncation=truncation)
 
@@ -141,6 +108,8 @@ class StyleGAN2Config:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StyleGAN2Drawing:
     """How a StyleGAN2 draws: its codes are moved towards the mean code."""
+
+    flags: ClassVar[tuple[str, ...]] = ("truncation",)
 
     network: StyleGAN2Config
     truncation: float

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import pyarrow as pa
 
 from ddpm_seg.data.schema import class_stats_table
 from ddpm_seg.evaluation.scores.quality import check_real, write_quality
+from ddpm_seg.model.sampling import SamplingConfig
 from ddpm_seg.pipeline.generate.config import GenerateConfig
 from ddpm_seg.pipeline.generate.plan import CLASS_STATS, TABLE, GeneratePlan, plan_generate
 from ddpm_seg.pipeline.generate.rows import SampleInput, SampleSpec
@@ -94,7 +96,11 @@ class GenerateWork:
         return {CLASS_STATS: class_stats_table} if self.found.header.task else {}
 
     def stored(self) -> dict[str, object]:
-        return stored_config(self.found.config, "output", "model", "real", "inception")
+        stored = stored_config(self.found.config, "output", "model", "real", "inception")
+        for field in dataclasses.fields(SamplingConfig):
+            if field.name not in self.found.drawing.flags:  # of another kind of network
+                del stored[field.name]
+        return stored
 
     def details(self) -> dict[str, object]:
         header, options = self.found.header, self.found.config

@@ -21,6 +21,7 @@ from ddpm_seg.model.sampling import SamplingConfig
 from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.model.trained import read_trained_header
 from ddpm_seg.pipeline.generate.config import GenerateConfig
+from ddpm_seg.pipeline.generate.job import GenerateWork
 from ddpm_seg.pipeline.generate.plan import plan_generate
 from ddpm_seg.pipeline.generate.rows import Sample, SampleInput
 from ddpm_seg.pipeline.generate.stages import Draw
@@ -99,6 +100,9 @@ def test_a_plan_says_how_the_network_draws(toy: str, tmp_path: Path) -> None:
     assert "toy        in one pass" in str(plan)
     assert "timesteps" not in str(plan)
     assert plan_generate(dataclasses.replace(config, dtype="bfloat16")).run.config_hash != plan.run.config_hash
+    stored = GenerateWork(plan).stored()
+    assert stored["seed"] == 0
+    assert not {field.name for field in dataclasses.fields(SamplingConfig)} & set(stored)  # it has none of them
     with pytest.raises(ValueError, match="--steps is not for a toy: leave it out"):
         plan_generate(dataclasses.replace(config, steps=7))
 
