@@ -55,7 +55,10 @@ class SampleFinder:
 def _listed(folder: str) -> dict[str, SampleName]:
     """The samples in the list in `folder`, by their pictures' names; empty without a list."""
     uri = storage.join(folder, PICTURES) if folder else ""
-    if not uri or not storage.exists(uri):
+    try:
+        if not uri or not storage.exists(uri):
+            return {}
+    except (ValueError, PermissionError):  # a name that no file can have, or a place that is not ours
         return {}
     rows = csv.DictReader(io.StringIO(storage.read_bytes(uri, max_bytes=MAX_LIST_BYTES).decode("utf-8", "replace")))
     named = ((row.get("name"), SampleName.parse(row.get("uri") or "")) for row in rows)

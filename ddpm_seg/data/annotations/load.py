@@ -57,6 +57,8 @@ class Annotation:
     """Where the image lies on the S x S canvas."""
     own: OwnSize | None = None
     """The annotation at the image's own size, where it was asked for."""
+    origin: str = ""
+    """What messages call it: the file of the mask, or a row of a table."""
 
     def own_label(self) -> NDArray[np.uint8]:
         """(H, W) uint8 class ids at the image's own size. Raises ValueError where it was not loaded."""
@@ -173,7 +175,7 @@ def _load(pair: Pair, image_size: int, task: Task, uncovered: int, mode: FitMode
     if own_size:
         own_mask = resize_nearest(mask, *own_image.shape[:2])
         own = OwnSize(mask=encode_png(own_mask), read_image=pair.read_image)
-    return Annotation(uri=pair.image, image=image, label=label, placement=placement, own=own)
+    return Annotation(uri=pair.image, image=image, label=label, placement=placement, own=own, origin=name)
 
 
 @contextmanager

@@ -8,9 +8,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.load import Annotation
 from ddpm_seg.errors import work_began
@@ -19,6 +16,7 @@ from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.progress import Progress
 from ddpm_seg.training.ensemble.feature_files import FeatureExtractor, feature_uris, read_features
 from ddpm_seg.training.ensemble.pixel_features import PixelFeatures
+from ddpm_seg.training.ensemble.sources import Source, sources_of
 
 ITEM_BYTES = 2  # float16
 
@@ -49,15 +47,15 @@ def extract_features(
     Activations found at the `workplace` are not extracted again. Raises OSError, before any work, if the folder for
     temporary files has too little room, and StageError for later failures.
     """
-    images = [annotation.image for annotation in annotations]
+    sources = sources_of(bundle, annotations)
     with tempfile.TemporaryDirectory() as temporary:
-        uris = feature_uris(bundle, images, features, workplace.folder if workplace else temporary)
+        uris = feature_uris(bundle, sources, features, workplace.folder if workplace else temporary)
         there = {file.uri for file in storage.list_files(workplace.folder)} if workplace else set()
-        missing = {uri: image for uri, image in zip(uris, images, strict=True) if uri not in there}
+        missing = {uri: source for uri, source in zip(uris, sources, strict=True) if uri not in there}
         if device == "cpu":
-            _check_room(bundle, features, len(images), len(missing), workplace)
+            _check_room(bundle, features, len(sources), len(missing), workplace)
         stored = PixelFeatures(
-            num_images=len(images), image_size=bundle.network.image_size, mode=features.upsample_mode, device=device
+            num_images=len(sources), image_size=bundle.network.image_size, mode=features.upsample_mode, device=device
         )
         with work_began():
             if missing:
@@ -69,7 +67,7 @@ def extract_features(
 
 def _make(
     bundle: Bundle,
-    images: dict[str, NDArray[np.uint8]],
+    sources: dict[str, Source],
     features: FeatureConfig,
     device: str,
     workplace: Workplace | None,
@@ -79,17 +77,17 @@ def _make(
     if workplace and workplace.actors:
         from ddpm_seg.training.ensemble.feature_actors import extract_on_actors  # Ray takes seconds to import
 
-        made = extract_on_actors(images, features, workplace.model, workplace.actors, model_id=workplace.model_id)
+        made = extract_on_actors(sources, features, workplace.model, workplace.actors, model_id=workplace.model_id)
     else:
-        made = _extract_here(images, FeatureExtractor(bundle, features, device))
+        made = _extract_here(sources, FeatureExtractor(bundle, features, device))
     with Progress("features", total=total, unit="images") as progress:
-        for number, _ in enumerate(made, start=total - len(images) + 1):
+        for number, _ in enumerate(made, start=total - len(sources) + 1):
             progress.at(number)
 
 
-def _extract_here(images: dict[str, NDArray[np.uint8]], extractor: FeatureExtractor) -> Iterator[str]:
-    for uri, image in images.items():
-        extractor.write(image, uri)
+def _extract_here(sources: dict[str, Source], extractor: FeatureExtractor) -> Iterator[str]:
+    for uri, source in sources.items():
+        extractor.write(source, uri)
         yield uri
 
 

@@ -6,16 +6,15 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ddpm_seg.cluster.actor_threads import ActorThreads
 from ddpm_seg.cluster.nodes import allocate, connect, refuse_local_paths
 from ddpm_seg.cluster.resident_actors import map_on_actors
+from ddpm_seg.data.sample_names import SampleName
 from ddpm_seg.model.bundle.ensemble_bundle import load_bundle
 from ddpm_seg.model.device.choice import default_device
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.training.ensemble.feature_files import FeatureExtractor
+from ddpm_seg.training.ensemble.sources import Source
 
 logger = logging.getLogger(__name__)
 
@@ -31,19 +30,20 @@ class ExtractFeatures:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         self.threads.take()
-        self.extractor.write(row["image"], row["uri"])
+        source = row["image"] if "image" in row else SampleName(int(row["seed"]), int(row["number"]))
+        self.extractor.write(source, row["uri"])
         return {"uri": row["uri"]}
 
 
 def extract_on_actors(
-    images: dict[str, NDArray[np.uint8]],
+    sources: dict[str, Source],
     features: FeatureConfig,
     model: str,
     num_actors: int,
     *,
     model_id: str | None = None,
 ) -> Iterator[str]:
-    """Writes the activations of each image (S, S, 3) uint8 to its URI; yields each URI once it is written.
+    """Writes the activations of each source to its URI; yields each URI once it is written.
 
     If a worker dies, another one redoes its image and replaces the file with the same bytes. Raises ValueError if the
     cluster cannot hold the actors or cannot see the files, StageError if the work fails or the bundle at `model` does
@@ -51,9 +51,16 @@ def extract_on_actors(
     """
     nodes = connect()
     allocation = allocate(nodes, num_actors=num_actors, gpus_per_actor=1)
-    refuse_local_paths(nodes, [model, *images])
+    refuse_local_paths(nodes, [model, *sources])
     logger.info("features on %d actors, each on %s", allocation.actors, allocation.describe())
-    rows = [{"uri": uri, "image": image} for uri, image in images.items()]
+    rows = [{"uri": uri, **_columns(source)} for uri, source in sources.items()]
     arguments = {"model": model, "model_id": model_id, "features": features, "threads": allocation.threads}
     for row in map_on_actors(rows, ExtractFeatures, arguments, allocation, what="features"):
         yield row["uri"]
+
+
+def _columns(source: Source) -> dict[str, Any]:
+    """A source as columns of a row, which Ray Data carries as they are."""
+    if isinstance(source, SampleName):
+        return {"seed": source.seed, "number": source.number}
+    return {"image": source}

@@ -3,42 +3,45 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 import safetensors
 import safetensors.torch
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ddpm_seg import storage
+from ddpm_seg.data.sample_names import SampleName
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle, network_digest
 from ddpm_seg.model.features import FeatureConfig
-from ddpm_seg.model.resident import resident_extractor
+from ddpm_seg.training.ensemble.sources import Source, feature_reader
 
 
 class FeatureExtractor:
     """The network of a bundle, loaded once, to write activations to files."""
 
     def __init__(self, bundle: Bundle, features: FeatureConfig, device: str) -> None:
-        self.features, self.extract = features, resident_extractor(bundle, device)
+        self.features, self.read = features, feature_reader(bundle, features.truncation, device)
 
     @torch.inference_mode()
-    def write(self, image: NDArray[np.uint8], uri: str) -> None:
-        """Writes the activation maps of `image` (S, S, 3) uint8, each (h, w, C) at its own resolution."""
-        # One (image, step) pair at a time bounds the memory; few images leave little to gain from batches.
-        maps = self.extract(image[None], self.features, micro_batch=1)
+    def write(self, source: Source, uri: str) -> None:
+        """Writes the activation maps of an image or a sample, each (h, w, C) at its own resolution."""
+        maps = self.read(source, self.features)
         tensors = {str(index): _half(map_NCHW[0].permute(1, 2, 0)) for index, map_NCHW in enumerate(maps)}
         storage.write_bytes(uri, safetensors.torch.save(tensors))
 
 
-def feature_uris(bundle: Bundle, images: list[NDArray[np.uint8]], features: FeatureConfig, folder: str) -> list[str]:
-    """The file below `folder` for each image's activations, named by a hash of everything that they depend on."""
-    source = hashlib.sha256(repr((network_digest(bundle), features)).encode())
+def feature_uris(bundle: Bundle, sources: Sequence[Source], features: FeatureConfig, folder: str) -> list[str]:
+    """The file below `folder` for each source's activations, named by a hash of everything that they depend on."""
+    common = hashlib.sha256(repr((network_digest(bundle), features)).encode())
     uris = []
-    for image in images:
-        named = source.copy()
-        named.update(np.ascontiguousarray(image).data)
+    for source in sources:
+        named = common.copy()
+        if isinstance(source, SampleName):
+            named.update(repr((source, features.truncation)).encode())
+        else:
+            named.update(np.ascontiguousarray(source).data)
         uris.append(storage.join(folder, f"{named.hexdigest()[:32]}.safetensors"))
     return uris
 

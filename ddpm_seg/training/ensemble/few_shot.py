@@ -31,6 +31,7 @@ from ddpm_seg.training.ensemble.copies import Copies
 from ddpm_seg.training.ensemble.ensemble_training import PUBLISHED, EnsembleConfig, train_members
 from ddpm_seg.training.ensemble.extraction import Workplace, extract_features
 from ddpm_seg.training.ensemble.feature_files import feature_uris
+from ddpm_seg.training.ensemble.sources import refuse_other_pictures, sources_of
 from ddpm_seg.training.ensemble.train_config import TrainConfig
 from ddpm_seg.training.ensemble.tuning import describe_frontier, frontier, tune
 
@@ -55,7 +56,9 @@ def train_from_config(config: TrainConfig) -> Bundle:
         raise ValueError("--tune chooses the steps and blocks: leave out --steps and --blocks, or --tune")
     task = find_task(config.task)
     header, bundle = open_bundle(config.model)
-    features = choose_features(bundle, config.steps, config.blocks, config.upsample_mode)
+    features = choose_features(bundle, config.steps, config.blocks, config.upsample_mode, config.truncation)
+    if not bundle.network.reads_images:
+        _refuse_what_needs_images(config, bundle.network.title)
     refuse_existing_bundle(config.output)
     storage.check_writable(config.output)
     size = bundle.network.image_size
@@ -67,6 +70,8 @@ def train_from_config(config: TrainConfig) -> Bundle:
         load_annotations(config.calibration, image_size=size, task=task, options=config) if config.calibration else []
     )
     logger.info("%d annotated images:\n%s", len(annotations), describe(annotations, task))
+    if not bundle.network.reads_images:
+        refuse_other_pictures(bundle, annotations, features.truncation, device)
     workplace = Workplace(
         folder=storage.join(config.output, UNFINISHED),
         model=resolve(config.model),
@@ -75,7 +80,13 @@ def train_from_config(config: TrainConfig) -> Bundle:
     )
     if config.tune:
         trials = tune(
-            bundle, annotations, task, upsample_mode=features.upsample_mode, device=device, workplace=workplace
+            bundle,
+            annotations,
+            task,
+            upsample_mode=features.upsample_mode,
+            device=device,
+            truncation=features.truncation,
+            workplace=workplace,
         )
         logger.info("steps and blocks:\n%s", describe_frontier(trials))
         best = frontier(trials)[-1]
@@ -108,6 +119,7 @@ def choose_features(
     steps: tuple[int, ...] | None = None,
     blocks: tuple[int, ...] | None = None,
     upsample_mode: Literal["bilinear", "nearest"] | None = None,
+    truncation: float | None = None,
 ) -> FeatureConfig:
     """The features asked for, else those that the bundle was trained with, else the published ones scaled to its
     network.
@@ -115,13 +127,25 @@ def choose_features(
     Raises ValueError for a step or block that the network does not have.
     """
     chosen = bundle.features or bundle.network.published_features()
+    if truncation is not None and chosen.truncation is None:
+        raise ValueError(f"--truncation is not for a {bundle.network.title}: leave it out")
     features = FeatureConfig(
         steps=chosen.steps if steps is None else steps,
         blocks=tuple(sorted(set(chosen.blocks if blocks is None else blocks))),
         upsample_mode=upsample_mode or chosen.upsample_mode,
+        truncation=chosen.truncation if truncation is None else truncation,
     )
     features.check(bundle.network)
     return features
+
+
+def _refuse_what_needs_images(config: TrainConfig, title: str) -> None:
+    for name in ("mirror", "recolour", "validation", "calibration"):
+        if getattr(config, name):
+            raise ValueError(
+                f"--{name} needs features of other images than those that a {title} draws: leave it out (jobs.distill "
+                "has them for the student)"
+            )
 
 
 def train_bundle(
@@ -185,7 +209,7 @@ def _state_uri(
 ) -> str:
     """Where the members' unfinished training is saved, named by a hash of everything that it depends on."""
     named = hashlib.sha256(repr((task.num_classes, task.ignore_label, training)).encode())
-    for uri in feature_uris(bundle, [annotation.image for annotation in shown], features, workplace.folder):
+    for uri in feature_uris(bundle, sources_of(bundle, shown), features, workplace.folder):
         named.update(uri.encode())
     for annotation in shown:
         named.update(np.ascontiguousarray(annotation.label).data)

@@ -40,6 +40,9 @@ class TrainConfig(AnnotationOptions):
     choice."""
     upsample_mode: Literal["bilinear", "nearest"] | None = None
     """How to upsample features to the image's size. Default: the bundle's own, else bilinear."""
+    truncation: float | None = None
+    """For a StyleGAN2 only: the --truncation that jobs.generate drew the annotated samples with. Default: the bundle's
+    own, else 0.7."""
     mirror: bool = False
     """Also train on every image's mirror image. Gives better masks, but leave it off if classes distinguish left from
     right."""

@@ -21,12 +21,12 @@ from ddpm_seg.evaluation.scores.metrics import usual_ious
 from ddpm_seg.evaluation.scores.miou import confusion_matrix
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle
 from ddpm_seg.model.features import FeatureConfig
-from ddpm_seg.model.resident import resident_extractor
 from ddpm_seg.tasks import Task
 from ddpm_seg.training.ensemble.ensemble_training import EnsembleConfig, train_members
 from ddpm_seg.training.ensemble.extraction import Workplace, extract_features
 from ddpm_seg.training.ensemble.members import member_logits
 from ddpm_seg.training.ensemble.pixel_features import PixelFeatures
+from ddpm_seg.training.ensemble.sources import feature_reader, sources_of
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +63,7 @@ def tune(
     *,
     upsample_mode: str,
     device: str,
+    truncation: float | None = None,
     training: EnsembleConfig = QUICK,
     workplace: Workplace | None = None,
 ) -> list[Trial]:
@@ -80,9 +81,14 @@ def tune(
     steps = tuple(sorted({candidate * network.timesteps // 1000 for candidate in CANDIDATES if network.timesteps}))
     published = network.published_features().blocks
     blocks = tuple(range(len(network.block_channels))) if len(network.block_channels) <= MOST_BLOCKS else published
-    features = FeatureConfig(steps=steps, blocks=blocks, upsample_mode=upsample_mode)  # type: ignore[arg-type]
+    features = FeatureConfig(
+        steps=steps,
+        blocks=blocks,
+        upsample_mode=upsample_mode,  # type: ignore[arg-type]
+        truncation=truncation,
+    )
     maps = extract_features(bundle, annotations, features, device, workplace)
-    seconds = _seconds(bundle, annotations[0], device)
+    seconds = _seconds(bundle, annotations[0], truncation, device)
     choices = _Choices(maps, annotations, task, features, training, seconds)
     trials: list[Trial] = []
 
@@ -170,9 +176,9 @@ class _Choices:
         return float(np.nanmean(usual_ious(confusion, self.task.ignore_label)))
 
 
-def _seconds(bundle: Bundle, annotation: Annotation, device: str) -> Callable[[int], float]:
+def _seconds(bundle: Bundle, annotation: Annotation, truncation: float | None, device: str) -> Callable[[int], float]:
     """A function from a block to the seconds that one step of one image takes up to it; each block is timed once."""
-    extract = resident_extractor(bundle, device)
+    read, (source,) = feature_reader(bundle, truncation, device), sources_of(bundle, [annotation])
 
     @cache
     @torch.inference_mode()
@@ -180,7 +186,7 @@ def _seconds(bundle: Bundle, annotation: Annotation, device: str) -> Callable[[i
         one = FeatureConfig(steps=(0,) if bundle.network.timesteps else (), blocks=(block,))
         started = time.perf_counter()
         for _ in range(3):
-            extract(annotation.image[None], one)
+            read(source, one)
         return (time.perf_counter() - started) / 3
 
     return seconds
