@@ -15,7 +15,7 @@ MAX_LEVELS = 12
 """Resolution levels of a UNet."""
 MAX_BLOCKS_PER_LEVEL = 32
 MAX_DEPTH = 256
-"""Blocks of a transformer."""
+"""Blocks of a transformer, or of a VDVAE's encoder or decoder."""
 MAX_HEADS = 1024
 MAX_TIMESTEPS = 100_000
 MAX_STEPS = 1000

@@ -76,7 +76,7 @@ class VDVAEConfig(ImageNetwork):
         check_range("no_bias_above", self.no_bias_above, MAX_IMAGE_SIZE, least=0)
         check_range("shift", self.shift, _MOST_SHIFT, least=-_MOST_SHIFT)
         check_range("deviation", self.deviation, _MOST_SHIFT, least=_LEAST_DEVIATION)
-        self.decoder  # noqa: B018  raises ValueError for strings that describe no network
+        _ = self.decoder  # raises ValueError for strings that describe no network
 
     @property
     def title(self) -> str:
