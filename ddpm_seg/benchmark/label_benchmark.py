@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle, save_bundle
@@ -28,7 +29,7 @@ class LabelBenchmark:
     """Share of that time that actors spend in the model, summed over actors: two busy actors give 2."""
 
 
-def benchmark_labelling(bundle: Bundle, images: np.ndarray, count: int, dtype: SegmentDType) -> LabelBenchmark:
+def benchmark_labelling(bundle: Bundle, images: NDArray[np.uint8], count: int, dtype: SegmentDType) -> LabelBenchmark:
     """Labels `count` files made from `images` (N, S, S, 3) uint8, in a temporary folder on this machine.
 
     Raises ValueError for a cluster of several nodes, as the others cannot read that folder.

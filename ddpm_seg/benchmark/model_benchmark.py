@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from ddpm_seg.benchmark import transcription
@@ -67,7 +68,7 @@ class ModelBenchmark:
     rounds: dict[str, list[float]] = field(repr=False)
     """Seconds per image for each part in each round."""
     comparison: Comparison | None
-    labels: np.ndarray = field(repr=False)
+    labels: NDArray[np.uint8] = field(repr=False)
     """(N, S, S) uint8 masks of the images."""
 
     @property
@@ -76,7 +77,13 @@ class ModelBenchmark:
 
 
 def benchmark_model(
-    bundle: Bundle, images: np.ndarray, *, dtype: SegmentDType, device: torch.device, rounds: int, reference: bool
+    bundle: Bundle,
+    images: NDArray[np.uint8],
+    *,
+    dtype: SegmentDType,
+    device: torch.device,
+    rounds: int,
+    reference: bool,
 ) -> ModelBenchmark:
     """Measures `bundle` on `images` (N, S, S, 3) uint8, as many at once as memory allows.
 
@@ -116,7 +123,7 @@ def _part(flops: float, seconds: float, limit: float) -> Part:
     return Part(seconds=seconds, flops=flops, share_of_limit=flops / seconds / limit)
 
 
-def _works(segmenter: Segmenter, images: np.ndarray) -> dict[str, Callable[[], object]]:
+def _works(segmenter: Segmenter, images: NDArray[np.uint8]) -> dict[str, Callable[[], object]]:
     """The parts to measure, by name; each works on all images."""
     extractor = segmenter.extractor
     assert isinstance(extractor, DDPMExtractor)  # benchmark_model
@@ -148,7 +155,7 @@ def _int8_conv_flops(
 
 
 @torch.inference_mode()
-def _transcribed(bundle: Bundle, image: np.ndarray) -> tuple[np.ndarray, int]:
+def _transcribed(bundle: Bundle, image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int]:
     """Labels (S, S) by the transcription, and the bytes of memory that it needed in addition to the weights."""
     with PeakMemory(torch.device("cpu")) as memory:
         label_P = transcription.segment(bundle, to_network(image[None], "cpu"))

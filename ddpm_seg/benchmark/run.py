@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from ddpm_seg import storage
@@ -79,7 +80,7 @@ def run_benchmark(config: BenchmarkConfig) -> BenchmarkReport:
     return report
 
 
-def pictures(bundle: Bundle) -> np.ndarray:
+def pictures(bundle: Bundle) -> NDArray[np.uint8]:
     """(32, S, S, 3) uint8 test images of soft coloured blobs, always the same."""
     rng, size = np.random.default_rng(0), bundle.network.image_size
     small = rng.integers(0, 256, (IMAGES, 8, 8, 3), dtype=np.uint8)

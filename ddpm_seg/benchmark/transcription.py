@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.distributions import Categorical
 
@@ -147,7 +148,7 @@ def betas(schedule: str, steps: int) -> list[float]:
     return [min(0.999, 1 - alpha_bar(i + 1) / alpha_bar(i)) for i in range(steps)]
 
 
-def alpha_bars(schedule: str, steps: int) -> np.ndarray:
+def alpha_bars(schedule: str, steps: int) -> NDArray[np.float64]:
     """The running product of 1 - beta."""
     products, product = [], 1.0
     for beta in betas(schedule, steps):

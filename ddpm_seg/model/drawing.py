@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ddpm_seg.model.device.fitting_batch import FittingBatch
@@ -22,7 +23,7 @@ T = TypeVar("T")
 class Drawn(NamedTuple):
     """One sample."""
 
-    image: np.ndarray | None
+    image: NDArray[np.uint8] | None
     """(S, S, 3) uint8 RGB; None if the network's output is not finite."""
     maps: list[Tensor] | None
     """The sample's features from the pass that drew it, each (1, C, h, w) in the order of an `Extractor`. None if not

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ddpm_seg.model.limits import MAX_STEPS, check_range
@@ -94,7 +95,9 @@ class NetworkBlocks(Protocol):
 class Extractor(Protocol):
     """A network on a device, with its weights and the preprocessing that it was trained with."""
 
-    def __call__(self, images: np.ndarray, features: FeatureConfig, *, micro_batch: int | None = None) -> list[Tensor]:
+    def __call__(
+        self, images: NDArray[np.uint8], features: FeatureConfig, *, micro_batch: int | None = None
+    ) -> list[Tensor]:
         """Maps of `images` (N, S, S, 3) uint8, at their native resolution.
 
         Returns one (N, C_i, h_i, w_i) tensor per step and block, steps outermost, blocks ascending: the published

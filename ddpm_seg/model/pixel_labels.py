@@ -5,24 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PixelLabels:
     """Labels of one image at the network's resolution: S x S pixels, or those of a canvas of several such squares."""
 
-    label: np.ndarray
+    label: NDArray[np.uint8]
     """(S, S) uint8 class ids."""
-    uncertainty: np.ndarray
+    uncertainty: NDArray[np.float32]
     """(S, S) float32, in nats: Jensen-Shannon divergence between the members; for a student, the entropy of its
     softmax."""
-    confidence: np.ndarray
+    confidence: NDArray[np.float32]
     """(S, S) float32 in [0, 1]: softmax of the label, averaged over the members."""
 
-    top_ids: np.ndarray | None = None
+    top_ids: NDArray[np.uint8] | None = None
     """(T, S, S) uint8: the T = min(3, K) classes with the largest mean softmax, most probable first; None if not asked
     for."""
-    top_probabilities: np.ndarray | None = None
+    top_probabilities: NDArray[np.uint8] | None = None
     """(T, S, S) uint8: their mean softmax, times 255."""
 
     @property

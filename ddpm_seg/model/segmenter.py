@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle
@@ -73,7 +74,7 @@ class Segmenter:
             batch_size = _fitting_size(bundle.network, activations(dtype).itemsize, self.device)
         self.batch = FittingBatch(batch_size, self.device, what=f"{self.image_size} x {self.image_size} image")
 
-    def segment(self, images: np.ndarray) -> list[PixelLabels]:
+    def segment(self, images: NDArray[np.uint8]) -> list[PixelLabels]:
         """Labels for `images` (N, S, S, 3) uint8 RGB, in order. The batch size changes only rounding.
 
         Raises torch.OutOfMemoryError if a GPU has too little memory even for one (image, step) pair.
@@ -85,12 +86,12 @@ class Segmenter:
         """Labels of N images from their maps, each (N, C, h, w), in the order of `features.Extractor`."""
         return self._labels(self.ensemble(maps, (self.image_size, self.image_size)))
 
-    def probabilities(self, image: np.ndarray) -> np.ndarray:
+    def probabilities(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Softmax (K, S, S) float32 for one `image` (S, S, 3) uint8, averaged over the members."""
         return self._calibrated(next(self._votes(image[None]))).probabilities.cpu().numpy()
 
     @torch.inference_mode()
-    def _votes(self, images: np.ndarray) -> Iterator[Votes]:
+    def _votes(self, images: NDArray[np.uint8]) -> Iterator[Votes]:
         size = self.image_size
         if images.ndim != 4 or images.shape[1:] != (size, size, 3) or images.dtype != np.uint8:
             raise ValueError(f"images must be (N, {size}, {size}, 3) uint8, got {images.shape} {images.dtype}")

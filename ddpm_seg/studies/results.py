@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ddpm_seg import storage
 from ddpm_seg.evaluation.scores.miou import class_ious, published_miou
@@ -34,7 +35,7 @@ class Result:
     """IoU by class name, in [0, 1]."""
 
 
-def scored(method: str, split: str, settings: dict[str, Any], confusion: np.ndarray, task: Task) -> Result:
+def scored(method: str, split: str, settings: dict[str, Any], confusion: NDArray[np.int64], task: Task) -> Result:
     """The result with the scores of a `confusion` matrix (K + 1, K + 1)."""
     ious = dict(zip(task.class_names, class_ious(confusion).tolist(), strict=True))
     miou = published_miou(confusion, task.ignore_label)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.load import load_annotations
@@ -59,7 +60,7 @@ def showcase(config: ShowcaseConfig) -> str:
     )
 
 
-def draw(bundle: Bundle, seed: int) -> np.ndarray:
+def draw(bundle: Bundle, seed: int) -> NDArray[np.uint8]:
     """The first samples of `seed`, (SAMPLES, S, S, 3) uint8, the same that jobs.generate draws by default.
 
     Raises ValueError if the network's output is not finite.
@@ -71,7 +72,7 @@ def draw(bundle: Bundle, seed: int) -> np.ndarray:
     return np.stack(images)
 
 
-def _spread(values: np.ndarray) -> dict[str, float]:
+def _spread(values: NDArray[np.float32]) -> dict[str, float]:
     return {
         "count": len(values),
         "least": round(float(values.min()), 2),

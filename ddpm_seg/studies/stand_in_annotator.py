@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.load import load_annotations
@@ -57,7 +58,7 @@ def annotate(config: AnnotateConfig, training: SupervisedConfig | None = None) -
     return len(images)
 
 
-def _samples(config: AnnotateConfig) -> tuple[list[str], np.ndarray]:
+def _samples(config: AnnotateConfig) -> tuple[list[str], NDArray[np.uint8]]:
     """The samples' names, and their images (N, S, S, 3) uint8."""
     rows = read_samples(
         config.samples,

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from ddpm_seg.data.canvas import Placement, nearest
@@ -14,7 +15,7 @@ from ddpm_seg.data.statistics import LEFT_OUT, ClassStatistics, ImageStatistics,
 
 
 def own_size_statistics(
-    found: OwnSizeMask, uncertainty: np.ndarray, placement: Placement, class_names: tuple[str, ...]
+    found: OwnSizeMask, uncertainty: NDArray[np.float32], placement: Placement, class_names: tuple[str, ...]
 ) -> ImageStatistics:
     """Statistics of one image. A class's means are over the image's own pixels; the image's uncertainty is still over
     the network's pixels.
@@ -51,7 +52,9 @@ def own_size_statistics(
     )
 
 
-def _sums(found: OwnSizeMask, content: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _sums(
+    found: OwnSizeMask, content: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
     """For each of 256 ids: the number of pixels, int64, and the sums of their confidence and uncertainty, float64."""
     height, width = found.mask.shape
     rows, columns = nearest(content.shape[0], height), nearest(content.shape[1], width)

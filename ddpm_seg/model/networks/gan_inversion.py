@@ -15,6 +15,7 @@ from typing import ClassVar, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ddpm_seg.model.features import FeatureConfig
@@ -91,7 +92,7 @@ class GANInversionConfig(ImageNetwork):
         """All maps that are no larger than the image."""
         return FeatureConfig(steps=(), blocks=maps_within(self.channels, self.image_size))
 
-    def preprocess(self, images: np.ndarray, device: torch.device | str) -> Tensor:
+    def preprocess(self, images: NDArray[np.uint8], device: torch.device | str) -> Tensor:
         return to_network(images, device)
 
     def cast(self, network: nn.Module, dtype: torch.dtype) -> None:

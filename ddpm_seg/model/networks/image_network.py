@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ddpm_seg.model.device.compiled import compiled
@@ -33,7 +34,7 @@ class ImageNetwork(PlainNetwork):
     reads_images: ClassVar[bool] = True
 
     @abstractmethod
-    def preprocess(self, images: np.ndarray, device: torch.device | str) -> Tensor:
+    def preprocess(self, images: NDArray[np.uint8], device: torch.device | str) -> Tensor:
         """(N, S, S, 3) uint8 to the network's input (N, 3, H, W) float32, as in its training."""
 
     def cast(self, network: nn.Module, dtype: torch.dtype) -> None:
@@ -61,10 +62,14 @@ class BlockNetwork(Protocol):
 class ImageExtractor:
     """A resident network with its preprocessing: the `features.Extractor` of an `ImageNetwork`."""
 
-    def __init__(self, network: BlockNetwork, preprocess: Callable[[np.ndarray, torch.device | str], Tensor]) -> None:
+    def __init__(
+        self, network: BlockNetwork, preprocess: Callable[[NDArray[np.uint8], torch.device | str], Tensor]
+    ) -> None:
         self.network, self.preprocess = network, preprocess
 
-    def __call__(self, images: np.ndarray, features: FeatureConfig, *, micro_batch: int | None = None) -> list[Tensor]:
+    def __call__(
+        self, images: NDArray[np.uint8], features: FeatureConfig, *, micro_batch: int | None = None
+    ) -> list[Tensor]:
         """Maps of `images` (N, S, S, 3) uint8; see `features.Extractor`."""
         weight = next(self.network.parameters())
         x = self.preprocess(images, weight.device).to(weight.dtype, memory_format=torch.channels_last)

@@ -115,7 +115,7 @@ def _printable(name: str) -> str:
 def _known_names(size: int) -> dict[str, Any]:
     """What each name that a file of `size` bytes may use stands for."""
 
-    class Dictionary(dict):
+    class Dictionary(dict[Any, Any]):
         def __init__(self) -> None:
             """Without content: it comes entry by entry."""
 
@@ -136,7 +136,7 @@ def _known_names(size: int) -> dict[str, Any]:
         def __setstate__(self, state: Any) -> None:
             self.order = state[1]
 
-        def dtype(self) -> np.dtype:
+        def dtype(self) -> np.dtype[Any]:
             return _number_type(self.code).newbyteorder(self.order)
 
     class NumpyArray(Array):
@@ -207,14 +207,14 @@ def _known_names(size: int) -> dict[str, Any]:
     return known
 
 
-def _number_type(code: Any) -> np.dtype:
+def _number_type(code: Any) -> np.dtype[Any]:
     if not isinstance(code, str) or not _NUMBER.fullmatch(code):
         kind = "object" if isinstance(code, str) and code.lstrip("<>=|").startswith("O") else shown(code)
         raise _RefusedError(f"it has a numpy array of type {kind}, and only arrays of numbers are read")
     return np.dtype(code)
 
 
-def _numpy_array(data: Any, dtype: np.dtype, shape: Any, order: Any) -> NDArray[Any]:
+def _numpy_array(data: Any, dtype: np.dtype[Any], shape: Any, order: Any) -> NDArray[Any]:
     """A view of `data`."""
     _refuse_shape(shape)
     if not isinstance(data, bytes) or math.prod(shape) * dtype.itemsize != len(data):

@@ -113,7 +113,7 @@ def label_table(images: Sequence[FittedImage], labels: Sequence[PixelLabels | No
 
 def _with_guide(
     image: FittedImage, label: PixelLabels | None, spec: LabelSpec
-) -> tuple[FittedImage, np.ndarray | None]:
+) -> tuple[FittedImage, NDArray[np.uint8] | None]:
     """The image, and its full-size pixels (H, W, 3) uint8 if refining needs them; with an error if reading fails.
 
     The file is read a second time, because sending it through the cluster would take gigabytes per chunk.
@@ -137,7 +137,9 @@ def _with_guide(
         return _failed(source, error.error_type, error), None
 
 
-def _row(image: FittedImage, label: PixelLabels | None, guide: np.ndarray | None, spec: LabelSpec) -> dict[str, Any]:
+def _row(
+    image: FittedImage, label: PixelLabels | None, guide: NDArray[np.uint8] | None, spec: LabelSpec
+) -> dict[str, Any]:
     error, found = (image.error_type, image.error_message), {}
     placement, ways = image.placement, (spec.resize, spec.refine, guide)
     if placement is not None and label is not None:

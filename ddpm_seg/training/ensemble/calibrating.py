@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ddpm_seg.data.annotations.errors import AnnotationError
@@ -39,7 +40,9 @@ def calibrate(bundle: Bundle, annotations: Sequence[Annotation], *, device: str 
     return Calibration(temperatures=temperatures, images=len(annotations))
 
 
-def annotated_pixels(p_KSS: np.ndarray, annotation: Annotation, task: Task, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def annotated_pixels(
+    p_KSS: NDArray[np.float32], annotation: Annotation, task: Task, seed: int
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """Probabilities (P, K) and ids (P,) of pixels whose class counts: at most `PIXELS`, drawn by `seed`."""
     crop = annotation.placement.crop
     p_PK = crop(p_KSS.transpose(1, 2, 0)).reshape(-1, len(p_KSS))
