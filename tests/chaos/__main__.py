@@ -1,13 +1,13 @@
-"""Disturbs the real label or generate job again and again, and tells whether its tables are those of a quiet one.
+"""Runs the real label or generate job many times, disturbs each run once, and checks that its tables are still right.
 
     python -m tests.chaos --runs 100 --seed 0 --log chaos.jsonl
     python -m tests.chaos --job generate --runs 20 --log chaos-generate.jsonl
     python -m tests.chaos --runs 10 --storage s3 --only "store|node" --log chaos.jsonl
-    python -m tests.chaos --each 5 --images 60 --only "SIGTERM|spoilt" --log chaos.jsonl    # stopped, goes on
+    python -m tests.chaos --each 5 --images 60 --only "SIGTERM|spoilt" --log chaos.jsonl    # stopped, it continues
 
-Half of the runs are on local disk, half on an S3 server, with a Ray cluster of one node and of three. `--actors 4`
-has so many. Each appends a line to the log; the table at the end is of the whole log. Exit status 1 where a run differs
-from an undisturbed one, or undisturbed runs of generate among themselves.
+Half of the runs are on a local disk with a Ray cluster of one node, half on an S3 server with one of three nodes;
+`--actors` changes the number of actors. Each run appends a line to the log; the table at the end covers the whole log.
+Exit status 1 if a disturbed run differs from an undisturbed one, or if undisturbed runs of generate differ.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ def main() -> int:
     parser.add_argument("--actors", type=int, help="by default 1; on S3 2, and a node for each where there are several")
     parser.add_argument("--only", default="", help="a pattern: faults whose name has it")
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # an exception: everything started is ended
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit("terminated")
+    )  # an exception, so that everything started is ended
     kinds: tuple[StorageKind, ...] = (arguments.storage,) if arguments.storage else ("local", "s3")
     for number, kind in enumerate(kinds):
         runs = arguments.runs // len(kinds) + (number < arguments.runs % len(kinds))
@@ -59,7 +61,7 @@ def main() -> int:
 
 
 def campaign(kind: StorageKind, arguments: argparse.Namespace, number: int) -> None:
-    """`number` lines for the log, or so many of each kind of fault."""
+    """Appends `number` runs to the log, or with --each that many of each kind of fault."""
     subject, log = SUBJECTS[arguments.job], arguments.log
     if arguments.images:
         subject = subject.short(arguments.images)
@@ -82,7 +84,7 @@ def campaign(kind: StorageKind, arguments: argparse.Namespace, number: int) -> N
         for turn, fault in enumerate(hand, len(here) if arguments.each else 0):
             try:
                 record = disturbed(there, references, fault, arguments.seed * 1000 + turn, log.with_suffix(""))
-            except Exception:  # the harness's own: one run less, and hours of others go on
+            except Exception:  # an error of the harness: lose one run, not hours of others
                 print(f"{kind}: {fault}: {traceback.format_exc()}", flush=True)
                 continue
             with log.open("a") as file:

@@ -1,4 +1,4 @@
-"""Disturbed runs one after another: a fault, the same command until it is done, and a comparison."""
+"""Does disturbed runs one after another: causes a fault, repeats the command until it succeeds, and compares."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from tests.chaos.reference import References
 from tests.chaos.subject import JobName
 from tests.chaos.trial import Trial
 
-# How often faults at random moments come for each time that a process dies at a step.
+# How many faults at random moments are dealt for each fault at a step.
 AT_RANDOM = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
-    """What came of one disturbed run. `exits` are the attempts' exit statuses; -9 is SIGKILL, None one that hung."""
+    """The result of one disturbed run. `exits` are the exit statuses of its attempts: -9 is SIGKILL, None one that
+    hung."""
 
     storage: StorageKind
     seed: int
@@ -34,7 +35,7 @@ class Record:
     images: int = 0
     actors: int
     commit: str = ""
-    """Of the code that was disturbed."""
+    """Version of the code that was disturbed."""
     reference: str
     """Digest of the undisturbed run's rows."""
     kind: str
@@ -53,12 +54,13 @@ class Record:
 
     @property
     def as_quiet(self) -> bool:
-        """Whether nothing tells it from an undisturbed run."""
+        """Whether it is the same as an undisturbed run."""
         return not (self.lost or self.doubled or self.differing or self.wrong_model or self.problems)
 
 
 def deal(faults: Sequence[Fault], seed: int) -> Iterator[Fault]:
-    """Faults without end: all of them in some order, then those at random moments some times more, and again."""
+    """Yields faults without end: all of them in random order, then those at random moments a few times more, and so
+    on."""
     generator = random.Random(seed)
     while faults:
         for turn in range(AT_RANDOM):
@@ -68,7 +70,8 @@ def deal(faults: Sequence[Fault], seed: int) -> Iterator[Fault]:
 
 
 def deal_evenly(faults: Sequence[Fault], each: int, done: Mapping[str, int]) -> Iterator[Fault]:
-    """Each kind of fault `each` times, less those `done`: the kinds by turns, and in each the details by turns."""
+    """Yields each kind of fault `each` times, minus those in `done`; kinds alternate, and so do the details of a
+    kind."""
     kinds: dict[str, list[Fault]] = {}
     for fault in faults:
         kinds.setdefault(fault.kind, []).append(fault)
@@ -79,7 +82,7 @@ def deal_evenly(faults: Sequence[Fault], each: int, done: Mapping[str, int]) -> 
 
 
 def disturbed(place: Place, references: References, fault: Fault, seed: int, keep: Path) -> Record:
-    """One fault, and attempts until the job is done. What failed leaves its logs under `keep`."""
+    """Causes one fault and repeats the command until the job is done. Keeps the logs of a failed run under `keep`."""
     own = references.of()
     place.forget()
     generator, start = random.Random(seed), time.monotonic()
@@ -119,7 +122,7 @@ def disturbed(place: Place, references: References, fault: Fault, seed: int, kee
 
 
 def _verdict(trial: Trial) -> Verdict:
-    """Of all that is expected."""
+    """Compares all outputs with what is expected."""
     verdicts = [
         compare(
             expected.rows,
@@ -145,7 +148,7 @@ def _segmented_again(trial: Trial) -> int:
 
 
 def _cost(trial: Trial) -> Cost:
-    """Of one run alone: what two have fetched, one cannot have fetched again."""
+    """Work done more than once, in a single run only: if two runs fetched an image, neither fetched it again."""
     manifests = read_manifests(trial.output)
     if len(manifests) != 1:
         return Cost(begun_again=0, done_again=0)

@@ -1,4 +1,4 @@
-"""The steps by which a run comes into being and is published, and death or delay exactly before, in and after each."""
+"""The steps in which a run is planned and published; kills or delays a process just before, during or after each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ WHENS: tuple[When, ...] = ("before", "during", "after")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
-    """A call to `ddpm_seg.storage`: `uri` is a pattern, in which SHARD and CHUNK are numbers drawn for each run."""
+    """A call to a function of `ddpm_seg.storage`. `uri` is a pattern; its SHARD and CHUNK are numbers drawn for each
+    run."""
 
     name: str
     call: str
@@ -56,15 +57,17 @@ STEPS = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trap:
-    """Kills `victim`, who takes the step or the job's driver, `when` the step is taken; "hold" delays the step instead
-    until `release`. `hooks` does it."""
+    """Kills `victim` (the process that takes the step, or the job's driver) `when` the step is taken.
+
+    "hold" delays the step until `release` instead. `hooks` carries it out.
+    """
 
     step: Step
     when: When
     victim: Victim
 
     def spring(self, scene: Scene) -> str | None:
-        """Waits until it has, or the job has ended without meeting it; the URI of the step that it met."""
+        """Waits until the step is taken, or the job has ended without it; returns the URI of the step."""
         folder = scene.place.folder
         shard, chunk = scene.generator.choice(scene.plan)
         uri = re.escape(scene.output) + ".*" + self.step.uri
@@ -80,7 +83,7 @@ class Trap:
 
     @staticmethod
     def release(scene: Scene) -> None:
-        """Lets the step go on that was held up."""
+        """Lets a delayed step continue."""
         (scene.place.folder / "fired.json").unlink(missing_ok=True)
 
 

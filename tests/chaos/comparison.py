@@ -1,4 +1,4 @@
-"""Whether the tables of a disturbed job are those of a quiet one."""
+"""Compares the tables of a disturbed job with those of an undisturbed one."""
 
 from __future__ import annotations
 
@@ -20,13 +20,16 @@ from ddpm_seg.runs.parquet import decode
 from tests.chaos.subject import Subject
 
 Rows = dict[tuple[str, str], dict[str, Any]]
-"""By config_hash and image_id. `created_at`, the start of the run, is left out, for it may differ; and `run_id`, which
-is held against the name of the shard instead."""
+"""Rows by config_hash and image_id.
+
+Left out are `created_at`, the run's start, which may differ, and `run_id`, which is compared with the shard's path.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """Images lost, doubled, different, and under the model_id of another model; whatever else is wrong, in words."""
+    """Numbers of images lost, doubled, different, and labelled with another model's id; and a list of other
+    problems."""
 
     lost: int
     doubled: int
@@ -36,12 +39,12 @@ class Verdict:
 
 
 def read_rows(output: str, table: str) -> Rows:
-    """The rows of a table in which no image stands twice."""
+    """The rows of a table in which every image appears once."""
     return {_key(row): row for shard in _shards(output, table).values() for row in _plain(shard)}
 
 
 def digest(rows: Rows) -> str:
-    """16 hex digits over all of `rows`, pictures and masks among them."""
+    """A digest, 16 hex digits, of all `rows` with their pictures and masks."""
     return hashlib.sha256(repr([rows[key] for key in sorted(rows)]).encode()).hexdigest()[:16]
 
 
@@ -50,7 +53,7 @@ def count_ok(rows: Rows) -> int:
 
 
 def masks_of(rows: Rows) -> dict[str, bytes]:
-    """PNG bytes by image_id of the rows that have a mask."""
+    """The mask (PNG bytes) of each row that has one, by image_id."""
     return {row["image_id"]: row["mask"]["bytes"] for row in rows.values() if row["mask"]}
 
 
@@ -63,10 +66,10 @@ def compare(
     deleted: str = "",
     other_masks: Sequence[Mapping[str, bytes]] = (),
 ) -> Verdict:
-    """Every row of the job's table, what derives from it, and what else stands under `output` after so many `runs`.
+    """Compares every row of the job's table, its derived tables, and all other files under `output` after `runs` runs.
 
-    Rows of a run whose plan was `deleted` are earlier versions, which `read_labels` leaves out. `other_masks` are those
-    of other models, by image_id: a row that has one is under a wrong model_id.
+    Rows of a run whose plan was `deleted` are earlier versions, which `read_labels` leaves out. `other_masks` are masks
+    of other models, by image_id: a row that has one of them has a wrong model_id.
     """
     shards, class_stats = (
         {name: shard for name, shard in _shards(output, table).items() if f"/run={deleted}/" not in name}
@@ -110,13 +113,13 @@ def _is_of_another_model(
 
 
 def read_manifests(output: str) -> list[pa.Table]:
-    """The plan of each run under `output`, oldest first: columns uri, shard and chunk among others."""
+    """The plan of each run under `output`, oldest first, with columns uri, shard, chunk and others."""
     names = [file.uri for file in storage.list_files(storage.join(output, "runs"))]
     return [decode(storage.read_bytes(name)) for name in names if name.endswith("/manifest.parquet")]
 
 
 def _account(output: str, reference: Rows, runs: int) -> list[str]:
-    """What is wrong with the runs' own account of themselves. Numbers may have gaps, left by deleted runs."""
+    """Problems in the runs' own files. Run numbers may have gaps, left by deleted runs."""
     names = {file.uri.removeprefix(f"{output}/runs/") for file in storage.list_files(f"{output}/runs")}
     ids = sorted({name.partition("/")[0] for name in names})
     if len(ids) != runs:
@@ -134,7 +137,7 @@ def _account(output: str, reference: Rows, runs: int) -> list[str]:
 
 
 def _shards(output: str, table: str) -> dict[str, pa.Table]:
-    """Tables by name (config=…/run=…/shard-….parquet)."""
+    """The table files by name (config=…/run=…/shard-….parquet)."""
     prefix = storage.join(output, table)
     return {
         file.uri.removeprefix(prefix + "/"): decode(storage.read_bytes(file.uri)) for file in storage.list_files(prefix)
@@ -146,7 +149,7 @@ def _plain(table: pa.Table) -> list[dict[str, Any]]:
 
 
 def _left_behind(output: str) -> list[str]:
-    """Chunks and temporary files; `storage` would not list the latter."""
+    """Left-over chunks and temporary files; `storage` would not list the latter."""
     if storage.is_local(output):
         names = [str(Path(folder) / name) for folder, _, files in os.walk(output) for name in files]
     else:

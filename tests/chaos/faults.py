@@ -1,4 +1,4 @@
-"""What befalls a job, and when."""
+"""The faults that disturb a job, and when they happen."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from tests.chaos.subject import SUBJECTS, JobName
 from tests.chaos.trial import DONE, Scene, Trial
 
 KILLED = (-signal.SIGKILL,)
-# Ray itself ends a driver that has not found its cluster for a minute; no exception is raised that could be caught.
+# Ray itself ends a driver that has lost its cluster for a minute, without an exception that could be caught.
 CLUSTER_GONE = (1,)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fault:
-    """`kind` is a row of the table. `strike` lets the job run, disturbs it, and sees to it that it gets done; whether
-    there was a moment for the fault before the job ended.
+    """A fault. `kind` is its row in the table.
 
-    `at_random` is one whose moment is another each time.
+    `strike` runs the job, disturbs it, and repeats it until it is done; it returns False if the job ended before there
+    was a moment for the fault. `at_random` faults happen at another moment each time.
     """
 
     kind: str
@@ -39,7 +39,7 @@ class Fault:
 
 
 def faults_of(storage: StorageKind, job: JobName, *, several_nodes: bool = False) -> list[Fault]:
-    """Every fault that can befall this job on this storage, with a cluster of one or of several nodes."""
+    """Every fault that can happen to this job on this storage, with a cluster of one node or several."""
     at_random = [
         ("actor killed", _during(partial(_kill_one, ACTOR))),
         ("task killed", _during(partial(_kill_one, TASKS))),
@@ -57,7 +57,7 @@ def faults_of(storage: StorageKind, job: JobName, *, several_nodes: bool = False
         _at_step(each, when, victim)
         for each in STEPS
         for when, victim in product(WHENS, each.victims)
-        if each.call != "delete" or when != "during"  # a deletion writes nothing to be caught at
+        if each.call != "delete" or when != "during"  # a deletion has no moment of writing
     ]
     return [
         *(Fault(kind=kind, strike=strike, at_random=True) for kind, strike in at_random),
@@ -67,7 +67,7 @@ def faults_of(storage: StorageKind, job: JobName, *, several_nodes: bool = False
 
 
 def _stories(storage: StorageKind, job: JobName) -> list[Fault]:
-    """Faults that take more than one strike: something is made ready before, or mended afterwards."""
+    """Faults with more than one step: something is prepared before, or repaired afterwards."""
     told: list[tuple[str, str, Callable[[Trial], bool]]] = [
         ("SIGTERM", "at work", partial(_terminate, Scene.wait_for_some_chunks)),
         ("SIGTERM", "at start", partial(_terminate, _at_start)),
@@ -89,7 +89,7 @@ def _stories(storage: StorageKind, job: JobName) -> list[Fault]:
 
 
 def _during(strike: Callable[[Scene], bool], ends: tuple[int, ...] = ()) -> Callable[[Trial], bool]:
-    """One strike in the first attempt, which may then end with these statuses too."""
+    """One strike in the first attempt, which may then end with these exit statuses too."""
 
     def play(trial: Trial) -> bool:
         with trial.attempt(ends=ends) as scene:
@@ -109,7 +109,7 @@ def _at_step(taken: Step, when: When, victim: Victim) -> Fault:
 
 
 def _terminate(wait: Callable[[Scene], bool], trial: Trial) -> bool:
-    """Before Python has come to the job's own lines, too: then nothing is begun, and the signal ends it."""
+    """Sends SIGTERM, perhaps before Python has reached the job's own code: then the signal just ends the process."""
     with trial.attempt(ends=(-signal.SIGTERM,), forked=False) as scene:
         alive = wait(scene)
         begun = bool(trial.place.events())

@@ -1,4 +1,4 @@
-"""Chunks of other runs stand where a run's own will stand, or beside them."""
+"""Plants chunks of other runs where a run's own chunks will be, or beside them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.chaos.commit_steps import Trap, step
 from tests.chaos.reference import Reference, chunks_of
 from tests.chaos.trial import DONE, Trial
 
-# What releases before 0.2 called the chunks' folder of a first run, whatever was planned.
+# Releases before 0.2 gave the chunk folder of a first run this name, for any plan.
 OLD_FOLDER = "run=run-000001"
 
 
@@ -24,7 +24,7 @@ def _other_model(trial: Trial) -> Reference:
 
 
 def _before(old_names: bool, other: Callable[[Trial], Reference], trial: Trial) -> bool:
-    """An earlier run's, which was deleted but for them; the job knows of nothing else, and is done at once."""
+    """Chunks of an earlier run that was deleted except for them; the job must ignore them and succeed at once."""
     reference = other(trial)
     _plant(trial, reference, OLD_FOLDER if old_names else reference.chunk_folder)
     trial.until_done()
@@ -34,7 +34,7 @@ def _before(old_names: bool, other: Callable[[Trial], Reference], trial: Trial) 
 
 
 def _at_work(other: Callable[[Trial], Reference], trial: Trial) -> bool:
-    """Under the names of this very run's, just before its first one is written."""
+    """Chunks under the names of this run's own, planted just before its first one is written."""
     reference = other(trial)
     trap = Trap(step=step("chunk written"), when="before", victim="hold")
     with trial.attempt() as scene:

@@ -1,4 +1,4 @@
-"""Storage without space while a file is written that a run cannot do without."""
+"""Makes the storage full while the job writes a file that it needs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ STEPS = ("shard published", "summary written", "report written")
 
 
 def at_step(name: str, trial: Trial) -> bool:
-    """Interrupted, saying so; with space again it goes on."""
+    """The job must stop and say so; once there is space again, it must continue."""
     room, trap = trial.place.room, Trap(step=step(name), when="before", victim="hold")
     trial.output = room.new_output()
     with trial.attempt() as scene:

@@ -1,4 +1,4 @@
-"""What the processes of a job did to the store, as `hooks/sitecustomize.py` wrote it down, and what a fault cost."""
+"""Reads what the processes of a job did to the store (written by `hooks/sitecustomize.py`), and what a fault cost."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CHUNK = re.compile(r"/_chunks/run=[^/]+/shard-(\d+)/chunk-(\d+)\.parquet$")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Event:
-    """`subject` is the URI of a call to `storage`, the number of images of the call "segment"."""
+    """`subject` is the URI of a call to `storage`; for the call "segment", the number of images."""
 
     time: float
     pid: int
@@ -27,32 +27,32 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cost:
-    """Chunks of which an image was fetched again, and those of them that were written by then."""
+    """Chunks of which an image was fetched again, and those of them that had already been written."""
 
     begun_again: int
     done_again: int
 
 
 def read_journal(path: Path) -> list[Event]:
-    """Events in the order in which they were written; none where nothing was."""
+    """The events in the order in which they were written; none if there is no journal."""
     if not path.exists():
         return []
-    # A line may be half written at this moment.
+    # The last line may be half written.
     return [Event(**json.loads(line)) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
 
 def chunks_written(events: Iterable[Event], output: str) -> int:
-    """Chunks whose file stands, by the journal."""
+    """The chunks whose file exists, according to the journal."""
     return len(_written(events, output))
 
 
 def images_segmented(events: Iterable[Event]) -> int:
-    """Images that went through the network, some perhaps more than once."""
+    """Number of images that went through the network, counting repetitions."""
     return sum(int(event.subject) for event in events if event.call == "segment")
 
 
 def cost(events: list[Event], manifest: pa.Table, output: str, *, drivers: Set[int]) -> Cost:
-    """What was done more than once in the run of `manifest` (columns uri, shard, chunk).
+    """Work done more than once in the run of `manifest` (columns uri, shard, chunk).
 
     `drivers` are the jobs' own processes, which read pictures for the report.
     """
@@ -78,7 +78,7 @@ def cost(events: list[Event], manifest: pa.Table, output: str, *, drivers: Set[i
 
 
 def _written(events: Iterable[Event], output: str) -> dict[tuple[int, int], float]:
-    """By (shard, chunk), when its file was first there."""
+    """The time when each chunk's file first existed, by (shard, chunk)."""
     times: dict[tuple[int, int], float] = {}
     for event in events:
         if event.call == "create_bytes" and event.when == "after" and event.subject.startswith(f"{output}/"):

@@ -1,4 +1,4 @@
-"""Starts jobs at once: each is forked from a process that has imported what jobs import, which takes seconds."""
+"""Starts jobs fast: each is forked from a process that has imported what jobs import, which would take seconds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import threading
 from pathlib import Path
 from typing import Protocol
 
-# What both jobs import sooner or later. The jobs' own modules are not among them: they begin in the fork.
+# Modules that both jobs import. The jobs' own modules are imported only in the fork.
 IMPORTS = (
     "torch",
     "ray.data",
@@ -30,7 +30,7 @@ IMPORTS = (
 
 
 class Job(Protocol):
-    """What the harness asks of a job's process; `subprocess.Popen` is one."""
+    """What the harness needs of a job's process; `subprocess.Popen` has it too."""
 
     @property
     def pid(self) -> int: ...
@@ -41,7 +41,7 @@ class Job(Protocol):
 
 
 class Nursery:
-    """Takes this process's environment, and that folder; `close` ends it, and no job."""
+    """Uses this process's environment, and that working folder. `close` ends the nursery, but no job."""
 
     def __init__(self, folder: Path) -> None:
         self._process = subprocess.Popen(
@@ -53,7 +53,7 @@ class Nursery:
         threading.Thread(target=self._listen, daemon=True).start()
 
     def start(self, module: str, arguments: list[str], environment: dict[str, str], log: Path) -> Job:
-        """`python -m module arguments`, with these variables besides its own; what it says goes to `log`."""
+        """Runs `python -m module arguments` with additional environment variables; the output goes to `log`."""
         order = {"module": module, "arguments": arguments, "environment": environment, "log": str(log)}
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(order).encode() + b"\n")
@@ -64,7 +64,7 @@ class Nursery:
             return _Child(self, self._started.pop())
 
     def status(self, pid: int, timeout: float | None) -> int | None:
-        """Its exit status, or minus a signal's number; None for a process that is there after `timeout` seconds."""
+        """The exit status, or minus a signal's number; None if the process is still running after `timeout` seconds."""
         with self._changed:
             self._changed.wait_for(lambda: pid in self._ended, timeout)
             return self._ended.get(pid)
@@ -107,7 +107,7 @@ class _Child:
 
 
 def main() -> None:
-    """Returns in a child, as the job that was ordered; the parent serves for ever."""
+    """Serves orders forever in the parent; returns in each child, to become the job that was ordered."""
     for name in IMPORTS:
         importlib.import_module(name)
     orders = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115

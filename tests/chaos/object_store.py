@@ -1,4 +1,4 @@
-"""An S3 server that stops answering for a while, or dies and comes back with what it had acknowledged."""
+"""An S3 server that can stop answering for a while, or die and return with everything that it had acknowledged."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.seaweedfs import S3Server
 
 
 class ChaosStore:
-    """`tests.seaweedfs.s3_server`'s process, then those that took its place; `close` ends the last of these."""
+    """Controls the process of `tests.seaweedfs.s3_server` and those that replace it; `close` ends the last one."""
 
     def __init__(self, server: S3Server) -> None:
         self.endpoint, self.pid = server.endpoint, server.pid
@@ -29,13 +29,13 @@ class ChaosStore:
             self._successor.wait()
 
     def pause(self, seconds: float) -> None:
-        """Connections stand, and nothing answers."""
+        """Stops the server for a while: connections stay open, but nothing answers."""
         os.kill(self.pid, signal.SIGSTOP)
         time.sleep(seconds)
         os.kill(self.pid, signal.SIGCONT)
 
     def restart(self, seconds: float) -> None:
-        """Connections break and are refused; `seconds` later the server starts, and this returns when it answers."""
+        """Kills the server: connections break and are refused. Starts it after `seconds`; returns when it answers."""
         os.kill(self.pid, signal.SIGKILL)
         self.close()
         time.sleep(seconds)

@@ -1,4 +1,4 @@
-"""What the disturbed job works on: small pictures, a few of them broken, and a network that segments them at once."""
+"""The input of the disturbed jobs: small pictures, some of them broken, and a network that is fast."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ddpm_seg import storage
 from ddpm_seg.model.bundle.ensemble_bundle import save_bundle
 from tests.tiny_bundle import tiny_bundle
 
-# Every so many is broken, of few every fifth part, so that rows with errors go through all that rows without do.
+# Every 61st picture is broken, of few pictures every (count / 5)th, so that error rows go through everything too.
 BROKEN_EVERY = 61
 
 
 def write_pictures(prefix: str, count: int, seed: int) -> None:
-    """`count` files, of 24 x 32 and 32 x 32 pixels."""
+    """Writes `count` pictures of 24 x 32 and 32 x 32 pixels, some of them broken."""
     generator, broken_every = np.random.default_rng(seed), min(BROKEN_EVERY, max(2, count // 5))
     for number in range(count):
         data = _picture(generator, height=32 if number % 3 else 24)
@@ -26,12 +26,12 @@ def write_pictures(prefix: str, count: int, seed: int) -> None:
 
 
 def write_model(prefix: str, seed: int = 0) -> None:
-    """Two seeds are two models, of other model_ids and other masks."""
+    """Writes a model; another seed gives another model_id and other masks."""
     save_bundle(tiny_bundle(seed), prefix)
 
 
 def _picture(generator: np.random.Generator, height: int) -> bytes:
-    # Few colours, stretched: noise would make the masks of a network without training all alike.
+    # Few colours, stretched: with noise, an untrained network would give all pictures the same mask.
     small = generator.integers(0, 256, (4, 4, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(small).resize((32, height), Image.Resampling.BICUBIC).save(buffer, format="PNG")

@@ -1,4 +1,4 @@
-"""Where disturbed jobs work: pictures, a model and outputs on one kind of storage, and a cluster that sees them."""
+"""Where disturbed jobs work: pictures, models and outputs on one kind of storage, and a cluster that can read them."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from tests.seaweedfs import s3_server
 StorageKind = Literal["local", "s3"]
 CHECKOUT = Path(__file__).parents[2]
 HOOKS = Path(__file__).parent / "hooks"
-# At a time, each with an actor.
+# Worker nodes at a time, each with one actor.
 MOST_JOBS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """One kind of storage with a cluster: of one node, or on S3 of a node for each of several actors.
+    """One kind of storage with a cluster: a single node on a local disk; on S3 one node per actor.
 
-    Under `prefix` are pictures (in), as many others (in-other), the job's model (model, and a copy: model-kept) and
-    another (model-other). `folder` is for logs.
+    Under `prefix` are pictures (in), as many others (in-other), the job's model (model, and a copy in model-kept) and
+    another model (model-other). `folder` is for logs.
     """
 
     kind: StorageKind
@@ -56,7 +56,7 @@ class Place:
         return storage.join(self.prefix, f"out-{uuid.uuid4().hex[:8]}")
 
     def put_model(self, name: str, files: str = "") -> None:
-        """Copies that model, or some of its files, over the job's own, as `cp` would: one file after another."""
+        """Copies that model, or some of its files, over the job's own one file after another, as `cp` would."""
         for file in list(storage.list_files(storage.join(self.prefix, name))):
             target = storage.join(self.prefix, "model", file.uri.rpartition("/")[2])
             if target.endswith(files):
@@ -64,8 +64,7 @@ class Place:
 
     @contextmanager
     def job(self, output: str, log: Path, flags: tuple[str, ...] = (), *, forked: bool = True) -> Iterator[Job]:
-        """The job as anyone would start it, but `forked` with its imports done, until the block ends; what it says
-        goes to `log`."""
+        """Runs the job as a user would, except that it is `forked` with its imports done; its output goes to `log`."""
         module = f"jobs.{self.subject.name}"
         arguments = self.subject.arguments(self.prefix, output, (f"--num-actors={self.actors}", *flags))
         environment = {"RAY_ADDRESS": self.cluster.address}
@@ -85,7 +84,7 @@ class Place:
         return read_journal(self.folder / "journal")
 
     def forget(self) -> None:
-        """Of the last run, its journal and a trigger that nobody met."""
+        """Deletes the last run's journal and a trigger that was not used."""
         for name in ("journal", "trigger.json", "fired.json"):
             (self.folder / name).unlink(missing_ok=True)
 
@@ -104,18 +103,18 @@ def _start(command: list[str], environment: dict[str, str], log: Path) -> Job:
 
 @contextmanager
 def place(kind: StorageKind, subject: Subject, seed: int, actors: int) -> Iterator[Place]:
-    """Starts everything; at the end all processes and files are gone."""
+    """Starts everything; afterwards, ends all processes and deletes all files."""
     folder = Path(tempfile.mkdtemp(prefix="ddpm_seg-chaos-"))
     environment = {
         "CHAOS_FOLDER": str(folder),
         "PYTHONPATH": f"{HOOKS}{os.pathsep}{CHECKOUT}",
         "OMP_NUM_THREADS": "1",
-        "RAY_AUTH_MODE": "disabled",  # else Ray makes a token in the developer's home
+        "RAY_AUTH_MODE": "disabled",  # otherwise Ray makes a token in the developer's home
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     }
     try:
-        # In this process's environment, because a cluster's processes take theirs from it.
+        # Set in this process's environment, which the cluster's processes inherit.
         with patch.dict(os.environ, environment), _prefix(kind, folder) as (prefix, store, room):
             write_pictures(storage.join(prefix, "in"), subject.images, seed)
             write_pictures(storage.join(prefix, "in-other"), subject.images, seed + 1)

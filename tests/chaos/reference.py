@@ -1,4 +1,4 @@
-"""Undisturbed runs, with which disturbed ones are compared."""
+"""Undisturbed runs, to compare the disturbed ones with."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.chaos.comparison import Rows, compare, masks_of, read_manifests, read
 from tests.chaos.place import Place
 
 PATIENCE_SECONDS = 600.0
-# Of two models' masks, so many must differ, or a mix of them would not be seen.
+# At least this many masks of two models must differ, or a mix of them would not be noticed.
 DIFFERENT_MASKS = 0.9
 
 _CHUNKS = re.compile(r"/_chunks/([^/]+)/")
@@ -25,7 +25,7 @@ _CHUNKS = re.compile(r"/_chunks/([^/]+)/")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reference:
-    """An undisturbed run, which stands under `output`. Its chunks stood in this folder of _chunks/."""
+    """An undisturbed run under `output`, and the name of the folder in _chunks/ that its chunks had."""
 
     output: str
     rows: Rows
@@ -35,8 +35,10 @@ class Reference:
 
 
 class References:
-    """The undisturbed runs of a place, each made when it is first asked for: before the first attempt of a trial, for
-    the place's journal begins anew."""
+    """The undisturbed runs of a place. Each is made on first use.
+
+    Use them before the first attempt of a trial, because making one resets the place's journal.
+    """
 
     def __init__(self, place: Place) -> None:
         self._place = place
@@ -44,7 +46,7 @@ class References:
         self._nights: tuple[str, Reference] | None = None
 
     def of(self, *flags: str) -> Reference:
-        """The job with these flags besides its own. Raises RuntimeError where not even that works."""
+        """Runs the job with these additional flags. Raises RuntimeError if even the undisturbed job fails."""
         flags = tuple(flag.format(prefix=self._place.prefix) for flag in flags)
         if flags not in self._made:
             self._made[flags] = self._run(self._place.new_output(), flags, runs=1)
@@ -52,7 +54,7 @@ class References:
         return self._made[flags]
 
     def other_model(self) -> Reference:
-        """The job with another model, whose masks differ."""
+        """The run with another model, whose masks differ."""
         own, other = self.of(), self.of(f"--model={self._place.prefix}/model-other")
         masks, others = masks_of(own.rows), masks_of(other.rows)
         different = [masks[name] != others[name] for name in masks if name in others]
@@ -61,7 +63,7 @@ class References:
         return other
 
     def two_nights(self) -> tuple[str, Reference]:
-        """An output in which a first night has run, and what it is after a second one; to be copied, not changed."""
+        """An output in which a first night has run, and its state after a second one. Copy it, do not change it."""
         if self._nights is None:
             place, subject = self._place, self._place.subject
             first, both = place.new_output(), place.new_output()
@@ -71,7 +73,7 @@ class References:
         return self._nights
 
     def masks_of_other_models(self) -> list[dict[str, bytes]]:
-        """Masks by image_id of each model but the job's own that a reference was made with."""
+        """For each model except the job's own that a reference was made with: its masks by image_id."""
         return [masks_of(made.rows) for flags, made in self._made.items() if any("--model=" in flag for flag in flags)]
 
     def _run(self, output: str, flags: tuple[str, ...], runs: int) -> Reference:
@@ -96,7 +98,7 @@ class References:
         )
 
     def _check_model(self, made: Reference, flags: tuple[str, ...]) -> None:
-        """That an undisturbed run's rows name the model that stands where the job was told to find it."""
+        """Checks that an undisturbed run's rows name the model that is at the job's --model."""
         own = f"{self._place.prefix}/model"
         model = next((flag.partition("=")[2] for flag in flags if flag.startswith("--model=")), own)
         expected = read_header(model).model_id
@@ -105,7 +107,7 @@ class References:
 
 
 def chunks_of(made: Reference, place: Place) -> Iterator[tuple[int, int, pa.Table]]:
-    """(shard, chunk, its rows) of a run, as its chunks' files had them."""
+    """(shard, chunk, rows) of a run, as its chunk files had them."""
     (manifest,) = read_manifests(made.output)
     sizes = Counter(zip(manifest["shard"].to_pylist(), manifest["chunk"].to_pylist(), strict=True))
     shards = {
@@ -119,7 +121,7 @@ def chunks_of(made: Reference, place: Place) -> Iterator[tuple[int, int, pa.Tabl
 
 
 def copy_files(source: str, target: str) -> list[str]:
-    """Copies every file under a prefix, over what stands there; the URIs that were copied."""
+    """Copies every file under a prefix to another one, replacing existing files; returns the URIs of the copies."""
     copied = [file.uri for file in storage.list_files(source)]
     for uri in copied:
         storage.write_bytes(target + uri.removeprefix(source), storage.read_bytes(uri))

@@ -1,4 +1,4 @@
-"""What the job works with is replaced while it works: its model by another, its output by nothing."""
+"""Replaces what the job works with while it works: its model by another, or its output by nothing."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ LONGEST_AWAY_SECONDS = 6.0
 
 
 def _bundle_replaced(replace: Callable[[Scene], bool], words: Callable[[Trial], list[str]], trial: Trial) -> bool:
-    """Interrupted, naming what is wrong, or done rightly with the old model; done once the old one is back."""
-    trial.references.other_model()  # to know its masks by
+    """The job must either stop and name the problem, or finish with the old model; with the old model back, it must
+    finish."""
+    trial.references.other_model()  # so that its masks are known
     try:
         with trial.attempt() as scene:
             struck = replace(scene)
@@ -75,7 +76,7 @@ BUNDLE: dict[str, Callable[[Trial], bool]] = {
 
 
 def _moved_and_back(bring_back: Callable[[str, str], None], trial: Trial) -> bool:
-    """The job may go on or be interrupted; with everything back in place, it gets done."""
+    """The job may continue or stop; with everything put back in place, it must finish."""
     away = trial.output + "-away"
     with trial.attempt() as scene:
         struck = scene.wait_for_some_chunks()
@@ -89,7 +90,7 @@ def _moved_and_back(bring_back: Callable[[str, str], None], trial: Trial) -> boo
 
 
 def _moved_for_good(trial: Trial) -> bool:
-    """Interrupted, unless it was done by then; the same command begins anew, and what was moved is finished there."""
+    """The job must stop, unless it was done already. The same command starts over; what was moved is finished there."""
     away = trial.output + "-away"
     with trial.attempt() as scene:
         struck = scene.wait_for_some_chunks()
@@ -106,12 +107,12 @@ def _moved_for_good(trial: Trial) -> bool:
 
 
 def _stray_run(trial: Trial) -> str:
-    """The first run, where a shard that it published while S3 was moving object by object stayed at the old place.
+    """Expects in the first run a shard that it published at the old place while S3 was moving object by object.
 
-    Its rows are right, and older than those of the run that began anew there; the job must say that they stand there.
+    Its rows are right, and older than those of the run that started over there; the job must report these shards.
     """
-    # Not `exists`: some S3 servers keep a folder whose files are gone.
-    if any(storage.list_files(f"{trial.output}/runs/run-000001")):  # the run that began anew: nothing had stayed
+    # Not `exists`: some S3 servers keep empty folders.
+    if any(storage.list_files(f"{trial.output}/runs/run-000001")):  # the run that started over: no shard had stayed
         return ""
     if "has shards of run-000001, whose plans are no longer in runs/" not in trial.attempts[-1].said:
         trial.problems.append("did not say that shards of a run that was moved away stayed")
@@ -119,7 +120,7 @@ def _stray_run(trial: Trial) -> str:
 
 
 def _move(source: str, target: str) -> None:
-    """As `mv` does, and on S3 `aws s3 mv --recursive`."""
+    """Moves an output as `mv` does, on S3 as `aws s3 mv --recursive` does."""
     if storage.is_local(source):
         Path(source).rename(target)
         return
@@ -128,7 +129,7 @@ def _move(source: str, target: str) -> None:
 
 
 def _instead(away: str, output: str) -> None:
-    """What was made anew there goes first."""
+    """Moves the output back after deleting what was made there meanwhile."""
     if not storage.is_local(output):
         storage.delete(output)
         return _move(away, output)
@@ -140,7 +141,7 @@ def _instead(away: str, output: str) -> None:
 
 
 def _over(away: str, output: str) -> None:
-    """Over what was made anew there."""
+    """Moves the output back over what was made there meanwhile."""
     copy_files(away, output)
     storage.delete(away)
 

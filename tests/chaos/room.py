@@ -1,4 +1,4 @@
-"""Storage that is full for a while: a small disk, or an S3 server that answers as one without space does."""
+"""Storage that is full for a while: a small disk, or an S3 server that answers as a full one does."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ DISK_BYTES = 16 << 20
 
 
 class Room(Protocol):
-    """Where outputs stand that may run out of space. `says` is what an error must say that comes of it."""
+    """A place for outputs that can run out of space. `says` is text that the resulting error must contain."""
 
     says: str
 
     def new_output(self) -> str: ...
 
     def full(self) -> AbstractContextManager[None]:
-        """Nothing can be written there until the block ends."""
+        """Within the block, nothing can be written there."""
         ...
 
 
@@ -54,7 +54,8 @@ class SmallDisk:
 
 @dataclass
 class FullStore:
-    """Answers as MinIO's do. (SeaweedFS, with its quota used up, says 500, which any job tries again for minutes.)"""
+    """Answers like MinIO without space. (SeaweedFS with its quota used up answers 500, which jobs retry for
+    minutes.)"""
 
     proxy: FaultyS3
     prefix: str
@@ -78,7 +79,7 @@ def can_mount() -> bool:
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[SmallDisk]:
-    """A disk of 16 MB, in memory; for those who may not mount, a folder that is never full."""
+    """A disk of 16 MB in memory; a folder that is never full for users who may not mount one."""
     folder.mkdir()
     if not can_mount():
         yield SmallDisk(folder)
@@ -91,7 +92,7 @@ def small_disk(folder: Path) -> Iterator[SmallDisk]:
 
 
 def fill(filler: Path) -> None:
-    """Appends to `filler` until nothing more fits on its disk."""
+    """Appends to `filler` until the disk is full."""
     with filler.open("ab", buffering=0) as file:
         for size in (1 << 16, 1 << 12, 1):
             try:
@@ -103,6 +104,6 @@ def fill(filler: Path) -> None:
 
 
 def _keep_full(filler: Path, made_room: threading.Event) -> None:
-    """Whoever failed to write a file deletes the part that was written: for the next one."""
+    """Deletes the unfinished file of a failed write, as real writers do, so that the next write starts clean."""
     while not made_room.wait(0.005):
         fill(filler)

@@ -1,4 +1,4 @@
-"""A file that an earlier night or attempt left is no longer what it was."""
+"""Damages a file that an earlier night or attempt left."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FIRST_RUN = "runs/run-000001"
 
 
 def summary(trial: Trial) -> bool:
-    """The next night does its work as if nothing were."""
+    """The next night must work as if the file were not damaged."""
     _first_night(trial)
     uri = f"{trial.output}/{FIRST_RUN}/summary.json"
     good = _spoil(uri, trial.generator)
@@ -29,7 +29,8 @@ def summary(trial: Trial) -> bool:
 
 
 def _manifest(put_back: bool, trial: Trial) -> bool:
-    """The next night stops and names it. Then a copy is put back, or the run's folder deleted, as the message says."""
+    """The next night must stop and name the file. Then a copy is restored, or the run's folder deleted, as the message
+    says."""
     _first_night(trial)
     uri = f"{trial.output}/{FIRST_RUN}/manifest.parquet"
     good = _spoil(uri, trial.generator)
@@ -56,7 +57,7 @@ MANIFEST: dict[str, Callable[[Trial], bool]] = {
 
 
 def shard_of_interrupted_run(trial: Trial) -> bool:
-    """A resume stops and names it; deleted, as the message says, it is made again."""
+    """Resuming must stop and name the file; once it is deleted, as the message says, it must be made again."""
     trap = Trap(step=step("class_stats derived"), when="before", victim="driver")
     with trial.attempt(ends=(-signal.SIGKILL,)) as scene:
         derived = trap.spring(scene)
@@ -75,8 +76,10 @@ def shard_of_interrupted_run(trial: Trial) -> bool:
 
 
 def shard_before_retry(trial: Trial) -> bool:
-    """Of finished runs, only a night that tries errors again reads shards. It stops and names the one; with that put
-    back, an ordinary night goes on."""
+    """Only a night that retries errors reads shards of finished runs: it must stop and name the file.
+
+    With the file restored, an ordinary night must work.
+    """
     _first_night(trial)
     (uri, *_) = [file.uri for file in storage.list_files(f"{trial.output}/{trial.place.subject.table}")]
     good = _spoil(uri, trial.generator, readable=False)
@@ -97,8 +100,10 @@ def _first_night(trial: Trial) -> None:
 
 
 def _spoil(uri: str, generator: random.Random, *, readable: bool = True) -> bytes:
-    """Overwrites a file with what a bad disk, a full one or a careless hand makes of it, which may be readable still;
-    what it was."""
+    """Overwrites a file with what a bad disk, a full disk or a user could leave, which may still be readable.
+
+    Returns the original content.
+    """
     good = storage.read_bytes(uri)
     place = generator.randrange(len(good))
     flipped = good[:place] + bytes([good[place] ^ 1 << generator.randrange(8)]) + good[place + 1 :]
@@ -108,8 +113,11 @@ def _spoil(uri: str, generator: random.Random, *, readable: bool = True) -> byte
 
 
 def _harmless(scene: Scene, trial: Trial, uri: str, good: bytes) -> bool:
-    """Whether the job went on, and nobody was deceived: the file says what it said (a bit in the name of the program
-    that wrote it), or cannot be read, and the job had no use for it (a published mask)."""
+    """Whether the job could rightly continue with the damaged file.
+
+    Either the file still has the same content (the flipped bit is in the name of the program that wrote it), or it
+    cannot be read but the job did not need it (a published mask).
+    """
     if scene.status != DONE:
         return False
     try:

@@ -12,36 +12,36 @@ SHARDS_OF_A_SHORT_RUN, CHUNK_OF_A_SHORT_RUN = 3, 4
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Subject:
-    """In flags, {prefix} is where pictures and models are."""
+    """Describes a job. In flags, {prefix} is the place of pictures and models."""
 
     name: JobName
     images: int
     shard_size: int
     chunk_size: int
-    """Also the batch's: rounding depends on batches, so they have one size in every attempt."""
+    """Used as batch size too: rounding depends on batches, so every attempt uses the same size."""
     table: str
     derived: str
     flags: tuple[str, ...]
     count_flag: str
-    """Takes a number: so many images, the first ones, and no more."""
+    """The flag that limits the job to the first images; takes their number."""
     other_images: tuple[str, ...]
-    """Flags by which it works on as many other images with the same configuration."""
+    """Flags that make it work on as many other images with the same configuration."""
     other_options: tuple[tuple[str, ...], ...]
-    """Flags by which it makes other rows, each time into tables of their own or of other images."""
+    """Sets of flags that each make other rows, in separate tables or of other images."""
 
     def short(self, images: int) -> Subject:
-        """The same with few images, cut finer."""
+        """The same job with few images, in smaller chunks."""
         chunks = -(-images // CHUNK_OF_A_SHORT_RUN)
         shard_size = -(-chunks // SHARDS_OF_A_SHORT_RUN) * CHUNK_OF_A_SHORT_RUN
         return replace(self, images=images, shard_size=shard_size, chunk_size=CHUNK_OF_A_SHORT_RUN)
 
     @property
     def first_night(self) -> int:
-        """How many images an earlier run may have had: some whole shards."""
+        """Number of images for an earlier run: some whole shards."""
         return self.images // self.shard_size // 2 * self.shard_size or self.shard_size
 
     def arguments(self, prefix: str, output: str, flags: tuple[str, ...]) -> list[str]:
-        """Of `python -m jobs.<name>`. Of a flag that is there twice, the last one counts."""
+        """Arguments for `python -m jobs.<name>`. If a flag appears twice, the last one counts."""
         sizes = [
             f"--shard-size={self.shard_size}",
             f"--chunk-size={self.chunk_size}",
@@ -65,7 +65,7 @@ SUBJECTS: dict[JobName, Subject] = {
         other_images=("--input={prefix}/in-other",),
         other_options=(("--fit=stretch",), ("--model={prefix}/model-other",)),
     ),
-    # All batches are full ones, so that the images of the network's calls are the samples.
+    # All batches are full, so that the journal counts exactly the samples.
     "generate": Subject(
         name="generate",
         images=960,

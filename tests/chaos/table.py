@@ -1,4 +1,4 @@
-"""Many disturbed runs on a page."""
+"""Summarises many disturbed runs in a table."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WRONG = ("lost", "doubled", "differing", "wrong_model")
 
 
 def table_by_strike(records: Iterable[Record]) -> str:
-    """Markdown for people: a row for each kind of fault, with the runs of each job on local disk and S3."""
+    """The short table, in Markdown: a row per kind of fault, with the runs of each job on local disk and S3."""
     groups: defaultdict[str, list[Record]] = defaultdict(list)
     for record in records:
         groups[record.kind].append(record)
@@ -37,7 +37,7 @@ def table_by_strike(records: Iterable[Record]) -> str:
 
 
 def table_of(records: Iterable[Record]) -> str:
-    """Markdown: a row for each kind of fault on each storage, then their sum; problems in full below."""
+    """The full table, in Markdown: a row per kind of fault and storage, the sum, and all problems below."""
     records = list(records)
     groups: defaultdict[tuple[str, str], list[Record]] = defaultdict(list)
     for record in records:

@@ -1,4 +1,4 @@
-"""That the harness sees what it is there to see; then, among the slow tests, a few disturbed runs."""
+"""Tests that the harness notices what it should; then, as slow tests, a few disturbed runs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SHARD = "config=c/run=run-000001/shard-00000.parquet"
 
 @pytest.fixture
 def output(tmp_path: Path) -> str:
-    """A finished run of three images, the last of them unreadable."""
+    """A finished run of three images, of which the last is unreadable."""
     classes = [{"class_id": 1, "class_name": "red", "pixels": 4}]
     own = {"config_hash": "c", "run_id": "run-000001", "model_id": "m"}
     rows: list[dict[str, Any]] = [
@@ -87,7 +87,7 @@ def test_rows_under_a_wrong_model_id_are_seen(output: str) -> None:
     write(output, pa.Table.from_pylist(rows, schema=labels.schema))
     verdict = compare(reference, output, LABEL, other_masks=[{"a": b"of another"}])
     assert (verdict.differing, verdict.wrong_model, verdict.problems) == (2, 2, ())
-    assert compare(reference, output, LABEL).wrong_model == 1  # a mask that no model is known to have made
+    assert compare(reference, output, LABEL).wrong_model == 1  # a mask that none of the known models made
 
 
 def test_rows_of_a_run_whose_plan_was_deleted_are_earlier_versions(output: str) -> None:
@@ -134,7 +134,8 @@ def test_what_else_is_wrong_is_named(path: str, data: bytes | None, problem: str
 
 
 def create_two_files(folder: Path, *, victim: str = "self", driver: int = 0, when: str = "") -> tuple[int, set[str]]:
-    """Exit status of a process that creates "a" and "b" and may die of the former; then the files that are there."""
+    """Exit status of a process that creates "a" and "b" and may be killed at "a"; and the files that exist
+    afterwards."""
     chaos = folder / "chaos"
     chaos.mkdir(exist_ok=True)
     (chaos / "driver.pid").write_text(str(driver))
@@ -161,7 +162,7 @@ def test_a_process_dies_at_its_call_and_only_once(when: str, left: set[str], tmp
     assert create_two_files(tmp_path, when=when) == (-signal.SIGKILL, left)
     assert create_two_files(tmp_path) == (0, left | {"a", "b"})
     calls = [(event.call, event.when, event.subject[-1]) for event in read_journal(tmp_path / "chaos" / "journal")]
-    first = [("create_bytes", "before", "a")]  # whoever dies afterwards writes nothing more
+    first = [("create_bytes", "before", "a")]  # a process that dies afterwards writes nothing more
     assert calls == first + [("create_bytes", moment, name) for name in "ab" for moment in ("before", "after")]
 
 
@@ -204,7 +205,7 @@ def test_the_journal_tells_what_was_done_twice(tmp_path: Path) -> None:
     manifest = pa.table({"uri": ["/in/a", "/in/b", "/in/c"], "shard": [0, 0, 1], "chunk": [0, 0, 0]})
     chunk = "/out/_chunks/run=run-000001/shard-00000/chunk-0000.parquet"
     calls = [
-        *[("read_bytes", "before", f"/in/{name}") for name in "abca"],  # the first chunk, fetched again
+        *[("read_bytes", "before", f"/in/{name}") for name in "abca"],  # the first chunk is fetched again
         ("segment", "before", "2"),
         ("segment", "before", "2"),
         ("create_bytes", "after", chunk),
@@ -258,7 +259,7 @@ def test_disturbed_runs_end_as_undisturbed_ones(job: str, kind: str, names: list
     log = tmp_path / "chaos.jsonl"
     command = [sys.executable, "-m", "tests.chaos", f"--job={job}", f"--storage={kind}"]
     command += [f"--only=^({'|'.join(names)})$", "--images=60"]
-    # A process of its own: Ray's clusters for tests change the state of those that this one may have.
+    # In a separate process: Ray's test clusters would change the state of clusters in this one.
     done = subprocess.run([*command, f"--runs={len(names)}", f"--log={log}"], cwd=CHECKOUT, stdout=subprocess.PIPE)
     assert done.returncode == 0, done.stdout.decode()
     records = [json.loads(line) for line in log.read_text().splitlines()]

@@ -1,4 +1,4 @@
-"""One disturbed run: a job that is started, disturbed, and started again until it is done."""
+"""One disturbed run: a job is started, disturbed, and started again until it is done."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ MOST_ATTEMPTS = 6
 ATTEMPT_SECONDS = 600.0
 DONE, INTERRUPTED, ALREADY_RUNNING = 0, 4, 5
 PROMISED_EXITS = (DONE, INTERRUPTED, ALREADY_RUNNING)
-# Of another driver that seems alive, one has to wait until it is done or its beat is stale.
+# If another driver seems alive, wait until it is done or its heartbeat is stale.
 WAIT_SECONDS, MOST_WAITS = 5.0, 20
 
 
 @dataclass(kw_only=True)
 class Scene:
-    """A job at work. `seconds` is how long an undisturbed one takes, `plan` names its chunks: (shard, chunk)."""
+    """A job at work. `seconds` is how long an undisturbed job takes; `plan` names its chunks as (shard, chunk)."""
 
     place: Place
     job: Job
@@ -37,14 +37,15 @@ class Scene:
     plan: list[tuple[int, int]]
 
     def wait(self, seconds: float) -> bool:
-        """Whether the job is still there afterwards."""
+        """Lets the job run for that time; returns whether it is still running."""
         end = time.monotonic() + seconds
         while time.monotonic() < end and self.job.poll() is None:
             time.sleep(min(0.02, seconds))
         return self.job.poll() is None
 
     def wait_for_some_chunks(self) -> bool:
-        """Until some number of chunks, one at least, and a little more; whether the job is still there."""
+        """Waits until the job has done some chunks, at least one, and a little more; returns whether it is still
+        running."""
         wanted = 1 + self.generator.randrange(int(len(self.plan) * 0.8))
         while self.job.poll() is None and chunks_written(self.place.events(), self.output) < wanted:
             time.sleep(0.05)
@@ -63,19 +64,19 @@ class Scene:
 
     @property
     def said(self) -> str:
-        """All that the job printed."""
+        """Everything that the job printed."""
         return self.log.read_text(errors="replace")
 
     @property
     def last_line(self) -> str:
-        """The job's own: Ray's, in colours, may come later."""
+        """The job's own last line; lines of Ray, which are coloured, may follow it."""
         lines = [line for line in self.said.splitlines() if line.strip() and "\x1b[" not in line]
         return lines[-1] if lines else ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Expected:
-    """What must stand under `output` in the end: `rows`, made by so many `runs`, besides those of a `deleted` one."""
+    """What must be under `output` in the end: `rows`, made by `runs` runs, apart from those of a `deleted` run."""
 
     output: str
     rows: Rows
@@ -85,8 +86,10 @@ class Expected:
 
 @dataclass(kw_only=True)
 class Trial:
-    """`output` is a new one. A strike lets the job run as often as it takes, notes `problems`, and may change what is
-    `expected` in the end."""
+    """One disturbed run in a new `output`.
+
+    A strike runs the job as often as needed, notes `problems`, and may change what is `expected` in the end.
+    """
 
     place: Place
     references: References
@@ -96,7 +99,7 @@ class Trial:
     attempts: list[Scene] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     segmented_before: int = 0
-    """Of the expected rows with a mask, how many stood there before the first attempt."""
+    """How many of the expected rows with a mask existed before the first attempt."""
 
     def expect(self, rows: Rows, *, output: str | None = None, runs: int = 1, deleted: str = "") -> None:
         self.expected.append(Expected(output=output or self.output, rows=rows, runs=runs, deleted=deleted))
@@ -105,8 +108,8 @@ class Trial:
     def attempt(
         self, *flags: str, ends: tuple[int, ...] = (), output: str | None = None, forked: bool = True
     ) -> Iterator[Scene]:
-        """The job at work; the block's end waits for its. `ends` are statuses with which it may end beside those that
-        it promises."""
+        """Runs the job during the block, and waits for its end. It may end with the statuses `ends`, besides the usual
+        ones."""
         output, number = output or self.output, len(self.attempts) + 1
         log = self.place.folder / f"attempt-{number}.log"
         with self.place.job(output, log, flags, forked=forked) as job:
@@ -129,7 +132,7 @@ class Trial:
             self.problems.append(f"attempt {number} {ended}: {scene.last_line[:300]}")
 
     def until_done(self, *flags: str, output: str | None = None) -> None:
-        """The same command again and again until it succeeds."""
+        """Repeats the same command until it succeeds."""
         failed = waited = 0
         while failed < MOST_ATTEMPTS and waited < MOST_WAITS:
             with self.attempt(*flags, output=output) as scene:
@@ -144,7 +147,7 @@ class Trial:
         self.problems.append(f"not done after {failed + waited} attempts: {scene.last_line[:300]}")
 
     def interrupted(self, scene: Scene, *words: str) -> None:
-        """Notes a problem unless the attempt ended with 4 and a last line that has all of `words`."""
+        """Notes a problem unless the attempt ended with status 4 and a last line that contains all `words`."""
         missing = [word for word in words if word not in scene.last_line]
         if scene.status != INTERRUPTED or missing:
             self.problems.append(

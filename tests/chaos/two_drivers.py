@@ -1,4 +1,4 @@
-"""Two jobs with different options begin together, on one cluster and into one output."""
+"""Starts two jobs with different options at the same time, on one cluster and with one output."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ LONGEST_APART_SECONDS = 3.0
 
 
 def at_once(flags: tuple[str, ...], trial: Trial) -> bool:
-    """Both get done, each with its own rows; whether both were at work at one time."""
+    """Both must finish, each with its own rows; returns whether they worked at the same time."""
     rows = trial.references.of().rows | trial.references.of(*flags).rows
     with trial.attempt("--num-actors=1") as one:
         time.sleep(trial.generator.uniform(0, LONGEST_APART_SECONDS))

@@ -1,8 +1,8 @@
-"""Loaded by every Python started with this folder on PYTHONPATH: the job's, and those of Ray's workers.
+"""Loaded by every Python that starts with this folder on PYTHONPATH: the job's process and Ray's workers.
 
-Each call of `ddpm_seg.storage`'s functions, before and after, and each batch of images that a network begins with, is a
-line in $CHAOS_FOLDER/journal. Where $CHAOS_FOLDER/trigger.json names a call, the process that makes it, or the driver,
-is killed there, or the call is held up until fired.json is deleted: once, for the trigger goes first.
+Writes a line to $CHAOS_FOLDER/journal before and after each call of `ddpm_seg.storage`'s functions, and for each batch
+of images that a network starts. If $CHAOS_FOLDER/trigger.json names a call, the process that makes it, or the driver,
+is killed there, or the call is delayed until fired.json is deleted. That happens once: the trigger is removed first.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from types import ModuleType
 from typing import Any
 
 WATCHED = ("create_bytes", "write_bytes", "delete", "read_bytes")
-# How long after a call to the S3 server begins its caller dies, for "during"; such a call takes some milliseconds.
+# For "during" on S3: seconds from the start of a call to the death of its caller. A call takes some milliseconds.
 SECONDS_INTO_REQUEST = 0.003
 LONGEST_HOLD_SECONDS = 60.0
 
@@ -32,7 +32,7 @@ folder = Path(os.environ.get("CHAOS_FOLDER", ""))
 
 
 class WatchImports(MetaPathFinder):
-    """Wraps functions of modules as these are imported; importing them here would slow every process."""
+    """Wraps functions of modules when these are imported; importing them here would slow down every process."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -90,7 +90,7 @@ def watched(call: str, function: Callable[..., Any]) -> Callable[..., Any]:
 def note(call: str, when: str, subject: str) -> None:
     line = json.dumps({"time": time.time(), "pid": os.getpid(), "call": call, "when": when, "subject": subject}) + "\n"
     descriptor = os.open(folder / "journal", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.write(descriptor, line.encode())  # one write: lines of processes side by side stay whole
+    os.write(descriptor, line.encode())  # a single write, so that lines of parallel processes stay whole
     os.close(descriptor)
 
 
@@ -100,7 +100,7 @@ def strike(call: str, when: str, uri: str) -> None:
 
 
 def triggered(call: str, when: str, uri: str) -> str | None:
-    """The victim, where the trigger names this call and nobody was quicker."""
+    """The process to kill, if the trigger names this call and no other process has taken it."""
     try:
         trigger = json.loads((folder / "trigger.json").read_text())
         if (trigger["call"], trigger["when"]) != (call, when) or not re.search(trigger["uri"], uri):
@@ -124,12 +124,13 @@ def kill(victim: str) -> None:
 
 
 def die_inside(uri: str, victim: str) -> None:
-    """On local disk when the temporary file is written and has no name yet, on S3 with the request on its way."""
+    """Kills during a write: on local disk when the temporary file is written but not renamed, on S3 with the request
+    sent."""
     if "://" in uri:
         threading.Timer(SECONDS_INTO_REQUEST, kill, [victim]).start()
     else:
         os.fsync = lambda _: kill(victim)  # type: ignore[assignment]
 
 
-if "CHAOS_FOLDER" in os.environ:  # which a process that decodes strangers' images is not given
+if "CHAOS_FOLDER" in os.environ:  # not set in the process that decodes images
     sys.meta_path.insert(0, WatchImports())
