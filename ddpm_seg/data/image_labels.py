@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -15,7 +15,7 @@ from ddpm_seg.data.masks.enlarge import OwnSizeMask
 from ddpm_seg.data.masks.refine import refined
 from ddpm_seg.data.masks.statistics import own_size_statistics
 from ddpm_seg.data.masks.top_classes import ONE, TopClasses
-from ddpm_seg.data.statistics import ImageStatistics, image_statistics
+from ddpm_seg.data.statistics import LEFT_OUT, ImageStatistics, image_statistics
 
 
 class NetworkAnswer(Protocol):
@@ -57,16 +57,20 @@ def image_labels(
     resize: Resize = "nearest",
     refine: Refine = "none",
     image: NDArray[np.uint8] | None = None,
+    least_confidence: int = 0,
 ) -> ImageLabels:
     """The mask at the image's own size, and its statistics; `refine` needs the `image` (H, W, 3) uint8 itself.
 
     If the image is as large as the network sees it, the mask is the network's labels, whatever `resize` and `refine`
-    say; in any case it has no class that they lack. Raises NotFiniteError, to which the caller adds advice, and
-    ValueError for "bilinear" without top classes.
+    say; in any case it has no class that they lack. Pixels below `least_confidence`, in 255ths, become 255. Raises
+    NotFiniteError, to which the caller adds advice, and ValueError for "bilinear" without top classes.
     """
     if not answer.finite:
         raise NotFiniteError("the network's output is not finite")
     found = own_size_mask(answer, placement, resize, refine, image)
+    if least_confidence > 0:
+        kept = np.where(found.confidence >= least_confidence, found.mask, np.uint8(LEFT_OUT))
+        found = replace(found, mask=kept)
     if resize == "bilinear" and placement.resized:
         statistics = own_size_statistics(found, answer.uncertainty, placement, class_names)
     else:

@@ -111,6 +111,7 @@ def build_report(*, run: Mapping[str, Any], summary: Mapping[str, Any], totals: 
     return template("report.html").render(
         **script,
         run_id=run.get("run_id", "Run"),
+        guarantee=_guarantee(run.get("target_error")),
         facts=[(FACTS[name], value) for name, value in known.items()],
         headline=_headline(summary, totals),
         drift=summary.get("drift"),
@@ -120,6 +121,16 @@ def build_report(*, run: Mapping[str, Any], summary: Mapping[str, Any], totals: 
         histogram=_histogram(totals),
         timings=_timings(summary),
         settings=[*_flatten(run.get("config", {})), *_flatten(others)],
+    )
+
+
+def _guarantee(found: Mapping[str, Any] | None) -> str | None:
+    """What --target-error promises, and what it costs."""
+    if not found:
+        return None
+    return (
+        f"Pixels with a confidence below {found['least_confidence']:.3f} have no class (255): {found['guarantee']}. "
+        f"Of the calibration images, {found['kept']:.1%} of the pixels were kept."
     )
 
 

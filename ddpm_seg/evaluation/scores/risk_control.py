@@ -68,6 +68,15 @@ def images_needed(target: float) -> int:
     return math.ceil(round(1 / target - 1, 9))
 
 
+def check_enough(images: int, target: float) -> None:
+    """Raises TooFewImagesError if so many calibration images cannot promise `target`."""
+    if images < images_needed(target):
+        raise TooFewImagesError(
+            f"a target error of {target:.3g} needs at least {images_needed(target)} calibration images, but there are "
+            f"{images}; annotate more, or accept a larger error"
+        )
+
+
 def control_risk(images: list[Kept], target: float) -> Threshold:
     """The lowest threshold whose bound on a new image's mean loss is at most `target` (section 1.1, equation 4):
 
@@ -78,11 +87,7 @@ def control_risk(images: list[Kept], target: float) -> Threshold:
     """
     if not 0 < target < 1:
         raise ValueError(f"the target error must lie between 0 and 1, got {target}")
-    if len(images) < images_needed(target):
-        raise TooFewImagesError(
-            f"a target error of {target:.3g} needs at least {images_needed(target)} calibration images, but there are "
-            f"{len(images)}; annotate more, or accept a larger error"
-        )
+    check_enough(len(images), target)
     total_L = np.sum([image.wrong for image in images], axis=0)
     # With the smallest number of images and no loss, the bound equals the target: tolerate rounding.
     fits = (total_L + 1) <= target * (len(images) + 1) * (1 + 1e-12)

@@ -12,6 +12,8 @@ from ddpm_seg.pipeline.run_options import RunOptions, own_options_first
 
 _LIMIT = re.compile(r"(?P<number>\d+)|(?P<percent>\d+(\.\d+)?)%", re.ASCII)
 
+_PERCENT = re.compile(r"(?P<percent>\d+(\.\d+)?)%", re.ASCII)
+
 
 @own_options_first
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +37,12 @@ class LabelConfig(RunOptions):
     refine: Refine = "none"
     """For images larger than the network's input, move the edges of masks to edges of the image: bilateral uses joint
     bilateral upsampling, guided the guided filter. Reads every image a second time."""
+    target_error: str | None = None
+    """Leave out pixels (255, no class) that are not confident enough, so that on average at most this share of an
+    image's pixels (1%) has a wrong class. Needs --calibration."""
+    calibration: str | None = None
+    """Annotated images like those to label, which the model was not trained on: from them --target-error learns how
+    confident is confident enough. 1% takes at least 99 of them, 5% 19."""
     maps: bool = False
     """Also write two pictures per image: the probability of each pixel's class (confidence_map), and the labels at the
     network's own resolution (network_mask). jobs.evaluate needs them for scoring."""
@@ -69,8 +77,18 @@ class LabelConfig(RunOptions):
         RunOptions.__post_init__(self)  # super() does not know a class that slots=True makes anew
         check_least(self, limit=1, active=1)
         self.error_limit(0)
+        if (self.target_error is None) != (self.calibration is None):
+            raise ValueError("--target-error and --calibration belong together: a promise, and the images it rests on")
+        if self.target_error is not None and not 0 < (self.target_share or 0) < 1:
+            raise ValueError(f"--target-error must be a share such as 1%, got {self.target_error!r}")
         if self.refine != "none" and self.resize == "nearest":
             raise ValueError(f"--refine {self.refine} works on interpolated probabilities: leave out --resize nearest")
+
+    @property
+    def target_share(self) -> float | None:
+        """`target_error` as a fraction."""
+        match = _PERCENT.fullmatch(self.target_error) if self.target_error else None
+        return float(match["percent"]) / 100 if match else None
 
     def error_limit(self, images: int) -> int | None:
         """How many error rows a run of `images` images may have; None means no limit."""

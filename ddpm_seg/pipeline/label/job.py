@@ -17,6 +17,7 @@ from ddpm_seg.pipeline.job import run_job
 from ddpm_seg.pipeline.label.config import LabelConfig
 from ddpm_seg.pipeline.label.plan import CLASS_STATS, REFUSED, TABLE, LabelPlan, plan_label
 from ddpm_seg.pipeline.label.rows import ImageInput, LabelSpec
+from ddpm_seg.pipeline.label.target import describe_threshold, find_threshold
 from ddpm_seg.pipeline.row import Row, chunk_row
 from ddpm_seg.pipeline.work import actor_arguments, row_facts, stored_config
 from ddpm_seg.runs.commit import Derive
@@ -73,10 +74,11 @@ def run_label(config: LabelConfig) -> LabelSummary:
     is doing the work. Later raises StageError if work failed, and TooManyErrors if more than `max_errors` images have
     errors; the same call can then continue.
     """
-    plan = plan_label(config)
     if config.dry_run:
         raise ValueError("run_label has no dry run; call plan_label(config) instead")
-    done = run_job(LabelWork(plan), lambda: LabelWork(plan_label(config)))
+    threshold = find_threshold(config, lambda calibration: run_label(calibration).config_hash)
+    plan = plan_label(config, threshold)
+    done = run_job(LabelWork(plan), lambda: LabelWork(plan_label(config, threshold)))
     if not done:
         logger.info("nothing new: all %d images are labelled already", plan.images)
     last_run = done[-1].run_id if done else plan.run.last_run
@@ -115,7 +117,9 @@ class LabelWork:
         return {CLASS_STATS: class_stats_table}
 
     def stored(self) -> dict[str, object]:
-        return stored_config(self.found.config, "input", "output", "model", retried_errors=self.found.run.retried)
+        return stored_config(
+            self.found.config, "input", "output", "model", "calibration", retried_errors=self.found.run.retried
+        )
 
     def details(self) -> dict[str, object]:
         header, plan = self.found.header, self.found.run
@@ -123,6 +127,7 @@ class LabelWork:
         return {
             "model_id": header.model_id,
             "task": header.task.name if header.task else None,
+            **({"target_error": describe_threshold(self.found.threshold)} if self.found.threshold else {}),
             "files": {"images": self.found.images, "already_done": plan.already_done, "skipped": skipped},
         }
 
@@ -156,6 +161,7 @@ class LabelWork:
             resize=self.found.config.resize or "bilinear",
             refine=self.found.config.refine,
             maps=self.found.config.maps,
+            least_confidence=self.found.threshold.confidence if self.found.threshold else 0,
             allow_local_hosts=self.found.local_hosts,
             task=header.task,
         )

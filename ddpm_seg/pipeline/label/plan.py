@@ -14,6 +14,7 @@ from ddpm_seg import storage
 from ddpm_seg.data.canvas import Resize
 from ddpm_seg.data.inputs.listing import Listing, list_images
 from ddpm_seg.data.inputs.versions import with_versions
+from ddpm_seg.evaluation.scores.risk_control import Threshold
 from ddpm_seg.json_text import json_digest
 from ddpm_seg.model.bundle.files import ASSETS, refuse_another_model
 from ddpm_seg.model.trained import calibration_digest, check_dtype, read_trained_header
@@ -53,6 +54,8 @@ class LabelPlan:
     """Maps the URI in the tables to the URI to read, where they differ."""
     local_hosts: bool
     """Whether http(s) inputs on this machine may be read."""
+    threshold: Threshold | None = None
+    """Pixels below it are left out."""
 
     def __str__(self) -> str:
         config, run, new = self.config, self.run, self.run.new.num_rows
@@ -76,12 +79,16 @@ class LabelPlan:
 
 
 @damage_stops()
-def plan_label(config: LabelConfig) -> LabelPlan:
-    """Plans the job; only reads.
+def plan_label(config: LabelConfig, threshold: Threshold | None = None) -> LabelPlan:
+    """Plans the job; only reads. `threshold` is what --target-error came to.
 
     Raises ValueError or OSError for a bundle or input that cannot be used, and StageError for a file of the output that
     cannot be read.
     """
+    if config.target_error is not None and threshold is None:
+        raise ValueError(
+            "--target-error has no --dry-run: the --calibration images must be labelled to know what is left out"
+        )
     header, _ = read_trained_header(config.model)
     refuse_another_model(config.model, header.model_id, config.expect_model_id)
     check_dtype(header, config.dtype)
@@ -90,7 +97,7 @@ def plan_label(config: LabelConfig) -> LabelPlan:
     config = dataclasses.replace(config, resize=chosen_resize(config))
     read_uris: dict[str, str] = {}
     inputs = _inputs(config, listing, read_uris)
-    config_hash = hash_config(config, header)
+    config_hash = hash_config(config, header, threshold)
     tables = TABLE, CLASS_STATS
     return LabelPlan(
         config=config,
@@ -103,6 +110,7 @@ def plan_label(config: LabelConfig) -> LabelPlan:
         refused=len(listing.refused),
         read_uris=read_uris,
         local_hosts=storage.local_hosts_allowed(),
+        threshold=threshold,
     )
 
 
@@ -152,7 +160,7 @@ def chosen_resize(config: LabelConfig) -> Resize:
     return "bilinear" if options.get("resize") == "bilinear" or not options else "nearest"
 
 
-def hash_config(config: LabelConfig, header: TrainedHeader) -> str:
+def hash_config(config: LabelConfig, header: TrainedHeader, threshold: Threshold | None = None) -> str:
     """The config_hash, 12 hex digits: a hash of the model and every option that can change a pixel of the output.
 
     Options added in later releases are hashed only if they differ from what earlier releases did.
@@ -164,6 +172,8 @@ def hash_config(config: LabelConfig, header: TrainedHeader) -> str:
         content["refine"] = config.refine
     if digest := calibration_digest(header):
         content["calibration"] = digest
+    if threshold is not None:
+        content["least_confidence"] = threshold.confidence
     if config.maps:
         content["maps"] = True
     return json_digest(content)[:12]

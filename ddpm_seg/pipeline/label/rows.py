@@ -41,6 +41,8 @@ class LabelSpec(RowSpec):
     task: Task
     resize: Resize = "nearest"
     refine: Refine = "none"
+    least_confidence: int = 0
+    """In 255ths: pixels below it become 255, no class."""
     maps: bool = False
     allow_local_hosts: bool = False
     limits: Limits = DEFAULT_LIMITS
@@ -141,7 +143,7 @@ def _row(
     image: FittedImage, label: PixelLabels | None, guide: NDArray[np.uint8] | None, spec: LabelSpec
 ) -> dict[str, Any]:
     error, found = (image.error_type, image.error_message), {}
-    placement, ways = image.placement, (spec.resize, spec.refine, guide)
+    placement, ways = image.placement, (spec.resize, spec.refine, guide, spec.least_confidence)
     if placement is not None and label is not None:
         try:
             labels = image_labels(label, placement, spec.task.class_names, *ways)

@@ -1,0 +1,100 @@
+"""The threshold on confidence that keeps a promised error: found on calibration images, labelled like any others."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ddpm_seg import storage
+from ddpm_seg.data.annotations.load import Annotation, load_annotations
+from ddpm_seg.data.table_pictures import row_mask
+from ddpm_seg.evaluation.scores.risk_control import (
+    Kept,
+    Threshold,
+    check_enough,
+    control_risk,
+    kept_shares,
+)
+from ddpm_seg.model.bundle.files import refuse_another_model
+from ddpm_seg.model.trained import read_trained_header
+from ddpm_seg.pipeline.label.config import LabelConfig
+from ddpm_seg.pipeline.label.plan import chosen_resize
+from ddpm_seg.runs.parquet import encode
+from ddpm_seg.runs.view import read_labels
+from ddpm_seg.tasks import UNLABELLED, Task
+
+logger = logging.getLogger(__name__)
+
+FOLDER, LISTED = "calibration", "annotated.parquet"
+COLUMNS = ["uri", "status", "width", "height", "mask", "confidence_map"]
+
+
+def find_threshold(config: LabelConfig, label: Callable[[LabelConfig], str]) -> Threshold | None:
+    """The threshold for `config.target_error`; None without one. `label` labels images and returns the config_hash of
+    their table.
+
+    The calibration images are labelled into a folder of the output, once; the same threshold comes out of them every
+    time. Raises ValueError (TooFewImagesError, AnnotationError) before any work where they cannot promise the target.
+    """
+    target = config.target_share
+    if target is None or config.calibration is None:
+        return None
+    header, task = read_trained_header(config.model)
+    refuse_another_model(config.model, header.model_id, config.expect_model_id)
+    annotations = load_annotations(
+        config.calibration, image_size=header.image_size, task=task, mode=config.fit, own_size=True
+    )
+    check_enough(len(annotations), target)
+    found = control_risk(_kept(_labels(config, annotations, label), annotations, task), target)
+    logger.info("pixels below a confidence of %.3f become %d: %s", found.confidence / 255, UNLABELLED, found)
+    return found
+
+
+def describe_threshold(threshold: Threshold) -> dict[str, object]:
+    """For run.json and the report."""
+    return {
+        "guarantee": str(threshold),
+        "target": threshold.target,
+        "images": threshold.images,
+        "least_confidence": threshold.confidence / 255,
+        "kept": threshold.kept,
+    }
+
+
+def _labels(config: LabelConfig, annotations: Sequence[Annotation], label: Callable[[LabelConfig], str]) -> pa.Table:
+    folder = storage.join(config.output, FOLDER)
+    listed = storage.join(folder, LISTED)
+    storage.write_bytes(listed, encode(pa.table({"uri": [annotation.uri for annotation in annotations]})))
+    own = dataclasses.replace(
+        config,
+        input=listed,
+        output=folder,
+        resize=chosen_resize(config),
+        maps=True,
+        target_error=None,
+        calibration=None,
+        limit=None,
+        active=None,
+        max_errors=None,
+    )
+    return read_labels(folder, config_hash=label(own), columns=COLUMNS)
+
+
+def _kept(labels: pa.Table, annotations: Sequence[Annotation], task: Task) -> list[Kept]:
+    rows: dict[str, Any] = {row["uri"]: row for row in labels.to_pylist()}
+    found = []
+    for annotation in annotations:
+        row = rows.get(storage.redact(annotation.uri), {})
+        if row.get("status") != "ok":
+            raise ValueError(f"the calibration image {storage.redact(annotation.uri)} has no mask; leave it out")
+        target = annotation.own_label()
+        if task.ignore_label is not None:
+            target = np.where(target == task.ignore_label, np.uint8(UNLABELLED), target)
+        if (target < task.num_classes).any():
+            found.append(kept_shares(row_mask(row, column="confidence_map"), row_mask(row), target, task.num_classes))
+    return found
