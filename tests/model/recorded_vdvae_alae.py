@@ -63,10 +63,8 @@ def save(path: Path, content: Any, *, legacy: bool = False) -> str:
 
 def save_alae(path: Path, encoder: dict[str, Tensor], *, legacy: bool = False) -> str:
     """A checkpoint of the published layout: all networks, and the training's own state with its two classes."""
-    raw = {
-        key: torch.tensor(7.0).expand(value.shape) for key, value in encoder.items()
-    }  # the last step's, which are not read
-    models = {"generator_s": {"const": torch.zeros(1, 4)}, "discriminator_s": encoder, "discriminator": raw}
+    others = {"generator_s": {"const": torch.zeros(1, 4)}, "discriminator": {"from_rgb.0.from_rgb.bias": torch.ones(8)}}
+    models = {**others, "discriminator_s": encoder}
     with alae_tracker() as tracker:
         tracks = OrderedDict(loss=tracker.RunningMeanTorch(), other=tracker.RunningMean())
         auxiliary = {"optimizer": {"state": {}}, "tracker": {"tracks": tracks}, "iteration": 5}
