@@ -57,11 +57,11 @@ def calibration_digest(header: TrainedHeader) -> str | None:
 
 
 def refuse_another_calibration(name_or_uri: str, model: Bundle | StudentBundle, digest: str | None) -> None:
-    """Raises ModelChangedError unless the bundle is calibrated as `digest` says."""
+    """Raises ModelChangedError unless the bundle's calibration has this `digest`."""
     calibration = model.calibration if isinstance(model, Bundle) else None
     if (calibration.digest if calibration else None) != digest:
         raise ModelChangedError(
-            f"{storage.redact(name_or_uri)}/{CALIBRATION} is not what it was when the run began; put it back to go on"
+            f"{storage.redact(name_or_uri)}/{CALIBRATION} has changed since the run began; restore it to continue"
         )
 
 

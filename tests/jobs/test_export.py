@@ -150,7 +150,7 @@ def test_samples_without_masks_are_images_to_annotate(tmp_path: Path, capsys: py
     ]:
         assert main([*given, *wrong]) == 2
         assert message in " ".join(capsys.readouterr().err.split())
-    for options, message in [("label-studio", "take --to coco"), ("png", "give either --labels")]:
+    for options, message in [("label-studio", "use --to coco"), ("png", "give either --labels")]:
         labels = ["--labels=x"] if options == "png" else []
         with pytest.raises(SystemExit, match="2"):
             main([*given, f"--to={options}", *labels])

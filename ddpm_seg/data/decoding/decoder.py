@@ -94,7 +94,7 @@ def _verdict(exit_code: int, limits: Limits) -> ImageError:
         return ImageError("decode_timeout", message)
     if exit_code == _MEMORY_EXIT:
         return ImageError("out_of_memory", f"decoding needs more than {limits.decode_memory} bytes of memory")
-    logger.warning("a file crashes the decoder, which ends with %d", exit_code)
+    logger.warning("a file crashed the decoder (exit code %d)", exit_code)
     # The signal differs from run to run if the heap is damaged, but the same bytes must give the same row.
     return ImageError("decoder_crashed", "the file crashes the decoder")
 

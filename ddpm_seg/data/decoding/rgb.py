@@ -75,7 +75,7 @@ def _wide(values: NDArray[Any]) -> NDArray[np.uint8]:
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 65535 or 0 < high < 256:
         raise RangeError(
-            f"holds whole numbers from {low} to {high} in a type that does not say which is white; "
+            f"holds whole numbers from {low} to {high}, and its type does not say which of them is white; "
             "save as 8-bit, or as unsigned 16-bit with 65535 for white"
         )
     return _unsigned(values, 16) if values.shape[2] == 1 else (values.astype(np.int32) >> 8).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Masks whose edges follow the image's own."""
+"""Refines masks so that their edges follow the image's own edges."""
 
 from __future__ import annotations
 

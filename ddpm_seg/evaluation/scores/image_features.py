@@ -21,7 +21,7 @@ from ddpm_seg.model.resident import resident_extractor
 ImageFeatures = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Images (N, S, S, 3) uint8 to features (N, D) float32."""
 
-TIMESTEP = 50  # of 1000: little noise, and the network still has to say what is under it
+TIMESTEP = 50  # of 1000: little noise, but the network still has to recognise the image under it
 BATCH = 16
 
 

@@ -32,8 +32,8 @@ def check_real(real: str, network: Network, inception: str | None) -> None:
     """Raises ValueError or OSError, before any sample is drawn, if there are no real images, or no features of them."""
     if inception is None and not network.reads_images:
         raise ValueError(
-            f"--real compares features of images, and a {network.title} has none of images that it has not drawn; "
-            "give the TorchScript file of a network too: --inception FILE"
+            f"--real needs features of real images, but a {network.title} has features only of images that it draws; "
+            "add --inception FILE, the TorchScript file of another network"
         )
     list_images(real)
 

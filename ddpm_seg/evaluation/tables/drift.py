@@ -33,7 +33,7 @@ FEWEST_RUNS = 5
 # Report a mean that moved with p < CHANCE, and by more than SHARE of its earlier value.
 CHANCE, SHARE = 0.001, 0.1
 
-READERS = 8  # files at once: against a distant store the wait is latency
+READERS = 8  # files read at once: with a distant store most of the time is latency
 
 Measure = tuple[str | None, str]
 """Class name (None: the whole image) and "area" or "uncertainty"."""

@@ -40,8 +40,6 @@ class ExportConfig:
         if (self.labels is None) == (self.samples is None):
             raise ValueError("give either --labels, which jobs.label wrote, or --samples, which jobs.generate wrote")
         if self.samples is not None and self.to == "label-studio":
-            raise ValueError(
-                "--to label-studio shows images where they are, but samples are in a table: take --to coco"
-            )
+            raise ValueError("--to label-studio refers to image files, but samples are in a table: use --to coco")
         storage.normalize_places(self, "labels", "samples", "output")
         check_least(self, most_uncertain=1, min_uncertainty=0, max_uncertainty=0)

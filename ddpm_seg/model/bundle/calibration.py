@@ -1,4 +1,4 @@
-"""What makes a bundle's confidence mean what it says: a file beside the hashed ones, so that `model_id` stays."""
+"""The calibration of a bundle's confidence: a separate file that is not hashed, so that `model_id` does not change."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ LOWEST, HIGHEST = 0.01, 100.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Calibration:
-    """Temperatures: probabilities become softmax(log p / T), T being that of the pixel's most probable class."""
+    """Temperatures: probabilities become softmax(log p / T), with the T of the pixel's most probable class."""
 
     temperatures: tuple[float, ...]
-    """Of each class, in the order of the task's."""
+    """One per class, in the task's order."""
     images: int
-    """Annotated images that they were fitted on."""
+    """Number of annotated images that they were fitted on."""
 
     @property
     def digest(self) -> str:
-        """12 hex digits over what changes probabilities."""
+        """12 hex digits, a hash of everything that changes probabilities."""
         return json_digest(list(self.temperatures))[:12]
 
     def encoded(self) -> bytes:
-        """The file's content."""
+        """The content of the file."""
         content = {"temperatures": list(self.temperatures), "images": self.images}
         return to_json({"schema_version": SCHEMA_VERSION, **content}, indent=1)
 
 
 def read_calibration(uri: str, task: Task | None) -> Calibration | None:
-    """The calibration of the bundle at `uri`; None without one. Raises BundleError for a file that is damaged."""
+    """The calibration of the bundle at `uri`, or None. Raises BundleError if the file is damaged."""
     file = storage.join(uri, CALIBRATION)
     if task is None or not storage.exists(file):
         return None

@@ -29,7 +29,7 @@ def compiled(function: Callable[P, T]) -> Callable[P, T]:
             except torch.OutOfMemoryError:
                 raise
             except Exception as error:
-                logger.warning("the network runs uncompiled, for torch.compile failed: %s", error)
+                logger.warning("the network runs uncompiled, because torch.compile failed: %s", error)
                 works = False
         return function(*args, **kwargs)
 

@@ -1,27 +1,28 @@
 """The networks that features or images can come from. A new one is one file here, one line in NETWORKS and one flag.
 
 1. **The file**, `networks/NAME.py`: a frozen dataclass of the architecture, its configuration, and the `nn.Module` that
-   its `build` returns. The dataclass has what `ddpm_seg.model.network.Network` asks for. A network that sees an image
-   once, as it is, inherits most of it from `image_network.ImageNetwork`, and gives
+   its `build` returns. The dataclass has what `ddpm_seg.model.network.Network` requires. A network that sees an image
+   once, without noise, inherits most of it from `image_network.ImageNetwork`, and defines
 
    * `kind`: its section in bundle.json, and the name of its weights' file;
    * `title`, its name in messages, and a field `image_size`;
-   * `__post_init__`, which refuses what cannot be: a stranger may have written the bundle;
-   * `block_channels` and `block_sides` of the maps that can be read, and `peak_values`, which batch sizes come from;
-   * `preprocess(images, device)`, how images meet it, and `published_features()`, the blocks to read by default;
+   * `__post_init__`, which refuses impossible values, as the bundle may be untrusted;
+   * `block_channels` and `block_sides` of the maps that can be read, and `peak_values`, which sets batch sizes;
+   * `preprocess(images, device)`, from images to its input, and `published_features()`, the blocks to read by default;
    * `build()`, whose module has `activations(x, blocks)` and computes nothing after the last of `blocks`.
 
-   Fixed tensors that belong to the model (a mean code, a prompt's embedding) are buffers of the module. Where the
-   fields are no plain values, it has its own `to_json` and `from_json`; where parts must stay float32, its own `cast`.
+   Fixed tensors that belong to the model (a mean code, a prompt's embedding) are buffers of the module. If
+   fields are not plain values, define `to_json` and `from_json`; if parts must stay float32, define `cast`.
 2. **The line** in NETWORKS.
 3. **The flag**: a field of `published.convert_config.ConvertConfig`, and in the dataclass a `Checkpoint` with the
-   flag's name and the module of `published/` that reads such a file (`published.loading` says how).
+   flag's name and the module of `published/` that reads such a file (`published.loading` explains it).
 
-A network that draws images has `drawing(sampling)` too: `ddpm_seg.model.drawing` says what that is, `ddpm.DDPMDrawing`
-is one. It owns what the flags of jobs.generate mean to it: a new one is a field of `GenerateConfig` and of
-`SamplingConfig`. Where features come only with the images that it draws, `plain_network.PlainNetwork` is the base.
+A network that draws images also defines `drawing(sampling)`: `ddpm_seg.model.drawing` explains it, and
+`ddpm.DDPMDrawing` is an example. The drawing interprets the flags of jobs.generate: a new flag is a field of
+`GenerateConfig` and of `SamplingConfig`. If features come only with images that the network draws, the base is
+`plain_network.PlainNetwork`.
 
-Slow or optional packages (torchvision, diffusers) are imported where they are used: every job imports this module.
+Import slow or optional packages (torchvision, diffusers) where they are used, since every job imports this module.
 """
 
 from __future__ import annotations

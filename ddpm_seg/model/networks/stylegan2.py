@@ -66,8 +66,8 @@ class StyleGAN2Config(PlainNetwork):
             check_range("mapping", width, MAX_CHANNELS)
         if self.image_size not in map_sides(self.channels)[::2]:
             raise ValueError(
-                f"image_size is {self.image_size}; a generator of {self.side} x {self.side} pixels gives pictures of "
-                f"that side, or of it halved down to {SMALLEST}"
+                f"image_size is {self.image_size}; expected {self.side}, the side of this generator's images, or that "
+                f"halved any number of times, down to {SMALLEST}"
             )
 
     @property

@@ -19,7 +19,7 @@ SMALLEST = 4
 
 
 def check_generator(channels: tuple[int, ...], conv_clamp: float | None) -> None:
-    """Raises ValueError for a generator that cannot be."""
+    """Raises ValueError for a generator that cannot exist."""
     check_range("resolutions of the generator", len(channels), MAX_LEVELS)
     check_range("side of the generator's pictures", SMALLEST * 2 ** (len(channels) - 1), MAX_IMAGE_SIZE)
     for width in channels:
@@ -29,7 +29,7 @@ def check_generator(channels: tuple[int, ...], conv_clamp: float | None) -> None
 
 
 def map_channels(channels: tuple[int, ...]) -> list[int]:
-    """Channels of each map: the constant's, which has those of the layer above it, and every layer's."""
+    """Channels of each map: of the constant input, which has as many as the layer above it, then of each layer."""
     return [width for width in channels for _ in range(2)]
 
 
@@ -44,7 +44,7 @@ def maps_within(channels: tuple[int, ...], side: int) -> tuple[int, ...]:
 
 
 def generator_peak(channels: tuple[int, ...]) -> int:
-    """Numbers, about, in memory at the peak: all maps, and four times the largest."""
+    """Approximate number of values in memory at the peak: all maps, and four times the largest."""
     sizes = [width * side**2 for width, side in zip(map_channels(channels), map_sides(channels), strict=True)]
     return sum(sizes) + 4 * max(sizes)
 
@@ -56,7 +56,7 @@ class _Constant(nn.Module):
 
 
 class StyleMaps(nn.Module):
-    """The layers of StyleGAN2 without what makes codes before them and a picture after them."""
+    """The layers of StyleGAN2 that make maps from codes, without those that make codes or the image."""
 
     def __init__(self, channels: tuple[int, ...], code_width: int, conv_clamp: float | None) -> None:
         super().__init__()
@@ -71,9 +71,9 @@ class StyleMaps(nn.Module):
             self.noises.register_buffer(f"noise_{number}", torch.randn(1, 1, side, side))
 
     def maps(self, codes_NRW: Tensor) -> Iterator[Tensor]:
-        """The constant input, then each layer's output; nothing is computed before it is asked for.
+        """Yields the constant input, then each layer's output, computing each only when it is asked for.
 
-        Layer m, whose output is map m, reads row m - 1 of the codes (float32); later rows need not be there.
+        Layer m, whose output is map m, reads row m - 1 of the codes (float32); later rows may be missing.
         """
         x = self.input.input.to(self.conv1.conv.weight.dtype).expand(len(codes_NRW), -1, -1, -1)
         yield x
@@ -89,7 +89,7 @@ class StyleMaps(nn.Module):
 
 
 class StyleGAN2(StyleMaps):
-    """A generator: latents to codes, and codes to a picture and its maps."""
+    """A generator: latents to codes, and codes to an image and its maps."""
 
     latent_avg: Tensor
     """(W,): the mean code."""

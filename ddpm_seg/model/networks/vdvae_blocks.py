@@ -15,7 +15,7 @@ _NUMBER = "[1-9][0-9]{0,4}"
 
 
 class EncoderLayer(NamedTuple):
-    """One encoder block: it works at `resolution`, and its output is pooled by `pool`."""
+    """One encoder block: it works at `resolution`, and its output is pooled by the factor `pool`."""
 
     resolution: int
     pool: int
@@ -27,16 +27,17 @@ class EncoderLayer(NamedTuple):
 
 
 class DecoderLayer(NamedTuple):
-    """One decoder block at `resolution`; where `mixin` is given, the state of that resolution is added first."""
+    """One decoder block at `resolution`; if `mixin` is given, it first adds the state of that resolution."""
 
     resolution: int
     mixin: int | None
 
 
 def parse_blocks(name: BlocksField, text: str) -> list[tuple[int, int | None]]:
-    """Each block that `text` lists: its resolution, and what it is pooled by (encoder) or mixes in (decoder), or None.
+    """For each block that `text` lists: its resolution, and its pooling factor (encoder) or the resolution it mixes in
+    (decoder), or None.
 
-    Raises ValueError, with the field's `name`.
+    Raises ValueError with the field's `name`.
     """
     letter = {"enc_blocks": "d", "dec_blocks": "m"}[name]
     blocks: list[tuple[int, int | None]] = []
@@ -53,20 +54,20 @@ def parse_blocks(name: BlocksField, text: str) -> list[tuple[int, int | None]]:
 
 
 def kernel_size(resolution: int) -> int:
-    """Side of the kernels that see neighbours; maps of 1 x 1 and 2 x 2 pixels count as having none."""
+    """Side of the kernels that see neighbours; maps of 1 x 1 and 2 x 2 pixels have no neighbours."""
     return 3 if resolution > 2 else 1
 
 
 def encoder_layers(enc_blocks: str, image_size: int) -> list[EncoderLayer]:
     """The encoder's blocks in order.
 
-    Raises ValueError where a block does not work at the resolution that the one before it gives.
+    Raises ValueError if a block does not work at the resolution of the previous block's output.
     """
     layers = [EncoderLayer(resolution, pool or 1) for resolution, pool in parse_blocks("enc_blocks", enc_blocks)]
     given, giver = image_size, "image_size is"
     for layer in layers:
         if layer.resolution != given:
-            raise ValueError(f"enc_blocks {enc_blocks}: a block at {layer.resolution}, where {giver} {given}")
+            raise ValueError(f"enc_blocks {enc_blocks}: a block at {layer.resolution}, but {giver} {given}")
         if layer.resolution % layer.pool:
             raise ValueError(f"enc_blocks {enc_blocks}: {layer.pool} does not divide {layer.resolution}")
         given, giver = layer.output, "the block before it gives"
@@ -76,15 +77,14 @@ def encoder_layers(enc_blocks: str, image_size: int) -> list[EncoderLayer]:
 def decoder_layers(dec_blocks: str, encoded: Collection[int]) -> list[DecoderLayer]:
     """The decoder's blocks in order.
 
-    Raises ValueError where a block is at none of the resolutions `encoded`, which the encoder gives, or has no earlier
-    state to mix in.
+    Raises ValueError if a block is at none of the encoder's resolutions `encoded`, or has no earlier state to mix in.
     """
     layers = [DecoderLayer(*numbers) for numbers in parse_blocks("dec_blocks", dec_blocks)]
     seen: set[int] = set()
     for resolution, mixin in layers:
         if resolution not in encoded:
             known = ", ".join(map(str, sorted(encoded)))
-            raise ValueError(f"dec_blocks {dec_blocks}: a block at {resolution}, where the encoder gives {known}")
+            raise ValueError(f"dec_blocks {dec_blocks}: a block at {resolution}, but the encoder gives {known}")
         if mixin is not None and (mixin not in seen or mixin >= resolution or resolution % mixin):
             raise ValueError(
                 f"dec_blocks {dec_blocks}: {resolution}m{mixin}: {mixin} must be an earlier block's resolution, and "

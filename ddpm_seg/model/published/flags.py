@@ -1,4 +1,5 @@
-"""guided-diffusion's command line (`script_util.py`) as our configurations, and as a checkpoint's shapes betray it."""
+"""Translates guided-diffusion's command line (`script_util.py`) to our configurations, and checks it against a
+checkpoint's shapes."""
 
 from __future__ import annotations
 
@@ -31,20 +32,21 @@ DEFAULTS: dict[str, int | float | bool | str] = {
     "timestep_respacing": "",
     "predict_xstart": False,
     "rescale_timesteps": False,
-    # Speed, memory and the training loss: accepted, and without meaning for what the network computes.
+    # Speed, memory and the training loss: accepted, but without effect on what the network computes.
     "use_fp16": False,
     "use_checkpoint": False,
     "use_kl": False,
     "rescale_learned_sigmas": False,
 }
-"""What a flag that is not given means (`model_and_diffusion_defaults`)."""
+"""Values of flags that are not given (`model_and_diffusion_defaults`)."""
 
 _CHANNEL_MULT = {512: "0.5,1,1,2,2,4,4", 256: "1,1,2,2,4,4", 128: "1,1,2,3,4", 64: "1,2,3,4"}
 _TRUE, _FALSE = ("yes", "true", "t", "y", "1"), ("no", "false", "f", "n", "0")
 
 
 def split_model_flags(text: str, known: Collection[str] = tuple(DEFAULTS)) -> dict[str, str]:
-    """The flags given in a MODEL_FLAGS string (`--flag value` or `--flag=value`), unread: `{"num_channels": "256", …}`.
+    """The flags in a MODEL_FLAGS string (`--flag value` or `--flag=value`), with values as text: `{"num_channels":
+    "256", …}`.
 
     Raises ValueError for an unknown flag or one without a value.
     """
@@ -66,7 +68,8 @@ def split_model_flags(text: str, known: Collection[str] = tuple(DEFAULTS)) -> di
 
 
 def configs_from_flags(flags: Mapping[str, Any]) -> tuple[UNetConfig, DiffusionConfig]:
-    """Configurations from `{flag: value or its text}`; what is not given takes guided-diffusion's default."""
+    """Configurations from `{flag: value or its text}`; other flags get guided-diffusion's defaults. Raises
+    ValueError."""
     given = {name: _read(name, flags.get(name, default)) for name, default in DEFAULTS.items()}
     if given["class_cond"]:
         raise ValueError("model flags: class_cond True, but only unconditional networks can be read; set it to False")
@@ -78,7 +81,9 @@ def configs_from_flags(flags: Mapping[str, Any]) -> tuple[UNetConfig, DiffusionC
     size = given["image_size"]
     multipliers = given["channel_mult"] or _CHANNEL_MULT.get(size)
     if not multipliers:
-        raise ValueError(f"model flags: image_size {size} has no usual channel_mult; give --channel_mult, as 1,2,4")
+        raise ValueError(
+            f"model flags: image_size {size} has no usual channel_mult; give --channel_mult, such as 1,2,4"
+        )
     same = ("num_channels", "num_res_blocks", "num_heads", "resblock_updown", "use_scale_shift_norm", "learn_sigma")
     unet = UNetConfig(
         image_size=size,
@@ -119,7 +124,7 @@ def _numbers(name: str, text: str, kind: type) -> list[Any]:
     except ValueError:
         numbers = []
     if not numbers or not all(number > 0 for number in numbers):
-        raise ValueError(f"model flags: {name} {text!r}; expected positive numbers between commas, as 1,2,4")
+        raise ValueError(f"model flags: {name} {text!r}; expected positive numbers between commas, such as 1,2,4")
     return numbers
 
 
@@ -133,10 +138,10 @@ def _optional(name: str, value: int) -> int | None:
 
 
 def contradictions(unet: UNetConfig, shapes: Shapes) -> list[str]:
-    """One sentence for every flag that the shapes of a checkpoint contradict, with what they show instead.
+    """One sentence for each flag that the shapes of a checkpoint contradict, with what they show instead.
 
-    Heads (`num_heads`, `num_head_channels`, `use_new_attention_order`), the schedule and `image_size` leave no trace in
-    shapes: they cannot be checked here.
+    Heads (`num_heads`, `num_head_channels`, `use_new_attention_order`), the schedule and `image_size` do not show in
+    shapes and cannot be checked here.
     """
     return [
         f"--{flag} {_show(configured)}, but the checkpoint has {flag} {_show(found)} ({evidence})"
@@ -146,7 +151,7 @@ def contradictions(unet: UNetConfig, shapes: Shapes) -> list[str]:
 
 
 def _facts(unet: UNetConfig, shapes: Shapes) -> Iterator[tuple[str, Any, Any, str]]:
-    """Flag, value configured, value that the checkpoint shows (None: it cannot be told), and where."""
+    """Yields flag, configured value, the value that the checkpoint shows (None if it cannot tell), and the evidence."""
     yield "class_cond", False, "label_emb.weight" in shapes, "by label_emb.weight"
 
     key = "time_embed.0.weight"
@@ -182,7 +187,7 @@ def _level_facts(
     first = [f"output_blocks.{(levels - 1 - level) * per_level}" for level in range(levels)]
     channels = [_side(shapes, f"{block}.0.out_layers.3.weight", 0) for block in first]
     if width and all(channels):
-        # Compared as channels: int(0.5 * 33) is the published rounding, and has no multiplier of its own.
+        # Compare channels, not multipliers: the published code rounds, as in int(0.5 * 33).
         agrees = [int(multiplier * width) for multiplier in unet.channel_mult] == channels
         found_mult = unet.channel_mult if agrees else tuple(side / width for side in channels if side)
         evidence = f"{', '.join(map(str, channels))} channels on {levels} levels; if not given, image_size chooses it"

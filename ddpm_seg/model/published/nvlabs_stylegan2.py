@@ -31,7 +31,7 @@ MOST_LEVELS = 16
 
 @dataclass(frozen=True)
 class Generator:
-    """A generator as its file has it."""
+    """A generator as stored in its file."""
 
     weights: State
     conv_clamp: float | None
@@ -109,7 +109,7 @@ def _variables(network: Module, name: str) -> Iterator[tuple[str, Tensor]]:
             raise ValueError(f"{name}: {prefix or 'Gs'} is {type(part).__name__}, expected a network")
         for entry in part.content.get("variables") or ():
             if not isinstance(entry, tuple) or len(entry) != 2:
-                raise ValueError(f"{name}: a variable of {prefix or 'Gs'} is no pair of a name and an array")
+                raise ValueError(f"{name}: a variable of {prefix or 'Gs'} is not a pair of a name and an array")
             if entry[0] != "lod":  # of the training
                 yield f"{prefix}{entry[0]}", _tensor(entry[1], f"{prefix}{entry[0]}", name)
 

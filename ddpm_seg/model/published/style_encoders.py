@@ -127,7 +127,7 @@ def _part(state: State, prefix: str) -> State:
 def _refuse_another_encoder(options: Mapping[str, Any], name: str) -> None:
     found = options.get("encoder_type")
     if found is not None and found not in ENCODER_TYPES:
-        raise ValueError(f"{name}: its encoder is a {found}; read are {' and '.join(ENCODER_TYPES)}")
+        raise ValueError(f"{name}: its encoder is a {found}; expected one of {', '.join(ENCODER_TYPES)}")
 
 
 def _codes(checkpoint: _Checkpoint, given: Codes | None) -> Codes:

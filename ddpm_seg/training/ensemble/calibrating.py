@@ -21,11 +21,11 @@ from ddpm_seg.tasks import Task
 logger = logging.getLogger(__name__)
 
 PIXELS = 4096
-"""Most pixels of an image that are fitted on: neighbours say much the same."""
+"""At most this many pixels per image are used, as neighbouring pixels tell much the same."""
 
 
 def calibrate(bundle: Bundle, annotations: Sequence[Annotation], *, device: str | None = None) -> Calibration:
-    """Temperatures for `bundle`, whose own are not used. Raises AnnotationError where no pixel is annotated."""
+    """Temperatures for `bundle`, ignoring any that it has. Raises AnnotationError if no pixel is annotated."""
     segmenter = Segmenter(dataclasses.replace(bundle, calibration=None), device=device)
     found = [
         annotated_pixels(segmenter.probabilities(one.image), one, segmenter.task, seed)
@@ -33,7 +33,7 @@ def calibrate(bundle: Bundle, annotations: Sequence[Annotation], *, device: str 
     ]
     p_PK, target_P = (np.concatenate(parts) for parts in zip(*found, strict=True))
     if not len(p_PK):
-        raise AnnotationError("none of the --calibration images has a pixel of a class that counts")
+        raise AnnotationError("none of the --calibration images has a pixel of a class that is not ignored")
     temperatures = fit_temperatures(p_PK, target_P)
     shown = (f"{name} {one:.2f}" for name, one in zip(segmenter.task.class_names, temperatures, strict=True))
     logger.info("temperatures from %d images: %s", len(annotations), ", ".join(shown))
@@ -43,7 +43,8 @@ def calibrate(bundle: Bundle, annotations: Sequence[Annotation], *, device: str 
 def annotated_pixels(
     p_KSS: NDArray[np.float32], annotation: Annotation, task: Task, seed: int
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Probabilities (P, K) and ids (P,) of pixels whose class counts: at most `PIXELS`, drawn by `seed`."""
+    """Probabilities (P, K) and ids (P,) of pixels of a class that is not ignored: at most `PIXELS`, drawn with
+    `seed`."""
     crop = annotation.placement.crop
     p_PK = crop(p_KSS.transpose(1, 2, 0)).reshape(-1, len(p_KSS))
     target_P = crop(annotation.label).reshape(-1)

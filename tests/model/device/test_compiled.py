@@ -28,7 +28,7 @@ def test_what_does_not_compile_runs_as_it_is(monkeypatch: pytest.MonkeyPatch, ca
     double = compiled(lambda x: 2 * x)
     assert [double(number) for number in (1, 2, 3)] == [2, 4, 6]
     assert [record.getMessage() for record in caplog.records] == [
-        "the network runs uncompiled, for torch.compile failed: no C++ compiler"
+        "the network runs uncompiled, because torch.compile failed: no C++ compiler"
     ]
 
 

@@ -245,7 +245,7 @@ def test_half_the_bytes(dtype: torch.dtype, tolerance: float) -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"image_size": 24}, "16 x 16 pixels gives pictures of that side, or of it halved"),
+        ({"image_size": 24}, "expected 16, the side of this generator's images, or that halved"),
         ({"image_size": 32}, "image_size is 32"),
         ({"channels": ()}, "resolutions of the generator"),
         ({"channels": (8,) * 12, "image_size": 4}, "side of the generator's pictures must be at most"),

@@ -191,14 +191,14 @@ def test_the_decoder_has_no_part_that_only_sampling_needs() -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"enc_blocks": "32x2,16x2"}, "enc_blocks 32x2,16x2: a block at 16, where the block before it gives 32"),
-        ({"image_size": 64}, "a block at 32, where image_size is 64"),
+        ({"enc_blocks": "32x2,16x2"}, "enc_blocks 32x2,16x2: a block at 16, but the block before it gives 32"),
+        ({"image_size": 64}, "a block at 32, but image_size is 64"),
         ({"enc_blocks": "32d3"}, "3 does not divide 32"),
         ({"enc_blocks": "32x2,32m2"}, "enc_blocks: '32m2'; expected blocks between commas, as 8, 8x3 or 8d2"),
         ({"enc_blocks": ""}, "enc_blocks: ''; expected blocks"),
         ({"enc_blocks": "32x999"}, "number of blocks in enc_blocks must be at most 256, got 999"),
         ({"enc_blocks": "32x99999999999"}, "enc_blocks: '32x99999999999'; expected"),
-        ({"dec_blocks": "1,2"}, "dec_blocks 1,2: a block at 2, where the encoder gives 1, 4, 8, 16, 32"),
+        ({"dec_blocks": "1,2"}, "dec_blocks 1,2: a block at 2, but the encoder gives 1, 4, 8, 16, 32"),
         ({"dec_blocks": "4,4m1"}, "4m1: 1 must be an earlier block's resolution"),
         ({"dec_blocks": "4,1m4"}, "1m4: 4 must be"),
         ({"dec_blocks": "1x0"}, "'1x0'; expected"),

@@ -143,7 +143,10 @@ def test_one_mean_code_serves_all_layers(tmp_path: Path) -> None:
             "a Backbone.*WPlus; read",
         ),
         (inversion_checkpoint(encoder_type="SingleStyleCodeEncoder"), "its encoder is a SingleStyleCodeEncoder"),
-        (inversion_checkpoint(encoder_type="ProgressiveBackboneEncoder"), "a ProgressiveBackboneEncoder; read are"),
+        (
+            inversion_checkpoint(encoder_type="ProgressiveBackboneEncoder"),
+            "ProgressiveBackboneEncoder; expected one",
+        ),
         (changed(E4E, "state_dict", encoder__input_layer__0__weight=torch.zeros(16, 6, 3, 3)), "ReStyle's take 6"),
         (
             {**E4E, "state_dict": without(E4E["state_dict"], "encoder.latlayer1")},

@@ -103,7 +103,7 @@ def test_the_projects_other_flags_are_taken(tmp_path: Path) -> None:
         ({"width": "512"}, r"--width 512, but the checkpoint has width 48 \(enc"),
         ({"zdim": "8"}, "--zdim 8, but the checkpoint has zdim 16"),
         ({"bottleneck_multiple": "0.5"}, "--bottleneck_multiple 0.5, but .* 12 channels inside"),
-        ({"image_size": "64"}, "enc_blocks .* a block at 32, where image_size is 64"),
+        ({"image_size": "64"}, "enc_blocks .* a block at 32, but image_size is 64"),
         ({"image_size": "big"}, "--image_size big; expected an integer"),
         ({"bottleneck_multiple": "x"}, "--bottleneck_multiple x; expected a number"),
         ({"dataset": "celeba"}, "--dataset celeba; expected one of cifar10"),
