@@ -13,8 +13,8 @@ from ddpm_seg.data.masks.top_classes import TopClasses
 
 
 def refined(top: TopClasses, placement: Placement, how: Refine, image: NDArray[np.uint8] | None) -> OwnSizeMask:
-    """The mask at the image's own size. `image` (H, W, 3) uint8 is needed unless `how` is "none"; ValueError without
-    it, or for one of another size."""
+    """The mask at the image's own size. Unless `how` is "none" it needs `image` (H, W, 3) uint8, and raises ValueError
+    without it or for another size."""
     if how == "none":
         return enlarge(top, placement)
     if image is None:
