@@ -1,4 +1,4 @@
-"""A folder of annotated pictures that any features can tell apart."""
+"""Writes a folder of annotated pictures whose classes any features can distinguish."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Generated samples as jobs.generate publishes them, of pictures that any network can tell apart."""
+"""Writes generated samples as jobs.generate does, of pictures whose classes any network can distinguish."""
 
 from __future__ import annotations
 

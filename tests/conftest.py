@@ -1,4 +1,4 @@
-"""Fixtures for the whole session: what takes seconds to start and can be shared."""
+"""Fixtures for the whole session: things that take seconds to start and can be shared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An S3 server that fails on request: a small HTTP proxy in front of a real one, which the test tells what to do."""
+"""An S3 server that fails on request: a small HTTP proxy in front of a real one, which the test controls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the fuzzers of files share: random changes, and the bounds that whoever reads a changed file keeps to."""
+"""Shared by the fuzzers: random changes of files, and limits on time and memory for reading them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder of odd and broken images, as strangers have them."""
+"""Writes a folder of odd and broken images, as strangers have them."""
 
 from __future__ import annotations
 

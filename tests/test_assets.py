@@ -1,4 +1,4 @@
-"""The model and the sample images in the box."""
+"""The model and the sample images that come with the package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers that make no sense are refused by every configuration, and a device that is not there by name."""
+"""Every configuration refuses impossible numbers, and names a device that does not exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A web server on this machine that counts requests, redirects, drips and repeats what it was sent."""
+"""A web server on this machine that can count requests, redirect, answer slowly, and echo what it was sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Counts and shares, not seconds: how fast this machine is no test may say."""
+"""The benchmark's counts and shares. Not seconds, which depend on the machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Ray cluster as people start one, with `ray start`, on this machine: a head without work and nodes with it."""
+"""A Ray cluster started with `ray start`, as people do, on this machine: a head without work, and worker nodes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files of cluster/: valid for who reads them, and of one mind with each other and with the package."""
+"""The files of cluster/ are valid for the tools that read them, and agree with each other and with the package."""
 
 from __future__ import annotations
 

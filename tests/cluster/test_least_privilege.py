@@ -1,4 +1,4 @@
-"""The files of cluster/ let nobody in, give each part only what it needs, and repeat only what may end otherwise."""
+"""The files of cluster/ admit no outsiders, give each part only the rights it needs, and repeat only what may pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which nights are begun anew: submit.py at a stand-in for Kubernetes' API.
+"""Which failed jobs submit.py repeats, tested against a stand-in for the Kubernetes API.
 
 No Kubernetes can be started here. The stand-in answers over TLS as the API does, and KubeRay's part, what becomes of a
 RayJob, is a list; its messages are those of Ray 2.60 and KubeRay 1.5.

@@ -1,4 +1,4 @@
-"""Stopping a training: signals that wait for the end of a step, and a driver that asks Ray Train workers."""
+"""Stopping a training: signals are delayed until the end of a step, and the driver asks Ray Train workers to save."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flags and YAML to a configuration."""
+"""Parsing flags and YAML into a configuration."""
 
 from __future__ import annotations
 

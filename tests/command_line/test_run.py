@@ -1,4 +1,4 @@
-"""How jobs end: one way for all of them. Signals are sent to real processes."""
+"""Every job ends in the same ways, with the same statuses. Signals are sent to real processes."""
 
 from __future__ import annotations
 

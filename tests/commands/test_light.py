@@ -1,4 +1,4 @@
-"""A job reads its arguments before anything heavy is imported, and jobs/NAME.py is only its door."""
+"""A job parses its arguments before it imports anything heavy, and jobs/NAME.py only calls its command."""
 
 from __future__ import annotations
 

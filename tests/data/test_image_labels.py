@@ -1,4 +1,4 @@
-"""One image's answer: the mask of its own size and statistics of that mask, or no answer at all."""
+"""The labels of one image: a mask of the image's own size with its statistics, or an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of an output that someone or something has spoilt: whoever reads them says which one, and a new run goes on."""
+"""Damaged files of an output: every reader names the file, and a new run continues where it can."""
 
 from __future__ import annotations
 

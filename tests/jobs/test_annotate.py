@@ -1,4 +1,4 @@
-"""The stand-in annotator: what it learnt on real pictures, it says of samples, in a form that jobs.train reads."""
+"""jobs.annotate: a network trained on real pictures annotates samples, in a form that jobs.train reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the label job says of storage that it cannot use, and that it finds the endpoint under either name."""
+"""The label job reports storage that it cannot use, and finds the S3 endpoint under either variable's name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Train, evaluate and label with a network that is no DDPM, on a Ray cluster."""
+"""Training, evaluating and labelling with a network that is not a DDPM, on a Ray cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The published protocol on folders of the published layout, with a small network: the real files are out of reach."""
+"""The published protocol on folders of the published layout, with a small network in place of the published files."""
 
 from __future__ import annotations
 

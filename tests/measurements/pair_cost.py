@@ -1,4 +1,4 @@
-"""What the code of one checkout costs beside another's: processor time of whole label runs, in pairs.
+"""Compares the cost of two checkouts: processor time of whole label runs, measured in pairs.
 
     git worktree add --detach ../before 6f6d309
     python -m jobs.avatars --output pictures --num-images 1000

@@ -1,4 +1,4 @@
-"""The published LSUN network with ten members, in its own process: what it costs in memory.
+"""Measures the memory of the published LSUN network with ten members, in a separate process.
 
     python -m tests.measurements.published_size save FOLDER float16
     python -m tests.measurements.published_size segment FOLDER

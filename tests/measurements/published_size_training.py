@@ -1,4 +1,4 @@
-"""Training ten members at the published size, from random weights: what it takes in memory and time.
+"""Measures time and memory of training ten members at the published size, from random weights.
 
     python -m tests.measurements.published_size_training FOLDER [--images 50] [--iterations 1000]
 

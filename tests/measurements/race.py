@@ -1,4 +1,4 @@
-"""Ten members by the published loop and by ours, on the same stored features: seconds, and mean IoU on other images.
+"""Compares training ten members by the published loop and by ours, on the same features: seconds and mean IoU.
 
     python -m tests.measurements.race --model bundles/avatars-10 --train avatars/annotated-{1,2,3,4,5} \\
         --test avatars/test

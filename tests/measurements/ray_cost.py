@@ -1,4 +1,4 @@
-"""What Ray costs a run, with stand-ins for the model.
+"""Measures what Ray adds to a run, with stand-ins for the model.
 
     python -m tests.measurements.ray_cost images 1000 10000 100000  # time per image beyond a bare loop
     python -m tests.measurements.ray_cost actors 8 64  # share of the time that they are busy

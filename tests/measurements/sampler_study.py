@@ -1,4 +1,4 @@
-"""What a sampler costs and what its samples are worth: distance from real images, and mIoU of the student they train.
+"""Measures samplers: their cost, their samples' distance from real images, and the mIoU of students trained on them.
 
     python -m tests.measurements.sampler_study FOLDER --model avatars-10 --validation avatars/validation \\
         --test avatars/test --cells ddpm-250 ddpm-20 ddim-20 dpm-solver++-20 --seeds 0 1 2

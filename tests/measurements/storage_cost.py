@@ -1,4 +1,4 @@
-"""What the driver does around the work, as inputs grow: listing, planning, freezing, committing, planning again.
+"""Measures the driver's own work as inputs grow: listing, planning, freezing, committing, planning again.
 
     python -m tests.measurements.storage_cost 1000 10000 100000 1000000
 

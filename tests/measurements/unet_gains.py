@@ -1,4 +1,4 @@
-"""What drawing, training a DDPM and extracting features to train on gain from the UNet that labelling uses.
+"""Measures what sampling, training and feature extraction gain from the UNet that labelling uses.
 
     python -m tests.measurements.unet_gains --model avatars-10
 

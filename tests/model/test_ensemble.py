@@ -1,4 +1,4 @@
-"""The classifiers' fast path against the plain one: every feature upsampled, every pixel a row."""
+"""The classifiers' fast path compared with the plain one, which upsamples every feature and classifies every pixel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A GPU says what the CPU says. On a machine without one the CPU is compared with itself, so that the tests are run."""
+"""A GPU gives the same results as the CPU. Without a GPU, the CPU is compared with itself, so that the tests run."""
 
 from __future__ import annotations
 

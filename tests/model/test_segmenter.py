@@ -1,4 +1,4 @@
-"""Whole images through the resident model, against the plain method of transcription.py from pixels to votes."""
+"""Segmenting whole images, compared with the plain method of transcription.py from pixels to votes."""
 
 from __future__ import annotations
 

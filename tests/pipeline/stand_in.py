@@ -1,4 +1,4 @@
-"""A run over names instead of images, through stages whose output is known. A name says what becomes of it."""
+"""A stand-in for the model: a run over names instead of images, where each name says what happens to it."""
 
 from __future__ import annotations
 

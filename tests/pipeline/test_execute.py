@@ -1,4 +1,4 @@
-"""A whole run on a real cluster, through stages of known output, whatever happens on the way."""
+"""Whole runs on a real cluster, with stages of known output, whatever fails on the way."""
 
 from __future__ import annotations
 

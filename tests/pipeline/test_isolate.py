@@ -1,4 +1,4 @@
-"""Names whose processes die of a segmentation fault, on a real cluster."""
+"""Images whose processes die of a segmentation fault, on a real cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What workers log says which chunk it is about."""
+"""Log lines of workers say which chunk they are about."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bundle that another replaces after the plan is made: no row under its name comes of the other's weights."""
+"""A bundle is replaced after the plan is made: no row names a model that did not make it."""
 
 from __future__ import annotations
 

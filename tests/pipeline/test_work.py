@@ -1,4 +1,4 @@
-"""What label and generate say of a run in the same way: its manifest's configuration, run.json, the actor's options."""
+"""What label and generate record about a run in the same way: manifest options, run.json, the actor's arguments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Makes the outputs, bundles and unfinished trainings that later versions must go on with.
+"""Makes the outputs, bundles and unfinished trainings that later versions must be able to continue.
 
 They were made with commit 6f6d309, from a checkout of it (whose ddpm_seg, jobs and tests are the ones that run), by
 

@@ -1,4 +1,4 @@
-"""What version 6f6d309 left, unpacked for tests. `record.py` made it and says how."""
+"""Unpacks for tests what version 6f6d309 wrote; `record.py` made it and says how."""
 
 from __future__ import annotations
 

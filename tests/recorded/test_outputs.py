@@ -1,4 +1,4 @@
-"""Outputs of version 6f6d309 go on: the same names, nothing done twice, no row lost, whatever was interrupted."""
+"""Outputs of version 6f6d309 can be continued: same names, no work done twice, no row lost, wherever they stopped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trainings that version 6f6d309 left unfinished are finished, from where they stood or, saying so, from the start."""
+"""Trainings that version 6f6d309 left unfinished are continued, or start over with a message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A labelled output as many nights leave it: runs with manifests and tables, written without a model."""
+"""Writes a labelled output like that of many nights, with manifests and tables, without a model."""
 
 from __future__ import annotations
 

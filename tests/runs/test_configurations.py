@@ -1,4 +1,4 @@
-"""Outputs that hold labels or samples of several models: which are read is chosen, and said."""
+"""Outputs with labels or samples of several models: one is chosen, and the choice is reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an output still lacks: every item is done, waiting, asked for again or new, and never two of these."""
+"""What an output still lacks: every item is exactly one of done, waiting, to retry, or new."""
 
 from __future__ import annotations
 

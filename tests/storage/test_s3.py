@@ -1,4 +1,4 @@
-"""What is S3's own in `storage.remote`, against a real server."""
+"""S3-specific parts of `storage.remote`, against a real server."""
 
 from __future__ import annotations
 

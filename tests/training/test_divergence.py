@@ -1,4 +1,4 @@
-"""Every training stops at the first loss that is not finite, and leaves what was saved before."""
+"""Every training stops at the first loss that is not finite, and keeps what was saved before."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training in this process alone: the configuration as it is, and the device that there is."""
+"""Training in this process only: the configuration is used unchanged, on the available device."""
 
 from __future__ import annotations
 

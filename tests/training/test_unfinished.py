@@ -1,4 +1,4 @@
-"""Saved states that are damaged, foreign or something else: one line that names the file, and nothing is run."""
+"""Saved states that are damaged, foreign or something else: one line names the file, and none of its code is run."""
 
 from __future__ import annotations
 

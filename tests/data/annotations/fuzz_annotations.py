@@ -1,4 +1,4 @@
-"""Seeded mutations of annotation files: whatever stands in them, they are read or refused in one AnnotationError.
+"""Seeded mutations of annotation files: each is either read, or refused with one AnnotationError.
 
     python -m tests.data.annotations.fuzz_annotations --count 5000 --seed 1
 

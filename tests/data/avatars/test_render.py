@@ -1,4 +1,4 @@
-"""Rendered avatars: reproducible, every class there, and masks that lie on what they name."""
+"""Rendered avatars are reproducible, contain every class, and their masks match the pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Some four hundred files that no camera wrote: cut, flipped, spliced, misnamed, bombs, and names to stumble over."""
+"""About four hundred malformed files: truncated, flipped, spliced, misnamed, decompression bombs, and odd names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What code that took over the decoder's child could do: it is tried from inside a child, by hand."""
+"""What malicious code in the decoder's child process could do, tried by hand from inside a child."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""AVIF, HEIC and their like; metadata and end marks that are broken; and a fuzzer over every format that is read.
+"""AVIF, HEIC and other formats; broken metadata and end marks; and a fuzzer over every format that is read.
 
 The long run of the fuzzer: `MALFORMED_FILES=5000 pytest -s tests/data/test_formats.py`.
 """

@@ -1,4 +1,4 @@
-"""Hundreds of malformed files: each is one row, and none does anything to its neighbours or to the machine."""
+"""Hundreds of malformed files: each becomes one row, and none harms other images or the machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One conversion to RGB: for a PIL image of every mode, for its file, and for values whose white must be known."""
+"""One conversion to RGB: for PIL images of every mode, for their files, and for values without a fixed white."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TIFF over the product of layouts: pixels equal to what was written, and to tifffile's, or an error that names it.
+"""TIFF in all combinations of layouts: pixels equal what was written and tifffile's, or an error names the layout.
 
 All 8,000 layouts: `TIFF_LAYOUTS=100000 pytest -s tests/data/test_tiff.py`.
 """

@@ -1,4 +1,4 @@
-"""TIFF files over the product of layouts, written by hand: their pixels are known without any decoder."""
+"""TIFF files in all combinations of layouts, written by hand, so that their pixels are known without a decoder."""
 
 from __future__ import annotations
 

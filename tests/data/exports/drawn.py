@@ -1,4 +1,4 @@
-"""Pictures with masks that are hard for run lengths: single pixels, full and empty rows, odd sizes, no class."""
+"""Pictures with masks that are hard to encode: single pixels, full and empty rows, odd sizes, no class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CVAT is a server: its documented format, read here as its documentation says."""
+"""CVAT is a server and not tested itself: exports are read here as its documentation describes the format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FiftyOne itself does not install here: what its documentation says of ImageSegmentationDirectory is checked."""
+"""FiftyOne cannot be installed here: exports are checked against its documentation of ImageSegmentationDirectory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists as a stranger may write them: every entry is a file's name or a row with an error, and nothing else is touched.
+"""Lists as a stranger may write them: every entry becomes a file name or an error row, and nothing else is touched.
 
     python -m tests.data.inputs.fuzz_lists --count 20000 --seed 1
 

@@ -1,4 +1,4 @@
-"""Lists that are made to cost too much; what they say is tested in test_listing.py."""
+"""Lists made to use too much time or memory. What lists may contain is tested in test_listing.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stages, without Ray around them."""
+"""The stages of the label job, without Ray."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""COCO's JSON, made by hand from known masks."""
+"""Reading COCO's JSON, written by hand from known masks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CVAT's XML: our own export comes back, and what people draw there."""
+"""Reading CVAT's XML: our own export, and what people draw in CVAT."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Objects drawn here against pycocotools', and everything that would harm it refused before."""
+"""Drawing objects gives pycocotools' masks; objects that would crash pycocotools are refused before."""
 
 from __future__ import annotations
 
