@@ -10,16 +10,26 @@ from __future__ import annotations
 import argparse
 import resource
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle
+from ddpm_seg.model.device.dtypes import DType
 from ddpm_seg.model.network import Network
 from ddpm_seg.model.networks.alae import ALAEConfig
+from ddpm_seg.model.networks.gan_encoder import GANEncoderConfig
+from ddpm_seg.model.networks.gan_inversion import GANInversionConfig
+from ddpm_seg.model.networks.stylegan2 import StyleGAN2Config
 from ddpm_seg.model.networks.vdvae import VDVAEConfig
-from ddpm_seg.model.resident import resident_extractor
+from ddpm_seg.model.resident import resident_drawer, resident_extractor
+from ddpm_seg.model.sampling import SamplingConfig
+
+CONFIG_F = (*[512] * 5, 256, 128, 64, 32)
+"""Channels of StyleGAN2's config-f up to 1024 x 1024."""
 
 NETWORKS: dict[str, Network] = {
     "vdvae-ffhq256": VDVAEConfig(
@@ -35,6 +45,9 @@ NETWORKS: dict[str, Network] = {
     ),
     "alae-ffhq1024": ALAEConfig(image_size=256, widths=(16, 32, 64, 128, 256, *[512] * 5)),
     "alae-bedroom256": ALAEConfig(image_size=256, widths=(32, 64, 128, 256, *[512] * 4)),
+    "gan-encoder": GANEncoderConfig(image_size=256, width=64),
+    "gan-inversion-ffhq1024": GANInversionConfig(image_size=256, codes="e4e", width=64, channels=CONFIG_F),
+    "stylegan2-256": StyleGAN2Config(image_size=256, channels=CONFIG_F[:7], mapping=(512,) * 9),
 }
 
 
@@ -46,17 +59,28 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     network = NETWORKS[arguments.network]
-    extract = resident_extractor(Bundle(network=network, weights=network.build().state_dict()), "cpu", arguments.dtype)
-    image = np.random.default_rng(0).integers(0, 256, (1, network.image_size, network.image_size, 3), dtype=np.uint8)
+    run = work(Bundle(network=network, weights=network.build().state_dict()), arguments.dtype)
     before = _resident_bytes()
     started = time.process_time()
     with torch.inference_mode():
-        maps = extract(image, network.published_features())
+        maps = run()
     seconds = time.process_time() - started
     peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(f"{arguments.network}, {arguments.dtype}: {seconds:.1f} s of CPU")
     print(f"peak: {(peak - before) / 1e9:.2f} GB beyond the weights")
     print(f"read: {sum(one.shape[1] for one in maps)} channels, {sum(one.nbytes for one in maps) / 1e6:.0f} MB")
+
+
+def work(bundle: Bundle, dtype: DType) -> Callable[[], list[Tensor]]:
+    """Reads the maps of one image, or of one that the network draws."""
+    network, features = bundle.network, bundle.network.published_features()
+    if network.reads_images:
+        extract = resident_extractor(bundle, "cpu", dtype)
+        size = network.image_size
+        image = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), dtype=np.uint8)
+        return lambda: extract(image, features)
+    drawer = resident_drawer(bundle, SamplingConfig(), "cpu", dtype)
+    return lambda: next(drawer.draw(0, [0], features)).maps or []
 
 
 def _resident_bytes() -> int:
