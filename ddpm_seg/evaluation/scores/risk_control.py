@@ -69,7 +69,7 @@ def images_needed(target: float) -> int:
 
 
 def check_enough(images: int, target: float) -> None:
-    """Raises TooFewImagesError if so many calibration images cannot promise `target`."""
+    """Raises TooFewImagesError if this many calibration images cannot guarantee `target`."""
     if images < images_needed(target):
         raise TooFewImagesError(
             f"a target error of {target:.3g} needs at least {images_needed(target)} calibration images, but there are "

@@ -81,7 +81,9 @@ def configs_from_flags(flags: Mapping[str, Any]) -> tuple[UNetConfig, DiffusionC
     size = given["image_size"]
     multipliers = given["channel_mult"] or _CHANNEL_MULT.get(size)
     if not multipliers:
-        raise ValueError(f"model flags: image_size {size} has no usual channel_mult; add one, such as 1,2,4")
+        raise ValueError(
+            f"model flags: image_size {size} has no usual channel_mult; give --channel_mult, such as 1,2,4"
+        )
     same = ("num_channels", "num_res_blocks", "num_heads", "resblock_updown", "use_scale_shift_norm", "learn_sigma")
     unet = UNetConfig(
         image_size=size,
