@@ -82,7 +82,7 @@ def test_train_evaluate_and_label(
     assert label.main(place) == 0
     assert ddpm_seg.read_labels(str(tmp_path / "out"))["status"].to_pylist() == ["ok"] * 3
     assert label.main([*place, "--dtype", "int8"]) == 2
-    assert f"a {network.title} takes float32, bfloat16 or float16" in capsys.readouterr().err
+    assert f"use float32, bfloat16 or float16 for a {network.title}" in capsys.readouterr().err
 
     assert train.main(["--model", start, "--images", str(images), "--output", f"{model}-2", "--steps", "50", *how]) == 2
     assert f"this is a {network.title}: leave them out" in capsys.readouterr().err
