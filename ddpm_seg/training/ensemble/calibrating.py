@@ -31,13 +31,18 @@ def calibrate(bundle: Bundle, annotations: Sequence[Annotation], *, device: str 
         annotated_pixels(segmenter.probabilities(one.image), one, segmenter.task, seed)
         for seed, one in enumerate(tqdm(annotations, desc="calibrating", unit="image", disable=None))
     ]
+    return fitted(found, segmenter.task)
+
+
+def fitted(found: Sequence[tuple[NDArray[np.float32], NDArray[np.uint8]]], task: Task) -> Calibration:
+    """Temperatures from each image's `annotated_pixels`. Raises AnnotationError if there are none."""
     p_PK, target_P = (np.concatenate(parts) for parts in zip(*found, strict=True))
     if not len(p_PK):
-        raise AnnotationError("none of the --calibration images has a pixel of a class that is not ignored")
+        raise AnnotationError("none of the images to calibrate with has a pixel of a class that is not ignored")
     temperatures = fit_temperatures(p_PK, target_P)
-    shown = (f"{name} {one:.2f}" for name, one in zip(segmenter.task.class_names, temperatures, strict=True))
-    logger.info("temperatures from %d images: %s", len(annotations), ", ".join(shown))
-    return Calibration(temperatures=temperatures, images=len(annotations))
+    shown = (f"{name} {one:.2f}" for name, one in zip(task.class_names, temperatures, strict=True))
+    logger.info("temperatures from %d images: %s", len(found), ", ".join(shown))
+    return Calibration(temperatures=temperatures, images=len(found))
 
 
 def annotated_pixels(

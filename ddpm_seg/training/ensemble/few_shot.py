@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ddpm_seg import storage
 from ddpm_seg.cluster.training_workers import free_gpus
@@ -17,27 +18,30 @@ from ddpm_seg.data.annotations.load import Annotation, labelled_pixels, load_ann
 from ddpm_seg.data.annotations.report import describe
 from ddpm_seg.data.annotations.task_file import find_task
 from ddpm_seg.errors import work_began
+from ddpm_seg.evaluation.pages.annotation_review import Reviewed, annotation_review, review
 from ddpm_seg.evaluation.scores import learnt_from
 from ddpm_seg.evaluation.scores.miou import published_miou
 from ddpm_seg.evaluation.scores.score import evaluate, labels_of
+from ddpm_seg.model.bundle.calibration import Calibration
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle, open_bundle, save_bundle
 from ddpm_seg.model.bundle.files import refuse_existing_bundle, resolve
 from ddpm_seg.model.device.choice import chosen_device
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.tasks import Task
-from ddpm_seg.training.ensemble.calibrating import calibrate
+from ddpm_seg.training.ensemble.calibrating import annotated_pixels, calibrate, fitted
 from ddpm_seg.training.ensemble.copies import Copies
 from ddpm_seg.training.ensemble.ensemble_training import PUBLISHED, EnsembleConfig, train_members
 from ddpm_seg.training.ensemble.extraction import Workplace, extract_features
 from ddpm_seg.training.ensemble.feature_files import feature_uris
+from ddpm_seg.training.ensemble.out_of_fold import FOLDS, out_of_fold
 from ddpm_seg.training.ensemble.sources import refuse_other_pictures, sources_of
 from ddpm_seg.training.ensemble.train_config import TrainConfig
 from ddpm_seg.training.ensemble.tuning import describe_frontier, frontier, tune
 
 logger = logging.getLogger(__name__)
 
-UNFINISHED = "unfinished"
+UNFINISHED, REVIEW = "unfinished", "annotation_review.html"
 
 
 def train_from_config(config: TrainConfig) -> Bundle:
@@ -69,6 +73,8 @@ def train_from_config(config: TrainConfig) -> Bundle:
     calibration_set = (
         load_annotations(config.calibration, image_size=size, task=task, options=config) if config.calibration else []
     )
+    if config.out_of_fold and len(annotations) < FOLDS:
+        raise ValueError(f"--out-of-fold holds images out: it needs at least {FOLDS}, got {len(annotations)}")
     logger.info("%d annotated images:\n%s", len(annotations), describe(annotations, task))
     if not bundle.network.reads_images:
         refuse_other_pictures(bundle, annotations, features.truncation, device)
@@ -108,10 +114,28 @@ def train_from_config(config: TrainConfig) -> Bundle:
         trained = dataclasses.replace(trained, provenance={**trained.provenance, "validation": validation})
     if calibration_set:
         trained = dataclasses.replace(trained, calibration=calibrate(trained, calibration_set, device=device))
+    if config.out_of_fold:
+        maps = extract_features(bundle, annotations, features, device, workplace)
+        calibration = _review(config.output, out_of_fold(maps, annotations, task, training), task)
+        trained = dataclasses.replace(trained, calibration=trained.calibration or calibration)
     with work_began():
         save_bundle(trained, config.output)
         storage.delete(workplace.folder)
     return trained
+
+
+def _review(output: str, found: Iterable[tuple[Annotation, NDArray[np.float32]]], task: Task) -> Calibration:
+    """Writes the review of the annotations; returns what they calibrate."""
+    reviewed: list[Reviewed] = []
+    pixels: list[tuple[NDArray[np.float32], NDArray[np.uint8]]] = []
+    for annotation, p_KSS in found:
+        reviewed.append(review(annotation, p_KSS, task))
+        pixels.append(annotated_pixels(p_KSS, annotation, task, len(pixels)))
+    page = storage.join(output, REVIEW)
+    with work_began():
+        storage.write_bytes(page, annotation_review(reviewed, task).encode())
+    logger.info("annotations to look at: %s", storage.redact(page))
+    return fitted(pixels, task)
 
 
 def choose_features(

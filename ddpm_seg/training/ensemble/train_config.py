@@ -65,6 +65,10 @@ class TrainConfig(AnnotationOptions):
     calibration: str | None = None
     """Annotated images that are not trained on, in any form that --images takes: makes the finished bundle's confidence
     say how often it is right, class by class. Labels stay the same."""
+    out_of_fold: bool = False
+    """Also train small ensembles on parts of the images, to predict the others: writes annotation_review.html, which
+    shows the annotations that are probably wrong, and calibrates confidence if --calibration does not. Takes less than
+    half as long again."""
     num_actors: int | None = None
     """Ray actors that compute the features; worthwhile from hundreds of images on. Default: one per free GPU of the
     cluster, or of this machine if it has several; else 0, which computes them in this process."""

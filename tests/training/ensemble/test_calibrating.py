@@ -55,5 +55,5 @@ def test_only_pixels_whose_class_counts_are_fitted_on() -> None:
     kept = (label != 255) & (label != 2)
     np.testing.assert_array_equal(target_P, label[kept])
     np.testing.assert_array_equal(p_PK, p_KSS.transpose(1, 2, 0)[kept])
-    with pytest.raises(AnnotationError, match="class that counts"):
+    with pytest.raises(AnnotationError, match="class that is not ignored"):
         calibrate(tiny_bundle(), [replace(one, label=np.full_like(label, 255))])
