@@ -38,11 +38,12 @@ class LabelConfig(RunOptions):
     """For images larger than the network's input, move the edges of masks to edges of the image: bilateral uses joint
     bilateral upsampling, guided the guided filter. Reads every image a second time."""
     target_error: str | None = None
-    """Leave out pixels (255, no class) that are not confident enough, so that on average at most this share of an
-    image's pixels (1%) has a wrong class. Needs --calibration."""
+    """Set pixels that are not confident enough to 255 (no class), so that on average at most this share of an image's
+    pixels, such as 1%, has a wrong class. Needs --calibration."""
     calibration: str | None = None
-    """Annotated images like those to label, which the model was not trained on: from them --target-error learns how
-    confident is confident enough. 1% takes at least 99 of them, 5% 19."""
+    """Annotated images, in any form that jobs.train --images takes, that resemble the images to label and that the
+    model was not trained on. They determine the least confidence for --target-error; 1% needs at least 99 of them, 5%
+    needs 19."""
     maps: bool = False
     """Also write two pictures per image: the probability of each pixel's class (confidence_map), and the labels at the
     network's own resolution (network_mask). jobs.evaluate needs them for scoring."""
@@ -78,9 +79,9 @@ class LabelConfig(RunOptions):
         check_least(self, limit=1, active=1)
         self.error_limit(0)
         if (self.target_error is None) != (self.calibration is None):
-            raise ValueError("--target-error and --calibration belong together: a promise, and the images it rests on")
+            raise ValueError("--target-error and --calibration need each other: give both, or neither")
         if self.target_error is not None and not 0 < (self.target_share or 0) < 1:
-            raise ValueError(f"--target-error must be a share such as 1%, got {self.target_error!r}")
+            raise ValueError(f"--target-error must be a percentage such as 1%, got {self.target_error!r}")
         if self.refine != "none" and self.resize == "nearest":
             raise ValueError(f"--refine {self.refine} works on interpolated probabilities: leave out --resize nearest")
 

@@ -55,7 +55,7 @@ class LabelPlan:
     local_hosts: bool
     """Whether http(s) inputs on this machine may be read."""
     threshold: Threshold | None = None
-    """Pixels below it are left out."""
+    """Pixels with less confidence than this get no class; None keeps all pixels."""
 
     def __str__(self) -> str:
         config, run, new = self.config, self.run, self.run.new.num_rows
@@ -80,7 +80,7 @@ class LabelPlan:
 
 @damage_stops()
 def plan_label(config: LabelConfig, threshold: Threshold | None = None) -> LabelPlan:
-    """Plans the job; only reads. `threshold` is what --target-error came to.
+    """Plans the job; only reads. `threshold` is the least confidence that was found for --target-error.
 
     Raises ValueError or OSError for a bundle or input that cannot be used, and StageError for a file of the output that
     cannot be read.

@@ -42,7 +42,7 @@ class LabelSpec(RowSpec):
     resize: Resize = "nearest"
     refine: Refine = "none"
     least_confidence: int = 0
-    """In 255ths: pixels below it become 255, no class."""
+    """In 255ths; pixels with less confidence become 255, no class."""
     maps: bool = False
     allow_local_hosts: bool = False
     limits: Limits = DEFAULT_LIMITS

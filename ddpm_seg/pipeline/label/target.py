@@ -1,4 +1,4 @@
-"""The threshold on confidence that keeps a promised error: found on calibration images, labelled like any others."""
+"""Finds the least confidence that keeps the error below --target-error, from annotated calibration images."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ COLUMNS = ["uri", "status", "width", "height", "mask", "confidence_map"]
 
 
 def find_threshold(config: LabelConfig, label: Callable[[LabelConfig], str]) -> Threshold | None:
-    """The threshold for `config.target_error`; None without one. `label` labels images and returns the config_hash of
-    their table.
+    """The threshold for `config.target_error`; None if that is not set.
 
-    The calibration images are labelled into a folder of the output, once; the same threshold comes out of them every
-    time. Raises ValueError (TooFewImagesError, AnnotationError) before any work where they cannot promise the target.
+    Calls `label` to label the calibration images into a folder of the output; it returns their table's config_hash.
+    They are labelled once, and give the same threshold every time. Before any work, raises ValueError
+    (TooFewImagesError, AnnotationError) if they are too few for the target or cannot be read.
     """
     target = config.target_share
     if target is None or config.calibration is None:
@@ -56,7 +56,7 @@ def find_threshold(config: LabelConfig, label: Callable[[LabelConfig], str]) -> 
 
 
 def describe_threshold(threshold: Threshold) -> dict[str, object]:
-    """For run.json and the report."""
+    """The threshold as a dictionary, for run.json and the report."""
     return {
         "guarantee": str(threshold),
         "target": threshold.target,

@@ -111,13 +111,13 @@ def test_without_a_target_there_is_no_threshold(config: LabelConfig) -> None:
 
 @pytest.mark.parametrize("text", ["1", "0.01", "0%", "100%", "-1%", "1 %", "%", ""])
 def test_a_target_is_a_share(text: str) -> None:
-    with pytest.raises(ValueError, match=r"--target-error must be a share such as 1%"):
+    with pytest.raises(ValueError, match=r"--target-error must be a percentage such as 1%"):
         LabelConfig(target_error=text, calibration="images")
 
 
 def test_a_target_needs_images_and_a_run(config: LabelConfig) -> None:
     for options in ({"target_error": "1%"}, {"calibration": "images"}):
-        with pytest.raises(ValueError, match="belong together"):
+        with pytest.raises(ValueError, match="need each other"):
             LabelConfig(**options)
     with pytest.raises(ValueError, match="no --dry-run"):
         plan_label(config)
