@@ -200,7 +200,9 @@ def test_an_output_that_goes_away_during_the_work_ends_the_run(back: bool, ray_c
 
     mover = Thread(target=move_away, daemon=True)
     mover.start()
-    with pytest.raises(StageError, match=r"runs/run-000001/manifest\.parquet, the plan of this run, (no longer exists|has changed)"):
+    with pytest.raises(
+        StageError, match=r"runs/run-000001/manifest\.parquet, the plan of this run, (no longer exists|has changed)"
+    ):
         carry_out(run, notes, seconds=0.5)
     mover.join()
     assert not list(output.rglob("shard-*.parquet"))
