@@ -25,13 +25,27 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _evaluate(config: EvaluateConfig) -> str:
+    from ddpm_seg.studies.agreement import run_agreement
     from ddpm_seg.studies.evaluate import run_evaluate
     from ddpm_seg.studies.few_shot_splits import run_splits
 
     output = config.output
+    if config.labels_of is not None:
+        return describe_agreement(run_agreement(config), output)
     if config.splits is not None:
         return describe_splits(run_splits(config), output)
     return describe(run_evaluate(config), output)
+
+
+def describe_agreement(found: dict[str, Any], output: str) -> str:
+    """The report to print of two annotators: one line per class, then over all."""
+    width = max(len(entry["class_name"]) for entry in found["classes"])
+    lines = [f"{'class':<{width}}    IoU  pixels of the first"]
+    for entry in found["classes"]:
+        agreement = "    –" if entry["usual_iou"] is None else f"{entry['usual_iou']:.3f}"
+        lines.append(f"{entry['class_name']:<{width}}  {agreement}  {entry['pixels']:>19,}")
+    lines += ["", f"images          {found['images']} with two annotations", *_own_size(found["own_size"])]
+    return "\n".join([*lines, f"metrics         {storage.join(output, METRICS)}"])
 
 
 def describe_splits(found: dict[str, Any], output: str) -> str:

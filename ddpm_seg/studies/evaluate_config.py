@@ -29,6 +29,9 @@ class EvaluateConfig(AnnotationOptions):
     """Stop before doing anything unless the bundle has this model_id."""
     labels: str | None = None
     """Score existing labels instead of labelling the images: the --output of a jobs.label run with the same --model."""
+    labels_of: str | None = None
+    """Another annotator's masks of the same images, in any form that --images takes: says how far the two agree, class
+    by class. Nothing is labelled; the --model only gives the classes."""
     config_hash: str | None = None
     """Score the labels of this configuration (HASH of a folder config=HASH under labels/), if --labels holds several.
     Default: the configuration of the newest run."""
@@ -54,4 +57,6 @@ class EvaluateConfig(AnnotationOptions):
     def __post_init__(self) -> None:
         storage.normalize_places(self, "output", "labels")
         check_model_id(self.expect_model_id)
+        if self.labels_of is not None and (self.labels is not None or self.splits is not None):
+            raise ValueError("--labels-of compares two annotators: leave out --labels and --splits, or --labels-of")
         check_least(self, limit=1, num_actors=1, splits=1, shots=1)
