@@ -33,6 +33,7 @@ from ddpm_seg.model.networks.ddpm import DDPMConfig
 from ddpm_seg.model.networks.gan_encoder import GANEncoderConfig
 from ddpm_seg.model.networks.gan_inversion import GANInversionConfig
 from ddpm_seg.model.networks.mae import MAEConfig
+from ddpm_seg.model.networks.stylegan import StyleGANConfig
 from ddpm_seg.model.networks.stylegan2 import StyleGAN2Config
 from ddpm_seg.model.networks.swav import SwAVConfig
 from ddpm_seg.model.networks.vdvae import VDVAEConfig
@@ -46,4 +47,5 @@ NETWORKS: tuple[type[Network], ...] = (
     GANEncoderConfig,
     GANInversionConfig,
     StyleGAN2Config,
+    StyleGANConfig,
 )

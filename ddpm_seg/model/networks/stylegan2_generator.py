@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddpm_seg.model.limits import MAX_CHANNELS, MAX_IMAGE_SIZE, MAX_LEVELS, check_range
+from ddpm_seg.model.limits import MAX_CHANNELS, MAX_DEPTH, MAX_IMAGE_SIZE, MAX_LEVELS, check_range
 from ddpm_seg.model.networks.stylegan2_layers import Layer, Mapping, ModulatedConv, ToRGB
 
 SMALLEST = 4
@@ -26,6 +26,23 @@ def check_generator(channels: tuple[int, ...], conv_clamp: float | None) -> None
         check_range("channels", width, MAX_CHANNELS)
     if conv_clamp is not None and not conv_clamp > 0:
         raise ValueError(f"conv_clamp must be greater than 0, got {conv_clamp}")
+
+
+def check_mapping(widths: tuple[int, ...]) -> None:
+    """Raises ValueError for a mapping network that cannot exist."""
+    check_range("layers of the mapping network", len(widths) - 1, MAX_DEPTH)
+    for width in widths:
+        check_range("mapping", width, MAX_CHANNELS)
+
+
+def check_image_size(image_size: int, channels: tuple[int, ...]) -> None:
+    """Raises ValueError for images that a generator does not draw."""
+    sides = map_sides(channels)
+    if image_size not in sides:
+        raise ValueError(
+            f"image_size is {image_size}; expected {sides[-1]}, the side of this generator's images, or that halved "
+            f"any number of times, down to {SMALLEST}"
+        )
 
 
 def map_channels(channels: tuple[int, ...]) -> list[int]:

@@ -38,6 +38,11 @@ class ConvertConfig:
     stylegan2: str | None = None
     """StyleGAN2 generator: a .pt file of rosinality/stylegan2-pytorch, or a .pkl file of NVIDIA's stylegan2,
     stylegan2-ada-pytorch or stylegan3 code. The bundle draws images and labels those, but no other images."""
+    stylegan: str | None = None
+    """Generator of the first StyleGAN, in a .pt file of DatasetGAN's code (nv-tlabs/datasetGAN_release). Like
+    --stylegan2 in all else."""
+    avg_latent: str | None = None
+    """Mean code of that generator: DatasetGAN's avg_latent_….npy file. Default: the mean of 10,000 codes."""
     image_size: int | None = None
     """Side of the images in pixels. For --gan-encoder, --gan-inversion and --alae, the side that images are resized to;
     default: 256, or the side of the --alae encoder if that is smaller. For --stylegan2, the side of the drawn images or

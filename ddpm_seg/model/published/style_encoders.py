@@ -15,6 +15,7 @@ from ddpm_seg import storage
 from ddpm_seg.model.device.meta import weight_shapes
 from ddpm_seg.model.networks.gan_encoder import GANEncoderConfig
 from ddpm_seg.model.networks.gan_inversion import Codes, GANInversionConfig
+from ddpm_seg.model.networks.stylegan2_generator import map_sides
 from ddpm_seg.model.published.convert_config import ConvertConfig
 from ddpm_seg.model.published.loading import Loaded
 from ddpm_seg.model.published.state_dicts import State, check_shapes, describe, read_checkpoint, state_dict, usable
@@ -80,7 +81,7 @@ def load_gan_inversion(
         if not key.startswith(("style.", "to_rgb"))  # codes come from the encoder, and the picture is not needed
     }
     channels = generator_channels(decoder, name)
-    if add_noises(decoder, channels):
+    if add_noises(decoder, map_sides(channels)[1:]):
         notes["noise"] = "drawn from seed 0"
     _check_size(checkpoint, 2 ** (len(channels) + 1))
     config = GANInversionConfig(

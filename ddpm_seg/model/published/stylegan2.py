@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ def load_stylegan2(uri: str, image_size: int | None = None) -> tuple[StyleGAN2Co
     state, notes = dict(found.weights), {}
     channels, mapping = generator_channels(state, name), _mapping_widths(shapes_of(state), name)
     side = map_sides(channels)[-1]
-    if add_noises(state, channels):
+    if add_noises(state, map_sides(channels)[1:]):
         notes["noise"] = f"drawn from seed {SEED}"
     if "latent_avg" not in state:
         state["latent_avg"] = _mean_code(state, mapping)
@@ -128,12 +128,12 @@ def generator_channels(state: State, name: str) -> tuple[int, ...]:
     return tuple(shapes[key][1] for key in keys)
 
 
-def add_noises(state: State, channels: tuple[int, ...]) -> bool:
+def add_noises(state: State, sides: Sequence[int]) -> bool:
     """Draws the noise inputs if `state` has none, as in rosinality's first files. Returns whether it did."""
     if any(key.startswith("noises.") for key in state):
         return False
     random = np.random.default_rng(SEED)
-    for number, side in enumerate(map_sides(channels)[1:]):
+    for number, side in enumerate(sides):
         noise = random.standard_normal((1, 1, side, side), dtype=np.float32)
         state[f"noises.noise_{number}"] = torch.from_numpy(noise)
     return True

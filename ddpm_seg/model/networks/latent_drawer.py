@@ -1,4 +1,4 @@
-"""A resident StyleGAN2 that draws: latents in, pictures and their maps out."""
+"""A resident StyleGAN or StyleGAN2 that draws: latents in, images and their maps out."""
 
 # Shapes: N samples of S x S pixels, Z latent width.
 
@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,13 +17,12 @@ from ddpm_seg.model.device.fitting_batch import FittingBatch
 from ddpm_seg.model.drawing import Drawn, in_full_batches
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.networks.pixel_values import from_network
-from ddpm_seg.model.networks.stylegan2_generator import StyleGAN2
 from ddpm_seg.model.sample_noise import sample_random
 
 MOST_AT_ONCE = 256
 
 
-class StyleGAN2Drawer:
+class LatentDrawer:
     """Draws samples, and returns their maps from the same pass. If a GPU has too little memory for `batch_size` at
     once, that number is halved from then on.
 
@@ -31,7 +31,7 @@ class StyleGAN2Drawer:
 
     extractor = None
 
-    def __init__(self, network: StyleGAN2, truncation: float, device: torch.device, batch_size: int) -> None:
+    def __init__(self, network: Any, truncation: float, device: torch.device, batch_size: int) -> None:
         self.network, self.truncation, self.device = network, truncation, device
         self.batch = FittingBatch(1 if device.type == "cpu" else batch_size, device, what="sample")
 
