@@ -16,6 +16,7 @@ from ddpm_seg import storage
 from ddpm_seg.data.canvas import Placement, Refine, Resize, fit, restore_mask
 from ddpm_seg.data.decoding.decoder import read_apart
 from ddpm_seg.data.decoding.images import to_rgb
+from ddpm_seg.data.domain import OUTSIDE
 from ddpm_seg.data.image_labels import NotFiniteError, image_labels
 from ddpm_seg.data.inputs.sources import read_image
 from ddpm_seg.data.masks.enlarge import enlarge_maps
@@ -54,15 +55,28 @@ class Segmentation:
         height, width = self.mask.shape
         largest = sorted(self.statistics.classes, key=lambda entry: -entry.pixels)
         areas = ", ".join(f"{entry.class_name} {entry.fraction:.0%}" for entry in largest[:4])
-        return f"Segmentation({width} x {height} pixels, uncertainty {self.uncertainty:.3f}: {areas})"
+        warning = "; unlike the training images" if self.outside else ""
+        return f"Segmentation({width} x {height} pixels, uncertainty {self.uncertainty:.3f}: {areas}{warning})"
 
     def _repr_html_(self) -> str:
-        return result_html(self.image, self.mask, self.statistics, self.task.palette)
+        return result_html(self.image, self.mask, self.statistics, self.task.palette, outside=self.outside)
+
+    @property
+    def outside(self) -> bool:
+        """Whether the image is unlike those that the model was trained on (`domain_distance`)."""
+        return self.domain_distance is not None and self.domain_distance > OUTSIDE
 
     @property
     def uncertainty(self) -> float:
         """Mean of `uncertainty_map` over the most uncertain tenth of the pixels, in nats. Padding does not count."""
         return self.statistics.uncertainty
+
+    @property
+    def domain_distance(self) -> float | None:
+        """How far the image lies from the training images: over 1.4 it is unlike them, and its labels are not to be
+        trusted. None if the model does not know its training images."""
+        distance = self._labels.domain_distance
+        return None if distance is None else float(distance)
 
     @property
     def uncertainty_map(self) -> NDArray[np.float32]:

@@ -25,7 +25,13 @@ def _export(config: ExportConfig) -> str:
     from ddpm_seg.evaluation.tables.export import export
 
     done = export(config)
-    left = {"filtered out": done.selection.others, "without a mask": done.selection.errors, **done.gone}
+    outside = done.selection.outside
+    left = {
+        "filtered out": done.selection.others - outside,
+        "unlike the training images": outside,
+        "without a mask": done.selection.errors,
+        **done.gone,
+    }
     reasons = ", ".join(f"{number} {reason}" for reason, number in left.items() if number)
     said = f"{done.images} images to {config.output}" + (f"; left out: {reasons}" if reasons else "")
     model = ", ".join(sorted(done.model_ids)) or "none"

@@ -18,9 +18,17 @@ SIDE = 320
 
 
 def result_html(
-    image: NDArray[np.uint8], mask: NDArray[np.uint8], statistics: ImageStatistics, palette: Palette
+    image: NDArray[np.uint8],
+    mask: NDArray[np.uint8],
+    statistics: ImageStatistics,
+    palette: Palette,
+    *,
+    outside: bool = False,
 ) -> str:
-    """The HTML of an image (H, W, 3) uint8 and its mask (H, W) uint8; `palette` has a colour per class."""
+    """The HTML of an image (H, W, 3) uint8 and its mask (H, W) uint8; `palette` has a colour per class.
+
+    `outside` adds a warning that the image is unlike those that the model was trained on.
+    """
     pictures = "".join(
         _picture(pixels, what)
         for pixels, what in ((image, "image"), (overlay(image, mask, palette), "mask over image"))
@@ -35,6 +43,8 @@ def result_html(
     )
     table = f"<table><tr><th></th><th>class</th><th>area</th><th>confidence</th></tr>{rows}</table>"
     title = f"{mask.shape[1]} × {mask.shape[0]} pixels, uncertainty {statistics.uncertainty:.3f} nats"
+    if outside:
+        title += ". <b>Unlike the training images: do not trust these labels.</b>"
     return f'<div><p>{title}</p><div style="display:flex;flex-wrap:wrap;gap:8px">{pictures}{table}</div></div>'
 
 

@@ -53,6 +53,8 @@ _LABEL_FIELDS: list[pa.Field[Any]] = [
     pa.field("created_at", pa.timestamp("us", tz="UTC")),
 ]
 
+DOMAIN_DISTANCE: pa.Field[Any] = pa.field("domain_distance", pa.float32())
+
 _SAMPLE_FIELDS: list[pa.Field[Any]] = [
     pa.field("seed", pa.int64()),
     pa.field("number", pa.int64()),
@@ -70,11 +72,16 @@ MAPS = ("confidence_map", "network_mask")
 labels of the image's part of its canvas (h, w)."""
 
 
-def labels_schema(task: Task, *, maps: bool = False) -> pa.Schema:
-    """`labels`: one row per input image. The metadata says which columns are pictures and what the class ids mean."""
+def labels_schema(task: Task, *, maps: bool = False, domain: bool = False) -> pa.Schema:
+    """`labels`: one row per input image. The metadata says which columns are pictures and what the class ids mean.
+
+    `domain` adds the column `domain_distance` (`data.domain`), which runs have whose model knows its training images.
+    """
     pictures = ["mask", *(MAPS if maps else ())]
     place = [field.name for field in _LABEL_FIELDS].index("mask") + 1
     fields = [*_LABEL_FIELDS[:place], *(pa.field(name, IMAGE) for name in pictures[1:]), *_LABEL_FIELDS[place:]]
+    if domain:
+        fields.insert([field.name for field in fields].index("mean_confidence") + 1, DOMAIN_DISTANCE)
     return pa.schema(fields, metadata={**image_features(*pictures), METADATA_KEY: _task_json(task)})
 
 

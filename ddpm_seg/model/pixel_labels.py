@@ -26,6 +26,9 @@ class PixelLabels:
     top_probabilities: NDArray[np.uint8] | None = None
     """(T, S, S) uint8: their mean softmax, times 255."""
 
+    domain_distance: NDArray[np.float32] | None = None
+    """() float32: how far the image lies from the training images (`model.domain`); None if those are not known."""
+
     @property
     def finite(self) -> bool:
         """Whether the network's output stayed finite. In float16 it can overflow, and then the labels mean nothing."""

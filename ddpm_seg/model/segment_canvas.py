@@ -55,7 +55,12 @@ def _stitched(found: Sequence[PixelLabels], canvas: NDArray[np.uint8]) -> PixelL
     joined: dict[str, Any] = {}
     for field in fields(PixelLabels):
         parts = [getattr(one, field.name) for one in found]
-        joined[field.name] = None if parts[0] is None else _joined(parts, canvas)
+        if parts[0] is None:
+            joined[field.name] = None
+        elif parts[0].ndim == 0:  # of a whole square, not of its pixels
+            joined[field.name] = np.mean(parts, dtype=np.float32)
+        else:
+            joined[field.name] = _joined(parts, canvas)
     return PixelLabels(**joined)
 
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from ddpm_seg.model.device.choice import chosen_device
 from ddpm_seg.model.device.copies import to_host
 from ddpm_seg.model.device.dtypes import SegmentDType, activations
 from ddpm_seg.model.device.fitting_batch import FittingBatch
+from ddpm_seg.model.domain import Domain
 from ddpm_seg.model.ensemble import Ensemble
 from ddpm_seg.model.errors import BundleError
 from ddpm_seg.model.features import Extractor
@@ -70,6 +72,7 @@ class Segmenter:
         )
         calibration = bundle.calibration
         self.temperatures = torch.tensor(calibration.temperatures, device=self.device) if calibration else None
+        self.domain = Domain(bundle.domain.to(self.device)) if bundle.domain is not None else None
         if batch_size is None:
             batch_size = _fitting_size(bundle.network, activations(dtype).itemsize, self.device)
         self.batch = FittingBatch(batch_size, self.device, what=f"{self.image_size} x {self.image_size} image")
@@ -103,9 +106,15 @@ class Segmenter:
         def votes_from(first: int, micro_batch: int) -> Iterator[Votes]:
             group = images[first : first + max(1, micro_batch // self.features.passes)]
             maps = extractor(group, self.features, micro_batch=micro_batch)
-            return self.ensemble(maps, (size, size))
+            return self._with_distances(self.ensemble(maps, (size, size)), maps)
 
         yield from self.batch.run(len(images), votes_from)
+
+    def _with_distances(self, votes: Iterator[Votes], maps: Sequence[Tensor]) -> Iterator[Votes]:
+        if self.domain is None:
+            return votes
+        distances = self.domain.distances(maps)
+        return (replace(one, domain_distance=distance) for one, distance in zip(votes, distances, strict=True))
 
     def _labels(self, votes: Iterator[Votes]) -> list[PixelLabels]:
         found = (self._calibrated(one).arrays() for one in votes)

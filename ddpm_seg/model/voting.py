@@ -26,6 +26,8 @@ class Votes:
     """(R, W) float32 in [0, 1]: softmax of the label, averaged over the members."""
     probabilities: Tensor
     """(K, R, W) float32: softmax, averaged over the members."""
+    domain_distance: Tensor | None = None
+    """() float32: the whole image's, see `model.domain`; None if the bundle does not know its training images."""
 
     def calibrated(self, temperatures_K: Tensor) -> Votes:
         """softmax(log p / T), with the temperature of each pixel's most probable class. Labels and uncertainty stay."""
@@ -37,7 +39,8 @@ class Votes:
     def arrays(self) -> dict[str, Tensor]:
         """By the names of `PixelLabels`."""
         own = {"label": self.label, "uncertainty": self.uncertainty, "confidence": self.confidence}
-        return own | top_classes(self.probabilities)
+        about = {} if self.domain_distance is None else {"domain_distance": self.domain_distance}
+        return own | about | top_classes(self.probabilities)
 
 
 def vote(logits: Iterable[Tensor], width: int) -> Votes:

@@ -33,6 +33,8 @@ class RunPlan:
     """Items that finished runs contain, not counting those of `new`."""
     last_run: str | None
     """Id of the newest run so far; None if there is none."""
+    last_options: Mapping[str, object]
+    """The options in that run's manifest."""
 
     @property
     def items_left(self) -> int:
@@ -73,6 +75,7 @@ def plan_run(
         next_number=number,
         already_done=_count(state, "done"),
         last_run=runs[-1].layout.run_id if runs else None,
+        last_options=runs[-1].info.config if runs else {},
     )
 
 

@@ -31,7 +31,7 @@ def works(tmp_path: Path) -> list[Work]:
 
 def test_a_manifest_keeps_every_option_but_what_is_asked_of_one_call(works: list[Work]) -> None:
     asked = {"dry_run", "expect_model_id", "price_per_hour"}
-    for work, more in zip(works, [{"retried_errors"}, set()], strict=True):
+    for work, more in zip(works, [{"retried_errors", "domain_distance"}, set()], strict=True):
         names = {field.name for field in dataclasses.fields(work.found.config)}
         of_other_networks = {"truncation"} & names
         assert set(work.stored()) == names - asked - of_other_networks | more

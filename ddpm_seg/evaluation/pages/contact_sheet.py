@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from ddpm_seg import storage
 from ddpm_seg.data.decoding.decoder import decode_and_fit
 from ddpm_seg.data.decoding.images import DEFAULT_LIMITS
+from ddpm_seg.data.domain import OUTSIDE
 from ddpm_seg.data.inputs.sources import read_image
 from ddpm_seg.data.overlay import Palette
+from ddpm_seg.data.schema import DOMAIN_DISTANCE
 from ddpm_seg.data.table_pictures import row_mask
 from ddpm_seg.evaluation.pages.layers import LONGEST_SIDE, SHARP_BELOW, image_layer, mask_layer
 from ddpm_seg.tasks import UNLABELLED
@@ -119,8 +121,13 @@ def _described(
         image_src=image_src,
         mask_srcs=mask_srcs,
         areas=areas,
-        note=note,
+        note=" ".join(filter(None, (note, _unlike(row)))),
     )
+
+
+def _unlike(row: Labelled) -> str:
+    distance = getattr(row, DOMAIN_DISTANCE.name, None)  # rows of other tables do not have it
+    return f"Unlike the training images ({distance:.1f})." if distance is not None and distance > OUTSIDE else ""
 
 
 def _fetch(uri: str, height: int, width: int) -> tuple[NDArray[np.uint8] | None, str]:

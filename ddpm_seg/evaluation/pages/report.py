@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_seg import storage
+from ddpm_seg.data.domain import OUTSIDE, WARN_SHARE
 from ddpm_seg.data.overlay import css_colours
 from ddpm_seg.data.table_pictures import row_image
 from ddpm_seg.evaluation.pages.contact_sheet import Fetch, Tile, fetch_again, make_tiles, plain_tile
@@ -66,7 +67,14 @@ def _write(
     summary = read_json(layout.summary) if storage.exists(layout.summary) else {}
     files = [uri for uri in uris_under(layout.shards()) if uri.endswith(".parquet")]
     totals = read_totals(files, keep_uncertain=contact_sheet, keep_errors=ERRORS_SHOWN)
+    if totals.outside > WARN_SHARE * totals.judged:
+        logger.warning(
+            "%s: %d of %d images are unlike those that the model was trained on (domain_distance over %g); "
+            "do not trust their labels",
+            *(run_id, totals.outside, totals.judged, OUTSIDE),
+        )
     if summary:
+        summary |= {"domain": {"images": totals.judged, "outside": totals.outside}} if totals.judged else {}
         summary |= _compare_with_earlier(layout, totals)
         storage.write_bytes(layout.summary, json_file(summary))
     html = build_report(run=run, summary=summary, totals=totals, tiles=tiles_of(totals, files))
@@ -115,6 +123,8 @@ def build_report(*, run: Mapping[str, Any], summary: Mapping[str, Any], totals: 
         facts=[(FACTS[name], value) for name, value in known.items()],
         headline=_headline(summary, totals),
         drift=summary.get("drift"),
+        outside_limit=OUTSIDE,
+        mostly_outside=totals.outside > WARN_SHARE * totals.judged,
         tiles=tiles,
         totals=totals,
         classes=_class_areas(totals),

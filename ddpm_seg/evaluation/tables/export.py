@@ -78,6 +78,7 @@ def export(config: ExportConfig) -> Exported:
         min_uncertainty=config.min_uncertainty,
         max_uncertainty=config.max_uncertainty,
         most_uncertain=config.most_uncertain,
+        max_domain_distance=config.farthest,
     )
     if not selection.images:
         raise ValueError(

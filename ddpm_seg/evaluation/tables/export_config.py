@@ -7,6 +7,7 @@ from typing import Literal
 
 from ddpm_seg import storage
 from ddpm_seg.checks import check_least
+from ddpm_seg.data.domain import OUTSIDE
 
 Format = Literal["coco", "png", "huggingface", "fiftyone", "label-studio", "cvat"]
 
@@ -30,6 +31,9 @@ class ExportConfig:
     """Export only images with at least this uncertainty, in nats."""
     max_uncertainty: float | None = None
     """Export only images with at most this uncertainty, in nats. Useful to train another model on the surest masks."""
+    max_domain_distance: float | None = None
+    """Export only images whose domain_distance (how unlike the training images they are) is at most this. Default: 1.4
+    with --max-uncertainty, because models can be sure of what they have never seen; otherwise no limit."""
     classes: tuple[str, ...] = ()
     """Export only images that contain at least one of these classes. Default: all images."""
     config_hash: str | None = None
@@ -42,4 +46,11 @@ class ExportConfig:
         if self.samples is not None and self.to == "label-studio":
             raise ValueError("--to label-studio refers to image files, but samples are in a table: use --to coco")
         storage.normalize_places(self, "labels", "samples", "output")
-        check_least(self, most_uncertain=1, min_uncertainty=0, max_uncertainty=0)
+        check_least(self, most_uncertain=1, min_uncertainty=0, max_uncertainty=0, max_domain_distance=0)
+
+    @property
+    def farthest(self) -> float | None:
+        """The largest domain distance to export; None means no limit."""
+        if self.max_domain_distance is None and self.max_uncertainty is not None:
+            return OUTSIDE
+        return self.max_domain_distance

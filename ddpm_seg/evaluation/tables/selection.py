@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ddpm_seg.data.schema import METADATA_KEY, classes_of, task_of
+from ddpm_seg.data.schema import DOMAIN_DISTANCE, METADATA_KEY, classes_of, task_of
 from ddpm_seg.runs.parquet import DamagedFileError, open_parquet, read_columns
 from ddpm_seg.runs.view import Configuration, choose, current_rows
 from ddpm_seg.tasks import Task
@@ -32,6 +32,8 @@ class Selection:
     """Current rows without a mask."""
     others: int
     """Labelled images that were not selected."""
+    outside: int
+    """Those of the others that were left out only for their domain distance."""
 
 
 def select(
@@ -43,9 +45,11 @@ def select(
     min_uncertainty: float | None = None,
     max_uncertainty: float | None = None,
     most_uncertain: int | None = None,
+    max_domain_distance: float | None = None,
 ) -> Selection:
     """Selects from the current rows of `table` those that have at least one of `classes` (empty: any), whose
-    uncertainty (nats) is within the bounds and, of these, the `most_uncertain`.
+    uncertainty (nats) is within the bounds, whose domain distance is at most `max_domain_distance` or not known and, of
+    these, the `most_uncertain`.
 
     Raises FileNotFoundError if there are no rows, ValueError for a class that the task does not have.
     """
@@ -58,7 +62,7 @@ def select(
             "--classes and the limits of uncertainty"
         )
     wanted_ids = [_class_id(name, task) for name in classes] if task else []
-    wanted, doubts, errors, images = [], [], 0, 0
+    wanted, doubts, errors, images, outside = [], [], 0, 0, 0
     for uri, current in shards:
         rows = _read(uri)
         ok = current & np.array([status == "ok" for status in rows["status"].to_pylist()], bool)
@@ -66,6 +70,10 @@ def select(
         errors, images = errors + int((current & ~ok).sum()), images + int(ok.sum())
         if task is not None:
             ok &= _within(doubt, min_uncertainty, max_uncertainty) & _has_one_of(rows, wanted_ids)
+        if max_domain_distance is not None:
+            near = ~(_distances(uri, rows.num_rows) > max_domain_distance)
+            outside += int((ok & ~near).sum())
+            ok &= near
         wanted.append(ok)
         doubts.append(doubt)
     if most_uncertain is not None:
@@ -79,6 +87,7 @@ def select(
         images=count,
         errors=errors,
         others=images - count,
+        outside=outside,
     )
 
 
@@ -104,6 +113,15 @@ def _class_id(name: str, task: Task) -> int:
 
 def _read(uri: str) -> pa.Table:
     return read_columns(uri, ["status", "uncertainty", "classes"])
+
+
+def _distances(uri: str, count: int) -> NDArray[np.float64]:
+    """The column `domain_distance`, NaN where it is not known."""
+    with open_parquet(uri) as file:
+        if DOMAIN_DISTANCE.name not in file.schema_arrow.names:
+            return np.full(count, np.nan)
+    column = read_columns(uri, [DOMAIN_DISTANCE.name])[DOMAIN_DISTANCE.name]
+    return column.to_numpy(zero_copy_only=False).astype(np.float64)
 
 
 def _within(doubt: NDArray[Any], least: float | None, most: float | None) -> NDArray[np.bool_]:

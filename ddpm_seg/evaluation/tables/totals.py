@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ddpm_seg.data.schema import METADATA_KEY, task_of
+from ddpm_seg.data.domain import OUTSIDE
+from ddpm_seg.data.schema import DOMAIN_DISTANCE, METADATA_KEY, task_of
 from ddpm_seg.data.table_pictures import cell_bytes
 from ddpm_seg.runs.parquet import open_parquet, read_rows, require_columns
 from ddpm_seg.tasks import Task
@@ -34,6 +35,7 @@ class LabelledRow:
     height: int
     file: str
     row: int
+    domain_distance: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,6 +110,10 @@ class Totals:
     (nats)."""
     image_uncertainty: NDArray[np.float64] = dataclasses.field(default_factory=lambda: np.zeros(3))
     """Number, sum and sum of squares of the images' uncertainties (nats)."""
+    judged: int = 0
+    """Labelled images that have a `domain_distance`."""
+    outside: int = 0
+    """Those of them that are farther from the training images than `domain.OUTSIDE`."""
     uncertainty: Histogram = dataclasses.field(default_factory=Histogram)
     error_types: Counter[str] = dataclasses.field(default_factory=Counter)
     error_rows: list[ErrorRow] = dataclasses.field(default_factory=list)
@@ -129,6 +135,10 @@ class Totals:
         known = uncertainty[np.isfinite(uncertainty)]
         self.uncertainty.add(known)
         self.image_uncertainty = self.image_uncertainty + np.array([(known**power).sum() for power in range(3)])
+        if DOMAIN_DISTANCE.name in batch.schema.names:
+            distances = batch[DOMAIN_DISTANCE.name].drop_null().to_numpy()
+            self.judged += len(distances)
+            self.outside += int((distances > OUTSIDE).sum())
         self._keep_most_uncertain(batch, uncertainty, file=file, first_row=first_row)
 
     def merge(self, other: Totals) -> None:
@@ -140,6 +150,7 @@ class Totals:
         self.class_uncertainty = self.class_uncertainty + other.class_uncertainty
         self.image_uncertainty = self.image_uncertainty + other.image_uncertainty
         self.images_with = self.images_with + other.images_with
+        self.judged, self.outside = self.judged + other.judged, self.outside + other.outside
         self.uncertainty.merge(other.uncertainty)
         self.error_types.update(other.error_types)
         self.error_rows = (self.error_rows + other.error_rows)[: self.keep_errors]
@@ -169,7 +180,8 @@ class Totals:
     ) -> None:
         order = np.argsort(-uncertainty, kind="stable")  # NaN goes last
         found = [int(i) for i in order[: self.keep_uncertain] if np.isfinite(uncertainty[i])]
-        rows = batch.select(["uri", "width", "height"]).take(pa.array(found, pa.int64())).to_pylist()
+        names = [name for name in ("uri", "width", "height", DOMAIN_DISTANCE.name) if name in batch.schema.names]
+        rows = batch.select(names).take(pa.array(found, pa.int64())).to_pylist()
         self._keep(
             LabelledRow(**row, uncertainty=float(uncertainty[i]), file=file, row=first_row + i)
             for i, row in zip(found, rows, strict=True)
@@ -224,7 +236,8 @@ def _read_file(file: str, keep_uncertain: int, keep_errors: int) -> Totals:
         task = task_of(schema) if METADATA_KEY in (schema.metadata or {}) else None  # samples may have no labels
         totals = Totals(keep_uncertain=keep_uncertain, keep_errors=keep_errors, task=task)
         first_row = 0
-        for batch in parquet.iter_batches(BATCH_ROWS, columns=COLUMNS):
+        columns = [*COLUMNS, *({DOMAIN_DISTANCE.name} & set(schema.names))]
+        for batch in parquet.iter_batches(BATCH_ROWS, columns=columns):
             totals.add(batch, file=file, first_row=first_row)
             first_row += len(batch)
     return totals

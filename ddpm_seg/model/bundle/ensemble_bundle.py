@@ -14,6 +14,7 @@ from torch import Tensor
 from ddpm_seg import storage
 from ddpm_seg.model.bundle import stored_bundle
 from ddpm_seg.model.bundle.calibration import CALIBRATION, Calibration, read_calibration
+from ddpm_seg.model.bundle.domain import DOMAIN, encode_domain, has_domain, read_domain
 from ddpm_seg.model.bundle.files import check_input_size, model_id_of, read_content, read_files
 from ddpm_seg.model.bundle.network_json import network_from_json, require_ddpm
 from ddpm_seg.model.bundle.stored_bundle import load_tensors, write_bundle
@@ -45,6 +46,7 @@ class BundleHeader:
     """sha256 of each weights file, by name."""
     provenance: Mapping[str, Any]
     calibration: Calibration | None = None
+    has_domain: bool = False
     """No part of bundle.json and `model_id`."""
 
     @property
@@ -118,6 +120,8 @@ class Bundle:
     task: Task | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
     calibration: Calibration | None = None
+    domain: Tensor | None = None
+    """(N, D) float32: what the training images look like to the network (see `model.domain`), if that was kept."""
 
     def __post_init__(self) -> None:
         expected_noise = self.network.noise_shape
@@ -174,9 +178,11 @@ def save_bundle(bundle: Bundle, uri: str) -> BundleHeader:
             files=files,
             provenance=bundle.provenance,
             calibration=bundle.calibration,
+            has_domain=bundle.domain is not None,
         )
 
     beside = {CALIBRATION: bundle.calibration.encoded()} if bundle.calibration else {}
+    beside |= {DOMAIN: encode_domain(bundle.domain)} if bundle.domain is not None else {}
     return write_bundle(uri, tensors, describe, beside)
 
 
@@ -193,7 +199,7 @@ def header_of(uri: str, content: dict[str, Any]) -> BundleHeader:
             "jobs.pretrain, jobs.convert or jobs.train wrote"
         )
     header = stored_bundle.header_of(BundleHeader, uri, content)
-    return replace(header, calibration=read_calibration(uri, header.task))
+    return replace(header, calibration=read_calibration(uri, header.task), has_domain=has_domain(uri))
 
 
 def load_bundle(name_or_uri: str, model_id: str | None = None) -> Bundle:
@@ -226,8 +232,15 @@ def bundle_of(uri: str, content: dict[str, Any], model_id: str | None) -> tuple[
         task=header.task,
         provenance=header.provenance,
         calibration=header.calibration,
+        domain=_domain(uri, header),
     )
     return header, bundle
+
+
+def _domain(uri: str, header: BundleHeader) -> Tensor | None:
+    if not header.has_domain or header.features is None:
+        return None
+    return read_domain(uri, 2 * sum(header.features.channels(header.network)))
 
 
 def _needed_files(network: Network, num_members: int) -> list[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from ddpm_seg import storage
-from ddpm_seg.data.schema import class_stats_table
+from ddpm_seg.data.schema import DOMAIN_DISTANCE, class_stats_table
 from ddpm_seg.model.trained import calibration_digest
 from ddpm_seg.pipeline.job import run_job
 from ddpm_seg.pipeline.label.config import LabelConfig
@@ -117,9 +117,9 @@ class LabelWork:
         return {CLASS_STATS: class_stats_table}
 
     def stored(self) -> dict[str, object]:
-        return stored_config(
-            self.found.config, "input", "output", "model", "calibration", retried_errors=self.found.run.retried
-        )
+        about = {DOMAIN_DISTANCE.name: True} if self.found.domain else {}
+        uris = ("input", "output", "model", "calibration")
+        return stored_config(self.found.config, *uris, retried_errors=self.found.run.retried, **about)
 
     def details(self) -> dict[str, object]:
         header, plan = self.found.header, self.found.run
@@ -162,6 +162,7 @@ class LabelWork:
             refine=self.found.config.refine,
             maps=self.found.config.maps,
             least_confidence=self.found.threshold.confidence if self.found.threshold else 0,
+            domain=bool(run.info.config.get(DOMAIN_DISTANCE.name)),
             allow_local_hosts=self.found.local_hosts,
             task=header.task,
         )

@@ -14,8 +14,10 @@ from ddpm_seg import storage
 from ddpm_seg.data.canvas import Resize
 from ddpm_seg.data.inputs.listing import Listing, list_images
 from ddpm_seg.data.inputs.versions import with_versions
+from ddpm_seg.data.schema import DOMAIN_DISTANCE
 from ddpm_seg.evaluation.scores.risk_control import Threshold
 from ddpm_seg.json_text import json_digest
+from ddpm_seg.model.bundle.ensemble_bundle import BundleHeader
 from ddpm_seg.model.bundle.files import ASSETS, refuse_another_model
 from ddpm_seg.model.trained import calibration_digest, check_dtype, read_trained_header
 from ddpm_seg.pipeline.label.config import LabelConfig
@@ -52,6 +54,8 @@ class LabelPlan:
     """List entries that become error rows without being read, and damaged containers."""
     read_uris: dict[str, str]
     """Maps the URI in the tables to the URI to read, where they differ."""
+    domain: bool
+    """Whether the rows of a new run have `domain_distance`."""
     local_hosts: bool
     """Whether http(s) inputs on this machine may be read."""
     threshold: Threshold | None = None
@@ -99,19 +103,27 @@ def plan_label(config: LabelConfig, threshold: Threshold | None = None) -> Label
     inputs = _inputs(config, listing, read_uris)
     config_hash = hash_config(config, header, threshold)
     tables = TABLE, CLASS_STATS
+    run = plan_run(inputs, config.output, tables, config_hash, retry_errors=config.retry_errors, limit=config.limit)
     return LabelPlan(
         config=config,
         header=header,
-        run=plan_run(inputs, config.output, tables, config_hash, retry_errors=config.retry_errors, limit=config.limit),
+        run=run,
         images=inputs.num_rows,
         column=listing.column,
         skipped_files=listing.skipped,
         hidden_files=listing.hidden,
         refused=len(listing.refused),
         read_uris=read_uris,
+        domain=_has_distances(header, run),
         local_hosts=storage.local_hosts_allowed(),
         threshold=threshold,
     )
+
+
+def _has_distances(header: TrainedHeader, run: RunPlan) -> bool:
+    """A configuration keeps its columns: tools that read all its files take those of the first for those of all."""
+    known = isinstance(header, BundleHeader) and header.has_domain
+    return known and (run.last_run is None or bool(run.last_options.get(DOMAIN_DISTANCE.name)))
 
 
 def _inputs(config: LabelConfig, listing: Listing, read_uris: dict[str, str]) -> pa.Table:

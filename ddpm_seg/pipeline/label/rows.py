@@ -44,6 +44,8 @@ class LabelSpec(RowSpec):
     least_confidence: int = 0
     """In 255ths; pixels with less confidence become 255, no class."""
     maps: bool = False
+    domain: bool = False
+    """Whether rows have `domain_distance`."""
     allow_local_hosts: bool = False
     limits: Limits = DEFAULT_LIMITS
 
@@ -110,7 +112,7 @@ def label_table(images: Sequence[FittedImage], labels: Sequence[PixelLabels | No
             group = pairs[start : start + READ_AHEAD]
             guided = list(readers.map(lambda pair: _with_guide(pair[0], pair[1], spec), group))
             rows += [_row(image, label, guide, spec) for (image, guide), (_, label) in zip(guided, group, strict=True)]
-    return pa.Table.from_pylist(rows, schema=labels_schema(spec.task, maps=spec.maps))
+    return pa.Table.from_pylist(rows, schema=labels_schema(spec.task, maps=spec.maps, domain=spec.domain))
 
 
 def _with_guide(
@@ -149,6 +151,8 @@ def _row(
             labels = image_labels(label, placement, spec.task.class_names, *ways)
             size = {"width": placement.image_width, "height": placement.image_height}
             found = {**size, **label_columns(labels)}
+            if label.domain_distance is not None:
+                found["domain_distance"] = float(label.domain_distance)
             if spec.maps:
                 found["confidence_map"] = picture_cell(labels.confidence)
                 found["network_mask"] = picture_cell(placement.crop(label.label))

@@ -26,6 +26,7 @@ from ddpm_seg.model.bundle.calibration import Calibration
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle, open_bundle, save_bundle
 from ddpm_seg.model.bundle.files import refuse_existing_bundle, resolve
 from ddpm_seg.model.device.choice import chosen_device
+from ddpm_seg.model.domain import LEAST_IMAGES, MAX_IMAGES
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.tasks import Task
@@ -191,6 +192,7 @@ def train_bundle(
     pixels, labels = labelled_pixels([annotation.label for annotation in shown], task)
     logger.info("%d annotated images, %d labelled pixels", len(annotations), len(pixels))
     maps = extract_features(bundle, shown, features, device, workplace)
+    domain = maps.described(min(len(annotations), MAX_IMAGES)) if len(annotations) >= LEAST_IMAGES else None
     with work_began():
         trained = train_members(
             maps,
@@ -214,6 +216,7 @@ def train_bundle(
         task=task,
         members=tuple(member.weights for member in trained),
         calibration=None,
+        domain=domain,
         # A validation score of the replaced ensemble does not apply to the new one.
         provenance={
             **{k: v for k, v in bundle.provenance.items() if k != "validation"},

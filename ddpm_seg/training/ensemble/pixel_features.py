@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ddpm_seg.model.domain import describe_maps
+
 VARIANCE_EPS = 1e-5
 """Added to variances, so that a constant channel is not divided by zero."""
 
@@ -81,6 +83,11 @@ class PixelFeatures:
             means.append(mean_C)
             deviations.append(deviation_C)
         return torch.cat(means), torch.cat(deviations)
+
+    def described(self, count: int) -> Tensor:
+        """(count, 2 D) float32: what the first `count` images look like, by `model.domain.describe_maps`."""
+        images = ([stored[index][None].permute(0, 3, 1, 2) for stored in self.maps] for index in range(count))
+        return torch.cat([describe_maps(maps).cpu() for maps in images])
 
     def select(self, indices: Sequence[int]) -> PixelFeatures:
         """A view of some of the maps, in the order they were stored, without a copy."""
