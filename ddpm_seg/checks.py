@@ -3,6 +3,23 @@
 from __future__ import annotations
 
 import math
+import re
+
+_SHARE = re.compile(r"(\d+(?:\.\d+)?)%", re.ASCII)
+
+
+def share(text: str | None) -> float | None:
+    """A share such as "1%" as a fraction; None for any other text."""
+    match = _SHARE.fullmatch(text) if text else None
+    return float(match[1]) / 100 if match else None
+
+
+def check_target(target_error: str | None, calibration: str | None) -> None:
+    """Raises ValueError unless the two belong together: a target error such as "1%", and what it rests on."""
+    if (target_error is None) != (calibration is None):
+        raise ValueError("--target-error and --calibration need each other: give both, or neither")
+    if target_error is not None and not 0 < (share(target_error) or 0) < 1:
+        raise ValueError(f"--target-error must be a percentage such as 1%, got {target_error!r}")
 
 
 def check_least(config: object, **least: float) -> None:

@@ -162,3 +162,56 @@ def test_samples_without_masks_are_images_to_annotate(tmp_path: Path, capsys: py
     finder = SampleFinder()
     images = list((tmp_path / "out" / "images").iterdir())
     assert sorted(finder.find(str(path)) for path in images) == [SampleName(0, number) for number in range(3)]
+
+
+def write_certain(output: str, folder: Path, number: int) -> None:
+    """Labelled images with confidence, and annotations that differ where it is low."""
+    folder.mkdir()
+    rows = {}
+    for index in range(number):
+        draw = np.random.default_rng(index)
+        mask = draw.integers(0, 3, (10, 10)).astype(np.uint8)
+        confidence = draw.integers(100, 256, (10, 10)).astype(np.uint8)
+        target = np.where((confidence < 140) & (draw.random((10, 10)) < 0.5), (mask + 1) % 3, mask)
+        Image.fromarray(draw.integers(0, 256, (10, 10, 3), dtype=np.uint8)).save(folder / f"{index:03d}.png")
+        np.save(folder / f"{index:03d}.npy", target)
+        row = labelled(index, 0.1, **{TASK.class_names[0]: 0.5})
+        rows[f"{index:03d}.png"] = row | {
+            "mask": {"bytes": encode_png(mask), "path": None},
+            "confidence_map": {"bytes": encode_png(confidence), "path": None},
+        }
+    night(output, 1, rows, prefix=str(folder))
+
+
+def test_a_target_error_leaves_out_what_is_not_sure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_certain(str(tmp_path / "labels"), tmp_path / "images", 120)
+    common = [f"--labels={tmp_path / 'labels'}", "--to=png", f"--calibration={tmp_path / 'images'}"]
+    assert main([*common, f"--output={tmp_path / 'all'}", "--target-error=99%"]) == 0
+    assert main([*common, f"--output={tmp_path / 'sure'}", "--target-error=2%"]) == 0
+    found, every = (load_annotations(str(tmp_path / name), image_size=10, task=TASK) for name in ("sure", "all"))
+    left = np.mean([(one.label == 255).mean() for one in found])
+    assert 0.1 < left < 0.3  # of a quarter of the pixels half are wrong
+    wrong = [
+        ((one.label != 255) & (one.label != np.load(tmp_path / "images" / f"{index:03d}.npy"))).mean()
+        for index, one in enumerate(found)
+    ]
+    assert 0.005 < np.mean(wrong) <= 0.02
+    assert all((one.label != 255).all() for one in every)
+    assert "120 calibration images" in (tmp_path / "sure" / "README.md").read_text()
+    capsys.readouterr()
+    assert main([*common, f"--output={tmp_path / 'few'}", "--target-error=0.5%"]) == 2
+    assert "at least 199 calibration images, but there are 120" in capsys.readouterr().err
+
+
+def test_a_target_error_needs_confidence_and_labelled_images(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_certain(str(tmp_path / "labels"), tmp_path / "images", 25)
+    write_nights(str(tmp_path / "plain"), str(tmp_path / "in"))
+    common = ["--to=png", f"--output={tmp_path / 'out'}", "--target-error=5%", f"--calibration={tmp_path / 'images'}"]
+    assert main([f"--labels={tmp_path / 'plain'}", *common]) == 2
+    assert "jobs.label --maps" in capsys.readouterr().err
+    Image.fromarray(np.full((10, 10, 3), 9, np.uint8)).save(tmp_path / "images" / "new.png")
+    np.save(tmp_path / "images" / "new.npy", np.zeros((10, 10), np.uint8))
+    assert main([f"--labels={tmp_path / 'labels'}", *common]) == 2
+    assert "label it too, or leave it out" in capsys.readouterr().err

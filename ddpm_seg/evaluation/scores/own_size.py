@@ -21,6 +21,7 @@ from ddpm_seg.evaluation.scores import reliability
 from ddpm_seg.evaluation.scores.boundary_iou import boundary_counts, boundary_ious, paper_distance
 from ddpm_seg.evaluation.scores.metrics import usual_ious
 from ddpm_seg.evaluation.scores.miou import class_ious, confusion_matrix, published_miou
+from ddpm_seg.evaluation.scores.risk_control import Kept, kept_shares
 from ddpm_seg.tasks import UNLABELLED, Task
 
 NEAR = 2
@@ -76,6 +77,24 @@ def pixels(
 def of_table(labels: pa.Table, annotations: Sequence[Annotation], task: Task) -> dict[str, Any]:
     """`summary` of the masks in a `labels` table."""
     return summary((count(*image, task) for image in pixels(labels, annotations)), task)
+
+
+def kept(labels: pa.Table, annotations: Sequence[Annotation], task: Task) -> list[Kept]:
+    """What thresholds on confidence keep of each annotated image. The `labels` need `confidence_map`; images without an
+    annotated pixel that counts are left out. Raises ValueError for an image without a mask."""
+    states: dict[str, Any] = {row["uri"]: row["status"] for row in labels.select(["uri", "status"]).to_pylist()}
+    for annotation in annotations:
+        if states.get(uri := storage.redact(annotation.uri)) != "ok":
+            raise ValueError(f"the labels have no mask of the calibration image {uri}: label it too, or leave it out")
+    found = []
+    for mask, confidence, target in pixels(labels, annotations):
+        if confidence is None:
+            raise ValueError("the labels have no confidence_map; label with --maps")
+        if task.ignore_label is not None:
+            target = np.where(target == task.ignore_label, np.uint8(UNLABELLED), target)
+        if (target < task.num_classes).any():
+            found.append(kept_shares(confidence, mask, target, task.num_classes))
+    return found
 
 
 def summary(counts: Iterable[OwnSizeCounts], task: Task) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,11 +28,13 @@ from ddpm_seg.data.exports.png import write_images, write_png
 from ddpm_seg.data.inputs import sources
 from ddpm_seg.data.sample_names import PICTURES
 from ddpm_seg.data.table_pictures import cell_bytes, row_mask
+from ddpm_seg.evaluation.scores.risk_control import Threshold
 from ddpm_seg.evaluation.tables.export_config import ExportConfig, Format
+from ddpm_seg.evaluation.tables.export_threshold import CONFIDENCE, find_threshold
 from ddpm_seg.evaluation.tables.selection import Selection, select
 from ddpm_seg.runs.fresh_output import fresh_output
 from ddpm_seg.runs.parquet import read_rows
-from ddpm_seg.tasks import Task
+from ddpm_seg.tasks import UNLABELLED, Task
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +60,8 @@ class Exported:
     """Counts of an export."""
 
     selection: Selection
+    threshold: Threshold | None = None
+    """Pixels below it have no class in the export."""
     images: int = 0
     model_ids: set[str] = field(default_factory=set)
     gone: Counter[str] = field(default_factory=Counter)
@@ -89,7 +94,7 @@ def export(config: ExportConfig) -> Exported:
         raise ValueError(
             f"the samples have no masks, but --to {config.to} needs them; use --to png to write only the images"
         )
-    done = Exported(selection=selection)
+    done = Exported(selection=selection, threshold=find_threshold(config, selection))
     with fresh_output(config.output) as output:
         pictures = _pictures(done, table, with_images=config.to != "label-studio")
         with _listed(pictures, output) as pictures:
@@ -128,6 +133,9 @@ def _write_provenance(config: ExportConfig, done: Exported, output: str) -> None
         "images": done.images,
         "format": config.to,
     }
+    if done.threshold is not None:
+        facts["target error"] = str(done.threshold)
+        facts["kept share of the calibration images' pixels"] = f"{done.threshold.kept:.3f}"
     lines = [f"- {name}: `{value}`" for name, value in facts.items()]
     storage.write_bytes(uri, "\n".join([card, "Exported with `jobs.export` of ddpm_seg:", "", *lines, ""]).encode())
 
@@ -139,9 +147,11 @@ def _title(done: Exported) -> str:
 def _pictures(done: Exported, table: str, *, with_images: bool) -> Iterator[Picture]:
     """Yields the selected rows whose images are still readable, in order; counts them in `done`."""
     names = set[str]()
+    least = done.threshold.confidence if done.threshold else 0
+    read = partial(_picture, with_image=with_images, least_confidence=least)
     with ThreadPoolExecutor(READERS) as readers:
-        for rows in _batches(done.selection, table):
-            for picture in readers.map(lambda row: _picture(row, with_images), rows):
+        for rows in _batches(done, table):
+            for picture in readers.map(read, rows):
                 if isinstance(picture, Picture):
                     if picture.name in names:  # one would overwrite the other
                         raise ValueError(f"two labels would both be named {picture.name}: their ids are too alike")
@@ -153,16 +163,20 @@ def _pictures(done: Exported, table: str, *, with_images: bool) -> Iterator[Pict
                     done.gone[picture] += 1
 
 
-def _batches(selection: Selection, table: str) -> Iterator[list[dict[str, Any]]]:
+def _batches(done: Exported, table: str) -> Iterator[list[dict[str, Any]]]:
     """Yields rows with their masks, at most a row group at a time."""
-    for uri, wanted in selection.shards:
-        for rows in read_rows(uri, wanted, [*_COLUMNS, *(["image"] if table == "samples" else [])]):
+    more = ["image"] if table == "samples" else [CONFIDENCE] if done.threshold else []
+    for uri, wanted in done.selection.shards:
+        for rows in read_rows(uri, wanted, [*_COLUMNS, *more]):
             yield [row | {"file": uri} for row in rows.to_pylist()]
 
 
-def _picture(row: dict[str, Any], with_image: bool) -> Picture | str:
+def _picture(row: dict[str, Any], with_image: bool, least_confidence: int) -> Picture | str:
     """The row's picture, or the reason why it has none."""
     mask = row_mask(row, file=row["file"]) if row["mask"] else np.empty((0, 0), np.uint8)
+    if CONFIDENCE in row:
+        confidence = row_mask(row, column=CONFIDENCE, file=row["file"])
+        mask = np.where(confidence >= least_confidence, mask, np.uint8(UNLABELLED))
     image, suffix = b"", ""
     try:
         if "image" in row:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ddpm_seg import storage
-from ddpm_seg.checks import check_least
+from ddpm_seg.checks import check_least, check_target
 from ddpm_seg.data.domain import OUTSIDE
 
 Format = Literal["coco", "png", "huggingface", "fiftyone", "label-studio", "cvat"]
@@ -36,6 +36,12 @@ class ExportConfig:
     with --max-uncertainty, because models can be sure of what they have never seen; otherwise no limit."""
     classes: tuple[str, ...] = ()
     """Export only images that contain at least one of these classes. Default: all images."""
+    target_error: str | None = None
+    """Leave out pixels (255, no class) that are not confident enough, so that on average at most this share of an
+    image's pixels (1%) has a wrong class. Needs --calibration, and labels that were made with --maps."""
+    calibration: str | None = None
+    """Annotated images, in any form that jobs.train takes, that are among the labelled ones and that the model was not
+    trained on: --target-error rests on them. 1% takes at least 99 of them, 5% 19."""
     config_hash: str | None = None
     """Export the labels of this configuration (HASH of a folder config=HASH under labels/), if --labels holds several.
     Default: the configuration of the newest run."""
@@ -45,6 +51,9 @@ class ExportConfig:
             raise ValueError("give either --labels, which jobs.label wrote, or --samples, which jobs.generate wrote")
         if self.samples is not None and self.to == "label-studio":
             raise ValueError("--to label-studio refers to image files, but samples are in a table: use --to coco")
+        check_target(self.target_error, self.calibration)
+        if self.samples is not None and self.target_error is not None:
+            raise ValueError("--target-error needs annotated images among the labelled ones; samples have none")
         storage.normalize_places(self, "labels", "samples", "output")
         check_least(self, most_uncertain=1, min_uncertainty=0, max_uncertainty=0, max_domain_distance=0)
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from ddpm_seg.checks import check_least
+from ddpm_seg.checks import check_least, check_target
 from ddpm_seg.data.canvas import FitMode, Refine, Resize
 from ddpm_seg.model.device.dtypes import SegmentDType
 from ddpm_seg.pipeline.run_options import RunOptions, own_options_first
 
 _LIMIT = re.compile(r"(?P<number>\d+)|(?P<percent>\d+(\.\d+)?)%", re.ASCII)
-
-_PERCENT = re.compile(r"(?P<percent>\d+(\.\d+)?)%", re.ASCII)
 
 
 @own_options_first
@@ -78,18 +76,9 @@ class LabelConfig(RunOptions):
         RunOptions.__post_init__(self)  # super() does not know a class that slots=True makes anew
         check_least(self, limit=1, active=1)
         self.error_limit(0)
-        if (self.target_error is None) != (self.calibration is None):
-            raise ValueError("--target-error and --calibration need each other: give both, or neither")
-        if self.target_error is not None and not 0 < (self.target_share or 0) < 1:
-            raise ValueError(f"--target-error must be a percentage such as 1%, got {self.target_error!r}")
+        check_target(self.target_error, self.calibration)
         if self.refine != "none" and self.resize == "nearest":
             raise ValueError(f"--refine {self.refine} works on interpolated probabilities: leave out --resize nearest")
-
-    @property
-    def target_share(self) -> float | None:
-        """`target_error` as a fraction."""
-        match = _PERCENT.fullmatch(self.target_error) if self.target_error else None
-        return float(match["percent"]) / 100 if match else None
 
     def error_limit(self, images: int) -> int | None:
         """How many error rows a run of `images` images may have; None means no limit."""

@@ -5,20 +5,17 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from ddpm_seg import storage
+from ddpm_seg.checks import share
 from ddpm_seg.data.annotations.load import Annotation, load_annotations
-from ddpm_seg.data.table_pictures import row_mask
+from ddpm_seg.evaluation.scores.own_size import kept
 from ddpm_seg.evaluation.scores.risk_control import (
-    Kept,
     Threshold,
     check_enough,
     control_risk,
-    kept_shares,
 )
 from ddpm_seg.model.bundle.files import refuse_another_model
 from ddpm_seg.model.trained import read_trained_header
@@ -26,7 +23,7 @@ from ddpm_seg.pipeline.label.config import LabelConfig
 from ddpm_seg.pipeline.label.plan import chosen_resize
 from ddpm_seg.runs.parquet import encode
 from ddpm_seg.runs.view import read_labels
-from ddpm_seg.tasks import UNLABELLED, Task
+from ddpm_seg.tasks import UNLABELLED
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +38,7 @@ def find_threshold(config: LabelConfig, label: Callable[[LabelConfig], str]) -> 
     They are labelled once, and give the same threshold every time. Before any work, raises ValueError
     (TooFewImagesError, AnnotationError) if they are too few for the target or cannot be read.
     """
-    target = config.target_share
+    target = share(config.target_error)
     if target is None or config.calibration is None:
         return None
     header, task = read_trained_header(config.model)
@@ -50,7 +47,7 @@ def find_threshold(config: LabelConfig, label: Callable[[LabelConfig], str]) -> 
         config.calibration, image_size=header.image_size, task=task, mode=config.fit, own_size=True
     )
     check_enough(len(annotations), target)
-    found = control_risk(_kept(_labels(config, annotations, label), annotations, task), target)
+    found = control_risk(kept(_labels(config, annotations, label), annotations, task), target)
     logger.info("pixels below a confidence of %.3f become %d: %s", found.confidence / 255, UNLABELLED, found)
     return found
 
@@ -83,18 +80,3 @@ def _labels(config: LabelConfig, annotations: Sequence[Annotation], label: Calla
         max_errors=None,
     )
     return read_labels(folder, config_hash=label(own), columns=COLUMNS)
-
-
-def _kept(labels: pa.Table, annotations: Sequence[Annotation], task: Task) -> list[Kept]:
-    rows: dict[str, Any] = {row["uri"]: row for row in labels.to_pylist()}
-    found = []
-    for annotation in annotations:
-        row = rows.get(storage.redact(annotation.uri), {})
-        if row.get("status") != "ok":
-            raise ValueError(f"the calibration image {storage.redact(annotation.uri)} has no mask; leave it out")
-        target = annotation.own_label()
-        if task.ignore_label is not None:
-            target = np.where(target == task.ignore_label, np.uint8(UNLABELLED), target)
-        if (target < task.num_classes).any():
-            found.append(kept_shares(row_mask(row, column="confidence_map"), row_mask(row), target, task.num_classes))
-    return found
