@@ -66,6 +66,8 @@ def _convert(config: ConvertConfig) -> str:
     kind = f"{bundle.task.name}, {len(bundle.members)} classifiers" if bundle.task else network
     label = f"python -m jobs.label --model {config.output} --input IMAGES --output TABLES"
     train = "python -m jobs.train --help   # an ensemble on a few annotated images"
+    if not bundle.network.reads_images:  # it learns from its own samples alone
+        train = f"python -m jobs.generate --model {config.output} --num-samples 20 --output DRAWN   # to annotate"
     return "\n".join(
         [
             f"bundle:   {output}  ({kind}, {size / 1e6:.1f} MB)",

@@ -41,7 +41,10 @@ def _summary(bundle: Bundle, output: str) -> str:
     if validation := bundle.provenance.get("validation"):
         miou, images = validation["published_miou"], validation["images"]
         lines.append(f"mean IoU (published formula) on {images} validation images: {miou:.4f}")
-    lines += [f"bundle: {output}", f"next: python -m jobs.label --model {output} --input IMAGES --output TABLES"]
+    use = f"label --model {output} --input IMAGES --output TABLES"
+    if not bundle.network.reads_images:
+        use = f"generate --model {output} --output SAMPLES"  # it labels nothing else
+    lines += [f"bundle: {output}", f"next: python -m jobs.{use}"]
     return "\n".join(lines)
 
 

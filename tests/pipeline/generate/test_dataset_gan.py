@@ -82,6 +82,7 @@ def test_the_road(gan: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     for file in (sheets / "images").iterdir():
         Image.fromarray(truth(np.asarray(Image.open(file)))).save(sheets / "masks" / f"{file.stem}.png")
     assert train.main(["--model", gan, "--images", str(sheets), *TASK, *QUICK, "--output", model]) == 0
+    assert f"next: python -m jobs.generate --model {model}" in capsys.readouterr().out
 
     second = plan(model, tmp_path / "samples", 12)
     whole, parts = drawn(second, 12), drawn(second, 5, batch_size=3)
