@@ -2,6 +2,7 @@
 promise of conformal risk control holds.
 
     python -m tests.measurements.confidence
+    python -m tests.measurements.confidence --annotated
 
 Calibrated on the 200 validation avatars, judged on the 500 of the test set. Risk is controlled on random sets of 100
 and 500 of another 1,000 avatars, and measured on the rest of them.
@@ -9,10 +10,12 @@ and 500 of another 1,000 avatars, and measured on the rest of them.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ddpm_seg.data.annotations.load import Annotation
 from ddpm_seg.data.avatars.render import render
@@ -24,14 +27,26 @@ from ddpm_seg.evaluation.scores.risk_control import Kept, control_risk, kept_sha
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle, load_bundle
 from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.tasks import Task
-from ddpm_seg.training.ensemble.calibrating import calibrate
+from ddpm_seg.training.ensemble.calibrating import annotated_pixels, calibrate, fitted
+from ddpm_seg.training.ensemble.ensemble_training import EnsembleConfig
+from ddpm_seg.training.ensemble.extraction import extract_features
+from ddpm_seg.training.ensemble.few_shot import train_bundle
+from ddpm_seg.training.ensemble.out_of_fold import out_of_fold
 
+Mask = NDArray[np.uint8]
 POOL, ROUNDS = 1000, 200
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--annotated", action="store_true", help="calibrate from 20 annotated avatars alone")
+    parser.add_argument("--iterations", type=int, default=1500, help="to train with, with --annotated")
+    options = parser.parse_args()
     bundle = load_bundle("avatars-10")
     assert bundle.task is not None
+    if options.annotated:
+        from_annotated(bundle, options.iterations)
+        return
     calibrated = dataclasses.replace(bundle, calibration=calibrate(bundle, annotated("validation", 200)))
     print("temperatures", calibrated.calibration)
     test = annotated("test", 500)
@@ -45,6 +60,22 @@ def main() -> None:
         controlled(pool, number, target)
 
 
+def from_annotated(bundle: Bundle, iterations: int) -> None:
+    """An ensemble trained on 20 annotated avatars and calibrated by its own folds, as jobs.train --out-of-fold does."""
+    assert bundle.task is not None
+    assert bundle.features is not None
+    task, shown, training = bundle.task, annotated("annotated-1", 20), EnsembleConfig(iterations=iterations)
+    trained = train_bundle(bundle, shown, task=task, features=bundle.features, training=training)
+    maps = extract_features(bundle, shown, bundle.features, "cpu")
+    pixels = [
+        annotated_pixels(p, one, task, seed) for seed, (one, p) in enumerate(out_of_fold(maps, shown, task, training))
+    ]
+    calibrated = dataclasses.replace(trained, calibration=fitted(pixels, task))
+    test = annotated("test", 500)
+    for name, one in (("raw", trained), ("calibrated", calibrated)):
+        report(name, one, test, task)
+
+
 def annotated(split: str, number: int) -> list[Annotation]:
     found = []
     for index in range(number):
@@ -54,7 +85,7 @@ def annotated(split: str, number: int) -> list[Annotation]:
     return found
 
 
-def said_of(bundle: Bundle, annotations: list[Annotation]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def said_of(bundle: Bundle, annotations: list[Annotation]) -> Iterator[tuple[Mask, Mask, Mask]]:
     """Confidence in 255ths, mask and annotation of each."""
     segmenter = Segmenter(bundle)
     for start in range(0, len(annotations), 20):
