@@ -39,6 +39,11 @@ blocks are numbered by up-block, the deepest first.
     python -m jobs.convert --modelscope cv_diffusion_image-segmentation --output bundles/modelscope-ffhq-34
 
 Converts a ModelScope folder, which holds the network, the classifiers and their settings. Its noise is drawn on a CPU.
+
+    python -m jobs.convert --gan-samples gan/ffhq_34/samples_256x256x3.npz --task ffhq_34 --output samples
+
+Converts published samples of DatasetGAN (or of DatasetDDPM) to a table of samples, to train a student on without a
+generator: jobs.curate, then jobs.distill.
 """
 
 from __future__ import annotations
@@ -55,6 +60,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _convert(config: ConvertConfig) -> str:
+    if config.gan_samples is not None:
+        return _convert_samples(config)
     from ddpm_seg.model.bundle.ensemble_bundle import save_bundle
     from ddpm_seg.model.published.convert import convert
 
@@ -73,6 +80,19 @@ def _convert(config: ConvertConfig) -> str:
             f"bundle:   {output}  ({kind}, {size / 1e6:.1f} MB)",
             f"model_id: {header.model_id}",
             f"next:     {label if bundle.task else train}",
+        ]
+    )
+
+
+def _convert_samples(config: ConvertConfig) -> str:
+    from ddpm_seg.pipeline.generate.published import convert_samples
+
+    found = convert_samples(config)
+    return "\n".join(
+        [
+            f"samples: {found.layout.configuration()}  ({found.samples})",
+            f"report:  {found.layout.report}",
+            f"next:    python -m jobs.curate --samples {config.output}",
         ]
     )
 

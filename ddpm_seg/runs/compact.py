@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -12,20 +11,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ddpm_seg import storage
-from ddpm_seg.runs.commit import Derive, outcomes
+from ddpm_seg.runs.commit import Derive
 from ddpm_seg.runs.compact_config import CompactConfig
 from ddpm_seg.runs.fresh_output import fresh_output
 from ddpm_seg.runs.layout import RunLayout, layout_of
 from ddpm_seg.runs.manifest import INPUTS, Manifest, create_manifest, read_info, read_manifest
-from ddpm_seg.runs.parquet import DamagedFileError, encode, read_table
-from ddpm_seg.runs.summary import RunSummary, read_json, write_run_json, write_summary
+from ddpm_seg.runs.parquet import DamagedFileError, read_table
+from ddpm_seg.runs.shard_writer import ShardWriter
+from ddpm_seg.runs.summary import read_json, write_run_json, write_summary
 from ddpm_seg.runs.view import choose, configurations, current_rows
 
 logger = logging.getLogger(__name__)
-
-# Maximum size of a new file, even if it then has fewer rows than asked for: it is in memory twice while written.
-SHARD_BYTES = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,12 +77,12 @@ def compact(
 
 def _write(
     shards: list[tuple[str, NDArray[np.bool_]]], output: str, derived: Mapping[str, Derive], shard_size: int
-) -> tuple[RunLayout, _Writer]:
+) -> tuple[RunLayout, ShardWriter]:
     newest, started = layout_of(shards[-1][0]), datetime.now(timezone.utc)
     layout = replace(newest, output=output)
     info, record = read_info(newest.manifest), _run_json(newest)
     write_run_json(layout, info, {**record, "compacted_from": newest.output})
-    writer = _Writer(layout, derived, shard_size)
+    writer = ShardWriter(layout, derived, shard_size)
     for rows, items in _rows_and_inputs(shards):
         writer.add(rows, items)
     writer.flush()
@@ -115,61 +111,8 @@ def _rows_and_inputs(shards: list[tuple[str, NDArray[np.bool_]]]) -> Iterator[tu
             manifest, of_run = read_manifest(layout.manifest), layout.run_id
         rows = read_table(uri)
         shard = int(uri.rpartition("-")[2].removesuffix(".parquet"))
-        items = manifest.items.select([*INPUTS.names, "shard", "chunk"])
-        items = items.filter(pa.array(items["shard"].to_numpy() == shard))
+        items = manifest.items.filter(pa.array(manifest.items["shard"].to_numpy() == shard)).select(INPUTS.names)
         if items["image_id"] != rows["image_id"]:
             raise DamagedFileError(uri, f"its rows are not those that {layout.manifest} planned")
         mask = pa.array(kept)
         yield rows.filter(mask), items.filter(mask)
-
-
-class _Writer:
-    """Writes rows to files of about equal size, with derived tables; collects the manifest's rows in `planned`."""
-
-    def __init__(self, layout: RunLayout, derived: Mapping[str, Derive], shard_size: int) -> None:
-        self.layout, self.derived, self.shard_size = layout, derived, shard_size
-        self.planned: list[pa.Table] = []
-        self.counts = Counter[str]()
-        self._rows: list[pa.Table] = []
-        self._items: list[pa.Table] = []
-
-    def add(self, rows: pa.Table, items: pa.Table) -> None:
-        while rows.num_rows:
-            room = self.shard_size - sum(part.num_rows for part in self._rows)
-            self._rows.append(rows.slice(0, room))
-            self._items.append(items.slice(0, room))
-            rows, items = rows.slice(room), items.slice(room)
-            full = sum(part.num_rows for part in self._rows) == self.shard_size
-            if full or sum(part.get_total_buffer_size() for part in self._rows) >= SHARD_BYTES:
-                self.flush()
-
-    def flush(self) -> None:
-        """Writes the rows added since the last file as a new file, if there are any."""
-        if not self._rows:
-            return
-        shard, table = len(self.planned), pa.concat_tables(self._rows)
-        storage.write_bytes(self.layout.shard(shard), encode(table))
-        for name, derive in self.derived.items():
-            storage.write_bytes(self.layout.shard(shard, name), encode(derive(table)))
-        self.counts.update(outcomes(table))
-        items = pa.concat_tables(self._items).drop_columns(["shard", "chunk"])
-        numbers = {"shard": shard, "chunk": 0}
-        for name, number in numbers.items():
-            items = items.append_column(name, pa.array(np.full(items.num_rows, number, np.int32)))
-        self.planned.append(items)
-        self._rows, self._items = [], []
-
-    def summary(self, started: datetime) -> RunSummary:
-        return RunSummary(
-            run_id=self.layout.run_id,
-            config_hash=self.layout.config_hash,
-            images=self.counts.total(),
-            ok=self.counts["ok"],
-            errors={kind: number for kind, number in sorted(self.counts.items()) if kind != "ok"},
-            shards=len(self.planned),
-            started_at=started,
-            finished_at=datetime.now(timezone.utc),
-            timed_images=0,
-            images_per_hour=None,
-            seconds={},
-        )

@@ -10,6 +10,7 @@ import pytest
 from ddpm_seg import storage
 from ddpm_seg.data.schema import class_stats_table
 from ddpm_seg.runs import compact as runs_compact
+from ddpm_seg.runs import shard_writer
 from ddpm_seg.runs.compact import CompactConfig, Compacted, compact
 from ddpm_seg.runs.layout import uris_under
 from ddpm_seg.runs.ledger import find_runs, input_keys, planned_keys
@@ -70,7 +71,7 @@ def test_the_nightly_job_may_go_on_there(output: Path) -> None:
 
 
 def test_large_rows_close_a_file_early(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs_compact, "SHARD_BYTES", 1)
+    monkeypatch.setattr(shard_writer, "SHARD_BYTES", 1)
     before = read_labels(str(output))
     done = run(output)
     assert done.files > NIGHTS

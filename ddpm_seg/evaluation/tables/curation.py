@@ -16,7 +16,7 @@ from ddpm_seg.data.schema import uncertainty_of
 from ddpm_seg.data.table_pictures import picture_cell, row_mask
 from ddpm_seg.evaluation.tables.curation_config import CurateConfig
 from ddpm_seg.json_text import json_file
-from ddpm_seg.runs.parquet import DamagedFileError
+from ddpm_seg.runs.parquet import DamagedFileError, open_parquet
 from ddpm_seg.runs.summary import read_json
 from ddpm_seg.runs.view import choose, read_view
 from ddpm_seg.tasks import UNLABELLED
@@ -46,7 +46,8 @@ class Curation:
 def curate(config: CurateConfig) -> Curation:
     """Computes the limits from the existing samples and writes them to `curation.json` beside the tables.
 
-    Raises FileNotFoundError if there are no samples, ValueError if they have no labels or none would be left.
+    Raises FileNotFoundError if there are no samples, ValueError if they have no labels, lack the maps that
+    `ignore_above` needs, or none would be left.
     """
     output = config.samples
     columns = ["image_id", "uri", "status", "uncertainty", "classes", "config_hash"]
@@ -55,6 +56,10 @@ def curate(config: CurateConfig) -> Curation:
     ok = rows.filter(pc.equal(rows["status"], "ok"))
     if ok["uncertainty"].null_count:
         raise ValueError(f"the samples at {output} have no labels: their model has no ensemble")
+    if config.ignore_above is not None and not _has_maps(configuration.shards[0]):
+        raise ValueError(
+            f"--ignore-above needs the uncertainty of each pixel, and the samples at {output} have none: leave it out"
+        )
     several = ok.filter(_of_several_classes(ok))
     uncertainty = np.sort(several["uncertainty"].to_numpy())
     certain = PUBLISHED_MOST_CERTAIN if config.published_filter else 0
@@ -157,6 +162,13 @@ def ignore_pixels(rows: pa.Table, curation: Curation) -> pa.Table:
         masks.append(picture_cell(pixels))
     place = rows.column_names.index("mask")
     return rows.set_column(place, rows.schema.field(place), pa.array(masks, rows.schema.field(place).type))
+
+
+def _has_maps(shard: str) -> bool:
+    """Whether the samples of this file have uncertainty maps: published ones have none. Reads no picture."""
+    with open_parquet(shard) as file:
+        maps = file.read(columns=["uncertainty_map.path"])["uncertainty_map"]
+    return maps.null_count < len(maps)
 
 
 def _of_several_classes(rows: pa.Table) -> pa.ChunkedArray[Any]:

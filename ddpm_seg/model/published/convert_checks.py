@@ -16,7 +16,7 @@ def chosen_checkpoint(config: ConvertConfig) -> Checkpoint:
     found = [checkpoint for checkpoint in CHECKPOINTS if getattr(config, checkpoint.flag) is not None]
     if not found:
         networks = ", ".join(flag(checkpoint.flag) for checkpoint in CHECKPOINTS)
-        raise ValueError(f"nothing to convert: give {networks} or --modelscope, with a file or folder")
+        raise ValueError(f"nothing to convert: give {networks}, --modelscope or --gan-samples, with a file or folder")
     if len(found) > 1:
         raise ValueError(f"a bundle holds one network: give only one of {', '.join(flag(one.flag) for one in found)}")
     checkpoint = found[0]
@@ -35,8 +35,19 @@ def chosen_checkpoint(config: ConvertConfig) -> Checkpoint:
 
 def refuse_beside_modelscope(config: ConvertConfig) -> None:
     """Raises ValueError if any other flag but --output is given."""
-    if given := _given(config, besides=("output", "modelscope")):
-        raise ValueError(f"--modelscope cannot be combined with {flag(given[0])}: leave out one of them")
+    _refuse_beside("modelscope", config)
+
+
+def refuse_beside_gan_samples(config: ConvertConfig) -> None:
+    """Raises ValueError if any other flag but --output and --task is given, or no --task."""
+    _refuse_beside("gan_samples", config, "task")
+    if config.task is None:
+        raise ValueError("--gan-samples has class ids, but no names: give --task, such as ffhq_34 or FILE.yaml")
+
+
+def _refuse_beside(own: str, config: ConvertConfig, *allowed: str) -> None:
+    if given := _given(config, besides=("output", own, *allowed)):
+        raise ValueError(f"{flag(own)} cannot be combined with {flag(given[0])}: leave out one of them")
 
 
 def _given(config: ConvertConfig, besides: Iterable[str]) -> list[str]:

@@ -11,10 +11,11 @@ from ddpm_seg.checks import check_least
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConvertConfig:
-    """Exactly one network (with --classifiers and --experiment for a segmentation model), or --modelscope alone."""
+    """Exactly one network (with --classifiers and --experiment for a segmentation model), --modelscope alone, or
+    --gan-samples with --task."""
 
     output: str
-    """Folder or URI prefix (s3://bucket/prefix) to write the bundle to."""
+    """Folder or URI prefix (s3://bucket/prefix) to write the bundle to, or the samples of --gan-samples."""
     ddpm: str | None = None
     """guided-diffusion checkpoint: a .pt file with a state dict."""
     mae: str | None = None
@@ -66,6 +67,12 @@ class ConvertConfig:
     """Seed of --noise-generator."""
     modelscope: str | None = None
     """Folder of ModelScope's cv_diffusion_image-segmentation. Allows no other flag except --output."""
+    gan_samples: str | None = None
+    """Published labelled samples of DatasetGAN or DatasetDDPM: an .npz file of images, labels, perhaps latents, and
+    uncertainties. Writes a table of samples, for jobs.curate and jobs.distill, instead of a bundle. Needs --task."""
+    task: str | None = None
+    """The classes that the ids in the --gan-samples stand for: the name of a built-in task, or a .yaml or .json file
+    with class_names."""
 
     def __post_init__(self) -> None:
         storage.normalize_places(self, "output")
