@@ -56,7 +56,7 @@ class ShardWriter:
         self._rows, self._items = [], []
 
     def summary(self, started: datetime) -> RunSummary:
-        """The summary of the run, which nobody timed."""
+        """The summary of the run, without times."""
         return RunSummary(
             run_id=self.layout.run_id,
             config_hash=self.layout.config_hash,
