@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ddpm_seg.model.json_values import shown
-from ddpm_seg.model.published.state_dicts import checkpoint_of, reason, refuse_placeholder
+from ddpm_seg.model.published.state_dicts import TUPLES, checkpoint_of, reason, refuse_placeholder
 
 MOST_OPERATIONS = 1_000_000
 """Limit for a pickle's operations; a published one has about 50,000. One byte can cost a hundred bytes of memory."""
@@ -92,7 +92,7 @@ def _refuse_bombs(file: IO[bytes]) -> None:
             # Python would make room for all numbers up to this one. What writes pickles numbers one by one.
             raise _RefusedError(f"it stores its object {stored} as number {argument}")
         stored += numbered or operation.name == "MEMOIZE"
-        tuples += operation.name in ("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "FROZENSET")
+        tuples += operation.name in TUPLES
         if tuples > MOST_TUPLES:
             raise _RefusedError(f"it has more than {MOST_TUPLES} tuples")
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import pickle
+import pickletools
 import re
 import warnings
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,6 +37,15 @@ _HARMLESS: list[Any] = [
     (Inert, "tracker.RunningMeanTorch"),
     (Inert, "tracker.RunningMean"),
 ]
+
+TUPLES = ("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "FROZENSET")
+"""Operations of a pickle that make what may be a dictionary's key, of other such things."""
+MOST_TUPLES = 100_000
+"""Tuples in a pickle; a tensor takes four. Python hashes tuples in tuples without a limit of depth, until its stack
+overflows and the process dies."""
+MOST_OPERATIONS = 2_000_000
+"""Operations in a pickle; a tensor takes some sixty. A byte of them can cost a hundred bytes of memory."""
+_PICKLES_OF_THE_OLDER_FORM = 5
 
 # How torch's older format begins, in any pickle protocol: with a magic number.
 _TORCH_MAGIC = re.compile(
@@ -153,9 +164,29 @@ def _refuse_packed(file: IO[bytes], size: int, name: str) -> None:
 
 
 def _refuse_allocation(pickled: bytes, name: str) -> None:
-    """Refuses a pickle that makes a bytearray: torch would allow any length, and no checkpoint needs one."""
+    """Refuses a pickle that makes a bytearray, of which torch would allow any length, or nests tuples too deeply."""
     if b"bytearray" in pickled:
         raise ValueError(f"{name}: refused: it needs builtins.bytearray, and only tensors in plain containers are read")
+    for operations, tuples in _counts(pickled):
+        if tuples > MOST_TUPLES:
+            raise ValueError(f"{name}: refused: it has more than {MOST_TUPLES} tuples; too many")
+        if operations > MOST_OPERATIONS:
+            raise ValueError(
+                f"{name}: refused: it has more than {MOST_OPERATIONS} operations; no checkpoint needs so many"
+            )
+
+
+def _counts(pickled: bytes) -> Iterator[tuple[int, int]]:
+    """Counts operations and tuples in the pickles that a file begins with: one in torch's zip, five in its older form.
+
+    What follows them, or is damaged, is not counted: torch says what is wrong.
+    """
+    stream, operations, tuples = io.BytesIO(pickled), 0, 0
+    with contextlib.suppress(ValueError, EOFError, OverflowError, UnicodeDecodeError):
+        for _ in range(_PICKLES_OF_THE_OLDER_FORM):
+            for operation, _, _ in pickletools.genops(stream):
+                operations, tuples = operations + 1, tuples + (operation.name in TUPLES)
+                yield operations, tuples
 
 
 def _load_safetensors(source: Any, name: str) -> State:
