@@ -8,8 +8,11 @@ import numpy as np
 from PIL import Image
 
 from ddpm_seg import storage
-from ddpm_seg.model.bundle.ensemble_bundle import save_bundle
-from tests.tiny_bundle import tiny_bundle
+from ddpm_seg.model.bundle.ensemble_bundle import Bundle, save_bundle
+from ddpm_seg.model.networks.stylegan2 import StyleGAN2Config
+from tests.model.networks.test_stylegan2 import generator
+from tests.model.tiny_networks import members
+from tests.tiny_bundle import TASK, tiny_bundle
 
 # Every 61st picture is broken, of few pictures every (count / 5)th, so that error rows go through everything too.
 BROKEN_EVERY = 61
@@ -25,9 +28,21 @@ def write_pictures(prefix: str, count: int, seed: int) -> None:
         storage.write_bytes(storage.join(prefix, f"{number:05d}.png"), data)
 
 
-def write_model(prefix: str, seed: int = 0) -> None:
-    """Writes a model; another seed gives another model_id and other masks."""
-    save_bundle(tiny_bundle(seed), prefix)
+def write_model(prefix: str, seed: int = 0, *, gan: bool = False) -> None:
+    """Writes a model, a DDPM's or a StyleGAN2's; another seed gives another model_id and other masks."""
+    save_bundle(_tiny_gan(seed) if gan else tiny_bundle(seed), prefix)
+
+
+def _tiny_gan(seed: int) -> Bundle:
+    network = StyleGAN2Config(image_size=16, channels=(12, 8, 10), mapping=(6, 9, 7))
+    features = network.published_features()
+    return Bundle(
+        network=network,
+        weights=dict(generator(network, seed).state_dict()),
+        features=features,
+        members=tuple(members(2, TASK.num_classes, sum(features.channels(network)), seed)),
+        task=TASK,
+    )
 
 
 def _picture(generator: np.random.Generator, height: int) -> bytes:

@@ -65,7 +65,7 @@ class Place:
     @contextmanager
     def job(self, output: str, log: Path, flags: tuple[str, ...] = (), *, forked: bool = True) -> Iterator[Job]:
         """Runs the job as a user would, except that it is `forked` with its imports done; its output goes to `log`."""
-        module = f"jobs.{self.subject.name}"
+        module = self.subject.module
         arguments = self.subject.arguments(self.prefix, output, (f"--num-actors={self.actors}", *flags))
         environment = {"RAY_ADDRESS": self.cluster.address}
         job = (
@@ -119,7 +119,7 @@ def place(kind: StorageKind, subject: Subject, seed: int, actors: int) -> Iterat
             write_pictures(storage.join(prefix, "in"), subject.images, seed)
             write_pictures(storage.join(prefix, "in-other"), subject.images, seed + 1)
             for name, number in {"model": 0, "model-kept": 0, "model-other": 1}.items():
-                write_model(storage.join(prefix, name), number)
+                write_model(storage.join(prefix, name), number, gan=subject.name == "generate-gan")
             several = kind == "s3" and actors > 1
             cluster = ChaosCluster(workers=actors) if several else ChaosCluster(actors=max(MOST_JOBS, actors))
             nursery = Nursery(CHECKOUT)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-JobName = Literal["label", "generate"]
+JobName = Literal["label", "generate", "generate-gan"]
+"""The last one is jobs.generate with a StyleGAN2, which gives image and features in one pass."""
 
 SHARDS_OF_A_SHORT_RUN, CHUNK_OF_A_SHORT_RUN = 3, 4
 
@@ -28,6 +29,10 @@ class Subject:
     """Flags that make it work on as many other images with the same configuration."""
     other_options: tuple[tuple[str, ...], ...]
     """Sets of flags that each make other rows, in separate tables or of other images."""
+
+    @property
+    def module(self) -> str:
+        return f"jobs.{self.name.partition('-')[0]}"
 
     def short(self, images: int) -> Subject:
         """The same job with few images, in smaller chunks."""
@@ -79,3 +84,10 @@ SUBJECTS: dict[JobName, Subject] = {
         other_options=(("--sampler=ddpm",), ("--model={prefix}/model-other",), ("--seed=1",)),
     ),
 }
+# A StyleGAN2 has neither a sampler nor steps.
+SUBJECTS["generate-gan"] = replace(
+    SUBJECTS["generate"],
+    name="generate-gan",
+    flags=("--num-samples={images}",),
+    other_options=(("--dtype=bfloat16",), ("--model={prefix}/model-other",), ("--seed=1",)),
+)

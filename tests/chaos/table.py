@@ -29,7 +29,10 @@ def table_by_strike(records: Iterable[Record]) -> str:
     ]
     for kind, group in sorted(groups.items(), key=lambda item: (item[0].startswith("*"), item[0])):
         cells = Counter((record.job, record.storage) for record in group)
-        runs = [f"{cells[job, 'local']} + {cells[job, 's3']}" for job in ("label", "generate")]
+        runs = [
+            " + ".join(str(sum(cells[job, storage] for job in jobs)) for storage in ("local", "s3"))
+            for jobs in (("label",), ("generate", "generate-gan"))
+        ]
         wrong = ", ".join(str(sum(getattr(record, name) for record in group)) for name in _WRONG)
         again = max(record.segmented_again for record in group)
         lines.append(f"| {kind} | {' | '.join(runs)} | {wrong} | {again} |")

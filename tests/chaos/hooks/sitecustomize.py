@@ -67,6 +67,14 @@ def watch_segmenter(module: Any) -> None:
         return segment(self, images, *arguments, **options)
 
     module.Segmenter.segment = wrapper
+    segment_maps = module.Segmenter.segment_maps
+
+    @functools.wraps(segment_maps)
+    def maps_wrapper(self: Any, maps: Any) -> Any:
+        note("segment", "before", str(len(maps[0])))
+        return segment_maps(self, maps)
+
+    module.Segmenter.segment_maps = maps_wrapper
 
 
 WRAPPERS = {"ddpm_seg.storage.files": watch_storage, "ddpm_seg.model.segmenter": watch_segmenter}
