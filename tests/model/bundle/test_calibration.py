@@ -91,5 +91,5 @@ def test_a_worker_that_finds_another_one_stops() -> None:
     refuse_another_calibration("model", bundle, TWICE.digest)
     refuse_another_calibration("model", tiny_bundle(), None)
     for digest in (None, "0" * 12):
-        with pytest.raises(ModelChangedError, match="put it back"):
+        with pytest.raises(ModelChangedError, match="restore it"):
             refuse_another_calibration("model", bundle, digest)
