@@ -17,7 +17,7 @@ from ddpm_seg.data.annotations.load import Annotation
 from ddpm_seg.data.overlay import css_colours
 from ddpm_seg.evaluation.pages.page import template
 from ddpm_seg.evaluation.pages.thumbnails import thumbnails
-from ddpm_seg.evaluation.scores.annotation_errors import Suspect, label_quality, suspects
+from ddpm_seg.evaluation.scores.annotation_errors import Suspect, label_quality, suspects, weakest_class
 from ddpm_seg.tasks import Task
 
 TILES, REGIONS = 48, 5
@@ -31,7 +31,9 @@ class Reviewed:
     predicted: NDArray[np.uint8]
     """(S, S) class ids."""
     quality: float
-    """`label_quality` of the annotation: a fraction, small where it is probably wrong."""
+    """`label_quality` of the annotation, the softmin score: a fraction, small where it is probably wrong."""
+    agreement: float
+    """`weakest_class`: the same, of the class that agrees least. It finds wrong parts better and orders the page."""
     suspects: Sequence[Suspect]
     """Worst first."""
 
@@ -44,13 +46,14 @@ def review(annotation: Annotation, p_KSS: NDArray[np.float32], task: Task) -> Re
         annotation=annotation,
         predicted=p_KSS.argmax(axis=0).astype(np.uint8),
         quality=label_quality(p_Khw, label, task.ignore_label),
+        agreement=weakest_class(p_Khw, label, task.ignore_label),
         suspects=suspects(p_Khw, label, task.ignore_label),
     )
 
 
 def annotation_review(found: Sequence[Reviewed], task: Task) -> str:
     """HTML with the images whose annotations agree least."""
-    worst = sorted(found, key=lambda one: (one.quality, one.annotation.uri))[:TILES]
+    worst = sorted(found, key=lambda one: (one.agreement, one.quality, one.annotation.uri))[:TILES]
     colours = css_colours(task.palette)
     return template("annotation_review.html").render(
         task=task.name,
@@ -69,6 +72,7 @@ def _tile(one: Reviewed, task: Task) -> dict[str, Any]:
     return {
         "name": PurePosixPath(uri).name or uri,
         "uri": uri,
+        "agreement": one.agreement,
         "quality": one.quality,
         "pictures": [("image", image), ("annotated", annotated), ("the model's", predicted)],
         "regions": [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ddpm_seg.evaluation.scores.annotation_errors import label_quality, suspects
+from ddpm_seg.evaluation.scores.annotation_errors import label_quality, suspects, weakest_class
 
 
 def truth() -> np.ndarray:
@@ -61,3 +61,13 @@ def test_pixels_without_a_class_that_counts_are_no_errors() -> None:
     assert suspects(p, ignored, ignore_label=0) == []
     with pytest.raises(ValueError, match="shape"):
         label_quality(p, label[1:])
+
+
+@pytest.mark.parametrize("wrong", [swapped(), left_out()], ids=["swapped", "left out"])
+def test_the_weakest_class_is_the_wrong_part_whatever_the_edges_say(wrong: np.ndarray) -> None:
+    p = probabilities(truth())
+    doubtful = p.copy()
+    doubtful[:, ::5, ::3] = 1 / 3  # doubt here and there, as along edges
+    assert weakest_class(doubtful, wrong) < 0.3 < 0.7 < weakest_class(doubtful, truth())
+    assert weakest_class(p, np.full_like(truth(), 255)) == 1
+    assert weakest_class(p, wrong, ignore_label=0) >= weakest_class(p, wrong)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ddpm_seg.data.annotations.load import Annotation, load_annotations
 from ddpm_seg.evaluation.pages.annotation_review import annotation_review, review
-from ddpm_seg.evaluation.scores.annotation_errors import label_quality
+from ddpm_seg.evaluation.scores.annotation_errors import label_quality, weakest_class
 from ddpm_seg.model.bundle.ensemble_bundle import load_bundle, save_bundle
 from ddpm_seg.tasks import TASKS
 from ddpm_seg.training.ensemble.ensemble_training import EnsembleConfig
@@ -60,7 +60,7 @@ def test_an_images_own_annotation_has_no_say(annotations: list[Annotation]) -> N
 def test_a_wrong_annotation_is_the_first_on_the_page(annotations: list[Annotation]) -> None:
     wrong = replace(annotations[3], label=np.zeros_like(annotations[3].label))  # its box left out
     shown = [*annotations[:3], wrong, *annotations[4:]]
-    found = sorted((review(one, p, TASK) for one, p in predicted(shown)), key=lambda one: one.quality)
+    found = sorted((review(one, p, TASK) for one, p in predicted(shown)), key=lambda one: one.agreement)
     assert found[0].annotation.uri == wrong.uri
     assert found[0].suspects[0].annotated == 0
     page = annotation_review(found, TASK)
@@ -77,6 +77,7 @@ def test_padding_is_not_reviewed(annotations: list[Annotation]) -> None:
     label[4:12] = annotations[0].label[4:12]
     found = review(replace(annotations[0], placement=narrow, label=label), p_KSS, TASK)
     assert found.quality == label_quality(p_KSS[:, 4:12], label[4:12])
+    assert found.agreement == weakest_class(p_KSS[:, 4:12], label[4:12])
 
 
 def test_training_writes_the_review_and_calibrates(tmp_path: Path) -> None:
