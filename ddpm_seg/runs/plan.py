@@ -49,13 +49,16 @@ def plan_run(
     config_hash: str,
     *,
     retry_errors: bool = False,
+    redo: Mapping[str, str] | None = None,
     limit: int | None = None,
 ) -> RunPlan:
     """Plans the `items` that no run of this configuration contains. Only reads.
 
     `items` has the columns of `manifest.INPUTS`, and possibly more. `tables` names the published table, then the
-    derived ones. With `retry_errors`, items whose latest row is an error are planned again. `limit` is the maximum
-    number of items in the new run. Raises DamagedFileError for a file that cannot be read.
+    derived ones. With `retry_errors`, items whose latest row is an error are planned again. `redo` has the
+    `image_id`s of items to plan again even if they are done, each with the run that was judged ("" for any run): an
+    item whose latest row is of a later run stays done. `limit` is the maximum number of items in the new run. Raises
+    DamagedFileError for a file that cannot be read.
     """
     number = next_number(output, config_hash, tables)
     runs = find_runs(output, tables[0], config_hash)
@@ -63,8 +66,10 @@ def plan_run(
     waiting, done = are_planned(items, unfinished), are_published(items, finished)
     failed = _failed(output, tables[0], config_hash) if retry_errors else pa.chunked_array([], pa.string())
     repeated = pc.and_(done, pc.is_in(items["image_id"], value_set=failed))
-    state = pc.if_else(waiting, "waiting", pc.if_else(repeated, "again", pc.if_else(done, "done", "new")))
-    left = pc.is_in(state, value_set=pa.array(["again", "new"]))
+    judged = pc.and_(done, pc.is_in(items["image_id"], value_set=_judged(redo or {}, output, tables[0], config_hash)))
+    state = pc.if_else(repeated, "again", pc.if_else(judged, "redo", pc.if_else(done, "done", "new")))
+    state = pc.if_else(waiting, "waiting", state)
+    left = pc.is_in(state, value_set=pa.array(["again", "redo", "new"]))
     return RunPlan(
         output=output,
         table=tables[0],
@@ -101,6 +106,20 @@ def _failed(output: str, table: str, config_hash: str) -> pa.ChunkedArray[Any]:
     except FileNotFoundError:  # nothing was published yet
         return pa.chunked_array([], pa.string())
     return rows.filter(pc.equal(rows["status"], "error"))["image_id"]
+
+
+def _judged(redo: Mapping[str, str], output: str, table: str, config_hash: str) -> pa.Array[Any]:
+    """The ids of `redo`, without those whose latest row is of a later run than the judged one."""
+    if not any(redo.values()):
+        return pa.array(redo, pa.string())
+    try:
+        rows = read_view(
+            output, table, config_hash=config_hash, columns=["image_id", "run_id"], image_ids=list(redo)
+        ).to_pylist()
+    except FileNotFoundError:  # nothing was published yet
+        rows = []
+    later = {row["image_id"] for row in rows if redo.get(row["image_id"]) and row["run_id"] > redo[row["image_id"]]}
+    return pa.array([name for name in redo if name not in later], pa.string())
 
 
 def _count(states: pa.ChunkedArray[Any], state: str) -> int:

@@ -65,6 +65,19 @@ def test_filters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "nothing to export: of 5 images, 1 have errors and 4 do not" in capsys.readouterr().err
 
 
+def test_only_accepted_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_nights(str(tmp_path / "labels"), str(tmp_path / "in"))
+    verdicts = tmp_path / "verdicts.csv"
+    verdicts.write_text("uri,verdict\nin/a/x.png,accept\nin/b/x.png,reject\nin/broken.png,accept\n")
+    common = [f"--labels={tmp_path / 'labels'}", "--to=png", f"--only={verdicts}"]
+    assert main([*common, f"--output={tmp_path / 'one'}"]) == 0
+    assert "1 images" in capsys.readouterr().out
+    assert (tmp_path / "one/pictures.csv").read_text().splitlines()[1].split(",")[1] == f"{tmp_path}/in/a/x.png"
+    verdicts.write_text("uri\nelsewhere.png\n")
+    assert main([*common, f"--output={tmp_path / 'two'}"]) == 2
+    assert "elsewhere.png" in capsys.readouterr().err
+
+
 def test_a_corrected_mask_comes_back(tmp_path: Path) -> None:
     write_nights(str(tmp_path / "labels"), str(tmp_path / "in"))
     common = [f"--labels={tmp_path / 'labels'}", "--max-uncertainty=0.15"]

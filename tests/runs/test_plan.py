@@ -10,7 +10,7 @@ import pytest
 
 from ddpm_seg import storage
 from ddpm_seg.runs.ledger import KnownRun, freeze_run
-from ddpm_seg.runs.manifest import Manifest, RunInfo, inputs_table, plan
+from ddpm_seg.runs.manifest import Manifest, RunInfo, image_id, inputs_table, plan
 from ddpm_seg.runs.parquet import encode
 from ddpm_seg.runs.plan import RunPlan, plan_run
 
@@ -35,6 +35,7 @@ def finish(run: KnownRun, errors: str = "") -> None:
     rows = run.manifest.items
     failed = [uri.rpartition("/")[2] in errors for uri in rows["uri"].to_pylist()]
     known = rows.append_column("status", pa.array(["error" if each else "ok" for each in failed]))
+    known = known.append_column("run_id", pa.array([run.layout.run_id] * rows.num_rows))
     for shard in run.manifest.shard_sizes():
         here = known.filter(pa.array([number == shard for number in rows["shard"].to_pylist()]))
         storage.write_bytes(run.layout.shard(shard), encode(here))
@@ -85,6 +86,21 @@ def test_an_error_that_waits_in_another_run_is_not_asked_for_twice(tmp_path: Pat
     freeze(plan_run(items("ab"), str(tmp_path), TABLES, "c", retry_errors=True))
     todo = plan_run(items("ab"), str(tmp_path), TABLES, "c", retry_errors=True)
     assert (names(todo), todo.retried, todo.already_done, todo.items_left) == ("", 0, 1, 1)
+
+
+def test_rejected_items_are_planned_once_more_and_then_done(tmp_path: Path) -> None:
+    finish(freeze(plan_run(items("abc"), str(tmp_path), TABLES, "c")))
+    ids = {name: image_id(f"s3://b/{name}") for name in "abc"}
+    redo = {ids["a"]: "run-000001", ids["c"]: "run-000001"}
+    todo = plan_run(items("abcd"), str(tmp_path), TABLES, "c", redo=redo)
+    assert (names(todo), todo.retried, todo.already_done) == ("acd", 0, 1)
+    finish(freeze(todo))
+    todo = plan_run(items("abcd"), str(tmp_path), TABLES, "c", redo=redo)
+    assert (names(todo), todo.already_done) == ("", 4)
+    again = plan_run(items("abcd"), str(tmp_path), TABLES, "c", redo={ids["a"]: "run-000002", ids["b"]: ""})
+    assert names(again) == "ab"
+    other = plan_run(items("abcd"), str(tmp_path), TABLES, "another configuration", redo=redo)
+    assert names(other) == "abcd"
 
 
 def test_items_without_a_version_are_told_apart_by_name(tmp_path: Path) -> None:

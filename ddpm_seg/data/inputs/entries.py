@@ -81,3 +81,8 @@ def spellings(uri: str) -> list[str]:
     """A name as written, then composed and decomposed: `é` may be one character or two, in a list and on a disk."""
     forms = [uri, unicodedata.normalize("NFC", uri), unicodedata.normalize("NFD", uri)]
     return list(dict.fromkeys(forms)) if not uri.isascii() else [uri]
+
+
+def as_stored(uri: str) -> str:
+    """A URI as tables store it: two entries that are equal there would be the same row."""
+    return storage.redact(uri).encode("utf-8", "backslashreplace").decode()

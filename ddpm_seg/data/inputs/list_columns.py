@@ -21,6 +21,10 @@ class Entry:
     etag: str | None = None
     size_bytes: int | None = None
     modified: datetime | None = None
+    verdict: str = ""
+    """What a person decided about the image, if the list says."""
+    run_id: str = ""
+    """The run whose result was judged, if the list says."""
     fault: str | None = None
     """Why it cannot be an image's name, if so."""
 
@@ -36,6 +40,8 @@ class Columns:
     modified: int | None
     latest: int | None
     deleted: int | None
+    verdict: int | None = None
+    run_id: int | None = None
 
     def names(self) -> tuple[int, ...]:
         """Positions of the columns that make up an image's name."""
@@ -48,7 +54,10 @@ class Columns:
         return f"{where}, with the versions that the list has" if self.etag is not None else where
 
     def used(self) -> list[int]:
-        places = (*self.names(), self.etag, self.size, self.modified, self.latest, self.deleted)
+        places = (
+            *self.names(),
+            *(self.etag, self.size, self.modified, self.latest, self.deleted, self.verdict, self.run_id),
+        )
         return sorted({place for place in places if place is not None})
 
     def entry(self, cells: list[Any], *, encoded: bool) -> Entry | None:
@@ -68,12 +77,14 @@ class Columns:
             text = f"s3://{bucket}/{unquote_plus(key, errors='surrogateescape') if encoded else key}"
         if not text:
             return None
+        verdict = cell_text(cells[self.verdict]) if self.verdict is not None else ""
+        run_id = cell_text(cells[self.run_id]) if self.run_id is not None else ""
         etag = cell_text(cells[self.etag]).strip('"') if self.etag is not None else ""
         if not etag:
-            return Entry(text=text)
+            return Entry(text=text, verdict=verdict, run_id=run_id)
         size = _size(cells[self.size]) if self.size is not None else None
         modified = _time(cells[self.modified]) if self.modified is not None else None
-        return Entry(text=text, etag=etag, size_bytes=size, modified=modified)
+        return Entry(text=text, etag=etag, size_bytes=size, modified=modified, verdict=verdict, run_id=run_id)
 
 
 def find_columns(names: list[str]) -> Columns | None:
@@ -95,6 +106,8 @@ def find_columns(names: list[str]) -> Columns | None:
         modified=place("lastmodifieddate", "lastmodified", "modified"),
         latest=place("islatest"),
         deleted=place("isdeletemarker"),
+        verdict=place("verdict"),
+        run_id=place("runid"),
     )
 
 

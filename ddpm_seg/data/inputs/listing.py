@@ -14,7 +14,7 @@ import pyarrow as pa
 from ddpm_seg import storage
 from ddpm_seg.data.decoding.formats import EXTENSIONS
 from ddpm_seg.data.inputs import lists, sources
-from ddpm_seg.data.inputs.entries import RefusedEntry, file_of_entry
+from ddpm_seg.data.inputs.entries import RefusedEntry, as_stored, file_of_entry
 from ddpm_seg.data.inputs.hidden import is_hidden_name
 from ddpm_seg.storage import FileInfo
 
@@ -211,14 +211,14 @@ def _listed(list_uri: str, suffix: str) -> Listing:
             if isinstance(file, FileInfo):
                 files[file.uri] = file
             else:
-                refused[_as_stored(file.uri)] = file
+                refused[as_stored(file.uri)] = file
     except (ValueError, csv.Error, pa.ArrowException) as error:
         raise ValueError(f"{name} cannot be read as a list of URIs: {error}") from error
     if not files and not refused:
         raise ValueError(f"{name} lists no images")
     if refused:
         for uri in files:  # a row cannot be both
-            refused.pop(_as_stored(uri), None)
+            refused.pop(as_stored(uri), None)
     listed = [files[uri] for uri in sorted(files)]
     listing = Listing(files=listed, refused=[refused[uri] for uri in sorted(refused)], column=found.column)
     if any(map(sources.is_container, files)):
@@ -239,8 +239,3 @@ def _with_containers_opened(files: list[FileInfo], listing: Listing) -> Iterator
         elif file.uri not in inside:
             yield file
     yield from (file for uri, file in inside.items() if uri not in found)
-
-
-def _as_stored(uri: str) -> str:
-    """A URI as tables store it: two entries that are equal there would be the same row."""
-    return storage.redact(uri).encode("utf-8", "backslashreplace").decode()

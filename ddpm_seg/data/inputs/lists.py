@@ -44,6 +44,8 @@ class ListFile:
 
     column: str
     entries: Iterable[Entry]
+    has_verdicts: bool = False
+    """Whether a column says what a person decided about each image."""
 
 
 def read_list(data: bytes, suffix: str) -> ListFile:
@@ -88,7 +90,7 @@ def _table(text: str, suffix: str) -> ListFile:
         header = next(_records(lines[:1], separator))
         if isinstance(header, list) and (columns := find_columns(header)):
             found = _with_header(lines[1:], separator, columns, len(header))
-            return ListFile(column=columns.describe(header), entries=found)
+            return ListFile(column=columns.describe(header), entries=found, has_verdicts=columns.verdict is not None)
     for separator in separators:
         widths = {len(record) for record in _records(lines[:100], separator) if isinstance(record, list)} - {0}
         if len(widths) == 1 and (width := widths.pop()) > 1:
@@ -178,7 +180,11 @@ def _parquet(data: bytes) -> ListFile:
     # As dictionaries, so that a name repeated a million times in a few bytes of the file is held once.
     as_dictionaries = [names[place] for place in columns.names()]
     file = pq.ParquetFile(pa.BufferReader(data), read_dictionary=as_dictionaries, page_checksum_verification=True)
-    return ListFile(column=columns.describe(names), entries=_rows(file, used, names, columns))
+    return ListFile(
+        column=columns.describe(names),
+        entries=_rows(file, used, names, columns),
+        has_verdicts=columns.verdict is not None,
+    )
 
 
 def _holds_text(kind: pa.DataType) -> bool:

@@ -26,6 +26,7 @@ from ddpm_seg.data.exports.label_studio import write_label_studio
 from ddpm_seg.data.exports.picture import Picture, safe_name, showable
 from ddpm_seg.data.exports.png import write_images, write_png
 from ddpm_seg.data.inputs import sources
+from ddpm_seg.data.inputs.verdicts import read_chosen
 from ddpm_seg.data.sample_names import PICTURES
 from ddpm_seg.data.table_pictures import cell_bytes, row_mask
 from ddpm_seg.evaluation.scores.risk_control import Threshold
@@ -79,6 +80,7 @@ def export(config: ExportConfig) -> Exported:
         config.samples or config.labels or "",
         table,
         config_hash=config.config_hash,
+        only=read_chosen(config.only, "accept") if config.only else None,
         classes=config.classes,
         min_uncertainty=config.min_uncertainty,
         max_uncertainty=config.max_uncertainty,

@@ -25,6 +25,9 @@ class ExportConfig:
     """Format to write."""
     output: str
     """Folder or URI prefix for the export. It must be empty."""
+    only: str | None = None
+    """Export only the images in this list (.txt, .csv, .tsv or .parquet). Of verdicts.csv, which a report saves, only
+    the accepted ones."""
     most_uncertain: int | None = None
     """Export only this many images, the most uncertain ones. Useful for review."""
     min_uncertainty: float | None = None
@@ -54,7 +57,7 @@ class ExportConfig:
         check_target(self.target_error, self.calibration)
         if self.samples is not None and self.target_error is not None:
             raise ValueError("--target-error needs annotated images among the labelled ones; samples have none")
-        storage.normalize_places(self, "labels", "samples", "output")
+        storage.normalize_places(self, "labels", "samples", "output", "only")
         check_least(self, most_uncertain=1, min_uncertainty=0, max_uncertainty=0, max_domain_distance=0)
 
     @property

@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from ddpm_seg import storage
+from ddpm_seg.data.inputs.verdicts import Chosen
 from ddpm_seg.data.schema import DOMAIN_DISTANCE, METADATA_KEY, classes_of, task_of
 from ddpm_seg.runs.parquet import DamagedFileError, open_parquet, read_columns
 from ddpm_seg.runs.view import Configuration, choose, current_rows
@@ -41,17 +43,19 @@ def select(
     table: str = "labels",
     *,
     config_hash: str | None = None,
+    only: Chosen | None = None,
     classes: Sequence[str] = (),
     min_uncertainty: float | None = None,
     max_uncertainty: float | None = None,
     most_uncertain: int | None = None,
     max_domain_distance: float | None = None,
 ) -> Selection:
-    """Selects from the current rows of `table` those that have at least one of `classes` (empty: any), whose
-    uncertainty (nats) is within the bounds, whose domain distance is at most `max_domain_distance` or not known and, of
-    these, the `most_uncertain`.
+    """Selects from the current rows of `table` those that `only` names (None: all), that have at least one of `classes`
+    (empty: any), whose uncertainty (nats) is within the bounds, whose domain distance is at most `max_domain_distance`
+    or not known and, of these, the `most_uncertain`.
 
-    Raises FileNotFoundError if there are no rows, ValueError for a class that the task does not have.
+    Raises FileNotFoundError if there are no rows, ValueError for a class that the task does not have, or if the table
+    has none of the images of `only`.
     """
     configuration = choose(output, table, config_hash)
     shards = current_rows(output, table, config_hash=configuration.config_hash)
@@ -63,11 +67,17 @@ def select(
         )
     wanted_ids = [_class_id(name, task) for name in classes] if task else []
     wanted, doubts, errors, images, outside = [], [], 0, 0, 0
+    named: set[str] = set()
     for uri, current in shards:
-        rows = _read(uri)
+        rows = _read(uri, only)
         ok = current & np.array([status == "ok" for status in rows["status"].to_pylist()], bool)
         doubt = rows["uncertainty"].to_numpy(zero_copy_only=False).astype(np.float64)
         errors, images = errors + int((current & ~ok).sum()), images + int(ok.sum())
+        if only is not None:
+            chosen = pc.is_in(rows["uri"], value_set=pa.array(only.names, pa.string())).to_numpy()
+            uris: list[Any] = rows["uri"].filter(pa.array(chosen)).to_pylist()
+            named.update(uris)
+            ok &= chosen
         if task is not None:
             ok &= _within(doubt, min_uncertainty, max_uncertainty) & _has_one_of(rows, wanted_ids)
         if max_domain_distance is not None:
@@ -76,6 +86,8 @@ def select(
             ok &= near
         wanted.append(ok)
         doubts.append(doubt)
+    if only is not None:
+        only.check_found(named, f"the table {table} at {storage.redact(output)}")
     if most_uncertain is not None:
         wanted = _most(wanted, doubts, most_uncertain)
     found = [(uri, np.flatnonzero(rows)) for (uri, _), rows in zip(shards, wanted, strict=True)]
@@ -111,8 +123,8 @@ def _class_id(name: str, task: Task) -> int:
     return task.class_names.index(name)
 
 
-def _read(uri: str) -> pa.Table:
-    return read_columns(uri, ["status", "uncertainty", "classes"])
+def _read(uri: str, only: Chosen | None) -> pa.Table:
+    return read_columns(uri, ["status", "uncertainty", "classes", *(["uri"] if only else [])])
 
 
 def _distances(uri: str, count: int) -> NDArray[np.float64]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from ddpm_seg import storage
 from ddpm_seg.checks import check_least, check_target
 from ddpm_seg.data.canvas import FitMode, Refine, Resize
 from ddpm_seg.model.device.dtypes import SegmentDType
@@ -61,6 +62,10 @@ class LabelConfig(RunOptions):
     that --retry-errors tries again do not count. Default: never stop because of errors."""
     retry_errors: bool = False
     """Also label again the images whose latest row is an error, even if they have not changed."""
+    redo: str | None = None
+    """Label only the images in this list (.txt, .csv, .tsv or .parquet), even if they are labelled already. Of
+    verdicts.csv, which a report saves, only the rejected ones that no later run has labelled again. The same model and
+    settings give the same masks, so choose another --model, --resize or --refine."""
 
     check_versions: bool = True
     """For lists: ask the storage for the version of each object (ETag, else size and time), one request per object, if
@@ -74,6 +79,7 @@ class LabelConfig(RunOptions):
 
     def __post_init__(self) -> None:
         RunOptions.__post_init__(self)  # super() does not know a class that slots=True makes anew
+        storage.normalize_places(self, "redo")
         check_least(self, limit=1, active=1)
         self.error_limit(0)
         check_target(self.target_error, self.calibration)

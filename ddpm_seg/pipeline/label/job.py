@@ -118,7 +118,7 @@ class LabelWork:
 
     def stored(self) -> dict[str, object]:
         about = {DOMAIN_DISTANCE.name: True} if self.found.domain else {}
-        uris = ("input", "output", "model", "calibration")
+        uris = ("input", "output", "model", "calibration", "redo")
         return stored_config(self.found.config, *uris, retried_errors=self.found.run.retried, **about)
 
     def details(self) -> dict[str, object]:

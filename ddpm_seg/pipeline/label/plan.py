@@ -13,6 +13,7 @@ import pyarrow as pa
 from ddpm_seg import storage
 from ddpm_seg.data.canvas import Resize
 from ddpm_seg.data.inputs.listing import Listing, list_images
+from ddpm_seg.data.inputs.verdicts import Chosen, read_chosen
 from ddpm_seg.data.inputs.versions import with_versions
 from ddpm_seg.data.schema import DOMAIN_DISTANCE
 from ddpm_seg.evaluation.scores.risk_control import Threshold
@@ -23,7 +24,7 @@ from ddpm_seg.model.trained import calibration_digest, check_dtype, read_trained
 from ddpm_seg.pipeline.label.config import LabelConfig
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.ledger import newest_options
-from ddpm_seg.runs.manifest import chunk_size_for, inputs_table, stored_uri
+from ddpm_seg.runs.manifest import chunk_size_for, image_id, inputs_table, stored_uri
 from ddpm_seg.runs.parquet import damage_stops
 from ddpm_seg.runs.plan import RunPlan, plan_run
 
@@ -69,6 +70,7 @@ class LabelPlan:
         shards = f"{-(-new // config.shard_size)} shards of {config.shard_size}"
         lines = [
             f"model      {self.header.model_id}",
+            *([f"redo       only the images that {config.redo} chooses"] if config.redo else []),
             f"images     {self.images} found, {self.skipped_files} files without an image's extension left out"
             + (f", {self.hidden_files} hidden images left out" if self.hidden_files else ""),
             f"resize     {config.resize}",
@@ -100,10 +102,16 @@ def plan_label(config: LabelConfig, threshold: Threshold | None = None) -> Label
     storage.allow_local_hosts(config.allow_local_hosts or _is_one_url(config.input, listing))
     config = dataclasses.replace(config, resize=chosen_resize(config))
     read_uris: dict[str, str] = {}
-    inputs = _inputs(config, listing, read_uris)
+    chosen = read_chosen(config.redo, "reject") if config.redo else None
+    inputs = _inputs(config, listing, chosen, read_uris)
     config_hash = hash_config(config, header, threshold)
     tables = TABLE, CLASS_STATS
-    run = plan_run(inputs, config.output, tables, config_hash, retry_errors=config.retry_errors, limit=config.limit)
+    run = plan_run(
+        *(inputs, config.output, tables, config_hash),
+        retry_errors=config.retry_errors,
+        redo=_judged_runs(chosen, inputs) if chosen else None,
+        limit=config.limit,
+    )
     return LabelPlan(
         config=config,
         header=header,
@@ -126,15 +134,29 @@ def _has_distances(header: TrainedHeader, run: RunPlan) -> bool:
     return known and (run.last_run is None or bool(run.last_options.get(DOMAIN_DISTANCE.name)))
 
 
-def _inputs(config: LabelConfig, listing: Listing, read_uris: dict[str, str]) -> pa.Table:
-    """INPUTS rows, with the column REFUSED if the list has entries that are refused. Fills `read_uris`."""
-    files = with_versions(listing.files) if config.check_versions else listing.files
+def _inputs(config: LabelConfig, listing: Listing, chosen: Chosen | None, read_uris: dict[str, str]) -> pa.Table:
+    """INPUTS rows of the `chosen` images (None: all), with the column REFUSED if the list has entries that are refused.
+    Fills `read_uris`."""
+
+    def is_chosen(file: storage.FileInfo) -> bool:
+        return chosen is None or stored_uri(file.uri) in chosen.names
+
+    named = filter(is_chosen, listing.files)
+    files = with_versions(named) if config.check_versions else named
     refused: dict[str, str] = {}
-    table = inputs_table(chain(_noting_read_uris(files, read_uris), _noting_refused(listing, refused)))
+    rest = filter(is_chosen, _noting_refused(listing, refused))
+    table = inputs_table(chain(_noting_read_uris(files, read_uris), rest))
     if not refused:
         return table
     uris: list[Any] = table["uri"].to_pylist()
     return table.append_column(REFUSED, pa.array([refused.get(uri) for uri in uris], pa.string()))
+
+
+def _judged_runs(chosen: Chosen, inputs: pa.Table) -> dict[str, str]:
+    """For each input's id, the run that was judged when it was chosen, or "". Raises ValueError if nothing is left."""
+    uris: list[Any] = inputs["uri"].to_pylist()
+    chosen.check_found(uris, "--input")
+    return {image_id(uri): chosen.entries[uri].run_id for uri in uris}
 
 
 def _is_one_url(input_uri: str | None, listing: Listing) -> bool:

@@ -322,6 +322,25 @@ def test_errors_are_retried_when_asked(on_cpus: None, bundle: str, tmp_path: Pat
     assert (plan_label(retry).run.new.num_rows, len(plan_label(retry).run.unfinished)) == (0, 1)
 
 
+def test_rejected_images_are_labelled_again_and_no_others(on_cpus: None, bundle: str, tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "in", "abc")
+    config = LabelConfig(input=str(folder), output=str(tmp_path / "out"), model=bundle)
+    run_label(config)
+    write_pictures(folder, "d")  # new, but nobody rejected it
+    verdicts = tmp_path / "verdicts.csv"
+    verdicts.write_text("uri,verdict,run_id\nin/a.png,reject,run-000001\nin/b.png,accept,run-000001\n")
+    redo = replace(config, redo=str(verdicts))
+    assert "only the images that" in str(plan_label(redo))
+    summary = run_label(redo)
+    assert (summary.images, summary.ok, summary.already_done) == (1, 1, 0)
+    view = read_labels(config.output, columns=["uri", "run_id"]).to_pylist()
+    assert [(Path(row["uri"]).stem, row["run_id"][-1]) for row in view] == [("a", "2"), ("b", "1"), ("c", "1")]
+    assert run_label(redo).runs == ()  # the same command again finds it done
+    verdicts.write_text("uri\nelsewhere.png\n")
+    with pytest.raises(ValueError, match="--input has none of the images"):
+        plan_label(redo)
+
+
 def test_a_run_of_broken_input_stops_and_goes_on_under_a_higher_limit(
     on_cpus: None, bundle: str, tmp_path: Path
 ) -> None:
