@@ -16,7 +16,7 @@ from ddpm_seg import storage
 from ddpm_seg.data.decoding.decoder import decode_and_fit
 from ddpm_seg.data.decoding.images import DEFAULT_LIMITS
 from ddpm_seg.data.domain import OUTSIDE
-from ddpm_seg.data.inputs.sources import read_image
+from ddpm_seg.data.inputs.sources import is_in_container, read_image
 from ddpm_seg.data.overlay import Palette
 from ddpm_seg.data.schema import DOMAIN_DISTANCE
 from ddpm_seg.data.table_pictures import row_mask
@@ -43,6 +43,10 @@ class Tile:
     areas: tuple[dict[int, float], ...]
     """For each mask, the share of the pixels by class, largest first."""
     note: str
+    heat_src: str | None = None
+    """Where in the image the model is unsure, if the table says."""
+    link: str | None = None
+    """Where a browser finds the image itself; None if it cannot."""
 
     @property
     def sharp(self) -> bool:
@@ -52,6 +56,11 @@ class Tile:
     @property
     def class_ids(self) -> list[int]:
         return sorted(set().union(*self.areas))
+
+    @property
+    def class_ids_by_area(self) -> list[int]:
+        """Those with the largest share of the pixels first, where models are compared of the last one's."""
+        return sorted(self.class_ids, key=lambda class_id: -self.areas[-1].get(class_id, 0.0))
 
 
 class Labelled(Protocol):
@@ -122,7 +131,15 @@ def _described(
         mask_srcs=mask_srcs,
         areas=areas,
         note=" ".join(filter(None, (note, _unlike(row)))),
+        link=_link(uri),
     )
+
+
+def _link(uri: str) -> str | None:
+    """A link to an image that a browser can open: on a web server, or a file on this machine."""
+    if is_in_container(uri):
+        return None
+    return PurePosixPath(uri).as_uri() if uri.startswith("/") else uri if storage.is_http(uri) else None
 
 
 def _unlike(row: Labelled) -> str:

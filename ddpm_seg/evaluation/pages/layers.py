@@ -41,6 +41,15 @@ def mask_layer(mask: NDArray[np.uint8], palette: Palette) -> str:
     return _data_uri("image/png", buffer.getvalue())
 
 
+def palette_png(indices: NDArray[np.uint8], colours: list[int]) -> str:
+    """`indices` (H, W) into `colours` (red, green, blue, red, ...) as a data: URI."""
+    picture = Image.fromarray(indices, "P")
+    picture.putpalette(colours)
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    return _data_uri("image/png", buffer.getvalue())
+
+
 def fitted_size(shape: tuple[int, ...], longest: int) -> tuple[int, int]:
     """Width and height that fit (H, W) into `longest`, never enlarged."""
     scale = min(1.0, longest / max(shape))

@@ -21,7 +21,7 @@ def template(name: str) -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(count=count, short=short, share=share, duration=duration, number=number)
+    environment.filters.update(count=count, short=short, share=share, duration=duration, number=number, middle=middle)
     return environment.get_template(name)
 
 
@@ -35,8 +35,9 @@ class Script:
 
 @cache
 def review_script() -> Script:
-    """`review.js`, for pages with the controls and the sheet of `tiles.html`."""
-    text = (Path(__file__).parent / "review.js").read_text()
+    """The scripts of pages with the controls and the sheet of `tiles.html`: first the verdicts, by which the other can
+    filter."""
+    text = "".join((Path(__file__).parent / name).read_text() for name in ("verdicts.js", "review.js"))
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
     return Script(text=text, sha256=f"sha256-{digest}")
 
@@ -70,3 +71,11 @@ def duration(seconds: float) -> str:
 
 def number(value: float) -> str:
     return f"{value:#.3g}"
+
+
+def middle(text: str, longest: int = 56) -> str:
+    """`text`, without the middle if it is longer than `longest`: the beginning and the end tell paths apart."""
+    if len(text) <= longest:
+        return text
+    end = max(longest * 2 // 3, longest - 24)
+    return f"{text[: longest - end - 1]}…{text[-end:]}"

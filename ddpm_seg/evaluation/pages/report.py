@@ -17,7 +17,9 @@ from ddpm_seg.data.domain import OUTSIDE, WARN_SHARE
 from ddpm_seg.data.overlay import css_colours
 from ddpm_seg.data.table_pictures import row_image
 from ddpm_seg.evaluation.pages.contact_sheet import Fetch, Tile, fetch_again, make_tiles, plain_tile
+from ddpm_seg.evaluation.pages.heat import heat_maps
 from ddpm_seg.evaluation.pages.page import count, duration, review_script, short, template
+from ddpm_seg.evaluation.pages.report_words import commands, heading
 from ddpm_seg.evaluation.tables.drift import describe, earlier_statistics, find_drift, statistics_of
 from ddpm_seg.evaluation.tables.totals import LabelledRow, Totals, first_rows, read_pictures, read_totals
 from ddpm_seg.json_text import json_file
@@ -29,7 +31,8 @@ logger = logging.getLogger(__name__)
 
 ERRORS_SHOWN = 100
 MOST_BARS = 32
-FACTS = {"model_id": "model", "created_at": "begun", "config_hash": "configuration"}
+FACTS = {"run_id": "run", "task": "task", "model_id": "model", "created_at": "begun", "config_hash": "configuration"}
+_KEY = ("run_id", "config_hash", "created_at")  # tells runs apart that one browser has seen
 STAGES = ("read", "segment", "write")
 
 
@@ -77,7 +80,7 @@ def _write(
         summary |= {"domain": {"images": totals.judged, "outside": totals.outside}} if totals.judged else {}
         summary |= _compare_with_earlier(layout, totals)
         storage.write_bytes(layout.summary, json_file(summary))
-    html = build_report(run=run, summary=summary, totals=totals, tiles=tiles_of(totals, files))
+    html = build_report(run=run, summary=summary, totals=totals, tiles=tiles_of(totals, files), layout=layout)
     storage.write_bytes(layout.report, html.encode())
     return layout.report
 
@@ -92,8 +95,9 @@ def _compare_with_earlier(layout: RunLayout, totals: Totals) -> dict[str, Any]:
 
 def _labelled_tiles(totals: Totals, fetch: Fetch) -> list[Tile]:
     rows, palette = totals.most_uncertain, totals.task.palette if totals.task else ()
-    masks = read_pictures(rows, "mask")
-    return list(make_tiles(rows, [masks[row] for row in rows], palette, fetch))
+    masks, heat = read_pictures(rows, "mask"), heat_maps(rows)
+    tiles = make_tiles(rows, [masks[row] for row in rows], palette, fetch)
+    return [dataclasses.replace(tile, heat_src=heat.get(row)) for row, tile in zip(rows, tiles, strict=True)]
 
 
 def _sample_tiles(totals: Totals, files: Sequence[str]) -> list[Tile]:
@@ -109,16 +113,32 @@ def _drawn(row: LabelledRow, data: bytes) -> NDArray[np.uint8]:
     return row_image({**about, "image": data}, file=row.file)
 
 
-def build_report(*, run: Mapping[str, Any], summary: Mapping[str, Any], totals: Totals, tiles: Sequence[Tile]) -> str:
-    """The page as HTML. `run` and `summary` are the contents of those JSON files; the page omits what they lack."""
+def build_report(
+    *,
+    run: Mapping[str, Any],
+    summary: Mapping[str, Any],
+    totals: Totals,
+    tiles: Sequence[Tile],
+    layout: RunLayout | None = None,
+) -> str:
+    """The page as HTML. `run` and `summary` are the contents of those JSON files; the page omits what they lack.
+
+    With `layout`, it says which commands take a person's verdicts.
+    """
     known = {name: str(run[name]) for name in FACTS if run.get(name)}
     if "created_at" in known:
         known["created_at"] = known["created_at"][:16].replace("T", " ") + " UTC"
-    others = {name: value for name, value in run.items() if name not in (*FACTS, "run_id", "config")}
+    from_samples = layout is not None and layout.table == "samples"
+    others = {name: value for name, value in run.items() if name not in (*FACTS, "config")}
     script = {"script": review_script()} if tiles and totals.task else {}
     return template("report.html").render(
         **script,
         run_id=run.get("run_id", "Run"),
+        heading=heading(run, totals.task, from_samples=from_samples),
+        run_key={"id": run.get("run_id", ""), "key": " ".join(str(run.get(name)) for name in _KEY)},
+        heat=any(tile.heat_src for tile in tiles),
+        from_samples=from_samples,
+        **(commands(layout, run, totals.task) if layout else {"meanings": (), "export_command": ""}),
         guarantee=_guarantee(run.get("target_error")),
         facts=[(FACTS[name], value) for name, value in known.items()],
         headline=_headline(summary, totals),

@@ -18,10 +18,14 @@
   const stack = (tile) => tile.querySelector(".stack");
 
   function apply() {
-    const {sort, found, overlay, opacity, model} = form.elements;
+    const {sort, found, verdict, overlay, opacity, model, heat} = form.elements;
     sheet.append(...tiles.sort(orders[sort.value]));
-    for (const tile of tiles) tile.hidden = found.value !== "" && !tile.dataset.classes.split(" ").includes(found.value);
+    for (const tile of tiles) {
+      const hasClass = found.value === "" || tile.dataset.classes.split(" ").includes(found.value);
+      tile.hidden = !hasClass || ((verdict?.value ?? "any") !== "any" && verdict.value !== (tile.dataset.verdict || "none"));
+    }
     root.toggleAttribute("data-bare", !overlay.checked);
+    root.toggleAttribute("data-heat", heat?.checked ?? false);
     root.toggleAttribute("data-after", model !== undefined && model.value === "after");
     root.style.setProperty("--opacity", opacity.value / 100);
     form.querySelector("output").textContent = `${shown().length} of ${tiles.length} images`;
@@ -32,7 +36,8 @@
     const state = new URLSearchParams(location.hash.slice(1));
     if (!state.has("sort")) return;
     form.elements.overlay.checked = state.has("overlay");
-    for (const name of ["sort", "found", "opacity", "model"]) {
+    if (form.elements.heat) form.elements.heat.checked = state.has("heat");
+    for (const name of ["sort", "found", "verdict", "opacity", "model"]) {
       const field = form.elements[name];
       if (field === undefined || !state.has(name)) continue;
       const before = field.value;
@@ -50,8 +55,10 @@
     const pictures = bare.querySelector("img") ? [bare, marked] : [marked];
     for (const picture of pictures) for (const name of ["tabindex", "role", "aria-label", "aria-haspopup"]) picture.removeAttribute(name);
     closer.querySelector(".pair").replaceChildren(...pictures);
-    closer.querySelector(".about").replaceChildren(...[".uri", "table"].flatMap((part) => [...tile.querySelectorAll(part)]).map((part) => part.cloneNode(true)));
+    closer.dataset.order = tile.dataset.order;
+    closer.querySelector(".about").replaceChildren(...["table", ".uri", ".gone"].flatMap((part) => [...tile.querySelectorAll(part)]).map((part) => part.cloneNode(true)));
     if (!closer.open) closer.showModal();
+    closer.dispatchEvent(new Event("look"));
   }
 
   function step(by) {
@@ -67,6 +74,7 @@
   const keys = {
     j: () => step(1), ArrowRight: () => step(1), k: () => step(-1), ArrowLeft: () => step(-1),
     o: () => form.elements.overlay.click(),
+    h: () => form.elements.heat?.click(),
     m: () => form.elements.model && [...form.elements.model].find((choice) => !choice.checked).click(),
     "+": () => fade(10), "-": () => fade(-10),
   };
@@ -78,7 +86,7 @@
 
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.target.matches("select") || (event.target.matches("input") && event.key.startsWith("Arrow"))) return;
+    if (event.target.matches("select, textarea") || (event.target.matches("input") && event.key.startsWith("Arrow"))) return;
     if (keys[event.key]) {
       keys[event.key]();
       event.preventDefault();

@@ -10,13 +10,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ddpm_seg.data.annotations.load import Annotation
 from ddpm_seg.data.overlay import colorize
+from ddpm_seg.evaluation.pages.heat import heat_colours
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle
 from ddpm_seg.model.segmenter import Segmenter
 
 GAP, MARGIN, TEXT_SIZE, SIDE = 6, 8, 13, 112  # pixels
 GREY = (90, 90, 90)
-# From zero to the highest uncertainty on the sheet: dark blue, violet, orange, pale yellow.
-HEAT = np.array([(13, 8, 60), (126, 3, 168), (240, 110, 60), (250, 250, 170)], np.float64)
 
 
 def label_sheet(bundle: Bundle, annotations: Sequence[Annotation]) -> Image.Image:
@@ -30,7 +29,7 @@ def label_sheet(bundle: Bundle, annotations: Sequence[Annotation]) -> Image.Imag
         "image": [annotation.image for annotation in annotations],
         "true mask": [colorize(annotation.label, task.palette) for annotation in annotations],
         "predicted": [colorize(label.label, task.palette) for label in labels],
-        "uncertainty": [_heat(label.uncertainty / highest) for label in labels],
+        "uncertainty": [heat_colours(label.uncertainty / highest) for label in labels],
     }
     return _legend(_labelled_rows(rows), dict(zip(task.class_names, task.palette, strict=True)))
 
@@ -46,12 +45,6 @@ def neighbour_sheet(samples: NDArray[np.uint8], nearest: NDArray[np.uint8]) -> I
     rows = {"sample": list(samples), "nearest": list(nearest[:, 0])}
     rows |= {f"{rank + 1}.": list(nearest[:, rank]) for rank in range(1, nearest.shape[1])}
     return _labelled_rows(rows)
-
-
-def _heat(values: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Colours (H, W, 3) uint8 for values (H, W) in [0, 1]."""
-    stops = np.linspace(0, 1, len(HEAT))
-    return np.stack([np.interp(values, stops, channel) for channel in HEAT.T], axis=-1).astype(np.uint8)
 
 
 def _labelled_rows(rows: dict[str, list[NDArray[np.uint8]]]) -> Image.Image:
