@@ -24,6 +24,7 @@ def write_changes_page(changes: Changes, uri: str) -> None:
     page = template("changes.html").render(
         **({"script": review_script()} if tiles else {}),
         changes=changes,
+        models=changes.names or (changes.before, changes.after),
         tiles=tiles,
         values=[one.share for one in changes.most],
         classes=_classes(changes),

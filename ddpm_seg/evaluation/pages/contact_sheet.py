@@ -25,6 +25,9 @@ from ddpm_seg.tasks import UNLABELLED
 
 logger = logging.getLogger(__name__)
 
+DIFFERENT = (230, 30, 40)
+"""Colour of pixels where two masks differ."""
+
 SHARPER = 2  # images are decoded this much larger than shown, so that downscaling looks good
 
 
@@ -43,6 +46,8 @@ class Tile:
     areas: tuple[dict[int, float], ...]
     """For each mask, the share of the pixels by class, largest first."""
     note: str
+    difference_src: str | None = None
+    """Where two masks differ."""
     heat_src: str | None = None
     """Where in the image the model is unsure, if the table says."""
     link: str | None = None
@@ -108,7 +113,11 @@ def make_tile(row: Labelled, masks: Sequence[bytes], palette: Palette, fetch: Fe
     drawn = [row_mask({**about, "mask": mask}, file=getattr(row, "file", "")) for mask in masks]
     image, note = fetch(row, *drawn[0].shape)
     layers = tuple(mask_layer(mask, palette) for mask in drawn)
-    return _described(row, None if image is None else image_layer(image), layers, tuple(map(_areas, drawn)), note)
+    tile = _described(row, None if image is None else image_layer(image), layers, tuple(map(_areas, drawn)), note)
+    if len(drawn) != 2:
+        return tile
+    differs = np.where(drawn[0] != drawn[1], 0, UNLABELLED).astype(np.uint8)
+    return dataclasses.replace(tile, difference_src=mask_layer(differs, (DIFFERENT,)))
 
 
 def _areas(mask: NDArray[np.uint8]) -> dict[int, float]:

@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 ERRORS_SHOWN = 100
 MOST_BARS = 32
-FACTS = {"run_id": "run", "task": "task", "model_id": "model", "created_at": "begun", "config_hash": "configuration"}
+FACTS = {"run_id": "", "task": "task", "model_id": "model", "created_at": "begun", "config_hash": "configuration"}
 _KEY = ("run_id", "config_hash", "created_at")  # tells runs apart that one browser has seen
 STAGES = ("read", "segment", "write")
 
@@ -126,6 +126,8 @@ def build_report(
     With `layout`, it says which commands take a person's verdicts.
     """
     known = {name: str(run[name]) for name in FACTS if run.get(name)}
+    if given := run.get("config", {}).get("input"):
+        known = {"input": storage.redact(str(given)), **known}
     if "created_at" in known:
         known["created_at"] = known["created_at"][:16].replace("T", " ") + " UTC"
     from_samples = layout is not None and layout.table == "samples"
@@ -140,7 +142,7 @@ def build_report(
         from_samples=from_samples,
         **(commands(layout, run, totals.task) if layout else {"meanings": (), "export_command": ""}),
         guarantee=_guarantee(run.get("target_error")),
-        facts=[(FACTS[name], value) for name, value in known.items()],
+        facts=[(FACTS.get(name, name), value) for name, value in known.items()],
         headline=_headline(summary, totals),
         drift=summary.get("drift"),
         outside_limit=OUTSIDE,

@@ -54,7 +54,8 @@
     for (const layer of bare.querySelectorAll(".layer")) layer.remove();
     const pictures = bare.querySelector("img") ? [bare, marked] : [marked];
     for (const picture of pictures) for (const name of ["tabindex", "role", "aria-label", "aria-haspopup"]) picture.removeAttribute(name);
-    closer.querySelector(".pair").replaceChildren(...pictures);
+    const panels = [...tile.querySelectorAll(".panel")].map((panel) => panel.cloneNode(true));
+    closer.querySelector(".pair").replaceChildren(...pictures, ...panels);
     closer.dataset.order = tile.dataset.order;
     closer.querySelector(".about").replaceChildren(...["table", ".uri", ".gone"].flatMap((part) => [...tile.querySelectorAll(part)]).map((part) => part.cloneNode(true)));
     if (!closer.open) closer.showModal();

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ddpm_seg import storage
 from ddpm_seg.data.table_pictures import cell_bytes, row_mask
 from ddpm_seg.evaluation.tables.changes_config import ChangesConfig
 from ddpm_seg.evaluation.tables.selection import read_task
+from ddpm_seg.runs.ledger import find_runs
 from ddpm_seg.runs.parquet import read_columns, read_rows
 from ddpm_seg.runs.view import configurations, current_rows
 from ddpm_seg.tasks import Task
@@ -21,6 +23,8 @@ from ddpm_seg.tasks import Task
 SHOWN = 60
 
 _COLUMNS = ["image_id", "uri", "width", "height", "uncertainty", "mask"]
+
+_SETTINGS = ("fit", "dtype", "resize", "refine", "maps", "target_error")
 
 Place = tuple[int, int]
 """Number of a shard and of a row in it."""
@@ -51,6 +55,8 @@ class Changes:
     before: str
     after: str
     task: Task
+    names: tuple[str, str] | None = None
+    """What people call the two: their models, and the settings in which they differ."""
     others: tuple[str, ...] = ()
     """Configurations in the same output that are not compared."""
     images: int = 0
@@ -86,7 +92,7 @@ def find_changes(config: ChangesConfig) -> Changes:
     task, other = (read_task(shards[0][0]) for shards in (new, old))
     if task.class_names != other.class_names:
         raise ValueError(f"{before} and {after} have different classes: {other.class_names} and {task.class_names}")
-    found = Changes(before=before, after=after, others=others, task=task)
+    found = Changes(before=before, after=after, names=_names(output, before, after), others=others, task=task)
     ranked: list[tuple[float, int, ChangedImage]] = []
     pairs = tqdm(_pairs(old, new, found), desc="images", unit="image", disable=None)
     for number, (before_row, after_row) in enumerate(pairs):
@@ -111,6 +117,25 @@ def _configurations(output: str, config: ChangesConfig) -> tuple[str, str, tuple
             + (f"not of {missing[0]}" if missing[0] else f"none older than {after} to compare it with")
         )
     return before, after, tuple(one for one in known if one not in (before, after))
+
+
+def _names(output: str, before: str, after: str) -> tuple[str, str]:
+    old, new = (_options(output, one) for one in (before, after))
+    differing = [name for name in _SETTINGS if old.get(name) != new.get(name)]
+    names = _name(before, old, differing), _name(after, new, differing)
+    return names if names[0] != names[1] else (f"{names[0]}, {before}", f"{names[1]}, {after}")
+
+
+def _options(output: str, config_hash: str) -> Mapping[str, object]:
+    """The options of the newest run of a configuration; empty if its manifest is gone."""
+    runs = find_runs(output, "labels", config_hash)
+    return runs[-1].info.config if runs else {}
+
+
+def _name(config_hash: str, options: Mapping[str, object], differing: Sequence[str]) -> str:
+    model = storage.redact(str(options.get("model") or "")).rstrip("/").rpartition("/")[2] or config_hash
+    settings = [f"{name} {options[name]}" for name in differing if options.get(name) is not None]
+    return ", ".join([model, *settings])
 
 
 def _pairs(old: Shards, new: Shards, found: Changes) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:

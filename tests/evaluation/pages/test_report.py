@@ -155,7 +155,7 @@ def test_hostile_names_and_messages_are_text(tmp_path):
     assert page.all("img")[0]["alt"] == HOSTILE
     assert len(page.all("img")) == 2
     assert message in page.text
-    assert page.text.count(HOSTILE) == 5  # title, heading, name, error and setting; the URI is cut in the middle
+    assert page.text.count(HOSTILE) == 6  # title, heading, input, name, error and setting; the URI is cut in the middle
 
 
 def test_pictures_and_tables_can_be_read_aloud(tmp_path):

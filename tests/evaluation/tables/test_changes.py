@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser
 
@@ -144,7 +145,21 @@ def test_the_page_in_a_browser(output: str, browser: Browser, capsys: pytest.Cap
     page.keyboard.press("Escape")
     page.locator(".sheet .stack").first.click()
     assert page.get_by_role("dialog").locator(".layer").count() == 2
+    dialog = page.get_by_role("dialog")
+    assert dialog.locator(".panel").all_inner_texts() == ["m, a", "m, b", "difference"]
+    found = Axe().run(page)
+    assert found.response["violations"] == [], found.generate_report()
     assert problems == []
+    page.close()
+
+
+def test_the_difference_shows_without_scripts(output: str, browser: Browser) -> None:
+    assert main([f"--labels={output}"]) == 0
+    page = browser.new_page(java_script_enabled=False)
+    page.goto(Path(f"{output}/changes-a-b.html").as_uri())
+    tile = page.locator(".sheet > li").first
+    assert [one.is_visible() for one in tile.locator("img").all()] == [True, False, False, True, True, True]
+    assert page.locator("h1").inner_text() == "What changed from m, a to m, b"
     page.close()
 
 
