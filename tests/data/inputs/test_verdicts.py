@@ -52,7 +52,11 @@ def test_of_two_verdicts_the_later_one_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "name", "message"),
     [
-        ("uri,verdict\na.png,perhaps\n", "v.csv", "a.png has the verdict 'perhaps'; expected accept, reject, look again"),
+        (
+            "uri,verdict\na.png,yes\n",
+            "v.csv",
+            "a.png has the verdict 'yes'; expected accept, reject, look again",
+        ),
         ('uri,verdict\n"a.png,accept\n', "v.csv", "a faulty line"),
         ("", "v.txt", "lists no images"),
         ("a.png\n", "v.json", "expected a file .txt, .csv"),
