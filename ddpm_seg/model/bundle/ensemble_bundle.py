@@ -240,7 +240,7 @@ def bundle_of(uri: str, content: dict[str, Any], model_id: str | None) -> tuple[
 def _domain(uri: str, header: BundleHeader) -> Tensor | None:
     if not header.has_domain or header.features is None:
         return None
-    return read_domain(uri, 2 * sum(header.features.channels(header.network)))
+    return read_domain(uri, sum(header.features.channels(header.network)))
 
 
 def _needed_files(network: Network, num_members: int) -> list[str]:

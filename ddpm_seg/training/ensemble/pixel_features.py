@@ -85,7 +85,7 @@ class PixelFeatures:
         return torch.cat(means), torch.cat(deviations)
 
     def described(self, count: int) -> Tensor:
-        """(count, 2 D) float32: what the first `count` images look like, by `model.domain.describe_maps`."""
+        """(count, D) float32: what the first `count` images look like, by `model.domain.describe_maps`."""
         images = ([stored[index][None].permute(0, 3, 1, 2) for stored in self.maps] for index in range(count))
         return torch.cat([describe_maps(maps).cpu() for maps in images])
 

@@ -18,7 +18,7 @@ from tests.tiny_bundle import tiny_bundle
 
 def dimensions(bundle: Bundle) -> int:
     assert bundle.features is not None
-    return 2 * sum(bundle.features.channels(bundle.network))
+    return sum(bundle.features.channels(bundle.network))
 
 
 @pytest.fixture
