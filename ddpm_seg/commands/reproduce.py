@@ -1,11 +1,14 @@
-"""Reproduces DDPM-Seg's published benchmark scores: for one task, some, or all six.
+"""Reproduces DDPM-Seg's published scores: for one benchmark, some, or all six, and for any rows of the paper's table.
 
     python -m jobs.reproduce --task ffhq_34 --datasets datasets --checkpoints checkpoints/ddpm --output reproduction
     python -m jobs.reproduce --all --datasets s3://seg/datasets --checkpoints s3://seg/ddpm --output s3://seg/out
+    python -m jobs.reproduce --all --network ddpm mae swav swav-w2 alae dataset-gan --splits 5 --datasets datasets \\
+        --checkpoints checkpoints --synthetic synthetic_datasets --output reproduction
 
-For each task: converts the published checkpoint, trains an ensemble on the first training images with the published
-recipe, labels the first test images on Ray, and scores them. After an interruption, the same command reuses the
-finished models and continues. Exit status: see jobs.label --help.
+For each network and benchmark: converts the published checkpoint, trains an ensemble on the first training images with
+the published recipe, labels the first test images on Ray, and scores them. For dataset-ddpm and dataset-gan: trains a
+student on the published samples. After an interruption, the same command reuses the finished models and continues. Exit
+status: see jobs.label --help.
 """
 
 from __future__ import annotations
@@ -30,11 +33,22 @@ def _reproduce(config: ReproduceConfig) -> str:
 
 def describe(rows: Sequence[dict[str, Any]]) -> str:
     """The report to print: a Markdown table in per cent, as published."""
-    lines = ["| benchmark | images | mean IoU | published |", "|---|---|---|---|"]
+    lines = ["| network | benchmark | images | mean IoU | published |", "|---|---|---|---|---|"]
     for row in rows:
-        published = f"{100 * row['published_miou']:.1f} ± {100 * row['published_deviation']:.1f}"
-        lines.append(f"| {row['task']} | {row['images']} | {100 * row['miou']:.1f} | {published} |")
-    return "\n".join(lines)
+        found = _per_cent(row["miou"], row["deviation"]) if row["not_run"] is None else "not run"
+        published = (
+            "–" if row["published_miou"] is None else _per_cent(row["published_miou"], row["published_deviation"])
+        )
+        images = "–" if row["images"] is None else row["images"]
+        lines.append(f"| {row['network']} | {row['task']} | {images} | {found} | {published} |")
+    reasons = [f"{row['network']}, {row['task']}: {row['not_run']}" for row in rows if row["not_run"]]
+    return "\n".join([*lines, *(["", "not run:", *reasons] if reasons else [])])
+
+
+def _per_cent(miou: float | None, deviation: float | None) -> str:
+    if miou is None:
+        return "–"
+    return f"{100 * miou:.1f}" + (f" ± {100 * deviation:.1f}" if deviation is not None else "")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The published benchmarks, and the settings of jobs.reproduce."""
+"""The settings of jobs.reproduce."""
 
 from __future__ import annotations
 
@@ -7,34 +7,7 @@ from dataclasses import dataclass
 from ddpm_seg import storage
 from ddpm_seg.checks import check_least
 from ddpm_seg.model.published.names import LSUN_FFHQ_256
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Benchmark:
-    """What a task's published experiment file says, and its published score."""
-
-    checkpoint: str
-    """File name of the DDPM."""
-    training_images: int
-    testing_images: int
-    miou: float
-    """Published mean IoU in per cent, averaged over five training splits."""
-    deviation: float
-    """Its standard deviation over those splits."""
-
-
-BENCHMARKS = {
-    "bedroom_28": Benchmark(
-        checkpoint="lsun_bedroom.pt", training_images=40, testing_images=20, miou=49.4, deviation=1.9
-    ),
-    "ffhq_34": Benchmark(checkpoint="ffhq.pt", training_images=20, testing_images=20, miou=59.1, deviation=1.4),
-    "cat_15": Benchmark(checkpoint="lsun_cat.pt", training_images=30, testing_images=20, miou=53.7, deviation=3.3),
-    "horse_21": Benchmark(checkpoint="lsun_horse.pt", training_images=30, testing_images=30, miou=65.0, deviation=0.8),
-    "celeba_19": Benchmark(checkpoint="ffhq.pt", training_images=20, testing_images=500, miou=59.9, deviation=1.0),
-    "ade_bedroom_30": Benchmark(
-        checkpoint="lsun_bedroom.pt", training_images=50, testing_images=650, miou=34.6, deviation=1.7
-    ),
-}
+from ddpm_seg.studies.published_scores import BENCHMARKS, NetworkName
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,23 +17,40 @@ class ReproduceConfig:
     datasets: str
     """Folder or URI prefix of DDPM-Seg's published datasets: contains TASK/real/train and TASK/real/test."""
     checkpoints: str
-    """Folder or URI prefix of the published DDPM checkpoints: ffhq.pt, lsun_bedroom.pt, lsun_cat.pt, lsun_horse.pt."""
+    """Folder or URI prefix of the checkpoints: ddpm/ffhq.pt, mae/ffhq.pth, swav/ffhq.pth, swav_w2/ffhq.pth,
+    vdvae/ffhq.th, alae/ffhq.pth, and e4e/ffhq.pt for gan-inversion and gan-encoder; likewise lsun_bedroom, lsun_cat and
+    lsun_horse. For a single network the files may also be in the folder itself."""
     output: str
     """Folder or URI prefix for models, labels and scores."""
     task: tuple[str, ...] = ()
     """Benchmarks to run: bedroom_28, ffhq_34, cat_15, horse_21, celeba_19 or ade_bedroom_30."""
     all: bool = False
     """Run all six benchmarks, instead of giving --task."""
+    network: tuple[NetworkName, ...] = ()
+    """Rows of the paper's table to run. Those whose files are missing are reported as not run. Default: ddpm, all of
+    whose files must exist."""
+    splits: int = 1
+    """How many times to train and score each. The first time uses the first images by name, as the published scripts
+    do; the others draw training images at random from the same images, and score on the rest. For dataset-ddpm and
+    dataset-gan only the seed of the training differs. The paper reports five."""
+    synthetic: str | None = None
+    """Folder or URI prefix of the published synthetic datasets, for dataset-ddpm and dataset-gan: contains
+    ddpm/TASK/*.npz and gan/TASK/*.npz."""
     members: int = 10
     """Classifiers in each ensemble."""
     iterations: int | None = None
     """Maximum number of batches to train each classifier on. Default: until its loss stops falling, as published."""
+    epochs: int = 20
+    """Epochs to train the students of dataset-ddpm and dataset-gan for."""
+    backbone_weights: str | None = None
+    """.pth file with torchvision's ImageNet weights of ResNet-101, which the published students start from. Default:
+    random weights."""
     model_flags: str = LSUN_FFHQ_256
-    """MODEL_FLAGS that the checkpoints were trained with, as one quoted string. The published ones need no change."""
+    """MODEL_FLAGS that the DDPMs were trained with, as one quoted string. The published ones need no change."""
 
     def __post_init__(self) -> None:
         storage.normalize_places(self, "output")
-        check_least(self, members=1, iterations=1)
+        check_least(self, members=1, iterations=1, splits=1, epochs=1)
 
     def names(self) -> tuple[str, ...]:
         """Names of the benchmarks to run. Raises ValueError for none or an unknown one."""
@@ -70,3 +60,7 @@ class ReproduceConfig:
         if unknown := [name for name in self.task if name not in BENCHMARKS]:
             raise ValueError(f"--task {unknown[0]!r} is not a published benchmark; expected some of {known}")
         return tuple(BENCHMARKS) if self.all else self.task
+
+    def networks(self) -> tuple[NetworkName, ...]:
+        """Rows of the paper's table to run, each once."""
+        return tuple(dict.fromkeys(self.network)) or ("ddpm",)
