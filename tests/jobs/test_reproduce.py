@@ -18,9 +18,9 @@ from ddpm_seg.studies import reproduce
 from ddpm_seg.studies.published_scores import BENCHMARKS, Benchmark, NetworkName, published_score
 from ddpm_seg.tasks import TASKS
 from jobs.reproduce import main
+from tests import published_samples
 from tests.model import recorded_extractors, recorded_gans, recorded_vdvae_alae
 from tests.model.published.published_files import unet_state
-from tests.published_samples import published, write
 from tests.schema_reference import check_keys
 
 # As deep as the published network, so that its blocks are there.
@@ -125,7 +125,8 @@ def published_folders(folders: list[str], tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setitem(vdvae_flags._SETS, "small", {"width": "48", **recorded_vdvae_alae.VDVAE32_FLAGS})
     monkeypatch.setattr(swav, "IMAGE_SIZE", 64)
     monkeypatch.setattr(style_encoders, "IMAGE_SIZE", 64)
-    write(tmp_path / "synthetic" / "gan" / "horse_21" / "samples_64x64x3.npz", *published(50, 64))
+    samples = tmp_path / "synthetic" / "gan" / "horse_21" / "samples_64x64x3.npz"
+    published_samples.write(samples, *published_samples.published(50, 64))
     kept = folders[: folders.index("--checkpoints")] + folders[folders.index("--checkpoints") + 2 :]
     kept[kept.index("--iterations") + 1] = "60"
     given = ["--checkpoints", str(root), "--synthetic", str(tmp_path / "synthetic"), "--epochs", "1"]
@@ -138,7 +139,11 @@ ROWS = ("ddpm", "mae", "swav", "vdvae", "alae", "gan-inversion", "gan-encoder", 
 @pytest.mark.slow
 @pytest.mark.parametrize("network", ROWS)
 def test_a_row_of_the_table(
-    ray_cluster: str, published_folders: list[str], tmp_path: Path, network: str, capsys: pytest.CaptureFixture[str]
+    ray_cluster: str,
+    published_folders: list[str],
+    tmp_path: Path,
+    network: NetworkName,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     arguments = [*published_folders, "--task", "horse_21", "--network", network, "swav-w2"]
     assert main(arguments) == 0
@@ -152,9 +157,9 @@ def test_a_row_of_the_table(
     assert rows[0]["deviation"] == pytest.approx(statistics.stdev(scores))
     assert (rows[1]["miou"], rows[1]["splits"]) == (None, [])
     assert rows[1]["not_run"].endswith("swav_w2/lsun_horse.pth does not exist; horse_21 needs this checkpoint")
-    miou, deviation = published_score(network, "horse_21") or (None, None)
+    published = published_score(network, "horse_21")
     own = f"{100 * rows[0]['miou']:.1f} ± {100 * rows[0]['deviation']:.1f}"
-    paper = "–" if miou is None else f"{100 * miou:.1f} ± {100 * deviation:.1f}"
+    paper = f"{100 * published[0]:.1f} ± {100 * published[1]:.1f}" if published else "–"
     printed = capsys.readouterr().out
     assert f"| {network} | horse_21 | 2 | {own} | {paper} |" in printed
     assert "| swav-w2 | horse_21 | – | not run | 54.0 ± 0.9 |" in printed

@@ -65,10 +65,6 @@ class ALAEConfig(ImageNetwork):
         return "StyleALAE"
 
     @property
-    def schema_version(self) -> int:
-        return 3
-
-    @property
     def resolution(self) -> int:
         """Side of the encoder's input."""
         return 2 ** len(self.widths)

@@ -83,10 +83,6 @@ class VDVAEConfig(ImageNetwork):
         return "VDVAE"
 
     @property
-    def schema_version(self) -> int:
-        return 3
-
-    @property
     def encoder(self) -> list[EncoderLayer]:
         """The encoder's blocks in order."""
         return encoder_layers(self.enc_blocks, self.image_size)
