@@ -56,8 +56,8 @@ def fit(image: NDArray[np.uint8], size: CanvasSize, mode: FitMode = "letterbox")
     """Fits an image (H, W, 3) uint8 onto a canvas (H', W', 3) uint8; returns the canvas and the placement.
 
     "letterbox" keeps the aspect ratio, centres the image and repeats its edge pixels outwards; "stretch" fills the
-    canvas. Resizes with Pillow's BILINEAR, which averages when it shrinks, as torchvision's Resize does to Pillow
-    images in the published code: a square image gets the same bytes. Raises ValueError for another array, size or mode.
+    canvas. Resizes with Pillow's BILINEAR (antialiased), so a square image gets exactly the bytes that the published
+    code gives it. Raises ValueError for an array, size or mode that cannot be used.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
         raise ValueError(f"expected an image (H, W, 3) uint8 of at least one pixel, got {image.shape} {image.dtype}")

@@ -77,7 +77,8 @@ class Drawing(Protocol):
     def drawer(
         self, weights: Mapping[str, Tensor], noise: Tensor | None, runtime: Runtime, batch_size: int | None = None
     ) -> Drawer:
-        """The bundle's network on its device. By default draws as many samples at once as should fit into memory."""
+        """The bundle's network on its device, ready to generate images, `batch_size` at a time: by default as many as
+        should fit into memory."""
 
 
 def in_full_batches(

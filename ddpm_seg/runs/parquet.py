@@ -100,7 +100,7 @@ def require_columns(uri: str, schema: pa.Schema, columns: Sequence[str]) -> None
     """Raises DamagedFileError if a column is missing: Arrow would silently read only the others."""
     missing = [name for name in columns if name not in schema.names]
     if missing:
-        raise DamagedFileError(uri, f"it has no column {missing[0]!r}; it has {', '.join(schema.names)}")
+        raise DamagedFileError(uri, f"its column {missing[0]!r} is missing; it has {', '.join(schema.names)}")
 
 
 def read_rows(uri: str, rows: NDArray[np.int64], columns: list[str]) -> Iterator[pa.Table]:

@@ -21,7 +21,8 @@ class EvaluateConfig(AnnotationOptions):
     images: str
     """Annotated images to score on, in any form that jobs.train --images takes."""
     output: str
-    """Folder or URI prefix for metrics.json, images.parquet, evaluation.html and the labels."""
+    """Folder or URI prefix for the results: metrics.json, images.parquet, evaluation.html and the labels. With --labels
+    no labels are written; with --labels-of or --splits only metrics.json is."""
     model: str = "avatars-10"
     """Model bundle: the name of one that comes with the package, or the folder or URI prefix that jobs.train,
     jobs.convert or jobs.distill wrote."""
@@ -30,8 +31,8 @@ class EvaluateConfig(AnnotationOptions):
     labels: str | None = None
     """Score existing labels instead of labelling the images: the --output of a jobs.label run with the same --model."""
     labels_of: str | None = None
-    """Another annotator's masks of the same images, in any form that --images takes: says how far the two agree, class
-    by class. Nothing is labelled; the --model only gives the classes."""
+    """Instead of scoring a model, compare the masks of --images with these: another annotator's masks of the same
+    images, in any form that --images takes. Reports the agreement per class; --model only names the classes."""
     config_hash: str | None = None
     """Score the labels of this configuration (HASH of a folder config=HASH under labels/), if --labels holds several.
     Default: the configuration of the newest run."""

@@ -39,7 +39,8 @@ class ReproduceConfig:
     members: int = 10
     """Classifiers in each ensemble."""
     iterations: int | None = None
-    """Maximum number of batches to train each classifier on. Default: until its loss stops falling, as published."""
+    """Train each classifier on at most this many batches. It always stops earlier once its loss stops falling, as
+    published. Default: at most 100 epochs."""
     epochs: int = 20
     """Epochs to train the students of dataset-ddpm and dataset-gan for."""
     backbone_weights: str | None = None

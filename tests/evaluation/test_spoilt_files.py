@@ -347,5 +347,5 @@ def test_a_spoilt_rule_is_named(how: str, tmp_path: Path) -> None:
 
 def test_planned_keys_name_the_manifest(run: KnownRun) -> None:
     spoil(run.layout.manifest, other_columns)
-    with pytest.raises(DamagedFileError, match=r"manifest\.parquet cannot be read: it has no column 'etag'"):
+    with pytest.raises(DamagedFileError, match=r"manifest\.parquet cannot be read: its column 'etag' is missing"):
         planned_keys([run])

@@ -48,9 +48,10 @@ class ImagePlaces:
     def pair(
         self, names: Sequence[str], mask: str, read_mask: Callable[[int, int], NDArray[Any]], *, drawn: bool = False
     ) -> Pair:
-        """The pair of `mask`, its name in messages, and the image with one of `names` (see `find`).
+        """Pairs a mask with the image that has one of `names` (see `find`). `mask` is what messages call the mask.
 
-        If there is no such image, reading it raises an AnnotationError that says where it was looked for.
+        If there is no such image, reading the pair's image raises an AnnotationError that says where it was searched
+        for.
         """
         found = self.find(names)
         if found is not None:

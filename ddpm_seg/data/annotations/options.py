@@ -14,10 +14,11 @@ class AnnotationOptions:
 
     image_root: str | None = None
     """Folder or URI prefix of the images that a COCO, Label Studio, CVAT or Parquet annotation file names. Default:
-    look beside that file, in a folder next to it, and where COCO's own datasets keep them."""
+    that file's own folder, its folder images/, and where COCO's datasets keep them. An image that is not there is
+    searched for by name in all folders below."""
     uncovered: str | None = None
-    """Class for pixels that no object in a COCO, Label Studio or CVAT file covers, for example background. Default:
-    such pixels have no class and are neither trained nor scored on."""
+    """Name of the class for pixels that no object in a COCO, Label Studio or CVAT file covers, such as background.
+    Default: no class; such pixels are neither trained nor scored on."""
 
     def uncovered_id(self, task: Task) -> int:
         """The class id for uncovered pixels; `UNLABELLED` by default. Raises AnnotationError for an unknown class."""

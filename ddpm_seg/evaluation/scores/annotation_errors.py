@@ -13,7 +13,7 @@ from scipy import ndimage
 
 SOFTMIN_TEMPERATURE = 0.1
 MIN_SHARE = 0.005
-"""Of an image's pixels, for a class to count in `weakest_class`."""
+"""Share of an image's pixels that a class needs to count in `weakest_class`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

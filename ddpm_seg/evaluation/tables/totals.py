@@ -55,7 +55,7 @@ class Histogram:
         self.width = 2.0**-16
 
     def add(self, values: NDArray[Any]) -> None:
-        """Counts `values`, 1-D; negative ones count as 0."""
+        """Adds `values` (1-D) to the histogram. Negative values go into the first bin, as 0."""
         if values.size == 0:
             return
         values = np.clip(values.astype(np.float64), 0, None)

@@ -46,7 +46,9 @@ def read_calibration(uri: str, task: Task | None) -> Calibration | None:
     try:
         return _from_json(as_object(json.loads(storage.read_bytes(file)), CALIBRATION), task.num_classes)
     except (ValueError, RecursionError) as error:
-        raise BundleError(f"{storage.redact(file)}: {one_line(error)}; train again, or delete it") from error
+        raise BundleError(
+            f"{storage.redact(file)}: {one_line(error)}; train again, or delete it to do without"
+        ) from error
 
 
 def _from_json(content: Mapping[str, Any], classes: int) -> Calibration:

@@ -87,7 +87,7 @@ class BundleHeader:
         )
         check_input_size(content, header.image_size)
         if header.num_members and (header.features is None or header.task is None):
-            raise ValueError("a bundle with an ensemble needs its features and its task")
+            raise ValueError("it has an ensemble (num_members) but no features or no task")
         if header.features is not None:
             header.features.check(network)
         return header

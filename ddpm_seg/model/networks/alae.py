@@ -48,7 +48,7 @@ class ALAEConfig(ImageNetwork):
     )
 
     image_size: int
-    """Side of the images, at most the encoder's own."""
+    """Side of the images: a power of 2, at most the encoder's resolution. Smaller images are enlarged to it."""
     widths: tuple[int, ...]
     """Channels of the first layer, and of each encoder block's output."""
 

@@ -45,7 +45,7 @@ class StyleGAN2Config(PlainNetwork):
     channels: tuple[int, ...]
     """Channels of the layers at 4 x 4, 8 x 8, ... pixels."""
     mapping: tuple[int, ...]
-    """Widths of the mapping network: the latent's, and that of each layer's output; the last is the code's."""
+    """Widths in the mapping network: of the latent z, then of each layer's output. The last is that of the code w."""
     conv_clamp: float | None = None
     """Largest activation."""
 

@@ -49,7 +49,8 @@ class UNetConfig:
     num_res_blocks: int
     channel_mult: tuple[float, ...]
     attention_resolutions: tuple[int, ...]
-    """Sides of the feature maps (at `image_size`) that get attention, as in the published flag."""
+    """Feature maps with these sides, for images of side `image_size`, get attention: the same numbers as
+    guided-diffusion's --attention_resolutions."""
     num_heads: int = 4
     num_head_channels: int | None = None
     num_heads_upsample: int | None = None

@@ -22,7 +22,7 @@ from ddpm_seg.model.published.stylegan2 import MEAN_LATENTS, SEED, add_noises
 from ddpm_seg.model.shapes import shapes_of, some
 
 MOST_BYTES = 2**24
-"""Of a file with the mean code; a published one has 37 kB."""
+"""Largest size of a file with the mean code, in bytes; a published one has 37 kB."""
 
 
 def load(config: ConvertConfig, image_size: int | None) -> Loaded:

@@ -61,8 +61,8 @@ def _refuse_differing_widths(shapes: Shapes, name: str) -> None:
     widths = {shape[1] for key, shape in shapes.items() if _FIRST_OF_BLOCK.fullmatch(key) and len(shape) == 4}
     if len(widths) > 1:
         raise ValueError(
-            f"{name}: its width differs by resolution ({', '.join(map(str, sorted(widths)))}), as that of ffhq1024 "
-            "(custom_width_str); expected a VDVAE with one width, as ffhq256"
+            f"{name}: this VDVAE has several widths ({', '.join(map(str, sorted(widths)))}), like ffhq1024 "
+            "(custom_width_str), and cannot be converted; give one with a single width, such as ffhq256"
         )
 
 

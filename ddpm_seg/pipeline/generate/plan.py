@@ -68,9 +68,9 @@ def plan_generate(config: GenerateConfig) -> GeneratePlan:
 
 
 def as_learnt(sampling: SamplingConfig, header: BundleHeader) -> SamplingConfig:
-    """`sampling` with the truncation that the bundle's ensemble learnt at: it knows no other features.
+    """`sampling` with the truncation that the bundle's ensemble was trained at, if it has one.
 
-    Raises ValueError if another one is asked for.
+    Raises ValueError if `sampling` asks for a different truncation.
     """
     learnt = header.features.truncation if header.features else None
     if learnt is None:

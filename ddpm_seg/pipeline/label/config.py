@@ -45,7 +45,7 @@ class LabelConfig(RunOptions):
     needs 19."""
     maps: bool = False
     """Also write two pictures per image: the probability of each pixel's class (confidence_map), and the labels at the
-    network's own resolution (network_mask). jobs.evaluate needs them for scoring."""
+    network's own resolution (network_mask). Without them jobs.evaluate resizes the masks and reports no confidence."""
     dtype: SegmentDType = "float32"
     """Number format of the network's activations. All except float32 change a few pixels. float16 and bfloat16 are
     faster on GPUs and on CPUs with instructions for them; int8 is for large networks on CPUs. jobs.benchmark measures

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 FOLDS = 4
 MEMBERS = 2
 SHARE = 0.5
-"""Of the iterations that the ensemble itself is trained for: all folds together take two fifths of its time."""
+"""Share of the ensemble's own iterations that each fold trains for: all folds together take two fifths of its time."""
 BLOCK = 4096
 """Pixels whose features are held at once."""
 

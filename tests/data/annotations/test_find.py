@@ -135,7 +135,7 @@ def test_cells_may_be_bytes_or_names_of_files(tmp_path: Path) -> None:
         assert len(found) == len(rows)
         for one in found:
             np.testing.assert_array_equal(one.label, MASK)
-    with pytest.raises(AnnotationError, match=r"row 0, mask is int; expected bytes, a file's name, or a struct"):
+    with pytest.raises(AnnotationError, match=r"row 0, mask has type int; expected bytes, a file name, or a struct"):
         find_pairs(table(tmp_path / "ints.parquet", [{"image": "a.png", "mask": 3}]), TASK)
 
 

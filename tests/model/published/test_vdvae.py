@@ -131,7 +131,7 @@ def test_flags_that_the_file_needs_are_named(tmp_path: Path) -> None:
 def test_widths_that_differ_by_resolution_are_those_of_ffhq1024(tmp_path: Path) -> None:
     key = "encoder.enc_blocks.7.c1.weight"
     path = save(tmp_path / "ffhq1024.th", {**WHOLE, key: torch.zeros(12, 96, 1, 1)})
-    with pytest.raises(ValueError, match=r"ffhq1024\.th: its width differs by resolution \(48, 96\), as that of f"):
+    with pytest.raises(ValueError, match=r"ffhq1024\.th: this VDVAE has several widths \(48, 96\), like f"):
         load_vdvae(path, VDVAE32_FLAGS)
 
 

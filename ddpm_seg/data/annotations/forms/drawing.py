@@ -112,8 +112,10 @@ def _counts_of_text(text: str) -> list[int]:
     value = shift = 0
     for letter in text:
         bits = ord(letter) - ord("0")
-        if not 0 <= bits < 64 or shift > 60:
-            raise MaskError(f"holds run lengths with an unknown letter: {letter!r}")
+        if not 0 <= bits < 64:
+            raise MaskError(f"has an invalid character in its compressed COCO run lengths: {letter!r}")
+        if shift > 60:
+            raise MaskError("has a number in its compressed COCO run lengths that is too long")
         value |= (bits & 31) << shift
         shift += 5
         if not bits & 32:

@@ -1,4 +1,4 @@
-"""Reads corrected masks from Label Studio's JSON export: what people painted with the brush."""
+"""Reads the masks that people painted or corrected with the brush, from Label Studio's JSON export."""
 
 from __future__ import annotations
 

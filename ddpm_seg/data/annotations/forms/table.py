@@ -92,7 +92,7 @@ def _cell(value: Any, name: str) -> tuple[bytes | None, str | None]:
         data, path = (value, None) if isinstance(value, bytes) else (None, value)
     if not isinstance(data, bytes | None) or not isinstance(path, str | None):
         raise AnnotationError(
-            f"{name} is {type(value).__name__}; expected bytes, a file's name, or a struct of bytes and path"
+            f"{name} has type {type(value).__name__}; expected bytes, a file name, or a struct with bytes and path"
         )
     return data or None, path or None
 
