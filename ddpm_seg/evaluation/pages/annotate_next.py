@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -61,7 +62,9 @@ def write_active(
     colours = css_colours(task.palette)
     page = template("active.html").render(
         model_id=labels["model_id"][0].as_py() if labels.num_rows else "",
-        output=output,
+        output=storage.redact(output),
+        command=_command(output, config_hash),
+        task=task.name,
         images=labels.num_rows,
         uncertainty=pc.mean(labels["uncertainty"]).as_py() or 0.0,
         chosen_uncertainty=float(np.mean([choice.uncertainty for choice in chosen])) if chosen else 0.0,
@@ -71,6 +74,13 @@ def write_active(
     storage.write_bytes(storage.join(output, PAGE), page.encode())
     storage.write_bytes(storage.join(output, LIST), _as_csv(chosen))
     return chosen
+
+
+def _command(output: str, config_hash: str) -> str:
+    """What brings the chosen images and their masks into an annotation tool."""
+    place = storage.redact(output)
+    words = ("--labels", place, "--config-hash", config_hash, "--only", storage.join(place, LIST))
+    return shlex.join(("ddpm-seg", "export", *words, "--to", "label-studio", "--output", "to-annotate"))
 
 
 def _as_csv(chosen: list[Choice]) -> bytes:

@@ -16,7 +16,7 @@ from ddpm_seg import storage
 from ddpm_seg.data.annotations.load import Annotation
 from ddpm_seg.data.overlay import css_colours
 from ddpm_seg.evaluation.pages.page import template
-from ddpm_seg.evaluation.pages.thumbnails import thumbnails
+from ddpm_seg.evaluation.pages.thumbnails import is_sharp, thumbnails
 from ddpm_seg.evaluation.scores.annotation_errors import Suspect, label_quality, suspects, weakest_class
 from ddpm_seg.tasks import Task
 
@@ -73,6 +73,7 @@ def _tile(one: Reviewed, task: Task) -> dict[str, Any]:
         "name": PurePosixPath(uri).name or uri,
         "uri": uri,
         "agreement": one.agreement,
+        "sharp": is_sharp(crop(one.annotation.label).shape),
         "quality": one.quality,
         "pictures": [("image", image), ("annotated", annotated), ("the model's", predicted)],
         "regions": [

@@ -12,8 +12,8 @@ import numpy as np
 
 from ddpm_seg.data.overlay import css_colours
 from ddpm_seg.evaluation.pages.page import template
-from ddpm_seg.evaluation.pages.thumbnails import thumbnails
-from ddpm_seg.evaluation.scores.learnt_from import describe
+from ddpm_seg.evaluation.pages.thumbnails import is_sharp, thumbnails
+from ddpm_seg.evaluation.scores.learnt_from import KEY, describe
 from ddpm_seg.evaluation.scores.score_labels import Scored
 from ddpm_seg.tasks import UNLABELLED, Task
 
@@ -29,6 +29,7 @@ def evaluation_page(found: Mapping[str, Any], images: Sequence[Scored], task: Ta
         found=found,
         own=found["own_size"],
         learnt_from=describe(found),
+        learnt=bool(found[KEY]["images"]),
         classes=[{**entry, "colour": colours[entry["class_id"]]} for entry in found["classes"]],
         confusions=_confusions(found["confusion"], task),
         curve=curve,
@@ -52,6 +53,7 @@ def _tile(one: Scored, task: Task) -> dict[str, Any]:
     return {
         "name": PurePosixPath(one.uri).name or one.uri,
         "uri": one.uri,
+        "sharp": is_sharp(one.target.shape),
         "error": _error(one),
         "uncertainty": one.uncertainty,
         "pictures": [("image", image), ("annotated", target), ("predicted", predicted), ("wrong", errors)],

@@ -13,6 +13,11 @@ LONGEST_SIDE = 192
 SHARPER = 4  # overlays are drawn this much larger than shown, so that the edges of regions are smooth
 
 
+def is_sharp(shape: tuple[int, ...]) -> bool:
+    """Whether pictures of this shape (H, W) are so small that a page should show their pixels as sharp squares."""
+    return LONGEST_SIDE // max(shape) >= 2
+
+
 def thumbnails(image: NDArray[np.uint8] | None, mask: NDArray[np.uint8], palette: Palette) -> tuple[str | None, str]:
     """`image` (H, W, 3) uint8, and `mask` (H, W) uint8 over it, as data: URIs with a longest side of at most 192.
 

@@ -24,7 +24,7 @@ SHOWN = 60
 
 _COLUMNS = ["image_id", "uri", "width", "height", "uncertainty", "mask"]
 
-_SETTINGS = ("fit", "dtype", "resize", "refine", "maps", "target_error")
+_SETTINGS = ("fit", "dtype", "resize", "refine", "target_error")
 
 Place = tuple[int, int]
 """Number of a shard and of a row in it."""

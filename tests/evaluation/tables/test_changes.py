@@ -146,7 +146,7 @@ def test_the_page_in_a_browser(output: str, browser: Browser, capsys: pytest.Cap
     page.locator(".sheet .stack").first.click()
     assert page.get_by_role("dialog").locator(".layer").count() == 2
     dialog = page.get_by_role("dialog")
-    assert dialog.locator(".panel").all_inner_texts() == ["m, a", "m, b", "difference"]
+    assert dialog.locator(".panel").all_inner_texts() == ["before: m, a", "after: m, b", "difference"]
     found = Axe().run(page)
     assert found.response["violations"] == [], found.generate_report()
     assert problems == []
