@@ -91,9 +91,22 @@ def load_annotations(
     """
     if limit is not None and limit < 1:
         raise AnnotationError(f"limit is {limit}, expected at least 1 annotated image")
-    uncovered = options.uncovered_id(task)
     pairs = find_pairs(uri, task, options.image_root)[:limit]
     logger.info("reading %d annotated images from %s", len(pairs), storage.redact(uri))
+    return load_pairs(pairs, image_size=image_size, task=task, options=options, mode=mode, own_size=own_size)
+
+
+def load_pairs(
+    pairs: Sequence[Pair],
+    *,
+    image_size: int,
+    task: Task,
+    options: AnnotationOptions = DEFAULT_OPTIONS,
+    mode: FitMode = "letterbox",
+    own_size: bool = False,
+) -> list[Annotation]:
+    """`load_annotations` for pairs that have been found."""
+    uncovered = options.uncovered_id(task)
     annotations, problems = [], []
     for pair in tqdm(pairs, desc="annotations", unit="image", disable=None):
         try:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ddpm_seg import storage
 from ddpm_seg.cluster.training_workers import free_gpus
-from ddpm_seg.data.annotations.load import Annotation, labelled_pixels, load_annotations
+from ddpm_seg.data.annotations.load import Annotation, labelled_pixels, load_annotations, load_pairs
 from ddpm_seg.data.annotations.report import describe
 from ddpm_seg.data.annotations.task_file import find_task
 from ddpm_seg.errors import work_began
@@ -30,6 +30,7 @@ from ddpm_seg.model.domain import LEAST_IMAGES, MAX_IMAGES
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.tasks import Task
+from ddpm_seg.training.ensemble.accepted import accepted_pairs
 from ddpm_seg.training.ensemble.calibrating import annotated_pixels, calibrate, fitted
 from ddpm_seg.training.ensemble.copies import Copies
 from ddpm_seg.training.ensemble.ensemble_training import PUBLISHED, EnsembleConfig, train_members
@@ -67,7 +68,7 @@ def train_from_config(config: TrainConfig) -> Bundle:
     refuse_existing_bundle(config.output)
     storage.check_writable(config.output)
     size = bundle.network.image_size
-    annotations = load_annotations(config.images, image_size=size, task=task, limit=config.limit, options=config)
+    annotations = _annotations(config, size, task)
     held_out = (
         load_annotations(config.validation, image_size=size, task=task, options=config) if config.validation else []
     )
@@ -123,6 +124,13 @@ def train_from_config(config: TrainConfig) -> Bundle:
         save_bundle(trained, config.output)
         storage.delete(workplace.folder)
     return trained
+
+
+def _annotations(config: TrainConfig, size: int, task: Task) -> list[Annotation]:
+    if config.only is None:
+        return load_annotations(config.images, image_size=size, task=task, limit=config.limit, options=config)
+    pairs = accepted_pairs(config.images, config.only, task, config.image_root)
+    return load_pairs(pairs[: config.limit], image_size=size, task=task, options=config)
 
 
 def _review(output: str, found: Iterable[tuple[Annotation, NDArray[np.float32]]], task: Task) -> Calibration:

@@ -21,6 +21,9 @@ class TrainConfig(AnnotationOptions):
     """Annotated images, about twenty: a folder or URI prefix with X.png (or .jpg, …) beside X.npy (an integer array of
     class ids), or with images/X.jpg and masks/X.png; a .parquet table with masks, such as jobs.label writes; COCO's or
     Label Studio's .json; or CVAT's .xml."""
+    only: str | None = None
+    """Train only on the images in this list (.txt, .csv, .tsv or .parquet). Of verdicts.csv, which a report saves, only
+    the accepted ones; --images may then be the --output of jobs.label."""
     task: str
     """The classes that the ids in the masks stand for: the name of a built-in task, or a .yaml or .json file with
     class_names."""
@@ -76,7 +79,7 @@ class TrainConfig(AnnotationOptions):
     """torch device to train on, such as cpu or cuda:0. Default: a GPU if there is one, else the CPU."""
 
     def __post_init__(self) -> None:
-        storage.normalize_places(self, "output")
+        storage.normalize_places(self, "output", "only")
         check_least(self, members=1, recolour=0, iterations=1, seed=0, limit=1, num_actors=0)
         for name in ("steps", "blocks"):
             if getattr(self, name) == ():

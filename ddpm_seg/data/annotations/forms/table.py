@@ -28,7 +28,7 @@ def pairs_of_table(uri: str, task: Task, image_root: str | None = None) -> list[
     places, pairs = ImagePlaces(uri, image_root), []
     for number, row in enumerate(rows):
         if row.get("status") in (None, "ok"):
-            pairs.append(_pair(f"{storage.redact(uri)}, row {number}", row, task, places))
+            pairs.append(pair_of_row(f"{storage.redact(uri)}, row {number}", row, task, places))
     if not pairs:
         raise AnnotationError(
             f"{storage.redact(uri)} holds no annotated images: none of its {len(rows)} rows has a mask"
@@ -59,7 +59,11 @@ def _refuse_other_classes(uri: str, schema: pa.Schema, task: Task) -> None:
     """Raises AnnotationError for one of our tables with another task, whose ids would pass but mean other classes."""
     if METADATA_KEY not in (schema.metadata or {}):
         return
-    own = task_of(schema)
+    refuse_other_task(uri, task_of(schema), task)
+
+
+def refuse_other_task(uri: str, own: Task, task: Task) -> None:
+    """Raises AnnotationError if the classes of `own`, a table's task, are not those of `task`."""
     if own.class_names != task.class_names:
         raise AnnotationError(
             f"{storage.redact(uri)} holds masks of the task {own.name} ({', '.join(own.class_names[:5])}, ...), not of "
@@ -71,7 +75,8 @@ def _is_of_the_store(error: OSError) -> bool:
     return type(error) is not OSError or error.errno is not None
 
 
-def _pair(name: str, row: dict[str, Any], task: Task, places: ImagePlaces) -> Pair:
+def pair_of_row(name: str, row: dict[str, Any], task: Task, places: ImagePlaces) -> Pair:
+    """The pair in a row with `mask`, and `uri` or `image`; messages call it `name`."""
     image_bytes, image_path = _cell(row.get("image"), f"{name}, image")
     mask_bytes, mask_path = _cell(row.get("mask"), f"{name}, mask")
     uri = row.get("uri") if isinstance(row.get("uri"), str) else None
