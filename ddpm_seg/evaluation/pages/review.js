@@ -19,7 +19,9 @@
 
   function apply() {
     const {sort, found, verdict, overlay, opacity, model, heat} = form.elements;
-    sheet.append(...tiles.sort(orders[sort.value]));
+    tiles.sort(orders[sort.value]);
+    // A tile that is moved loses the keyboard's focus.
+    if (tiles.some((tile, place) => sheet.children[place] !== tile)) sheet.append(...tiles);
     for (const tile of tiles) {
       const hasClass = found.value === "" || tile.dataset.classes.split(" ").includes(found.value);
       tile.hidden = !hasClass || ((verdict?.value ?? "any") !== "any" && verdict.value !== (tile.dataset.verdict || "none"));

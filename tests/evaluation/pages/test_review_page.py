@@ -244,7 +244,9 @@ def test_selected_images_are_copied_and_saved_with_the_command_that_takes_them(
 def test_the_heat_map_lies_over_the_image_in_place_of_the_mask(page: Page) -> None:
     first = page.locator(".sheet .stack").first
     expect(first.locator(".heat")).to_be_hidden()
+    page.keyboard.press("j")
     page.keyboard.press("h")
+    assert focused(page) == "img2.png"  # the next key is still about this image
     expect(first.locator(".heat")).to_be_visible()
     expect(first.locator(".layer.before")).to_be_hidden()
 
