@@ -25,7 +25,7 @@ ARROWS = [
     ("cycles", "ddpm_seg.pipeline.execute", "ddpm_seg.pipeline.label.stages"),
     ("storage", "ddpm_seg.runs.commit", "ddpm_seg.storage.local"),
     ("ray", "ddpm_seg.training.ensemble.feature_actors", "ray"),
-    ("layers", "ddpm_seg.model.networks.unet", "ddpm_seg.data.canvas"),
+    ("layers", "ddpm_seg.model.networks.diffusion.unet", "ddpm_seg.data.canvas"),
     ("layers", "ddpm_seg.data.canvas", "ddpm_seg.runs.layout"),
     ("layers", "ddpm_seg.runs.commit", "ddpm_seg.model.bundle.ensemble_bundle"),
     ("layers", "ddpm_seg.cluster.nodes", "ddpm_seg.runs.commit"),

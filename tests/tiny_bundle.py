@@ -9,8 +9,8 @@ from ddpm_seg.model.device.meta import weight_shapes
 from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.ensemble import member_shapes
 from ddpm_seg.model.features import FeatureConfig
-from ddpm_seg.model.networks.ddpm import DDPMConfig
-from ddpm_seg.model.networks.unet import UNetConfig
+from ddpm_seg.model.networks.diffusion.ddpm import DDPMConfig
+from ddpm_seg.model.networks.diffusion.unet import UNetConfig
 from ddpm_seg.tasks import Task
 
 TASK = Task(

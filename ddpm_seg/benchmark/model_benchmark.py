@@ -19,9 +19,9 @@ from ddpm_seg.benchmark.measure import PeakMemory, in_turn, peak_flops, ratio
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle
 from ddpm_seg.model.bundle.network_json import require_ddpm
 from ddpm_seg.model.device.dtypes import SegmentDType
-from ddpm_seg.model.networks.ddpm_extractor import DDPMExtractor
+from ddpm_seg.model.networks.diffusion.ddpm_extractor import DDPMExtractor
+from ddpm_seg.model.networks.diffusion.unet import UNetConfig
 from ddpm_seg.model.networks.pixel_values import to_network
-from ddpm_seg.model.networks.unet import UNetConfig
 from ddpm_seg.model.segmenter import Segmenter
 
 SEGMENTATION, REFERENCE = "segmentation", "published algorithm"

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical
 
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle
-from ddpm_seg.model.networks.unet import UNetConfig
+from ddpm_seg.model.networks.diffusion.unet import UNetConfig
 
 Weights = Mapping[str, Tensor]
 Resize = Callable[[Tensor], Tensor]

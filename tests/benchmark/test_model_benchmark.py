@@ -12,7 +12,7 @@ from ddpm_seg.benchmark.model_benchmark import SEGMENTATION, ModelBenchmark, ben
 from ddpm_seg.benchmark.run import pictures
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle
 from ddpm_seg.model.features import FeatureConfig
-from ddpm_seg.model.networks.unet import UNetConfig
+from ddpm_seg.model.networks.diffusion.unet import UNetConfig
 from ddpm_seg.model.published.convert import ConvertConfig, convert
 from tests.model import tiny_networks
 from tests.model.published.tiny_diffusers import pipeline

@@ -9,8 +9,8 @@ from PIL import Image
 
 from ddpm_seg import storage
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle, save_bundle
-from ddpm_seg.model.networks.stylegan2 import StyleGAN2Config
-from tests.model.networks.test_stylegan2 import generator
+from ddpm_seg.model.networks.style.stylegan2 import StyleGAN2Config
+from tests.model.networks.style.test_stylegan2 import generator
 from tests.model.tiny_networks import members
 from tests.tiny_bundle import TASK, tiny_bundle
 

@@ -7,7 +7,7 @@ import pytest
 
 from ddpm_seg.model.bundle.ensemble_bundle import save_bundle
 from ddpm_seg.model.features import FeatureConfig
-from ddpm_seg.model.networks.unet import UNetConfig
+from ddpm_seg.model.networks.diffusion.unet import UNetConfig
 from jobs import benchmark
 from tests.model import tiny_networks
 

@@ -15,10 +15,10 @@ from PIL import Image
 import ddpm_seg
 from ddpm_seg import read_samples
 from ddpm_seg.data.table_pictures import row_image, row_mask
-from ddpm_seg.model.networks.stylegan2 import StyleGAN2Config
+from ddpm_seg.model.networks.style.stylegan2 import StyleGAN2Config
 from jobs import convert, curate, distill, evaluate, export, generate, label, train
 from tests.annotated_boxes import annotate
-from tests.model.networks.test_stylegan2 import generator
+from tests.model.networks.style.test_stylegan2 import generator
 from tests.model.published.nvlabs_files import ada, pickled
 from tests.model.recorded_gans import inversion_checkpoint, written
 

@@ -11,8 +11,8 @@ from ddpm_seg.data.annotations.load import load_annotations
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle, load_bundle, save_bundle
 from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.features import FeatureConfig
-from ddpm_seg.model.networks.ddpm import DDPMConfig
-from ddpm_seg.model.networks.unet import UNet, UNetConfig
+from ddpm_seg.model.networks.diffusion.ddpm import DDPMConfig
+from ddpm_seg.model.networks.diffusion.unet import UNet, UNetConfig
 from ddpm_seg.tasks import TASKS
 from ddpm_seg.training.ensemble import ensemble_training
 from ddpm_seg.training.ensemble.feature_files import FeatureExtractor

@@ -21,9 +21,9 @@ from ddpm_seg.model.bundle.ensemble_bundle import Bundle
 from ddpm_seg.model.device.dtypes import DType
 from ddpm_seg.model.network import Network
 from ddpm_seg.model.networks.alae import ALAEConfig
-from ddpm_seg.model.networks.gan_encoder import GANEncoderConfig
-from ddpm_seg.model.networks.gan_inversion import GANInversionConfig
-from ddpm_seg.model.networks.stylegan2 import StyleGAN2Config
+from ddpm_seg.model.networks.style.gan_encoder import GANEncoderConfig
+from ddpm_seg.model.networks.style.gan_inversion import GANInversionConfig
+from ddpm_seg.model.networks.style.stylegan2 import StyleGAN2Config
 from ddpm_seg.model.networks.vdvae import VDVAEConfig
 from ddpm_seg.model.resident import resident_drawer, resident_extractor
 from ddpm_seg.model.sampling import SamplingConfig

@@ -23,8 +23,8 @@ from ddpm_seg.benchmark import transcription
 from ddpm_seg.benchmark.measure import in_turn, ratio
 from ddpm_seg.benchmark.run import pictures
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle, load_bundle
+from ddpm_seg.model.networks.diffusion.unet import UNetConfig
 from ddpm_seg.model.networks.pixel_values import to_network
-from ddpm_seg.model.networks.unet import UNetConfig
 from ddpm_seg.model.resident import resident_extractor
 from ddpm_seg.training.network.denoising import Denoising
 from ddpm_seg.training.network.network_training import draw_images

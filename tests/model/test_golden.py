@@ -14,10 +14,10 @@ from ddpm_seg.data.statistics import most_uncertain_tenth
 from ddpm_seg.model.diffusion import Diffusion, DiffusionConfig
 from ddpm_seg.model.ensemble import Ensemble, member_shapes
 from ddpm_seg.model.features import FeatureConfig
-from ddpm_seg.model.networks.ddpm import DDPMConfig
-from ddpm_seg.model.networks.ddpm_extractor import extract
+from ddpm_seg.model.networks.diffusion.ddpm import DDPMConfig
+from ddpm_seg.model.networks.diffusion.ddpm_extractor import extract
+from ddpm_seg.model.networks.diffusion.unet import UNet, UNetConfig
 from ddpm_seg.model.networks.pixel_values import to_network
-from ddpm_seg.model.networks.unet import UNet, UNetConfig
 from ddpm_seg.model.samplers import sample_ddim
 from ddpm_seg.model.voting import Votes, vote
 from tests.model import golden_weights

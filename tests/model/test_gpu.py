@@ -17,7 +17,7 @@ from ddpm_seg.model.bundle.ensemble_bundle import Bundle, load_bundle
 from ddpm_seg.model.bundle.student_bundle import StudentBundle
 from ddpm_seg.model.device.dtypes import DType
 from ddpm_seg.model.features import FeatureConfig
-from ddpm_seg.model.networks.ddpm_generator import Generator
+from ddpm_seg.model.networks.diffusion.ddpm_generator import Generator
 from ddpm_seg.model.networks.student import Student, StudentConfig
 from ddpm_seg.model.resident import resident_extractor
 from ddpm_seg.model.sample_noise import SampleNoise

@@ -15,8 +15,8 @@ from ddpm_seg.model.bundle.ensemble_bundle import Bundle
 from ddpm_seg.model.errors import BundleError
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.network import Network
+from ddpm_seg.model.networks.diffusion.unet import UNetConfig
 from ddpm_seg.model.networks.pixel_values import to_network
-from ddpm_seg.model.networks.unet import UNetConfig
 from ddpm_seg.model.pixel_labels import PixelLabels
 from ddpm_seg.model.resident import resident_extractor
 from ddpm_seg.model.segmenter import Segmenter

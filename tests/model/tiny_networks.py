@@ -15,10 +15,10 @@ from ddpm_seg.model.ensemble import member_shapes
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.network import Network
 from ddpm_seg.model.networks.alae import ALAEConfig
-from ddpm_seg.model.networks.ddpm import DDPMConfig
+from ddpm_seg.model.networks.diffusion.ddpm import DDPMConfig
+from ddpm_seg.model.networks.diffusion.unet import UNet, UNetConfig
 from ddpm_seg.model.networks.mae import MAEConfig
 from ddpm_seg.model.networks.swav import SwAVConfig
-from ddpm_seg.model.networks.unet import UNet, UNetConfig
 from ddpm_seg.model.networks.vdvae import VDVAEConfig
 from ddpm_seg.model.resident import resident_extractor
 from ddpm_seg.tasks import Task

@@ -13,9 +13,9 @@ from ddpm_seg.errors import TrainingDiverged
 from ddpm_seg.model.bundle.ensemble_bundle import save_bundle
 from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.errors import BundleError
+from ddpm_seg.model.networks.diffusion.unet import UNetConfig
 from ddpm_seg.model.networks.mae import MAEConfig
 from ddpm_seg.model.networks.student import StudentConfig
-from ddpm_seg.model.networks.unet import UNetConfig
 from ddpm_seg.tasks import UNLABELLED
 from ddpm_seg.training.divergence import Watch
 from ddpm_seg.training.ensemble.ensemble_training import EnsembleConfig, train_members

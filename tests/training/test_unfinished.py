@@ -14,8 +14,8 @@ import torch
 
 from ddpm_seg.cluster.training_workers import Worker
 from ddpm_seg.model.diffusion import DiffusionConfig
+from ddpm_seg.model.networks.diffusion.unet import UNetConfig
 from ddpm_seg.model.networks.student import StudentConfig
-from ddpm_seg.model.networks.unet import UNetConfig
 from ddpm_seg.model.published.state_dicts import read_checkpoint
 from ddpm_seg.training.ensemble.ensemble_training import EnsembleConfig, EnsembleTraining
 from ddpm_seg.training.ensemble.pixel_features import PixelFeatures

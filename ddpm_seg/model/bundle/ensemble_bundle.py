@@ -26,7 +26,7 @@ from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.json_values import as_count, as_object, from_json
 from ddpm_seg.model.limits import MAX_MEMBERS
 from ddpm_seg.model.network import Network
-from ddpm_seg.model.networks.ddpm import DDPMConfig
+from ddpm_seg.model.networks.diffusion.ddpm import DDPMConfig
 from ddpm_seg.model.shapes import shapes_of
 from ddpm_seg.tasks import Task
 

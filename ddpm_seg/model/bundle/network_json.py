@@ -7,7 +7,7 @@ from typing import Any
 
 from ddpm_seg.model.errors import BundleError
 from ddpm_seg.model.network import Network
-from ddpm_seg.model.networks.ddpm import DDPMConfig
+from ddpm_seg.model.networks.diffusion.ddpm import DDPMConfig
 from ddpm_seg.model.networks.known import NETWORKS
 
 STUDENT = "student"

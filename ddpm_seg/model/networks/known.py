@@ -29,12 +29,12 @@ from __future__ import annotations
 
 from ddpm_seg.model.network import Network
 from ddpm_seg.model.networks.alae import ALAEConfig
-from ddpm_seg.model.networks.ddpm import DDPMConfig
-from ddpm_seg.model.networks.gan_encoder import GANEncoderConfig
-from ddpm_seg.model.networks.gan_inversion import GANInversionConfig
+from ddpm_seg.model.networks.diffusion.ddpm import DDPMConfig
 from ddpm_seg.model.networks.mae import MAEConfig
-from ddpm_seg.model.networks.stylegan import StyleGANConfig
-from ddpm_seg.model.networks.stylegan2 import StyleGAN2Config
+from ddpm_seg.model.networks.style.gan_encoder import GANEncoderConfig
+from ddpm_seg.model.networks.style.gan_inversion import GANInversionConfig
+from ddpm_seg.model.networks.style.stylegan import StyleGANConfig
+from ddpm_seg.model.networks.style.stylegan2 import StyleGAN2Config
 from ddpm_seg.model.networks.swav import SwAVConfig
 from ddpm_seg.model.networks.vdvae import VDVAEConfig
 

@@ -17,7 +17,7 @@ from ddpm_seg import storage
 from ddpm_seg.checks import flag
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle
 from ddpm_seg.model.ensemble import member_shapes
-from ddpm_seg.model.networks.ddpm import DDPMConfig
+from ddpm_seg.model.networks.diffusion.ddpm import DDPMConfig
 from ddpm_seg.model.published.convert_checks import chosen_checkpoint, refuse_beside_modelscope
 from ddpm_seg.model.published.convert_config import ConvertConfig
 from ddpm_seg.model.published.experiment import Experiment, load_experiment, load_modelscope_configuration

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from ddpm_seg.model.diffusion import DiffusionConfig
-from ddpm_seg.model.networks.unet import UNetConfig
+from ddpm_seg.model.networks.diffusion.unet import UNetConfig
 from ddpm_seg.model.shapes import Shapes
 
 DEFAULTS: dict[str, int | float | bool | str] = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ddpm_seg import storage
 from ddpm_seg.model.device.meta import weight_shapes
-from ddpm_seg.model.networks.ddpm import DDPMConfig
-from ddpm_seg.model.networks.unet import UNetConfig
+from ddpm_seg.model.networks.diffusion.ddpm import DDPMConfig
+from ddpm_seg.model.networks.diffusion.unet import UNetConfig
 from ddpm_seg.model.published.convert_config import ConvertConfig
 from ddpm_seg.model.published.flags import configs_from_flags, contradictions, split_model_flags
 from ddpm_seg.model.published.loading import Loaded

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from ddpm_seg import storage
 from ddpm_seg.model.device.meta import weight_shapes
-from ddpm_seg.model.networks.gan_encoder import GANEncoderConfig
-from ddpm_seg.model.networks.gan_inversion import Codes, GANInversionConfig
-from ddpm_seg.model.networks.stylegan2_generator import map_sides
+from ddpm_seg.model.networks.style.gan_encoder import GANEncoderConfig
+from ddpm_seg.model.networks.style.gan_inversion import Codes, GANInversionConfig
+from ddpm_seg.model.networks.style.stylegan2_generator import map_sides
 from ddpm_seg.model.published.convert_config import ConvertConfig
 from ddpm_seg.model.published.loading import Loaded
 from ddpm_seg.model.published.state_dicts import State, check_shapes, describe, read_checkpoint, state_dict, usable

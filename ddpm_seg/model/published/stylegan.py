@@ -12,9 +12,9 @@ from torch import Tensor
 
 from ddpm_seg import storage
 from ddpm_seg.model.device.meta import weight_shapes
-from ddpm_seg.model.networks.stylegan import StyleGANConfig
-from ddpm_seg.model.networks.stylegan2_generator import map_sides
-from ddpm_seg.model.networks.stylegan_generator import StyleGAN, blur_kernel
+from ddpm_seg.model.networks.style.stylegan import StyleGANConfig
+from ddpm_seg.model.networks.style.stylegan2_generator import map_sides
+from ddpm_seg.model.networks.style.stylegan_generator import StyleGAN, blur_kernel
 from ddpm_seg.model.published.convert_config import ConvertConfig
 from ddpm_seg.model.published.loading import Loaded
 from ddpm_seg.model.published.state_dicts import State, check_shapes, read_checkpoint, reason, state_dict, usable

@@ -14,14 +14,14 @@ from torch import Tensor
 
 from ddpm_seg import storage
 from ddpm_seg.model.device.meta import weight_shapes
-from ddpm_seg.model.networks.stylegan2 import StyleGAN2Config
-from ddpm_seg.model.networks.stylegan2_generator import map_sides
-from ddpm_seg.model.networks.stylegan2_layers import Mapping as MappingNetwork
-from ddpm_seg.model.networks.stylegan2_layers import blur_kernel
+from ddpm_seg.model.networks.style.stylegan2 import StyleGAN2Config
+from ddpm_seg.model.networks.style.stylegan2_generator import map_sides
+from ddpm_seg.model.networks.style.stylegan2_layers import Mapping as MappingNetwork
+from ddpm_seg.model.networks.style.stylegan2_layers import blur_kernel
 from ddpm_seg.model.published.convert_config import ConvertConfig
 from ddpm_seg.model.published.loading import Loaded
-from ddpm_seg.model.published.nvlabs_pickle import read_nvlabs_pickle
-from ddpm_seg.model.published.nvlabs_stylegan2 import Generator, generator_of
+from ddpm_seg.model.published.nvlabs.pickle import read_nvlabs_pickle
+from ddpm_seg.model.published.nvlabs.stylegan2 import Generator, generator_of
 from ddpm_seg.model.published.state_dicts import (
     State,
     check_shapes,

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle
 from ddpm_seg.model.device.copies import to_device
 from ddpm_seg.model.diffusion import Diffusion, DiffusionConfig
-from ddpm_seg.model.networks.ddpm import DDPMConfig
+from ddpm_seg.model.networks.diffusion.ddpm import DDPMConfig
+from ddpm_seg.model.networks.diffusion.unet import UNet, UNetConfig
 from ddpm_seg.model.networks.pixel_values import to_network
-from ddpm_seg.model.networks.unet import UNet, UNetConfig
 
 MIN_SNR_GAMMA = 5.0
 

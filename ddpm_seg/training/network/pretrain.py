@@ -12,8 +12,8 @@ from ddpm_seg.errors import work_began
 from ddpm_seg.model.bundle.ensemble_bundle import read_header, save_bundle
 from ddpm_seg.model.bundle.files import refuse_existing_bundle
 from ddpm_seg.model.diffusion import DiffusionConfig
+from ddpm_seg.model.networks.diffusion.unet import UNetConfig
 from ddpm_seg.model.networks.mae import MAEConfig
-from ddpm_seg.model.networks.unet import UNetConfig
 from ddpm_seg.progress import Progress
 from ddpm_seg.training.network.denoising import Denoising
 from ddpm_seg.training.network.inpainting import Inpainting

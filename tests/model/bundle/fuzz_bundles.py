@@ -27,8 +27,8 @@ from ddpm_seg.model.bundle.student_bundle import StudentBundle, save_student
 from ddpm_seg.model.device.meta import weight_shapes
 from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.errors import BundleError
-from ddpm_seg.model.networks.ddpm import DDPMConfig
-from ddpm_seg.model.networks.diffusers_config import DiffusersUNetConfig
+from ddpm_seg.model.networks.diffusion.ddpm import DDPMConfig
+from ddpm_seg.model.networks.diffusion.diffusers_config import DiffusersUNetConfig
 from ddpm_seg.model.networks.student import StudentConfig
 from ddpm_seg.model.networks.swav import SwAVConfig
 from ddpm_seg.model.trained import load_model, read_trained_header

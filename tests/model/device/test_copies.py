@@ -18,8 +18,8 @@ from ddpm_seg.cluster.training_workers import Worker
 from ddpm_seg.model.device.copies import to_device, to_host
 from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.features import FeatureConfig
-from ddpm_seg.model.networks.ddpm_generator import Generator
-from ddpm_seg.model.networks.unet import UNetConfig
+from ddpm_seg.model.networks.diffusion.ddpm_generator import Generator
+from ddpm_seg.model.networks.diffusion.unet import UNetConfig
 from ddpm_seg.model.resident import resident_extractor
 from ddpm_seg.model.sample_noise import SampleNoise
 from ddpm_seg.model.sampling import Sampler, SamplingConfig

@@ -16,7 +16,7 @@ from ddpm_seg.model.bundle.ensemble_bundle import load_bundle, network_digest, r
 from ddpm_seg.model.diffusion import Diffusion
 from ddpm_seg.model.errors import BundleError
 from ddpm_seg.model.features import FeatureConfig
-from ddpm_seg.model.networks.ddpm_extractor import extract
+from ddpm_seg.model.networks.diffusion.ddpm_extractor import extract
 from ddpm_seg.model.published.convert import ConvertConfig, convert
 from ddpm_seg.model.resident import resident_extractor
 from ddpm_seg.model.samplers import sample_ddim
@@ -92,7 +92,7 @@ def test_a_pipeline_without_subfolders(tmp_path: Path) -> None:
 def test_a_bundle_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = str(tmp_path / "bundle")
     save_bundle(convert(ConvertConfig(diffusers=pipeline(tmp_path / "pipeline"), output="")), bundle)
-    monkeypatch.delitem(sys.modules, "ddpm_seg.model.networks.diffusers_unet")
+    monkeypatch.delitem(sys.modules, "ddpm_seg.model.networks.diffusion.diffusers_unet")
     monkeypatch.setitem(sys.modules, "diffusers", None)
     assert read_header(bundle).image_size == 32
     with pytest.raises(BundleError, match="pip install 'ddpm_seg"):

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ddpm_seg.model.bundle.ensemble_bundle import load_bundle, network_digest
 from ddpm_seg.model.published.convert import ConvertConfig, convert
-from ddpm_seg.model.published.diffusers_weights import choose_file
+from ddpm_seg.model.published.diffusers.weights import choose_file
 from jobs import convert as convert_job
 from tests.model.published.tiny_diffusers import ARCHITECTURE, pipeline
 

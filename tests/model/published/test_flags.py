@@ -9,7 +9,7 @@ import pytest
 
 from ddpm_seg.model.device.meta import weight_shapes
 from ddpm_seg.model.diffusion import DiffusionConfig
-from ddpm_seg.model.networks.unet import UNetConfig
+from ddpm_seg.model.networks.diffusion.unet import UNetConfig
 from ddpm_seg.model.published.flags import configs_from_flags, contradictions, split_model_flags
 from ddpm_seg.model.published.names import LSUN_FFHQ_256
 

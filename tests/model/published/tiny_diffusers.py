@@ -9,8 +9,8 @@ import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 
 from ddpm_seg.model.diffusion import DiffusionConfig
-from ddpm_seg.model.networks.ddpm import DDPMConfig
-from ddpm_seg.model.networks.diffusers_config import DiffusersUNetConfig
+from ddpm_seg.model.networks.diffusion.ddpm import DDPMConfig
+from ddpm_seg.model.networks.diffusion.diffusers_config import DiffusersUNetConfig
 
 ARCHITECTURE: dict[str, Any] = {
     "sample_size": 32,

@@ -13,7 +13,7 @@ from PIL import Image
 from ddpm_seg import read_samples, storage
 from ddpm_seg.data.table_pictures import row_image, row_mask
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle, load_bundle, save_bundle
-from ddpm_seg.model.networks.stylegan2 import StyleGAN2Config
+from ddpm_seg.model.networks.style.stylegan2 import StyleGAN2Config
 from ddpm_seg.pipeline.generate.config import GenerateConfig
 from ddpm_seg.pipeline.generate.plan import GeneratePlan, plan_generate
 from ddpm_seg.pipeline.generate.rows import Sample, SampleInput, SampleSpec, sample_table
@@ -21,7 +21,7 @@ from ddpm_seg.pipeline.generate.stages import Draw
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.parquet import encode
 from jobs import export, label, train
-from tests.model.networks.test_stylegan2 import generator
+from tests.model.networks.style.test_stylegan2 import generator
 
 CONFIG = StyleGAN2Config(image_size=16, channels=(12, 8, 10), mapping=(6, 9, 7))
 TASK = ["--task", "avatars_10"]

@@ -15,7 +15,7 @@ from ddpm_seg.errors import StageError
 from ddpm_seg.model.bundle.ensemble_bundle import save_bundle
 from ddpm_seg.model.diffusion import Diffusion
 from ddpm_seg.model.features import FeatureConfig
-from ddpm_seg.model.networks.ddpm_extractor import extract
+from ddpm_seg.model.networks.diffusion.ddpm_extractor import extract
 from ddpm_seg.model.networks.pixel_values import to_network
 from ddpm_seg.model.resident import resident_extractor
 from ddpm_seg.training.ensemble import feature_files

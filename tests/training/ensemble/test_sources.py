@@ -17,14 +17,14 @@ from ddpm_seg.data.annotations.errors import AnnotationError
 from ddpm_seg.data.sample_names import SampleName
 from ddpm_seg.data.table_pictures import encode_png
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle, load_bundle, save_bundle
-from ddpm_seg.model.networks.stylegan2 import StyleGAN2Config
+from ddpm_seg.model.networks.style.stylegan2 import StyleGAN2Config
 from ddpm_seg.model.resident import resident_drawer
 from ddpm_seg.model.sampling import SamplingConfig
 from ddpm_seg.tasks import TASKS
 from ddpm_seg.training.ensemble.feature_files import FeatureExtractor, feature_uris, read_features
 from ddpm_seg.training.ensemble.few_shot import train_from_config
 from ddpm_seg.training.ensemble.train_config import TrainConfig
-from tests.model.networks.test_stylegan2 import generator
+from tests.model.networks.style.test_stylegan2 import generator
 
 CONFIG = StyleGAN2Config(image_size=16, channels=(12, 8, 10), mapping=(6, 9, 7))
 BUNDLE = Bundle(network=CONFIG, weights=dict(generator(CONFIG).state_dict()))

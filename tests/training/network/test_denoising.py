@@ -8,7 +8,7 @@ import torch
 
 from ddpm_seg.cluster.training_workers import Worker
 from ddpm_seg.model.diffusion import DiffusionConfig
-from ddpm_seg.model.networks.unet import UNetConfig
+from ddpm_seg.model.networks.diffusion.unet import UNetConfig
 from ddpm_seg.training.network.denoising import Denoising
 from ddpm_seg.training.network.network_training import NetworkTraining, draw_images
 from ddpm_seg.training.optimization import Optimization

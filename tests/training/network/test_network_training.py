@@ -12,8 +12,8 @@ import torch
 from ddpm_seg.cluster.training_workers import Worker
 from ddpm_seg.model.bundle.ensemble_bundle import load_bundle, save_bundle
 from ddpm_seg.model.diffusion import DiffusionConfig
+from ddpm_seg.model.networks.diffusion.unet import UNetConfig
 from ddpm_seg.model.networks.mae import MAEConfig
-from ddpm_seg.model.networks.unet import UNetConfig
 from ddpm_seg.training.network.denoising import Denoising
 from ddpm_seg.training.network.inpainting import Inpainting
 from ddpm_seg.training.network.network_training import (

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddpm_seg.model.limits import MAX_BLOCKS_PER_LEVEL, MAX_CHANNELS, MAX_HEADS, MAX_IMAGE_SIZE, MAX_LEVELS, check_range
-from ddpm_seg.model.networks.unet_blocks import (
+from ddpm_seg.model.networks.diffusion.unet_blocks import (
     AttentionBlock,
     Block,
     Downsample,

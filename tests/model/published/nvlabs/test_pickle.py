@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import torch
 
-from ddpm_seg.model.networks.stylegan2 import StyleGAN2Config
-from ddpm_seg.model.published.nvlabs_pickle import Array, read_nvlabs_pickle
+from ddpm_seg.model.networks.style.stylegan2 import StyleGAN2Config
+from ddpm_seg.model.published.nvlabs.pickle import Array, read_nvlabs_pickle
 from ddpm_seg.model.published.stylegan2 import load_stylegan2
-from tests.model.networks.test_stylegan2 import generator
+from tests.model.networks.style.test_stylegan2 import generator
 from tests.model.published.nvlabs_files import Call, Name, ada, pickled, stored, tensorflow
 from tests.model.recorded_gans import GOLDEN
 
@@ -219,7 +219,7 @@ def test_hostile_files_take_no_memory(tmp_path: Path) -> None:
         "    raise AssertionError(path)\n"
         "print(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[4]), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", code, *map(str, sorted(tmp_path.iterdir()))]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr

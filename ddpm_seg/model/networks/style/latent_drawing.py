@@ -12,7 +12,7 @@ from ddpm_seg.model.device.compiled import compiled
 from ddpm_seg.model.device.dtypes import activations, without_int8
 from ddpm_seg.model.device.meta import with_weights
 from ddpm_seg.model.device.runtime import Runtime
-from ddpm_seg.model.networks.latent_drawer import LatentDrawer, default_batch_size
+from ddpm_seg.model.networks.style.latent_drawer import LatentDrawer, default_batch_size
 from ddpm_seg.model.sampling import SamplingConfig
 
 TRUNCATION = 0.7

@@ -15,10 +15,10 @@ from torch import Tensor
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.limits import MAX_CHANNELS, MAX_IMAGE_SIZE, check_range
 from ddpm_seg.model.network import Checkpoint
-from ddpm_seg.model.networks import ir_se50
 from ddpm_seg.model.networks.image_network import ImageNetwork
-from ddpm_seg.model.networks.ir_se50 import IRSE50, P1, P2
 from ddpm_seg.model.networks.pixel_values import to_network
+from ddpm_seg.model.networks.style import ir_se50
+from ddpm_seg.model.networks.style.ir_se50 import IRSE50, P1, P2
 
 LANDMARKS: dict[str, int | None] = {"encoder.body.23.res_layer.3.weight": None, "encoder.latlayer2.weight": None}
 """Names that mark the checkpoints of e4e and pSp."""

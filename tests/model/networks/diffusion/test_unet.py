@@ -15,7 +15,7 @@ from torch import nn
 
 from ddpm_seg.benchmark import transcription
 from ddpm_seg.model.device.meta import weight_shapes
-from ddpm_seg.model.networks.unet import UNet, UNetConfig, timestep_embedding
+from ddpm_seg.model.networks.diffusion.unet import UNet, UNetConfig, timestep_embedding
 from tests.model.tiny_networks import assert_close, drawn_config, network, normal, weights
 
 CONFIG = UNetConfig(
@@ -59,7 +59,7 @@ def test_drawn_networks_cover_every_flag() -> None:
 
 
 def test_published_256_network_has_the_published_weights() -> None:
-    published = json.loads((Path(__file__).parents[1] / "golden/lsun256.unet_shapes.json").read_text())
+    published = json.loads((Path(__file__).parents[2] / "golden/lsun256.unet_shapes.json").read_text())
     quarter = weight_shapes(UNetConfig(num_channels=64, **LSUN_256))
     assert quarter == {key: tuple(shape) for key, shape in published.items()}
     whole = weight_shapes(UNetConfig(num_channels=256, **LSUN_256))

@@ -17,11 +17,11 @@ from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.json_values import as_object, from_json
 from ddpm_seg.model.network import Checkpoint
-from ddpm_seg.model.networks.ddpm_extractor import DDPMExtractor
-from ddpm_seg.model.networks.ddpm_generator import Generator, default_batch_size
-from ddpm_seg.model.networks.diffusers_config import DiffusersUNetConfig
-from ddpm_seg.model.networks.unet import UNetConfig
-from ddpm_seg.model.networks.unet_int8 import to_int8
+from ddpm_seg.model.networks.diffusion.ddpm_extractor import DDPMExtractor
+from ddpm_seg.model.networks.diffusion.ddpm_generator import Generator, default_batch_size
+from ddpm_seg.model.networks.diffusion.diffusers_config import DiffusersUNetConfig
+from ddpm_seg.model.networks.diffusion.unet import UNetConfig
+from ddpm_seg.model.networks.diffusion.unet_int8 import to_int8
 from ddpm_seg.model.sampling import SamplingConfig
 
 # The published choice for 256 x 256 networks, among 1000 timesteps and 18 decoder blocks.
@@ -46,7 +46,7 @@ class DDPMConfig:
             landmarks={"time_embed.0.weight": None, "input_blocks.0.0.weight": None},
             options=("classifiers", "experiment", "model_flags", *NOISE_OPTIONS),
         ),
-        Checkpoint(flag="diffusers", title="diffusers", loader="diffusers_folder", options=NOISE_OPTIONS),
+        Checkpoint(flag="diffusers", title="diffusers", loader="diffusers.folder", options=NOISE_OPTIONS),
     )
 
     unet: UNetConfig | DiffusersUNetConfig

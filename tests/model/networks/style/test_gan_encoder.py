@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from ddpm_seg.model.bundle.ensemble_bundle import load_bundle, save_bundle
-from ddpm_seg.model.networks.gan_encoder import GANEncoderConfig
-from ddpm_seg.model.networks.gan_inversion import Codes, GANInversion, GANInversionConfig, StyleEncoder
 from ddpm_seg.model.networks.pixel_values import to_network
-from ddpm_seg.model.networks.stylegan2 import StyleGAN2Config
+from ddpm_seg.model.networks.style.gan_encoder import GANEncoderConfig
+from ddpm_seg.model.networks.style.gan_inversion import Codes, GANInversion, GANInversionConfig, StyleEncoder
+from ddpm_seg.model.networks.style.stylegan2 import StyleGAN2Config
 from ddpm_seg.model.published.convert import convert
 from ddpm_seg.model.published.convert_config import ConvertConfig
 from ddpm_seg.model.published.style_encoders import load_gan_encoder, load_gan_inversion

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from ddpm_seg.model.json_values import shown
-from ddpm_seg.model.networks.stylegan2_layers import BLUR_TAPS, MAPPING_RATE, blur_kernel
-from ddpm_seg.model.published.nvlabs_pickle import Array, Module
+from ddpm_seg.model.networks.style.stylegan2_layers import BLUR_TAPS, MAPPING_RATE, blur_kernel
+from ddpm_seg.model.published.nvlabs.pickle import Array, Module
 from ddpm_seg.model.published.state_dicts import State, describe
 from ddpm_seg.model.shapes import some
 

@@ -10,7 +10,7 @@ from ddpm_seg.model.json_values import from_json, shown
 from ddpm_seg.model.limits import MAX_BLOCKS_PER_LEVEL, MAX_CHANNELS, MAX_IMAGE_SIZE, MAX_LEVELS, check_range
 
 if TYPE_CHECKING:
-    from ddpm_seg.model.networks.diffusers_unet import DiffusersUNet
+    from ddpm_seg.model.networks.diffusion.diffusers_unet import DiffusersUNet
 
 BLOCKS = ("DownBlock2D", "AttnDownBlock2D", "ResnetDownsampleBlock2D")
 UP_BLOCKS = ("UpBlock2D", "AttnUpBlock2D", "ResnetUpsampleBlock2D")
@@ -125,7 +125,7 @@ class DiffusersUNetConfig:
     def build(self) -> DiffusersUNet:
         """The network. Raises ModuleNotFoundError, with what to install, if diffusers is missing."""
         try:
-            from ddpm_seg.model.networks.diffusers_unet import DiffusersUNet
+            from ddpm_seg.model.networks.diffusion.diffusers_unet import DiffusersUNet
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(f"{error}: this network needs pip install 'ddpm_seg[diffusers]'") from error
 

@@ -13,13 +13,13 @@ from torch import Tensor
 from ddpm_seg.model.device.meta import weight_shapes
 from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.json_values import shown
-from ddpm_seg.model.networks.ddpm import DDPMConfig
-from ddpm_seg.model.networks.diffusers_config import DiffusersUNetConfig
+from ddpm_seg.model.networks.diffusion.ddpm import DDPMConfig
+from ddpm_seg.model.networks.diffusion.diffusers_config import DiffusersUNetConfig
 from ddpm_seg.model.published.convert_config import ConvertConfig
-from ddpm_seg.model.published.diffusers_files import Folder
-from ddpm_seg.model.published.diffusers_hub import local_folder
-from ddpm_seg.model.published.diffusers_schedule import diffusion_of
-from ddpm_seg.model.published.diffusers_weights import read_weights
+from ddpm_seg.model.published.diffusers.files import Folder
+from ddpm_seg.model.published.diffusers.hub import local_folder
+from ddpm_seg.model.published.diffusers.schedule import diffusion_of
+from ddpm_seg.model.published.diffusers.weights import read_weights
 from ddpm_seg.model.published.loading import Loaded
 from ddpm_seg.model.published.state_dicts import check_shapes, usable
 from ddpm_seg.model.shapes import shapes_of

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ddpm_seg.model.diffusion import Diffusion
-from ddpm_seg.model.networks.ddpm_generator import Generator
+from ddpm_seg.model.networks.diffusion.ddpm_generator import Generator
 from ddpm_seg.model.resident import resident_extractor
 from ddpm_seg.model.sample_noise import SampleNoise
 from ddpm_seg.model.samplers import sample_ancestral, sample_ddim, sample_dpm_solver

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from ddpm_seg import storage
 from ddpm_seg.model.json_values import shown
-from ddpm_seg.model.published.diffusers_files import Folder
+from ddpm_seg.model.published.diffusers.files import Folder
 from ddpm_seg.model.published.state_dicts import State, read_checkpoint, state_dict
 from ddpm_seg.model.shapes import some
 

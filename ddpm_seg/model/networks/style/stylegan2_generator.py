@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddpm_seg.model.limits import MAX_CHANNELS, MAX_DEPTH, MAX_IMAGE_SIZE, MAX_LEVELS, check_range
-from ddpm_seg.model.networks.stylegan2_layers import Layer, Mapping, ModulatedConv, ToRGB
+from ddpm_seg.model.networks.style.stylegan2_layers import Layer, Mapping, ModulatedConv, ToRGB
 
 SMALLEST = 4
 

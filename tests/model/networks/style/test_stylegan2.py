@@ -21,8 +21,8 @@ from ddpm_seg.model.ensemble import Ensemble, member_shapes
 from ddpm_seg.model.errors import BundleError
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.networks.pixel_values import from_network
-from ddpm_seg.model.networks.stylegan2 import StyleGAN2Config
-from ddpm_seg.model.networks.stylegan2_generator import StyleGAN2
+from ddpm_seg.model.networks.style.stylegan2 import StyleGAN2Config
+from ddpm_seg.model.networks.style.stylegan2_generator import StyleGAN2
 from ddpm_seg.model.published.convert import convert
 from ddpm_seg.model.published.convert_config import ConvertConfig
 from ddpm_seg.model.published.stylegan2 import load_stylegan2

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ddpm_seg import storage
 from ddpm_seg.model.json_values import one_line
-from ddpm_seg.model.published.diffusers_weights import choose_file
+from ddpm_seg.model.published.diffusers.weights import choose_file
 
 SECONDS = 5
 """Seconds to wait for each answer of the hub."""

@@ -14,8 +14,8 @@ from torch import Tensor
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle, load_bundle, save_bundle
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.networks.pixel_values import from_network
-from ddpm_seg.model.networks.stylegan import StyleGANConfig
-from ddpm_seg.model.networks.stylegan_generator import truncated_rows
+from ddpm_seg.model.networks.style.stylegan import StyleGANConfig
+from ddpm_seg.model.networks.style.stylegan_generator import truncated_rows
 from ddpm_seg.model.published.convert import convert
 from ddpm_seg.model.published.convert_config import ConvertConfig
 from ddpm_seg.model.published.stylegan import load_stylegan

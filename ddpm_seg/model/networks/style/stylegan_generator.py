@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddpm_seg.model.networks.stylegan2_generator import SMALLEST, map_sides
-from ddpm_seg.model.networks.stylegan2_layers import EPS, MAPPING_RATE
+from ddpm_seg.model.networks.style.stylegan2_generator import SMALLEST, map_sides
+from ddpm_seg.model.networks.style.stylegan2_layers import EPS, MAPPING_RATE
 
 FUSED_FROM = 128
 """Side from which on upsampling and convolution are one operation."""

@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ddpm_seg.model.networks.unet import UNet
+from ddpm_seg.model.networks.diffusion.unet import UNet
 
 WEIGHT_LEVELS, LEVELS = 127, 255
 

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.network import Checkpoint
-from ddpm_seg.model.networks.gan_encoder import LANDMARKS, check_encoder, encoder_peak
 from ddpm_seg.model.networks.image_network import ImageNetwork
-from ddpm_seg.model.networks.ir_se50 import BODY, IRSE50, P1, P2
 from ddpm_seg.model.networks.pixel_values import to_network
-from ddpm_seg.model.networks.stylegan2_generator import (
+from ddpm_seg.model.networks.style.gan_encoder import LANDMARKS, check_encoder, encoder_peak
+from ddpm_seg.model.networks.style.ir_se50 import BODY, IRSE50, P1, P2
+from ddpm_seg.model.networks.style.stylegan2_generator import (
     StyleMaps,
     check_generator,
     generator_peak,

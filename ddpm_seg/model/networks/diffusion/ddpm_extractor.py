@@ -14,11 +14,11 @@ from torch import Tensor
 from ddpm_seg.model.device.copies import to_device
 from ddpm_seg.model.diffusion import Diffusion, DiffusionConfig
 from ddpm_seg.model.features import FeatureConfig, joined
+from ddpm_seg.model.networks.diffusion.unet import UNet
 from ddpm_seg.model.networks.pixel_values import to_network
-from ddpm_seg.model.networks.unet import UNet
 
 if TYPE_CHECKING:
-    from ddpm_seg.model.networks.diffusers_unet import DiffusersUNet
+    from ddpm_seg.model.networks.diffusion.diffusers_unet import DiffusersUNet
 
     DecoderUNet = UNet | DiffusersUNet
 

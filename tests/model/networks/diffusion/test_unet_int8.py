@@ -10,8 +10,8 @@ from torch import nn
 from ddpm_seg.data.decoding.decoder import decode
 from ddpm_seg.model.bundle.ensemble_bundle import load_bundle
 from ddpm_seg.model.bundle.files import ASSETS
-from ddpm_seg.model.networks.unet import UNet
-from ddpm_seg.model.networks.unet_int8 import Int8Conv2d, to_int8
+from ddpm_seg.model.networks.diffusion.unet import UNet
+from ddpm_seg.model.networks.diffusion.unet_int8 import Int8Conv2d, to_int8
 from ddpm_seg.model.resident import resident_extractor
 from ddpm_seg.model.segmenter import Segmenter
 

@@ -1,0 +1,1 @@
+"""Diffusion models: guided-diffusion's UNet and that of diffusers."""

@@ -1,0 +1,1 @@
+"""StyleGANs, and the encoders that invert them."""

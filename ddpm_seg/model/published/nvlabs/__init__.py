@@ -1,0 +1,1 @@
+"""NVlabs' pickles, read without running them."""
