@@ -118,7 +118,7 @@ def test_an_interrupted_training_goes_on(
     assert steps == (30 if interrupted == "extraction" else 31)  # no batch twice, but for the one broken off
     assert {path.name for path in (tmp_path / "resumed").iterdir() if path.is_file()} == {
         path.name for path in Path(ddpm).iterdir()
-    } | {"ensemble.safetensors"}
+    } | {"ensemble.safetensors", "domain.safetensors"}
     assert not (tmp_path / "resumed" / "unfinished").exists()
     assert main([*arguments(ddpm, images, tmp_path / "whole"), "--iterations", "30"]) == 0
     whole, resumed = ((tmp_path / name / "ensemble.safetensors").read_bytes() for name in ("whole", "resumed"))

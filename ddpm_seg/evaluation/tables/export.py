@@ -170,12 +170,13 @@ def _batches(done: Exported, table: str) -> Iterator[list[dict[str, Any]]]:
     more = ["image"] if table == "samples" else [CONFIDENCE] if done.threshold else []
     for uri, wanted in done.selection.shards:
         for rows in read_rows(uri, wanted, [*_COLUMNS, *more]):
-            yield [row | {"file": uri} for row in rows.to_pylist()]
+            known = {"file": uri, "labelled": done.selection.task is not None}
+            yield [row | known for row in rows.to_pylist()]
 
 
 def _picture(row: dict[str, Any], with_image: bool, least_confidence: int) -> Picture | str:
     """The row's picture, or the reason why it has none."""
-    mask = row_mask(row, file=row["file"]) if row["mask"] else np.empty((0, 0), np.uint8)
+    mask = row_mask(row, file=row["file"]) if row["labelled"] else np.empty((0, 0), np.uint8)
     if CONFIDENCE in row:
         confidence = row_mask(row, column=CONFIDENCE, file=row["file"])
         mask = np.where(confidence >= least_confidence, mask, np.uint8(UNLABELLED))

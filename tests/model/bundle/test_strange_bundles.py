@@ -110,7 +110,7 @@ def test_odd_descriptions_of_other_networks(tmp_path: Path) -> None:
             lambda content: content["vdvae"].update(enc_blocks=["32"]),
             "vdvae.enc_blocks is .*expected a str",
         ),
-        ("vdvae", lambda content: content["vdvae"].update(dec_blocks="2"), "dec_blocks 2: a block at 2, where"),
+        ("vdvae", lambda content: content["vdvae"].update(dec_blocks="2"), "dec_blocks 2: a block at 2, but"),
         ("vdvae", lambda content: content["vdvae"].update(zdim=10**9), "zdim must be at most 16384"),
         ("vdvae", lambda content: content["vdvae"].update(deviation=float("nan")), "vdvae.deviation is None, expected"),
         ("alae", lambda content: content["alae"].update(widths=[8] * 10**5), "must be at most 10, got 99999"),

@@ -10,6 +10,8 @@ import torch
 from ddpm_seg.model.published.swav import load_swav
 from tests.model.recorded_extractors import state
 
+pytestmark = pytest.mark.usefixtures("small_checkpoints")
+
 SWAV = state("swav64", without_values=True)
 
 

@@ -117,5 +117,5 @@ def test_what_needs_features_of_images_is_refused(toy: str, tmp_path: Path) -> N
     ):
         with pytest.raises(BundleError, match="a toy gives features only of the images that it draws"):
             use()
-    with pytest.raises(ValueError, match="give the TorchScript file of a network too: --inception"):
+    with pytest.raises(ValueError, match="add --inception FILE, the TorchScript file of another network"):
         check_real("x", BUNDLE.network, None)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,8 @@ class LatentDrawer:
     """Draws samples, and returns their maps from the same pass. If a GPU has too little memory for `batch_size` at
     once, that number is halved from then on.
 
-    A CPU draws one at a time: batches are no faster there, and the sums in a batch depend on its size.
+    A CPU draws one at a time and in one thread, because sums of convolutions depend on the size of a batch and on the
+    number of threads, and a sample must not.
     """
 
     extractor = None
@@ -48,12 +50,27 @@ class LatentDrawer:
     @torch.inference_mode()
     def _batch(self, seed: int, numbers: Sequence[int], blocks: Sequence[int]) -> Iterator[Drawn]:
         z_NZ = latents(seed, numbers, self.network.latent_width)
-        codes = self.network.codes(to_device(z_NZ, self.device), self.truncation)
-        pictures, maps = self.network(codes, blocks)
+        with one_thread(self.device):
+            codes = self.network.codes(to_device(z_NZ, self.device), self.truncation)
+            pictures, maps = self.network(codes, blocks)
         finite = pictures.isfinite().flatten(1).all(dim=1).tolist()
         for index, image in enumerate(from_network(pictures)):
             own = [one[index : index + 1] for one in maps]
             yield Drawn(image=image if finite[index] else None, maps=own)
+
+
+@contextmanager
+def one_thread(device: torch.device) -> Iterator[None]:
+    """On a CPU, gives the network of this block one thread."""
+    threads = torch.get_num_threads()
+    if device.type != "cpu" or threads == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def latents(seed: int, numbers: Sequence[int], width: int) -> Tensor:
