@@ -15,10 +15,10 @@ from PIL import Image
 from ddpm_seg import storage
 from ddpm_seg.data.canvas import Placement, Refine, Resize, fit, restore_mask
 from ddpm_seg.data.decoding.decoder import read_apart
-from ddpm_seg.data.decoding.images import to_rgb
+from ddpm_seg.data.decoding.images import ImageError, to_rgb
 from ddpm_seg.data.domain import OUTSIDE
 from ddpm_seg.data.image_labels import NotFiniteError, image_labels
-from ddpm_seg.data.inputs.sources import read_image
+from ddpm_seg.data.inputs.sources import ContainerError, read_image
 from ddpm_seg.data.masks.enlarge import enlarge_maps
 from ddpm_seg.data.overlay import colorize, indexed, overlay
 from ddpm_seg.data.result_html import result_html
@@ -193,7 +193,7 @@ def load(
 
 def _to_rgb(image: ImageLike) -> NDArray[np.uint8]:
     if isinstance(image, (str, PathLike)):
-        return read_apart(read_image(fspath(image), listed=False)[0]).pixels
+        return _read(fspath(image))
     if isinstance(image, Image.Image):
         return to_rgb(image)
     if isinstance(image, np.ndarray):
@@ -201,3 +201,13 @@ def _to_rgb(image: ImageLike) -> NDArray[np.uint8]:
             raise TypeError(f"an image array must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
         return image
     raise TypeError(f"an image is a path, a URI, a PIL image or an (H, W, 3) uint8 array, not {type(image).__name__}")
+
+
+def _read(uri: str) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8. What is wrong with a file is said with its name: it may be one of a list."""
+    try:
+        return read_apart(read_image(uri, listed=False)[0]).pixels
+    except ImageError as error:
+        raise ImageError(error.error_type, f"{storage.redact(uri)}: {error}") from error
+    except ContainerError as error:
+        raise ContainerError(f"{storage.redact(uri)}: {error}") from error

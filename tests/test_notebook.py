@@ -14,7 +14,7 @@ from PIL import Image
 
 import ddpm_seg
 from ddpm_seg.data.canvas import fit
-from ddpm_seg.data.decoding.images import decode
+from ddpm_seg.data.decoding.images import ImageError, decode
 from ddpm_seg.model.bundle.ensemble_bundle import load_bundle, save_bundle
 from ddpm_seg.model.errors import BundleError
 from ddpm_seg.model.segmenter import Segmenter
@@ -150,6 +150,13 @@ def test_a_deep_pil_image_is_converted_as_its_file_is(segmenter, picture, tmp_pa
 def test_what_is_no_image_is_refused_by_type(segmenter, image) -> None:
     with pytest.raises(TypeError, match=r"uint8"):
         segmenter(image)
+
+
+def test_the_bad_file_of_a_list_is_named(segmenter, picture, tmp_path) -> None:
+    Image.fromarray(picture).save(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    with pytest.raises(ImageError, match=r"bad\.png: not an image of a known format"):
+        segmenter([tmp_path / "good.png", tmp_path / "bad.png"])
 
 
 def test_an_empty_list_gives_an_empty_list(segmenter) -> None:

@@ -79,20 +79,22 @@ def _weights(
         across = guide[:, column].transpose(2, 0, 1)  # (3, h, W)
         for i, row in enumerate(rows.indices[:, own]):
             distance = found[i, j]
-            distance[:] = 0
+            # A neighbour beyond the image's edge is infinitely far away.
+            distance[:] = np.where(rows.kernel[i, own, None] * columns.kernel[j] > 0, 0, np.inf)
             for mine, theirs in zip(channels, across, strict=True):
                 difference = theirs.take(row, axis=0)
                 difference -= mine
                 difference *= difference
                 distance += difference
-            distance *= -1 / (2 * RANGE_SIGMA**2)
-            np.exp(distance, out=distance)
-            distance *= rows.kernel[i, own, None]
-            distance *= columns.kernel[j]
+    # Relative to the most similar neighbour, which cancels out below: otherwise all weights of a pixel whose colour no
+    # neighbour has would be 0 in float32.
+    found -= found.min(axis=(0, 1))
+    found *= -1 / (2 * RANGE_SIGMA**2)
+    np.exp(found, out=found)
+    found *= rows.kernel[:, None, own, None]
+    found *= columns.kernel[None, :, None]
     found = found.reshape(-1, *own_I.shape[:2])
-    # If no neighbour has a similar colour, all weights may be 0 in float32.
-    total = found.sum(axis=0)
-    return found / np.maximum(total, np.float32(1e-30))
+    return found / found.sum(axis=0)
 
 
 def _best_class(
