@@ -24,8 +24,9 @@ class Checkpoint:
     """Field of `ConvertConfig` that names the file; also the flag of jobs.convert."""
     title: str
     """Its name in messages."""
-    loader: str
-    """Module of `ddpm_seg.model.published` whose `load` reads it; see `published.loading`."""
+    loader: str | None = None
+    """Module of `ddpm_seg.model.published` whose `load` reads it; see `published.loading`. None for a plain state dict
+    that the network's class reads itself, by `from_shapes(shapes, image_size)`."""
     landmarks: Mapping[str, int | None] = field(default_factory=dict)
     """Names that only this network's state dict has, each with the length of its first axis if that matters too. They
     reveal a file that is given under the wrong flag."""

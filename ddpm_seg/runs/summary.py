@@ -68,7 +68,8 @@ def _has_summary(layout: RunLayout) -> bool:
 
 
 def read_json(uri: str) -> dict[str, Any]:
-    """Reads a JSON object from a file of an output. Raises DamagedFileError for anything else."""
+    """Reads a JSON object from a file of an output. Raises DamagedFileError if the content is anything else; errors of
+    the storage, such as FileNotFoundError, pass through."""
     data = storage.read_bytes(uri)
     try:
         record = json.loads(data)

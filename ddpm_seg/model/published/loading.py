@@ -21,10 +21,18 @@ from torch import Tensor
 
 from ddpm_seg import storage
 from ddpm_seg.checks import flag
+from ddpm_seg.model.device.meta import weight_shapes
 from ddpm_seg.model.network import Checkpoint, Network
 from ddpm_seg.model.networks.known import NETWORKS
 from ddpm_seg.model.published.convert_config import ConvertConfig
-from ddpm_seg.model.published.state_dicts import State, read_checkpoint, state_dict, unwrapped_names
+from ddpm_seg.model.published.state_dicts import (
+    State,
+    check_shapes,
+    read_checkpoint,
+    state_dict,
+    unwrapped_names,
+    usable,
+)
 from ddpm_seg.model.shapes import Shapes, shapes_of, some
 
 CHECKPOINTS: tuple[Checkpoint, ...] = tuple(one for network in NETWORKS for one in network.checkpoints)
@@ -50,9 +58,10 @@ def load_network(checkpoint: Checkpoint, config: ConvertConfig, image_size: int 
 
     Raises ValueError; if the file is another network's, with the flag to use.
     """
-    module = importlib.import_module(f"ddpm_seg.model.published.{checkpoint.loader}")
     try:
-        return module.load(config, image_size)
+        if checkpoint.loader is None:
+            return _load_plain(checkpoint, config, image_size)
+        return importlib.import_module(f"ddpm_seg.model.published.{checkpoint.loader}").load(config, image_size)
     except ValueError as error:
         traceback.clear_frames(error.__traceback__)  # they hold the file's tensors, and it is read once more
         uri = getattr(config, checkpoint.flag)
@@ -60,6 +69,20 @@ def load_network(checkpoint: Checkpoint, config: ConvertConfig, image_size: int 
             name, right = storage.redact(uri), flag(another.flag)
             raise ValueError(f"{name} is a {another.title} checkpoint; use {right}") from None
         raise
+
+
+def _load_plain(checkpoint: Checkpoint, config: ConvertConfig, image_size: int | None) -> Loaded:
+    """The network in a plain state dict, as its class reads it off the shapes."""
+    uri = getattr(config, checkpoint.flag)
+    state = encoder_state(uri, checkpoint.title, tuple(checkpoint.landmarks), ())
+    shapes, name = shapes_of(state), storage.redact(uri)
+    kind: Any = next(one for one in NETWORKS if checkpoint in one.checkpoints)
+    try:
+        network = kind.from_shapes(shapes, config.image_size or image_size)
+    except (KeyError, IndexError, ValueError) as error:
+        raise ValueError(f"{name}: not a {checkpoint.title} checkpoint: {error}") from error
+    check_shapes(shapes, weight_shapes(network), f"{name}: not the network of a {network.title}")
+    return Loaded(network=network, weights=usable(state, name))
 
 
 def encoder_state(uri: str, title: str, landmarks: tuple[str, ...], not_read: tuple[str, ...]) -> State:

@@ -59,7 +59,7 @@ class LabelConfig(RunOptions):
     progress on it are done again."""
     max_errors: str | None = None
     """Stop a run once more images than this have errors: a number (100) or a share of the run's images (5%). Images
-    that --retry-errors tries again do not count. Default: never stop because of errors."""
+    that --retry-errors tries again raise the limit by their number. Default: never stop because of errors."""
     retry_errors: bool = False
     """Also label again the images whose latest row is an error, even if they have not changed."""
     redo: str | None = None

@@ -178,8 +178,8 @@ class LabelWork:
         )
 
     def error_limit(self, run: KnownRun) -> int | None:
-        """See `Work.error_limit`. Retried images may all fail again, or a run of few new images and many known errors
-        would stop."""
+        """See `Work.error_limit`. Adds the number of retried images, as all of them may fail again; otherwise a run of
+        few new images and many known errors would stop."""
         limit = self.found.config.error_limit(run.manifest.items.num_rows)
         retried = run.info.config.get("retried_errors", 0)
         return None if limit is None else limit + int(str(retried))

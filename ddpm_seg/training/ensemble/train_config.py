@@ -35,8 +35,8 @@ class TrainConfig(AnnotationOptions):
     """First choose steps and blocks by cross-validation on these images: print quality and cost of each choice, then
     train with the best."""
     steps: tuple[int, ...] | None = None
-    """Diffusion timesteps to read features at. Default: the bundle's own, else 50 150 250 (of 1000). For DDPMs only:
-    other networks see the image without noise."""
+    """Diffusion timesteps to read features at. Default: the bundle's own, else 50 150 250 of 1000, scaled if the DDPM
+    has another number of timesteps. Refused for other networks, which see the image without noise, and with --tune."""
     blocks: tuple[int, ...] | None = None
     """Blocks of the network to read features from. Those of a DDPM's decoder and of a GAN Inversion count from 0 at the
     lowest resolution, those of other networks from 0 at the image. Default: the bundle's own, else the published

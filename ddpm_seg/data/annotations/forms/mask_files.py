@@ -68,7 +68,7 @@ def read_png(data: bytes, task: Task, image_height: int, image_width: int) -> ND
         return _read_colors(np.asarray(image.convert("RGB")), task)
     if image.mode in ("1", "L", "I", "I;16", "I;16B"):
         return np.asarray(image).astype(np.int64)
-    raise MaskError(f"is a PNG of mode {image.mode}, expected grey class ids or the task's colours")
+    raise MaskError(f"is a PNG of mode {image.mode}; save it as grey class ids, indexed, or RGB in the task's colours")
 
 
 def read_colors(data: bytes, image_height: int, image_width: int) -> NDArray[np.uint8]:
