@@ -12,7 +12,6 @@ import contextlib
 import dataclasses
 import os
 import random
-import resource
 import sys
 import tempfile
 import time
@@ -29,6 +28,7 @@ from ddpm_seg import storage
 from ddpm_seg.data.inputs.listing import list_images
 from ddpm_seg.data.inputs.versions import with_versions
 from ddpm_seg.storage import patience, stores
+from tests.fuzzing import peak_memory
 from tests.web_server import web_server
 
 BATCH = 50  # entries of a list
@@ -227,7 +227,7 @@ def fuzz(count: int, seed: int) -> Counter[str]:
             outcomes.update(check(rng, folder, web.url, watch))
         assert not watch.reached, watch.reached[:5]
         assert not web.asked, web.asked
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_memory()
     assert peak < MEMORY, f"{peak} bytes"
     return outcomes
 

@@ -224,7 +224,7 @@ def test_a_missing_file_is_refused(saved: Path, name: str) -> None:
         (lambda content: content["features"].update(steps=[100]), r"0\.\.99, got \(100,\)"),
         (lambda content: content["diffusion"].update(noise_schedule="square"), "'square'"),
         (lambda content: content["task"]["class_names"].pop(), "5 colours for 4 classes"),
-        (lambda content: content.update(task=None), "features and its task"),
+        (lambda content: content.update(task=None), "no features or no task"),
         (lambda content: content.update(num_members=1), r"it has member_1\..*, which the network lacks"),
         (lambda content: content.update(num_members=3), "it lacks member_2"),
         (lambda content: content["files"].pop("unet.safetensors"), r"unet\.safetensors is missing"),

@@ -127,5 +127,5 @@ def test_actors_refuse_another_model(tmp_path: Path, ray_cluster: str) -> None:
 
 
 def test_more_actors_than_gpus_are_refused(tmp_path: Path, ray_cluster: str) -> None:
-    with pytest.raises(ValueError, match="room for 2 actors of 1; 3 asked for"):
+    with pytest.raises(ValueError, match="room for 2 actors of 1 GPU; 3 requested"):
         make(tmp_path, annotations(1), actors=3)
