@@ -111,8 +111,8 @@ class Bounds:
 
         Python's modules and the repository's own files may be opened too.
         """
-        self._opened.clear()
         peak, begin = peak_memory(), time.process_time()
+        self._opened.clear()  # what is opened to read the peak is not the file's doing
         try:
             with _deadline():
                 found = read()
