@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ddpm_seg import storage
 from ddpm_seg.data.inputs.verdicts import Chosen
 from ddpm_seg.data.schema import DOMAIN_DISTANCE, METADATA_KEY, classes_of, task_of
-from ddpm_seg.runs.parquet import DamagedFileError, open_parquet, read_columns
+from ddpm_seg.runs.parquet import DamagedFileError, open_parquet, require_columns
 from ddpm_seg.runs.view import Configuration, choose, current_rows
 from ddpm_seg.tasks import Task
 
@@ -81,7 +81,7 @@ def select(
         if task is not None:
             ok &= _within(doubt, min_uncertainty, max_uncertainty) & _has_one_of(rows, wanted_ids)
         if max_domain_distance is not None:
-            near = ~(_distances(uri, rows.num_rows) > max_domain_distance)
+            near = ~(_distances(rows) > max_domain_distance)
             outside += int((ok & ~near).sum())
             ok &= near
         wanted.append(ok)
@@ -124,16 +124,18 @@ def _class_id(name: str, task: Task) -> int:
 
 
 def _read(uri: str, only: Chosen | None) -> pa.Table:
-    return read_columns(uri, ["status", "uncertainty", "classes", *(["uri"] if only else [])])
-
-
-def _distances(uri: str, count: int) -> NDArray[np.float64]:
-    """The column `domain_distance`, NaN where it is not known."""
+    """The small columns that rows are selected by; `domain_distance` where the shard has it."""
+    wanted = ["status", "uncertainty", "classes", *(["uri"] if only else [])]
     with open_parquet(uri) as file:
-        if DOMAIN_DISTANCE.name not in file.schema_arrow.names:
-            return np.full(count, np.nan)
-    column = read_columns(uri, [DOMAIN_DISTANCE.name])[DOMAIN_DISTANCE.name]
-    return column.to_numpy(zero_copy_only=False).astype(np.float64)
+        require_columns(uri, file.schema_arrow, wanted)
+        return file.read(columns=[*wanted, *({DOMAIN_DISTANCE.name} & set(file.schema_arrow.names))])
+
+
+def _distances(rows: pa.Table) -> NDArray[np.float64]:
+    """The column `domain_distance`, NaN where it is not known."""
+    if DOMAIN_DISTANCE.name not in rows.column_names:
+        return np.full(rows.num_rows, np.nan)
+    return rows[DOMAIN_DISTANCE.name].to_numpy(zero_copy_only=False).astype(np.float64)
 
 
 def _within(doubt: NDArray[Any], least: float | None, most: float | None) -> NDArray[np.bool_]:
