@@ -54,10 +54,7 @@ def train_from_config(config: TrainConfig) -> Bundle:
     the cluster.
     """
     device = str(chosen_device(config.device))
-    recipe = PUBLISHED if config.recipe == "published" else EnsembleConfig()
-    iterations = recipe.iterations if config.iterations is None else config.iterations
-    training = dataclasses.replace(recipe, members=config.members, iterations=iterations, seed=config.seed)
-    copies = Copies(mirror=config.mirror, recolour=config.recolour)
+    training, copies = _training(config), Copies(mirror=config.mirror, recolour=config.recolour)
     if config.tune and (config.steps or config.blocks):
         raise ValueError("--tune chooses the steps and blocks: leave out --steps and --blocks, or --tune")
     task = find_task(config.task)
@@ -69,11 +66,9 @@ def train_from_config(config: TrainConfig) -> Bundle:
     storage.check_writable(config.output)
     size = bundle.network.image_size
     annotations = _annotations(config, size, task)
-    held_out = (
-        load_annotations(config.validation, image_size=size, task=task, options=config) if config.validation else []
-    )
-    calibration_set = (
-        load_annotations(config.calibration, image_size=size, task=task, options=config) if config.calibration else []
+    held_out, calibration_set = (
+        load_annotations(images, image_size=size, task=task, options=config) if images else []
+        for images in (config.validation, config.calibration)
     )
     if config.out_of_fold and len(annotations) < FOLDS:
         raise ValueError(f"--out-of-fold holds images out: it needs at least {FOLDS}, got {len(annotations)}")
@@ -87,18 +82,7 @@ def train_from_config(config: TrainConfig) -> Bundle:
         actors=free_gpus() if config.num_actors is None else config.num_actors,
     )
     if config.tune:
-        trials = tune(
-            bundle,
-            annotations,
-            task,
-            upsample_mode=features.upsample_mode,
-            device=device,
-            truncation=features.truncation,
-            workplace=workplace,
-        )
-        logger.info("steps and blocks:\n%s", describe_frontier(trials))
-        best = frontier(trials)[-1]
-        features = dataclasses.replace(features, steps=best.steps, blocks=best.blocks)
+        features = _tuned(features, bundle, annotations, task, device, workplace)
     trained = train_bundle(
         bundle,
         annotations,
@@ -110,10 +94,7 @@ def train_from_config(config: TrainConfig) -> Bundle:
         workplace=workplace,
     )
     if held_out:
-        miou = score(trained, held_out, device=device)
-        logger.info("mean IoU on %d validation images: %.4f", len(held_out), miou)
-        validation = {"images": len(held_out), "published_miou": miou}
-        trained = dataclasses.replace(trained, provenance={**trained.provenance, "validation": validation})
+        trained = _validated(trained, held_out, device)
     if calibration_set:
         trained = dataclasses.replace(trained, calibration=calibrate(trained, calibration_set, device=device))
     if config.out_of_fold:
@@ -124,6 +105,43 @@ def train_from_config(config: TrainConfig) -> Bundle:
         save_bundle(trained, config.output)
         storage.delete(workplace.folder)
     return trained
+
+
+def _training(config: TrainConfig) -> EnsembleConfig:
+    recipe = PUBLISHED if config.recipe == "published" else EnsembleConfig()
+    iterations = recipe.iterations if config.iterations is None else config.iterations
+    return dataclasses.replace(recipe, members=config.members, iterations=iterations, seed=config.seed)
+
+
+def _tuned(
+    features: FeatureConfig,
+    bundle: Bundle,
+    annotations: Sequence[Annotation],
+    task: Task,
+    device: str,
+    workplace: Workplace,
+) -> FeatureConfig:
+    """`features` with the steps and blocks that score best in cross-validation."""
+    trials = tune(
+        bundle,
+        annotations,
+        task,
+        upsample_mode=features.upsample_mode,
+        device=device,
+        truncation=features.truncation,
+        workplace=workplace,
+    )
+    logger.info("steps and blocks:\n%s", describe_frontier(trials))
+    best = frontier(trials)[-1]
+    return dataclasses.replace(features, steps=best.steps, blocks=best.blocks)
+
+
+def _validated(trained: Bundle, held_out: Sequence[Annotation], device: str) -> Bundle:
+    """`trained`, with its score on the validation images in its provenance."""
+    miou = score(trained, held_out, device=device)
+    logger.info("mean IoU on %d validation images: %.4f", len(held_out), miou)
+    validation = {"images": len(held_out), "published_miou": miou}
+    return dataclasses.replace(trained, provenance={**trained.provenance, "validation": validation})
 
 
 def _annotations(config: TrainConfig, size: int, task: Task) -> list[Annotation]:
