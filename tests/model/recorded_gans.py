@@ -22,6 +22,8 @@ GOLDEN = Path(__file__).parent / "golden" / "stylegan"
 CASES: dict[str, dict[str, Any]] = json.loads((GOLDEN / "cases.json").read_text())
 TOLERANCE = 1e-4
 """Of an array's deviation."""
+BATCHES = ([0], [0, 1], [0, 1, 0])
+"""Numbers of recorded latents, of which there are two, in batches of one, two and three."""
 
 
 def recorded(name: str) -> dict[str, np.ndarray]:

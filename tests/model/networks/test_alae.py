@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddpm_seg.model.device.dtypes import DType
+from ddpm_seg.model.networks import alae
 from ddpm_seg.model.networks.alae import ALAEConfig
 from ddpm_seg.model.published.alae import load_alae
 from tests.model import golden_weights, tiny_networks
@@ -23,6 +24,7 @@ from tests.model.recorded_vdvae_alae import (
     maps_of,
     recorded,
     save,
+    save_alae,
     state,
     weight,
 )
@@ -30,9 +32,10 @@ from tests.model.recorded_vdvae_alae import (
 NATIVE = ALAEConfig(image_size=128, widths=(8, 16, 32, 32, 32, 32, 32))
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
-    network, weights = load_alae(save(tmp_path_factory.mktemp("alae") / "alae.pth", state("alae128")))
+@pytest.fixture(scope="module", params=[False, True], ids=["zip", "legacy"])
+def weights(request: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
+    path = tmp_path_factory.mktemp("alae") / "alae.pth"
+    network, weights = load_alae(save_alae(path, state("alae128"), legacy=request.param))
     assert network == NATIVE
     return weights
 
@@ -53,6 +56,29 @@ def test_equals_the_published_code(weights: dict[str, Tensor], prefix: str, size
     assert_equal_arrays(at_pixels(maps, size, arrays[prefix + "pixel_index"]), arrays[prefix + "features"])
     for index, one in enumerate(maps if not prefix else []):
         assert_equal_arrays(one[0, : len(arrays[f"map_{index}"])], arrays[f"map_{index}"])
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize(("prefix", "size", "seed"), [("", 128, ALAE_SEED), ("enlarged_", 32, ALAE_SMALL_SEED)])
+def test_styles_and_code_equal_the_published_ones(
+    weights: dict[str, Tensor], prefix: str, size: int, seed: int, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are no features. With the layers that the file has for them, what enters each instance norm gives them."""
+    entering: list[Tensor] = []
+    norm = alae._instance_norm
+    monkeypatch.setattr(alae, "_instance_norm", lambda h: norm(entering.append(h) or h))
+    images = np.stack([golden_weights.image(seed + index, size) for index in range(count)])
+    network = replace(NATIVE, image_size=size)
+    maps_of(network, weights, images, [len(network.block_channels) - 1])
+    arrays, published = recorded("alae128"), state("alae128")
+    styles = np.empty_like(arrays[prefix + "styles"])
+    for index, h in enumerate(entering):
+        variance, mean = torch.var_mean(h[0], dim=(1, 2), correction=0)
+        layer = f"encode_block.{index // 2}.style_{index % 2 + 1}"
+        code = published[f"{layer}.weight"] @ torch.cat([mean, variance.sqrt()]) + published[f"{layer}.bias"]
+        styles[index // 2, index % 2] = code.numpy()
+    assert_equal_arrays(styles, arrays[prefix + "styles"])
+    assert_equal_arrays(styles.sum(axis=(0, 1)), arrays[prefix + "w"])
 
 
 @pytest.mark.parametrize("size", [2, 8, 16, 32])

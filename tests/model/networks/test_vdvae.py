@@ -54,9 +54,10 @@ OTHER = replace(
 )
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
-    return load_vdvae(save(tmp_path_factory.mktemp("vdvae") / "ema.th", state("vdvae32")), VDVAE32_FLAGS)[1]
+@pytest.fixture(scope="module", params=[False, True], ids=["zip", "legacy"])
+def weights(request: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
+    path = tmp_path_factory.mktemp("vdvae") / "ema.th"
+    return load_vdvae(save(path, state("vdvae32"), legacy=request.param), VDVAE32_FLAGS)[1]
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -82,6 +83,42 @@ def test_every_block_equals_the_published_codes(weights: dict[str, Tensor], coun
     assert_equal_arrays(at_pixels(every, 32, arrays["pixel_index"][:3]), arrays["all_features"])
     assert_equal_arrays([one[0].mean() for one in every], arrays["map_means"])
     assert_equal_arrays([one[0].std() for one in every], arrays["map_deviations"])
+
+
+@pytest.mark.parametrize("noisy", [False, True], ids=["mean", "noise"])
+@pytest.mark.parametrize("count", [1, 3])
+@torch.inference_mode()
+def test_the_posterior_is_the_published_codes(weights: dict[str, Tensor], count: int, noisy: bool) -> None:
+    """Of the posterior only the mean is read. With the deviation that the file has and the recorded noise, every block
+    gives what the published code gives when it draws."""
+    arrays, published = recorded("vdvae32"), state("vdvae32")
+    network = SMALL.build()
+    network.load_state_dict(weights)
+    means, spreads = [], []
+
+    def draw(index: int) -> Any:
+        def hook(conv: nn.Module, entering: tuple[Tensor], mean: Tensor) -> Tensor:
+            weight, bias = (published[f"decoder.dec_blocks.{index}.enc.c4.{kind}"][16:] for kind in ("weight", "bias"))
+            spread = F.conv2d(entering[0], weight, bias)
+            means.append(mean[0])
+            spreads.append(spread[0])
+            noise = golden_weights.noise(100 + index, (1, *mean.shape[1:]))
+            return mean + spread.exp() * torch.from_numpy(noise) if noisy else mean
+
+        return hook
+
+    for index, block in enumerate(network.decoder.dec_blocks):
+        block.enc.c4.register_forward_hook(draw(index))
+    images = np.stack([golden_weights.image(VDVAE_SEED + index, 32) for index in range(count)])
+    maps = network.activations(SMALL.preprocess(images, "cpu"), range(23))
+    prefix = "noise_" if noisy else ""
+    assert_equal_arrays([one[0].mean() for one in maps], arrays[f"{prefix}map_means"])
+    assert_equal_arrays([one[0].std() for one in maps], arrays[f"{prefix}map_deviations"])
+    read = [maps[block] for block in arrays["blocks"]]
+    assert_equal_arrays(at_pixels(read, 32, arrays["pixel_index"]), arrays[f"{prefix}features"])
+    for name, found in (("mean", means), ("logsigma", spreads)) if not noisy else ():
+        assert_equal_arrays([one.mean() for one in found], arrays[f"posterior_{name}_means"])
+        assert_equal_arrays([one.std() for one in found], arrays[f"posterior_{name}_deviations"])
 
 
 def test_other_sizes_equal_the_equations() -> None:

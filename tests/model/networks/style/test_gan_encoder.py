@@ -49,17 +49,24 @@ def checkpoint(request: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
     return recorded_gans.written(path, inversion_checkpoint(), legacy=request.param)
 
 
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
+@pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize(("name", "codes"), [("e4e_64", "e4e"), ("psp_64", "psp")])
 @torch.inference_mode()
-def test_codes_and_maps_equal_the_published_ones(name: str, codes: Codes) -> None:
-    encoder, expected = StyleEncoder(16, 10, codes), recorded(name)
-    encoder.load_state_dict(encoder_state(name, f"{name}/encoder"))
-    encoder.eval()
-    x = to_network(picture(name), "cpu")
-    assert_equal(encoder(x, 10), expected["codes"])
+def test_codes_and_maps_equal_the_published_ones(
+    name: str, codes: Codes, count: int, legacy: bool, tmp_path: Path
+) -> None:
+    state, expected = encoder_state(name, f"{name}/encoder"), recorded(name)
+    content = {"state_dict": {f"encoder.{key}": value for key, value in state.items()}, "opts": {}}
+    encoder = loaded(*load_gan_encoder(recorded_gans.written(tmp_path / "a.pt", content, legacy=legacy), 64))
+    others = [picture(other) for other in ("inv_64", "e4e_64")]
+    x = to_network(np.concatenate([picture(name), *others])[:count], "cpu")
     maps = dict(zip([*(f"body_{number:02d}" for number in range(24)), "p2", "p1"], encoder.maps(x), strict=True))
     for key in expected.keys() - {"codes"}:
-        assert_equal(maps[key], expected[key])
+        assert_equal(maps[key][:1], expected[key])
+    with_heads = StyleEncoder(16, 10, codes)
+    with_heads.load_state_dict(state)
+    assert_equal(with_heads.eval()(x, 10)[:1], expected["codes"])
 
 
 @torch.inference_mode()

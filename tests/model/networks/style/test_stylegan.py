@@ -22,7 +22,7 @@ from ddpm_seg.model.published.stylegan import load_stylegan
 from ddpm_seg.model.resident import resident_drawer
 from ddpm_seg.model.sampling import SamplingConfig
 from tests.model import gan_weights
-from tests.model.recorded_gans import CASES, GOLDEN, assert_equal, latents, recorded, written
+from tests.model.recorded_gans import BATCHES, CASES, GOLDEN, assert_equal, latents, recorded, written
 from tests.model.tiny_networks import backbone_bundle
 
 NAME = "sg1_128"
@@ -61,12 +61,15 @@ def test_pictures_and_maps_equal_datasetgans(files: tuple[str, str]) -> None:
     network.load_state_dict({**weights, **noises()})
     z = latents(NAME, 512)
     assert_equal(network.g_mapping(z), expected["w"], TOLERANCE)
-    for part in (z, z[:1]):
-        picture, maps = network(network.codes(part, CASES[NAME]["truncation"]), range(12))
-        assert_equal(picture, expected["image"][: len(part)], TOLERANCE)
+    codes = network.codes(z, CASES[NAME]["truncation"])
+    sampled = expected["codes_sampled"][:, :4]  # every third of 18 rows, of which this generator reads 12
+    assert_equal(codes[:, ::3, ::8], sampled, TOLERANCE)
+    for own in BATCHES:
+        picture, maps = network(network.codes(z[own], CASES[NAME]["truncation"]), range(12))
+        assert_equal(picture, expected["image"][own], TOLERANCE)
         for number, found in enumerate(maps):
             step = 4 if found.shape[2] > 64 else 1
-            assert_equal(found[:, :, ::step, ::step], expected[f"map_{number:02d}"][: len(part)], TOLERANCE)
+            assert_equal(found[:, :, ::step, ::step], expected[f"map_{number:02d}"][own], TOLERANCE)
     assert sum(config.published_features().channels(config)) == expected["dim"]
     picture, _ = network(network.codes(z, CASES[NAME]["truncation"]))
     away = np.abs(from_network(picture)[:, ::2, ::2].astype(int) - expected["image_uint8_floor"])
