@@ -24,7 +24,7 @@ from ddpm_seg.tasks import UNLABELLED
 TABLE, FILE = "samples", "curation.json"
 
 PUBLISHED_MOST_CERTAIN = 30
-"""How many of the most certain samples the published code drops; most of these have one class only."""
+"""How many of the most certain samples the published code drops, in place of as many uncertain ones."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,8 +62,8 @@ def curate(config: CurateConfig) -> Curation:
         )
     several = ok.filter(_of_several_classes(ok))
     uncertainty = np.sort(several["uncertainty"].to_numpy())
-    certain = PUBLISHED_MOST_CERTAIN if config.published_filter else 0
-    kept = uncertainty[certain : len(uncertainty) - int(len(uncertainty) * config.drop_uncertain)]
+    certain, uncertain = _dropped(config, len(uncertainty))
+    kept = uncertainty[certain : len(uncertainty) - uncertain]
     if not len(kept):
         raise ValueError(
             f"none of {len(uncertainty)} samples with several classes would be left; draw more, or drop fewer"
@@ -89,6 +89,17 @@ def curate(config: CurateConfig) -> Curation:
     )
     storage.write_bytes(storage.join(output, FILE), json_file(dataclasses.asdict(found)))
     return found
+
+
+def _dropped(config: CurateConfig, samples: int) -> tuple[int, int]:
+    """How many of the most certain and of the most uncertain samples to drop.
+
+    The published code keeps `sorted[30 : 30 - n]`: its share of n samples includes the most certain ones. Where n is 30
+    or less that slice is empty, and here they are dropped beside the share.
+    """
+    certain = PUBLISHED_MOST_CERTAIN if config.published_filter else 0
+    share = int(samples * config.drop_uncertain)
+    return certain, share - certain if share > certain else share
 
 
 def read_curation(output: str) -> Curation | None:

@@ -41,7 +41,7 @@ def row(number: int, uncertainty: float, *, classes: int = 2, status: str = "ok"
     return values | {
         "uncertainty": uncertainty,
         "classes": [{"class_id": class_id} for class_id in range(classes)],
-        "image": picture(np.full((SIZE, SIZE, 3), number, np.uint8)),
+        "image": picture(np.full((SIZE, SIZE, 3), number % 256, np.uint8)),
         "mask": picture(np.full((SIZE, SIZE), number % TASK.num_classes, np.uint8)),
         "uncertainty_map": picture(uncertainty_map(doubt, TASK.num_classes)),
     }
@@ -92,6 +92,16 @@ def test_the_published_filter_drops_the_thirty_most_certain_too(tmp_path: Path) 
     found = curate(CurateConfig(samples=str(tmp_path), published_filter=True))
     assert (found.counts["too_certain"], found.counts["too_uncertain"]) == (30, 10)
     assert numbers(tmp_path) == list(range(30, 90))
+
+
+def test_the_published_share_includes_the_thirty_most_certain(tmp_path: Path) -> None:
+    """The published slice of the samples sorted by uncertainty."""
+    for count in (310, 400, 611):
+        publish(tmp_path / str(count), [row(number, number / 1000) for number in range(count)])
+        found = curate(CurateConfig(samples=str(tmp_path / str(count)), published_filter=True))
+        share = int(count * 0.1)
+        assert numbers(tmp_path / str(count)) == list(range(count))[30 : -share + 30]
+        assert (found.counts["too_certain"], found.counts["too_uncertain"]) == (30, share - 30)
 
 
 def test_pixels_of_high_disagreement_lose_their_class_if_asked(samples: Path) -> None:
