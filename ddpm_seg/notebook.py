@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ddpm_seg import storage
-from ddpm_seg.data.canvas import Placement, Refine, Resize, fit, restore_mask
+from ddpm_seg.data.canvas import Placement, fit, restore_mask
 from ddpm_seg.data.decoding.decoder import read_apart
 from ddpm_seg.data.decoding.images import ImageError, to_rgb
 from ddpm_seg.data.domain import OUTSIDE
+from ddpm_seg.data.fit_options import Refine, Resize
 from ddpm_seg.data.image_labels import NotFiniteError, image_labels
 from ddpm_seg.data.inputs.sources import ContainerError, read_image
 from ddpm_seg.data.masks.enlarge import enlarge_maps

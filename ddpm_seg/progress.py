@@ -9,6 +9,8 @@ from typing import SupportsFloat
 
 from tqdm import tqdm
 
+from ddpm_seg.durations import duration
+
 logger = logging.getLogger(__name__)
 
 LOG_SECONDS, BAR_SECONDS = 30.0, 0.5
@@ -38,7 +40,7 @@ class Progress:
             self._bar.close()
         elif self.done > self._first:
             seconds, number = time.monotonic() - self._start, self.done - self._first
-            self._log(f", {number} in {_short(seconds)}, {seconds / number:.3g} s each")
+            self._log(f", {number} in {duration(seconds)}, {seconds / number:.3g} s each")
 
     def at(self, done: int, **shown: SupportsFloat) -> None:
         """Reports that `done` pieces are finished. If that exceeds the total, the total grows too.
@@ -57,7 +59,7 @@ class Progress:
             self._bar.update(done - self._bar.n)
         elif self._due(LOG_SECONDS):
             left = (self._logged - self._start) / max(done - self._first, 1) * (self.total - done)
-            self._log(f", {_short(left)} left" if done < self.total else "")  # no estimate if the total was too low
+            self._log(f", {duration(left)} left" if done < self.total else "")  # no estimate if the total was too low
 
     def _log(self, pace: str) -> None:
         logger.info("%s: %d of %d %s%s%s", self.what, self.done, self.total, self.unit, self._shown(), pace)
@@ -75,7 +77,3 @@ class Progress:
 
 def _number(value: SupportsFloat) -> str:
     return str(value) if isinstance(value, int) else f"{float(value):.4f}"
-
-
-def _short(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} minutes"

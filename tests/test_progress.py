@@ -26,10 +26,10 @@ def test_a_log_line_now_and_then_counts_what_is_left_by_the_pace_of_this_process
             shown.at(done, loss=torch.tensor(0.5), members=3)
     lines = [record.getMessage() for record in caplog.records]
     assert lines == [
-        "training: 831 of 1000 batches, loss 0.5000, members 3, 3 minutes left",
-        "training: 862 of 1000 batches, loss 0.5000, members 3, 2 minutes left",
-        "training: 893 of 1000 batches, loss 0.5000, members 3, 2 minutes left",
-        "training: 900 of 1000 batches, loss 0.5000, members 3, 100 in 2 minutes, 1 s each",
+        "training: 831 of 1000 batches, loss 0.5000, members 3, 2 min 49 s left",
+        "training: 862 of 1000 batches, loss 0.5000, members 3, 2 min 18 s left",
+        "training: 893 of 1000 batches, loss 0.5000, members 3, 1 min 47 s left",
+        "training: 900 of 1000 batches, loss 0.5000, members 3, 100 in 1 min 40 s, 1 s each",
     ]
 
 
@@ -40,7 +40,7 @@ def test_a_total_that_was_a_guess_moves_on(clock: list[float], caplog: pytest.Lo
             shown.at(done)
     assert [record.getMessage() for record in caplog.records] == [
         "training: 31 of 31 batches",
-        "training: 40 of 40 batches, 40 in 40 s, 1 s each",
+        "training: 40 of 40 batches, 40 in 40.0 s, 1 s each",
     ]
 
 
@@ -52,9 +52,9 @@ def test_what_earlier_processes_did_is_no_pace_of_this_one(
             clock[0] += 40
             shown.at(done, errors=1)
     assert [record.getMessage() for record in caplog.records] == [
-        "run-000001: 60 of 100 images, errors 1, 80 s left",
-        "run-000001: 80 of 100 images, errors 1, 40 s left",
-        "run-000001: 80 of 100 images, errors 1, 40 in 80 s, 2 s each",
+        "run-000001: 60 of 100 images, errors 1, 1 min 20 s left",
+        "run-000001: 80 of 100 images, errors 1, 40.0 s left",
+        "run-000001: 80 of 100 images, errors 1, 40 in 1 min 20 s, 2 s each",
     ]
 
 

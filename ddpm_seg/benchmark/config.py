@@ -25,7 +25,8 @@ class BenchmarkConfig:
     reference: bool = False
     """Also measure a plain implementation of the published algorithm, on the CPU in float32."""
     label: int = 0
-    """Also measure jobs.label on Ray, from image files to Parquet tables, with this many images. 0 leaves it out."""
+    """Also measure ddpm-seg label on Ray, from image files to Parquet tables, with this many images. 0 leaves it
+    out."""
     output: str | None = None
     """Folder or URI prefix to write benchmark.json to. Default: the results are only printed."""
 

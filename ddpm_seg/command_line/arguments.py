@@ -14,11 +14,15 @@ from typing import TypeVar
 import tyro
 
 from ddpm_seg.checks import flag
+from ddpm_seg.command_line.help_text import print_help
 from ddpm_seg.command_line.statuses import WRONG_USE
 from ddpm_seg.printable import printable
 from ddpm_seg.yaml_files import read_yaml
 
 T = TypeVar("T")
+
+_HELP = {"-h", "--help"}
+_ABOUT_CONFIG = "--config FILE.yaml reads these options from a YAML file (key: value); flags override the file."
 
 
 def parse(config: type[T], argv: list[str] | None = None, *, description: str) -> T:
@@ -28,16 +32,13 @@ def parse(config: type[T], argv: list[str] | None = None, *, description: str) -
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     defaults = _as_flags(config, *_take_config_file(arguments))
-    about_config = "--config FILE.yaml reads these options from a YAML file (key: value); flags override the file."
+    if _HELP.intersection(arguments):
+        print_help(config, _program(), f"{description.strip()}\n\n{_ABOUT_CONFIG}")
+        raise SystemExit(0)
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            parsed = tyro.cli(
-                config,
-                prog=_program(),
-                args=[*defaults, *arguments],
-                description=f"{description}\n\n{about_config}",
-            )
+            parsed = tyro.cli(config, prog=_program(), args=[*defaults, *arguments])
     except SystemExit as end:
         # A ValueError of the configuration itself becomes one line, without the box that tyro draws around it.
         refusal = end.__context__

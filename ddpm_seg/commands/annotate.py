@@ -1,10 +1,13 @@
 """Annotates generated images with a network trained on many annotated real images, in place of a person.
 
-    python -m jobs.generate --model bundles/avatars-ddpm --num-samples 20 --output drawn
-    python -m jobs.annotate --samples drawn --plenty avatars/plenty --task avatars_10 --output annotated.parquet
-    python -m jobs.train --model bundles/avatars-ddpm --images annotated.parquet --task avatars_10 --output bundles/own
+    ddpm-seg generate --model bundles/avatars-ddpm --num-samples 20 \\
+        --output drawn
+    ddpm-seg annotate --samples drawn --plenty avatars/plenty \\
+        --task avatars_10 --output annotated.parquet
+    ddpm-seg train --model bundles/avatars-ddpm --images annotated.parquet \\
+        --task avatars_10 --output bundles/own
 
-Meant for repeatable measurements; for a dataset of your own, annotate by hand. Exit status: see jobs.label --help.
+Meant for repeatable measurements; for a dataset of your own, annotate by hand. Exit status: see ddpm-seg label --help.
 """
 
 from __future__ import annotations

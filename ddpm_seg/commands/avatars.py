@@ -1,8 +1,11 @@
 """Renders Avatars-10, the demonstration dataset: 64 x 64 avatars with exact masks of their ten face parts.
 
-    python -m jobs.avatars --output avatars                             # all fixed splits, each in its own folder
-    python -m jobs.avatars --output avatars --splits validation test    # only these splits
-    python -m jobs.avatars --output mine --num-images 100 --seed 9000   # a set of your own
+    # all fixed splits, each in its own folder
+    ddpm-seg avatars --output avatars
+    # only these splits
+    ddpm-seg avatars --output avatars --splits validation test
+    # a set of your own
+    ddpm-seg avatars --output mine --num-images 100 --seed 9000
 
 Writes an image, 00000.png, and a mask of class ids, 00000.npy (uint8), for each avatar: DDPM-Seg's published layout.
 The same seed always gives the same bytes. Needs `pip install 'ddpm_seg[avatars]'`. Art: Avataaars by Pablo Stanley

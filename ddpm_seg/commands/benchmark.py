@@ -1,10 +1,11 @@
 """Measures a model on this machine: images per hour, where the time goes, and how close it is to the hardware's limit.
 
-    python -m jobs.benchmark                                    # the model that comes with the package
-    python -m jobs.benchmark --model s3://models/ffhq --label 64 --output benchmark/
-    python -m jobs.benchmark --published-size --reference       # compared with the published algorithm
+    ddpm-seg benchmark  # the model that comes with the package
+    ddpm-seg benchmark --model s3://models/ffhq --label 64 --output benchmark/
+    # compared with the published algorithm
+    ddpm-seg benchmark --published-size --reference
 
-Exit status: see jobs.label --help.
+Exit status: see ddpm-seg label --help.
 """
 
 from __future__ import annotations

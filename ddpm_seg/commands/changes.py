@@ -1,7 +1,8 @@
 """Compares the masks that two models, or one model with two settings, gave the same images in one output.
 
-    python -m jobs.changes --labels out                                     # the two newest configurations
-    python -m jobs.changes --labels s3://bucket/labels --before 0fdcb35bf553 --after aa913136490c
+    ddpm-seg changes --labels out  # the two newest configurations
+    ddpm-seg changes --labels s3://bucket/labels --before 0fdcb35bf553 \\
+        --after aa913136490c
 
 Writes an HTML page: the most changed images with both masks, which classes became which, class areas and uncertainty.
 """

@@ -1,9 +1,10 @@
 """Rewrites many small label files as a few large ones under a new prefix, keeping only each image's latest row.
 
-    python -m jobs.compact --labels s3://bucket/labels --output s3://bucket/labels-2026
+    ddpm-seg compact --labels s3://bucket/labels \\
+        --output s3://bucket/labels-2026
 
-Files under --labels stay unchanged. jobs.label can continue with the new prefix as its --output: it finds there which
-images are done.
+Files under --labels stay unchanged. ddpm-seg label can continue with the new prefix as its --output: it finds there
+which images are done.
 """
 
 from __future__ import annotations

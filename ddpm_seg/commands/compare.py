@@ -1,9 +1,11 @@
 """Compares an ensemble on diffusion features with simpler methods trained on the same few annotated images.
 
-    python -m jobs.compare --model avatars-10 --task avatars_10 --train avatars/annotated-{1,2,3,4,5} \\
-        --test avatars/test --plenty avatars/plenty --mirror --output comparison
-    python -m jobs.compare --model s3://models/ffhq --task ffhq_34 --train s3://photos/annotated \\
-        --splits 5 --shots 20 --methods diffusion --output s3://photos/comparison
+    ddpm-seg compare --model avatars-10 --task avatars_10 \\
+        --train avatars/annotated-{1,2,3,4,5} --test avatars/test \\
+        --plenty avatars/plenty --mirror --output comparison
+    ddpm-seg compare --model s3://models/ffhq --task ffhq_34 \\
+        --train s3://photos/annotated --splits 5 --shots 20 \\
+        --methods diffusion --output s3://photos/comparison
 
 Trains each method on each split and scores it on the test images. The methods: an ensemble on the bundle's features
 (diffusion), on colours and coordinates (rgb), and on features of the untrained network (untrained); and a small U-Net

@@ -1,49 +1,56 @@
 """Converts published checkpoints to a model bundle, the folder that the other jobs take as --model.
 
-    python -m jobs.convert --ddpm ffhq.pt --classifiers pixel_classifiers/ffhq_34/ddpm/50_150_250_5_6_7_8_12 \\
+    ddpm-seg convert --ddpm ffhq.pt \\
+        --classifiers pixel_classifiers/ffhq_34/ddpm/50_150_250_5_6_7_8_12 \\
         --experiment experiments/ffhq_34/ddpm.json --output bundles/ffhq-34
 
 Converts a guided-diffusion network with ddpm-segmentation's classifiers (model_0.pth, model_1.pth, …) and their
 experiment file. Networks outside the LSUN/FFHQ-256 family need --model-flags. Without --classifiers and --experiment
-the bundle holds only the network, for jobs.train to train an ensemble on:
+the bundle holds only the network, for ddpm-seg train to train an ensemble on:
 
-    python -m jobs.convert --ddpm model.pt --output s3://models/faces-128 \\
-        --model-flags "--image_size 128 --num_channels 128 --num_res_blocks 2 --learn_sigma True"
+    ddpm-seg convert --ddpm model.pt --output s3://models/faces-128 \\
+        --model-flags "--image_size 128 --num_channels 128 --num_res_blocks 2 \\
+        --learn_sigma True"
 
 The same noise is added to every image, and it must be the noise that the classifiers were trained with. The default is
 ddpm-segmentation's: drawn on a GPU from seed 0 (`--noise-generator cuda`; the conversion itself needs no GPU). For
 classifiers trained on a CPU give `--noise-generator cpu`; for any other noise, `--noise FILE.npy`.
 
-    python -m jobs.convert --mae ffhq.pth --classifiers pixel_classifiers/ffhq_34/mae \\
+    ddpm-seg convert --mae ffhq.pth \\
+        --classifiers pixel_classifiers/ffhq_34/mae \\
         --experiment experiments/ffhq_34/mae.json --output bundles/ffhq-34-mae
 
 Converts one of the networks that ddpm-segmentation compares with: --mae, --swav or --swav-w2, each with its own
 classifiers and experiment file.
 
-    python -m jobs.convert --vdvae ffhq256-iter-1700000-model-ema.th --output bundles/ffhq-vdvae
-    python -m jobs.convert --alae ffhq/model_157.pth --output bundles/ffhq-alae
+    ddpm-seg convert --vdvae ffhq256-iter-1700000-model-ema.th \\
+        --output bundles/ffhq-vdvae
+    ddpm-seg convert --alae ffhq/model_157.pth --output bundles/ffhq-alae
 
 Converts a VDVAE (encoder and decoder) or the encoder of a StyleALAE. A VDVAE that openai/vdvae did not publish needs
 the flags of its training: --model-flags "--enc_blocks … --dec_blocks … --dataset …".
 
-    python -m jobs.convert --gan-inversion e4e_ffhq_encode.pt --output bundles/ffhq-e4e
+    ddpm-seg convert --gan-inversion e4e_ffhq_encode.pt \\
+        --output bundles/ffhq-e4e
 
 Converts a StyleGAN2 encoder (e4e or pSp). With --gan-inversion features are read from the generator, with --gan-encoder
 from the encoder itself.
 
-    python -m jobs.convert --diffusers ddpm-church-256 --output bundles/church
+    ddpm-seg convert --diffusers ddpm-church-256 --output bundles/church
 
 Converts a Hugging Face diffusers pipeline (a folder, or a name on the hub) with an unconditional UNet2DModel. Its
 blocks are numbered by up-block, the deepest first.
 
-    python -m jobs.convert --modelscope cv_diffusion_image-segmentation --output bundles/modelscope-ffhq-34
+    ddpm-seg convert --modelscope cv_diffusion_image-segmentation \\
+        --output bundles/modelscope-ffhq-34
 
 Converts a ModelScope folder, which holds the network, the classifiers and their settings. Its noise is drawn on a CPU.
 
-    python -m jobs.convert --gan-samples gan/ffhq_34/samples_256x256x3.npz --task ffhq_34 --output samples
+    ddpm-seg convert --gan-samples gan/ffhq_34/samples_256x256x3.npz \\
+        --task ffhq_34 --output samples
 
 Converts published samples of DatasetGAN (or of DatasetDDPM) to a table of samples, to train a student on without a
-generator: jobs.curate, then jobs.distill.
+generator: ddpm-seg curate, then ddpm-seg distill.
 """
 
 from __future__ import annotations
@@ -71,10 +78,10 @@ def _convert(config: ConvertConfig) -> str:
     size = sum(file.size_bytes or 0 for file in storage.list_files(output))
     network = f"a {bundle.network.title} without classifiers"
     kind = f"{bundle.task.name}, {len(bundle.members)} classifiers" if bundle.task else network
-    label = f"python -m jobs.label --model {config.output} --input IMAGES --output TABLES"
-    train = "python -m jobs.train --help   # an ensemble on a few annotated images"
+    label = f"ddpm-seg label --model {config.output} --input IMAGES --output TABLES"
+    train = "ddpm-seg train --help   # an ensemble on a few annotated images"
     if not bundle.network.reads_images:  # it learns from its own samples alone
-        train = f"python -m jobs.generate --model {config.output} --num-samples 20 --output DRAWN   # to annotate"
+        train = f"ddpm-seg generate --model {config.output} --num-samples 20 --output DRAWN   # to annotate"
     return "\n".join(
         [
             f"bundle:   {output}  ({kind}, {size / 1e6:.1f} MB)",
@@ -92,7 +99,7 @@ def _convert_samples(config: ConvertConfig) -> str:
         [
             f"samples: {found.layout.configuration()}  ({found.samples})",
             f"report:  {found.layout.report}",
-            f"next:    python -m jobs.curate --samples {config.output}",
+            f"next:    ddpm-seg curate --samples {config.output}",
         ]
     )
 

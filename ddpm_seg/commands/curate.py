@@ -1,10 +1,11 @@
 """Chooses which generated samples are good enough to train on, and stores that rule beside them.
 
-    python -m jobs.curate --samples samples/                          # drops the most uncertain tenth
-    python -m jobs.curate --samples s3://bucket/synthetic --drop-uncertain 0.2 --ignore-above 0.5
+    ddpm-seg curate --samples samples/  # drops the most uncertain tenth
+    ddpm-seg curate --samples s3://bucket/synthetic --drop-uncertain 0.2 \\
+        --ignore-above 0.5
 
 Also drops samples whose mask has only one class. The samples themselves stay unchanged: the rule is curation.json,
-which jobs.distill and ddpm_seg.read_samples apply. Running the job again replaces the rule.
+which ddpm-seg distill and ddpm_seg.read_samples apply. Running the job again replaces the rule.
 """
 
 from __future__ import annotations

@@ -1,12 +1,15 @@
 """Trains a student network (DeepLabV3) on generated samples and their masks; it labels images without the DDPM.
 
-    python -m jobs.distill --samples samples/ --validation avatars/validation --output bundles/student
-    python -m jobs.distill --samples s3://bucket/synthetic --validation s3://photos/annotated \\
-        --backbone-weights s3://models/resnet101.pth --output s3://models/student
+    ddpm-seg distill --samples samples/ --validation avatars/validation \\
+        --output bundles/student
+    ddpm-seg distill --samples s3://bucket/synthetic \\
+        --validation s3://photos/annotated \\
+        --backbone-weights s3://models/resnet101.pth \\
+        --output s3://models/student
 
-jobs.label, jobs.evaluate and ddpm_seg.load take the student like any other model. After an interruption, the same
-command continues after the last complete epoch. On a Ray cluster with GPUs (`ray job submit`), it runs one Ray Train
-worker per GPU. Exit status: see jobs.label --help.
+ddpm-seg label, ddpm-seg evaluate and ddpm_seg.load take the student like any other model. After an interruption, the
+same command continues after the last complete epoch. On a Ray cluster with GPUs (`ray job submit`), it runs one Ray
+Train worker per GPU. Exit status: see ddpm-seg label --help.
 """
 
 from __future__ import annotations
@@ -46,7 +49,7 @@ def describe(student: StudentHeader, output: str) -> str:
             f"kept      epoch {kept}",
             f"model_id  {student.model_id}",
             f"bundle    {output}",
-            f"next      python -m jobs.evaluate --model {output} --images ANNOTATED --output URI",
+            f"next      ddpm-seg evaluate --model {output} --images ANNOTATED --output URI",
         ]
     )
 

@@ -1,13 +1,15 @@
 """Scores a model on annotated images: mean IoU (published and usual formula), IoU per class, calibration, worst images.
 
-    python -m jobs.evaluate --model bundles/avatars-10 --images avatars/test --output evaluation
-    python -m jobs.evaluate --model s3://models/ffhq --images s3://photos/test --labels s3://photos/labels \\
-        --output s3://photos/evaluation
-    python -m jobs.evaluate --model bundles/avatars-10 --images avatars/plenty --splits 5 --shots 20 --output few-shot
+    ddpm-seg evaluate --model bundles/avatars-10 --images avatars/test \\
+        --output evaluation
+    ddpm-seg evaluate --model s3://models/ffhq --images s3://photos/test \\
+        --labels s3://photos/labels --output s3://photos/evaluation
+    ddpm-seg evaluate --model bundles/avatars-10 --images avatars/plenty \\
+        --splits 5 --shots 20 --output few-shot
 
-Labels the images into --output as jobs.label does, or scores existing labels (--labels). Writes metrics.json,
-images.parquet and evaluation.html. After an interruption, the same command continues. Exit status: see
-jobs.label --help.
+Labels the images into --output as ddpm-seg label does, or scores existing labels (--labels). Writes metrics.json,
+images.parquet and evaluation.html. After an interruption, the same command continues. Exit status: see ddpm-seg label
+--help.
 """
 
 from __future__ import annotations

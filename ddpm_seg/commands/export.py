@@ -1,11 +1,14 @@
 """Exports labels to the formats of annotation, training and viewing tools (Label Studio, CVAT, COCO, FiftyOne, …).
 
-    python -m jobs.export --labels out --to label-studio --most-uncertain 200 --output review
-    python -m jobs.export --labels s3://bucket/labels --to coco --max-uncertainty 0.2 --output s3://bucket/coco
-    python -m jobs.export --labels out --to png --classes hair "facial hair" --output hair
+    ddpm-seg export --labels out --to label-studio --most-uncertain 200 \\
+        --output review
+    ddpm-seg export --labels s3://bucket/labels --to coco \\
+        --max-uncertainty 0.2 --output s3://bucket/coco
+    ddpm-seg export --labels out --to png --classes hair "facial hair" \\
+        --output hair
 
-Masks that you correct there can be trained on: jobs.train --images reads Label Studio's and COCO's JSON, CVAT's XML,
-and the folders that --to png writes.
+Masks that you correct there can be trained on: ddpm-seg train --images reads Label Studio's and COCO's JSON, CVAT's
+XML, and the folders that --to png writes.
 """
 
 from __future__ import annotations

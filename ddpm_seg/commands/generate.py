@@ -1,12 +1,15 @@
 """Generates images with a diffusion model and labels them: a synthetic dataset as Parquet tables, made on Ray.
 
-    python -m jobs.generate --model avatars-10 --num-samples 2000 --output samples/
-    python -m jobs.generate --model avatars-10 --num-samples 2000 --output samples/ --dry-run    # only print the plan
-    ray job submit --working-dir . -- python -m jobs.generate --model s3://models/ffhq --num-samples 50000 \\
+    ddpm-seg generate --model avatars-10 --num-samples 2000 --output samples/
+    # only print the plan
+    ddpm-seg generate --model avatars-10 --num-samples 2000 --output samples/ \\
+        --dry-run
+    ray job submit --working-dir . -- ddpm-seg generate \\
+        --model s3://models/ffhq --num-samples 50000 \\
         --output s3://bucket/synthetic
 
 Sample i of a seed is the same for any number of samples, actors and restarts. Running the same command again finishes
-an interrupted run; a larger --num-samples draws only the additional samples. Exit status: see jobs.label --help.
+an interrupted run; a larger --num-samples draws only the additional samples. Exit status: see ddpm-seg label --help.
 """
 
 from __future__ import annotations

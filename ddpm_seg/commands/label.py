@@ -1,9 +1,11 @@
 """Segments every image under a prefix: masks, uncertainty and class statistics as Parquet tables, made on Ray.
 
-    python -m jobs.label                                              # sample images, bundled model, into ./out
-    python -m jobs.label --input photos/ --output out/
-    python -m jobs.label --input photos/ --output out/ --dry-run      # only print the plan
-    ray job submit --working-dir . -- python -m jobs.label --input s3://bucket/photos --output s3://bucket/labels
+    ddpm-seg label  # sample images, bundled model, into ./out
+    ddpm-seg label --input photos/ --output out/
+    # only print the plan
+    ddpm-seg label --input photos/ --output out/ --dry-run
+    ray job submit --working-dir . -- ddpm-seg label \\
+        --input s3://bucket/photos --output s3://bucket/labels
 
 Running the same command again finishes an interrupted run and labels images that are new or have changed.
 

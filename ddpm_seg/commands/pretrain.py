@@ -1,11 +1,12 @@
-"""Trains a diffusion network (DDPM) on unlabelled images; jobs.train then trains an ensemble on its activations.
+"""Trains a diffusion network (DDPM) on unlabelled images; ddpm-seg train then trains an ensemble on its activations.
 
-    python -m jobs.avatars --output avatars --splits unlabelled
-    python -m jobs.pretrain --images avatars/unlabelled --output bundles/avatars-ddpm --iterations 4000 --batch-size 20
+    ddpm-seg avatars --output avatars --splits unlabelled
+    ddpm-seg pretrain --images avatars/unlabelled \\
+        --output bundles/avatars-ddpm --iterations 4000 --batch-size 20
 
 After an interruption, the same command continues where it stopped: the state is saved every three minutes and when the
 job is stopped. On a Ray cluster with GPUs (`ray job submit`), it runs one Ray Train worker per GPU. Exit status: see
-jobs.label --help.
+ddpm-seg label --help.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def train(config: PretrainConfig) -> str:
         [
             f"bundle:   {config.output}",
             f"model_id: {model_id}",
-            f"next:     python -m jobs.train --model {config.output} --images ANNOTATED --task TASK --output URI",
+            f"next:     ddpm-seg train --model {config.output} --images ANNOTATED --task TASK --output URI",
         ]
     )
 

@@ -1,11 +1,12 @@
 """Trains a masked autoencoder (MAE) on unlabelled images, so that its features can be compared with a DDPM's.
 
-    python -m jobs.avatars --output avatars --splits unlabelled
-    python -m jobs.pretrain_mae --images avatars/unlabelled --output bundles/avatars-mae --iterations 5100 \\
-        --batch-size 128 --learning-rate 1e-3 --compile
+    ddpm-seg avatars --output avatars --splits unlabelled
+    ddpm-seg pretrain-mae --images avatars/unlabelled \\
+        --output bundles/avatars-mae --iterations 5100 --batch-size 128 \\
+        --learning-rate 1e-3 --compile
 
 The network learns to fill in three quarters of each image's patches from the rest (He et al., 2022). Saving and
-continuing, workers and exit status are the same as for jobs.pretrain.
+continuing, workers and exit status are the same as for ddpm-seg pretrain.
 """
 
 from __future__ import annotations

@@ -1,14 +1,17 @@
 """Reproduces DDPM-Seg's published scores: for one benchmark, some, or all six, and for any rows of the paper's table.
 
-    python -m jobs.reproduce --task ffhq_34 --datasets datasets --checkpoints checkpoints/ddpm --output reproduction
-    python -m jobs.reproduce --all --datasets s3://seg/datasets --checkpoints s3://seg/ddpm --output s3://seg/out
-    python -m jobs.reproduce --all --network ddpm mae swav swav-w2 alae dataset-gan --splits 5 --datasets datasets \\
-        --checkpoints checkpoints --synthetic synthetic_datasets --output reproduction
+    ddpm-seg reproduce --task ffhq_34 --datasets datasets \\
+        --checkpoints checkpoints/ddpm --output reproduction
+    ddpm-seg reproduce --all --datasets s3://seg/datasets \\
+        --checkpoints s3://seg/ddpm --output s3://seg/out
+    ddpm-seg reproduce --all --network ddpm mae swav swav-w2 alae dataset-gan \\
+        --splits 5 --datasets datasets --checkpoints checkpoints \\
+        --synthetic synthetic_datasets --output reproduction
 
 For each network and benchmark: converts the published checkpoint, trains an ensemble on the first training images with
 the published recipe, labels the first test images on Ray, and scores them. For dataset-ddpm and dataset-gan: trains a
 student on the published samples. After an interruption, the same command reuses the finished models and continues. Exit
-status: see jobs.label --help.
+status: see ddpm-seg label --help.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Draws the README's pictures of a model: labelled images, generated samples, and their nearest training images.
 
-    python -m jobs.showcase --model avatars-10 --images avatars/test --training-images avatars/unlabelled --output show
+    ddpm-seg showcase --model avatars-10 --images avatars/test \\
+        --training-images avatars/unlabelled --output show
 
 Writes labels.png, samples.png (5 x 5 samples, each drawn in 20 steps), neighbours.png and distances.json.
 """

@@ -1,11 +1,13 @@
 """Trains an ensemble of pixel classifiers on a pretrained network's features, from a few annotated images.
 
-    python -m jobs.train --model ./ddpm --images ./avatars/train --task avatars_10 --output ./avatars-10
-    python -m jobs.train --model s3://models/ddpm --images s3://photos/annotated --task ffhq_34 \\
-        --steps 50 150 250 --blocks 5 6 7 8 12 --validation s3://photos/held-out --output s3://models/ffhq
+    ddpm-seg train --model ./ddpm --images ./avatars/train --task avatars_10 \\
+        --output ./avatars-10
+    ddpm-seg train --model s3://models/ddpm --images s3://photos/annotated \\
+        --task ffhq_34 --steps 50 150 250 --blocks 5 6 7 8 12 \\
+        --validation s3://photos/held-out --output s3://models/ffhq
 
 About twenty annotated images are enough; --images lists the forms that annotations can have. After an interruption, the
-same command continues. Exit status: see jobs.label --help.
+same command continues. Exit status: see ddpm-seg label --help.
 """
 
 from __future__ import annotations

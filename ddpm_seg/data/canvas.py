@@ -7,22 +7,15 @@ w the image's part of the canvas (its content box).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ddpm_seg.data.fit_options import FitMode
+
 Number = TypeVar("Number", bound=np.generic)
-
-FitMode = Literal["letterbox", "stretch"]
-"""How an image fits a canvas of another aspect ratio."""
-
-Resize = Literal["bilinear", "nearest"]
-"""How the network's labels become a mask of the image's own size: its probabilities interpolated, or its class ids."""
-
-Refine = Literal["none", "bilateral", "guided"]
-"""How the edges of a mask of the image's own size are moved to those of the image."""
 
 CanvasSize = int | tuple[int, int]
 """The side of a square canvas, or (height, width)."""

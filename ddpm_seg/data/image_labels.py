@@ -10,7 +10,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_seg.data.canvas import Placement, Refine, Resize, restore_mask
+from ddpm_seg.data.canvas import Placement, restore_mask
+from ddpm_seg.data.fit_options import Refine, Resize
 from ddpm_seg.data.masks.enlarge import OwnSizeMask
 from ddpm_seg.data.masks.refine import refined
 from ddpm_seg.data.masks.statistics import own_size_statistics

@@ -99,5 +99,5 @@ def cannot_draw(title: str) -> BundleError:
     """The error of a network that cannot draw images; `title` names it in the message."""
     return BundleError(
         f"this needs a network that draws images, such as a DDPM, and the bundle holds a {title}; give one that "
-        "jobs.pretrain or jobs.convert --ddpm wrote, or that was trained on it"
+        "ddpm-seg pretrain or ddpm-seg convert --ddpm wrote, or that was trained on it"
     )

@@ -39,7 +39,7 @@ def drawn_images_only(title: str) -> BundleError:
     message."""
     return BundleError(
         f"a {title} gives features only of the images that it draws; to label others, train a student on its samples "
-        "(jobs.distill), or convert a network that reads images"
+        "(ddpm-seg distill), or convert a network that reads images"
     )
 
 

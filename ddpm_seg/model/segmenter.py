@@ -53,7 +53,7 @@ class Segmenter:
     ) -> None:
         if bundle.features is None or bundle.task is None or not bundle.members:
             raise BundleError(
-                f"this bundle holds a {bundle.network.title} without an ensemble; train one with `python -m jobs.train`"
+                f"this bundle holds a {bundle.network.title} without an ensemble; train one with `ddpm-seg train`"
             )
         self.device = chosen_device(device)
         self.task = bundle.task

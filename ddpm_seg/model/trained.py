@@ -36,7 +36,7 @@ def read_trained_header(name_or_uri: str) -> tuple[TrainedHeader, Task]:
     header = header_of(uri, content)
     if header.task is None or not header.num_members:
         raise BundleError(
-            f"{name_or_uri} holds a {header.network.title} without an ensemble; train one with `python -m jobs.train`"
+            f"{name_or_uri} holds a {header.network.title} without an ensemble; train one with `ddpm-seg train`"
         )
     if not header.network.reads_images:
         raise drawn_images_only(header.network.title)

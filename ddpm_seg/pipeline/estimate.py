@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ddpm_seg import storage
+from ddpm_seg.durations import duration
 from ddpm_seg.pipeline.work import JobPlan
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.parquet import DamagedFileError
@@ -40,7 +41,9 @@ def estimate(plan: JobPlan, time_here: Callable[[], Pace | None]) -> str:
     if pace is None:
         return "\n".join([*lines, "time       not known before the first run with this model and these options"])
     hours = items * pace.seconds / actors / 3600
-    lines.append(f"time       about {_duration(hours)}: {pace.seconds:.3g} s for each of {items}, {pace.known_from}")
+    lines.append(
+        f"time       about {duration(hours * 3600)}: {pace.seconds:.3g} s for each of {items}, {pace.known_from}"
+    )
     if plan.config.price_per_hour is not None:
         lines.append(
             f"cost       about {hours * plan.config.price_per_hour:.2f} at {plan.config.price_per_hour:g} per hour"
@@ -90,9 +93,3 @@ def _earlier_pace(plan: JobPlan) -> Pace | None:
         return Pace(seconds=3600 / pace * actors, known_from=f"as in {run.last_run} with {actors} actors")
     except (FileNotFoundError, DamagedFileError, storage.StorageError, KeyError, TypeError, ZeroDivisionError):
         return None
-
-
-def _duration(hours: float) -> str:
-    if hours < 1 / 30:
-        return f"{hours * 3600:.0f} s"
-    return f"{hours * 60:.0f} minutes" if hours < 2 else f"{hours:.1f} hours"

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
-from typing import TypeVar
 
 from ddpm_seg import storage
 from ddpm_seg.checks import check_least
 from ddpm_seg.model.bundle.files import check_model_id
 from ddpm_seg.model.device.dtypes import SegmentDType
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,10 +51,3 @@ class RunOptions:
             raise ValueError(
                 f"--wait-for-gpus {self.wait_for_gpus:g}: expected minutes, at least 0, together with --num-actors"
             )
-
-
-def own_options_first(config: type[T]) -> type[T]:
-    """Class decorator: makes --help list the job's own flags first. Dataclasses put inherited fields first."""
-    fields = {field.name: field for field in dataclasses.fields(config)}  # type: ignore[arg-type]
-    config.__dataclass_fields__ = {name: fields[name] for name in (*config.__annotations__, *fields)}  # type: ignore[attr-defined]
-    return config

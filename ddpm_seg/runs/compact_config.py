@@ -13,7 +13,7 @@ class CompactConfig:
     """Settings of `jobs.compact`."""
 
     labels: str
-    """Folder or URI prefix that jobs.label wrote (its --output): the one with labels/ and runs/."""
+    """Folder or URI prefix that ddpm-seg label wrote (its --output): the one with labels/ and runs/."""
     output: str
     """Folder or URI prefix for the compacted tables. It must be empty."""
     config_hash: str | None = None

@@ -13,15 +13,15 @@ class AnnotateConfig:
     """Settings of `jobs.annotate`."""
 
     samples: str
-    """Generated images to annotate: a folder or URI prefix that jobs.generate wrote (its --output). They need no
+    """Generated images to annotate: a folder or URI prefix that ddpm-seg generate wrote (its --output). They need no
     masks."""
     plenty: str
-    """Many annotated real images to train the annotating network on, in any form that jobs.train --images takes."""
+    """Many annotated real images to train the annotating network on, in any form that ddpm-seg train --images takes."""
     task: str
     """The classes that the ids in --plenty stand for: the name of a built-in task, or a .yaml or .json file with
     class_names."""
     output: str
-    """Parquet file to write: the samples and their masks. jobs.train takes it as --images."""
+    """Parquet file to write: the samples and their masks. ddpm-seg train takes it as --images."""
     config_hash: str | None = None
     """Annotate the samples of this configuration (HASH of a folder config=HASH under samples/), if --samples holds
     several. Default: the configuration of the newest run."""

@@ -8,10 +8,12 @@ from typing import Literal, get_args
 from ddpm_seg import storage
 from ddpm_seg.checks import check_least
 from ddpm_seg.data.annotations.options import AnnotationOptions
+from ddpm_seg.option_order import own_options_first
 
 Method = Literal["diffusion", "rgb", "untrained", "supervised"]
 
 
+@own_options_first
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CompareConfig(AnnotationOptions):
     """Settings of `jobs.compare`."""
@@ -23,8 +25,8 @@ class CompareConfig(AnnotationOptions):
     """The classes that the ids in the masks stand for: the name of a built-in task, or a .yaml or .json file with
     class_names."""
     train: tuple[str, ...]
-    """Annotated images to train on, in any form that jobs.train --images takes: one folder, table or file per split; or
-    a single one, from which --splits and --shots draw random splits."""
+    """Annotated images to train on, in any form that ddpm-seg train --images takes: one folder, table or file per
+    split; or a single one, from which --splits and --shots draw random splits."""
     output: str
     """Folder or URI prefix for the results. Results that are already there with the same settings are reused."""
     test: str | None = None

@@ -7,29 +7,32 @@ from dataclasses import dataclass
 from ddpm_seg import storage
 from ddpm_seg.checks import check_least
 from ddpm_seg.data.annotations.options import AnnotationOptions
-from ddpm_seg.data.canvas import FitMode, Refine
+from ddpm_seg.data.fit_options import FitMode, Refine
 from ddpm_seg.model.bundle.files import check_model_id
 from ddpm_seg.model.device.dtypes import SegmentDType
+from ddpm_seg.option_order import own_options_first
 
 METRICS, IMAGES, PAGE, LISTED = "metrics.json", "images.parquet", "evaluation.html", "annotated.parquet"
 
 
+@own_options_first
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluateConfig(AnnotationOptions):
     """Settings of `jobs.evaluate`."""
 
     images: str
-    """Annotated images to score on, in any form that jobs.train --images takes."""
+    """Annotated images to score on, in any form that ddpm-seg train --images takes."""
     output: str
     """Folder or URI prefix for the results: metrics.json, images.parquet, evaluation.html and the labels. With --labels
     no labels are written; with --labels-of or --splits only metrics.json is."""
     model: str = "avatars-10"
-    """Model bundle: the name of one that comes with the package, or the folder or URI prefix that jobs.train,
-    jobs.convert or jobs.distill wrote."""
+    """Model bundle: the name of one that comes with the package, or the folder or URI prefix that ddpm-seg train,
+    ddpm-seg convert or ddpm-seg distill wrote."""
     expect_model_id: str | None = None
     """Stop before doing anything unless the bundle has this model_id."""
     labels: str | None = None
-    """Score existing labels instead of labelling the images: the --output of a jobs.label run with the same --model."""
+    """Score existing labels instead of labelling the images: the --output of a ddpm-seg label run with the same
+    --model."""
     labels_of: str | None = None
     """Instead of scoring a model, compare the masks of --images with these: another annotator's masks of the same
     images, in any form that --images takes. Reports the agreement per class; --model only names the classes."""
@@ -39,9 +42,9 @@ class EvaluateConfig(AnnotationOptions):
     dtype: SegmentDType = "float32"
     """Number format of the network's activations."""
     fit: FitMode = "letterbox"
-    """How to fit an image that is not square into the network's square input; see jobs.label --fit."""
+    """How to fit an image that is not square into the network's square input; see ddpm-seg label --fit."""
     refine: Refine = "none"
-    """Move the edges of masks to edges of the image before scoring; see jobs.label --refine. This changes only the
+    """Move the edges of masks to edges of the image before scoring; see ddpm-seg label --refine. This changes only the
     scores at the images' own size."""
     limit: int | None = None
     """Score only the first LIMIT images, sorted by name. Default: all."""

@@ -32,7 +32,7 @@ def showcase(config: ShowcaseConfig) -> str:
     size = bundle.network.image_size
     if bundle.task is None:
         raise BundleError(
-            f"{config.model} holds a {bundle.network.title} without an ensemble; train one with `python -m jobs.train`"
+            f"{config.model} holds a {bundle.network.title} without an ensemble; train one with `ddpm-seg train`"
         )
     if not bundle.network.reads_images:
         raise drawn_images_only(bundle.network.title)

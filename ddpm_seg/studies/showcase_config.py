@@ -22,7 +22,7 @@ class ShowcaseConfig:
     output: str
     """Folder or URI prefix to write to."""
     seed: int = 0
-    """Random seed of the samples. jobs.generate draws the same ones from it."""
+    """Random seed of the samples. ddpm-seg generate draws the same ones from it."""
 
     def __post_init__(self) -> None:
         storage.normalize_places(self, "output")

@@ -38,7 +38,7 @@ def test_it_writes_a_bundle_and_says_what_to_do_next(tmp_path: Path, capsys: pyt
     bundle = load_bundle(str(output))
     assert str(output) in printed
     assert "cat_15, 3 classifiers" in printed
-    assert "python -m jobs.label --model" in printed
+    assert "ddpm-seg label --model" in printed
     assert torch.equal(bundle.weights["out.2.weight"], unet_state()["out.2.weight"])
     assert main(arguments) == 0  # the same again is no mistake
     assert capsys.readouterr().out == printed
@@ -53,7 +53,7 @@ def test_modelscope(tmp_path: Path) -> None:
 def test_a_ddpm_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ddpm = write_published(tmp_path)["ddpm"]
     assert main(["--ddpm", ddpm, f"--model-flags={FLAGS}", "--output", str(tmp_path / "bundle")]) == 0
-    assert "jobs.train" in capsys.readouterr().out
+    assert "ddpm-seg train" in capsys.readouterr().out
     assert load_bundle(str(tmp_path / "bundle")).members == ()
 
 

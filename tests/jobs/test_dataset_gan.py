@@ -94,7 +94,7 @@ def test_from_a_generator_to_a_student(gan: str, tmp_path: Path, capsys: pytest.
     real = ["--model", model, "--input", str(held_out), *nothing]
     for command, arguments, message in [
         (label, real, "only of the images that it draws; to label others, train a student"),
-        (label, [*real, "--dry-run"], "train a student on its samples (jobs.distill)"),
+        (label, [*real, "--dry-run"], "train a student on its samples (ddpm-seg distill)"),
         (evaluate, ["--model", model, "--images", str(held_out), *nothing], "train a student"),
         (generate, ["--model", model, *nothing, "--truncation", "0.3"], "was trained at 0.7"),
         (generate, ["--model", gan, *nothing, "--steps", "30"], "--steps is not for a StyleGAN2"),

@@ -223,7 +223,7 @@ def test_a_target_error_needs_confidence_and_labelled_images(
     write_nights(str(tmp_path / "plain"), str(tmp_path / "in"))
     common = ["--to=png", f"--output={tmp_path / 'out'}", "--target-error=5%", f"--calibration={tmp_path / 'images'}"]
     assert main([f"--labels={tmp_path / 'plain'}", *common]) == 2
-    assert "jobs.label --maps" in capsys.readouterr().err
+    assert "ddpm-seg label --maps" in capsys.readouterr().err
     Image.fromarray(np.full((10, 10, 3), 9, np.uint8)).save(tmp_path / "images" / "new.png")
     np.save(tmp_path / "images" / "new.npy", np.zeros((10, 10), np.uint8))
     assert main([f"--labels={tmp_path / 'labels'}", *common]) == 2

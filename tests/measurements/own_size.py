@@ -19,8 +19,9 @@ import numpy as np
 
 from ddpm_seg.data.annotations.load import load_annotations
 from ddpm_seg.data.avatars.render import render
-from ddpm_seg.data.canvas import Placement, Refine, Resize, fit
+from ddpm_seg.data.canvas import Placement, fit
 from ddpm_seg.data.decoding.decoder import read_apart
+from ddpm_seg.data.fit_options import Refine, Resize
 from ddpm_seg.data.image_labels import own_size_mask
 from ddpm_seg.evaluation.scores.own_size import OwnSizeCounts, count, summary
 from ddpm_seg.model.trained import load_model, resident

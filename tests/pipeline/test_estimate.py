@@ -54,7 +54,7 @@ def test_time_is_items_times_pace_over_actors_and_cost_is_time_times_price(folde
     said = estimate(plan(folder, num_actors=2, price_per_hour=4.0), tenth_of_an_hour)
     assert said.splitlines() == [
         "cluster    this machine, 4 CPUs, no GPU; actors: 2, each on 1 CPU",
-        "time       about 15 minutes: 360 s for each of 5, made up",
+        "time       about 15 min 00 s: 360 s for each of 5, made up",
         "cost       about 1.00 at 4 per hour",
     ]
 

@@ -19,9 +19,10 @@ from ddpm_seg.data.annotations.errors import AnnotationError, MaskError
 from ddpm_seg.data.annotations.find import find_pairs
 from ddpm_seg.data.annotations.options import DEFAULT_OPTIONS, AnnotationOptions
 from ddpm_seg.data.annotations.pair import UNCOVERED, Pair
-from ddpm_seg.data.canvas import FitMode, Placement, fit
+from ddpm_seg.data.canvas import Placement, fit
 from ddpm_seg.data.decoding.decoder import read_apart
 from ddpm_seg.data.decoding.images import ImageError
+from ddpm_seg.data.fit_options import FitMode
 from ddpm_seg.data.table_pictures import encode_png, read_mask
 from ddpm_seg.storage import StorageUnavailableError
 from ddpm_seg.tasks import UNLABELLED, Task

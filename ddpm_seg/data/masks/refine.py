@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_seg.data.canvas import Placement, Refine
+from ddpm_seg.data.canvas import Placement
+from ddpm_seg.data.fit_options import Refine
 from ddpm_seg.data.masks.bilateral import bilateral
 from ddpm_seg.data.masks.enlarge import OwnSizeMask, enlarge
 from ddpm_seg.data.masks.guided import guided

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import jinja2
 
+from ddpm_seg.durations import duration
+
 
 @cache
 def template(name: str) -> jinja2.Template:
@@ -59,14 +61,6 @@ def share(fraction: float) -> str:
     if 0 < fraction < 0.0005:
         return "< 0.1 %"
     return f"{fraction * 100:.1f} %"
-
-
-def duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:#.3g} s" if seconds < 9.995 else f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
 
 
 def number(value: float) -> str:

@@ -16,9 +16,10 @@ from ddpm_seg import storage
 from ddpm_seg.data.domain import OUTSIDE, WARN_SHARE
 from ddpm_seg.data.overlay import css_colours
 from ddpm_seg.data.table_pictures import row_image
+from ddpm_seg.durations import duration
 from ddpm_seg.evaluation.pages.contact_sheet import Fetch, Tile, fetch_again, make_tiles, plain_tile
 from ddpm_seg.evaluation.pages.heat import heat_maps
-from ddpm_seg.evaluation.pages.page import count, duration, review_script, short, template
+from ddpm_seg.evaluation.pages.page import count, review_script, short, template
 from ddpm_seg.evaluation.pages.report_words import commands, heading
 from ddpm_seg.evaluation.tables.drift import describe, earlier_statistics, find_drift, statistics_of
 from ddpm_seg.evaluation.tables.totals import LabelledRow, Totals, first_rows, read_pictures, read_totals

@@ -12,7 +12,7 @@ class ChangesConfig:
     """Settings of `jobs.changes`."""
 
     labels: str
-    """Folder or URI prefix that jobs.label wrote both sets of masks to (its --output): the one with labels/ and
+    """Folder or URI prefix that ddpm-seg label wrote both sets of masks to (its --output): the one with labels/ and
     runs/."""
     before: str | None = None
     """Configuration of the old masks: HASH of a folder config=HASH under labels/. Default: the configuration that ran

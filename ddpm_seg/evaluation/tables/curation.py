@@ -38,7 +38,7 @@ class Curation:
     most_uncertainty: float
     ignore_above: float | None
     rule: dict[str, object]
-    """The options of jobs.curate."""
+    """The options of ddpm-seg curate."""
     counts: dict[str, int]
     """Number of samples by what the rule did with them, when it was made."""
 
@@ -107,17 +107,17 @@ def read_curation(output: str) -> Curation | None:
     uri = storage.join(storage.place(output), FILE)
     if not storage.exists(uri):
         return None
-    remedy = "make it again with jobs.curate, or delete it to take all samples"
+    remedy = "make it again with ddpm-seg curate, or delete it to take all samples"
     try:
         record = read_json(uri)
         limits = record["least_uncertainty"], record["most_uncertainty"], record["ignore_above"] or 0.0
         if not all(isinstance(limit, int | float) for limit in limits) or not isinstance(record["config_hash"], str):
-            raise DamagedFileError(uri, "it is not a rule that jobs.curate wrote")
+            raise DamagedFileError(uri, "it is not a rule that ddpm-seg curate wrote")
         return Curation(**record)
     except DamagedFileError as error:
         raise DamagedFileError(uri, error.reason, remedy) from error
     except (KeyError, TypeError) as error:
-        raise DamagedFileError(uri, f"it is not a rule that jobs.curate wrote ({error})", remedy) from error
+        raise DamagedFileError(uri, f"it is not a rule that ddpm-seg curate wrote ({error})", remedy) from error
 
 
 def read_samples(
@@ -139,7 +139,7 @@ def read_samples(
         rule = storage.join(output, FILE)
         raise ValueError(
             f"the rule at {rule} is for the samples of {curation.config_hash}, not {config_hash}; "
-            f"run jobs.curate with --config-hash {config_hash}"
+            f"run ddpm-seg curate with --config-hash {config_hash}"
         )
     wanted = ["image_id", "uri", "status", "uncertainty", "classes"]
     rows = read_view(output, TABLE, config_hash=curation.config_hash, columns=wanted)

@@ -13,7 +13,7 @@ class CurateConfig:
     """Settings of `jobs.curate`."""
 
     samples: str
-    """Folder or URI prefix that jobs.generate wrote (its --output)."""
+    """Folder or URI prefix that ddpm-seg generate wrote (its --output)."""
     config_hash: str | None = None
     """Choose from the samples of this configuration (HASH of a folder config=HASH under samples/), if --samples holds
     several. Default: the configuration of the newest run."""

@@ -139,7 +139,7 @@ def _write_provenance(config: ExportConfig, done: Exported, output: str) -> None
         facts["target error"] = str(done.threshold)
         facts["kept share of the calibration images' pixels"] = f"{done.threshold.kept:.3f}"
     lines = [f"- {name}: `{value}`" for name, value in facts.items()]
-    storage.write_bytes(uri, "\n".join([card, "Exported with `jobs.export` of ddpm_seg:", "", *lines, ""]).encode())
+    storage.write_bytes(uri, "\n".join([card, "Exported with `ddpm-seg export` of ddpm_seg:", "", *lines, ""]).encode())
 
 
 def _title(done: Exported) -> str:

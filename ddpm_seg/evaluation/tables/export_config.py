@@ -17,10 +17,10 @@ class ExportConfig:
     """Settings of `jobs.export`."""
 
     labels: str | None = None
-    """Folder or URI prefix that jobs.label wrote (its --output): the one with labels/ and runs/."""
+    """Folder or URI prefix that ddpm-seg label wrote (its --output): the one with labels/ and runs/."""
     samples: str | None = None
-    """Folder or URI prefix that jobs.generate wrote, instead of --labels: generated images. Those of a model without an
-    ensemble have no masks yet: --to png writes the images to annotate."""
+    """Folder or URI prefix that ddpm-seg generate wrote, instead of --labels: generated images. Those of a model
+    without an ensemble have no masks yet: --to png writes the images to annotate."""
     to: Format
     """Format to write."""
     output: str
@@ -43,15 +43,15 @@ class ExportConfig:
     """Leave out pixels (255, no class) that are not confident enough, so that on average at most this share of an
     image's pixels (1%) has a wrong class. Needs --calibration, and labels that were made with --maps."""
     calibration: str | None = None
-    """Annotated images, in any form that jobs.train takes, that are among the labelled ones and that the model was not
-    trained on: --target-error rests on them. 1% takes at least 99 of them, 5% 19."""
+    """Annotated images, in any form that ddpm-seg train takes, that are among the labelled ones and that the model was
+    not trained on: --target-error rests on them. 1% takes at least 99 of them, 5% 19."""
     config_hash: str | None = None
     """Export the labels of this configuration (HASH of a folder config=HASH under labels/), if --labels holds several.
     Default: the configuration of the newest run."""
 
     def __post_init__(self) -> None:
         if (self.labels is None) == (self.samples is None):
-            raise ValueError("give either --labels, which jobs.label wrote, or --samples, which jobs.generate wrote")
+            raise ValueError("give either --labels (from ddpm-seg label) or --samples (from ddpm-seg generate)")
         if self.samples is not None and self.to == "label-studio":
             raise ValueError("--to label-studio refers to image files, but samples are in a table: use --to coco")
         check_target(self.target_error, self.calibration)

@@ -30,7 +30,7 @@ def find_threshold(config: ExportConfig, selection: Selection) -> Threshold | No
         return None
     with open_parquet(selection.configuration.shards[0]) as file:
         if CONFIDENCE not in file.schema_arrow.names:
-            raise ValueError("--target-error needs the confidence of each pixel: label again with jobs.label --maps")
+            raise ValueError("--target-error needs each pixel's confidence: label again with ddpm-seg label --maps")
     annotations = load_annotations(config.calibration, image_size=ANY_SIZE, task=selection.task, own_size=True)
     check_enough(len(annotations), target)
     labels = read_labels(

@@ -196,7 +196,7 @@ def header_of(uri: str, content: dict[str, Any]) -> BundleHeader:
     if "student" in content:
         raise BundleError(
             f"{storage.redact(uri)} holds a student, which labels images but has no DDPM; give a bundle that "
-            "jobs.pretrain, jobs.convert or jobs.train wrote"
+            "ddpm-seg pretrain, ddpm-seg convert or ddpm-seg train wrote"
         )
     header = stored_bundle.header_of(BundleHeader, uri, content)
     return replace(header, calibration=read_calibration(uri, header.task), has_domain=has_domain(uri))

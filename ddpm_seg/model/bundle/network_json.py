@@ -37,6 +37,6 @@ def require_ddpm(network: Network) -> DDPMConfig:
     if not isinstance(network, DDPMConfig):
         raise BundleError(
             f"this needs a DDPM, and the bundle holds a {network.title}; give one that "
-            "jobs.pretrain or jobs.convert --ddpm wrote, or that was trained on it"
+            "ddpm-seg pretrain or ddpm-seg convert --ddpm wrote, or that was trained on it"
         )
     return network

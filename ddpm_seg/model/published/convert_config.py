@@ -69,7 +69,8 @@ class ConvertConfig:
     """Folder of ModelScope's cv_diffusion_image-segmentation. Allows no other flag except --output."""
     gan_samples: str | None = None
     """Published labelled samples of DatasetGAN or DatasetDDPM: an .npz file of images, labels, perhaps latents, and
-    uncertainties. Writes a table of samples, for jobs.curate and jobs.distill, instead of a bundle. Needs --task."""
+    uncertainties. Writes a table of samples, for ddpm-seg curate and ddpm-seg distill, instead of a bundle. Needs
+    --task."""
     task: str | None = None
     """The classes that the ids in the --gan-samples stand for: the name of a built-in task, or a .yaml or .json file
     with class_names."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from ddpm_seg.checks import check_least
 from ddpm_seg.model.device.dtypes import DType
 from ddpm_seg.model.sampling import Sampler, SamplingConfig
-from ddpm_seg.pipeline.run_options import RunOptions, own_options_first
+from ddpm_seg.option_order import own_options_first
+from ddpm_seg.pipeline.run_options import RunOptions
 
 
 @own_options_first
@@ -16,8 +17,8 @@ class GenerateConfig(RunOptions):
     """Settings of `jobs.generate`."""
 
     model: str = "avatars-10"
-    """Model bundle: the name of one that comes with the package, or the folder or URI prefix that jobs.train,
-    jobs.pretrain or jobs.convert wrote. If the bundle has no ensemble, the samples get no masks."""
+    """Model bundle: the name of one that comes with the package, or the folder or URI prefix that ddpm-seg train,
+    ddpm-seg pretrain or ddpm-seg convert wrote. If the bundle has no ensemble, the samples get no masks."""
     num_samples: int = 100
     """Total number of samples to have for this seed (numbers 0 to NUM_SAMPLES - 1). Running again with a larger number
     draws only the missing ones."""

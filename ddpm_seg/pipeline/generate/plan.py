@@ -78,7 +78,7 @@ def as_learnt(sampling: SamplingConfig, header: BundleHeader) -> SamplingConfig:
     if sampling.truncation not in (None, learnt):
         raise ValueError(
             f"--truncation {sampling.truncation:g}: this bundle's ensemble was trained at {learnt:g}; leave it out, or "
-            f"train with jobs.train --truncation {sampling.truncation:g}"
+            f"train with ddpm-seg train --truncation {sampling.truncation:g}"
         )
     return replace(sampling, truncation=learnt)
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from ddpm_seg import storage
 from ddpm_seg.checks import check_least, check_target
-from ddpm_seg.data.canvas import FitMode, Refine, Resize
+from ddpm_seg.data.fit_options import FitMode, Refine, Resize
 from ddpm_seg.model.device.dtypes import SegmentDType
-from ddpm_seg.pipeline.run_options import RunOptions, own_options_first
+from ddpm_seg.option_order import own_options_first
+from ddpm_seg.pipeline.run_options import RunOptions
 
 _LIMIT = re.compile(r"(?P<number>\d+)|(?P<percent>\d+(\.\d+)?)%", re.ASCII)
 
@@ -25,8 +26,8 @@ class LabelConfig(RunOptions):
     output: str = "out"
     """Folder or URI prefix for the tables. A second run with the same output labels only new or changed images."""
     model: str = "avatars-10"
-    """Model bundle: the name of one that comes with the package, or the folder or URI prefix that jobs.train,
-    jobs.convert or jobs.distill wrote."""
+    """Model bundle: the name of one that comes with the package, or the folder or URI prefix that ddpm-seg train,
+    ddpm-seg convert or ddpm-seg distill wrote."""
     fit: FitMode = "letterbox"
     """How to fit an image that is not square into the network's square input: letterbox pads it (the padding is cut
     off the mask again), stretch distorts it."""
@@ -40,16 +41,17 @@ class LabelConfig(RunOptions):
     """Set pixels that are not confident enough to 255 (no class), so that on average at most this share of an image's
     pixels, such as 1%, has a wrong class. Needs --calibration."""
     calibration: str | None = None
-    """Annotated images, in any form that jobs.train --images takes, that resemble the images to label and that the
+    """Annotated images, in any form that ddpm-seg train --images takes, that resemble the images to label and that the
     model was not trained on. They determine the least confidence for --target-error; 1% needs at least 99 of them, 5%
     needs 19."""
     maps: bool = False
     """Also write two pictures per image: the probability of each pixel's class (confidence_map), and the labels at the
-    network's own resolution (network_mask). Without them jobs.evaluate resizes the masks and reports no confidence."""
+    network's own resolution (network_mask). Without them ddpm-seg evaluate resizes the masks and reports no
+    confidence."""
     dtype: SegmentDType = "float32"
     """Number format of the network's activations. All except float32 change a few pixels. float16 and bfloat16 are
-    faster on GPUs and on CPUs with instructions for them; int8 is for large networks on CPUs. jobs.benchmark measures
-    which is fastest."""
+    faster on GPUs and on CPUs with instructions for them; int8 is for large networks on CPUs. ddpm-seg benchmark
+    measures which is fastest."""
     limit: int | None = None
     """Label at most this many new images; the next run labels the rest. Useful for trying things out. Default: all."""
     batch_size: int | None = None

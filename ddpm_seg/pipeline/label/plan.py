@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from ddpm_seg import storage
-from ddpm_seg.data.canvas import Resize
+from ddpm_seg.data.fit_options import Resize
 from ddpm_seg.data.inputs.listing import Listing, list_images
 from ddpm_seg.data.inputs.verdicts import Chosen, read_chosen
 from ddpm_seg.data.inputs.versions import with_versions

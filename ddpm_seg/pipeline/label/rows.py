@@ -14,9 +14,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ddpm_seg import storage
-from ddpm_seg.data.canvas import FitMode, Placement, Refine, Resize
+from ddpm_seg.data.canvas import Placement
 from ddpm_seg.data.decoding.decoder import decode_and_fit, read_apart
 from ddpm_seg.data.decoding.images import DEFAULT_LIMITS, ImageError, Limits, one_line
+from ddpm_seg.data.fit_options import FitMode, Refine, Resize
 from ddpm_seg.data.image_labels import NotFiniteError, image_labels
 from ddpm_seg.data.inputs import sources
 from ddpm_seg.data.schema import labels_schema

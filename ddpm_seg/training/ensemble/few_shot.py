@@ -194,8 +194,8 @@ def _refuse_what_needs_images(config: TrainConfig, title: str) -> None:
     for name in ("mirror", "recolour", "validation", "calibration"):
         if getattr(config, name):
             raise ValueError(
-                f"--{name} needs features of other images than those that a {title} draws: leave it out (jobs.distill "
-                "has them for the student)"
+                f"--{name} needs features of other images than those that a {title} draws: leave it out (for the "
+                "student, ddpm-seg distill has it)"
             )
 
 

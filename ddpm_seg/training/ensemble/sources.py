@@ -41,7 +41,7 @@ def sources_of(bundle: Bundle, annotations: Sequence[Annotation]) -> list[Source
         raise AnnotationError(
             f"{_some(strange)}: not known as samples, and a {bundle.network.title} gives features only of the images "
             "that it draws; expected the name sample:SEED/NUMBER in the column uri of a table, or images/ of "
-            "jobs.export --samples beside its pictures.csv"
+            "ddpm-seg export --samples beside its pictures.csv"
         )
     return [sample for sample in found if sample is not None]
 

@@ -8,8 +8,10 @@ from typing import Literal
 from ddpm_seg import storage
 from ddpm_seg.checks import check_least
 from ddpm_seg.data.annotations.options import AnnotationOptions
+from ddpm_seg.option_order import own_options_first
 
 
+@own_options_first
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainConfig(AnnotationOptions):
     """Settings of `jobs.train`."""
@@ -19,11 +21,11 @@ class TrainConfig(AnnotationOptions):
     already has is not used."""
     images: str
     """Annotated images, about twenty: a folder or URI prefix with X.png (or .jpg, …) beside X.npy (an integer array of
-    class ids), or with images/X.jpg and masks/X.png; a .parquet table with masks, such as jobs.label writes; COCO's or
-    Label Studio's .json; or CVAT's .xml."""
+    class ids), or with images/X.jpg and masks/X.png; a .parquet table with masks, such as ddpm-seg label writes; COCO's
+    or Label Studio's .json; or CVAT's .xml."""
     only: str | None = None
     """Train only on the images in this list (.txt, .csv, .tsv or .parquet). Of verdicts.csv, which a report saves, only
-    the accepted ones; --images may then be the --output of jobs.label."""
+    the accepted ones; --images may then be the --output of ddpm-seg label."""
     task: str
     """The classes that the ids in the masks stand for: the name of a built-in task, or a .yaml or .json file with
     class_names."""
@@ -44,8 +46,8 @@ class TrainConfig(AnnotationOptions):
     upsample_mode: Literal["bilinear", "nearest"] | None = None
     """How to upsample features to the image's size. Default: the bundle's own, else bilinear."""
     truncation: float | None = None
-    """For a StyleGAN2 only: the --truncation that jobs.generate drew the annotated samples with. Default: the bundle's
-    own, else 0.7."""
+    """For a StyleGAN2 only: the --truncation that ddpm-seg generate drew the annotated samples with. Default: the
+    bundle's own, else 0.7."""
     mirror: bool = False
     """Also train on every image's mirror image. Gives better masks, but leave it off if classes distinguish left from
     right."""

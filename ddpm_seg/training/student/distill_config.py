@@ -13,19 +13,19 @@ from ddpm_seg.training.optimization import StudentOptimization
 
 
 @dataclass(frozen=True, kw_only=True)
-class SamplesAndStudent(AnnotationOptions):
+class SamplesAndStudent:
     """A separate base class so that --help lists these flags first: the fields of the last base come first."""
 
     samples: str
-    """Generated samples with masks: a folder or URI prefix that jobs.generate wrote (its --output). Samples that
-    jobs.curate dropped are not used."""
+    """Generated samples with masks: a folder or URI prefix that ddpm-seg generate wrote (its --output). Samples that
+    ddpm-seg curate dropped are not used."""
     config_hash: str | None = None
     """Train on the samples of this configuration (HASH of a folder config=HASH under samples/), if --samples holds
-    several. Default: the configuration that jobs.curate ran on, else that of the newest run."""
+    several. Default: the configuration that ddpm-seg curate ran on, else that of the newest run."""
     output: str
     """Folder or URI prefix for the student's bundle. The state of an unfinished training is kept there too."""
     validation: str | None = None
-    """Annotated images, in any form that jobs.train --images takes. The student keeps the weights of the epoch that
+    """Annotated images, in any form that ddpm-seg train --images takes. The student keeps the weights of the epoch that
     scores best on them. Default: it keeps those of the last epoch."""
     images: str | None = None
     """Train on these annotated images instead of the samples, as a baseline for them. Image size and classes are still
@@ -43,7 +43,7 @@ class SamplesAndStudent(AnnotationOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistillConfig(StudentOptimization, SamplesAndStudent):
+class DistillConfig(AnnotationOptions, StudentOptimization, SamplesAndStudent):
     """Settings of `jobs.distill`."""
 
     num_workers: int | None = None

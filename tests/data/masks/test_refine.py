@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from ddpm_seg.data.canvas import Placement, Refine, fit
+from ddpm_seg.data.canvas import Placement, fit
+from ddpm_seg.data.fit_options import Refine
 from ddpm_seg.data.masks import bilateral as bilateral_module
 from ddpm_seg.data.masks.bilateral import RANGE_SIGMA, REACH, SPATIAL_SIGMA, bilateral
 from ddpm_seg.data.masks.enlarge import enlarge

@@ -82,7 +82,7 @@ def test_the_road(gan: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     for file in (sheets / "images").iterdir():
         Image.fromarray(truth(np.asarray(Image.open(file)))).save(sheets / "masks" / f"{file.stem}.png")
     assert train.main(["--model", gan, "--images", str(sheets), *TASK, *QUICK, "--output", model]) == 0
-    assert f"next: python -m jobs.generate --model {model}" in capsys.readouterr().out
+    assert f"next: ddpm-seg generate --model {model}" in capsys.readouterr().out
 
     second = plan(model, tmp_path / "samples", 12)
     whole, parts = drawn(second, 12), drawn(second, 5, batch_size=3)
@@ -99,7 +99,9 @@ def test_the_road(gan: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
     capsys.readouterr()
     assert label.main(["--model", model, "--input", str(sheets), "--output", str(tmp_path / "no")]) == 2
-    assert "to label others, train a student on its samples (jobs.distill)" in " ".join(capsys.readouterr().err.split())
+    assert "to label others, train a student on its samples (ddpm-seg distill)" in " ".join(
+        capsys.readouterr().err.split()
+    )
 
 
 def test_the_truncation_of_an_ensemble_is_that_of_its_samples(gan: str, tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_a_task_with_too_few_classes_is_refused(config: ConvertConfig, tmp_path:
 def test_a_student_learns_from_them(config: ConvertConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = ["--gan-samples", str(config.gan_samples), "--task", "cat_15", "--output", config.output]
     assert convert.main(given) == 0
-    assert f"jobs.curate --samples {config.output}" in capsys.readouterr().out
+    assert f"ddpm-seg curate --samples {config.output}" in capsys.readouterr().out
     assert curate.main(["--samples", config.output, "--ignore-above", "0.1"]) == 2
     assert "leave it out" in capsys.readouterr().err
     assert curate.main(["--samples", config.output, "--published-filter"]) == 0

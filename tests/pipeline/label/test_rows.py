@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from ddpm_seg import storage
-from ddpm_seg.data.canvas import Refine
 from ddpm_seg.data.decoding.images import Limits
+from ddpm_seg.data.fit_options import Refine
 from ddpm_seg.data.image_labels import image_labels
 from ddpm_seg.data.table_pictures import row_mask
 from ddpm_seg.model.pixel_labels import PixelLabels
