@@ -24,6 +24,7 @@ from ddpm_seg.data.masks.enlarge import enlarge_maps
 from ddpm_seg.data.overlay import colorize, indexed, overlay
 from ddpm_seg.data.result_html import result_html
 from ddpm_seg.data.statistics import ImageStatistics
+from ddpm_seg.fits import FitMode, chosen_fit
 from ddpm_seg.model.device.dtypes import SegmentDType
 from ddpm_seg.model.pixel_labels import PixelLabels
 from ddpm_seg.model.segment_canvas import canvas_probabilities, segment_canvases
@@ -116,10 +117,17 @@ class Segmentation:
 class ImageSegmenter:
     """A model in memory. Call it with one image to get a `Segmentation`, or with a list to get a list."""
 
-    def __init__(self, segmenter: ResidentModel, resize: Resize = "bilinear", refine: Refine = "none") -> None:
+    def __init__(
+        self,
+        segmenter: ResidentModel,
+        resize: Resize = "bilinear",
+        refine: Refine = "none",
+        fit: FitMode = "letterbox",
+    ) -> None:
         self.segmenter = segmenter
         self.resize: Resize = resize
         self.refine: Refine = refine
+        self.fit: FitMode = fit
         self.task = segmenter.task
 
     def __repr__(self) -> str:
@@ -148,7 +156,7 @@ class ImageSegmenter:
         if not images:
             return []
         pixels = [_to_rgb(image) for image in images]
-        fitted = [fit(image, self.segmenter.image_size) for image in pixels]
+        fitted = [fit(image, self.segmenter.image_size, self.fit) for image in pixels]
         labels = segment_canvases(self.segmenter, [canvas for canvas, _ in fitted])
         return [self._result(*parts) for parts in zip(pixels, fitted, labels, strict=True)]
 
@@ -181,15 +189,18 @@ def load(
     batch_size: int | None = None,
     resize: Resize = "bilinear",
     refine: Refine = "none",
+    fit: FitMode | None = None,
 ) -> ImageSegmenter:
     """Loads a model bundle by name ("avatars-10"), path or URI.
 
     `device` is by default a GPU if there is one, else the CPU. `batch_size` is the number of (image, diffusion step)
-    pairs in the network at once; by default as many as fit in memory. `resize` and `refine` are those of jobs.label,
-    which writes the same masks. Raises `ddpm_seg.model.errors.BundleError` if there is no bundle or it is damaged.
+    pairs in the network at once; by default as many as fit in memory. `resize`, `refine` and `fit` (by default the
+    model's own) are those of jobs.label, which writes the same masks. Raises `ddpm_seg.model.errors.BundleError` if
+    there is no bundle or it is damaged.
     """
-    model_on_device = resident(load_model(fspath(model)), device=device, dtype=dtype, batch_size=batch_size)
-    return ImageSegmenter(model_on_device, resize, refine)
+    bundle = load_model(fspath(model))
+    model_on_device = resident(bundle, device=device, dtype=dtype, batch_size=batch_size)
+    return ImageSegmenter(model_on_device, resize, refine, chosen_fit(fspath(model), bundle.provenance, fit))
 
 
 def _to_rgb(image: ImageLike) -> NDArray[np.uint8]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ddpm_seg.data.fit_options import FitMode
+from ddpm_seg.fits import FitMode
 
 Number = TypeVar("Number", bound=np.generic)
 

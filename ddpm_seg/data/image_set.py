@@ -15,12 +15,13 @@ from ddpm_seg.data.decoding.decoder import decode_and_fit
 from ddpm_seg.data.decoding.images import DEFAULT_LIMITS
 from ddpm_seg.data.inputs.listing import list_images
 from ddpm_seg.data.inputs.sources import read_image
+from ddpm_seg.fits import FitMode
 
 logger = logging.getLogger(__name__)
 
 
-def load_images(uri: str, size: int) -> NDArray[np.uint8]:
-    """All readable images under `uri`, letterboxed, as (N, size, size, 3) uint8; the others are logged and left out.
+def load_images(uri: str, size: int, fit: FitMode) -> NDArray[np.uint8]:
+    """All readable images under `uri` as (N, size, size, 3) uint8; the others are logged and left out.
 
     Raises ValueError if none can be read. Keeps everything in memory: 12 kB per image at 64 x 64.
     """
@@ -32,7 +33,7 @@ def load_images(uri: str, size: int) -> NDArray[np.uint8]:
     def load(file: storage.FileInfo) -> NDArray[np.uint8] | None:
         try:
             data, _ = read_image(file.uri)
-            return decode_and_fit(data, DEFAULT_LIMITS, size, "letterbox")[0]
+            return decode_and_fit(data, DEFAULT_LIMITS, size, fit)[0]
         except (OSError, ValueError) as error:  # ImageError, or an impossible file name
             logger.warning("%s is left out: %s", storage.redact(file.uri), error)
             return None

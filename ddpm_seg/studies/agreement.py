@@ -13,6 +13,7 @@ from ddpm_seg.errors import work_began
 from ddpm_seg.evaluation.scores import own_size
 from ddpm_seg.evaluation.scores.metrics import metrics
 from ddpm_seg.evaluation.scores.miou import confusion_matrix
+from ddpm_seg.fits import fit_of
 from ddpm_seg.json_text import json_file
 from ddpm_seg.model.bundle.files import refuse_another_model
 from ddpm_seg.model.trained import read_trained_header
@@ -29,9 +30,10 @@ def run_agreement(config: EvaluateConfig) -> dict[str, Any]:
     assert config.labels_of is not None
     header, task = read_trained_header(config.model)
     refuse_another_model(config.model, header.model_id, config.expect_model_id)
+    fit = fit_of(header.provenance, config.fit)
     first, second = (
         load_annotations(
-            uri, image_size=header.image_size, task=task, limit=limit, options=config, mode=config.fit, own_size=True
+            uri, image_size=header.image_size, task=task, limit=limit, options=config, mode=fit, own_size=True
         )
         for uri, limit in ((config.images, config.limit), (config.labels_of, None))
     )

@@ -18,6 +18,7 @@ from ddpm_seg.data.annotations.load import Annotation, load_annotations
 from ddpm_seg.data.annotations.task_file import find_task
 from ddpm_seg.errors import work_began
 from ddpm_seg.evaluation.scores.score import Labeller, evaluate, labels_of
+from ddpm_seg.fits import fit_of
 from ddpm_seg.model.bundle.ensemble_bundle import ENSEMBLE, Bundle, open_bundle
 from ddpm_seg.model.device.choice import default_device
 from ddpm_seg.model.features import FeatureConfig
@@ -120,7 +121,8 @@ def compare(
         device=default_device(),
     )
     storage.check_writable(config.output)
-    load = partial(load_annotations, image_size=bundle.network.image_size, task=task, options=config)
+    fit = fit_of(bundle.provenance)
+    load = partial(load_annotations, image_size=bundle.network.image_size, task=task, options=config, mode=fit)
     splits = find_splits(
         config.train,
         config.test,

@@ -18,6 +18,7 @@ from ddpm_seg.evaluation.scores import learnt_from, own_size
 from ddpm_seg.evaluation.scores.calibration import calibration
 from ddpm_seg.evaluation.scores.metrics import metrics
 from ddpm_seg.evaluation.scores.score_labels import Scored, score_labels
+from ddpm_seg.fits import fit_of
 from ddpm_seg.json_text import json_file
 from ddpm_seg.model.bundle.files import refuse_another_model
 from ddpm_seg.model.trained import read_trained_header
@@ -52,7 +53,7 @@ def run_evaluate(config: EvaluateConfig) -> dict[str, Any]:
         task=task,
         limit=config.limit,
         options=config,
-        mode=config.fit,
+        mode=fit_of(header.provenance, config.fit),
         own_size=True,
     )
     storage.check_writable(config.output)

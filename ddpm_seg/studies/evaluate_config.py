@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from ddpm_seg import storage
 from ddpm_seg.checks import check_least
 from ddpm_seg.data.annotations.options import AnnotationOptions
-from ddpm_seg.data.fit_options import FitMode, Refine
+from ddpm_seg.data.fit_options import Refine
+from ddpm_seg.fits import FitMode
 from ddpm_seg.model.bundle.files import check_model_id
 from ddpm_seg.model.device.dtypes import SegmentDType
 from ddpm_seg.option_order import own_options_first
@@ -41,8 +42,9 @@ class EvaluateConfig(AnnotationOptions):
     Default: the configuration of the newest run."""
     dtype: SegmentDType = "float32"
     """Number format of the network's activations."""
-    fit: FitMode = "letterbox"
-    """How to fit an image that is not square into the network's square input; see ddpm-seg label --fit."""
+    fit: FitMode | None = None
+    """How to fit an image that is not square into the network's square input; see ddpm-seg label --fit. With --splits, the
+    new ensembles are trained on images fitted the same way. Default: as the model's own images were fitted."""
     refine: Refine = "none"
     """Move the edges of masks to edges of the image before scoring; see ddpm-seg label --refine. This changes only the
     scores at the images' own size."""

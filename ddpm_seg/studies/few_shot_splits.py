@@ -10,6 +10,7 @@ from typing import Any
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.load import Annotation, load_annotations
+from ddpm_seg.fits import chosen_fit, with_fit
 from ddpm_seg.json_text import json_file
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle, load_bundle, network_digest, save_bundle
 from ddpm_seg.model.bundle.files import refuse_another_model
@@ -45,14 +46,16 @@ def run_splits(config: EvaluateConfig) -> dict[str, Any]:
         raise ValueError("--splits trains new models, so it cannot use --labels: leave out one of them")
     header, task = read_trained_header(config.model)
     refuse_another_model(config.model, header.model_id, config.expect_model_id)
+    fit = chosen_fit(config.model, header.provenance, config.fit)
     bundle = load_bundle(config.model, header.model_id)
+    bundle = dataclasses.replace(bundle, provenance=with_fit(bundle.provenance, fit))
     annotations = load_annotations(
         config.images,
         image_size=bundle.network.image_size,
         task=task,
         limit=config.limit,
         options=config,
-        mode=config.fit,
+        mode=fit,
         own_size=True,
     )
     splits = draw_splits(annotations, count=config.splits, shots=config.shots)

@@ -11,6 +11,7 @@ from ddpm_seg.data.image_set import load_images
 from ddpm_seg.data.table_pictures import encode_png
 from ddpm_seg.evaluation.pages.sheets import label_sheet, neighbour_sheet, sample_sheet
 from ddpm_seg.evaluation.scores.nearest import nearest_neighbours
+from ddpm_seg.fits import fit_of
 from ddpm_seg.json_text import json_file
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle, load_bundle
 from ddpm_seg.model.device.choice import default_device
@@ -37,8 +38,9 @@ def showcase(config: ShowcaseConfig) -> str:
     if not bundle.network.reads_images:
         raise drawn_images_only(bundle.network.title)
     storage.check_writable(config.output)
-    shown = load_annotations(config.images, image_size=size, task=bundle.task, limit=COLUMNS)
-    unseen, training = load_images(config.images, size), load_images(config.training_images, size)
+    fit = fit_of(bundle.provenance)
+    shown = load_annotations(config.images, image_size=size, task=bundle.task, limit=COLUMNS, mode=fit)
+    unseen, training = load_images(config.images, size, fit), load_images(config.training_images, size, fit)
     samples = draw(bundle, config.seed)
     near = nearest_neighbours(samples, training, NEIGHBOURS)
     distances = {

@@ -22,8 +22,8 @@ from ddpm_seg.data.annotations.pair import UNCOVERED, Pair
 from ddpm_seg.data.canvas import Placement, fit
 from ddpm_seg.data.decoding.decoder import read_apart
 from ddpm_seg.data.decoding.images import ImageError
-from ddpm_seg.data.fit_options import FitMode
 from ddpm_seg.data.table_pictures import encode_png, read_mask
+from ddpm_seg.fits import FitMode
 from ddpm_seg.storage import StorageUnavailableError
 from ddpm_seg.tasks import UNLABELLED, Task
 

@@ -32,7 +32,7 @@ from ddpm_seg.data.canvas import CanvasSize, Placement, fit
 from ddpm_seg.data.decoding.confinement import confine, hide_memory_and_environment
 from ddpm_seg.data.decoding.formats import register_plugins
 from ddpm_seg.data.decoding.images import DEFAULT_LIMITS, Decoded, ImageError, Limits, decode, read
-from ddpm_seg.data.fit_options import FitMode
+from ddpm_seg.fits import FitMode
 
 logger = logging.getLogger(__name__)
 

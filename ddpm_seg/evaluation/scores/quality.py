@@ -15,6 +15,7 @@ from ddpm_seg.data.inputs.listing import list_images
 from ddpm_seg.data.table_pictures import row_image
 from ddpm_seg.evaluation.scores.distances import frechet_distance, kernel_distance
 from ddpm_seg.evaluation.scores.image_features import activation_features, torchscript_features
+from ddpm_seg.fits import FitMode, fit_of
 from ddpm_seg.json_text import json_file
 from ddpm_seg.model.bundle.ensemble_bundle import load_bundle
 from ddpm_seg.model.device.choice import default_device
@@ -60,7 +61,8 @@ def write_quality(
         image_ids=ids,
     )
     drawn = np.stack([row_image(row) for row in samples.select(["uri", "width", "height", "image"]).to_pylist()])
-    images = load_images(real, bundle.network.image_size)[:MOST_IMAGES]
+    fit = fit_of(bundle.provenance)
+    images = load_images(real, bundle.network.image_size, fit)[:MOST_IMAGES]
     drawn_features, real_features = features(drawn), features(images)
     kernel = kernel_distance(drawn_features, real_features)
     found = {
@@ -74,13 +76,13 @@ def write_quality(
     }
     if bundle.task:
         classes: list[Any] = samples["classes"].to_pylist()
-        found["class_shares"] = _class_shares(classes, real, bundle.task, images.shape[1])
+        found["class_shares"] = _class_shares(classes, real, bundle.task, images.shape[1], fit)
     storage.write_bytes(storage.join(output, FILE), json_file(found))
     return found
 
 
 def _class_shares(
-    classes: list[list[dict[str, Any]]], real: str, task: Task, image_size: int
+    classes: list[list[dict[str, Any]]], real: str, task: Task, image_size: int, fit: FitMode
 ) -> dict[str, dict[str, float | None]]:
     """By class name, the mean share of an image's pixels in the samples and in the real masks, None without real
     masks."""
@@ -89,10 +91,11 @@ def _class_shares(
         for one in statistics:
             drawn[one["class_id"]] += one["fraction"] / len(classes)
     try:
-        labels = [annotation.label for annotation in load_annotations(real, image_size=image_size, task=task)]
+        found = load_annotations(real, image_size=image_size, task=task, mode=fit)
     except AnnotationError as error:
         logger.info("the real images have no masks to compare class shares with: %s", error)
         return {name: {"samples": float(drawn[k]), "real": None} for k, name in enumerate(task.class_names)}
-    counts = np.bincount(np.concatenate([label.reshape(-1) for label in labels]), minlength=256)[: task.num_classes]
+    pixels = np.concatenate([annotation.label.reshape(-1) for annotation in found])
+    counts = np.bincount(pixels, minlength=256)[: task.num_classes]
     shares = counts / max(1, counts.sum())
     return {name: {"samples": float(drawn[k]), "real": float(shares[k])} for k, name in enumerate(task.class_names)}

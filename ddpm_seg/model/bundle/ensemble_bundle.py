@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ddpm_seg import storage
+from ddpm_seg.fits import recorded_fit
 from ddpm_seg.model.bundle import stored_bundle
 from ddpm_seg.model.bundle.calibration import CALIBRATION, Calibration, read_calibration
 from ddpm_seg.model.bundle.domain import DOMAIN, encode_domain, has_domain, read_domain
@@ -86,6 +87,7 @@ class BundleHeader:
             provenance=as_object(content.get("provenance"), "provenance"),
         )
         check_input_size(content, header.image_size)
+        recorded_fit(header.provenance)
         if header.num_members and (header.features is None or header.task is None):
             raise ValueError("it has an ensemble (num_members) but no features or no task")
         if header.features is not None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ddpm_seg.fits import recorded_fit
 from ddpm_seg.model.bundle.files import SCHEMA_VERSION, check_input_size, model_id_of, read_content, read_files
 from ddpm_seg.model.bundle.network_json import network_section
 from ddpm_seg.model.bundle.stored_bundle import header_of, load_tensors, write_bundle
@@ -64,6 +65,7 @@ class StudentHeader:
             provenance=as_object(content.get("provenance"), "provenance"),
         )
         check_input_size(content, header.image_size)
+        recorded_fit(header.provenance)
         _check_classes(header.student, header.task)
         return header
 

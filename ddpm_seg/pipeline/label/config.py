@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from ddpm_seg import storage
 from ddpm_seg.checks import check_least, check_target
-from ddpm_seg.data.fit_options import FitMode, Refine, Resize
+from ddpm_seg.data.fit_options import Refine, Resize
+from ddpm_seg.fits import FitMode
 from ddpm_seg.model.device.dtypes import SegmentDType
 from ddpm_seg.option_order import own_options_first
 from ddpm_seg.pipeline.run_options import RunOptions
@@ -28,9 +29,9 @@ class LabelConfig(RunOptions):
     model: str = "avatars-10"
     """Model bundle: the name of one that comes with the package, or the folder or URI prefix that ddpm-seg train,
     ddpm-seg convert or ddpm-seg distill wrote."""
-    fit: FitMode = "letterbox"
+    fit: FitMode | None = None
     """How to fit an image that is not square into the network's square input: letterbox pads it (the padding is cut
-    off the mask again), stretch distorts it."""
+    off the mask again), stretch distorts it. Default: as the images were fitted that the model learned from."""
     resize: Resize | None = None
     """How to enlarge masks to their images' own size: bilinear interpolates the class probabilities, nearest repeats
     the network's pixels. Default: bilinear, or nearest if the newest run at --output used nearest."""

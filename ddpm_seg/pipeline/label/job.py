@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from ddpm_seg import storage
 from ddpm_seg.data.schema import DOMAIN_DISTANCE, class_stats_table
+from ddpm_seg.fits import fit_of
 from ddpm_seg.model.trained import calibration_digest
 from ddpm_seg.pipeline.job import run_job
 from ddpm_seg.pipeline.label.config import LabelConfig
@@ -157,7 +158,7 @@ class LabelWork:
         spec = LabelSpec(
             **row_facts(run, header.model_id),
             image_size=header.image_size,
-            fit=self.found.config.fit,
+            fit=fit_of(header.provenance, self.found.config.fit),
             resize=self.found.config.resize or "bilinear",
             refine=self.found.config.refine,
             maps=self.found.config.maps,

@@ -17,6 +17,7 @@ from ddpm_seg.data.inputs.verdicts import Chosen, read_chosen
 from ddpm_seg.data.inputs.versions import with_versions
 from ddpm_seg.data.schema import DOMAIN_DISTANCE
 from ddpm_seg.evaluation.scores.risk_control import Threshold
+from ddpm_seg.fits import chosen_fit, fit_of
 from ddpm_seg.json_text import json_digest
 from ddpm_seg.model.bundle.ensemble_bundle import BundleHeader
 from ddpm_seg.model.bundle.files import ASSETS, refuse_another_model
@@ -73,6 +74,7 @@ class LabelPlan:
             *([f"redo       only the images that {config.redo} chooses"] if config.redo else []),
             f"images     {self.images} found, {self.skipped_files} files without an image's extension left out"
             + (f", {self.hidden_files} hidden images left out" if self.hidden_files else ""),
+            f"fit        {config.fit}",
             f"resize     {config.resize}",
             *([f"list       {self.column}, {self.refused} entries refused"] if self.column else []),
             *([f"damaged    {self.refused} containers"] if self.refused and not self.column else []),
@@ -100,7 +102,8 @@ def plan_label(config: LabelConfig, threshold: Threshold | None = None) -> Label
     check_dtype(header, config.dtype)
     listing = list_images(config.input if config.input is not None else str(ASSETS / "samples"))
     storage.allow_local_hosts(config.allow_local_hosts or _is_one_url(config.input, listing))
-    config = dataclasses.replace(config, resize=chosen_resize(config))
+    fit = chosen_fit(config.model, header.provenance, config.fit)
+    config = dataclasses.replace(config, fit=fit, resize=chosen_resize(config))
     read_uris: dict[str, str] = {}
     chosen = read_chosen(config.redo, "reject") if config.redo else None
     inputs = _inputs(config, listing, chosen, read_uris)
@@ -199,7 +202,8 @@ def hash_config(config: LabelConfig, header: TrainedHeader, threshold: Threshold
 
     Options added in later releases are hashed only if they differ from what earlier releases did.
     """
-    content: dict[str, object] = {"model_id": header.model_id, "fit": config.fit, "dtype": config.dtype}
+    fit = fit_of(header.provenance, config.fit)
+    content: dict[str, object] = {"model_id": header.model_id, "fit": fit, "dtype": config.dtype}
     if config.resize != "nearest":
         content["resize"] = "bilinear"
     if config.refine != "none":

@@ -17,11 +17,12 @@ from ddpm_seg import storage
 from ddpm_seg.data.canvas import Placement
 from ddpm_seg.data.decoding.decoder import decode_and_fit, read_apart
 from ddpm_seg.data.decoding.images import DEFAULT_LIMITS, ImageError, Limits, one_line
-from ddpm_seg.data.fit_options import FitMode, Refine, Resize
+from ddpm_seg.data.fit_options import Refine, Resize
 from ddpm_seg.data.image_labels import NotFiniteError, image_labels
 from ddpm_seg.data.inputs import sources
 from ddpm_seg.data.schema import labels_schema
 from ddpm_seg.data.table_pictures import picture_cell
+from ddpm_seg.fits import FitMode
 from ddpm_seg.model.pixel_labels import PixelLabels
 from ddpm_seg.pipeline.table_rows import NOT_FINITE, RowSpec, label_columns, outcome_columns
 from ddpm_seg.tasks import Task

@@ -17,6 +17,7 @@ from ddpm_seg.evaluation.scores.risk_control import (
     check_enough,
     control_risk,
 )
+from ddpm_seg.fits import fit_of
 from ddpm_seg.model.bundle.files import refuse_another_model
 from ddpm_seg.model.trained import read_trained_header
 from ddpm_seg.pipeline.label.config import LabelConfig
@@ -44,7 +45,11 @@ def find_threshold(config: LabelConfig, label: Callable[[LabelConfig], str]) -> 
     header, task = read_trained_header(config.model)
     refuse_another_model(config.model, header.model_id, config.expect_model_id)
     annotations = load_annotations(
-        config.calibration, image_size=header.image_size, task=task, mode=config.fit, own_size=True
+        config.calibration,
+        image_size=header.image_size,
+        task=task,
+        mode=fit_of(header.provenance, config.fit),
+        own_size=True,
     )
     check_enough(len(annotations), target)
     found = control_risk(kept(_labels(config, annotations, label), annotations, task), target)

@@ -13,6 +13,7 @@ from ddpm_seg import storage
 from ddpm_seg.data.decoding.decoder import decode_and_fit
 from ddpm_seg.data.decoding.images import DEFAULT_LIMITS, ImageError
 from ddpm_seg.data.inputs import sources
+from ddpm_seg.fits import fit_of
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle
 from ddpm_seg.model.bundle.student_bundle import StudentBundle
 from ddpm_seg.model.trained import resident
@@ -43,9 +44,10 @@ def time_images(plan: LabelPlan, model: Bundle | StudentBundle) -> Pace | None:
 
 def _canvases(plan: LabelPlan) -> Iterator[NDArray[np.uint8]]:
     """Yields the canvases of those of the plan's first images that can be read."""
+    fit = fit_of(plan.header.provenance, plan.config.fit)
     for uri in map(str, plan.run.new["uri"][:TRIED].to_pylist()):
         try:
             data, _ = sources.read_image(plan.read_uris.get(uri, uri), max_bytes=DEFAULT_LIMITS.max_bytes)
-            yield decode_and_fit(data, DEFAULT_LIMITS, plan.header.image_size, plan.config.fit)[0]
+            yield decode_and_fit(data, DEFAULT_LIMITS, plan.header.image_size, fit)[0]
         except (OSError, ValueError, ImageError, storage.StorageError):
             continue

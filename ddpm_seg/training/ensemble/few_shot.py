@@ -22,6 +22,7 @@ from ddpm_seg.evaluation.pages.annotation_review import Reviewed, annotation_rev
 from ddpm_seg.evaluation.scores import learnt_from
 from ddpm_seg.evaluation.scores.miou import published_miou
 from ddpm_seg.evaluation.scores.score import evaluate, labels_of
+from ddpm_seg.fits import FitMode, chosen_fit, with_fit
 from ddpm_seg.model.bundle.calibration import Calibration
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle, open_bundle, save_bundle
 from ddpm_seg.model.bundle.files import refuse_existing_bundle, resolve
@@ -59,15 +60,17 @@ def train_from_config(config: TrainConfig) -> Bundle:
         raise ValueError("--tune chooses the steps and blocks: leave out --steps and --blocks, or --tune")
     task = find_task(config.task)
     header, bundle = open_bundle(config.model)
+    fit = chosen_fit(config.model, bundle.provenance, config.fit)
+    bundle = dataclasses.replace(bundle, provenance=with_fit(bundle.provenance, fit))
     features = choose_features(bundle, config.steps, config.blocks, config.upsample_mode, config.truncation)
     if not bundle.network.reads_images:
         _refuse_what_needs_images(config, bundle.network.title)
     refuse_existing_bundle(config.output)
     storage.check_writable(config.output)
     size = bundle.network.image_size
-    annotations = _annotations(config, size, task)
+    annotations = _annotations(config, size, task, fit)
     held_out, calibration_set = (
-        load_annotations(images, image_size=size, task=task, options=config) if images else []
+        load_annotations(images, image_size=size, task=task, options=config, mode=fit) if images else []
         for images in (config.validation, config.calibration)
     )
     if config.out_of_fold and len(annotations) < FOLDS:
@@ -144,11 +147,11 @@ def _validated(trained: Bundle, held_out: Sequence[Annotation], device: str) -> 
     return dataclasses.replace(trained, provenance={**trained.provenance, "validation": validation})
 
 
-def _annotations(config: TrainConfig, size: int, task: Task) -> list[Annotation]:
+def _annotations(config: TrainConfig, size: int, task: Task, fit: FitMode) -> list[Annotation]:
     if config.only is None:
-        return load_annotations(config.images, image_size=size, task=task, limit=config.limit, options=config)
+        return load_annotations(config.images, image_size=size, task=task, limit=config.limit, options=config, mode=fit)
     pairs = accepted_pairs(config.images, config.only, task, config.image_root)
-    return load_pairs(pairs[: config.limit], image_size=size, task=task, options=config)
+    return load_pairs(pairs[: config.limit], image_size=size, task=task, options=config, mode=fit)
 
 
 def _review(output: str, found: Iterable[tuple[Annotation, NDArray[np.float32]]], task: Task) -> Calibration:

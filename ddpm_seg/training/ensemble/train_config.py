@@ -8,6 +8,7 @@ from typing import Literal
 from ddpm_seg import storage
 from ddpm_seg.checks import check_least
 from ddpm_seg.data.annotations.options import AnnotationOptions
+from ddpm_seg.fits import FitMode
 from ddpm_seg.option_order import own_options_first
 
 
@@ -31,6 +32,10 @@ class TrainConfig(AnnotationOptions):
     class_names."""
     output: str
     """Folder or URI prefix for the new bundle."""
+    fit: FitMode | None = None
+    """How to fit an image that is not square into the network's square input: letterbox pads it, stretch distorts it.
+    The bundle records it, and ddpm-seg label, ddpm-seg evaluate and ddpm_seg.load do the same. Default: as the images were
+    fitted that the network learned from."""
     members: int = 10
     """Number of classifiers in the ensemble."""
     tune: bool = False

@@ -35,6 +35,8 @@ WARMUP_ITERATIONS = 200
 DECAY_SHARE = 0.25
 """Last share of the iterations, over which the learning rate falls linearly to zero (Hu et al., 2024). Before it, a
 training does not depend on its length, so that it can still be made longer or shorter."""
+EARLIER_IMAGES: Mapping[str, Any] = {"fit": "letterbox"}
+"""How earlier releases prepared images; their saved states do not say."""
 
 
 class Objective(Protocol):
@@ -84,10 +86,19 @@ class NetworkTraining:
     with or without it.
     """
 
-    def __init__(self, objective: Objective, options: Optimization, worker: Worker, *, compile: bool = False) -> None:
+    def __init__(
+        self,
+        objective: Objective,
+        options: Optimization,
+        worker: Worker,
+        *,
+        images: Mapping[str, Any] = EARLIER_IMAGES,
+        compile: bool = False,
+    ) -> None:
+        """`images` says how the images were prepared; a saved state must have the same."""
         torch.manual_seed(options.seed)
         self.objective, self.options, self.worker = objective, options, worker
-        self.configs = objective.configs | {"options": asdict(options)}
+        self.configs = objective.configs | {"options": asdict(options), "images": {**EARLIER_IMAGES, **images}}
         self.network = objective.build()
         self.network.to(worker.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).requires_grad_(False)
@@ -132,7 +143,7 @@ class NetworkTraining:
     def resume(self, uri: str) -> None:
         """Restores a saved state. Raises ValueError if it is damaged or was made with other settings."""
         with restoring(uri) as state:
-            before = state["configs"]
+            before = {"images": EARLIER_IMAGES, **state["configs"]}
             if set(before) != set(self.configs):
                 raise OtherTrainingError(
                     f"the interrupted training at {uri} is of another network "

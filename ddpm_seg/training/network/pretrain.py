@@ -9,6 +9,7 @@ from ddpm_seg.cluster.training_workers import Worker, free_gpus
 from ddpm_seg.data.image_set import load_images
 from ddpm_seg.data.inputs.listing import list_images
 from ddpm_seg.errors import work_began
+from ddpm_seg.fits import with_fit
 from ddpm_seg.model.bundle.ensemble_bundle import read_header, save_bundle
 from ddpm_seg.model.bundle.files import refuse_existing_bundle
 from ddpm_seg.model.diffusion import DiffusionConfig
@@ -44,8 +45,10 @@ def pretrain(config: PretrainConfig) -> str:
 def _train(config: PretrainConfig, worker: Worker) -> None:
     """One worker's training. Every worker reads all images and takes its share of each batch; the first also saves the
     state at the output and, at the end, the bundle."""
-    images = load_images(config.images, config.image_size)
-    training = NetworkTraining(_objective(config), config.optimization(), worker, compile=config.compile)
+    images = load_images(config.images, config.image_size, config.fit)
+    training = NetworkTraining(
+        _objective(config), config.optimization(), worker, images={"fit": config.fit}, compile=config.compile
+    )
     state_uri = storage.join(config.output, "unfinished_training.pt")
     logger.info("%d images, %d iterations on %s", len(images), config.iterations, worker.device)
     with work_began():
@@ -59,7 +62,7 @@ def _train(config: PretrainConfig, worker: Worker) -> None:
                 state_uri,
                 lambda training: progress.at(training.iteration, loss=training.loss),
             )
-        save_bundle(training.bundle({"training_images": len(images)}), config.output)
+        save_bundle(training.bundle(with_fit({"training_images": len(images)}, config.fit)), config.output)
         storage.delete(state_uri)
 
 

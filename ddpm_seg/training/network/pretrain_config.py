@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ddpm_seg import storage
+from ddpm_seg.fits import FitMode
 from ddpm_seg.training.optimization import Optimization
 
 
@@ -20,6 +21,9 @@ class ImagesAndOutput:
     """Folder or URI prefix for the bundle. The state of an unfinished training is kept there too."""
     image_size: int = 64
     """Side of the network's square input, in pixels."""
+    fit: FitMode = "letterbox"
+    """How to fit an image that is not square into that square: letterbox pads it, stretch distorts it. The bundle
+    records it; ddpm-seg train, ddpm-seg label and ddpm_seg.load then do the same."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -167,7 +167,7 @@ def test_annotations_pretraining_and_the_notebook_read_them(folder: Path) -> Non
         "a.zip#cats/2.png",
         "b.png",
     ]
-    assert np.array_equal(load_images(str(folder), 16), np.stack([one.image for one in annotations]))
+    assert np.array_equal(load_images(str(folder), 16, "letterbox"), np.stack([one.image for one in annotations]))
     segmenter = ddpm_seg.load(str(folder.parent / "model"))
     inside, alone = segmenter([str(folder / "a.zip#1.png"), Image.open(io.BytesIO(INSIDE["1.png"]))])
     assert np.array_equal(inside.mask, alone.mask)
