@@ -43,8 +43,9 @@ class EvaluateConfig(AnnotationOptions):
     dtype: SegmentDType = "float32"
     """Number format of the network's activations."""
     fit: FitMode | None = None
-    """How to fit an image that is not square into the network's square input; see ddpm-seg label --fit. With --splits, the
-    new ensembles are trained on images fitted the same way. Default: as the model's own images were fitted."""
+    """How to fit an image that is not square into the network's square input; see ddpm-seg label --fit. With
+    --splits, the new ensembles are trained on images fitted the same way. Default: as the model's own images were
+    fitted."""
     refine: Refine = "none"
     """Move the edges of masks to edges of the image before scoring; see ddpm-seg label --refine. This changes only the
     scores at the images' own size."""

@@ -34,8 +34,8 @@ class TrainConfig(AnnotationOptions):
     """Folder or URI prefix for the new bundle."""
     fit: FitMode | None = None
     """How to fit an image that is not square into the network's square input: letterbox pads it, stretch distorts it.
-    The bundle records it, and ddpm-seg label, ddpm-seg evaluate and ddpm_seg.load do the same. Default: as the images were
-    fitted that the network learned from."""
+    The bundle records it, and ddpm-seg label, ddpm-seg evaluate and ddpm_seg.load do the same. Default: as the images
+    were fitted that the network learned from."""
     members: int = 10
     """Number of classifiers in the ensemble."""
     tune: bool = False
