@@ -26,9 +26,11 @@ class Task:
     palette: tuple[tuple[int, int, int], ...]
     """One RGB colour per class, values 0 to 255."""
     ignore_label: int | None = UNLABELLED
+    merge: tuple[tuple[str, str], ...] = ()
+    """Pairs of an annotated category and the class that it is part of. A category that is a number is a mask's id."""
 
     def __post_init__(self) -> None:
-        for name in (self.name, *self.class_names):
+        for name in (self.name, *self.class_names, *(category for category, _ in self.merge)):
             if not isinstance(name, str) or not _is_unicode(name):
                 raise ValueError(f"task {self.name!r}: name {name!r}; expected a string of text")
         if not 1 <= len(self.class_names) <= UNLABELLED:
@@ -49,6 +51,34 @@ class Task:
                 f"task {self.name!r}: ignore_label {self.ignore_label!r}; "
                 f"expected None, {UNLABELLED} or a class id below {self.num_classes}"
             )
+        self._check_merge()
+
+    def _check_merge(self) -> None:
+        categories = [category for category, _ in self.merge]
+        for category, name in self.merge:
+            if name not in self.class_names:
+                raise ValueError(
+                    f"task {self.name!r}: merge maps {category!r} to {name!r}, which is not a class; "
+                    f"expected one of {', '.join(self.class_names)}"
+                )
+            if category in self.class_names and category != name and not category.isdecimal():
+                raise ValueError(
+                    f"task {self.name!r}: merge maps {category!r} to {name!r}, but {category!r} is a class itself; "
+                    "rename one of them"
+                )
+        if repeated := sorted({category for category in categories if categories.count(category) > 1}):
+            raise ValueError(f"task {self.name!r}: merge has the category {repeated[0]!r} more than once")
+
+    @property
+    def ids(self) -> dict[str, int]:
+        """Class id of each name that annotations may use: the classes, and the categories that are merged into them."""
+        own = {name: index for index, name in enumerate(self.class_names)}
+        return own | {category: own[name] for category, name in self.merge if category not in own}
+
+    @property
+    def mask_ids(self) -> dict[int, int]:
+        """Class id by the id in a mask, if `merge` numbers masks' ids; else empty: masks then hold class ids."""
+        return {int(category): self.class_names.index(name) for category, name in self.merge if category.isdecimal()}
 
     @property
     def num_classes(self) -> int:
@@ -56,13 +86,15 @@ class Task:
 
     def to_dict(self) -> dict[str, Any]:
         """A dictionary for JSON; `Task.from_dict` is its inverse."""
-        return {**asdict(self), "class_names": list(self.class_names), "palette": [list(c) for c in self.palette]}
+        values = {**asdict(self), "class_names": list(self.class_names), "palette": [list(c) for c in self.palette]}
+        del values["merge"]
+        return {**values, "merge": dict(self.merge)} if self.merge else values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Task:
         """The task that `to_dict` described. Raises ValueError for a missing, unknown or wrong field."""
         expected = {"name", "class_names", "palette", "ignore_label"}
-        if set(values) != expected:
+        if set(values) - {"merge"} != expected:
             raise ValueError(f"task: fields {sorted(values)}; expected {sorted(expected)}")
         names, palette = values["class_names"], values["palette"]
         if not (isinstance(names, list) and isinstance(palette, list) and all(isinstance(c, list) for c in palette)):
@@ -72,7 +104,14 @@ class Task:
             class_names=tuple(names),
             palette=tuple(tuple(color) for color in palette),
             ignore_label=values["ignore_label"],
+            merge=_merge_of(values.get("merge", {})),
         )
+
+
+def _merge_of(merge: object) -> tuple[tuple[str, str], ...]:
+    if not isinstance(merge, dict) or not all(isinstance(name, str) for pair in merge.items() for name in pair):
+        raise ValueError("task: merge must map names of annotated categories to names of classes")
+    return tuple(sorted(merge.items()))
 
 
 def _is_unicode(text: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -73,3 +74,24 @@ def test_a_wrong_task_is_refused(changes: dict[str, Any], message: str) -> None:
 def test_a_wrong_dictionary_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="task"):
         Task.from_dict(task().to_dict() | change)
+
+
+def test_merged_categories_are_names_of_their_class() -> None:
+    parts = dataclasses.replace(task(), merge=(("left", "b"), ("right", "b"), ("3", "a")))
+    assert parts.ids == {"a": 0, "b": 1, "left": 1, "right": 1, "3": 0}
+    assert parts.mask_ids == {3: 0}
+    assert Task.from_dict(json.loads(json.dumps(parts.to_dict()))).ids == parts.ids
+    assert "merge" not in task().to_dict()  # the model_id of every earlier bundle depends on it
+
+
+@pytest.mark.parametrize(
+    ("merge", "message"),
+    [
+        ((("left", "c"),), "merge maps 'left' to 'c', which is not a class; expected one of a, b"),
+        ((("a", "b"),), "merge maps 'a' to 'b', but 'a' is a class itself"),
+        ((("left", "a"), ("left", "b")), "the category 'left' more than once"),
+    ],
+)
+def test_a_wrong_merge_is_refused(merge: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        task(merge=merge)

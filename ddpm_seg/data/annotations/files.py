@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.errors import AnnotationError
-from ddpm_seg.data.annotations.forms.mask_files import MAX_MASK_BYTES, read_npy, read_png
+from ddpm_seg.data.annotations.forms.mask_files import MAX_MASK_BYTES, merged, read_npy, read_png
 from ddpm_seg.data.annotations.pair import Pair, image_pair, shown
 from ddpm_seg.data.decoding.formats import EXTENSIONS
 from ddpm_seg.data.inputs.hidden import is_hidden_below
@@ -64,5 +64,5 @@ def _refuse_bare(kind: str, partner: str, own: dict[str, str], others: dict[str,
 def _read_mask_file(uri: str, task: Task, image_height: int, image_width: int) -> NDArray[Any]:
     data = storage.read_bytes(uri, max_bytes=MAX_MASK_BYTES)
     if uri.lower().endswith(".npy"):
-        return read_npy(data, image_height, image_width)
+        return merged(read_npy(data, image_height, image_width), task)
     return read_png(data, task, image_height, image_width)

@@ -12,15 +12,16 @@ from ddpm_seg.tasks import TASKS, UNLABELLED, Task
 from ddpm_seg.yaml_files import read_yaml
 
 MAX_BYTES = 2**20
-_FIELDS = {"name", "class_names", "palette", "ignore_label"}
+_FIELDS = {"name", "class_names", "palette", "ignore_label", "merge"}
 
 
 def find_task(name_or_uri: str) -> Task:
     """The built-in task of that name, or the task in a `.yaml`, `.yml` or `.json` file.
 
     The file has `class_names` and may have `name` (default: the file's), `palette` ([red, green, blue] per class;
-    default: distinct colours) and `ignore_label` (default: 255). Raises ValueError for an unknown name or an invalid
-    file, OSError for a file that cannot be read.
+    default: distinct colours), `ignore_label` (default: 255) and `merge` (the class of each annotated category, or the
+    categories of each class). Raises ValueError for an unknown name or an invalid file, OSError for a file that cannot
+    be read.
     """
     if name_or_uri in TASKS:
         return TASKS[name_or_uri]
@@ -46,6 +47,7 @@ def find_task(name_or_uri: str) -> Task:
                 "class_names": names,
                 "palette": values.get("palette", distinct_colors(len(names))),
                 "ignore_label": values.get("ignore_label", UNLABELLED),
+                "merge": _merge(texts.get("merge", {})),
             }
         )
     except ValueError as error:
@@ -61,6 +63,23 @@ def _read(data: bytes, suffix: str) -> tuple[Any, Any]:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"it is not JSON: {error}") from error
     return values, values
+
+
+def _merge(merge: object) -> dict[str, str]:
+    """Class by annotated category, from `category: class` or `class: [category, category]`."""
+    if not isinstance(merge, dict):
+        raise ValueError(
+            f"merge is {str(merge)[:80]!r}; expected the class of each category (category: class), or the categories "
+            "of each class (class: [category, category])"
+        )
+    found: dict[str, str] = {}
+    for key, value in merge.items():
+        categories, name = (value, key) if isinstance(value, list) else ([key], value)
+        for category in categories:
+            category = _name(category, f"merge of {key}")
+            if found.setdefault(category, _name(name, f"merge of {key}")) != name:
+                raise ValueError(f"merge has the category {category!r} in {found[category]!r} and in {name!r}")
+    return found
 
 
 def _name(text: object, key: str) -> str:

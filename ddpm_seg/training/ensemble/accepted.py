@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.find import find_pairs
-from ddpm_seg.data.annotations.forms.table import pair_of_row, refuse_other_task
+from ddpm_seg.data.annotations.forms.table import pair_of_row, reading_task
 from ddpm_seg.data.annotations.image_places import ImagePlaces
 from ddpm_seg.data.annotations.pair import Pair
 from ddpm_seg.data.inputs.verdicts import Chosen, read_chosen
@@ -38,7 +38,7 @@ def _is_labelled(uri: str) -> bool:
 def _labelled_pairs(output: str, chosen: Chosen, task: Task, image_root: str | None) -> list[Pair]:
     found = select(output, config_hash=_judged_configuration(output, chosen), only=chosen)
     assert found.task is not None  # labels have one
-    refuse_other_task(output, found.task, task)
+    task = reading_task(output, found.task, task)
     places, pairs = ImagePlaces(storage.join(storage.place(output), "labels"), image_root), []
     for shard, numbers in found.shards:
         rows = [row for table in read_rows(shard, numbers, ["uri", "mask", "run_id"]) for row in table.to_pylist()]

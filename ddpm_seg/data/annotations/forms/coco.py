@@ -104,13 +104,14 @@ def _classes(uri: str, coco: _Coco, task: Task) -> dict[Id, int]:
     """Class id by category id, for the categories that are classes of the task."""
     used = {annotation.category_id for annotation in coco.annotations}
     used |= {segment.category_id for annotation in coco.annotations for segment in annotation.segments_info or ()}
-    ids = {name: index for index, name in enumerate(task.class_names)}
+    ids = task.ids
     strange = [category.name for category in coco.categories if category.name not in ids and category.id in used]
     if strange:
         raise AnnotationError(
             f"{storage.redact(uri)} has objects in categories that {task.name} does not have: "
             f"{', '.join(strange[:5])}{', ...' if len(strange) > 5 else ''}; "
-            f"expected some of {', '.join(task.class_names)}"
+            f"expected some of {', '.join(ids)}. To count categories as parts of a class, name them under merge: in "
+            "the task file"
         )
     return {category.id: ids[category.name] for category in coco.categories if category.name in ids}
 

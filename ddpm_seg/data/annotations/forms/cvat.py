@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from xml.etree import ElementTree
 
@@ -65,20 +65,20 @@ def _images(uri: str) -> list[ElementTree.Element]:
 
 
 def _draw(image: ElementTree.Element, task: Task, image_height: int, image_width: int) -> NDArray[np.int16]:
-    ids = {name: index for index, name in enumerate(task.class_names)}
     height, width = (_integer(image, key) for key in ("height", "width"))
     check_size(height, width, image_height, image_width)
     shapes = sorted((one for one in image if one.tag in DRAWN), key=lambda one: _integer(one, "z_order", 0))
-    return paint(_objects(shapes, ids, task, height, width), _boxes(image), height, width)
+    return paint(_objects(shapes, task, height, width), _boxes(image), height, width)
 
 
 def _objects(
-    shapes: list[ElementTree.Element], ids: Mapping[str, int], task: Task, height: int, width: int
+    shapes: list[ElementTree.Element], task: Task, height: int, width: int
 ) -> Iterator[tuple[NDArray[np.int64], int]]:
+    ids = task.ids
     for shape in shapes:
         name = shape.get("label", "")
         if name not in ids:
-            raise MaskError(f"has the label {name!r}, which {task.name} does not have: {', '.join(task.class_names)}")
+            raise MaskError(f"has the label {name!r}, which {task.name} does not have: {', '.join(ids)}")
         runs = _mask_runs(shape, height, width) if shape.tag == "mask" else _polygon_runs(shape, height, width)
         yield runs, ids[name]
 

@@ -59,8 +59,7 @@ def label_studio_pairs(uri: str, content: object, task: Task, image_root: str | 
     text), are left out and counted.
     """
     tasks = checked(uri, content, _Tasks, "Label Studio's JSON (a list of tasks with data and annotations)").root
-    ids = {name: index for index, name in enumerate(task.class_names)}
-    left_out, places, pairs = Counter[str](), ImagePlaces(uri, image_root), []
+    ids, left_out, places, pairs = task.ids, Counter[str](), ImagePlaces(uri, image_root), []
     for number, one in enumerate(tasks):
         done = [each for each in one.annotations or () if not each.was_cancelled]
         result = max(done, key=lambda each: str(each.updated_at or "")).result or [] if done else []
@@ -114,7 +113,7 @@ def _draw(regions: list[Region], ids: Mapping[str, int], task: Task, height: int
         except (KeyError, TypeError, ValueError) as error:
             raise MaskError(f"holds a region that cannot be drawn ({type(error).__name__}: {error})") from error
         if name not in ids:
-            raise MaskError(f"has the label {name!r}, which {task.name} does not have: {', '.join(task.class_names)}")
+            raise MaskError(f"has the label {name!r}, which {task.name} does not have: {', '.join(ids)}")
         label = np.full(shape, UNCOVERED, np.int16) if label is None else label
         if pixels.shape != label.shape:
             raise MaskError(f"holds regions of {label.shape} and {pixels.shape} pixels (height, width)")

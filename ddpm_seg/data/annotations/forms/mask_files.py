@@ -57,7 +57,7 @@ def _npy_header(file: io.BytesIO) -> tuple[tuple[int, ...], np.dtype[Any]]:
 def read_png(data: bytes, task: Task, image_height: int, image_width: int) -> NDArray[Any]:
     """Class ids (H, W), integers, for an image of the given size. Raises MaskError.
 
-    * grey: the pixel values are the ids;
+    * grey: the pixel values are the ids, or those that the task merges;
     * colour: the colours are those of the task's palette;
     * indexed: by colour if all colours used are in the task's palette, else the indices are the ids.
     """
@@ -67,13 +67,29 @@ def read_png(data: bytes, task: Task, image_height: int, image_width: int) -> ND
     if image.mode in ("RGB", "RGBA"):
         return _read_colors(np.asarray(image.convert("RGB")), task)
     if image.mode in ("1", "L", "I", "I;16", "I;16B"):
-        return np.asarray(image).astype(np.int64)
+        return merged(np.asarray(image).astype(np.int64), task)
     raise MaskError(f"is a PNG of mode {image.mode}; save it as grey class ids, indexed, or RGB in the task's colours")
 
 
 def read_colors(data: bytes, image_height: int, image_width: int) -> NDArray[np.uint8]:
     """The pixels (H, W, 3) uint8 of a colour PNG, for an image of the given size. Raises MaskError."""
     return np.asarray(_open(data, image_height, image_width).convert("RGB"))
+
+
+def merged(ids_HW: NDArray[Any], task: Task) -> NDArray[Any]:
+    """Class ids (H, W), integers, of a mask of ids, which the task may `merge`. Raises MaskError for an id without a
+    class."""
+    class_of = task.mask_ids
+    if not class_of:
+        return ids_HW
+    found, where = np.unique(ids_HW, return_inverse=True)
+    class_of = {UNLABELLED: UNLABELLED, **class_of}
+    if strange := [one for one in found.tolist() if one not in class_of]:
+        raise MaskError(
+            f"holds the ids {', '.join(map(str, strange[:5]))}{', ...' if len(strange) > 5 else ''}, which {task.name} "
+            f"does not merge into a class: its merge has {', '.join(map(str, sorted(task.mask_ids)))}"
+        )
+    return np.array([class_of[one] for one in found.tolist()])[where].reshape(ids_HW.shape)
 
 
 def _open(data: bytes, image_height: int, image_width: int) -> Image.Image:
@@ -89,12 +105,12 @@ def _open(data: bytes, image_height: int, image_width: int) -> Image.Image:
     return image
 
 
-def _read_indexed(indices_HW: NDArray[np.uint8], palette: list[int], task: Task) -> NDArray[np.uint8]:
+def _read_indexed(indices_HW: NDArray[np.uint8], palette: list[int], task: Task) -> NDArray[Any]:
     of_color = _ids_by_color(task) | {None: UNLABELLED}
     # Index 255 is "no class" whatever its colour, as in Pascal VOC's masks.
     colors = {i: None if i == UNLABELLED else tuple(palette[3 * i : 3 * i + 3]) for i in np.unique(indices_HW).tolist()}
     if not set(colors.values()) <= of_color.keys():
-        return indices_HW
+        return merged(indices_HW, task)
     table = np.zeros(256, np.uint8)
     for index, color in colors.items():
         table[index] = of_color[color]

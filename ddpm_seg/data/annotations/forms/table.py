@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -24,7 +25,7 @@ def pairs_of_table(uri: str, task: Task, image_root: str | None = None) -> list[
     `image` and `mask` are structs of `bytes` and `path`, as Hugging Face writes them, or bytes, or file names. Without
     `image`, the row's `uri` is read.
     """
-    rows = _rows(uri, task)
+    rows, task = _rows(uri, task)
     places, pairs = ImagePlaces(uri, image_root), []
     for number, row in enumerate(rows):
         if row.get("status") in (None, "ok"):
@@ -36,7 +37,8 @@ def pairs_of_table(uri: str, task: Task, image_root: str | None = None) -> list[
     return sorted(pairs, key=lambda pair: pair.image)
 
 
-def _rows(uri: str, task: Task) -> list[dict[str, Any]]:
+def _rows(uri: str, task: Task) -> tuple[list[dict[str, Any]], Task]:
+    """The table's rows, and the task by which their masks are read."""
     try:
         with storage.open_file(uri) as file, pq.ParquetFile(file, page_checksum_verification=True) as parquet:
             names = parquet.schema_arrow.names
@@ -44,9 +46,10 @@ def _rows(uri: str, task: Task) -> list[dict[str, Any]]:
                 raise AnnotationError(
                     f"{storage.redact(uri)} has the columns {', '.join(names)}; expected mask, and uri or image"
                 )
-            _refuse_other_classes(uri, parquet.schema_arrow, task)
+            if METADATA_KEY in (parquet.schema_arrow.metadata or {}):
+                task = reading_task(uri, task_of(parquet.schema_arrow), task)
             wanted = [name for name in ("uri", "image", "mask", "status") if name in names]
-            return parquet.read(columns=wanted).to_pylist()
+            return parquet.read(columns=wanted).to_pylist(), task
     except (pa.ArrowException, ValueError, OSError) as error:
         # For a damaged file Arrow raises a bare OSError; the store raises a subclass, or one with an errno.
         if isinstance(error, AnnotationError) or (isinstance(error, OSError) and _is_of_the_store(error)):
@@ -55,20 +58,21 @@ def _rows(uri: str, task: Task) -> list[dict[str, Any]]:
         raise AnnotationError(f"{storage.redact(uri)} is not a Parquet file that can be read: {reason}") from None
 
 
-def _refuse_other_classes(uri: str, schema: pa.Schema, task: Task) -> None:
-    """Raises AnnotationError for one of our tables with another task, whose ids would pass but mean other classes."""
-    if METADATA_KEY not in (schema.metadata or {}):
-        return
-    refuse_other_task(uri, task_of(schema), task)
+def reading_task(uri: str, own: Task, task: Task) -> Task:
+    """`task`, with a `merge` that maps the ids in masks of our own tables, whose task is `own`.
 
-
-def refuse_other_task(uri: str, own: Task, task: Task) -> None:
-    """Raises AnnotationError if the classes of `own`, a table's task, are not those of `task`."""
-    if own.class_names != task.class_names:
-        raise AnnotationError(
-            f"{storage.redact(uri)} holds masks of the task {own.name} ({', '.join(own.class_names[:5])}, ...), not of "
-            f"{task.name} ({', '.join(task.class_names[:5])}, ...)"
-        )
+    Raises AnnotationError if `own` has a class that is neither one of `task` nor merged into one: its ids would pass,
+    but mean other classes.
+    """
+    if own.class_names == task.class_names:
+        return replace(task, merge=())
+    if task.merge and set(own.class_names) <= set(task.ids):
+        names = [task.class_names[task.ids[name]] for name in own.class_names]
+        return replace(task, merge=tuple((str(index), name) for index, name in enumerate(names)))
+    raise AnnotationError(
+        f"{storage.redact(uri)} holds masks of the task {own.name} ({', '.join(own.class_names[:5])}, ...), not of "
+        f"{task.name} ({', '.join(task.class_names[:5])}, ...)"
+    )
 
 
 def _is_of_the_store(error: OSError) -> bool:
