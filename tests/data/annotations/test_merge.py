@@ -19,9 +19,10 @@ from ddpm_seg.data.annotations.options import AnnotationOptions
 from ddpm_seg.data.annotations.task_file import find_task
 from ddpm_seg.data.schema import METADATA_KEY, labels_schema
 from ddpm_seg.data.table_pictures import encode_png
-from ddpm_seg.model.bundle.ensemble_bundle import read_header
+from ddpm_seg.model.bundle.ensemble_bundle import read_header, save_bundle
 from ddpm_seg.tasks import Task
 from jobs import evaluate, train
+from tests.tiny_bundle import tiny_bundle
 
 SIZE = 16
 FINE = ("ground", "left_light", "right_light", "wheel")
@@ -165,7 +166,7 @@ def test_masks_of_class_ids_stay_as_they_are_where_only_names_are_merged(tmp_pat
 def test_a_category_that_belongs_nowhere_is_refused_and_merge_named(tmp_path: Path, task: Task) -> None:
     uri = coco(tmp_path / "data", ("ground", "left_light", "roof", "wheel"))
     with pytest.raises(
-        AnnotationError, match="categories that coarse does not have: roof; .* under merge: in the task"
+        AnnotationError, match=r"categories that coarse does not have: roof; .* under merge: in the task"
     ):
         load_annotations(uri, image_size=SIZE, task=task)
 
@@ -199,9 +200,6 @@ def test_a_wrong_merge_is_one_line_that_names_the_file(tmp_path: Path, merge: st
 
 
 def test_a_bundle_keeps_the_mapping_so_evaluate_reads_the_same_file(tmp_path: Path, task: Task) -> None:
-    from ddpm_seg.model.bundle.ensemble_bundle import save_bundle
-    from tests.tiny_bundle import tiny_bundle
-
     save_bundle(tiny_bundle(), str(tmp_path / "network"))
     images = ["--images", coco(tmp_path / "data"), "--uncovered", "ground"]
     named = ["--model", str(tmp_path / "network"), "--task", str(tmp_path / "coarse.yaml")]
