@@ -11,6 +11,10 @@ logger = logging.getLogger(__name__)
 FitMode = Literal["letterbox", "stretch"]
 """letterbox keeps the aspect ratio and pads, stretch distorts."""
 
+Average = Literal["none", "mirror", "shifts"]
+"""Which views of an image the network sees: mirror, the image and its mirror image; shifts, four images half a network
+pixel apart."""
+
 KEY = "fit"
 """Key in a bundle's provenance, which is not part of its model_id: `config_hash` has the fit itself."""
 

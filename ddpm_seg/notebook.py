@@ -24,11 +24,14 @@ from ddpm_seg.data.masks.enlarge import enlarge_maps
 from ddpm_seg.data.overlay import colorize, indexed, overlay
 from ddpm_seg.data.result_html import result_html
 from ddpm_seg.data.statistics import ImageStatistics
-from ddpm_seg.fits import FitMode, chosen_fit
+from ddpm_seg.fits import Average, FitMode, chosen_fit
+from ddpm_seg.model.bundle.ensemble_bundle import Bundle
 from ddpm_seg.model.device.dtypes import SegmentDType
+from ddpm_seg.model.features import as_tuned
 from ddpm_seg.model.pixel_labels import PixelLabels
 from ddpm_seg.model.segment_canvas import canvas_probabilities, segment_canvases
 from ddpm_seg.model.trained import load_model, resident
+from ddpm_seg.model.views import finer
 from ddpm_seg.tasks import Task
 
 if TYPE_CHECKING:
@@ -52,6 +55,7 @@ class Segmentation:
     _segmenter: ResidentModel
     _canvas: NDArray[np.uint8]
     _resize: Resize
+    _finer: int
 
     def __repr__(self) -> str:
         height, width = self.mask.shape
@@ -88,10 +92,10 @@ class Segmentation:
     @cached_property
     def probabilities(self) -> NDArray[np.float32]:
         """(K, H, W) float32 class probabilities: the members' mean softmax. The first access runs the network again."""
-        maps = canvas_probabilities(self._segmenter, self._canvas)
+        maps, placement = canvas_probabilities(self._segmenter, self._canvas), self._placement.finer(self._finer)
         if self._resize == "bilinear":
-            return enlarge_maps(maps, self._placement)
-        return np.stack([restore_mask(map_HW, self._placement) for map_HW in maps])
+            return enlarge_maps(maps, placement)
+        return np.stack([restore_mask(map_HW, placement) for map_HW in maps])
 
     def overlay(self, opacity: float = 0.5) -> Image.Image:
         """The image with the mask's colours blended over it; `opacity` 1 hides the image."""
@@ -123,17 +127,20 @@ class ImageSegmenter:
         resize: Resize = "bilinear",
         refine: Refine = "none",
         fit: FitMode = "letterbox",
+        finer: int = 1,
     ) -> None:
+        """`finer`: how many times finer the images that `segmenter` takes are than its answers, for averages."""
         self.segmenter = segmenter
         self.resize: Resize = resize
         self.refine: Refine = refine
         self.fit: FitMode = fit
+        self.finer = finer
         self.task = segmenter.task
 
     def __repr__(self) -> str:
         names = self.task.class_names
         some = ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
-        size = self.segmenter.image_size
+        size = self.segmenter.image_size // self.finer
         device = self.segmenter.device
         return f"ImageSegmenter({self.task.name}: {len(names)} classes ({some}), {size} x {size} pixels, on {device})"
 
@@ -156,7 +163,8 @@ class ImageSegmenter:
         if not images:
             return []
         pixels = [_to_rgb(image) for image in images]
-        fitted = [fit(image, self.segmenter.image_size, self.fit) for image in pixels]
+        size = self.segmenter.image_size // self.finer
+        fitted = [fit(image, size, self.fit, self.finer) for image in pixels]
         labels = segment_canvases(self.segmenter, [canvas for canvas, _ in fitted])
         return [self._result(*parts) for parts in zip(pixels, fitted, labels, strict=True)]
 
@@ -178,6 +186,7 @@ class ImageSegmenter:
             _segmenter=self.segmenter,
             _canvas=canvas,
             _resize=self.resize,
+            _finer=self.finer,
         )
 
 
@@ -187,20 +196,24 @@ def load(
     device: str | None = None,
     dtype: SegmentDType = "float32",
     batch_size: int | None = None,
-    resize: Resize = "bilinear",
-    refine: Refine = "none",
+    resize: Resize | None = None,
+    refine: Refine | None = None,
+    average: Average | None = None,
     fit: FitMode | None = None,
 ) -> ImageSegmenter:
     """Loads a model bundle by name ("avatars-10"), path or URI.
 
     `device` is by default a GPU if there is one, else the CPU. `batch_size` is the number of (image, diffusion step)
-    pairs in the network at once; by default as many as fit in memory. `resize`, `refine` and `fit` (by default the
-    model's own) are those of jobs.label, which writes the same masks. Raises `ddpm_seg.model.errors.BundleError` if
-    there is no bundle or it is damaged.
+    pairs in the network at once; by default as many as fit in memory. `resize`, `refine`, `average` and `fit` are those
+    of jobs.label, which writes the same masks. Raises `ddpm_seg.model.errors.BundleError` if there is no bundle or it
+    is damaged.
     """
     bundle = load_model(fspath(model))
-    model_on_device = resident(bundle, device=device, dtype=dtype, batch_size=batch_size)
-    return ImageSegmenter(model_on_device, resize, refine, chosen_fit(fspath(model), bundle.provenance, fit))
+    features = bundle.features if isinstance(bundle, Bundle) else None
+    resize, refine, average = as_tuned(features, resize, refine, average)
+    on_device = resident(bundle, device=device, dtype=dtype, batch_size=batch_size, average=average)
+    fit = chosen_fit(fspath(model), bundle.provenance, fit)
+    return ImageSegmenter(on_device, resize or "bilinear", refine, fit, finer(average))
 
 
 def _to_rgb(image: ImageLike) -> NDArray[np.uint8]:

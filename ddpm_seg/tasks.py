@@ -7,7 +7,7 @@ classifiers, misspellings included, because other people's tables use the names 
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 UNLABELLED = 255
@@ -28,6 +28,9 @@ class Task:
     ignore_label: int | None = UNLABELLED
     merge: tuple[tuple[str, str], ...] = ()
     """Pairs of an annotated category and the class that it is part of. A category that is a number is a mask's id."""
+    mirror_pairs: tuple[tuple[str, str], ...] = field(default=(), compare=False)
+    """Pairs of class names that a mirror image swaps, such as left eye and right eye. No part of what makes two tasks
+    the same."""
 
     def __post_init__(self) -> None:
         for name in (self.name, *self.class_names, *(category for category, _ in self.merge)):
@@ -52,6 +55,7 @@ class Task:
                 f"expected None, {UNLABELLED} or a class id below {self.num_classes}"
             )
         self._check_merge()
+        self._check_pairs()
 
     def _check_merge(self) -> None:
         categories = [category for category, _ in self.merge]
@@ -80,31 +84,52 @@ class Task:
         """Class id by the id in a mask, if `merge` numbers masks' ids; else empty: masks then hold class ids."""
         return {int(category): self.class_names.index(name) for category, name in self.merge if category.isdecimal()}
 
+    def _check_pairs(self) -> None:
+        named = [name for pair in self.mirror_pairs for name in pair]
+        if any(len(pair) != 2 for pair in self.mirror_pairs):
+            raise ValueError(f"task {self.name!r}: mirror_pairs must be pairs of class names, got {self.mirror_pairs}")
+        if unknown := [name for name in named if name not in self.class_names]:
+            raise ValueError(f"task {self.name!r}: mirror_pairs has {unknown[0]!r}, which is no class")
+        if repeated := [name for name in named if named.count(name) > 1]:
+            raise ValueError(f"task {self.name!r}: mirror_pairs has {repeated[0]!r} twice")
+
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
 
+    @property
+    def mirrored_ids(self) -> list[int]:
+        """For each class, the id of the class that it is in a mirror image."""
+        others = {one: other for pair in self.mirror_pairs for one, other in (pair, pair[::-1])}
+        return [self.class_names.index(others.get(name, name)) for name in self.class_names]
+
     def to_dict(self) -> dict[str, Any]:
         """A dictionary for JSON; `Task.from_dict` is its inverse."""
         values = {**asdict(self), "class_names": list(self.class_names), "palette": [list(c) for c in self.palette]}
-        del values["merge"]
-        return {**values, "merge": dict(self.merge)} if self.merge else values
+        del values["merge"], values["mirror_pairs"]
+        merge = {"merge": dict(self.merge)} if self.merge else {}
+        pairs = {"mirror_pairs": [list(pair) for pair in self.mirror_pairs]} if self.mirror_pairs else {}
+        return {**values, **merge, **pairs}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Task:
         """The task that `to_dict` described. Raises ValueError for a missing, unknown or wrong field."""
         expected = {"name", "class_names", "palette", "ignore_label"}
-        if set(values) - {"merge"} != expected:
+        if set(values) - {"merge", "mirror_pairs"} != expected:
             raise ValueError(f"task: fields {sorted(values)}; expected {sorted(expected)}")
         names, palette = values["class_names"], values["palette"]
         if not (isinstance(names, list) and isinstance(palette, list) and all(isinstance(c, list) for c in palette)):
             raise ValueError("task: class_names must be a list, and palette a list of [red, green, blue]")
+        pairs = values.get("mirror_pairs", [])
+        if not (isinstance(pairs, list) and all(isinstance(pair, list) for pair in pairs)):
+            raise ValueError(f"task: mirror_pairs is {pairs!r}; expected a list of [left class, right class]")
         return cls(
             name=values["name"],
             class_names=tuple(names),
             palette=tuple(tuple(color) for color in palette),
             ignore_label=values["ignore_label"],
             merge=_merge_of(values.get("merge", {})),
+            mirror_pairs=tuple(tuple(pair) for pair in pairs),
         )
 
 

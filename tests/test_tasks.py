@@ -63,11 +63,30 @@ def test_json_round_trip(published: Task) -> None:
         ({"palette": ((0, 0, 0), (0, 0, 0.5))}, "integers"),
         ({"ignore_label": 2}, "ignore_label 2"),
         ({"ignore_label": -1}, "ignore_label -1"),
+        ({"mirror_pairs": (("a", "c"),)}, "mirror_pairs has 'c', which is no class"),
+        ({"mirror_pairs": (("a", "a"),)}, "mirror_pairs has 'a' twice"),
+        ({"mirror_pairs": (("a", "b"), ("b", "a"))}, "mirror_pairs has 'a' twice"),
+        ({"mirror_pairs": (("a", "b", "a"),)}, "must be pairs"),
     ],
 )
 def test_a_wrong_task_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         task(**changes)
+
+
+def test_pairs_of_a_mirror_image() -> None:
+    plain, paired = task(), task(mirror_pairs=(("a", "b"),))
+    assert (plain.mirrored_ids, paired.mirrored_ids) == ([0, 1], [1, 0])
+    assert paired == plain  # of the same classes
+    assert "mirror_pairs" not in plain.to_dict()  # so bundles without pairs keep their model_id
+    again = Task.from_dict(json.loads(json.dumps(paired.to_dict())))
+    assert again.mirror_pairs == paired.mirror_pairs
+
+
+@pytest.mark.parametrize("pairs", ["ab", [1], {"a": "b"}, [["a", 1]], [["a", []]], [[]], None])
+def test_pairs_that_are_none_are_refused(pairs: object) -> None:
+    with pytest.raises(ValueError, match="mirror_pairs"):
+        Task.from_dict(task().to_dict() | {"mirror_pairs": pairs})
 
 
 @pytest.mark.parametrize("change", [{"palette": [0, 1]}, {"class_names": "ab"}, {"colour": 1}])

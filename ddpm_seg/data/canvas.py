@@ -6,6 +6,7 @@ w the image's part of the canvas (its content box).
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -32,6 +33,11 @@ class Placement:
     image_width: int
     image_height: int
 
+    def finer(self, times: int) -> Placement:
+        """The placement on a canvas that is `times` as fine."""
+        box = {name: times * getattr(self, name) for name in ("left", "top", "width", "height")}
+        return dataclasses.replace(self, **box)
+
     @property
     def resized(self) -> bool:
         """Whether the content box has another size than the image."""
@@ -45,8 +51,13 @@ class Placement:
         return canvas[self.top : self.top + self.height, self.left : self.left + self.width]
 
 
-def fit(image: NDArray[np.uint8], size: CanvasSize, mode: FitMode = "letterbox") -> tuple[NDArray[np.uint8], Placement]:
+def fit(
+    image: NDArray[np.uint8], size: CanvasSize, mode: FitMode = "letterbox", finer: int = 1
+) -> tuple[NDArray[np.uint8], Placement]:
     """Fits an image (H, W, 3) uint8 onto a canvas (H', W', 3) uint8; returns the canvas and the placement.
+
+    With `finer` the canvas has that many times as many rows and columns, but the placement is still in pixels of
+    `size`.
 
     "letterbox" keeps the aspect ratio, centres the image and repeats its edge pixels outwards; "stretch" fills the
     canvas. Resizes with Pillow's BILINEAR (antialiased), so a square image gets exactly the bytes that the published
@@ -71,9 +82,11 @@ def fit(image: NDArray[np.uint8], size: CanvasSize, mode: FitMode = "letterbox")
     placement = Placement(
         left=left, top=top, width=width, height=height, image_width=image_width, image_height=image_height
     )
-    content = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
-    padding = ((top, canvas_height - height - top), (left, canvas_width - width - left), (0, 0))
-    return np.pad(content, padding, mode="edge"), placement
+    size_of_content = (finer * width, finer * height)
+    content = np.asarray(Image.fromarray(image).resize(size_of_content, Image.Resampling.BILINEAR))
+    padding = ((top, canvas_height - height - top), (left, canvas_width - width - left))
+    around = [(finer * before, finer * after) for before, after in padding]
+    return np.pad(content, (*around, (0, 0)), mode="edge"), placement
 
 
 def restore_mask(label: NDArray[Number], placement: Placement) -> NDArray[Number]:

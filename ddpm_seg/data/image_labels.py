@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ddpm_seg.data.canvas import Placement, restore_mask
 from ddpm_seg.data.fit_options import Refine, Resize
-from ddpm_seg.data.masks.enlarge import OwnSizeMask
+from ddpm_seg.data.masks.enlarge import OwnSizeMask, enlarge
 from ddpm_seg.data.masks.refine import refined
 from ddpm_seg.data.masks.statistics import own_size_statistics
 from ddpm_seg.data.masks.top_classes import ONE, TopClasses
@@ -29,9 +29,9 @@ class NetworkAnswer(Protocol):
     @property
     def confidence(self) -> NDArray[np.float32]: ...  # (H', W') float32 in [0, 1]
     @property
-    def top_ids(self) -> NDArray[np.uint8] | None: ...  # (T, H', W') uint8
+    def top_ids(self) -> NDArray[np.uint8] | None: ...  # (T, H', W') uint8, or on a grid some times as fine
     @property
-    def top_probabilities(self) -> NDArray[np.uint8] | None: ...  # (T, H', W') uint8
+    def top_probabilities(self) -> NDArray[np.uint8] | None: ...  # like top_ids
     @property
     def finite(self) -> bool: ...
 
@@ -89,7 +89,11 @@ def own_size_mask(
 ) -> OwnSizeMask:
     """The mask of `image_labels`, and the confidence of each of its pixels."""
     if resize == "bilinear" and placement.resized:
-        return refined(_top_classes(answer, placement), placement, refine, image)
+        top = _top_classes(answer, placement)
+        finer = top.ids.shape[-1] // answer.label.shape[-1]
+        if refine == "none":
+            return enlarge(top, placement.finer(finer))
+        return refined(top.coarser(finer), placement, refine, image)  # its kernels are made for the network's pixels
     confidence = np.rint(answer.confidence * ONE).astype(np.uint8)
     return OwnSizeMask(mask=restore_mask(answer.label, placement), confidence=restore_mask(confidence, placement))
 

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ddpm_seg.fits import Average
 from ddpm_seg.model.limits import MAX_STEPS, check_range
 
 
@@ -28,6 +29,10 @@ class FeatureConfig:
     upsample_mode: Literal["bilinear", "nearest"] = "bilinear"
     truncation: float | None = field(default=None, repr=False)  # so that files named by this configuration stay
     """What a StyleGAN2's codes are multiplied with that the features come from, or None for another network."""
+    resize: Literal["nearest"] | None = field(default=None, repr=False)
+    refine: Literal["bilateral", "guided"] | None = field(default=None, repr=False)
+    average: Literal["mirror", "shifts"] | None = field(default=None, repr=False)
+    """How jobs.label makes masks unless told otherwise, where tuning chose something else than its own defaults."""
 
     def __post_init__(self) -> None:
         if self.upsample_mode not in ("bilinear", "nearest"):
@@ -41,10 +46,8 @@ class FeatureConfig:
 
     def to_json(self) -> dict[str, Any]:
         """As bundle.json has it: without what a network does not have."""
-        values = asdict(self)
-        if self.truncation is None:
-            del values["truncation"]
-        return values
+        optional = ("truncation", "resize", "refine", "average")
+        return {name: value for name, value in asdict(self).items() if value is not None or name not in optional}
 
     @property
     def passes(self) -> int:
@@ -70,6 +73,24 @@ class FeatureConfig:
     def sides(self, network: NetworkBlocks) -> list[int]:
         """Side of each map that an `Extractor` returns, in order."""
         return [network.block_sides[block] for block in sorted(set(self.blocks))] * self.passes
+
+
+Resize = Literal["bilinear", "nearest"]
+Refine = Literal["none", "bilateral", "guided"]
+
+
+def as_tuned(
+    features: FeatureConfig | None, resize: Resize | None, refine: Refine | None, average: Average | None
+) -> tuple[Resize | None, Refine, Average]:
+    """How to make masks: what is given, else what the bundle's `features` were tuned to, else the defaults.
+
+    Resize stays None if neither says anything. Refinement works on interpolated probabilities only.
+    """
+    if refine is None:
+        refine = (features.refine if features and resize != "nearest" else None) or "none"
+    if resize is None:
+        resize = "bilinear" if refine != "none" else features.resize if features else None
+    return resize, refine, average or (features.average if features else None) or "none"
 
 
 class NetworkBlocks(Protocol):

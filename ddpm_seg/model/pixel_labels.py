@@ -22,9 +22,9 @@ class PixelLabels:
 
     top_ids: NDArray[np.uint8] | None = None
     """(T, S, S) uint8: the T = min(3, K) classes with the largest mean softmax, most probable first; None if not asked
-    for."""
+    for. (T, 2 S, 2 S) if the mean was taken over shifts of half a pixel."""
     top_probabilities: NDArray[np.uint8] | None = None
-    """(T, S, S) uint8: their mean softmax, times 255."""
+    """uint8, like `top_ids`: their mean softmax, times 255."""
 
     domain_distance: NDArray[np.float32] | None = None
     """() float32: how far the image lies from the training images (`model.domain`); None if those are not known."""

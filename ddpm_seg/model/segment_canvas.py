@@ -30,13 +30,15 @@ def segment_canvases(segmenter: ResidentModel, canvases: Sequence[NDArray[np.uin
         return []
     cut = [_squares(canvas, segmenter.image_size) for canvas in canvases]
     found = iter(segmenter.segment(np.concatenate(cut)))
-    return [_stitched([next(found) for _ in squares], canvas) for squares, canvas in zip(cut, canvases, strict=True)]
+    columns = [canvas.shape[1] // segmenter.image_size for canvas in canvases]
+    return [_stitched([next(found) for _ in squares], one) for squares, one in zip(cut, columns, strict=True)]
 
 
 def canvas_probabilities(segmenter: ResidentModel, canvas: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Mean softmax (K, H', W') float32 of one canvas (H', W', 3) uint8 RGB."""
     maps = [segmenter.probabilities(square) for square in _squares(canvas, segmenter.image_size)]
-    return np.stack([_joined(list(of_class), canvas) for of_class in zip(*maps, strict=True)])
+    columns = canvas.shape[1] // segmenter.image_size
+    return np.stack([_joined(list(of_class), columns) for of_class in zip(*maps, strict=True)])
 
 
 def _squares(canvas: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
@@ -49,7 +51,7 @@ def _squares(canvas: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     return squares.reshape(rows * columns, side, side, -1)
 
 
-def _stitched(found: Sequence[PixelLabels], canvas: NDArray[np.uint8]) -> PixelLabels:
+def _stitched(found: Sequence[PixelLabels], columns: int) -> PixelLabels:
     if len(found) == 1:
         return found[0]
     joined: dict[str, Any] = {}
@@ -60,12 +62,11 @@ def _stitched(found: Sequence[PixelLabels], canvas: NDArray[np.uint8]) -> PixelL
         elif parts[0].ndim == 0:  # of a whole square, not of its pixels
             joined[field.name] = np.mean(parts, dtype=np.float32)
         else:
-            joined[field.name] = _joined(parts, canvas)
+            joined[field.name] = _joined(parts, columns)
     return PixelLabels(**joined)
 
 
-def _joined(squares: Sequence[NDArray[Any]], canvas: NDArray[np.uint8]) -> NDArray[Any]:
-    """Joins n squares (..., S, S) into the array (..., H', W') that they were cut from."""
-    columns = canvas.shape[1] // squares[0].shape[-1]
+def _joined(squares: Sequence[NDArray[Any]], columns: int) -> NDArray[Any]:
+    """Joins n squares (..., S, S), `columns` of them to a row, into one array (..., H', W')."""
     rows = [np.concatenate(squares[start : start + columns], axis=-1) for start in range(0, len(squares), columns)]
     return np.concatenate(rows, axis=-2)

@@ -82,7 +82,7 @@ class Segmenter:
 
         Raises torch.OutOfMemoryError if a GPU has too little memory even for one (image, step) pair.
         """
-        return self._labels(self._votes(images))
+        return self._labels(self.votes(images))
 
     @torch.inference_mode()
     def segment_maps(self, maps: Sequence[Tensor]) -> list[PixelLabels]:
@@ -91,10 +91,11 @@ class Segmenter:
 
     def probabilities(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Softmax (K, S, S) float32 for one `image` (S, S, 3) uint8, averaged over the members."""
-        return self._calibrated(next(self._votes(image[None]))).probabilities.cpu().numpy()
+        return self.calibrated(next(self.votes(image[None]))).probabilities.cpu().numpy()
 
     @torch.inference_mode()
-    def _votes(self, images: NDArray[np.uint8]) -> Iterator[Votes]:
+    def votes(self, images: NDArray[np.uint8]) -> Iterator[Votes]:
+        """Yields the votes for each of `images` (N, S, S, 3) uint8, before calibration. Raises like `segment`."""
         size = self.image_size
         if images.ndim != 4 or images.shape[1:] != (size, size, 3) or images.dtype != np.uint8:
             raise ValueError(f"images must be (N, {size}, {size}, 3) uint8, got {images.shape} {images.dtype}")
@@ -117,10 +118,11 @@ class Segmenter:
         return (replace(one, domain_distance=distance) for one, distance in zip(votes, distances, strict=True))
 
     def _labels(self, votes: Iterator[Votes]) -> list[PixelLabels]:
-        found = (self._calibrated(one).arrays() for one in votes)
+        found = (self.calibrated(one).arrays() for one in votes)
         return [PixelLabels(**arrays) for arrays in to_host(found, self.device)]
 
-    def _calibrated(self, votes: Votes) -> Votes:
+    def calibrated(self, votes: Votes) -> Votes:
+        """`votes` with the bundle's calibration; unchanged if it has none."""
         return votes if self.temperatures is None else votes.calibrated(self.temperatures)
 
 

@@ -20,7 +20,7 @@ from ddpm_seg.model.device.fitting_batch import FittingBatch
 from ddpm_seg.model.device.meta import with_weights
 from ddpm_seg.model.networks.pixel_values import to_imagenet
 from ddpm_seg.model.pixel_labels import PixelLabels
-from ddpm_seg.model.top_classes import top_classes
+from ddpm_seg.model.voting import Votes
 
 BATCH_SIZE = {"cpu": 8, "cuda": 64}
 
@@ -56,8 +56,16 @@ class StudentSegmenter:
 
         Raises torch.OutOfMemoryError if a GPU has too little memory even for one image.
         """
-        found = (_named(p_KSS) for p_KSS in self._probabilities(images))
+        found = (votes.arrays() for votes in self.votes(images))
         return [PixelLabels(**arrays) for arrays in to_host(found, self.device)]
+
+    def votes(self, images: NDArray[np.uint8]) -> Iterator[Votes]:
+        """Yields the answer for each of `images` (N, S, S, 3) uint8. Raises like `segment`."""
+        return (_vote(p_KSS) for p_KSS in self._probabilities(images))
+
+    def calibrated(self, votes: Votes) -> Votes:
+        """`votes` themselves: a student is not calibrated."""
+        return votes
 
     def probabilities(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Softmax (K, S, S) float32 for one `image` (S, S, 3) uint8."""
@@ -76,9 +84,11 @@ class StudentSegmenter:
         yield from self.batch.run(len(images), softmax_from)
 
 
-def _named(p_KSS: Tensor) -> dict[str, Tensor]:
-    """The arrays of `PixelLabels`."""
+def _vote(p_KSS: Tensor) -> Votes:
     confidence, label = p_KSS.max(dim=0)
-    uncertainty = torch.special.entr(p_KSS).sum(dim=0)
-    own = {"label": label.to(torch.uint8), "uncertainty": uncertainty, "confidence": confidence}
-    return own | top_classes(p_KSS.float())
+    return Votes(
+        label=label.to(torch.uint8),
+        uncertainty=torch.special.entr(p_KSS).sum(dim=0),
+        confidence=confidence,
+        probabilities=p_KSS.float(),
+    )

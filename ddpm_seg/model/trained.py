@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ddpm_seg import storage
+from ddpm_seg.fits import Average
+from ddpm_seg.model.averaged import Averaged
 from ddpm_seg.model.bundle.calibration import CALIBRATION
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle, BundleHeader, bundle_of, header_of
 from ddpm_seg.model.bundle.files import read_content
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from ddpm_seg.model.student_segmenter import StudentSegmenter
 
     TrainedHeader: TypeAlias = BundleHeader | StudentHeader
-    ResidentModel: TypeAlias = Segmenter | StudentSegmenter
+    ResidentModel: TypeAlias = Segmenter | StudentSegmenter | Averaged
 
 # Students are imported where they are used: torchvision takes a second to import, and other models do not need it.
 
@@ -85,8 +87,9 @@ def resident(
     dtype: SegmentDType = "float32",
     batch_size: int | None = None,
     compile: bool = False,
+    average: Average = "none",
 ) -> ResidentModel:
-    """`model` loaded on `device`; None means a GPU if there is one, else the CPU.
+    """`model` loaded on `device`; None means a GPU if there is one, else the CPU. `average` makes it an `Averaged`.
 
     Raises BundleError without an ensemble and for a network that does not read images, ValueError for int8 where it
     cannot run.
@@ -94,12 +97,14 @@ def resident(
     if isinstance(model, Bundle):
         if not model.network.reads_images:
             raise drawn_images_only(model.network.title)
-        return Segmenter(model, device=device, dtype=dtype, batch_size=batch_size, compile=compile)
+        segmenter = Segmenter(model, device=device, dtype=dtype, batch_size=batch_size, compile=compile)
+        return segmenter if average == "none" else Averaged(segmenter, average)
     from ddpm_seg.model.student_segmenter import StudentSegmenter
 
-    return StudentSegmenter(
+    student = StudentSegmenter(
         model, device=device, dtype=without_int8(dtype, "student"), batch_size=batch_size, compile=compile
     )
+    return student if average == "none" else Averaged(student, average)
 
 
 def _is_student(content: Mapping[str, Any]) -> bool:

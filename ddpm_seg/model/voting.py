@@ -26,21 +26,28 @@ class Votes:
     """(R, W) float32 in [0, 1]: softmax of the label, averaged over the members."""
     probabilities: Tensor
     """(K, R, W) float32: softmax, averaged over the members."""
+    finer: Tensor | None = None
+    """(K, 2 R, 2 W) float32: the probabilities on a grid twice as fine, if they are known there."""
     domain_distance: Tensor | None = None
     """() float32: the whole image's, see `model.domain`; None if the bundle does not know its training images."""
 
     def calibrated(self, temperatures_K: Tensor) -> Votes:
         """softmax(log p / T), with the temperature of each pixel's most probable class. Labels and uncertainty stay."""
-        log_p = self.probabilities.clamp_min(1e-12).log()
-        p = (log_p / temperatures_K[self.probabilities.argmax(dim=0)]).softmax(dim=0)
+        p = _calibrated(self.probabilities, temperatures_K)
         confidence = p.gather(0, self.label[None].long())[0]
-        return dataclasses.replace(self, probabilities=p, confidence=confidence)
+        finer = None if self.finer is None else _calibrated(self.finer, temperatures_K)
+        return dataclasses.replace(self, probabilities=p, confidence=confidence, finer=finer)
 
     def arrays(self) -> dict[str, Tensor]:
         """By the names of `PixelLabels`."""
         own = {"label": self.label, "uncertainty": self.uncertainty, "confidence": self.confidence}
         about = {} if self.domain_distance is None else {"domain_distance": self.domain_distance}
-        return own | about | top_classes(self.probabilities)
+        return own | about | top_classes(self.probabilities if self.finer is None else self.finer)
+
+
+def _calibrated(p_KRW: Tensor, temperatures_K: Tensor) -> Tensor:
+    log_p = p_KRW.clamp_min(1e-12).log()
+    return (log_p / temperatures_K[p_KRW.argmax(dim=0)]).softmax(dim=0)
 
 
 def vote(logits: Iterable[Tensor], width: int) -> Votes:

@@ -118,6 +118,7 @@ def _labels(config: EvaluateConfig, header: TrainedHeader, annotations: Sequence
             dtype=config.dtype,
             fit=config.fit,
             refine=config.refine,
+            average=config.average,
             num_actors=config.num_actors,
             maps=_with_maps(config.output),
         )

@@ -8,7 +8,7 @@ from ddpm_seg import storage
 from ddpm_seg.checks import check_least
 from ddpm_seg.data.annotations.options import AnnotationOptions
 from ddpm_seg.data.fit_options import Refine
-from ddpm_seg.fits import FitMode
+from ddpm_seg.fits import Average, FitMode
 from ddpm_seg.model.bundle.files import check_model_id
 from ddpm_seg.model.device.dtypes import SegmentDType
 from ddpm_seg.option_order import own_options_first
@@ -46,9 +46,11 @@ class EvaluateConfig(AnnotationOptions):
     """How to fit an image that is not square into the network's square input; see ddpm-seg label --fit. With
     --splits, the new ensembles are trained on images fitted the same way. Default: as the model's own images were
     fitted."""
-    refine: Refine = "none"
+    refine: Refine | None = None
     """Move the edges of masks to edges of the image before scoring; see ddpm-seg label --refine. This changes only the
     scores at the images' own size."""
+    average: Average | None = None
+    """Average over several views of each image: mirror or shifts; see ddpm-seg label --average."""
     limit: int | None = None
     """Score only the first LIMIT images, sorted by name. Default: all."""
     num_actors: int | None = None

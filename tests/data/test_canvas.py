@@ -92,6 +92,19 @@ def test_fit_names_what_it_cannot_use(image, size, mode):
 
 
 @pytest.mark.parametrize("mode", ["letterbox", "stretch"])
+@pytest.mark.parametrize(("height", "width"), [(30, 100), (101, 7), (64, 64), (1, 1)])
+def test_a_finer_canvas_has_the_same_content_in_more_pixels(height, width, mode):
+    canvas, placement = fit(picture(height, width), 16, mode, finer=3)
+    _, plain = fit(picture(height, width), 16, mode)
+    assert placement == plain
+    assert canvas.shape == (48, 48, 3)
+    fine = placement.finer(3)
+    content = Image.fromarray(picture(height, width)).resize((fine.width, fine.height), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(fine.crop(canvas), np.asarray(content))
+    assert (fine.image_width, fine.image_height) == (width, height)
+
+
+@pytest.mark.parametrize("mode", ["letterbox", "stretch"])
 def test_same_size_round_trip_is_the_identity(mode):
     label = np.random.default_rng(0).integers(0, 34, (64, 64)).astype(np.uint8)
     np.testing.assert_array_equal(restore_mask(label, placement_of(64, 64, 64, mode)), label)

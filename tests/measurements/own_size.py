@@ -3,8 +3,8 @@
     python -m tests.measurements.own_size                                  # 100 avatars at 256 pixels
     python -m tests.measurements.own_size --model BUNDLE --images FOLDER   # annotated images of your own
 
-Each image goes through the network once; its answer becomes a mask in every way. The image that guides refinement is
-the one the network sees, and the same with noise of 12 and 25 grey levels.
+Each image goes through the network once for each --averages; its answer becomes a mask in every way. The image that
+guides refinement is the one the network sees, and the same with noise of 12 and 25 grey levels.
 """
 
 from __future__ import annotations
@@ -19,12 +19,15 @@ import numpy as np
 
 from ddpm_seg.data.annotations.load import load_annotations
 from ddpm_seg.data.avatars.render import render
-from ddpm_seg.data.canvas import Placement, fit
+from ddpm_seg.data.canvas import fit
 from ddpm_seg.data.decoding.decoder import read_apart
 from ddpm_seg.data.fit_options import Refine, Resize
 from ddpm_seg.data.image_labels import own_size_mask
 from ddpm_seg.evaluation.scores.own_size import OwnSizeCounts, count, summary
+from ddpm_seg.fits import Average
+from ddpm_seg.model.averaged import Averaged
 from ddpm_seg.model.trained import load_model, resident
+from ddpm_seg.model.views import finer
 
 if TYPE_CHECKING:
     from ddpm_seg.model.trained import ResidentModel
@@ -38,6 +41,7 @@ WAYS: list[tuple[Resize, Refine]] = [
     ("bilinear", "guided"),
 ]
 NOISES = (0, 12, 25)
+AVERAGES: tuple[Average, ...] = ("none", "mirror", "shifts")
 
 
 @dataclass(kw_only=True)
@@ -54,40 +58,44 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", default="avatars-10")
     parser.add_argument("--number", type=int, default=100)
     parser.add_argument("--images", help="annotated images, as jobs.evaluate takes them; default: avatars")
+    parser.add_argument("--averages", nargs="+", choices=AVERAGES, default=["none"])
+    parser.add_argument("--noises", nargs="+", type=int, default=NOISES)
     options = parser.parse_args(arguments)
     segmenter = resident(load_model(options.model))
+    assert not isinstance(segmenter, Averaged)
     found: dict[str, Found] = {}
     draw = np.random.default_rng(0)
-    for image, target, canvas, placement in _images(options.images, options.number, segmenter):
-        (answer,) = segmenter.segment(canvas[None])
-        for resize, refine in WAYS:
-            for noise in NOISES if refine != "none" else (0,):
-                guide = np.clip(image + draw.normal(0, noise, image.shape), 0, 255).round().astype(np.uint8)
-                one = found.setdefault(f"{resize if refine == 'none' else refine}, noise {noise}", Found())
-                start = time.process_time()
-                mask = own_size_mask(answer, placement, resize, refine, guide)
-                one.seconds += time.process_time() - start
-                one.pixels += target.size
-                one.counts.append(count(mask.mask, mask.confidence, target, segmenter.task))
-    print(f"{'':<22} mIoU   boundary 2 px  2 %    s/megapixel")
+    for image, target in _images(options.images, options.number, segmenter):
+        for average in options.averages:
+            model = segmenter if average == "none" else Averaged(segmenter, average)
+            canvas, placement = fit(image, segmenter.image_size, finer=finer(average))
+            (answer,) = model.segment(canvas[None])
+            for resize, refine in WAYS:
+                for noise in options.noises if refine != "none" else (0,):
+                    guide = np.clip(image + draw.normal(0, noise, image.shape), 0, 255).round().astype(np.uint8)
+                    name = f"{average}, {resize if refine == 'none' else refine}, noise {noise}"
+                    one = found.setdefault(name, Found())
+                    start = time.process_time()
+                    mask = own_size_mask(answer, placement, resize, refine, guide)
+                    one.seconds += time.process_time() - start
+                    one.pixels += target.size
+                    one.counts.append(count(mask.mask, mask.confidence, target, segmenter.task))
+    print(f"{'':<30} mIoU   boundary 2 px  2 %    s/megapixel")
     for name, one in found.items():
         scores = summary(one.counts, segmenter.task)
         cells = [scores[key] or float("nan") for key in ("usual_miou", "boundary_iou_2px", "boundary_iou")]
-        print(f"{name:<22} {cells[0]:.4f} {cells[1]:>13.4f} {cells[2]:.4f} {1e6 * one.seconds / one.pixels:>9.3f}")
+        print(f"{name:<30} {cells[0]:.4f} {cells[1]:>13.4f} {cells[2]:.4f} {1e6 * one.seconds / one.pixels:>9.3f}")
 
 
-def _images(
-    uri: str | None, number: int, segmenter: ResidentModel
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, Placement]]:
-    """Image and annotation at their own size, what the network sees, and where it lies."""
+def _images(uri: str | None, number: int, segmenter: ResidentModel) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Image and annotation at their own size."""
     if uri is None:
         for index in range(number):
-            image, target = render(SEED, index, SIZE)
-            yield image, target, *fit(image, segmenter.image_size)
+            yield render(SEED, index, SIZE)
         return
     for one in load_annotations(uri, image_size=segmenter.image_size, task=segmenter.task, limit=number, own_size=True):
         assert one.own is not None
-        yield read_apart(one.own.read_image()).pixels, one.own_label(), one.image, one.placement
+        yield read_apart(one.own.read_image()).pixels, one.own_label()
 
 
 if __name__ == "__main__":

@@ -120,7 +120,7 @@ def test_nothing_waits_for_the_gpu() -> None:
     for watch in (nullcontext, no_waiting):  # the first calls may, to choose their kernels
         noise = SampleNoise(0, [0, 1], 64, device)
         with watch(), torch.inference_mode():
-            list(segmenter._votes(images(2, 64)))
+            list(segmenter.votes(images(2, 64)))
             generator._run(noise(), noise)
 
 

@@ -12,16 +12,16 @@ from ddpm_seg.tasks import TASKS, UNLABELLED, Task
 from ddpm_seg.yaml_files import read_yaml
 
 MAX_BYTES = 2**20
-_FIELDS = {"name", "class_names", "palette", "ignore_label", "merge"}
+_FIELDS = {"name", "class_names", "palette", "ignore_label", "merge", "mirror_pairs"}
 
 
 def find_task(name_or_uri: str) -> Task:
     """The built-in task of that name, or the task in a `.yaml`, `.yml` or `.json` file.
 
     The file has `class_names` and may have `name` (default: the file's), `palette` ([red, green, blue] per class;
-    default: distinct colours), `ignore_label` (default: 255) and `merge` (the class of each annotated category, or the
-    categories of each class). Raises ValueError for an unknown name or an invalid file, OSError for a file that cannot
-    be read.
+    default: distinct colours), `ignore_label` (default: 255), `merge` (the class of each annotated category, or the
+    categories of each class) and `mirror_pairs` ([left class, right class] per pair that a mirror image swaps). Raises
+    ValueError for an unknown name or an invalid file, OSError for a file that cannot be read.
     """
     if name_or_uri in TASKS:
         return TASKS[name_or_uri]
@@ -48,6 +48,7 @@ def find_task(name_or_uri: str) -> Task:
                 "palette": values.get("palette", distinct_colors(len(names))),
                 "ignore_label": values.get("ignore_label", UNLABELLED),
                 "merge": _merge(texts.get("merge", {})),
+                "mirror_pairs": _as_written(texts.get("mirror_pairs", [])),
             }
         )
     except ValueError as error:
@@ -89,6 +90,13 @@ def _name(text: object, key: str) -> str:
     if not isinstance(text, str) or not text.strip():
         raise ValueError(f"{key} is {text!r}; expected a name (in quotes, where it has a colon)")
     return text
+
+
+def _as_written(pairs: object) -> object:
+    """Pairs of names exactly as written; anything else as it is, for `Task` to refuse."""
+    if not isinstance(pairs, list):
+        return pairs
+    return [[_name(one, "mirror_pairs") for one in pair] if isinstance(pair, list) else pair for pair in pairs]
 
 
 def distinct_colors(count: int) -> list[list[int]]:

@@ -51,14 +51,16 @@ _idle: list[Child] = []
 _warned = threading.Event()
 
 
-def decode_and_fit(data: bytes, limits: Limits, size: CanvasSize, mode: FitMode) -> tuple[NDArray[np.uint8], Placement]:
-    """`fit(decode(data, limits), size, mode)` in a child process; the canvas is read-only.
+def decode_and_fit(
+    data: bytes, limits: Limits, size: CanvasSize, mode: FitMode, finer: int = 1
+) -> tuple[NDArray[np.uint8], Placement]:
+    """`fit(decode(data, limits), size, mode, finer)` in a child process; the canvas is read-only.
 
     Raises ImageError as `decode` does, and with the types "out_of_memory" (more than `limits.decode_memory`),
     "decode_timeout" (more than `limits.decode_seconds`) and "decoder_crashed"; RuntimeError if no child can be started.
     May be called from many threads: each borrows its own child, and a dead child is replaced.
     """
-    reply, canvas = _request(data, limits, {"size": size, "mode": mode})
+    reply, canvas = _request(data, limits, {"size": size, "mode": mode, "finer": finer})
     return canvas, Placement(**reply["placement"])
 
 
@@ -228,7 +230,7 @@ def _answer(data: bytes, request: dict[str, Any], address_space: int) -> tuple[d
 def _pixels(data: bytes, limits: Limits, request: dict[str, Any]) -> tuple[dict[str, Any], NDArray[np.uint8]]:
     if "size" in request:
         size = request["size"] if isinstance(request["size"], int) else tuple(request["size"])  # JSON made it a list
-        canvas, placement = fit(decode(data, limits), size, request["mode"])
+        canvas, placement = fit(decode(data, limits), size, request["mode"], request["finer"])
         return {"placement": dataclasses.asdict(placement)}, canvas
     decoded = read(data, limits)
     return {"format": decoded.format, "turned": decoded.turned}, decoded.pixels

@@ -29,3 +29,20 @@ class TopClasses:
             )
         if not self.ids.dtype == self.probabilities.dtype == np.uint8:
             raise ValueError(f"expected uint8, got {self.ids.dtype} and {self.probabilities.dtype}")
+
+    def coarser(self, times: int) -> TopClasses:
+        """The top classes of the means over blocks of `times` x `times` pixels."""
+        if times == 1:
+            return self
+        count, height, width = self.ids.shape
+        classes = np.unique(self.ids[self.probabilities > 0])
+        classes = np.union1d(classes, np.arange(count, dtype=np.uint8))  # at least as many as are kept
+        blocks = (count, height // times, times, width // times, times)
+        ids, probabilities = self.ids.reshape(blocks), self.probabilities.reshape(blocks)
+        means = np.stack(
+            [np.where(ids == one, probabilities, np.uint8(0)).sum(axis=(0, 2, 4)) / times**2 for one in classes]
+        )
+        best = np.argsort(-means, axis=0, kind="stable")[:count]
+        return TopClasses(
+            ids=classes[best], probabilities=np.rint(np.take_along_axis(means, best, axis=0)).astype(np.uint8)
+        )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ddpm_seg import storage
 from ddpm_seg.checks import check_least, check_target
 from ddpm_seg.data.fit_options import Refine, Resize
-from ddpm_seg.fits import FitMode
+from ddpm_seg.fits import Average, FitMode
 from ddpm_seg.model.device.dtypes import SegmentDType
 from ddpm_seg.option_order import own_options_first
 from ddpm_seg.pipeline.run_options import RunOptions
@@ -35,9 +35,15 @@ class LabelConfig(RunOptions):
     resize: Resize | None = None
     """How to enlarge masks to their images' own size: bilinear interpolates the class probabilities, nearest repeats
     the network's pixels. Default: bilinear, or nearest if the newest run at --output used nearest."""
-    refine: Refine = "none"
+    refine: Refine | None = None
     """For images larger than the network's input, move the edges of masks to edges of the image: bilateral uses joint
-    bilateral upsampling, guided the guided filter. Reads every image a second time."""
+    bilateral upsampling, guided the guided filter. Reads every image a second time. Default: what ddpm-seg train --tune
+    chose for the model, else none."""
+    average: Average | None = None
+    """Let the network see several views of each image, and average: mirror also shows it the mirror image (twice the
+    work), shifts shows it four views half a network pixel apart (four times). Masks get better. For mirror, classes
+    that tell left from right must be in mirror_pairs of the task file that the model was trained with. Default: what
+    ddpm-seg train --tune chose for the model, else none."""
     target_error: str | None = None
     """Set pixels that are not confident enough to 255 (no class), so that on average at most this share of an image's
     pixels, such as 1%, has a wrong class. Needs --calibration."""
@@ -86,7 +92,7 @@ class LabelConfig(RunOptions):
         check_least(self, limit=1, active=1)
         self.error_limit(0)
         check_target(self.target_error, self.calibration)
-        if self.refine != "none" and self.resize == "nearest":
+        if self.refine not in (None, "none") and self.resize == "nearest":
             raise ValueError(f"--refine {self.refine} works on interpolated probabilities: leave out --resize nearest")
 
     def error_limit(self, images: int) -> int | None:

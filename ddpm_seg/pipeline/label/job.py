@@ -12,8 +12,9 @@ import pyarrow as pa
 
 from ddpm_seg import storage
 from ddpm_seg.data.schema import DOMAIN_DISTANCE, class_stats_table
-from ddpm_seg.fits import fit_of
+from ddpm_seg.fits import Average, fit_of
 from ddpm_seg.model.trained import calibration_digest
+from ddpm_seg.model.views import finer
 from ddpm_seg.pipeline.job import run_job
 from ddpm_seg.pipeline.label.config import LabelConfig
 from ddpm_seg.pipeline.label.plan import CLASS_STATS, REFUSED, TABLE, LabelPlan, plan_label
@@ -114,6 +115,10 @@ class LabelWork:
     found: LabelPlan
 
     @property
+    def average(self) -> Average:
+        return self.found.config.average or "none"
+
+    @property
     def derived(self) -> Mapping[str, Derive]:
         return {CLASS_STATS: class_stats_table}
 
@@ -160,7 +165,8 @@ class LabelWork:
             image_size=header.image_size,
             fit=fit_of(header.provenance, self.found.config.fit),
             resize=self.found.config.resize or "bilinear",
-            refine=self.found.config.refine,
+            refine=self.found.config.refine or "none",
+            finer=finer(self.average),
             maps=self.found.config.maps,
             least_confidence=self.found.threshold.confidence if self.found.threshold else 0,
             domain=bool(run.info.config.get(DOMAIN_DISTANCE.name)),
@@ -173,6 +179,7 @@ class LabelWork:
             actor_arguments={
                 **actor_arguments(self.found.config, header.model_id, allocation),
                 "calibration": calibration_digest(header),
+                "average": self.average,
             },
             after=stream.as_stage(stages.tabulate, spec),
             killed=stream.as_stage(stages.killed, spec),

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from ddpm_seg import storage
-from ddpm_seg.data.fit_options import Resize
 from ddpm_seg.data.inputs.listing import Listing, list_images
 from ddpm_seg.data.inputs.verdicts import Chosen, read_chosen
 from ddpm_seg.data.inputs.versions import with_versions
@@ -21,6 +20,7 @@ from ddpm_seg.fits import chosen_fit, fit_of
 from ddpm_seg.json_text import json_digest
 from ddpm_seg.model.bundle.ensemble_bundle import BundleHeader
 from ddpm_seg.model.bundle.files import ASSETS, refuse_another_model
+from ddpm_seg.model.features import as_tuned
 from ddpm_seg.model.trained import calibration_digest, check_dtype, read_trained_header
 from ddpm_seg.pipeline.label.config import LabelConfig
 from ddpm_seg.runs.layout import RunLayout
@@ -76,6 +76,8 @@ class LabelPlan:
             + (f", {self.hidden_files} hidden images left out" if self.hidden_files else ""),
             f"fit        {config.fit}",
             f"resize     {config.resize}",
+            *([f"refine     {config.refine}"] if config.refine not in (None, "none") else []),
+            *([f"average    {config.average}"] if config.average not in (None, "none") else []),
             *([f"list       {self.column}, {self.refused} entries refused"] if self.column else []),
             *([f"damaged    {self.refused} containers"] if self.refused and not self.column else []),
             f"done       {run.already_done} of them by earlier runs with this model and these options",
@@ -103,7 +105,7 @@ def plan_label(config: LabelConfig, threshold: Threshold | None = None) -> Label
     listing = list_images(config.input if config.input is not None else str(ASSETS / "samples"))
     storage.allow_local_hosts(config.allow_local_hosts or _is_one_url(config.input, listing))
     fit = chosen_fit(config.model, header.provenance, config.fit)
-    config = dataclasses.replace(config, fit=fit, resize=chosen_resize(config))
+    config = dataclasses.replace(chosen_ways(config, header), fit=fit)
     read_uris: dict[str, str] = {}
     chosen = read_chosen(config.redo, "reject") if config.redo else None
     inputs = _inputs(config, listing, chosen, read_uris)
@@ -184,17 +186,17 @@ def _noting_read_uris(files: Iterable[storage.FileInfo], read_uris: dict[str, st
         yield file
 
 
-def chosen_resize(config: LabelConfig) -> Resize:
-    """`config.resize` if given, else what --refine needs, else that of the output's newest run.
+def chosen_ways(config: LabelConfig, header: TrainedHeader) -> LabelConfig:
+    """`config` with its `resize`, `refine` and `average`: those given, else those that the bundle was tuned to.
 
-    Runs of releases without this option used nearest.
+    Without either, resize is that of the output's newest run. Runs of releases without this option used nearest.
     """
-    if config.resize is not None:
-        return config.resize
-    if config.refine != "none":
-        return "bilinear"
-    options = newest_options(config.output, having="fit")
-    return "bilinear" if options.get("resize") == "bilinear" or not options else "nearest"
+    features = header.features if isinstance(header, BundleHeader) else None
+    resize, refine, average = as_tuned(features, config.resize, config.refine, config.average)
+    if resize is None:
+        options = newest_options(config.output, having="fit")
+        resize = "bilinear" if options.get("resize") == "bilinear" or not options else "nearest"
+    return dataclasses.replace(config, resize=resize, refine=refine, average=average)
 
 
 def hash_config(config: LabelConfig, header: TrainedHeader, threshold: Threshold | None = None) -> str:
@@ -206,8 +208,10 @@ def hash_config(config: LabelConfig, header: TrainedHeader, threshold: Threshold
     content: dict[str, object] = {"model_id": header.model_id, "fit": fit, "dtype": config.dtype}
     if config.resize != "nearest":
         content["resize"] = "bilinear"
-    if config.refine != "none":
+    if config.refine not in (None, "none"):
         content["refine"] = config.refine
+    if config.average not in (None, "none"):
+        content["average"] = config.average
     if digest := calibration_digest(header):
         content["calibration"] = digest
     if threshold is not None:

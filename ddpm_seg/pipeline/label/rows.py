@@ -43,6 +43,8 @@ class LabelSpec(RowSpec):
     task: Task
     resize: Resize = "nearest"
     refine: Refine = "none"
+    finer: int = 1
+    """How many times finer canvases are than what the network sees, for `--average`."""
     least_confidence: int = 0
     """In 255ths; pixels with less confidence become 255, no class."""
     maps: bool = False
@@ -96,7 +98,7 @@ def fetch(source: ImageInput, spec: LabelSpec) -> FittedImage:
     # Record the version that was read, which may be newer than the planned one, so that the next run can compare it.
     source = dataclasses.replace(source, size_bytes=version.size_bytes, etag=version.etag or source.etag)
     try:
-        canvas, placement = decode_and_fit(data, spec.limits, spec.image_size, spec.fit)
+        canvas, placement = decode_and_fit(data, spec.limits, spec.image_size, spec.fit, spec.finer)
     except ImageError as error:
         return _failed(source, error.error_type, error)
     return FittedImage(source=source, canvas=canvas, placement=placement)

@@ -16,6 +16,7 @@ from ddpm_seg.pipeline.label.rows import FittedImage, ImageInput, LabelSpec, fet
 from ddpm_seg.pipeline.row import Row
 
 if TYPE_CHECKING:
+    from ddpm_seg.fits import Average
     from ddpm_seg.model.device.dtypes import SegmentDType
     from ddpm_seg.model.pixel_labels import PixelLabels
 
@@ -50,13 +51,14 @@ class Segment:
         threads: int,
         compile: bool = False,
         calibration: str | None = None,
+        average: Average = "none",
     ) -> None:
         from ddpm_seg.model.trained import load_model, refuse_another_calibration, resident
 
         self.threads = ActorThreads(threads)
         bundle = load_model(model, model_id)
         refuse_another_calibration(model, bundle, calibration)
-        self.segmenter = resident(bundle, dtype=dtype, batch_size=batch_size, compile=compile)
+        self.segmenter = resident(bundle, dtype=dtype, batch_size=batch_size, compile=compile, average=average)
 
     def __call__(self, row: Row) -> Row:
         self.threads.take()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -21,10 +22,13 @@ from ddpm_seg.fits import fit_of
 from ddpm_seg.model.bundle.files import refuse_another_model
 from ddpm_seg.model.trained import read_trained_header
 from ddpm_seg.pipeline.label.config import LabelConfig
-from ddpm_seg.pipeline.label.plan import chosen_resize
+from ddpm_seg.pipeline.label.plan import chosen_ways
 from ddpm_seg.runs.parquet import encode
 from ddpm_seg.runs.view import read_labels
 from ddpm_seg.tasks import UNLABELLED
+
+if TYPE_CHECKING:
+    from ddpm_seg.model.trained import TrainedHeader
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +56,7 @@ def find_threshold(config: LabelConfig, label: Callable[[LabelConfig], str]) -> 
         own_size=True,
     )
     check_enough(len(annotations), target)
-    found = control_risk(kept(_labels(config, annotations, label), annotations, task), target)
+    found = control_risk(kept(_labels(config, header, annotations, label), annotations, task), target)
     logger.info("pixels below a confidence of %.3f become %d: %s", found.confidence / 255, UNLABELLED, found)
     return found
 
@@ -68,15 +72,19 @@ def describe_threshold(threshold: Threshold) -> dict[str, object]:
     }
 
 
-def _labels(config: LabelConfig, annotations: Sequence[Annotation], label: Callable[[LabelConfig], str]) -> pa.Table:
+def _labels(
+    config: LabelConfig,
+    header: TrainedHeader,
+    annotations: Sequence[Annotation],
+    label: Callable[[LabelConfig], str],
+) -> pa.Table:
     folder = storage.join(config.output, FOLDER)
     listed = storage.join(folder, LISTED)
     storage.write_bytes(listed, encode(pa.table({"uri": [annotation.uri for annotation in annotations]})))
     own = dataclasses.replace(
-        config,
+        chosen_ways(config, header),
         input=listed,
         output=folder,
-        resize=chosen_resize(config),
         maps=True,
         target_error=None,
         calibration=None,

@@ -17,6 +17,7 @@ from ddpm_seg.fits import fit_of
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle
 from ddpm_seg.model.bundle.student_bundle import StudentBundle
 from ddpm_seg.model.trained import resident
+from ddpm_seg.model.views import finer
 from ddpm_seg.pipeline.estimate import Pace
 from ddpm_seg.pipeline.label.plan import LabelPlan
 
@@ -31,7 +32,7 @@ def time_images(plan: LabelPlan, model: Bundle | StudentBundle) -> Pace | None:
     canvases = list(islice(_canvases(plan), IMAGES))
     if not canvases:
         return None
-    segmenter = resident(model, dtype=config.dtype, batch_size=config.batch_size)
+    segmenter = resident(model, dtype=config.dtype, batch_size=config.batch_size, average=config.average or "none")
     start = time.perf_counter()
     segmenter.segment(np.stack(canvases[:1]))
     seconds, number = time.perf_counter() - start, 1
@@ -44,10 +45,10 @@ def time_images(plan: LabelPlan, model: Bundle | StudentBundle) -> Pace | None:
 
 def _canvases(plan: LabelPlan) -> Iterator[NDArray[np.uint8]]:
     """Yields the canvases of those of the plan's first images that can be read."""
-    fit = fit_of(plan.header.provenance, plan.config.fit)
+    fit, times = fit_of(plan.header.provenance, plan.config.fit), finer(plan.config.average or "none")
     for uri in map(str, plan.run.new["uri"][:TRIED].to_pylist()):
         try:
             data, _ = sources.read_image(plan.read_uris.get(uri, uri), max_bytes=DEFAULT_LIMITS.max_bytes)
-            yield decode_and_fit(data, DEFAULT_LIMITS, plan.header.image_size, fit)[0]
+            yield decode_and_fit(data, DEFAULT_LIMITS, plan.header.image_size, fit, times)[0]
         except (OSError, ValueError, ImageError, storage.StorageError):
             continue

@@ -6,10 +6,12 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from ddpm_seg.data.annotations.load import Annotation
 from ddpm_seg.model.networks.pixel_values import from_network, to_network
+from ddpm_seg.tasks import Task
 from ddpm_seg.training.augmentation import Augmentation, recolour
 
 # Pixels are not moved: resampling blurs, and the DDPM has not been trained on blurred images.
@@ -29,21 +31,27 @@ class Copies:
         if self.recolour < 0:
             raise ValueError(f"recolour is {self.recolour}, expected 0 or more copies of every image")
 
-    def added_to(self, annotations: Sequence[Annotation], seed: int) -> list[Annotation]:
-        """`annotations` followed by their copies; the same seed gives the same copies."""
-        shown = [*annotations, *map(mirrored, annotations)] if self.mirror else [*annotations]
+    def added_to(self, annotations: Sequence[Annotation], seed: int, task: Task | None = None) -> list[Annotation]:
+        """`annotations` followed by their copies; the same seed gives the same copies. Mirror images swap the classes
+        that the `task` pairs."""
+        shown = [*annotations]
+        if self.mirror:
+            shown += [mirrored(one, task) for one in annotations]
         generator = torch.Generator().manual_seed(seed)
         return shown + [recoloured(one, generator) for _ in range(self.recolour) for one in shown]
 
 
-def mirrored(annotation: Annotation) -> Annotation:
-    """The annotation with image and labels mirrored."""
+def mirrored(annotation: Annotation, task: Task | None = None) -> Annotation:
+    """The annotation with image and labels mirrored, and the classes swapped that the `task` pairs."""
     placement = annotation.placement
+    swapped = np.arange(256, dtype=np.uint8)
+    if task is not None:
+        swapped[: task.num_classes] = task.mirrored_ids
     left = annotation.label.shape[1] - placement.left - placement.width
     return dataclasses.replace(
         annotation,
         image=annotation.image[:, ::-1],
-        label=annotation.label[:, ::-1],
+        label=swapped[annotation.label[:, ::-1]],
         placement=dataclasses.replace(placement, left=left),
     )
 

@@ -217,7 +217,7 @@ def train_bundle(
 
     Reuses what an interrupted training with the same images and settings left at the `workplace`.
     """
-    shown = copies.added_to(annotations, training.seed)
+    shown = copies.added_to(annotations, training.seed, task)
     pixels, labels = labelled_pixels([annotation.label for annotation in shown], task)
     logger.info("%d annotated images, %d labelled pixels", len(annotations), len(pixels))
     maps = extract_features(bundle, shown, features, device, workplace)

@@ -54,8 +54,8 @@ class TrainConfig(AnnotationOptions):
     """For a StyleGAN2 only: the --truncation that ddpm-seg generate drew the annotated samples with. Default: the
     bundle's own, else 0.7."""
     mirror: bool = False
-    """Also train on every image's mirror image. Gives better masks, but leave it off if classes distinguish left from
-    right."""
+    """Also train on every image's mirror image. Gives better masks. Leave it off if classes distinguish left from right
+    and the task file does not pair them in mirror_pairs."""
     recolour: int = 0
     """Also train on this many slightly recoloured copies of every image. Gives better masks from few images; each copy
     adds as much time and memory as the image itself."""

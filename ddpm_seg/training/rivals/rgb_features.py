@@ -45,7 +45,7 @@ def train_on_rgb(
 
     Returns a function from images (N, S, S, 3) uint8 to class ids (N, S, S) uint8.
     """
-    shown = copies.added_to(annotations, training.seed)
+    shown = copies.added_to(annotations, training.seed, task)
     pixels, labels = labelled_pixels([annotation.label for annotation in shown], task)
     maps = rgb_and_coordinates(np.stack([annotation.image for annotation in shown]), device)
     size = maps.shape[-1]

@@ -34,6 +34,12 @@ def test_a_whole_task_round_trips_as_json(tmp_path: Path) -> None:
     assert find_task(str(path)) == TASKS["horse_21"]
 
 
+def test_pairs_that_a_mirror_swaps(tmp_path: Path) -> None:
+    path = tmp_path / "t.yaml"
+    path.write_text("class_names: [no, left eye, right eye, on]\nmirror_pairs:\n- [left eye, right eye]\n- [no, on]\n")
+    assert find_task(str(path)).mirrored_ids == [3, 2, 1, 0]
+
+
 def test_colours_are_distinct() -> None:
     assert len({tuple(color) for color in distinct_colors(255)}) == 255
 
@@ -52,6 +58,8 @@ def test_colours_are_distinct() -> None:
         ("class_names:\n- a\n-\n", r"class_names\[1\] is ''; expected a name"),
         ("class_names:\n- a: b\n", r"class_names\[0\] is {'a': 'b'}; expected a name \(in quotes"),
         ("class_names: [a]\nname: []\n", r"name is \[\]; expected a name"),
+        ("class_names: [a, b]\nmirror_pairs: [a, b]\n", r"mirror_pairs is \['a', 'b'\]; expected a list of"),
+        ("class_names: [a, b]\nmirror_pairs: [[a, c]]\n", "mirror_pairs has 'c', which is no class"),
     ],
 )
 def test_a_wrong_file_is_named(tmp_path: Path, text: str, message: str) -> None:

@@ -71,7 +71,7 @@ def test_segmentation_waits_for_nothing(upsample_mode: Any, monkeypatch: pytest.
     monkeypatch.setattr("ddpm_seg.model.segmenter.chosen_device", torch.device)  # which refuses this device
     segmenter = Segmenter(bundle(CONFIG, features), device="meta", batch_size=4)
     with no_waiting(at_least=3):
-        votes = list(segmenter._votes(images(3, 16)))
+        votes = list(segmenter.votes(images(3, 16)))
     assert [one.label.shape for one in votes] == [(16, 16)] * 3
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ddpm_seg.model.averaged import Averaged
 from ddpm_seg.model.bundle.ensemble_bundle import read_header, save_bundle
+from ddpm_seg.notebook import load
 from ddpm_seg.pipeline.label.config import LabelConfig
 from ddpm_seg.pipeline.label.plan import hash_config, plan_label
 from ddpm_seg.runs.layout import RunLayout
@@ -64,6 +67,32 @@ def test_what_is_asked_for_counts(config: LabelConfig) -> None:
     add_run(config, 1, BEFORE)
     assert plan_label(replace(config, resize="bilinear")).config.resize == "bilinear"
     assert plan_label(replace(config, output=config.output + "2", resize="nearest")).config.resize == "nearest"
+
+
+@pytest.mark.parametrize("option", [{"refine": "bilateral"}, {"average": "mirror"}, {"average": "shifts"}], ids=str)
+def test_only_what_is_used_is_hashed(config: LabelConfig, option: dict[str, Any]) -> None:
+    plain, header = replace(config, resize="bilinear"), read_header(config.model)
+    name = next(iter(option))
+    assert hash_config(replace(plain, **{name: "none"}), header) == hash_config(plain, header)
+    assert hash_config(replace(plain, **option), header) != hash_config(plain, header)
+    assert f"{name:<11}{option[name]}" in str(plan_label(replace(config, **option)))
+
+
+def test_a_bundle_says_how_it_was_tuned(tmp_path: Path) -> None:
+    bundle = tiny_bundle()
+    assert bundle.features is not None
+    features = replace(bundle.features, refine="guided", average="mirror")
+    save_bundle(replace(bundle, features=features), str(tmp_path / "tuned"))
+    assert read_header(str(tmp_path / "tuned")).features == features
+    config = LabelConfig(model=str(tmp_path / "tuned"), output=str(tmp_path / "out"))
+    found = plan_label(config).config
+    assert (found.resize, found.refine, found.average) == ("bilinear", "guided", "mirror")
+    found = plan_label(replace(config, refine="none", average="none")).config
+    assert (found.resize, found.refine, found.average) == ("bilinear", "none", "none")
+    found = plan_label(replace(config, resize="nearest")).config
+    assert (found.resize, found.refine, found.average) == ("nearest", "none", "mirror")
+    notebook = load(tmp_path / "tuned")
+    assert (notebook.resize, notebook.refine, type(notebook.segmenter)) == ("bilinear", "guided", Averaged)
 
 
 def test_refining_works_on_probabilities(config: LabelConfig) -> None:

@@ -7,16 +7,22 @@ import pickle
 import subprocess
 import sys
 from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ddpm_seg.data.canvas import fit
+from ddpm_seg.data.table_pictures import row_mask
 from ddpm_seg.model.bundle.ensemble_bundle import save_bundle
+from ddpm_seg.model.views import finer
+from ddpm_seg.notebook import load
 from ddpm_seg.pipeline.label.rows import FittedImage, ImageInput, LabelSpec
-from ddpm_seg.pipeline.label.stages import Segment, tabulate
+from ddpm_seg.pipeline.label.stages import Segment, fetch_and_decode, tabulate
 from ddpm_seg.runs.layout import RunLayout
-from tests.tiny_bundle import tiny_bundle
+from tests.tiny_bundle import TASK, tiny_bundle
 
 
 def _fitted(index: int) -> FittedImage:
@@ -34,6 +40,19 @@ def _segment(uri: str, images: list[FittedImage]):
     row = {"shard": 0, "chunk": 0, "payload": pickle.dumps(images), "read_seconds": 0.0}
     done = Segment(uri, dtype="float32", batch_size=None, threads=1)(row)
     return pickle.loads(done["payload"])
+
+
+def _spec(output: Path, **options: Any) -> LabelSpec:
+    return LabelSpec(
+        layout=RunLayout(output=str(output), table="labels", config_hash="c", run_id="run-000001"),
+        created_at=datetime(2026, 1, 2, tzinfo=timezone.utc),
+        model_id="m",
+        code_version="v",
+        image_size=16,
+        fit="letterbox",
+        task=TASK,
+        **options,
+    )
 
 
 @pytest.mark.parametrize("broken", [[], [1], [0, 2], [0, 1, 2]])
@@ -54,20 +73,32 @@ def test_a_network_that_overflows_gives_error_rows_and_no_masks(tmp_path) -> Non
     weights = {key: value * 1e30 for key, value in bundle.weights.items()}
     save_bundle(dataclasses.replace(bundle, weights=weights), str(tmp_path))
     row = {"shard": 0, "chunk": 0, "payload": pickle.dumps([_fitted(0), _broken(1), _fitted(2)])}
-    spec = LabelSpec(
-        layout=RunLayout(output=str(tmp_path), table="labels", config_hash="c", run_id="run-000001"),
-        created_at=datetime(2026, 1, 2, tzinfo=timezone.utc),
-        model_id="m",
-        code_version="v",
-        image_size=16,
-        fit="letterbox",
-        task=bundle.task,
-    )
+    spec = _spec(tmp_path)
     table = tabulate(Segment(str(tmp_path), dtype="float32", batch_size=None, threads=1)(row), spec)
     assert table["error_type"].to_pylist() == ["not_finite", "empty", "not_finite"]
     assert table["status"].to_pylist() == ["error"] * 3
     assert "try --dtype float32 or bfloat16" in table["error_message"][0].as_py()
     assert table["mask"].null_count == table["width"].null_count == table["classes"].null_count == 3
+
+
+@pytest.mark.parametrize("average", ["none", "mirror", "shifts"])
+@pytest.mark.parametrize(("resize", "refine"), [("nearest", "none"), ("bilinear", "none"), ("bilinear", "bilateral")])
+def test_the_notebook_gives_the_same_masks(tmp_path, average, resize, refine) -> None:
+    model, folder = str(tmp_path / "model"), tmp_path / "images"
+    save_bundle(tiny_bundle(), model)
+    folder.mkdir()
+    paths = [str(folder / f"{number}.png") for number in range(3)]
+    for number, (path, size) in enumerate(zip(paths, [(40, 30), (16, 16), (7, 90)], strict=True)):
+        Image.fromarray(np.random.default_rng(number).integers(0, 255, (*size, 3), dtype=np.uint8)).save(path)
+    sources = [ImageInput(image_id=uri, uri=uri, read_uri=uri, etag=None, size_bytes=1) for uri in paths]
+    spec = _spec(tmp_path, resize=resize, refine=refine, finer=finer(average))
+    row = fetch_and_decode({"shard": 0, "chunk": 0, "payload": pickle.dumps(sources)}, spec)
+    table = tabulate(Segment(model, dtype="float32", batch_size=None, threads=1, average=average)(row), spec)
+    expected = load(model, resize=resize, refine=refine, average=average)(list(paths))
+    for row, one in zip(table.to_pylist(), expected, strict=True):
+        np.testing.assert_array_equal(row_mask(row), one.mask)
+        assert row["uncertainty"] == pytest.approx(one.uncertainty, rel=1e-4)
+        assert one.probabilities.shape == (5, *one.mask.shape)
 
 
 def test_the_processes_that_read_and_write_need_no_torch() -> None:

@@ -5,6 +5,7 @@ import pytest
 
 from ddpm_seg.data.annotations.load import Annotation
 from ddpm_seg.data.canvas import Placement
+from ddpm_seg.tasks import Task
 from ddpm_seg.training.ensemble.copies import Copies, mirrored
 
 
@@ -21,6 +22,16 @@ def test_a_mirror_image_is_annotated_alike() -> None:
     np.testing.assert_array_equal(other.image, one.image[:, ::-1])
     np.testing.assert_array_equal(other.label, one.label[:, ::-1])
     np.testing.assert_array_equal(other.placement.crop(other.label), one.placement.crop(one.label)[:, ::-1])
+
+
+def test_a_mirror_image_swaps_the_classes_that_are_paired() -> None:
+    names = ("sky", "left", "right")
+    task = Task(name="t", class_names=names, palette=((0, 0, 0),) * 3, mirror_pairs=(("left", "right"),))
+    own = annotation(0)
+    own.label[0, 0] = 255
+    _, other = Copies(mirror=True).added_to([own], seed=0, task=task)
+    for before, after in ((0, 0), (1, 2), (2, 1), (255, 255)):
+        np.testing.assert_array_equal(other.label == after, own.label[:, ::-1] == before)
 
 
 def test_recoloured_copies_keep_their_masks_and_differ_a_little_each_in_its_own_way() -> None:
