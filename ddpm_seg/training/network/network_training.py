@@ -12,18 +12,21 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from ddpm_seg.cluster.training_workers import Worker
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle
 from ddpm_seg.model.device.compiled import compiled
 from ddpm_seg.model.device.copies import to_device
 from ddpm_seg.training.divergence import Watch
+from ddpm_seg.training.network.held_out import HeldOut
+from ddpm_seg.training.network.objective import Objective
+from ddpm_seg.training.network.training_images import DECAY_SHARE, TrainingImages, draw_images
 from ddpm_seg.training.optimization import Optimization
 from ddpm_seg.training.saving import keeping
 from ddpm_seg.training.unfinished import OtherTrainingError, refuse_other_settings, restoring, write_state
@@ -32,46 +35,8 @@ logger = logging.getLogger(__name__)
 
 SAVE_SECONDS = 180.0
 WARMUP_ITERATIONS = 200
-DECAY_SHARE = 0.25
-"""Last share of the iterations, over which the learning rate falls linearly to zero (Hu et al., 2024). Before it, a
-training does not depend on its length, so that it can still be made longer or shorter."""
-EARLIER_IMAGES: Mapping[str, Any] = {"fit": "letterbox"}
+EARLIER_IMAGES: Mapping[str, Any] = {"fit": "letterbox", "crop": 0.0, "held_out": 0}
 """How earlier releases prepared images; their saved states do not say."""
-
-
-class Objective(Protocol):
-    """A network to train, and its loss."""
-
-    adamw: Mapping[str, Any]
-    """AdamW's arguments besides the learning rate."""
-
-    @property
-    def configs(self) -> dict[str, dict[str, Any]]:
-        """All settings of the network and its loss, by section."""
-
-    def build(self) -> nn.Module:
-        """Builds the module to train; its initial weights come from torch's global generator."""
-
-    def draw(self, images: NDArray[np.uint8], rng: np.random.Generator) -> tuple[Tensor, ...]:
-        """A random batch from `images` (B, S, S, 3) uint8, as tensors whose first axis is B."""
-
-    def loss(self, network: Callable[..., Tensor], *batch: Tensor) -> Tensor:
-        """Mean loss over a batch from `draw`, or over a worker's part of it."""
-
-    def bundle(self, weights: Mapping[str, Tensor]) -> Bundle:
-        """The bundle to save, made of the trained weights."""
-
-
-def draw_images(
-    images: NDArray[np.uint8], options: Optimization, iteration: int
-) -> tuple[NDArray[np.uint8], np.random.Generator]:
-    """One iteration's images (B, S, S, 3) uint8, half of them mirrored, and the generator for its other random
-    numbers."""
-    rng = np.random.default_rng((options.seed, iteration))
-    batch = images[rng.integers(len(images), size=options.batch_size)]
-    flipped = rng.random(options.batch_size) < 0.5
-    batch[flipped] = batch[flipped, :, ::-1]
-    return batch, rng
 
 
 def learning_rate_factor(iteration: int, iterations: int) -> float:
@@ -107,10 +72,11 @@ class NetworkTraining:
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=options.learning_rate, **objective.adamw)
         self.watch = Watch("the network", "a lower --learning-rate or --precision float32, and look at the images")
         self.iteration = 0
+        self.held_out: HeldOut | None = None
         self.loss = torch.tensor(math.nan, device=worker.device)
         """Moving average of the iterations' losses. Reading it waits for the device."""
 
-    def step(self, images: NDArray[np.uint8]) -> None:
+    def step(self, images: TrainingImages | NDArray[np.uint8]) -> None:
         """One iteration on this worker's share of the batch."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.options.learning_rate * learning_rate_factor(self.iteration, self.options.iterations)
@@ -138,6 +104,7 @@ class NetworkTraining:
         self.watch.look()
         modules = {name: getattr(self, name).state_dict() for name in ("network", "average", "optimizer")}
         about = {"configs": self.configs, "iteration": self.iteration, "loss": float(self.loss)}
+        about |= {"held_out": self.held_out.state()} if self.held_out else {}
         write_state(uri, {**about, **modules})
 
     def resume(self, uri: str) -> None:
@@ -158,13 +125,18 @@ class NetworkTraining:
                 raise ValueError("its weights are not finite")
             for name in ("network", "average", "optimizer"):
                 getattr(self, name).load_state_dict(state[name])
+            if self.held_out:
+                self.held_out.resume(state["held_out"])
             self.iteration, self.loss = state["iteration"], torch.tensor(state["loss"], device=self.worker.device)
         logger.info("resumed at iteration %d of %d", self.iteration, self.options.iterations)
 
     def bundle(self, provenance: dict[str, Any]) -> Bundle:
-        """A bundle of the averaged weights, in float16."""
-        bundle = self.objective.bundle({key: value.half().cpu() for key, value in self.average.state_dict().items()})
+        """A bundle of the averaged weights, in float16; of those with the lowest loss on held-out images, if any."""
+        weights = self.held_out.weights if self.held_out else self.average.state_dict()
+        bundle = self.objective.bundle({key: value.half().cpu() for key, value in weights.items()})
         training = {"optimization": asdict(self.options), "final_loss": round(float(self.loss), 5)}
+        if self.held_out:
+            training |= {"iterations": self.iteration, "held_out_loss": round(self.held_out.best, 5)}
         return dataclasses.replace(bundle, provenance={**bundle.provenance, **provenance, **training})
 
 
@@ -174,17 +146,31 @@ def _by_path(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def train_network(
-    training: NetworkTraining, images: NDArray[np.uint8], state_uri: str, report: Callable[[NetworkTraining], None]
+    training: NetworkTraining,
+    images: TrainingImages | NDArray[np.uint8],
+    state_uri: str,
+    report: Callable[[NetworkTraining], None],
 ) -> None:
     """Trains to the end, from the state at `state_uri` if there is one. Saves there every few minutes, when stopped and
     at the end.
 
-    `images` are (N, S, S, 3) uint8. `report` is called after every iteration.
+    `images` may be (N, S, S, 3) uint8. If some are held out, the training ends early once the loss on them no longer
+    falls. `report` is called after every iteration.
     """
+    options, held_out = training.options, None
+    if isinstance(images, TrainingImages) and images.held_out:
+        unseen = images.whole[images.split(options.seed)[1]]
+        held_out = HeldOut(training.objective, unseen, options.seed, training.worker.device)
+    training.held_out = held_out
     with keeping(training, state_uri, training.worker, seconds=SAVE_SECONDS) as saving:
-        while training.iteration < training.options.iterations:
+        while training.iteration < options.iterations and not (held_out and held_out.over):
             with saving.step():
                 training.step(images)
+                if held_out and (held_out.due(training.iteration) or training.iteration == options.iterations):
+                    loss = held_out.look(training.average)
+                    logger.info("loss on held-out images after %d batches: %.5f", training.iteration, loss)
             report(training)
+    if held_out and training.iteration < options.iterations:
+        logger.info("stopped early: the loss on held-out images no longer falls")
     if training.worker.rank == 0:
         training.save(state_uri)

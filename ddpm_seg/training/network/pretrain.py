@@ -6,7 +6,6 @@ import logging
 
 from ddpm_seg import storage
 from ddpm_seg.cluster.training_workers import Worker, free_gpus
-from ddpm_seg.data.image_set import load_images
 from ddpm_seg.data.inputs.listing import list_images
 from ddpm_seg.errors import work_began
 from ddpm_seg.fits import with_fit
@@ -18,8 +17,10 @@ from ddpm_seg.model.networks.mae import MAEConfig
 from ddpm_seg.progress import Progress
 from ddpm_seg.training.network.denoising import Denoising
 from ddpm_seg.training.network.inpainting import Inpainting
-from ddpm_seg.training.network.network_training import NetworkTraining, Objective, train_network
+from ddpm_seg.training.network.network_training import NetworkTraining, train_network
+from ddpm_seg.training.network.objective import Objective
 from ddpm_seg.training.network.pretrain_config import PretrainConfig, PretrainDDPMConfig, PretrainMAEConfig
+from ddpm_seg.training.network.training_images import read_training_images
 from ddpm_seg.training.processes import train_in
 
 logger = logging.getLogger(__name__)
@@ -43,11 +44,13 @@ def pretrain(config: PretrainConfig) -> str:
 
 
 def _train(config: PretrainConfig, worker: Worker) -> None:
-    """One worker's training. Every worker reads all images and takes its share of each batch; the first also saves the
-    state at the output and, at the end, the bundle."""
-    images = load_images(config.images, config.image_size, config.fit)
-    training = NetworkTraining(
-        _objective(config), config.optimization(), worker, images={"fit": config.fit}, compile=config.compile
+    """One worker's training. Every worker reads all images, into a file of its own, and takes its share of each batch;
+    the first also saves the state at the output and, at the end, the bundle."""
+    prepared = {"fit": config.fit, "crop": config.crop, "held_out": config.held_out}
+    options = config.optimization()
+    training = NetworkTraining(_objective(config), options, worker, images=prepared, compile=config.compile)
+    images = read_training_images(
+        config.images, config.image_size, config.fit, crop=config.crop, held_out=config.held_out
     )
     state_uri = storage.join(config.output, "unfinished_training.pt")
     logger.info("%d images, %d iterations on %s", len(images), config.iterations, worker.device)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ddpm_seg import storage
+from ddpm_seg.checks import check_least
 from ddpm_seg.fits import FitMode
 from ddpm_seg.training.optimization import Optimization
 
@@ -16,7 +17,8 @@ class ImagesAndOutput:
     """A separate base class so that --help lists these flags first: the fields of the last base come first."""
 
     images: str
-    """Unlabelled images to train on: a folder, URI prefix or list. Masks beside them are not read."""
+    """Unlabelled images to train on: a folder, URI prefix or list. Masks beside them are not read. They are decoded
+    once, into a file in the folder for temporary files (TMPDIR): 12 kB per image at 64 x 64, 200 kB at 256 x 256."""
     output: str
     """Folder or URI prefix for the bundle. The state of an unfinished training is kept there too."""
     image_size: int = 64
@@ -30,6 +32,14 @@ class ImagesAndOutput:
 class PretrainConfig(Optimization, ImagesAndOutput):
     """Settings that both jobs share; subclasses add those of the network."""
 
+    crop: float = 0.0
+    """For small sets: also train on random crops, which lose up to this share of each side, such as 0.3. Not in the
+    last quarter of the iterations, so that the network does not draw crops. Needs another 1 / (1 - CROP)² of the space
+    that the images take."""
+    held_out: int = 0
+    """For small sets: keep this many images, chosen at random, out of the training. It stops once the loss on them has
+    not fallen for 2,500 batches, and the bundle gets the weights with the lowest loss. Default: 0, train on all images
+    to the end."""
     compile: bool = False
     """Run the network through torch.compile. Training starts minutes later but runs faster, which pays off in long
     trainings. If compiling fails, the network trains uncompiled and the log says so."""
@@ -40,6 +50,9 @@ class PretrainConfig(Optimization, ImagesAndOutput):
     def __post_init__(self) -> None:
         super().__post_init__()
         storage.normalize_places(self, "output")
+        check_least(self, held_out=0)
+        if not 0 <= self.crop <= 0.5:
+            raise ValueError(f"crop is {self.crop}, expected a share from 0 to 0.5")
 
     def optimization(self) -> Optimization:
         """The settings that the weights depend on, besides the images and the network."""
