@@ -34,11 +34,14 @@ def out_of_fold(
 ) -> Iterator[tuple[Annotation, NDArray[np.float32]]]:
     """Each annotated image with probabilities (K, S, S) from small ensembles that were trained on the other folds.
 
-    `maps` has the features of `annotations`, in their order; at least `FOLDS` images.
+    `maps` has the features of `annotations`, in their order; at least `FOLDS` images. It is standardised in place if
+    the `training` does that.
     """
     pixels, classes = labelled_pixels([annotation.label for annotation in annotations], task)
     pixels_P, labels_P = torch.from_numpy(pixels), torch.from_numpy(classes).long()
     fold_P = pixels_P // annotations[0].label.size % FOLDS
+    if training.standardize:
+        maps.standardize()  # once: each fold's members must read features of one and the same scale
     small = _smaller(training)
     for fold in range(FOLDS):
         logger.info("fold %d of %d", fold + 1, FOLDS)
@@ -51,7 +54,8 @@ def out_of_fold(
 
 def _smaller(training: EnsembleConfig) -> EnsembleConfig:
     iterations = None if training.iterations is None else max(1, round(SHARE * training.iterations))
-    return dataclasses.replace(training, members=min(MEMBERS, training.members), iterations=iterations)
+    members = min(MEMBERS, training.members)
+    return dataclasses.replace(training, members=members, iterations=iterations, standardize=False)
 
 
 @torch.inference_mode()

@@ -48,6 +48,16 @@ def test_every_image_is_predicted_once(annotations: list[Annotation]) -> None:
         assert (p_KSS.argmax(axis=0) == annotation.label).mean() > 0.8  # a bright box on a dark ground
 
 
+def test_the_scale_of_the_features_does_not_matter_in_any_fold(annotations: list[Annotation]) -> None:
+    bundle = tiny_bundle()
+    maps = extract_features(bundle, annotations, choose_features(bundle), "cpu")
+    for one in maps.maps:
+        one.mul_(16).add_(64)
+    found = {one.uri: p for one, p in out_of_fold(maps, annotations, TASK, SHORT)}
+    for one, p_KSS in predicted(annotations):
+        assert np.abs(found[one.uri] - p_KSS).mean() < 0.02
+
+
 def test_an_images_own_annotation_has_no_say(annotations: list[Annotation]) -> None:
     first = annotations[0]
     other = np.where(first.label == 0, 5, 0).astype(np.uint8)
