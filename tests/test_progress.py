@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import logging
+import threading
 
 import pytest
 import torch
 
 from ddpm_seg import progress
-from ddpm_seg.progress import Progress
+from ddpm_seg.progress import Progress, track
 
 
 @pytest.fixture
@@ -72,3 +73,26 @@ def test_a_terminal_gets_a_bar_that_begins_where_the_work_does(
         for done in range(48, 51):
             shown.at(done)
     assert "50/50" in capsys.readouterr().err
+
+
+def test_a_piece_that_takes_long_is_reported_while_it_lasts(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(progress, "LOG_SECONDS", 0.05)
+    caplog.set_level(logging.INFO)
+    said = threading.Event()
+    monkeypatch.setattr(progress.logger, "info", lambda *_: said.set())
+    with Progress("run-000001", total=2, unit="images", done=0):
+        assert said.wait(60), "nothing was said, though `at` was not called"
+
+
+def test_short_work_leaves_no_line_and_long_work_counts(clock: list[float], caplog: pytest.LogCaptureFixture) -> None:
+    assert list(track(range(3), "reading", unit="images")) == [0, 1, 2]
+    assert not caplog.records
+    for _ in track(iter(range(4)), "exporting", unit="images", total=4):
+        clock[0] += 20
+    assert [record.getMessage() for record in caplog.records] == [
+        "exporting: 2 of 4 images, 40.0 s left",
+        "exporting: 4 of 4 images",
+        "exporting: 4 of 4 images, 4 in 1 min 20 s, 20 s each",
+    ]

@@ -56,7 +56,7 @@ def overview() -> str:
         lines += ["", f"{group}:"]
         for job in jobs:
             about = (_command(job).__doc__ or "").partition("\n")[0]
-            lines += _wrapped(f"  {job:<14}", about)
+            lines += _wrapped(f"  {job.replace('_', '-'):<14}", about)
     lines += ["", "ddpm-seg JOB --help     the options of a job", "ddpm-seg --version"]
     lines += [f"ddpm-seg completion {'|'.join(SHELLS)}     a script that completes jobs and flags"]
     return "\n".join(lines)
@@ -85,7 +85,9 @@ def _command(job: str) -> Any:
 def _print_completion(shell: str) -> None:
     import tyro
 
-    options: dict[str, Callable[..., object]] = {job: _options(job) for job in JOBS}
+    from ddpm_seg.command_line.help_text import described
+
+    options: dict[str, Callable[..., object]] = {job.replace("_", "-"): described(_options(job)) for job in JOBS}
     tyro.extras.subcommand_cli_from_dict(options, prog="ddpm-seg", args=["--tyro-print-completion", shell])
 
 

@@ -21,7 +21,7 @@ def print_help(config: type, program: str, about: str) -> None:
     """Prints what `program` does, and its options: the fields of the dataclass `config` with their descriptions."""
     printed = _LikeStdout()
     with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
-        tyro.cli(_described(config), prog=program, args=["--help"], description="")
+        tyro.cli(described(config), prog=program, args=["--help"], description="")
     _, _, options = printed.getvalue().partition("\n")
     print(f"usage: {program} [OPTIONS]\n\n{_filled(about)}\n\n{options.strip()}")
 
@@ -35,10 +35,11 @@ class _LikeStdout(io.StringIO):
         return sys.__stdout__ is not None and sys.__stdout__.isatty()
 
 
-def _described(config: type) -> type:
+def described(config: type) -> type:
     """A dataclass with the fields of `config` whose metadata holds their descriptions.
 
-    tyro can read descriptions from the source itself, but keeps the line breaks there.
+    tyro can read descriptions from the source itself, but keeps the line breaks there, which show in --help and break
+    completion in bash.
     """
     about = {
         param.arg_name: " ".join((param.description or "").split())

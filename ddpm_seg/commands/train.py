@@ -46,7 +46,7 @@ def _summary(bundle: Bundle, output: str) -> str:
     use = f"label --model {output} --input IMAGES --output TABLES"
     if not bundle.network.reads_images:
         use = f"generate --model {output} --output SAMPLES"  # it labels nothing else
-    lines += [f"bundle: {output}", f"next: python -m jobs.{use}"]
+    lines += [f"bundle: {output}", f"next: ddpm-seg {use}"]
     return "\n".join(lines)
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from ddpm_seg import storage
 from ddpm_seg.data.decoding.decoder import decode_and_fit
@@ -19,6 +18,7 @@ from ddpm_seg.data.decoding.images import DEFAULT_LIMITS
 from ddpm_seg.data.inputs.listing import list_images
 from ddpm_seg.data.inputs.sources import read_image
 from ddpm_seg.fits import FitMode
+from ddpm_seg.progress import track
 
 logger = logging.getLogger(__name__)
 
@@ -51,14 +51,13 @@ def read_images(uri: str, sizes: tuple[int, ...], fit: FitMode) -> Iterator[tupl
             return None
 
     found = False
-    bar = tqdm(total=len(files), desc="reading", unit="image", disable=None)
-    with bar, ThreadPoolExecutor(os.cpu_count()) as pool:
-        for first in range(0, len(files), AT_ONCE):
-            for image in pool.map(read, files[first : first + AT_ONCE]):
-                bar.update()
-                if image is not None:
-                    found = True
-                    yield image
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        parts = (files[first : first + AT_ONCE] for first in range(0, len(files), AT_ONCE))
+        images = (image for part in parts for image in pool.map(read, part))
+        for image in track(images, "reading", unit="images", total=len(files)):
+            if image is not None:
+                found = True
+                yield image
     if not found:
         raise ValueError(f"none of the {len(files)} images under {storage.redact(uri)} could be read")
 

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from ddpm_seg.progress import track
 from ddpm_seg.runs.commit import Derive
 from ddpm_seg.runs.compact_config import CompactConfig
 from ddpm_seg.runs.fresh_output import fresh_output
@@ -83,7 +84,7 @@ def _write(
     info, record = read_info(newest.manifest), _run_json(newest)
     write_run_json(layout, info, {**record, "compacted_from": newest.output})
     writer = ShardWriter(layout, derived, shard_size)
-    for rows, items in _rows_and_inputs(shards):
+    for rows, items in track(_rows_and_inputs(shards), "compacting", unit="files", total=len(shards)):
         writer.add(rows, items)
     writer.flush()
     create_manifest(layout, Manifest(info=info, items=pa.concat_tables(writer.planned)))

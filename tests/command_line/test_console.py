@@ -30,7 +30,7 @@ def test_help_lists_every_job_within_80_columns(arguments: tuple[str, ...]) -> N
     done = ddpm_seg_command(*arguments)
     assert done.returncode == 0, done.stderr
     words = done.stdout.split()
-    assert set(COMMANDS) <= set(words)
+    assert {name.replace("_", "-") for name in COMMANDS} <= set(words)
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
@@ -69,7 +69,31 @@ def test_completion_knows_jobs_and_flags(shell: str) -> None:
     assert "expect-model-id" in done.stdout
     assert "noise-schedule" in done.stdout, "a flag of the most specific configuration"
     for job in COMMANDS:
-        assert job in done.stdout or job.replace("_", "-") in done.stdout
+        assert job.replace("_", "-") in done.stdout
+
+
+COMPLETE = """
+source /dev/stdin
+COMP_WORDS=("$@"); COMP_CWORD=$(( $# - 1 )); COMP_LINE="$*"; COMP_POINT=${#COMP_LINE}
+_tyro_ddpm_seg
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        (["pre"], ["pretrain", "pretrain-mae"]),
+        (["label", "--mo"], ["--model"]),
+        (["label", "--fit", ""], ["letterbox", "stretch"]),
+        (["pretrain-mae", "--pat"], ["--patch-size"]),
+    ],
+)
+def test_bash_completes_what_is_typed(typed: list[str], offered: list[str]) -> None:
+    script = ddpm_seg_command("completion", "bash").stdout
+    command = ["bash", "-c", COMPLETE, "bash", "ddpm-seg", *typed]
+    done = subprocess.run(command, input=script, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split("\n")[:-1] == offered, done.stderr
 
 
 def test_it_works_in_any_folder(tmp_path: Path) -> None:

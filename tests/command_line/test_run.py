@@ -75,7 +75,7 @@ def test_every_job_goes_through_the_one_place(job: str, monkeypatch: pytest.Monk
     assert module.main([]) == 7
     ((config, _, description, argv), options) = seen[0]
     assert argv == []
-    assert f"python -m jobs.{job}" in description
+    assert f"ddpm-seg {job.replace('_', '-')} " in description
     fields = {field.name for field in dataclasses.fields(config)}
     assert fields.issuperset(options.get("writes", ("output",)))
 

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 JOBS = sorted(path.stem for path in (ROOT / "ddpm_seg" / "commands").glob("[!_]*.py"))
-HEAVY = ("torch", "torchvision", "ray", "pyarrow", "pandas", "scipy", "pydantic", "jinja2")
+HEAVY = ("numpy", "PIL", "torch", "torchvision", "ray", "pyarrow", "pandas", "scipy", "pydantic", "jinja2")
 
 # One process for all jobs: what one of them imports is a job's fault all the same.
 ASK = """

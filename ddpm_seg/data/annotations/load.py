@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.errors import AnnotationError, MaskError
@@ -24,6 +23,7 @@ from ddpm_seg.data.decoding.decoder import read_apart
 from ddpm_seg.data.decoding.images import ImageError
 from ddpm_seg.data.table_pictures import encode_png, read_mask
 from ddpm_seg.fits import FitMode
+from ddpm_seg.progress import track
 from ddpm_seg.storage import StorageUnavailableError
 from ddpm_seg.tasks import UNLABELLED, Task
 
@@ -109,7 +109,7 @@ def load_pairs(
     """`load_annotations` for pairs that have been found."""
     uncovered = options.uncovered_id(task)
     annotations, problems = [], []
-    for pair in tqdm(pairs, desc="annotations", unit="image", disable=None):
+    for pair in track(pairs, "annotations", unit="images"):
         try:
             annotations.append(_load(pair, image_size, task, uncovered, mode, own_size))
         except AnnotationError as error:

@@ -11,19 +11,19 @@ from multiprocessing import get_context, parent_process
 from threading import Thread
 
 import numpy as np
-from tqdm import tqdm
 
 from ddpm_seg import storage
 from ddpm_seg.data.avatars.render import render
 from ddpm_seg.data.table_pictures import encode_png
 from ddpm_seg.interruption import STOP_SIGNALS
+from ddpm_seg.progress import track
 
 
 def write_pairs(pairs: list[tuple[int, int, str]]) -> None:
     """Renders and writes the picture and mask for each (seed, index, folder)."""
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
         written = _submit(pool, pairs)
-        for _ in tqdm(written, total=len(pairs), desc="avatars", disable=None):
+        for _ in track(written, "avatars", unit="images", total=len(pairs)):
             pass
 
 

@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from ddpm_seg import storage
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.published.state_dicts import reason, refuse_no_checkpoint
 from ddpm_seg.model.resident import resident_extractor
+from ddpm_seg.progress import track
 
 ImageFeatures = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Images (N, S, S, 3) uint8 to features (N, D) float32."""
@@ -69,7 +69,7 @@ def last_blocks(sides: Sequence[int]) -> tuple[int, ...]:
 
 def _in_batches(features: ImageFeatures) -> ImageFeatures:
     def all_features(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        starts = tqdm(range(0, len(images), BATCH), desc="features", unit="batch", disable=None)
+        starts = track(range(0, len(images), BATCH), "features", unit="batches")
         return np.concatenate([features(images[start : start + BATCH]) for start in starts])
 
     return all_features

@@ -22,6 +22,7 @@ from ddpm_seg.evaluation.scores.boundary_iou import boundary_counts, boundary_io
 from ddpm_seg.evaluation.scores.metrics import usual_ious
 from ddpm_seg.evaluation.scores.miou import class_ious, confusion_matrix, published_miou
 from ddpm_seg.evaluation.scores.risk_control import Kept, kept_shares
+from ddpm_seg.progress import track
 from ddpm_seg.tasks import UNLABELLED, Task
 
 NEAR = 2
@@ -69,7 +70,7 @@ def pixels(
     """
     names = [name for name in ("uri", "width", "height", "mask", MAPS[0]) if name in labels.column_names]
     rows: dict[str, Any] = {row["uri"]: row for row in labels.select(names).to_pylist()}
-    for annotation in annotations:
+    for annotation in track(annotations, "scoring masks", unit="images"):
         row = rows[storage.redact(annotation.uri)]
         yield row_mask(row), row_mask(row, column=MAPS[0]) if MAPS[0] in names else None, annotation.own_label()
 

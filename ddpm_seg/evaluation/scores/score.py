@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from ddpm_seg.data.annotations.load import Annotation
 from ddpm_seg.evaluation.scores.miou import confusion_matrix
+from ddpm_seg.progress import track
 from ddpm_seg.tasks import Task
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ BATCH = 20
 def evaluate(label: Labeller, annotations: Sequence[Annotation], task: Task) -> NDArray[np.int64]:
     """Confusion matrix int64 (K + 1, K + 1) of `label` on annotated images, without padding."""
     total = np.zeros((task.num_classes + 1, task.num_classes + 1), dtype=np.int64)
-    for start in tqdm(range(0, len(annotations), BATCH), desc="scoring", unit="batch", disable=None):
+    for start in track(range(0, len(annotations), BATCH), "scoring", unit="batches"):
         batch = annotations[start : start + BATCH]
         labels = label(np.stack([annotation.image for annotation in batch]))
         for annotation, predicted in zip(batch, labels, strict=True):

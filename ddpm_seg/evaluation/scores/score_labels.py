@@ -18,6 +18,7 @@ from ddpm_seg.data.canvas import Placement, nearest
 from ddpm_seg.data.schema import MAPS
 from ddpm_seg.data.table_pictures import row_mask
 from ddpm_seg.evaluation.scores.miou import confusion_matrix
+from ddpm_seg.progress import track
 from ddpm_seg.tasks import Task
 
 NETWORK_MASK = MAPS[1]
@@ -62,7 +63,7 @@ def score_labels(labels: pa.Table, annotations: Sequence[Annotation], task: Task
         )
     return [
         _scored(annotation, _at_network_size(rows[uri], annotation.placement), rows[uri]["uncertainty"], task)
-        for annotation, uri in zip(annotations, uris, strict=True)
+        for annotation, uri in zip(track(annotations, "scoring", unit="images"), uris, strict=True)
     ]
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from ddpm_seg import storage
 from ddpm_seg.data.table_pictures import cell_bytes, row_mask
 from ddpm_seg.evaluation.tables.changes_config import ChangesConfig
 from ddpm_seg.evaluation.tables.selection import read_task
+from ddpm_seg.progress import track
 from ddpm_seg.runs.ledger import find_runs
 from ddpm_seg.runs.parquet import read_columns, read_rows
 from ddpm_seg.runs.view import configurations, current_rows
@@ -94,7 +94,7 @@ def find_changes(config: ChangesConfig) -> Changes:
         raise ValueError(f"{before} and {after} have different classes: {other.class_names} and {task.class_names}")
     found = Changes(before=before, after=after, names=_names(output, before, after), others=others, task=task)
     ranked: list[tuple[float, int, ChangedImage]] = []
-    pairs = tqdm(_pairs(old, new, found), desc="images", unit="image", disable=None)
+    pairs = track(_pairs(old, new, found), "comparing", unit="images", total=sum(int(rows.sum()) for _, rows in old))
     for number, (before_row, after_row) in enumerate(pairs):
         changed = _compare(before_row, after_row, found)
         if changed is not None:

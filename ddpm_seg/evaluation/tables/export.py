@@ -33,6 +33,7 @@ from ddpm_seg.evaluation.scores.risk_control import Threshold
 from ddpm_seg.evaluation.tables.export_config import ExportConfig, Format
 from ddpm_seg.evaluation.tables.export_threshold import CONFIDENCE, find_threshold
 from ddpm_seg.evaluation.tables.selection import Selection, select
+from ddpm_seg.progress import track
 from ddpm_seg.runs.fresh_output import fresh_output
 from ddpm_seg.runs.parquet import read_rows
 from ddpm_seg.tasks import UNLABELLED, Task
@@ -98,7 +99,8 @@ def export(config: ExportConfig) -> Exported:
         )
     done = Exported(selection=selection, threshold=find_threshold(config, selection))
     with fresh_output(config.output) as output:
-        pictures = _pictures(done, table, with_images=config.to != "label-studio")
+        read = _pictures(done, table, with_images=config.to != "label-studio")
+        pictures = track(read, "exporting", unit="images", total=selection.images)
         with _listed(pictures, output) as pictures:
             if selection.task is None:
                 write_images(pictures, output)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from ddpm_seg.data.annotations.errors import AnnotationError
 from ddpm_seg.data.annotations.load import Annotation
@@ -16,6 +15,7 @@ from ddpm_seg.evaluation.scores.temperature import fit_temperatures
 from ddpm_seg.model.bundle.calibration import Calibration
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle
 from ddpm_seg.model.segmenter import Segmenter
+from ddpm_seg.progress import track
 from ddpm_seg.tasks import Task
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ def calibrate(bundle: Bundle, annotations: Sequence[Annotation], *, device: str 
     segmenter = Segmenter(dataclasses.replace(bundle, calibration=None), device=device)
     found = [
         annotated_pixels(segmenter.probabilities(one.image), one, segmenter.task, seed)
-        for seed, one in enumerate(tqdm(annotations, desc="calibrating", unit="image", disable=None))
+        for seed, one in enumerate(track(annotations, "calibrating", unit="images"))
     ]
     return fitted(found, segmenter.task)
 

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from dataclasses import dataclass, field
 
@@ -13,19 +12,16 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from ddpm_seg.checks import check_least, check_positive
 from ddpm_seg.model.networks.pixel_values import to_network
+from ddpm_seg.progress import Progress
 from ddpm_seg.tasks import UNLABELLED, Task
 from ddpm_seg.training.augmentation import Augmentation, augment
 from ddpm_seg.training.divergence import Watch
 from ddpm_seg.training.rivals.plain_unet import PlainUNet
 
-logger = logging.getLogger(__name__)
-
 WARMUP_ITERATIONS = 50
-LOG_EVERY = 200
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,15 +59,15 @@ def train_supervised(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: learning_rate_factor(done, config.iterations))
     x, target = to_network(images, "cpu"), torch.from_numpy(usable_labels(labels, task))
     watch = Watch("the supervised network", "another --seed, and look at the images and masks")
-    for iteration in tqdm(range(1, config.iterations + 1), desc="supervised", unit="batch", disable=None):
-        picks = torch.randint(len(x), (config.batch_size,), generator=generator)
-        x_NCHW, target_NHW = augment(x[picks], target[picks], config.augmentation, generator)
-        loss = _step(network, optimizer, x_NCHW.to(device), target_NHW.to(device), config.dice)
-        if (target_NHW != UNLABELLED).any():  # else its loss is 0 / 0
-            watch.see(loss)
-        schedule.step()
-        if iteration % LOG_EVERY == 0:
-            logger.info("batch %d of %d: loss %.4f", iteration, config.iterations, loss)
+    with Progress("supervised", total=config.iterations, unit="batches", done=0) as progress:
+        for iteration in range(1, config.iterations + 1):
+            picks = torch.randint(len(x), (config.batch_size,), generator=generator)
+            x_NCHW, target_NHW = augment(x[picks], target[picks], config.augmentation, generator)
+            loss = _step(network, optimizer, x_NCHW.to(device), target_NHW.to(device), config.dice)
+            if (target_NHW != UNLABELLED).any():  # else its loss is 0 / 0
+                watch.see(loss)
+            schedule.step()
+            progress.at(iteration, loss=loss)
     return network.eval()
 
 
