@@ -104,6 +104,8 @@ def _typed(hint: Any, value: Any, key: str) -> Any:
 def _fits(hint: Any, value: Any) -> bool:
     if get_origin(hint) is Literal:
         return value in get_args(hint)
+    if get_origin(hint) is dict:
+        return isinstance(value, dict)
     if hint is float:
         # Keep integers: 1 and 1.0 are written differently, and a model's id is a digest of what is written.
         return type(value) is float or (type(value) is int and abs(value) < MAX_INTEGER)
@@ -115,6 +117,8 @@ def _expected(hint: Any) -> str:
         return "one of " + ", ".join(map(repr, get_args(hint)))
     if get_origin(hint) is tuple:
         return f"a list, each {_expected(get_args(hint)[0])}"
+    if get_origin(hint) is dict:
+        return "an object"
     return _PLAIN[hint]
 
 

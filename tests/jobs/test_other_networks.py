@@ -13,8 +13,11 @@ from ddpm_seg.model.network import Network
 from jobs import convert, evaluate, generate, label, train
 from tests.annotated_boxes import annotate
 from tests.model import recorded_vdvae_alae
+from tests.model.published.tiny_backbones import timm_folder
 from tests.model.published.tiny_diffusers import pipeline
 from tests.model.tiny_networks import TINY_MAE, TINY_SWAV, backbone_bundle
+
+FOLDERS = {"timm": timm_folder}
 
 
 def test_train_evaluate_and_label_with_a_network_of_diffusers(ray_cluster: str, tmp_path: Path) -> None:
@@ -86,3 +89,22 @@ def test_train_evaluate_and_label(
 
     assert train.main(["--model", start, "--images", str(images), "--output", f"{model}-2", "--steps", "50", *how]) == 2
     assert f"this is a {network.title}: leave them out" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("library", ["timm"])
+def test_from_a_librarys_folder_to_masks(ray_cluster: str, tmp_path: Path, library: str) -> None:
+    """The whole road of networks that people have, of random weights in their libraries' folders."""
+    images, held_out = annotate(tmp_path / "train", 4), annotate(tmp_path / "held_out", 3, first=100)
+    start, model, out = str(tmp_path / "start"), str(tmp_path / "model"), str(tmp_path / "out")
+    source = [f"--{library}", FOLDERS[library](tmp_path / "folder")]
+    assert convert.main([*source, "--image-size", "64", "--output", start]) == 0
+    how = ["--task", "avatars_10", "--members", "2", "--iterations", "60", "--device", "cpu", "--num-actors", "1"]
+    assert train.main(["--model", start, "--images", str(images), "--output", model, *how]) == 0
+    scores = tmp_path / "scores"
+    assert evaluate.main(["--model", model, "--images", str(held_out), "--output", str(scores)]) == 0
+    assert json.loads((scores / "metrics.json").read_text())["usual_miou"] > 0.5
+    assert label.main(["--model", model, "--input", str(held_out), "--output", out]) == 0
+    assert ddpm_seg.read_labels(out)["status"].to_pylist() == ["ok"] * 3
+    tuned = ["--tune", "--output", str(tmp_path / "tuned")]
+    assert train.main(["--model", start, "--images", str(images), *how, *tuned]) == 0

@@ -15,9 +15,10 @@ from ddpm_seg.model.json_values import as_object, parse_object, shown
 
 SCHEMA_VERSION = 1
 """Version of a student's bundle, and of one with guided-diffusion's DDPM."""
-SCHEMA_VERSIONS = (SCHEMA_VERSION, 2, 3)
+SCHEMA_VERSIONS = (SCHEMA_VERSION, 2, 3, 4)
 """Versions that can be read. Each newer one added networks, and makes earlier versions of this package refuse their
-bundles: 2 added MAE, SwAV and diffusers' DDPMs; 3 added VDVAE, ALAE and the networks of GANs."""
+bundles: 2 added MAE, SwAV and diffusers' DDPMs; 3 added VDVAE, ALAE and the networks of GANs; 4 those of timm and
+transformers, latent diffusion, and pairs of networks."""
 MAX_DESCRIPTION_BYTES = 2**24
 ASSETS = Path(__file__).parents[2] / "assets"
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from ddpm_seg.model.errors import BundleError
 from ddpm_seg.model.json_values import one_line
@@ -48,5 +49,21 @@ def with_weights(architecture: Architecture, weights: Mapping[str, Tensor]) -> n
     """The network with the tensors in `weights`, without copying them. Raises RuntimeError if the keys do not match."""
     with torch.device("meta"):
         network = architecture.build()
+    if {name for name, _ in network.named_buffers()} - network.state_dict().keys():
+        # Tables that the network computes for itself are in no file, and would have no values.
+        with _Uninitialised():
+            network = architecture.build()
     network.load_state_dict(dict(weights), assign=True)
     return network
+
+
+class _Uninitialised(TorchFunctionMode):
+    """Skips whatever would write into a parameter. One that is never written takes no memory, whatever its size."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(func, "__name__", "")
+        changes = name.endswith("_") and not name.endswith("__") and name not in ("requires_grad_", "detach_")
+        target = args[0] if args else (kwargs or {}).get("tensor")
+        if changes and isinstance(target, nn.Parameter):
+            return target
+        return func(*args, **(kwargs or {}))

@@ -36,6 +36,7 @@ from ddpm_seg.model.networks.style.gan_inversion import GANInversionConfig
 from ddpm_seg.model.networks.style.stylegan import StyleGANConfig
 from ddpm_seg.model.networks.style.stylegan2 import StyleGAN2Config
 from ddpm_seg.model.networks.swav import SwAVConfig
+from ddpm_seg.model.networks.timm_network import TimmConfig
 from ddpm_seg.model.networks.vdvae import VDVAEConfig
 
 NETWORKS: tuple[type[Network], ...] = (
@@ -48,4 +49,5 @@ NETWORKS: tuple[type[Network], ...] = (
     GANInversionConfig,
     StyleGAN2Config,
     StyleGANConfig,
+    TimmConfig,
 )

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -21,8 +23,15 @@ def to_network(images: NDArray[np.uint8], device: torch.device | str) -> Tensor:
 
 def to_imagenet(images: NDArray[np.uint8], device: torch.device | str) -> Tensor:
     """(N, H, W, 3) uint8 to (N, 3, H, W) float32, standardised with ImageNet's mean and deviation as published."""
-    mean, deviation = (to_device(torch.tensor(values), device)[:, None, None] for values in (MEAN, DEVIATION))
-    return (_to_unit(images, device) - mean) / deviation
+    return to_standard_of(images, device, MEAN, DEVIATION)
+
+
+def to_standard_of(
+    images: NDArray[np.uint8], device: torch.device | str, mean: Sequence[float], deviation: Sequence[float]
+) -> Tensor:
+    """(N, H, W, 3) uint8 to (N, 3, H, W) float32: standardised with `mean` and `deviation` of values from 0 to 1."""
+    means, deviations = (to_device(torch.tensor(values), device)[:, None, None] for values in (mean, deviation))
+    return (_to_unit(images, device) - means) / deviations
 
 
 def to_standard(images: NDArray[np.uint8], device: torch.device | str, *, shift: float, deviation: float) -> Tensor:

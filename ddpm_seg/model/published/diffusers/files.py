@@ -1,9 +1,11 @@
-"""The files of a diffusers folder; files outside it are never read, whatever its links and its JSON say."""
+"""The files of a folder of Hugging Face's libraries or timm; files outside it are never read, whatever
+its links and its JSON say."""
 
 from __future__ import annotations
 
 import errno
 import glob
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -62,10 +64,22 @@ class Folder:
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
 
-    def read_part(self, parts: Sequence[str], file: str) -> tuple[str, dict[str, Any]]:
+    def licence(self) -> str | None:
+        """The licence that the model card, README.md, names in its first block; None if there is none."""
+        if not self.has("README.md"):
+            return None
+        text = storage.read_bytes(self.file("README.md"), max_bytes=MAX_JSON_BYTES).decode(errors="replace")
+        block = re.match(r"---\n(.*?)\n---", text, re.DOTALL)
+        field = re.compile(r"^(license|license_name):[ \t]*([\w.+-]{1,80})[ \t]*$", re.MULTILINE)
+        found = dict(field.findall(block[1] if block else ""))
+        return found.get("license_name") or found.get("license")
+
+    def read_part(
+        self, parts: Sequence[str], file: str, what: str = "diffusers pipeline, with its unet and its scheduler"
+    ) -> tuple[str, dict[str, Any]]:
         """The first of `parts` (subfolders, or "" for the folder itself) that has the JSON `file`, and its content.
 
-        Raises FileNotFoundError if none has it.
+        Raises FileNotFoundError if none has it; `what` names the folder in its message.
         """
         for part in parts:
             if (content := self.read_json(part, file)) is not None:
@@ -73,7 +87,7 @@ class Folder:
         places = " or ".join(f"{part}/{file}" if part else file for part in parts)
         raise FileNotFoundError(
             errno.ENOENT,
-            f"there is no {places}; expected the folder of a diffusers pipeline, with its unet and its scheduler",
+            f"there is no {places}; expected the folder of a {what}",
             self.name,
         )
 

@@ -17,7 +17,7 @@ from ddpm_seg.model.networks.diffusion.ddpm import DDPMConfig
 from ddpm_seg.model.networks.diffusion.diffusers_config import DiffusersUNetConfig
 from ddpm_seg.model.published.convert_config import ConvertConfig
 from ddpm_seg.model.published.diffusers.files import Folder
-from ddpm_seg.model.published.diffusers.hub import local_folder
+from ddpm_seg.model.published.diffusers.hub import local_folder, needed_of_pipeline
 from ddpm_seg.model.published.diffusers.schedule import diffusion_of
 from ddpm_seg.model.published.diffusers.weights import read_weights
 from ddpm_seg.model.published.loading import Loaded
@@ -53,7 +53,8 @@ def load_diffusers(name: str) -> tuple[DDPMConfig, Mapping[str, Tensor]]:
     except ModuleNotFoundError as error:
         raise ValueError(f"{error}: --diffusers needs pip install 'ddpm_seg[diffusers]'") from error
 
-    folder = Folder(local_folder(name))
+    uri = local_folder(name, needed_of_pipeline, landmark="model_index.json", what="diffusers pipeline")
+    folder = Folder(uri)
     _refuse_other_pipelines(folder)
     # Early pipelines, such as google/ddpm-church-256, have no subfolders.
     unet_part, found = folder.read_part((UNET, ""), "config.json")

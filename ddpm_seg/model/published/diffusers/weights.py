@@ -1,4 +1,5 @@
-"""Reads the weights of a diffusers model: one file or several, safetensors or torch's, in full or half precision."""
+"""Reads the weights in a folder of Hugging Face's libraries or timm: one file or several, safetensors or torch's, in
+full or half precision."""
 
 from __future__ import annotations
 
@@ -15,16 +16,17 @@ from ddpm_seg.model.shapes import some
 
 logger = logging.getLogger(__name__)
 
-_STEM = "diffusion_pytorch_model"
-_WHOLE = re.compile(rf"{_STEM}(?:\.(?P<variant>\w+))?\.(?P<form>safetensors|bin)")
-_INDEX = re.compile(rf"{_STEM}\.(?P<form>safetensors|bin)\.index(?:\.(?P<variant>\w+))?\.json")
+DIFFUSERS, MODEL = "diffusion_pytorch_model", "(?:pytorch_)?model"
+"""How the names of the files with weights begin, as regular expressions: in diffusers; in transformers and timm."""
+_WHOLE = r"(?:\.(?P<variant>\w+))?\.(?P<form>safetensors|bin)"
+_INDEX = r"\.(?P<form>safetensors|bin)\.index(?:\.(?P<variant>\w+))?\.json"
 _PRECISE_FIRST = ("", "fp32", "fp16", "bf16")
 # Names in attention layers before diffusers 0.14.
 _OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 _OLD_NAME = re.compile(r"(\battentions\.\d+)\.(query|key|value|proj_attn)\.(weight|bias)")
 
 
-def choose_file(names: Iterable[str]) -> str | None:
+def choose_file(names: Iterable[str], stem: str = DIFFUSERS) -> str | None:
     """From the names in a folder, the file of weights or the index of their shards; None if there is neither.
 
     Prefers, as diffusers does, full precision to a variant, safetensors to torch's files, and shards to a whole file.
@@ -32,7 +34,7 @@ def choose_file(names: Iterable[str]) -> str | None:
     """
     ranked = []
     for name in names:
-        if match := _INDEX.fullmatch(name) or _WHOLE.fullmatch(name):
+        if match := re.fullmatch(stem + _INDEX, name) or re.fullmatch(stem + _WHOLE, name):
             variant = match["variant"] or ""
             rank = _PRECISE_FIRST.index(variant) if variant in _PRECISE_FIRST else len(_PRECISE_FIRST)
             ranked.append((rank, variant, match["form"] == "bin", name.endswith(f".{match['form']}"), name))
@@ -45,27 +47,30 @@ def choose_file(names: Iterable[str]) -> str | None:
     return name
 
 
-def read_weights(folder: Folder, part: str) -> State:
-    """Tensors in the subfolder `part` by their names in today's `UNet2DModel`; nothing is compared yet.
+def read_weights(folder: Folder, part: str, stem: str = DIFFUSERS) -> State:
+    """Tensors in the subfolder `part` ("" for the folder itself), in files whose names begin with `stem`; nothing is
+    compared yet. Old names in a diffusers network become today's.
 
     Raises ValueError, naming the file, if it is damaged or refused; FileNotFoundError if one is missing.
     """
-    names = folder.names(part, _STEM)
+    names = [name for name in folder.names(part, "") if re.match(stem, name)]
     try:
-        name = choose_file(names)
+        name = choose_file(names, stem)
     except ValueError as error:
         raise ValueError(f"{folder.named(part)}: {error}") from None
     if name is None:
+        expected = stem if stem == DIFFUSERS else "model"
         raise FileNotFoundError(
             errno.ENOENT,
-            f"there are no weights, but {some(names)}; expected {_STEM}.safetensors or {_STEM}.bin",
+            f"there are no weights, but {some(names)}; expected {expected}.safetensors or "
+            f"{DIFFUSERS if stem == DIFFUSERS else 'pytorch_model'}.bin",
             folder.named(part),
         )
-    read = _read_file if _WHOLE.fullmatch(name) else _read_shards
+    read = _read_file if re.fullmatch(stem + _WHOLE, name) else _read_shards
     state = read(folder, part, name)
-    if name not in (f"{_STEM}.safetensors", f"{_STEM}.bin"):
+    if not re.fullmatch(stem + r"\.(safetensors|bin)", name):
         logger.info("weights are from %s", folder.named(part, name))
-    return _renamed(state, folder.named(part, name))
+    return _renamed(state, folder.named(part, name)) if stem == DIFFUSERS else state
 
 
 def _read_file(folder: Folder, part: str, name: str) -> State:
