@@ -13,7 +13,7 @@ from ddpm_seg.tasks import TASKS
 from tests.runs.nightly_runs import labelled, night
 
 README = (Path(__file__).parents[1] / "jobs" / "README.md").read_text()
-SETUP, DOUBTFUL, ERRORS, MUCH_HAIR, NIGHTS = re.findall(r"```sql\n(.*?)```", README, re.DOTALL)
+SETUP, DOUBTFUL, ERRORS, MUCH_HAIR, UNLIKE, NIGHTS = re.findall(r"```sql\n(.*?)```", README, re.DOTALL)
 AVATARS = TASKS["avatars_10"]
 BROKEN = {"error_type": "empty", "error_message": "no bytes"}
 
@@ -75,3 +75,22 @@ def test_night_by_night(tables: duckdb.DuckDBPyConnection) -> None:
         ("run-000002", "hair", 0.2, 0.5),
         ("run-000003", "hair", 0.6, 1.0),
     ]
+
+
+@pytest.mark.parametrize("first", ["without", "with"])
+def test_tables_with_and_without_a_column_are_read_together(tmp_path: Path, first: str) -> None:
+    """Two models have labelled into one output, and only one of them knows its training images."""
+    with_distance = {
+        "g": face(2, 0.4, 0.0) | {"domain_distance": 2.5},
+        "h": face(2, 0.3, 0.1) | {"domain_distance": 1.0},
+    }
+    nights = {"without": ({"f": face(1, 0.1, 0.2)}, "a"), "with": (with_distance, "b")}
+    for number, key in enumerate(sorted(nights, key=lambda key: key != first), 1):
+        images, config_hash = nights[key]
+        night(tmp_path / "out", number, images, task=AVATARS, config_hash=config_hash)
+    connection = duckdb.connect()
+    connection.execute(f"set file_search_path = '{tmp_path}'")
+    connection.execute(SETUP)
+    assert rows(connection, UNLIKE) == [("g", 2.5)]
+    assert rows(connection, DOUBTFUL) == [("g", 0.4), ("h", 0.3), ("f", 0.1)]
+    assert len(rows(connection, NIGHTS)) >= 2

@@ -46,7 +46,10 @@ def night(
     for shard in run.manifest.shard_sizes():
         mine = [row for row in items.to_pylist() if row["shard"] == shard]
         rows = [_row(run, item, images[item["uri"].removeprefix(f"{prefix}/")], begun, model_id) for item in mine]
-        table = pa.Table.from_pylist(rows, schema=labels_schema(task, maps="confidence_map" in rows[0]))
+        has = {name for row in rows for name in row}
+        table = pa.Table.from_pylist(
+            rows, schema=labels_schema(task, maps="confidence_map" in rows[0], domain="domain_distance" in has)
+        )
         storage.write_bytes(run.layout.shard(shard), encode(table))
         storage.write_bytes(run.layout.shard(shard, "class_stats"), encode(class_stats_table(table)))
     storage.write_bytes(run.layout.report, b"report")

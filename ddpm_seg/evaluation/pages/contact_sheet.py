@@ -52,11 +52,18 @@ class Tile:
     """Where in the image the model is unsure, if the table says."""
     link: str | None = None
     """Where a browser finds the image itself; None if it cannot."""
+    distance: float | None = None
+    """The row's `domain_distance`, if it has one."""
 
     @property
     def sharp(self) -> bool:
         """Whether the picture is so small that it should be shown with sharp pixels."""
         return max(self.width, self.height) <= SHARP_BELOW
+
+    @property
+    def unlike(self) -> bool:
+        """Whether the image is unlike those that the model was trained on."""
+        return self.distance is not None and self.distance > OUTSIDE
 
     @property
     def class_ids(self) -> list[int]:
@@ -139,8 +146,9 @@ def _described(
         image_src=image_src,
         mask_srcs=mask_srcs,
         areas=areas,
-        note=" ".join(filter(None, (note, _unlike(row)))),
+        note=note,
         link=_link(uri),
+        distance=getattr(row, DOMAIN_DISTANCE.name, None),  # rows of other tables do not have it
     )
 
 
@@ -149,11 +157,6 @@ def _link(uri: str) -> str | None:
     if is_in_container(uri):
         return None
     return PurePosixPath(uri).as_uri() if uri.startswith("/") else uri if storage.is_http(uri) else None
-
-
-def _unlike(row: Labelled) -> str:
-    distance = getattr(row, DOMAIN_DISTANCE.name, None)  # rows of other tables do not have it
-    return f"Unlike the training images ({distance:.1f})." if distance is not None and distance > OUTSIDE else ""
 
 
 def _fetch(uri: str, height: int, width: int) -> tuple[NDArray[np.uint8] | None, str]:

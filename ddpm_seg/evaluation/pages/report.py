@@ -140,6 +140,8 @@ def build_report(
         heading=heading(run, totals.task, from_samples=from_samples),
         run_key={"id": run.get("run_id", ""), "key": " ".join(str(run.get(name)) for name in _KEY)},
         heat=any(tile.heat_src for tile in tiles),
+        unlike=any(tile.unlike for tile in tiles),
+        more_orders=(("far", "least like the training images first"),) if any(tile.unlike for tile in tiles) else (),
         from_samples=from_samples,
         **(commands(layout, run, totals.task) if layout else {"meanings": (), "export_command": ""}),
         guarantee=_guarantee(run.get("target_error")),

@@ -10,6 +10,7 @@
     order: (a, b) => a.dataset.order - b.dataset.order,
     most: (a, b) => b.dataset.uncertainty - a.dataset.uncertainty,
     least: (a, b) => a.dataset.uncertainty - b.dataset.uncertainty,
+    far: (a, b) => b.dataset.distance - a.dataset.distance,
     name: (a, b) => a.dataset.name.localeCompare(b.dataset.name, "en", {numeric: true}),
   };
   let open = null;
@@ -18,13 +19,14 @@
   const stack = (tile) => tile.querySelector(".stack");
 
   function apply() {
-    const {sort, found, verdict, overlay, opacity, model, heat} = form.elements;
+    const {sort, found, kind, verdict, overlay, opacity, model, heat} = form.elements;
     tiles.sort(orders[sort.value]);
     // A tile that is moved loses the keyboard's focus.
     if (tiles.some((tile, place) => sheet.children[place] !== tile)) sheet.append(...tiles);
     for (const tile of tiles) {
       const hasClass = found.value === "" || tile.dataset.classes.split(" ").includes(found.value);
-      tile.hidden = !hasClass || ((verdict?.value ?? "any") !== "any" && verdict.value !== (tile.dataset.verdict || "none"));
+      const ofKind = (kind?.value ?? "") === "" || kind.value === tile.dataset.kind;
+      tile.hidden = !hasClass || !ofKind || ((verdict?.value ?? "any") !== "any" && verdict.value !== (tile.dataset.verdict || "none"));
     }
     root.toggleAttribute("data-bare", !overlay.checked);
     root.toggleAttribute("data-heat", heat?.checked ?? false);
@@ -39,7 +41,7 @@
     if (!state.has("sort")) return;
     form.elements.overlay.checked = state.has("overlay");
     if (form.elements.heat) form.elements.heat.checked = state.has("heat");
-    for (const name of ["sort", "found", "verdict", "opacity", "model"]) {
+    for (const name of ["sort", "found", "kind", "verdict", "opacity", "model"]) {
       const field = form.elements[name];
       if (field === undefined || !state.has(name)) continue;
       const before = field.value;

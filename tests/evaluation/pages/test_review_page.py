@@ -31,6 +31,7 @@ IMAGES: dict[str, tuple[float, tuple[int, ...]]] = {
     HOSTILE: (0.1, (3,)),
     "img1.png": (0.6, (0, 1, 2)),
 }
+UNLIKE = "img10.png"
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> str:
         row = labelled(number, uncertainty, **{TASK.class_names[i]: 1 / len(classes) for i in classes})
         height, width = mask.shape
         rows[name] = {**row, "mask": {"bytes": encode_png(mask), "path": None}, "height": height, "width": width}
+        rows[name]["domain_distance"] = 2.5 if name == UNLIKE else 1.0 - number / 10
         rows[name] |= {"confidence_map": {"bytes": encode_png(doubt), "path": None}, "network_mask": rows[name]["mask"]}
     run = night(folder / "out", 1, rows, prefix=str(folder))
     storage.write_bytes(run.layout.summary, json_file({"config_hash": "c"}))
@@ -111,6 +113,19 @@ def test_images_with_a_class(page: Page) -> None:
     assert names(page) == []
     page.get_by_role("combobox", name="Class").select_option("any")
     assert len(names(page)) == 4
+
+
+def test_images_unlike_the_training_images(page: Page) -> None:
+    expect(page.locator(".sheet > li", has_text="Unlike the training images (2.5)")).to_have_attribute(
+        "data-name", UNLIKE
+    )
+    page.get_by_role("combobox", name="Images").select_option("like the training images")
+    assert names(page) == ["img2.png", "img1.png", HOSTILE]
+    page.get_by_role("combobox", name="Images").select_option("unlike the training images")
+    assert names(page) == [UNLIKE]
+    page.get_by_role("combobox", name="Images").select_option("any")
+    page.get_by_role("combobox", name="Sort").select_option("least like the training images first")
+    assert names(page) == [UNLIKE, "img2.png", HOSTILE, "img1.png"]
 
 
 def test_masks_on_and_off_and_their_opacity(page: Page) -> None:
