@@ -27,6 +27,7 @@ from ddpm_seg.pipeline.row import STAGES, Row
 from ddpm_seg.pipeline.stream import Stages, stream
 from ddpm_seg.progress import Progress
 from ddpm_seg.runs.commit import Derive, delete_other_chunks
+from ddpm_seg.runs.contents import Contents
 from ddpm_seg.runs.ledger import KnownRun
 from ddpm_seg.runs.planned import PlannedRun
 
@@ -57,6 +58,7 @@ class Outcome:
 
 def execute(
     run: KnownRun,
+    contents: Contents,
     *,
     to_row: Callable[[int, int, pa.Table], Row],
     stages: Stages,
@@ -73,15 +75,15 @@ def execute(
     """
     start = time.monotonic()
     outcome, limit = Outcome(), _ErrorLimit(run.layout.run_id, max_errors)
-    images, metrics = run.manifest.items.num_rows, RunMetrics(run.layout.run_id, run.layout.config_hash)
+    images, metrics = contents.images, RunMetrics(run.layout.run_id, run.layout.config_hash)
     planned = run.planned(model_id=model_id)
     delete_other_chunks(planned)
     with _failures_named(run.layout.run_id):
-        shards = Shards(run.manifest, planned, derived)
+        shards = Shards(contents, planned, derived)
         limit.add(shards.take_over())
         done = images - shards.images_left()
         with Progress(run.layout.run_id, total=images, unit="images", done=done) as progress:
-            while shards.images_left():
+            while shards.are_left():
                 # Close it at once: otherwise the actors live as long as anything holds the exception.
                 with closing(_results(shards.left(), planned, to_row, stages, allocation)) as results:
                     for row in results:

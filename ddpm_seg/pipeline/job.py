@@ -138,17 +138,19 @@ def _carry_out(run: KnownRun, work: Work, allocation: nodes.Allocation) -> RunSu
     started, planned = datetime.now(timezone.utc), run.planned()
     details = {**work.details(), **_surroundings(allocation)}
     write_run_json(run.layout, run.manifest.info, details)
+    contents = work.contents(run, allocation)
     outcome = execute.execute(
         run,
+        contents,
         to_row=work.to_row,
         stages=work.stages(run, allocation),
         allocation=allocation,
         derived=work.derived,
-        max_errors=work.error_limit(run),
+        max_errors=work.error_limit(run, contents.images),
         model_id=work.found.header.model_id,
     )
     planned.check()
-    summary = _summary(run, outcome, started)
+    summary = _summary(run, len(contents.chunk_sizes()), outcome, started)
     write_summary(run.layout, summary)
     for table in (work.found.run.table, *work.derived):
         storage.delete_unfinished(run.layout.shards(table))
@@ -158,7 +160,7 @@ def _carry_out(run: KnownRun, work: Work, allocation: nodes.Allocation) -> RunSu
     return summary
 
 
-def _summary(run: KnownRun, outcome: execute.Outcome, started: datetime) -> RunSummary:
+def _summary(run: KnownRun, shards: int, outcome: execute.Outcome, started: datetime) -> RunSummary:
     counts, seconds = outcome.counts, outcome.seconds
     return RunSummary(
         run_id=run.layout.run_id,
@@ -166,7 +168,7 @@ def _summary(run: KnownRun, outcome: execute.Outcome, started: datetime) -> RunS
         images=counts.total(),
         ok=counts["ok"],
         errors={kind: number for kind, number in sorted(counts.items()) if kind != "ok"},
-        shards=len(run.manifest.shard_sizes()),
+        shards=shards,
         started_at=started,
         finished_at=datetime.now(timezone.utc),
         timed_images=outcome.timed,

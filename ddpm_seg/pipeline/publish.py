@@ -12,8 +12,8 @@ import ray
 
 from ddpm_seg.errors import StageError
 from ddpm_seg.runs.commit import Derive, Settled, ShardPlan, look_at_chunk, settle_shard
+from ddpm_seg.runs.contents import Contents
 from ddpm_seg.runs.layout import published_shards
-from ddpm_seg.runs.manifest import Manifest
 from ddpm_seg.runs.planned import PlannedRun
 
 # Files of earlier attempts that are checked in parallel.
@@ -24,16 +24,16 @@ READERS = 16
 MOST_TIMES = 3
 
 Chunk = tuple[int, int, pa.Table]
-"""Shard number, chunk number, and the chunk's rows of the manifest."""
+"""Shard number, chunk number, and the chunk's items (`Contents.items`)."""
 
 
 class Shards:
     """The shards of one run: takes over what earlier attempts left, and publishes shards until none is left."""
 
-    def __init__(self, manifest: Manifest, run: PlannedRun, derived: Mapping[str, Derive]) -> None:
-        self._manifest, self._run, self._derived = manifest, run, derived
-        self._rows = manifest.shard_rows()
-        self._left = {shard: set(range(len(chunks))) for shard, chunks in self._rows.items()}
+    def __init__(self, contents: Contents, run: PlannedRun, derived: Mapping[str, Derive]) -> None:
+        self._contents, self._run, self._derived = contents, run, derived
+        self._sizes = contents.chunk_sizes()
+        self._left = {shard: set(range(len(sizes))) for shard, sizes in self._sizes.items()}
         self._counted: set[tuple[int, int]] = set()
         self._settled: dict[int, Counter[str]] = {}
         self._times = Counter[int]()
@@ -43,23 +43,27 @@ class Shards:
         """The chunks that are not done, in order."""
         for shard, chunks in self._left.items():
             for chunk in sorted(chunks):
-                yield shard, chunk, self._items(shard, chunk)
+                yield shard, chunk, self._contents.items(shard, chunk)
 
     def images_left(self) -> int:
-        return sum(self._items(shard, chunk).num_rows for shard, left in self._left.items() for chunk in left)
+        return sum(self._sizes[shard][chunk] for shard, left in self._left.items() for chunk in left)
+
+    def are_left(self) -> bool:
+        """Whether any chunk is left, empty ones too."""
+        return any(self._left.values())
 
     def take_over(self) -> Counter[str]:
         """Takes over shards and chunks of earlier attempts, and publishes shards whose chunks are complete.
 
         Returns the outcomes of all rows that earlier attempts made.
         """
-        published = sorted(published_shards(self._run.layout) & self._rows.keys())
-        chunks = [each for each in sorted(self._run.finished_chunks()) if each[1] < len(self._rows.get(each[0], ()))]
+        published = sorted(published_shards(self._run.layout) & self._sizes.keys())
+        chunks = [each for each in sorted(self._run.finished_chunks()) if each[1] < len(self._sizes.get(each[0], ()))]
         made = Counter[str]()
         with ThreadPoolExecutor(READERS) as pool:
             for shard, settled in zip(published, pool.map(self._settle, published), strict=True):
                 self._note(shard, settled)
-            open_shards = self._rows.keys() - self._settled.keys()
+            open_shards = self._sizes.keys() - self._settled.keys()
             chunks = [(shard, chunk) for shard, chunk in chunks if shard in open_shards]
             looks = pool.map(lambda each: look_at_chunk(self._plan(each[0]), each[1]), chunks)
             for (shard, chunk), outcomes in zip(chunks, looks, strict=True):
@@ -68,7 +72,7 @@ class Shards:
                     self._left[shard].discard(chunk)
                     self._counted.add((shard, chunk))
         made.update(self.outcomes())
-        for shard in self._rows:
+        for shard in self._sizes:
             if shard not in self._settled and not self._left[shard]:
                 self._publish(shard)
         self.wait()
@@ -122,8 +126,4 @@ class Shards:
             )
 
     def _plan(self, shard: int) -> ShardPlan:
-        return ShardPlan.of(self._run, self._manifest, shard, self._rows[shard])
-
-    def _items(self, shard: int, chunk: int) -> pa.Table:
-        rows = self._rows[shard][chunk]
-        return self._manifest.items.slice(rows.start, rows.stop - rows.start)
+        return self._contents.plan(shard, self._run)

@@ -12,6 +12,7 @@ from ddpm_seg.model.bundle.files import is_in_the_box, resolve
 from ddpm_seg.pipeline.row import Row
 from ddpm_seg.pipeline.run_options import RunOptions
 from ddpm_seg.runs.commit import Derive
+from ddpm_seg.runs.contents import Contents
 from ddpm_seg.runs.ledger import KnownRun
 from ddpm_seg.runs.manifest import stored_uri
 from ddpm_seg.runs.plan import RunPlan
@@ -61,12 +62,15 @@ class Work(Protocol):
         """Local paths that workers will read; one is enough."""
 
     def to_row(self, shard: int, chunk: int, items: pa.Table) -> Row:
-        """The first stage's row for a chunk with the manifest's rows `items`."""
+        """The first stage's row for a chunk with these items (`Contents.items`)."""
+
+    def contents(self, run: KnownRun, allocation: Allocation) -> Contents:
+        """What the run's shards consist of; looks into containers that no earlier attempt has looked into."""
 
     def stages(self, run: KnownRun, allocation: Allocation) -> Stages: ...
 
-    def error_limit(self, run: KnownRun) -> int | None:
-        """How many of the run's items may have errors; None means no limit."""
+    def error_limit(self, run: KnownRun, items: int) -> int | None:
+        """How many of the run's `items` items may have errors; None means no limit."""
 
     def write_report(self, run: KnownRun) -> None:
         """Writes the report, the last file of a run, which marks it as finished."""

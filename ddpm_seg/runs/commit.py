@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ddpm_seg import storage
 from ddpm_seg.runs.layout import uris_under
@@ -40,6 +41,9 @@ class ShardPlan:
     run: PlannedRun
     shard: int
     chunks: list[list[str]]
+    container: str = ""
+    """If all images are in one container, the id of the row that says why it could not be read on, in place of chunks
+    that are then missing. It comes last."""
 
     @classmethod
     def of(cls, run: PlannedRun, manifest: Manifest, shard: int, chunks: Sequence[slice]) -> ShardPlan:
@@ -50,6 +54,20 @@ class ShardPlan:
     @property
     def image_ids(self) -> list[str]:
         return [name for chunk in self.chunks for name in chunk]
+
+    def misfit(self, rows: pa.Table, chunk: int) -> str | None:
+        """Why `rows` are not those of a chunk; None if they are, or are the container's one row."""
+        replaced = self.container and rows.num_rows == 1 and _names(rows) == [self.container]
+        return self.run.misfit(rows, [self.container] if replaced else self.chunks[chunk])
+
+    def misfit_of_shard(self, rows: pa.Table) -> str | None:
+        """Why `rows` are not those of the whole shard; None if they are."""
+        held = set(_names(rows)) if self.container else set()
+        if self.container not in held:
+            return self.run.misfit(rows, self.image_ids)
+        chunks = [[name for name in chunk if name != self.container] for chunk in self.chunks]
+        rest = [name for chunk in chunks if chunk and chunk[0] in held for name in chunk]
+        return self.run.misfit(rows, [*rest, self.container])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,7 +109,7 @@ def look_at_chunk(plan: ShardPlan, chunk: int) -> Mapping[str, int] | None:
     uri = plan.run.chunk(plan.shard, chunk)
     try:
         rows = read_columns(uri, [*OUTCOME, *plan.run.columns])
-        reason = plan.run.misfit(rows, plan.chunks[chunk])
+        reason = plan.misfit(rows, chunk)
     except FileNotFoundError:  # an earlier driver's worker, still alive, has just published the shard
         return None
     except DamagedFileError as error:
@@ -169,7 +187,7 @@ def _published(plan: ShardPlan) -> pa.Table | None:
         return None
     except DamagedFileError as error:
         raise DamagedFileError(uri, error.reason, "delete it, then run the same command again") from error
-    reason = plan.run.misfit(rows, plan.image_ids)
+    reason = plan.misfit_of_shard(rows)
     if reason is None:
         return rows
     aside = storage.join(plan.run.layout.output, SET_ASIDE, uri.removeprefix(plan.run.layout.output).lstrip("/"))
@@ -184,11 +202,11 @@ def _published(plan: ShardPlan) -> pa.Table | None:
 def _merge(plan: ShardPlan) -> tuple[pa.Table | None, tuple[int, ...]]:
     """The shard's rows in the plan's order; or None and the chunks that are missing, unreadable or another plan's."""
     parts, redo = [], []
-    for chunk, image_ids in enumerate(plan.chunks):
+    for chunk in range(len(plan.chunks)):
         uri = plan.run.chunk(plan.shard, chunk)
         try:
             rows = read_table(uri)
-            reason = plan.run.misfit(rows, image_ids)
+            reason = plan.misfit(rows, chunk)
         except (FileNotFoundError, DamagedFileError) as error:
             reason = error.reason if isinstance(error, DamagedFileError) else "it is gone"
         if reason is None:
@@ -199,7 +217,19 @@ def _merge(plan: ShardPlan) -> tuple[pa.Table | None, tuple[int, ...]]:
     if not redo and any(part.schema != parts[0].schema for part in parts):
         _warn_of_redo(plan.run.shard_chunks(plan.shard), "its chunks have different columns")
         redo = list(range(len(plan.chunks)))
-    return (None, tuple(redo)) if redo else (pa.concat_tables(parts), ())
+    return (None, tuple(redo)) if redo else (_container_last(pa.concat_tables(parts), plan.container), ())
+
+
+def _container_last(rows: pa.Table, container: str) -> pa.Table:
+    """The rows with only the first of those about the container, at the end."""
+    about = pc.equal(rows["image_id"], container)
+    if not container or not pc.any(about).as_py():
+        return rows
+    return pa.concat_tables([rows.filter(pc.invert(about)), rows.filter(about).slice(0, 1)])
+
+
+def _names(rows: pa.Table) -> list[Any]:
+    return rows["image_id"].to_pylist() if "image_id" in rows.column_names else []
 
 
 def _create(plan: ShardPlan, table: pa.Table) -> bool:

@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ddpm_seg.runs.ledger import KnownRun, input_keys, planned_ids, planned_keys
+from ddpm_seg.runs.ledger import KnownRun, input_keys, planned_ids, planned_inputs, planned_keys
+from ddpm_seg.runs.manifest import INSIDE
 from ddpm_seg.runs.view import read_view
 
 _VERSION = ("etag", "size_bytes", "modified")
@@ -41,6 +42,36 @@ def are_published(inputs: pa.Table, runs: list[KnownRun]) -> pa.ChunkedArray[Any
     asked = pc.and_(pc.invert(held), pc.or_(pc.is_valid(inputs["etag"]), unknown_then))
     asked = pc.and_(asked, _is_planned(inputs, runs, asked))
     return pc.or_(held, _read_as_now(inputs, runs, asked, unknown_then)) if pc.any(asked).as_py() else held
+
+
+def images_planned_singly(units: pa.Table, runs: list[KnownRun]) -> dict[str, list[str]]:
+    """For each of these containers, by URI, the URIs of images in it that these runs have as single inputs, of the same
+    version of the container."""
+    versions = dict(zip(units["uri"].to_pylist(), _versions(units), strict=True))
+    found: dict[str, list[str]] = {}
+    for batch in planned_inputs(runs, ["uri", *_VERSION]):
+        inside = batch.filter(pc.match_substring(batch["uri"].cast(pa.string()), "#"))
+        uris: list[Any] = inside["uri"].to_pylist()
+        for uri, version in zip(uris, _versions(inside), strict=True):
+            place = uri.find("#")
+            while place >= 0:
+                if versions.get(uri[:place]) == version:
+                    found.setdefault(uri[:place], []).append(uri)
+                place = uri.find("#", place + 1)
+    return found
+
+
+def _versions(inputs: pa.Table | pa.RecordBatch) -> list[tuple[Any, ...]]:
+    """What tells versions apart: the ETag, or size and time where there is none."""
+    rows = zip(*(inputs[name].to_pylist() for name in _VERSION), strict=True)
+    return [(etag,) if etag is not None else (size, modified) for etag, size, modified in rows]
+
+
+def in_published_containers(inputs: pa.Table, runs: list[KnownRun]) -> pa.ChunkedArray[Any]:
+    """For each input (bool), whether it is an image in a container that these finished runs contain as a whole."""
+    ids = inputs[INSIDE]
+    containers = inputs.drop_columns(["image_id"]).append_column("image_id", pc.fill_null(ids, ""))
+    return pc.and_(pc.is_valid(ids), are_published(containers, runs))
 
 
 def _held_and_unknown_then(

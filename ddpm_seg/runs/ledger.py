@@ -103,16 +103,17 @@ def input_keys(items: pa.Table) -> pa.ChunkedArray[Any]:
 
 def planned_keys(runs: list[KnownRun]) -> pa.ChunkedArray[Any]:
     """Keys (`input_keys`) of every input in a published shard of these runs, or planned in an unfinished one."""
-    return pa.chunked_array([_keys(rows) for rows in _planned(runs, _KEY_COLUMNS)], KEY)
+    return pa.chunked_array([_keys(rows) for rows in planned_inputs(runs, _KEY_COLUMNS)], KEY)
 
 
 def planned_ids(runs: list[KnownRun], among: pa.ChunkedArray[Any]) -> pa.ChunkedArray[Any]:
     """The `image_id`s of `among` that these runs contain or will contain, in any version."""
-    ids = (rows["image_id"].cast(pa.string()) for rows in _planned(runs, ["image_id"]))
+    ids = (rows["image_id"].cast(pa.string()) for rows in planned_inputs(runs, ["image_id"]))
     return pa.chunked_array([each.filter(pc.is_in(each, value_set=among)) for each in ids], pa.string())
 
 
-def _planned(runs: list[KnownRun], columns: list[str]) -> Iterator[pa.RecordBatch]:
+def planned_inputs(runs: list[KnownRun], columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """These columns of every input in a published shard of these runs, or planned in an unfinished one."""
     published = published_by_run(runs[0].layout) if any(run.finished for run in runs) else {}
     for run in runs:
         # If someone deleted a shard of a finished run, its images are to be done again.

@@ -37,6 +37,16 @@ _INPUT_TYPES: dict[str, pa.DataType] = {
 INPUTS = pa.schema(_INPUT_TYPES)
 
 
+UNIT = "unit"
+"""Manifest column with the kind of a container that is planned as a whole, such as "tar", and null for single inputs.
+Absent if there are no containers. What is in a container is known only when the run looks into it (`contents`)."""
+INSIDE = "inside"
+"""Column of inputs that are images in a container which could be planned as a whole: the `image_id` that it would have.
+"""
+WITHOUT = "without"
+"""Manifest column with the stored URIs of images in a container that another run, or this one, has as single inputs."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunInfo:
     """The metadata of a run that its manifest stores."""
@@ -141,11 +151,16 @@ def chunk_size_for(items: int, largest: int, actors: int) -> int:
 def plan(inputs: pa.Table, shard_size: int, chunk_size: int) -> pa.Table:
     """`inputs` with int32 columns `shard` and `chunk`, which divide the rows in order. All but the last ones are full.
 
-    Chunks are counted from 0 within each shard.
+    Chunks are counted from 0 within each shard. Containers (column UNIT) come last, each with a shard of its own.
     """
-    position = np.arange(inputs.num_rows)
-    shard = (position // shard_size).astype(np.int32)
-    chunk = (position % shard_size // chunk_size).astype(np.int32)
+    single = inputs.num_rows
+    if UNIT in inputs.column_names:
+        inputs = pa.concat_tables([inputs.filter(pc.is_null(inputs[UNIT])), inputs.filter(pc.is_valid(inputs[UNIT]))])
+        single = pc.sum(pc.is_null(inputs[UNIT])).as_py() or 0
+    position = np.arange(single)
+    units = -(-single // shard_size) + np.arange(inputs.num_rows - single)
+    shard = np.concatenate([position // shard_size, units]).astype(np.int32)
+    chunk = np.concatenate([position % shard_size // chunk_size, 0 * units]).astype(np.int32)
     return inputs.append_column("shard", pa.array(shard)).append_column("chunk", pa.array(chunk))
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ddpm_seg.runs.done import are_planned, are_published
+from ddpm_seg.runs.done import are_planned, are_published, in_published_containers
 from ddpm_seg.runs.ledger import KnownRun, find_runs, freeze_run, next_number
-from ddpm_seg.runs.manifest import Manifest, RunInfo, plan
+from ddpm_seg.runs.manifest import INSIDE, Manifest, RunInfo, plan
 from ddpm_seg.runs.view import read_view
 
 
@@ -64,6 +64,8 @@ def plan_run(
     runs = find_runs(output, tables[0], config_hash)
     unfinished, finished = [run for run in runs if not run.finished], [run for run in runs if run.finished]
     waiting, done = are_planned(items, unfinished), are_published(items, finished)
+    if INSIDE in items.column_names:
+        done = pc.or_(done, in_published_containers(items, finished))
     failed = _failed(output, tables[0], config_hash) if retry_errors else pa.chunked_array([], pa.string())
     repeated = pc.and_(done, pc.is_in(items["image_id"], value_set=failed))
     judged = pc.and_(done, pc.is_in(items["image_id"], value_set=_judged(redo or {}, output, tables[0], config_hash)))

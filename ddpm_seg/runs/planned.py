@@ -50,6 +50,10 @@ class PlannedRun:
     def chunk(self, shard: int, chunk: int) -> str:
         return storage.join(self.shard_chunks(shard), f"chunk-{chunk:04d}.parquet")
 
+    def index(self, shard: int) -> str:
+        """The file that says what is in the container that is planned as this shard (see `contents`)."""
+        return storage.join(self.chunks, "containers", f"shard-{shard:05d}.parquet")
+
     def finished_chunks(self) -> set[tuple[int, int]]:
         """(shard, chunk) of every chunk whose file exists."""
         names = (_CHUNK.search(uri) for uri in uris_under(self.chunks))

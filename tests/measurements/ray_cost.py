@@ -26,6 +26,7 @@ from ddpm_seg.pipeline.execute import execute
 from ddpm_seg.pipeline.generate.stages import nothing_to_read
 from ddpm_seg.pipeline.stream import Stages, as_stage
 from ddpm_seg.runs.commit import ShardPlan, settle_shard, write_chunk
+from ddpm_seg.runs.contents import Contents
 from ddpm_seg.runs.manifest import RunInfo
 from tests.pipeline.stand_in import MODEL_ID, ONE_ACTOR, frozen_run, killed, stamped, table, to_row
 
@@ -78,7 +79,14 @@ def through_ray(output: Path, count: int) -> float:
     )
     started = time.perf_counter()
     outcome = execute(
-        run, to_row=to_row, stages=stages, allocation=ONE_ACTOR, derived={}, max_errors=None, model_id=MODEL_ID
+        run,
+        Contents(run.manifest, run.planned()),
+        to_row=to_row,
+        stages=stages,
+        allocation=ONE_ACTOR,
+        derived={},
+        max_errors=None,
+        model_id=MODEL_ID,
     )
     assert outcome.counts == {"ok": count}
     return time.perf_counter() - started
@@ -106,7 +114,11 @@ def busy_share(folder: Path, actors: int, seconds: float) -> tuple[float, float]
         before=nothing_to_read, actor=Waiting, actor_arguments={"notes": notes, "seconds": seconds},
         after=as_stage(nothing_found, run.info), killed=as_stage(killed, run.info),
     )  # fmt: skip
-    execute(run, to_row=to_row, stages=stages, allocation=allocation, derived={}, max_errors=None, model_id=MODEL_ID)
+    contents = Contents(run.manifest, run.planned())
+    execute(
+        run, contents, to_row=to_row, stages=stages, allocation=allocation, derived={}, max_errors=None,
+        model_id=MODEL_ID,
+    )  # fmt: skip
     loaded = [float(path.read_text()) for path in notes.glob("loaded-*")]
     calls = [np.loadtxt(path, ndmin=2) for path in notes.glob("calls-*")]
     assert len(loaded) == len(calls) == actors, f"{len(calls)} of {actors} actors had anything to do"

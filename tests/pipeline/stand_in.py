@@ -17,6 +17,7 @@ from ddpm_seg import storage
 from ddpm_seg.cluster.nodes import Allocation
 from ddpm_seg.pipeline.execute import Outcome, execute
 from ddpm_seg.pipeline.stream import Stages, as_stage
+from ddpm_seg.runs.contents import Contents
 from ddpm_seg.runs.ledger import KnownRun, freeze_run
 from ddpm_seg.runs.manifest import Manifest, RunInfo, image_id, inputs_table, plan
 
@@ -57,6 +58,7 @@ def carry_out(
     )
     return execute(
         run,
+        Contents(run.manifest, run.planned()),
         to_row=to_row,
         stages=stages,
         allocation=allocation,

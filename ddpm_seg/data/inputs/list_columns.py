@@ -87,14 +87,20 @@ class Columns:
         return Entry(text=text, etag=etag, size_bytes=size, modified=modified, verdict=verdict, run_id=run_id)
 
 
-def find_columns(names: list[str]) -> Columns | None:
-    """The columns by their names in the header; None if no column is known to hold images' names."""
+def find_columns(names: list[str], uri_column: str | None = None) -> Columns | None:
+    """The columns by their names in the header; None if there is no `uri_column`, or without that if no column is known
+    to hold images' names."""
     plain = [re.sub(r"[^a-z0-9]", "", name.lower()) for name in names]
 
     def place(*wanted: str) -> int | None:
         return next((plain.index(name) for name in wanted if name in plain), None)
 
     uri, bucket, key = place(*_URI_COLUMNS), place("bucket"), place("key")
+    if uri_column is not None:
+        stripped = [name.strip() for name in names]
+        if uri_column not in stripped:
+            return None
+        uri = stripped.index(uri_column)
     both = (bucket, key) if uri is None and bucket is not None and key is not None else None
     if uri is None and both is None:
         return None

@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 from ddpm_seg.data.inputs.list_columns import ONLY_COLUMN, Columns, Entry, cell_text, find_columns
 from ddpm_seg.printable import printable
 
-SUFFIXES = (".txt", ".csv", ".tsv", ".parquet")
+TABLES = (".csv", ".tsv", ".parquet")
+SUFFIXES = (".txt", *TABLES)
 MAX_BYTES = 1_000_000_000
 MAX_ENTRIES = 20_000_000
 
@@ -48,17 +49,18 @@ class ListFile:
     """Whether a column says what a person decided about each image."""
 
 
-def read_list(data: bytes, suffix: str) -> ListFile:
-    """The entries of a list file with this suffix, in order, without blank ones.
+def read_list(data: bytes, suffix: str, uri_column: str | None = None) -> ListFile:
+    """The entries of a list file with this suffix, in order, without blank ones. `uri_column` is the column with the
+    names of a table.
 
     Raises ValueError or pa.ArrowException if the file is not a list.
     """
     if suffix == ".parquet":
-        return _parquet(data)
+        return _parquet(data, uri_column)
     text = _text(data)
     if text.count("\n") > MAX_ENTRIES:
         raise ValueError(f"it has more than {MAX_ENTRIES} lines; split it")
-    return _lines(text) if suffix == ".txt" else _table(text, suffix)
+    return _lines(text) if suffix == ".txt" else _table(text, suffix, uri_column)
 
 
 def _text(data: bytes) -> str:
@@ -79,7 +81,7 @@ def _lines(text: str) -> ListFile:
     return ListFile(column="one entry per line", entries=entries)
 
 
-def _table(text: str, suffix: str) -> ListFile:
+def _table(text: str, suffix: str, uri_column: str | None) -> ListFile:
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     first = next((number for number, line in enumerate(lines) if line.strip()), None)
     if first is None:
@@ -88,9 +90,11 @@ def _table(text: str, suffix: str) -> ListFile:
     separators = ("\t",) if suffix == ".tsv" else _SEPARATORS
     for separator in separators:
         header = next(_records(lines[:1], separator))
-        if isinstance(header, list) and (columns := find_columns(header)):
+        if isinstance(header, list) and (columns := find_columns(header, uri_column)):
             found = _with_header(lines[1:], separator, columns, len(header))
             return ListFile(column=columns.describe(header), entries=found, has_verdicts=columns.verdict is not None)
+    if uri_column is not None:
+        raise ValueError(f"it has no column {uri_column!r}; it has {_shown(next(_records(lines[:1], separators[0])))}")
     for separator in separators:
         widths = {len(record) for record in _records(lines[:100], separator) if isinstance(record, list)} - {0}
         if len(widths) == 1 and (width := widths.pop()) > 1:
@@ -155,12 +159,14 @@ def _cells(record: str, separator: str, *, strict: bool) -> list[str] | None:
     return next(csv.reader(io.StringIO(record, newline=""), delimiter=separator))
 
 
-def _parquet(data: bytes) -> ListFile:
+def _parquet(data: bytes, uri_column: str | None) -> ListFile:
     file = pq.ParquetFile(pa.BufferReader(data))
     schema, metadata = file.schema_arrow, file.metadata
     names = [name for name in schema.names if not re.fullmatch(r"__index_level_\d+__", name)]
-    columns = find_columns(names)
+    columns = find_columns(names, uri_column)
     if columns is None:
+        if uri_column is not None:
+            raise ValueError(f"it has no column {uri_column!r}; it has {_shown(names)}")
         if len(names) != 1:
             raise ValueError(f"it has {len(names)} columns ({_shown(names)}), and none is {_EXPECTED}")
         columns = ONLY_COLUMN

@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from ddpm_seg import storage
 from ddpm_seg.data.decoding.formats import EXTENSIONS
 from ddpm_seg.data.decoding.images import DEFAULT_LIMITS
-from ddpm_seg.data.inputs.container import Container, Kind
+from ddpm_seg.data.inputs.container import UNCHOSEN, Choice, Container, IndexedContainer, Kind
+from ddpm_seg.data.inputs.parquet_container import PARQUET
+from ddpm_seg.data.inputs.tar_container import TAR
 from ddpm_seg.storage import FileInfo
 
-KINDS: tuple[Kind, ...] = ()
+KINDS: tuple[Kind, ...] = (TAR, PARQUET)
 """The kinds of container. To add one, write a file beside this one and add its name here."""
 
 # Limit per process, as each may hold an index of its images.
@@ -62,6 +64,18 @@ def is_image_name(uri: str) -> bool:
     return uri.lower().endswith(tuple(EXTENSIONS)) or is_in_container(uri)
 
 
+def is_indexed(uri: str) -> bool:
+    """Whether a file's name is that of a container that tells where its images are; the file is not opened."""
+    kind = _kind_of(uri)
+    return kind is not None and kind.open_indexed is not None and not is_in_container(uri)
+
+
+def kind_name(uri: str) -> str:
+    """The name of the kind of container that a file's name tells: "tar"."""
+    kind = _kind_of(uri)
+    return "" if kind is None else kind.suffixes[0].lstrip(".")
+
+
 def info(uri: str, *, listed: bool = False) -> FileInfo:
     """`storage.info` of an image; for one in a container, that of the container, which is not opened."""
     file, member = split(uri)
@@ -74,14 +88,57 @@ def exists(uri: str) -> bool:
     return storage.exists(split(uri)[0])
 
 
-def images_in(container: str) -> Iterator[FileInfo] | None:
+def images_in(container: str, choice: Choice = UNCHOSEN) -> Iterator[FileInfo] | None:
     """Yields the images in a container; None if the file turns out not to be a container.
 
     Raises OSError if it cannot be read, ContainerError if it is damaged; either may come only after some images.
     """
     kind = _kind_of(container)
+    if kind is not None and kind.open_indexed is not None:
+        return _chosen_in(container, choice)
     opened = None if kind is None else _open(kind, container)
     return None if opened is None else _images_in(opened)
+
+
+def holds_images(container: str, choice: Choice) -> bool:
+    """Whether a file with the name of an indexed container is one, which takes at most the reading of its footer."""
+    if kind_name(container) == "tar":
+        return True
+    opened, _ = open_indexed(container)
+    with damage_named(container):
+        return opened.holds_images(choice)
+
+
+def open_indexed(uri: str) -> tuple[IndexedContainer, FileInfo]:
+    """Opens a container of a kind that is indexed; also returns its version. Raises OSError, and ContainerError for a
+    damaged one."""
+    kind = _kind_of(uri)
+    assert kind is not None
+    assert kind.open_indexed is not None
+    file, version = storage.open_listed(uri)
+    with _damage_named(kind):
+        return kind.open_indexed(file), version
+
+
+@contextmanager
+def damage_named(uri: str) -> Iterator[None]:
+    """Turns what the kind of this container raises for a damaged file into a ContainerError."""
+    kind = _kind_of(uri)
+    assert kind is not None
+    with _damage_named(kind):
+        yield
+
+
+def _chosen_in(container: str, choice: Choice) -> Iterator[FileInfo] | None:
+    opened, version = open_indexed(container)
+    with damage_named(container):
+        return _members_of(opened, version, choice) if opened.holds_images(choice) else None
+
+
+def _members_of(opened: IndexedContainer, version: FileInfo, choice: Choice) -> Iterator[FileInfo]:
+    with damage_named(version.uri):
+        for member in opened.members(choice):
+            yield dataclasses.replace(version, uri=f"{version.uri}#{member.name}")
 
 
 def read_image(uri: str, *, max_bytes: int = DEFAULT_LIMITS.max_bytes, listed: bool = True) -> tuple[bytes, FileInfo]:

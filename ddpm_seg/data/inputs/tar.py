@@ -11,11 +11,12 @@ import re
 import tarfile
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from gzip import BadGzipFile, GzipFile
 from typing import BinaryIO, cast
 
 from ddpm_seg.data.decoding.formats import EXTENSIONS
+from ddpm_seg.data.inputs.container import Member
 from ddpm_seg.data.inputs.hidden import is_hidden_name
 from ddpm_seg.data.inputs.lists import LONGEST
 
@@ -24,6 +25,7 @@ MOST_EXTENSION = 1 << 20  # bytes of a long name or a PAX header, which are held
 MOST_ZEROS = 1 << 20  # after the last member; writers pad with 10 KB
 MOST_SIZE = 1 << 60
 MOST_IN_SAMPLE = 10_000  # members that are held in memory together
+MOST_UNPACKED, MOST_RATIO = 1 << 28, 200  # a gzipped file may unpack to that many bytes, or times its size
 
 _GZIP = b"\x1f\x8b"
 _RECORD = re.compile(rb"(\d{1,7}) ([^=\n]{1,256})=")
@@ -35,20 +37,6 @@ _WITHOUT_DATA = (*_LINK_TYPES, tarfile.DIRTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE
 
 class TarError(ValueError):
     """A tar file that is damaged or cut off; the members before that are complete."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Member:
-    """A file in a tar, or a link with a file's name."""
-
-    name: str
-    start: int
-    """Offset of its bytes; in a gzipped tar, within the unpacked data."""
-    size: int
-    end: int
-    """Offset from which a walk continues with the next member."""
-    fault: str = ""
-    """Why its bytes cannot be read as a file's: it is sparse, or a link."""
 
 
 def walk(file: BinaryIO, start: int = 0) -> Iterator[Member]:
@@ -80,26 +68,30 @@ def walk(file: BinaryIO, start: int = 0) -> Iterator[Member]:
         raise TarError("it ends in the middle of a member's headers")
 
 
-def images(members: Iterable[Member], image_key: str | None = None) -> Iterator[Member]:
-    """Yields the members that are images, each with a unique name: the second `a.jpg` becomes `a.jpg?2`.
+def images(members: Iterable[Member], image_key: str | None = None, *, every: bool = False) -> Iterator[Member]:
+    """Yields the members that are images, each with a unique name: the second `a.jpg` becomes `a.jpg?2`, whichever
+    members are chosen.
 
     Consecutive members whose names are equal up to the first dot are one sample, as in WebDataset. If some of them have
     only an image's extension (`0001.jpg`), the first of these is the sample's image, and others, such as
     `0001.seg.png`, belong to it. Else (`0001.left.jpg`, `0001.right.jpg`) each is an image. `image_key` selects images
-    by what follows the first dot (`jpg`, `left.jpg`), ignoring case. Leaves out hidden and system files, such as
-    `._a.jpg`.
+    by what follows the first dot (`jpg`, `left.jpg`), ignoring case; `every` takes all, images or not. Leaves out
+    hidden and system files, such as `._a.jpg`.
     """
     seen: dict[str, int] = {}
     for sample in _samples(members):
+        unique = {}
+        for member in sample:
+            unique[member.start] = replace(member, name=_unique(member.name, seen))
         keyed = [(member, _cut(member.name)[1].lower()) for member in sample]
-        if image_key is not None:
+        if every:
+            chosen = sample
+        elif image_key is not None:
             chosen = [member for member, key in keyed if key == image_key.lower().lstrip(".")]
         else:
             plain = [member for member, key in keyed if f".{key}" in EXTENSIONS]
             chosen = plain[:1] or [member for member, key in keyed if f".{key.rpartition('.')[2]}" in EXTENSIONS]
-        for member in chosen:
-            count = seen[member.name] = seen.get(member.name, 0) + 1
-            yield member if count == 1 else replace(member, name=f"{member.name}?{count}")
+        yield from (unique[member.start] for member in chosen)
 
 
 def unpacked(file: BinaryIO) -> BinaryIO:
@@ -110,18 +102,32 @@ def unpacked(file: BinaryIO) -> BinaryIO:
     return cast(BinaryIO, io.BufferedReader(_Gunzipped(file), 1 << 18)) if begin == _GZIP else file
 
 
+def _unique(name: str, seen: dict[str, int]) -> str:
+    """The name with a number if it is in `seen`, where names and how often each came are kept."""
+    count = seen[name] = seen.get(name, 0) + 1
+    if count == 1:
+        return name
+    while (numbered := f"{name}?{count}") in seen:  # a member may really be called that
+        count = seen[name] = count + 1
+    seen[numbered] = 1
+    return numbered
+
+
 def _samples(members: Iterable[Member]) -> Iterator[list[Member]]:
     sample: list[Member] = []
+    names: set[str] = set()
     key = None
     for member in members:
         if any(part not in (".", "..") and is_hidden_name(part) for part in member.name.split("/")):
             continue
         own = _cut(member.name)[0]
-        if sample and (own != key or len(sample) == MOST_IN_SAMPLE):
+        # A name that comes again is another sample's: no image may get lost.
+        if sample and (own != key or member.name in names or len(sample) == MOST_IN_SAMPLE):
             yield sample
-            sample = []
+            sample, names = [], set()
         key = own
         sample.append(member)
+        names.add(member.name)
     if sample:
         yield sample
 
@@ -277,6 +283,7 @@ class _Gunzipped(io.RawIOBase):
     """The content of a gzip file. It cannot seek: going back would mean unpacking it from the start again."""
 
     def __init__(self, file: BinaryIO) -> None:
+        self._packed, self._unpacked = file, 0
         self._file = GzipFile(fileobj=file, mode="rb")
 
     def readable(self) -> bool:
@@ -285,4 +292,7 @@ class _Gunzipped(io.RawIOBase):
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         data = self._file.read(len(buffer))
         buffer[: len(data)] = data
+        self._unpacked += len(data)
+        if self._unpacked > max(MOST_UNPACKED, MOST_RATIO * self._packed.tell()):
+            raise TarError(f"it unpacks to more than {MOST_RATIO} times its size")
         return len(data)

@@ -20,6 +20,7 @@ from ddpm_seg.pipeline.job import run_job, same_model
 from ddpm_seg.pipeline.row import Row, chunk_row
 from ddpm_seg.pipeline.work import actor_arguments, row_facts, stored_config
 from ddpm_seg.runs.commit import Derive
+from ddpm_seg.runs.contents import Contents
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.ledger import KnownRun
 from ddpm_seg.runs.parquet import damage_stops
@@ -140,7 +141,10 @@ class GenerateWork:
             killed=stream.as_stage(stages.killed, spec),
         )
 
-    def error_limit(self, run: KnownRun) -> None:
+    def contents(self, run: KnownRun, allocation: Allocation) -> Contents:
+        return Contents(run.manifest, run.planned())
+
+    def error_limit(self, run: KnownRun, items: int) -> None:
         return None
 
     def write_report(self, run: KnownRun) -> None:

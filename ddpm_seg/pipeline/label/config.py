@@ -22,8 +22,9 @@ class LabelConfig(RunOptions):
     """Settings of `jobs.label`."""
 
     input: str | None = None
-    """Images to label: a folder or prefix (s3://bucket/photos), a glob, one file or URL, or a .txt, .csv, .tsv or
-    .parquet list of them. Default: the sample images that come with the package."""
+    """Images to label: a folder or prefix (s3://bucket/photos), a glob, one file or URL, tars as of WebDataset
+    (s3://bucket/{00000..00099}.tar), Parquet tables with images in them, or a .txt, .csv, .tsv or .parquet list of any
+    of these. Default: the sample images that come with the package."""
     output: str = "out"
     """Folder or URI prefix for the tables. A second run with the same output labels only new or changed images."""
     model: str = "avatars-10"
@@ -66,6 +67,15 @@ class LabelConfig(RunOptions):
     chunk_size: int = 256
     """Maximum number of images per chunk of work; for few images, chunks are smaller. If a machine dies, the chunks in
     progress on it are done again."""
+    image_key: str | None = None
+    """In tars: which members are the images, by what follows the first dot of their names: jpg, or left.png. Default:
+    the first image of each sample."""
+    image_column: str | None = None
+    """In Parquet tables: the column with the images, as bytes or struct<bytes, path>. Default: image, or the only such
+    column."""
+    uri_column: str | None = None
+    """In tables of URIs (.csv, .tsv, .parquet; one, or all that --input names): the column with the URIs. Default: uri,
+    url or path."""
     max_errors: str | None = None
     """Stop a run once more images than this have errors: a number (100) or a share of the run's images (5%). Images
     that --retry-errors tries again raise the limit by their number. Default: never stop because of errors."""

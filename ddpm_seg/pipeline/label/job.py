@@ -11,18 +11,21 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from ddpm_seg import storage
+from ddpm_seg.data.inputs import sources
+from ddpm_seg.data.inputs.members import Place
 from ddpm_seg.data.schema import DOMAIN_DISTANCE, class_stats_table
 from ddpm_seg.fits import Average, fit_of
 from ddpm_seg.model.trained import calibration_digest
 from ddpm_seg.model.views import finer
 from ddpm_seg.pipeline.job import run_job
 from ddpm_seg.pipeline.label.config import LabelConfig
-from ddpm_seg.pipeline.label.plan import CLASS_STATS, REFUSED, TABLE, LabelPlan, plan_label
+from ddpm_seg.pipeline.label.plan import CLASS_STATS, REFUSED, TABLE, LabelPlan, chosen_members, plan_label
 from ddpm_seg.pipeline.label.rows import ImageInput, LabelSpec
 from ddpm_seg.pipeline.label.target import describe_threshold, find_threshold
 from ddpm_seg.pipeline.row import Row, chunk_row
 from ddpm_seg.pipeline.work import actor_arguments, row_facts, stored_config
 from ddpm_seg.runs.commit import Derive
+from ddpm_seg.runs.contents import CONTAINER, Contents, units_of
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.ledger import KnownRun
 from ddpm_seg.runs.manifest import chunk_size_for
@@ -125,7 +128,10 @@ class LabelWork:
     def stored(self) -> dict[str, object]:
         about = {DOMAIN_DISTANCE.name: True} if self.found.domain else {}
         uris = ("input", "output", "model", "calibration", "redo")
-        return stored_config(self.found.config, *uris, retried_errors=self.found.run.retried, **about)
+        stored = stored_config(self.found.config, *uris, retried_errors=self.found.run.retried, **about)
+        # Runs without these look as they did before there were containers.
+        unset = [name for name in ("image_key", "image_column", "uri_column") if stored[name] is None]
+        return {name: value for name, value in stored.items() if name not in unset}
 
     def details(self) -> dict[str, object]:
         header, plan = self.found.header, self.found.run
@@ -138,7 +144,7 @@ class LabelWork:
         }
 
     def chunk_size(self, actors: int) -> int:
-        return chunk_size_for(self.found.run.new.num_rows, self.found.config.chunk_size, actors)
+        return chunk_size_for(self.found.about_new, self.found.config.chunk_size, actors)
 
     def local_inputs(self) -> list[str]:
         images = [self.found.run.new, *(run.manifest.items for run in self.found.run.unfinished)]
@@ -148,11 +154,38 @@ class LabelWork:
         return [local] if local else []  # one is enough for an error message
 
     def to_row(self, shard: int, chunk: int, items: pa.Table) -> Row:
+        if CONTAINER in items.column_names:
+            return chunk_row(shard, chunk, [self._in_container(row) for row in items.to_pylist()])
         names = [name for name in ("image_id", "uri", "etag", "size_bytes", REFUSED) if name in items.column_names]
-        rows, read_uris = items.select(names).to_pylist(), self.found.read_uris
-        return chunk_row(
-            shard, chunk, [ImageInput(read_uri=read_uris.get(row["uri"], row["uri"]), **row) for row in rows]
+        rows = items.select(names).to_pylist()
+        return chunk_row(shard, chunk, [ImageInput(read_uri=self._read_uri(row["uri"]), **row) for row in rows])
+
+    def _read_uri(self, uri: str) -> str:
+        container, member = sources.split(uri)
+        return self.found.read_uris.get(uri) or self.found.read_uris.get(container, container) + member
+
+    def _in_container(self, row: dict[str, Any]) -> ImageInput:
+        container = storage.FileInfo(
+            uri=self._read_uri(row[CONTAINER]),
+            size_bytes=row["container_bytes"],
+            etag=row["etag"],
+            modified=row["modified"],
         )
+        name = row["uri"].removeprefix(f"{row[CONTAINER]}#")
+        place = Place(container=container, name=name, start=row["start"] or 0, size=row["size_bytes"] or 0)
+        return ImageInput(
+            **{name: row[name] for name in ("image_id", "uri", "etag", "size_bytes", CONTAINER, "container_id")},
+            read_uri=container.uri if row["start"] is None else f"{container.uri}#{name}",
+            refused=row["fault"],
+            place=place,
+        )
+
+    def contents(self, run: KnownRun, allocation: Allocation) -> Contents:
+        if not units_of(run.manifest):
+            return Contents(run.manifest, run.planned())
+        from ddpm_seg.pipeline.label.containers import contents_of
+
+        return contents_of(run, chosen_members(run.info.config), allocation, self.found.read_uris)
 
     def stages(self, run: KnownRun, allocation: Allocation) -> Stages:
         from ddpm_seg.pipeline import stream
@@ -185,10 +218,10 @@ class LabelWork:
             killed=stream.as_stage(stages.killed, spec),
         )
 
-    def error_limit(self, run: KnownRun) -> int | None:
+    def error_limit(self, run: KnownRun, items: int) -> int | None:
         """See `Work.error_limit`. Adds the number of retried images, as all of them may fail again; otherwise a run of
         few new images and many known errors would stop."""
-        limit = self.found.config.error_limit(run.manifest.items.num_rows)
+        limit = self.found.config.error_limit(items)
         retried = run.info.config.get("retried_errors", 0)
         return None if limit is None else limit + int(str(retried))
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ddpm_seg import storage
-from ddpm_seg.data.inputs.listing import Listing, list_images
+from ddpm_seg.data.inputs.container import Choice
+from ddpm_seg.data.inputs.listing import Listing, Wanted, list_images
 from ddpm_seg.data.inputs.verdicts import Chosen, read_chosen
 from ddpm_seg.data.inputs.versions import with_versions
 from ddpm_seg.data.schema import DOMAIN_DISTANCE
@@ -23,9 +25,10 @@ from ddpm_seg.model.bundle.files import ASSETS, refuse_another_model
 from ddpm_seg.model.features import as_tuned
 from ddpm_seg.model.trained import calibration_digest, check_dtype, read_trained_header
 from ddpm_seg.pipeline.label.config import LabelConfig
+from ddpm_seg.pipeline.label.units import failed_inside, named_inside, settled, with_units
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.ledger import newest_options
-from ddpm_seg.runs.manifest import chunk_size_for, image_id, inputs_table, stored_uri
+from ddpm_seg.runs.manifest import UNIT, chunk_size_for, inputs_table, stored_uri
 from ddpm_seg.runs.parquet import damage_stops
 from ddpm_seg.runs.plan import RunPlan, plan_run
 
@@ -36,6 +39,8 @@ TABLE = "labels"
 CLASS_STATS = "class_stats"
 REFUSED = "refused"
 """Manifest column with the error type and message of list entries that are not read; absent if there are none."""
+TYPICAL_BYTES = 32 * 1024
+"""Guess of an image's size in a container, to choose the size of chunks."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,6 +51,9 @@ class LabelPlan:
     header: TrainedHeader
     run: RunPlan
     images: int
+    """How many were found, without those in `containers`."""
+    containers: int
+    """Tars and tables with images, which are counted when the run looks into them."""
     column: str
     """For a list, a description of the column that has the names; empty for other inputs."""
     skipped_files: int
@@ -66,7 +74,7 @@ class LabelPlan:
     def __str__(self) -> str:
         config, run, new = self.config, self.run, self.run.new.num_rows
         labels = RunLayout(output=run.output, table=TABLE, config_hash=run.config_hash, run_id="").configuration()
-        chunk_size = chunk_size_for(new, config.chunk_size, config.num_actors or 1)
+        chunk_size = chunk_size_for(self.about_new, config.chunk_size, config.num_actors or 1)
         errors = ", errors of earlier runs among them," if config.retry_errors else ""
         shards = f"{-(-new // config.shard_size)} shards of {config.shard_size}"
         lines = [
@@ -74,6 +82,7 @@ class LabelPlan:
             *([f"redo       only the images that {config.redo} chooses"] if config.redo else []),
             f"images     {self.images} found, {self.skipped_files} files without an image's extension left out"
             + (f", {self.hidden_files} hidden images left out" if self.hidden_files else ""),
+            *([f"containers {self._containers()}"] if self.containers else []),
             f"fit        {config.fit}",
             f"resize     {config.resize}",
             *([f"refine     {config.refine}"] if config.refine not in (None, "none") else []),
@@ -86,6 +95,22 @@ class LabelPlan:
             f"labels     {labels}",
         ]
         return "\n".join(lines)
+
+    @property
+    def about_new(self) -> int:
+        """About how many images are new. For those in containers this is a guess from bytes."""
+        new = self.run.new
+        if UNIT not in new.column_names:
+            return new.num_rows
+        units = new.filter(pc.is_valid(new[UNIT]))
+        size = pc.sum(units["size_bytes"]).as_py() or 0
+        return new.num_rows - units.num_rows + max(size // TYPICAL_BYTES, units.num_rows)
+
+    def _containers(self) -> str:
+        new = self.run.new
+        units = new.filter(pc.is_valid(new[UNIT])) if UNIT in new.column_names else new.slice(0, 0)
+        size = pc.sum(units["size_bytes"]).as_py() or 0
+        return f"{self.containers} tars or tables found, {units.num_rows} of them new ({size / 1e6:.1f} MB)"
 
 
 @damage_stops()
@@ -102,26 +127,32 @@ def plan_label(config: LabelConfig, threshold: Threshold | None = None) -> Label
     header, _ = read_trained_header(config.model)
     refuse_another_model(config.model, header.model_id, config.expect_model_id)
     check_dtype(header, config.dtype)
-    listing = list_images(config.input if config.input is not None else str(ASSETS / "samples"))
+    wanted = Wanted(choice=chosen_members(config), whole=True, uri_column=config.uri_column)
+    listing = list_images(config.input if config.input is not None else str(ASSETS / "samples"), wanted)
     storage.allow_local_hosts(config.allow_local_hosts or _is_one_url(config.input, listing))
     fit = chosen_fit(config.model, header.provenance, config.fit)
     config = dataclasses.replace(chosen_ways(config, header), fit=fit)
     read_uris: dict[str, str] = {}
     chosen = read_chosen(config.redo, "reject") if config.redo else None
-    inputs = _inputs(config, listing, chosen, read_uris)
     config_hash = hash_config(config, header, threshold)
     tables = TABLE, CLASS_STATS
+    retried = failed_inside(config.output, TABLE, config_hash) if config.retry_errors else []
+    inputs = _inputs(config, listing, chosen, retried, read_uris)
+    has_units = UNIT in inputs.column_names
     run = plan_run(
         *(inputs, config.output, tables, config_hash),
         retry_errors=config.retry_errors,
         redo=_judged_runs(chosen, inputs) if chosen else None,
-        limit=config.limit,
+        limit=None if has_units else config.limit,
     )
+    run = settled(run, wanted.choice, retried, config.limit, read_uris)
+    units = pc.sum(pc.is_valid(inputs[UNIT])).as_py() if has_units else 0
     return LabelPlan(
         config=config,
         header=header,
         run=run,
-        images=inputs.num_rows,
+        images=inputs.num_rows - units,
+        containers=units,
         column=listing.column,
         skipped_files=listing.skipped,
         hidden_files=listing.hidden,
@@ -139,29 +170,47 @@ def _has_distances(header: TrainedHeader, run: RunPlan) -> bool:
     return known and (run.last_run is None or bool(run.last_options.get(DOMAIN_DISTANCE.name)))
 
 
-def _inputs(config: LabelConfig, listing: Listing, chosen: Chosen | None, read_uris: dict[str, str]) -> pa.Table:
-    """INPUTS rows of the `chosen` images (None: all), with the column REFUSED if the list has entries that are refused.
+def chosen_members(options: LabelConfig | Mapping[str, object]) -> Choice:
+    """Which images in containers were chosen by a call's options, or by those that a manifest stores."""
+    stored = options if isinstance(options, Mapping) else dataclasses.asdict(options)
+    named = {name: stored.get(name) for name in ("image_key", "image_column")}
+    return Choice(**{name: None if value is None else str(value) for name, value in named.items()})
+
+
+def _inputs(
+    config: LabelConfig, listing: Listing, chosen: Chosen | None, retried: Collection[str], read_uris: dict[str, str]
+) -> pa.Table:
+    """INPUTS rows of the `chosen` images (None: all), with the column REFUSED if the list has entries that are refused,
+    and those of `with_units` if there are containers. Images in listed containers that are in `retried` have rows too.
     Fills `read_uris`."""
-
-    def is_chosen(file: storage.FileInfo) -> bool:
-        return chosen is None or stored_uri(file.uri) in chosen.names
-
-    named = filter(is_chosen, listing.files)
+    named = listing.files if chosen is None else named_inside(listing.files, chosen.names)
+    if retried and chosen is None:
+        named = _with_retried(named, retried)
     files = with_versions(named) if config.check_versions else named
     refused: dict[str, str] = {}
-    rest = filter(is_chosen, _noting_refused(listing, refused))
+    rest = _noting_refused(listing, refused)
+    if chosen is not None:
+        rest = filter(lambda file: stored_uri(file.uri) in chosen.names, rest)
     table = inputs_table(chain(_noting_read_uris(files, read_uris), rest))
+    table = with_units(table, chosen_members(config), refused)
     if not refused:
         return table
     uris: list[Any] = table["uri"].to_pylist()
     return table.append_column(REFUSED, pa.array([refused.get(uri) for uri in uris], pa.string()))
 
 
+def _with_retried(files: Iterable[storage.FileInfo], retried: Collection[str]) -> Iterator[storage.FileInfo]:
+    for file in files:
+        yield file
+        yield from (one for one in named_inside([file], retried) if one.uri != file.uri)
+
+
 def _judged_runs(chosen: Chosen, inputs: pa.Table) -> dict[str, str]:
     """For each input's id, the run that was judged when it was chosen, or "". Raises ValueError if nothing is left."""
     uris: list[Any] = inputs["uri"].to_pylist()
+    ids: list[Any] = inputs["image_id"].to_pylist()
     chosen.check_found(uris, "--input")
-    return {image_id(uri): chosen.entries[uri].run_id for uri in uris}
+    return {name: chosen.entries[uri].run_id for name, uri in zip(ids, uris, strict=True)}
 
 
 def _is_one_url(input_uri: str | None, listing: Listing) -> bool:

@@ -20,6 +20,7 @@ from ddpm_seg.data.decoding.images import DEFAULT_LIMITS, ImageError, Limits, on
 from ddpm_seg.data.fit_options import Refine, Resize
 from ddpm_seg.data.image_labels import NotFiniteError, image_labels
 from ddpm_seg.data.inputs import sources
+from ddpm_seg.data.inputs.members import Place, read_places
 from ddpm_seg.data.schema import labels_schema
 from ddpm_seg.data.table_pictures import picture_cell
 from ddpm_seg.fits import FitMode
@@ -65,6 +66,12 @@ class ImageInput:
     size_bytes: int | None
     refused: str | None = None
     """Error type and message (`read_failed: …`) if planning has refused the image."""
+    place: Place | None = None
+    """Where it is in a container that the run has looked into."""
+    container: str = ""
+    """The URI of that container, as tables store it."""
+    container_id: str = ""
+    """The id of a row about the container."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,20 +94,24 @@ def fetch(source: ImageInput, spec: LabelSpec) -> FittedImage:
     """
     if source.refused is not None:
         error_type, _, reason = source.refused.partition(": ")
-        return _failed(source, error_type, ValueError(reason))
+        return failed(source, error_type, ValueError(reason))
     storage.allow_local_hosts(spec.allow_local_hosts)
     try:
         data, version = sources.read_image(source.read_uri, max_bytes=spec.limits.max_bytes)
     except (OSError, ValueError) as error:
         if sources.is_outage(error, source.read_uri):
             raise
-        return _failed(source, sources.error_type(error), error)
+        return failed(source, sources.error_type(error), error)
     # Record the version that was read, which may be newer than the planned one, so that the next run can compare it.
-    source = dataclasses.replace(source, size_bytes=version.size_bytes, etag=version.etag or source.etag)
+    return fit(dataclasses.replace(source, size_bytes=version.size_bytes, etag=version.etag or source.etag), data, spec)
+
+
+def fit(source: ImageInput, data: bytes, spec: LabelSpec) -> FittedImage:
+    """Decodes and fits an image's bytes. Raises only if the decoding process cannot be started."""
     try:
         canvas, placement = decode_and_fit(data, spec.limits, spec.image_size, spec.fit, spec.finer)
     except ImageError as error:
-        return _failed(source, error.error_type, error)
+        return failed(source, error.error_type, error)
     return FittedImage(source=source, canvas=canvas, placement=placement)
 
 
@@ -131,18 +142,27 @@ def _with_guide(
     storage.allow_local_hosts(spec.allow_local_hosts)
     source = image.source
     try:
-        data, version = sources.read_image(source.read_uri, max_bytes=spec.limits.max_bytes)
+        data, version = _read_again(source, spec)
     except (OSError, ValueError) as error:
         if sources.is_outage(error, source.read_uri):
             raise
-        return _failed(source, sources.error_type(error), error), None
+        return failed(source, sources.error_type(error), error), None
     if version.size_bytes != source.size_bytes or (version.etag or source.etag) != source.etag:
         changed = OSError("the file changed while the image was labelled; the next run labels it again")
-        return _failed(source, "read_failed", changed), None
+        return failed(source, "read_failed", changed), None
     try:
         return image, read_apart(data, spec.limits).pixels
     except ImageError as error:
-        return _failed(source, error.error_type, error), None
+        return failed(source, error.error_type, error), None
+
+
+def _read_again(source: ImageInput, spec: LabelSpec) -> tuple[bytes, storage.FileInfo]:
+    if source.place is None:
+        return sources.read_image(source.read_uri, max_bytes=spec.limits.max_bytes)
+    (data,) = read_places([source.place], spec.limits.max_bytes)
+    if isinstance(data, Exception):
+        raise data
+    return data, dataclasses.replace(source.place.container, size_bytes=len(data))
 
 
 def _row(
@@ -166,7 +186,8 @@ def _row(
     return {**source, **outcome_columns(*error), **spec.columns(), **found}
 
 
-def _failed(source: ImageInput, error_type: str, error: Exception) -> FittedImage:
+def failed(source: ImageInput, error_type: str, error: Exception) -> FittedImage:
+    """The image as a row with this error."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     # Use the table's form of the URI in the message too: the other one may be signed.
     text = text.replace(source.read_uri, source.uri).encode("utf-8", "backslashreplace").decode()

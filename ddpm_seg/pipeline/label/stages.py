@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from ddpm_seg.cluster.actor_threads import ActorThreads
 from ddpm_seg.model.segment_canvas import segment_canvases
+from ddpm_seg.pipeline.label.fetch_members import fetch_members
 from ddpm_seg.pipeline.label.rows import FittedImage, ImageInput, LabelSpec, fetch, label_table
 from ddpm_seg.pipeline.row import Row
 
@@ -29,7 +30,10 @@ def fetch_and_decode(row: Row, spec: LabelSpec) -> Row:
     start = time.perf_counter()
     sources: list[ImageInput] = pickle.loads(row["payload"])
     with ThreadPoolExecutor(FETCH_THREADS) as pool:
-        images = list(pool.map(lambda source: fetch(source, spec), sources))
+        if sources and sources[0].place is not None:
+            images = fetch_members(sources, spec, pool)
+        else:
+            images = list(pool.map(lambda source: fetch(source, spec), sources))
     payload = pickle.dumps(images, protocol=5)
     return {**row, "payload": payload, "read_seconds": time.perf_counter() - start}
 

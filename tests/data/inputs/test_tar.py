@@ -16,7 +16,8 @@ from typing import BinaryIO
 import pytest
 
 from ddpm_seg.data.inputs import tar
-from ddpm_seg.data.inputs.tar import BLOCK, MOST_EXTENSION, Member, TarError, images, unpacked, walk
+from ddpm_seg.data.inputs.container import Member
+from ddpm_seg.data.inputs.tar import BLOCK, MOST_EXTENSION, TarError, images, unpacked, walk
 
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
 HEADER_KINDS = [tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE]
@@ -165,6 +166,8 @@ def test_what_gnu_tar_writes(format: str, tmp_path: Path) -> None:
         (["1.jpg", "1.png", "2.png"], ".PNG", ["1.png", "2.png"]),
         (["a/1.jpg", "b/1.jpg", "./a/1.jpg"], None, ["a/1.jpg", "b/1.jpg", "./a/1.jpg"]),
         (["a.jpg", "b.jpg", "a.jpg", "b.jpg", "a.jpg"], None, ["a.jpg", "b.jpg", "a.jpg?2", "b.jpg?2", "a.jpg?3"]),
+        (["a.jpg", "a.jpg", "a.json", "a.jpg?2"], None, ["a.jpg", "a.jpg?2"]),
+        (["a.jpg?2", "a.jpg", "a.jpg"], "jpg", ["a.jpg", "a.jpg?3"]),
         (["._a.jpg", "__MACOSX/a.jpg", "./a.jpg", "x/.b.jpg"], None, ["./a.jpg"]),
         (["notes", "v1.2/notes.txt"], None, []),
     ],

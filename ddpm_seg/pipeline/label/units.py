@@ -1,0 +1,142 @@
+"""Plans containers: as a whole, so that planning need not read them, or image by image where only some are wanted."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ddpm_seg import storage
+from ddpm_seg.data.inputs import sources
+from ddpm_seg.data.inputs.container import Choice
+from ddpm_seg.runs.done import images_planned_singly
+from ddpm_seg.runs.ledger import find_runs
+from ddpm_seg.runs.manifest import INSIDE, UNIT, WITHOUT, image_id, inputs_table, stored_uri
+from ddpm_seg.runs.plan import RunPlan
+from ddpm_seg.runs.view import read_view
+
+
+def unit_id(container: str, choice: Choice) -> str:
+    """The id of a container as a whole. Another choice of images in it is other work."""
+    chosen = choice.image_key if sources.kind_name(container) == "tar" else choice.image_column
+    return image_id(container) if chosen is None else image_id(f"{container}#*.{chosen}")
+
+
+def with_units(inputs: pa.Table, choice: Choice, refused: Collection[str]) -> pa.Table:
+    """The inputs with the columns UNIT and INSIDE, if there are containers or images in them. Containers in `refused`
+    stay single inputs."""
+    suffixes = [suffix for kind in sources.KINDS if kind.open_indexed is not None for suffix in kind.suffixes]
+    maybe = [pc.match_substring(pc.utf8_lower(inputs["uri"]), suffix) for suffix in suffixes]
+    if not any(pc.any(one).as_py() for one in maybe):
+        return inputs
+    uris: list[Any] = inputs["uri"].to_pylist()
+    ids: list[Any] = inputs["image_id"].to_pylist()
+    kinds: list[str | None] = [None] * len(uris)
+    inside: list[str | None] = [None] * len(uris)
+    for row, uri in enumerate(uris):
+        container, member = sources.split(uri)
+        if member and sources.is_indexed(container):
+            inside[row] = unit_id(container, choice)
+        elif not member and uri not in refused and sources.is_indexed(uri):
+            kinds[row], ids[row] = sources.kind_name(uri), unit_id(uri, choice)
+    inputs = inputs.set_column(inputs.schema.get_field_index("image_id"), "image_id", pa.array(ids, pa.string()))
+    if any(inside):
+        inputs = inputs.append_column(INSIDE, pa.array(inside, pa.string()))
+    return inputs.append_column(UNIT, pa.array(kinds, pa.string())) if any(kinds) else inputs
+
+
+def named_inside(files: Iterable[storage.FileInfo], names: Collection[str]) -> Iterator[storage.FileInfo]:
+    """The files among `names` (stored URIs), and for each container the images in it that are among them."""
+    members: dict[str, list[str]] = {}
+    for name in names:
+        container, member = sources.split(name)
+        if member:
+            members.setdefault(container, []).append(member)
+    for file in files:
+        uri = stored_uri(file.uri)
+        if uri in names:
+            yield file
+        elif uri in members and sources.is_indexed(file.uri):
+            yield from (dataclasses.replace(file, uri=file.uri + member) for member in members[uri])
+
+
+def failed_inside(output: str, table: str, config_hash: str) -> list[str]:
+    """The URIs of images in containers whose latest row is an error."""
+    try:
+        rows = read_view(output, table, config_hash=config_hash, columns=["uri", "status"])
+    except FileNotFoundError:  # nothing was published yet
+        return []
+    uris: list[Any] = rows.filter(pc.equal(rows["status"], "error"))["uri"].to_pylist()
+    return [uri for uri in uris if sources.is_in_container(uri)]
+
+
+def settled(
+    run: RunPlan, choice: Choice, retried: Collection[str], limit: int | None, read_uris: Mapping[str, str]
+) -> RunPlan:
+    """The plan `run` without images that come with their container anyway, and with at most `limit` images.
+
+    `retried` are images in containers that were added because they have errors. A limit reads containers, as far as
+    needed.
+    """
+    new = run.new
+    if UNIT in new.column_names:
+        if retried and INSIDE in new.column_names:
+            whole = new.filter(pc.is_valid(new[UNIT]))["image_id"]
+            with_it = pc.and_(pc.is_in(new["uri"], pa.array(sorted(retried))), pc.is_in(new[INSIDE], whole))
+            new = new.filter(pc.invert(with_it))
+        new = _without(new, run)
+        if limit is not None:
+            new = _limited(new, choice, limit, read_uris)
+    elif limit is not None:
+        new = new.slice(0, limit)
+    empty = [name for name in (INSIDE, UNIT, WITHOUT) if name in new.column_names]
+    empty = [name for name in empty if name == INSIDE or new[name].null_count == new.num_rows]
+    return dataclasses.replace(run, new=new.drop_columns(empty), retried=min(run.retried, new.num_rows))
+
+
+def _without(new: pa.Table, run: RunPlan) -> pa.Table:
+    """Adds the column WITHOUT, if any images of new containers are single inputs of this run or another."""
+    units = new.filter(pc.is_valid(new[UNIT]))
+    runs = find_runs(run.output, run.table, run.config_hash)
+    single = images_planned_singly(units, runs) if runs and units.num_rows else {}
+    rest: list[Any] = new.filter(pc.is_null(new[UNIT]))["uri"].to_pylist()
+    for uri in rest:
+        container, member = sources.split(uri)
+        if member:
+            single.setdefault(container, []).append(uri)
+    if not single:
+        return new
+    uris: list[Any] = new["uri"].to_pylist()
+    return new.append_column(WITHOUT, pa.array([single.get(uri) for uri in uris], pa.list_(pa.string())))
+
+
+def _limited(new: pa.Table, choice: Choice, limit: int, read_uris: Mapping[str, str]) -> pa.Table:
+    """At most `limit` images, those of containers as single inputs."""
+    parts = [new.filter(pc.is_null(new[UNIT])).slice(0, limit)]
+    left = limit - parts[0].num_rows
+    for unit in new.filter(pc.is_valid(new[UNIT])).to_pylist():
+        if not left:
+            break
+        found = _first_in(read_uris.get(unit["uri"], unit["uri"]), choice, left, set(unit.get(WITHOUT) or ()))
+        # A container that cannot be read at all is planned as it is, and becomes one row with the error.
+        row = inputs_table(found) if found else new.filter(pc.equal(new["uri"], unit["uri"]))
+        parts.append(row)
+        left -= row.num_rows
+    return pa.concat_tables(parts, promote_options="default").select(new.column_names)
+
+
+def _first_in(container: str, choice: Choice, number: int, without: Collection[str]) -> list[storage.FileInfo]:
+    found: list[storage.FileInfo] = []
+    try:
+        for file in sources.images_in(container, choice) or ():
+            if stored_uri(file.uri) not in without:
+                found.append(file)
+            if len(found) == number:
+                break
+    except (OSError, ValueError) as error:
+        if sources.is_outage(error, container):
+            raise
+    return found

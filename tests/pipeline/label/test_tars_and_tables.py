@@ -1,0 +1,337 @@
+"""Tars and Parquet tables through the label job: the same rows as a folder, each image once, whatever interrupts it.
+
+The stages run in this process; `tests/chaos` runs them on Ray.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import tarfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from ddpm_seg.cluster.nodes import Allocation
+from ddpm_seg.data.inputs import members, sources
+from ddpm_seg.model.bundle.ensemble_bundle import save_bundle
+from ddpm_seg.pipeline import execute, job
+from ddpm_seg.pipeline.label import containers
+from ddpm_seg.pipeline.label.config import LabelConfig
+from ddpm_seg.pipeline.label.job import LabelSummary, run_label
+from ddpm_seg.pipeline.label.plan import LabelPlan, plan_label
+from ddpm_seg.pipeline.publish import Shards
+from ddpm_seg.pipeline.row import Row
+from ddpm_seg.pipeline.stream import Stages, result
+from ddpm_seg.runs.contents import Unit
+from ddpm_seg.runs.planned import PlannedRun
+from ddpm_seg.runs.view import read_labels
+from tests.tiny_bundle import tiny_bundle
+
+COLUMNS = ["image_id", "uri", "etag", "size_bytes", "status", "error_type", "error_message", "mask", "run_id"]
+
+
+class Killed(BaseException):
+    """The driver is killed here."""
+
+
+class Ways:
+    """How the stages behave: how many chunks are made before the driver is killed, and what was done."""
+
+    def __init__(self) -> None:
+        self.chunks_left: int | None = None
+        self.chunks: list[tuple[int, int, int]] = []
+        self.looked_into: list[str] = []
+
+
+@pytest.fixture
+def ways() -> Ways:
+    return Ways()
+
+
+@pytest.fixture(autouse=True)
+def _no_ray(monkeypatch: pytest.MonkeyPatch, ways: Ways) -> None:
+    def stream(rows: Iterable[Row], stages: Stages, *rest: object, may_be_lost: int) -> Iterator[Row]:
+        *_, run = rest
+        assert isinstance(run, PlannedRun)
+        actor = stages.actor(**stages.actor_arguments)
+        for row in rows:
+            if ways.chunks_left is not None and len(ways.chunks) >= ways.chunks_left:
+                raise Killed
+            done = actor(stages.before(row))
+            table = stages.after(done)
+            ways.chunks.append((row["shard"], row["chunk"], table.num_rows))
+            yield result(done, table, run)
+
+    def look_into_all(run: PlannedRun, units: list[Unit], choice: object, _: object, read_uris: dict[str, str]) -> None:
+        for unit in units:
+            ways.looked_into.append(unit.uri)
+            containers.write_index_of(run, unit, read_uris.get(unit.uri, unit.uri), choice, False)  # type: ignore[arg-type]
+
+    here = Allocation(actors=1, actor_cpus=1, actor_gpus=0, threads=1, task_cpus=0.5)
+    monkeypatch.setattr(job, "_allocate", lambda work: here)
+    monkeypatch.setattr(execute, "stream", stream)
+    monkeypatch.setattr(containers, "look_into_all", look_into_all)
+    monkeypatch.setattr(Shards, "_publish", lambda self, shard: self._note(shard, self._settle(shard)))
+
+
+def picture(seed: int) -> bytes:
+    buffer = io.BytesIO()
+    pixels = np.random.default_rng(seed).integers(0, 256, (24, 40, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def tar_of(files: Iterable[tuple[str, bytes]]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, data in files:
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def samples(first: int, number: int) -> list[tuple[str, bytes]]:
+    """WebDataset's samples: a picture, its mask and a caption each."""
+    found: list[tuple[str, bytes]] = []
+    for seed in range(first, first + number):
+        found += [(f"{seed:06d}.png", picture(seed)), (f"{seed:06d}.json", b"{}"), (f"{seed:06d}.seg.png", picture(0))]
+    return found
+
+
+def table_of(images: list[bytes | None], column: str = "image") -> pa.Table:
+    cells = [None if one is None else {"bytes": one, "path": f"{place}.png"} for place, one in enumerate(images)]
+    kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    return pa.table({column: pa.array(cells, kind), "caption": [str(place) for place in range(len(images))]})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save_bundle(tiny_bundle(), str(tmp_path / "model"))
+    (tmp_path / "in").mkdir()
+    return tmp_path / "in"
+
+
+def config_of(folder: Path, **options: object) -> LabelConfig:
+    places = {"input": str(folder), "output": str(folder.parent / "out"), "model": str(folder.parent / "model")}
+    return LabelConfig(**{**places, "chunk_size": 2, "shard_size": 4, **options})  # type: ignore[arg-type]
+
+
+def label(folder: Path, **options: object) -> LabelSummary:
+    return run_label(config_of(folder, **options))
+
+
+def plan(folder: Path, **options: object) -> LabelPlan:
+    return plan_label(config_of(folder, **options))
+
+
+def every_row(folder: Path, output: str = "out") -> list[dict[str, object]]:
+    """All rows of all shards, those too that later ones replace."""
+    shards = sorted((folder.parent / output / "labels").rglob("shard-*.parquet"))
+    return [row for shard in shards for row in pq.ParquetFile(shard).read(columns=COLUMNS).to_pylist()]
+
+
+def by_name(folder: Path, output: str = "out") -> dict[str, dict[str, object]]:
+    rows = read_labels(str(folder.parent / output), columns=COLUMNS).to_pylist()
+    return {str(row["uri"]).removeprefix(f"{folder}/"): row for row in rows}
+
+
+def assert_once(rows: list[dict[str, object]], number: int) -> None:
+    assert Counter(row["image_id"] for row in rows).most_common(1)[0][1] == 1
+    assert len(rows) == number
+
+
+def test_tars_are_labelled_as_a_folder_is(folder: Path, ways: Ways) -> None:
+    for number in range(3):
+        (folder / f"{number:05d}.tar").write_bytes(tar_of(samples(number * 10, 5)))
+    (folder / "alone.png").write_bytes(picture(99))
+    dry = plan(folder)
+    assert (dry.images, dry.containers, dry.run.new.num_rows) == (1, 3, 4)
+    assert "3 tars or tables found, 3 of them new" in str(dry)
+    summary = label(folder)
+    assert (summary.images, summary.ok, len(ways.looked_into)) == (16, 16, 3)
+    rows = every_row(folder)
+    assert_once(rows, 16)
+    plain = folder.parent / "plain"
+    plain.mkdir()
+    for number in range(3):
+        for seed in range(number * 10, number * 10 + 5):
+            (plain / f"{seed:06d}.png").write_bytes(picture(seed))
+    label(plain, output=str(folder.parent / "other"))
+    expected = by_name(plain, "other")
+    found = {name: row for name, row in by_name(folder).items() if "#" in name}
+    assert list(found) == [f"{int(name[:6]) // 10:05d}.tar#{name}" for name in expected]
+    for (name, row), other in zip(found.items(), expected.values(), strict=True):
+        assert (row["mask"], row["size_bytes"], row["status"]) == (other["mask"], other["size_bytes"], "ok"), name
+    again = label(folder)
+    assert (again.images, again.already_done) == (0, 4)
+
+
+def test_a_kill_anywhere_loses_and_doubles_nothing(folder: Path, ways: Ways) -> None:
+    (folder / "a.tar").write_bytes(tar_of(samples(0, 9)))
+    (folder / "b.parquet").write_bytes(b"")
+    pq.write_table(table_of([picture(seed) for seed in range(20, 27)]), folder / "b.parquet", row_group_size=3)
+    label(folder, output=str(folder.parent / "quiet"))
+    quiet = {name: row["mask"] for name, row in by_name(folder, "quiet").items()}
+    assert len(quiet) == 16
+    chunks = len(ways.chunks)
+    for kill in range(chunks):
+        ways.chunks, ways.chunks_left, ways.looked_into = [], kill, []
+        output = folder.parent / f"killed-{kill}"
+        with pytest.raises(Killed):
+            label(folder, output=str(output))
+        ways.chunks_left = None
+        label(folder, output=str(output))
+        assert len(ways.chunks) == len(set(ways.chunks)) == chunks  # no chunk is made twice
+        assert len(ways.looked_into) == 2  # nor is a container walked twice
+        assert_once(every_row(folder, output.name), 16)
+        assert {name: row["mask"] for name, row in by_name(folder, output.name).items()} == quiet
+        assert not list((output / "_chunks").rglob("*.parquet"))
+
+
+def test_a_new_tar_is_new_work_and_a_replaced_one_is_labelled_again(folder: Path) -> None:
+    (folder / "0.tar").write_bytes(tar_of(samples(0, 3)))
+    label(folder)
+    (folder / "1.tar").write_bytes(tar_of(samples(10, 3)))
+    assert label(folder).images == 3
+    (folder / "0.tar").write_bytes(tar_of(samples(0, 4)))
+    assert label(folder).images == 4
+    assert label(folder).images == 0
+    assert len(by_name(folder)) == 7
+
+
+def test_a_tar_that_is_replaced_during_a_run_is_one_error_and_labelled_next(folder: Path, ways: Ways) -> None:
+    (folder / "a.tar").write_bytes(tar_of(samples(0, 7)))
+    (folder / "b.tar").write_bytes(tar_of(samples(20, 3)))
+    ways.chunks_left = 1
+    with pytest.raises(Killed):
+        label(folder)
+    ways.chunks_left = None
+    (folder / "a.tar").write_bytes(tar_of(samples(0, 8)))
+    (folder / "b.tar").unlink()
+    label(folder)
+    first = [row for row in every_row(folder) if row["run_id"] == "run-000001"]
+    (shard,) = (folder.parent / "out" / "labels").rglob("run=run-000001/shard-00000.parquet")
+    names = [Path(row["uri"]).name for row in pq.ParquetFile(shard).read(columns=["uri"]).to_pylist()]
+    assert names == ["a.tar#000000.png", "a.tar"]  # in place of the other three images of this shard
+    errors = [(Path(str(row["uri"])).name, row["error_type"]) for row in first if row["status"] == "error"]
+    assert Counter(errors) == {("a.tar", "changed"): 2, ("b.tar", "not_found"): 1}
+    assert_once(first, 4)
+    second = [row for row in every_row(folder) if row["run_id"] == "run-000002"]
+    assert_once(second, 8)
+    assert {row["status"] for row in second} == {"ok"}
+
+
+def test_limit_then_the_rest(folder: Path, ways: Ways) -> None:
+    (folder / "a.tar").write_bytes(tar_of(samples(0, 5)))
+    (folder / "b.tar").write_bytes(tar_of(samples(10, 5)))
+    assert label(folder, limit=3).images == 3
+    assert label(folder, limit=3).images == 3
+    assert label(folder).images == 4
+    assert_once(every_row(folder), 10)
+    assert label(folder).images == 0
+    (folder / "c.tar").write_bytes(tar_of(samples(20, 2)))
+    assert label(folder, limit=2).images == 2
+    assert label(folder).images == 0  # the new tar has nothing that is not labelled
+    assert plan(folder).run.new.num_rows == 0
+
+
+def test_only_failed_images_are_tried_again(folder: Path) -> None:
+    (folder / "a.tar").write_bytes(tar_of([*samples(0, 3), ("bad.png", b"no picture"), ("link.png", b"")]))
+    first = label(folder)
+    assert (first.images, first.ok) == (5, 3)
+    assert label(folder).images == 0
+    assert label(folder, retry_errors=True).images == 2
+    listed = folder.parent / "list.txt"
+    listed.write_text("in/a.tar#000001.png\n")
+    assert plan(folder, input=str(listed)).run.new.num_rows == 0
+    assert plan(folder, redo=str(listed)).run.new["uri"].to_pylist() == [f"{folder}/a.tar#000001.png"]
+    assert len(by_name(folder)) == 5
+
+
+def test_damage_is_one_row_after_the_images_before_it(folder: Path) -> None:
+    whole = tar_of(samples(0, 4))
+    (folder / "cut.tar").write_bytes(whole[: len(whole) // 2])
+    (folder / "none.tar").write_bytes(tar_of([("notes.txt", b"no picture")]))
+    (folder / "rubbish.tar").write_bytes(os.urandom(5000))
+    (folder / "packed.tgz").write_bytes(gzip.compress(whole))
+    (folder / "torn.tar.gz").write_bytes(gzip.compress(whole)[:-2000])
+    label(folder)
+    rows = by_name(folder)
+    assert_once(every_row(folder), len(rows))
+    errors = {name: row["error_type"] for name, row in rows.items() if row["status"] == "error"}
+    assert errors == {
+        "cut.tar": "read_failed",
+        "none.tar": "no_images",
+        "rubbish.tar": "read_failed",
+        "torn.tar.gz": "read_failed",
+    }
+    assert "not all images in it can be read" in str(rows["cut.tar"]["error_message"])
+    assert [name for name in rows if name.startswith("packed")] == [
+        "packed.tgz#000000.png",
+        "packed.tgz#000001.png",
+        "packed.tgz#000002.png",
+        "packed.tgz#000003.png",
+    ]
+    assert label(folder).images == 0  # also containers without an image are done
+
+
+def test_keys_columns_and_empty_cells(folder: Path) -> None:
+    (folder / "a.tar").write_bytes(tar_of([("1.left.png", picture(1)), ("1.right.png", picture(2))]))
+    assert label(folder, image_key="right.png").images == 1
+    assert list(by_name(folder)) == ["a.tar#1.right.png"]
+    assert label(folder).images == 2  # another choice of images is other work
+    tables = folder.parent / "tables"
+    tables.mkdir()
+    pq.write_table(table_of([picture(1), None, b"bad"], "photo"), tables / "a.parquet")
+    pq.write_table(pa.table({"caption": ["no image"]}), tables / "b.parquet")
+    label(tables, output=str(folder.parent / "of tables"), image_column="photo")
+    rows = by_name(tables, "of tables")
+    assert {name: row["status"] for name, row in rows.items()} == {
+        "a.parquet#photo/0": "ok",
+        "a.parquet#photo/1": "error",
+        "a.parquet#photo/2": "error",
+    }
+    data, _ = sources.read_image(f"{tables}/a.parquet#photo/0")
+    assert data == picture(1)
+
+
+def test_braces_and_the_trap(folder: Path) -> None:
+    for number in range(4):
+        (folder / f"{number:05d}.tar").write_bytes(tar_of(samples(number, 1)))
+    dry = plan(folder, input=f"{folder}/{{00000..00002}}.tar")
+    assert dry.containers == 3
+    with pytest.raises(FileNotFoundError, match=r"00004.tar, which .*\{00003..00004\}"):
+        plan(folder, input=f"{folder}/{{00003..00004}}.tar")
+    beside = pa.table({"key": ["000"], "url": ["https://example.org/1.jpg"], "status": ["success"]})
+    pq.write_table(beside, folder / "00000.parquet")
+    with pytest.raises(ValueError, match=r"describes the images in .*00000.tar"):
+        plan(folder, input=str(folder / "00000.parquet"))
+    asked = plan(folder, input=str(folder / "00000.parquet"), uri_column="url", check_versions=False)
+    assert asked.run.new["uri"].to_pylist() == ["https://example.org/1.jpg"]
+    assert plan(folder).containers == 4
+
+
+def test_what_was_read_is_what_was_planned(folder: Path) -> None:
+    """The index of a container stays valid only for its version."""
+    path = folder / "a.tar"
+    path.write_bytes(tar_of(samples(0, 3)))
+    planned = sources.info(str(path))
+    found = members.look_into(planned, members.UNCHOSEN)
+    assert [member.name for member in found.members] == ["000000.png", "000001.png", "000002.png"]
+    places = [
+        members.Place(container=found.version, name=one.name, start=one.start, size=one.size) for one in found.members
+    ]
+    assert list(members.read_places(places, 10**6)) == [picture(seed) for seed in range(3)]
+    path.write_bytes(tar_of(samples(5, 3)))
+    with pytest.raises(members.ContainerChangedError):
+        list(members.read_places(places, 10**6))
+    assert members.look_into(planned, members.UNCHOSEN).fault.startswith("changed: ")
