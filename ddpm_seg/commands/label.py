@@ -38,9 +38,9 @@ def _label(config: LabelConfig) -> str:
     from ddpm_seg.pipeline.label.plan import plan_label
 
     if config.dry_run:
-        from ddpm_seg.pipeline.label.trial import time_images
+        from ddpm_seg.pipeline.label.trial import about_images, time_images
 
-        return dry_run(plan_label(config), time_images)
+        return dry_run(plan_label(config), time_images, about_images)
     summary = run_label(config)
     return describe(summary) + _annotate_next(summary.annotate_next, config.output)
 

@@ -26,15 +26,16 @@ class Pace:
     known_from: str
 
 
-def estimate(plan: JobPlan, time_here: Callable[[], Pace | None]) -> str:
-    """Lines for a dry run: the cluster, the time, and with --price-per-hour the cost.
+def estimate(plan: JobPlan, time_here: Callable[[], Pace | None], items: int | None = None) -> str:
+    """Lines for a dry run: the cluster, the time, and with --price-per-hour the cost. `items` says how many items there
+    are, for a plan with containers of unknown content.
 
     The pace is that of the newest run with this model and these options; if there is none, `time_here` measures it on a
     few items on this machine. The time does not include Ray's start and the report.
     """
     cluster, actors = _cluster(plan)
     lines = [f"cluster    {cluster}"]
-    items = plan.run.items_left + plan.run.new.num_rows
+    items = plan.run.items_left + plan.run.new.num_rows if items is None else items
     if not items or not actors:
         return "\n".join(lines)
     pace = _earlier_pace(plan) or time_here()

@@ -57,16 +57,20 @@ def run_job(work: Work, plan_again: Callable[[], Work]) -> list[RunSummary]:
     return _work(work, plan_again) if plan.unfinished or plan.new.num_rows else []
 
 
-def dry_run(found: P, time_here: Callable[[P, Bundle | StudentBundle], Pace | None] = lambda *_: None) -> str:
+def dry_run(
+    found: P,
+    time_here: Callable[[P, Bundle | StudentBundle], Pace | None] = lambda *_: None,
+    count: Callable[[P], int | None] = lambda _: None,
+) -> str:
     """Describes what would be done, where, and how long it would take.
 
     Also loads the model, so that damaged weights are found before a run. If no earlier run tells the pace, `time_here`
-    measures it on a few items.
+    measures it on a few items. `count` says about how many items there are to do.
     """
     from ddpm_seg.pipeline.estimate import estimate
 
     model = load_model(found.config.model, found.header.model_id)
-    return f"{found}\n{estimate(found, lambda: time_here(found, model))}"
+    return f"{found}\n{estimate(found, lambda: time_here(found, model), count(found))}"
 
 
 @contextmanager

@@ -76,7 +76,12 @@ class LabelPlan:
         labels = RunLayout(output=run.output, table=TABLE, config_hash=run.config_hash, run_id="").configuration()
         chunk_size = chunk_size_for(self.about_new, config.chunk_size, config.num_actors or 1)
         errors = ", errors of earlier runs among them," if config.retry_errors else ""
-        shards = f"{-(-new // config.shard_size)} shards of {config.shard_size}"
+        units = self.new_containers.num_rows
+        shards = f"{-(-(new - units) // config.shard_size)} shards of {config.shard_size}"
+        if units:
+            new_ones = f"{new - units}{errors} and those in {units} containers, in shards of {config.shard_size}"
+        else:
+            new_ones = f"{new}{errors} in {shards}"
         lines = [
             f"model      {self.header.model_id}",
             *([f"redo       only the images that {config.redo} chooses"] if config.redo else []),
@@ -91,7 +96,7 @@ class LabelPlan:
             *([f"damaged    {self.refused} containers"] if self.refused and not self.column else []),
             f"done       {run.already_done} of them by earlier runs with this model and these options",
             f"unfinished {run.items_left} in {len(run.unfinished)} interrupted runs, to be finished first",
-            f"new        {new}{errors} in {shards}, chunks of {chunk_size}",
+            f"new        {new_ones}, chunks of {chunk_size}",
             f"labels     {labels}",
         ]
         return "\n".join(lines)
@@ -99,16 +104,18 @@ class LabelPlan:
     @property
     def about_new(self) -> int:
         """About how many images are new. For those in containers this is a guess from bytes."""
-        new = self.run.new
-        if UNIT not in new.column_names:
-            return new.num_rows
-        units = new.filter(pc.is_valid(new[UNIT]))
+        units = self.new_containers
         size = pc.sum(units["size_bytes"]).as_py() or 0
-        return new.num_rows - units.num_rows + max(size // TYPICAL_BYTES, units.num_rows)
+        return self.run.new.num_rows - units.num_rows + max(size // TYPICAL_BYTES, units.num_rows)
+
+    @property
+    def new_containers(self) -> pa.Table:
+        """The rows of `run.new` that are containers."""
+        new = self.run.new
+        return new.filter(pc.is_valid(new[UNIT])) if UNIT in new.column_names else new.slice(0, 0)
 
     def _containers(self) -> str:
-        new = self.run.new
-        units = new.filter(pc.is_valid(new[UNIT])) if UNIT in new.column_names else new.slice(0, 0)
+        units = self.new_containers
         size = pc.sum(units["size_bytes"]).as_py() or 0
         return f"{self.containers} tars or tables found, {units.num_rows} of them new ({size / 1e6:.1f} MB)"
 

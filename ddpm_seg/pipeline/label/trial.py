@@ -19,7 +19,7 @@ from ddpm_seg.model.bundle.student_bundle import StudentBundle
 from ddpm_seg.model.trained import resident
 from ddpm_seg.model.views import finer
 from ddpm_seg.pipeline.estimate import Pace
-from ddpm_seg.pipeline.label.plan import LabelPlan
+from ddpm_seg.pipeline.label.plan import LabelPlan, chosen_members
 
 IMAGES, TRIED = 8, 16
 SLOW = 2.0
@@ -43,12 +43,34 @@ def time_images(plan: LabelPlan, model: Bundle | StudentBundle) -> Pace | None:
     return Pace(seconds=seconds / number, known_from=f"timed here on {number} of them ({segmenter.device})")
 
 
+def about_images(plan: LabelPlan) -> int:
+    """About how many images there are to do: those in containers are counted in the first one, the rest by size."""
+    singles = plan.run.items_left + plan.run.new.num_rows - plan.new_containers.num_rows
+    sizes: list[int | None] = plan.new_containers["size_bytes"].to_pylist()
+    if not sizes or not sizes[0]:
+        return singles + len(sizes)
+    here = sum(1 for _ in _in_first_container(plan))
+    return singles + max(len(sizes), round(here * sum(size or 0 for size in sizes) / sizes[0]))
+
+
+def _in_first_container(plan: LabelPlan) -> Iterator[str]:
+    uri = plan.new_containers["uri"][0].as_py()
+    try:
+        for file in sources.images_in(plan.read_uris.get(uri, uri), chosen_members(plan.config)) or ():
+            yield file.uri
+    except (OSError, ValueError):  # the run has a row for that
+        return
+
+
 def _canvases(plan: LabelPlan) -> Iterator[NDArray[np.uint8]]:
     """Yields the canvases of those of the plan's first images that can be read."""
     fit, times = fit_of(plan.header.provenance, plan.config.fit), finer(plan.config.average or "none")
-    for uri in map(str, plan.run.new["uri"][:TRIED].to_pylist()):
+    uris = [plan.read_uris.get(uri, uri) for uri in map(str, plan.run.new["uri"][:TRIED].to_pylist())]
+    if plan.new_containers.num_rows:
+        uris = list(islice(_in_first_container(plan), TRIED))
+    for uri in uris:
         try:
-            data, _ = sources.read_image(plan.read_uris.get(uri, uri), max_bytes=DEFAULT_LIMITS.max_bytes)
+            data, _ = sources.read_image(uri, max_bytes=DEFAULT_LIMITS.max_bytes)
             yield decode_and_fit(data, DEFAULT_LIMITS, plan.header.image_size, fit, times)[0]
         except (OSError, ValueError, ImageError, storage.StorageError):
             continue
