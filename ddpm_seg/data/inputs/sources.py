@@ -242,4 +242,12 @@ def _damage_named(kind: Kind) -> Iterator[None]:
     try:
         yield
     except kind.errors as error:
-        raise ContainerError(f"it is not a complete {kind.suffixes[0]} file: {' '.join(str(error).split())}") from error
+        raise _damage(kind, error) from error
+    except OSError as error:
+        if type(error) is not OSError or error.errno is not None:
+            raise
+        raise _damage(kind, error) from error  # Arrow raises a bare OSError for bytes that it cannot parse
+
+
+def _damage(kind: Kind, error: Exception) -> ContainerError:
+    return ContainerError(f"it is not a complete {kind.suffixes[0]} file: {' '.join(str(error).split())}")

@@ -116,8 +116,15 @@ def _unique(name: str, seen: dict[str, int]) -> str:
 def _samples(members: Iterable[Member]) -> Iterator[list[Member]]:
     sample: list[Member] = []
     names: set[str] = set()
-    key = None
-    for member in members:
+    key, damage = None, None
+    walked = iter(members)
+    while True:
+        try:
+            member = next(walked, None)
+        except TarError as error:
+            member, damage = None, error
+        if member is None:
+            break
         if any(part not in (".", "..") and is_hidden_name(part) for part in member.name.split("/")):
             continue
         own = _cut(member.name)[0]
@@ -130,6 +137,8 @@ def _samples(members: Iterable[Member]) -> Iterator[list[Member]]:
         names.add(member.name)
     if sample:
         yield sample
+    if damage is not None:
+        raise damage  # only now: the members before it are whole
 
 
 def _cut(name: str) -> tuple[str, str]:
