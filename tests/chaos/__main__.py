@@ -2,6 +2,7 @@
 
     python -m tests.chaos --runs 100 --seed 0 --log chaos.jsonl
     python -m tests.chaos --job generate --runs 20 --log chaos-generate.jsonl
+    python -m tests.chaos --job label-tar --images 60 --runs 20 --log chaos-tar.jsonl    # tars and a Parquet table
     python -m tests.chaos --runs 10 --storage s3 --only "store|node" --log chaos.jsonl
     python -m tests.chaos --each 5 --images 60 --only "SIGTERM|spoilt" --log chaos.jsonl    # stopped, it continues
 
@@ -53,7 +54,7 @@ def main() -> int:
     records = read_log(arguments.log)
     print(table_of(records))
     print(table_by_strike(records))
-    drawn = [record for record in records if record.job != "label"]
+    drawn = [record for record in records if not record.job.startswith("label")]
     digests = {(record.job, record.images, record.reference) for record in drawn}
     alike = len(digests) == len({(job, images) for job, images, _ in digests})
     if not alike:

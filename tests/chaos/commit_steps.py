@@ -25,6 +25,8 @@ class Step:
     call: str
     uri: str
     in_worker: bool = False
+    of_containers: bool = False
+    """Whether only runs with containers take it."""
 
     @property
     def victims(self) -> tuple[Victim, ...]:
@@ -37,6 +39,13 @@ STEPS = (
     Step(name="manifest created", call="create_bytes", uri=r"/manifest\.parquet$"),
     Step(name="heartbeat created", call="create_bytes", uri=r"/heartbeat\.json$"),
     Step(name="run.json created", call="create_bytes", uri=r"/run\.json$"),
+    Step(
+        name="container looked into",
+        call="create_bytes",
+        uri=r"/containers/shard-\d+\.parquet$",
+        in_worker=True,
+        of_containers=True,
+    ),
     Step(name="chunk written", call="create_bytes", uri=r"/shard-SHARD/chunk-CHUNK\.parquet$", in_worker=True),
     Step(
         name="shard published", call="create_bytes", uri=r"/(labels|samples)/.*/shard-SHARD\.parquet$", in_worker=True

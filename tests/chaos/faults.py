@@ -57,7 +57,8 @@ def faults_of(storage: StorageKind, job: JobName, *, several_nodes: bool = False
         _at_step(each, when, victim)
         for each in STEPS
         for when, victim in product(WHENS, each.victims)
-        if each.call != "delete" or when != "during"  # a deletion has no moment of writing
+        # A deletion has no moment of writing.
+        if (each.call != "delete" or when != "during") and (job == "label-tar" or not each.of_containers)
     ]
     return [
         *(Fault(kind=kind, strike=strike, at_random=True) for kind, strike in at_random),
@@ -79,7 +80,7 @@ def _stories(storage: StorageKind, job: JobName) -> list[Fault]:
         *(("old manifest spoilt", mend, strike) for mend, strike in spoilt_files.MANIFEST.items()),
         ("published shard spoilt", "of an interrupted run", spoilt_files.shard_of_interrupted_run),
     ]
-    if job == "label":
+    if job.startswith("label"):
         told.append(("published shard spoilt", "then --retry-errors", spoilt_files.shard_before_retry))
     if storage == "s3" or can_mount():
         told += [(f"storage full: {name}", "", partial(full_storage.at_step, name)) for name in full_storage.STEPS]

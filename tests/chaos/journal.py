@@ -41,6 +41,11 @@ def read_journal(path: Path) -> list[Event]:
     return [Event(**json.loads(line)) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
 
+def chunks_of_run(events: Iterable[Event], output: str) -> list[tuple[int, int]]:
+    """(shard, chunk) of every chunk that was written, in order."""
+    return sorted(_written(events, output))
+
+
 def chunks_written(events: Iterable[Event], output: str) -> int:
     """The chunks whose file exists, according to the journal."""
     return len(_written(events, output))
@@ -54,8 +59,12 @@ def images_segmented(events: Iterable[Event]) -> int:
 def cost(events: list[Event], manifest: pa.Table, output: str, *, drivers: Set[int]) -> Cost:
     """Work done more than once in the run of `manifest` (columns uri, shard, chunk).
 
-    `drivers` are the jobs' own processes, which read pictures for the report.
+    `drivers` are the jobs' own processes, which read pictures for the report. Of containers, it is not known whether a
+    chunk that was read again had been written.
     """
+    if "unit" in manifest.column_names:
+        reads = Counter(event.subject for event in events if event.call == "read_places" and event.pid not in drivers)
+        return Cost(begun_again=sum(count - 1 for count in reads.values()), done_again=0)
     uris, shards, chunks = (manifest[name].to_pylist() for name in ("uri", "shard", "chunk"))
     chunk_of = dict(zip(uris, zip(shards, chunks, strict=True), strict=True))
     written = _written(events, output)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import io
+import tarfile
+from collections.abc import Iterator
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image
 
 from ddpm_seg import storage
@@ -18,14 +22,42 @@ from tests.tiny_bundle import TASK, tiny_bundle
 BROKEN_EVERY = 61
 
 
+IN_A_TAR = 24
+
+
 def write_pictures(prefix: str, count: int, seed: int) -> None:
     """Writes `count` pictures of 24 x 32 and 32 x 32 pixels, some of them broken."""
+    for name, data in _pictures(count, seed):
+        storage.write_bytes(storage.join(prefix, f"{name}.png"), data)
+
+
+def write_containers(prefix: str, count: int, seed: int) -> None:
+    """Writes the same pictures with captions into tars, and what does not fill one into a Parquet table."""
+    pictures = list(_pictures(count, seed))
+    for number in range(count // IN_A_TAR):
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as archive:
+            for name, data in pictures[number * IN_A_TAR : (number + 1) * IN_A_TAR]:
+                for suffix, content in (("png", data), ("json", b"{}")):
+                    entry = tarfile.TarInfo(f"{name}.{suffix}")
+                    entry.size = len(content)
+                    archive.addfile(entry, io.BytesIO(content))
+        storage.write_bytes(storage.join(prefix, f"{number:05d}.tar"), buffer.getvalue())
+    rest = [{"bytes": data, "path": f"{name}.png"} for name, data in pictures[count // IN_A_TAR * IN_A_TAR :]]
+    if rest:
+        kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+        sink = pa.BufferOutputStream()
+        pq.write_table(pa.table({"image": pa.array(rest, kind)}), sink, row_group_size=5)
+        storage.write_bytes(storage.join(prefix, "rest.parquet"), sink.getvalue().to_pybytes())
+
+
+def _pictures(count: int, seed: int) -> Iterator[tuple[str, bytes]]:
     generator, broken_every = np.random.default_rng(seed), min(BROKEN_EVERY, max(2, count // 5))
     for number in range(count):
         data = _picture(generator, height=32 if number % 3 else 24)
         if number % broken_every == 0:
             data = [b"", data[: len(data) // 2], b"<html>404</html>"][number // broken_every % 3]
-        storage.write_bytes(storage.join(prefix, f"{number:05d}.png"), data)
+        yield f"{number:05d}", data
 
 
 def write_model(prefix: str, seed: int = 0, *, gan: bool = False) -> None:

@@ -21,7 +21,7 @@ from tests.chaos.cluster import ChaosCluster
 from tests.chaos.journal import Event, read_journal
 from tests.chaos.nursery import Job, Nursery
 from tests.chaos.object_store import ChaosStore
-from tests.chaos.pictures import write_model, write_pictures
+from tests.chaos.pictures import write_containers, write_model, write_pictures
 from tests.chaos.room import FullStore, Room, small_disk
 from tests.chaos.subject import Subject
 from tests.faulty_s3 import faulty_s3
@@ -116,8 +116,9 @@ def place(kind: StorageKind, subject: Subject, seed: int, actors: int) -> Iterat
     try:
         # Set in this process's environment, which the cluster's processes inherit.
         with patch.dict(os.environ, environment), _prefix(kind, folder) as (prefix, store, room):
-            write_pictures(storage.join(prefix, "in"), subject.images, seed)
-            write_pictures(storage.join(prefix, "in-other"), subject.images, seed + 1)
+            write = write_containers if subject.name == "label-tar" else write_pictures
+            write(storage.join(prefix, "in"), subject.images, seed)
+            write(storage.join(prefix, "in-other"), subject.images, seed + 1)
             for name, number in {"model": 0, "model-kept": 0, "model-other": 1}.items():
                 write_model(storage.join(prefix, name), number, gan=subject.name == "generate-gan")
             several = kind == "s3" and actors > 1

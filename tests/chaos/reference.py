@@ -14,6 +14,7 @@ from ddpm_seg import storage
 from ddpm_seg.model.bundle.ensemble_bundle import read_header
 from ddpm_seg.runs.parquet import decode
 from tests.chaos.comparison import Rows, compare, masks_of, read_manifests, read_rows
+from tests.chaos.journal import chunks_of_run
 from tests.chaos.place import Place
 
 PATIENCE_SECONDS = 600.0
@@ -86,14 +87,14 @@ class References:
         seconds, rows = time.monotonic() - start, read_rows(output, place.subject.table)
         if problems := compare(rows, output, place.subject, runs=runs).problems:
             raise RuntimeError(f"the undisturbed job's output: {problems}")
+        plan = chunks_of_run(place.events(), output)
         chunks = [match[1] for event in place.events() if (match := _CHUNKS.search(event.subject))]
         place.forget()
-        plan = read_manifests(output)[-1].group_by(["shard", "chunk"]).aggregate([])
         return Reference(
             output=output,
             rows=rows,
             seconds=seconds,
-            plan=sorted(zip(plan["shard"].to_pylist(), plan["chunk"].to_pylist(), strict=True)),
+            plan=plan,
             chunk_folder=chunks[0],
         )
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-JobName = Literal["label", "generate", "generate-gan"]
-"""The last one is jobs.generate with a StyleGAN2, which gives image and features in one pass."""
+JobName = Literal["label", "label-tar", "generate", "generate-gan"]
+"""label-tar is jobs.label with tars and a Parquet table as its input. The last one is jobs.generate with a StyleGAN2,
+which gives image and features in one pass."""
 
 SHARDS_OF_A_SHORT_RUN, CHUNK_OF_A_SHORT_RUN = 3, 4
 
@@ -84,6 +85,7 @@ SUBJECTS: dict[JobName, Subject] = {
         other_options=(("--sampler=ddpm",), ("--model={prefix}/model-other",), ("--seed=1",)),
     ),
 }
+SUBJECTS["label-tar"] = replace(SUBJECTS["label"], name="label-tar")
 # A StyleGAN2 has neither a sampler nor steps.
 SUBJECTS["generate-gan"] = replace(
     SUBJECTS["generate"],

@@ -31,7 +31,7 @@ def table_by_strike(records: Iterable[Record]) -> str:
         cells = Counter((record.job, record.storage) for record in group)
         runs = [
             " + ".join(str(sum(cells[job, storage] for job in jobs)) for storage in ("local", "s3"))
-            for jobs in (("label",), ("generate", "generate-gan"))
+            for jobs in (("label", "label-tar"), ("generate", "generate-gan"))
         ]
         wrong = ", ".join(str(sum(getattr(record, name) for record in group)) for name in _WRONG)
         again = max(record.segmented_again for record in group)

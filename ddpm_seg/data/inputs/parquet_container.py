@@ -15,7 +15,7 @@ from ddpm_seg.data.inputs.container import UNCHOSEN, Choice, Kind, Member
 USUAL_NAMES = ("image", "img", "picture", "photo", "jpg", "jpeg", "png", "webp", "bytes", "content", "pixels")
 """Columns that are taken as the images without asking; else the only one of a suitable type."""
 NEVER = ("mask", "confidence_map", "network_mask", "label", "annotation")
-"""Columns that hold pictures too, but nobody's photographs: our own tables have them."""
+"""Columns of our own tables with pictures that are no inputs."""
 ROWS_AT_ONCE = 8
 
 

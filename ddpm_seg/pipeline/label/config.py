@@ -22,7 +22,7 @@ class LabelConfig(RunOptions):
     """Settings of `jobs.label`."""
 
     input: str | None = None
-    """Images to label: a folder or prefix (s3://bucket/photos), a glob, one file or URL, tars as of WebDataset
+    """Images to label: a folder or prefix (s3://bucket/photos), a glob, one file or URL, tars like WebDataset's
     (s3://bucket/{00000..00099}.tar), Parquet tables with images in them, or a .txt, .csv, .tsv or .parquet list of any
     of these. Default: the sample images that come with the package."""
     output: str = "out"

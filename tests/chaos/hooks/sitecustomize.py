@@ -77,7 +77,22 @@ def watch_segmenter(module: Any) -> None:
     module.Segmenter.segment_maps = maps_wrapper
 
 
-WRAPPERS = {"ddpm_seg.storage.files": watch_storage, "ddpm_seg.model.segmenter": watch_segmenter}
+def watch_members(module: Any) -> None:
+    read_places = module.read_places
+
+    @functools.wraps(read_places)
+    def wrapper(places: Any, max_bytes: int) -> Any:
+        note("read_places", "before", f"{places[0].container.uri}#{places[0].name}")
+        return read_places(places, max_bytes)
+
+    module.read_places = wrapper
+
+
+WRAPPERS = {
+    "ddpm_seg.storage.files": watch_storage,
+    "ddpm_seg.model.segmenter": watch_segmenter,
+    "ddpm_seg.data.inputs.members": watch_members,
+}
 
 
 def watched(call: str, function: Callable[..., Any]) -> Callable[..., Any]:
