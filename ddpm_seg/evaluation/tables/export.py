@@ -25,6 +25,7 @@ from ddpm_seg.data.exports.huggingface import write_huggingface
 from ddpm_seg.data.exports.label_studio import write_label_studio
 from ddpm_seg.data.exports.picture import Picture, safe_name, showable
 from ddpm_seg.data.exports.png import write_images, write_png
+from ddpm_seg.data.exports.webdataset import write_webdataset
 from ddpm_seg.data.inputs import sources
 from ddpm_seg.data.inputs.verdicts import read_chosen
 from ddpm_seg.data.sample_names import PICTURES
@@ -47,6 +48,7 @@ _WRITERS: dict[Format, Callable[[Iterable[Picture], Task, str], None]] = {
     "fiftyone": write_fiftyone,
     "label-studio": write_label_studio,
     "cvat": write_cvat,
+    "webdataset": write_webdataset,
 }
 
 README = "README.md"
@@ -99,7 +101,7 @@ def export(config: ExportConfig) -> Exported:
         )
     done = Exported(selection=selection, threshold=find_threshold(config, selection))
     with fresh_output(config.output) as output:
-        read = _pictures(done, table, with_images=config.to != "label-studio")
+        read = _pictures(done, table, _needs_image(config.to))
         pictures = track(read, "exporting", unit="images", total=selection.images)
         with _listed(pictures, output) as pictures:
             if selection.task is None:
@@ -108,6 +110,13 @@ def export(config: ExportConfig) -> Exported:
                 _WRITERS[config.to](pictures, selection.task, output)
         _write_provenance(config, done, output)
     return done
+
+
+def _needs_image(to: Format) -> Callable[[str], bool]:
+    """Which images, by URI, a format wants to have read."""
+    if to == "webdataset":
+        return lambda _: False
+    return sources.is_in_container if to == "label-studio" else lambda _: True
 
 
 @contextmanager
@@ -148,11 +157,11 @@ def _title(done: Exported) -> str:
     return f"Labels of {done.selection.task.name}" if done.selection.task else "Images to annotate"
 
 
-def _pictures(done: Exported, table: str, *, with_images: bool) -> Iterator[Picture]:
+def _pictures(done: Exported, table: str, needs_image: Callable[[str], bool]) -> Iterator[Picture]:
     """Yields the selected rows whose images are still readable, in order; counts them in `done`."""
     names = set[str]()
     least = done.threshold.confidence if done.threshold else 0
-    read = partial(_picture, with_image=with_images, least_confidence=least)
+    read = partial(_picture, needs_image=needs_image, least_confidence=least)
     with ThreadPoolExecutor(READERS) as readers:
         for rows in _batches(done, table):
             for picture in readers.map(read, rows):
@@ -176,7 +185,7 @@ def _batches(done: Exported, table: str) -> Iterator[list[dict[str, Any]]]:
             yield [row | known for row in rows.to_pylist()]
 
 
-def _picture(row: dict[str, Any], with_image: bool, least_confidence: int) -> Picture | str:
+def _picture(row: dict[str, Any], needs_image: Callable[[str], bool], least_confidence: int) -> Picture | str:
     """The row's picture, or the reason why it has none."""
     mask = row_mask(row, file=row["file"]) if row["labelled"] else np.empty((0, 0), np.uint8)
     if CONFIDENCE in row:
@@ -186,7 +195,7 @@ def _picture(row: dict[str, Any], with_image: bool, least_confidence: int) -> Pi
     try:
         if "image" in row:
             image, suffix = showable(cell_bytes(row["image"]), row["height"], row["width"])
-        elif with_image or sources.is_in_container(row["uri"]):
+        elif needs_image(row["uri"]):
             data, _ = sources.read_image(row["uri"])
             image, suffix = showable(data, *mask.shape)
     except (OSError, ValueError) as error:

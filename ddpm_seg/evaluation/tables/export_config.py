@@ -9,7 +9,7 @@ from ddpm_seg import storage
 from ddpm_seg.checks import check_least, check_target
 from ddpm_seg.data.domain import OUTSIDE
 
-Format = Literal["coco", "png", "huggingface", "fiftyone", "label-studio", "cvat"]
+Format = Literal["coco", "png", "huggingface", "fiftyone", "label-studio", "cvat", "webdataset"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +54,10 @@ class ExportConfig:
             raise ValueError("give either --labels (from ddpm-seg label) or --samples (from ddpm-seg generate)")
         if self.samples is not None and self.to == "label-studio":
             raise ValueError("--to label-studio refers to image files, but samples are in a table: use --to coco")
+        if self.samples is not None and self.to == "webdataset":
+            raise ValueError(
+                "--to webdataset writes masks beside tars of images, but samples are in a table: use --to png"
+            )
         check_target(self.target_error, self.calibration)
         if self.samples is not None and self.target_error is not None:
             raise ValueError("--target-error needs annotated images among the labelled ones; samples have none")
