@@ -1,4 +1,4 @@
-"""Trains a student network (DeepLabV3) on generated samples and their masks; it labels images without the DDPM.
+"""Trains a student on generated samples, or on images that a model has labelled; it labels images without the DDPM.
 
     ddpm-seg distill --samples samples/ --validation avatars/validation \\
         --output bundles/student
@@ -6,6 +6,8 @@
         --validation s3://photos/annotated \\
         --backbone-weights s3://models/resnet101.pth \\
         --output s3://models/student
+    ddpm-seg distill --labels labels/ --architecture unet --augment \\
+        --output bundles/student
 
 ddpm-seg label, ddpm-seg evaluate and ddpm_seg.load take the student like any other model. After an interruption, the
 same command continues after the last complete epoch. On a Ray cluster with GPUs (`ray job submit`), it runs one Ray

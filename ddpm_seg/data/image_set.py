@@ -66,17 +66,17 @@ class ImageFile:
     """Images of one size in a temporary file, which vanishes with the process: only those that are asked for are in
     memory.
 
-    The file is in the folder for temporary files (TMPDIR), 3 S² bytes per image: 1.2 GB for 100,000 of 64 x 64.
+    The file is in the folder for temporary files (TMPDIR), C S² bytes per image: 1.2 GB for 100,000 of 64 x 64 in RGB.
     """
 
-    def __init__(self, size: int) -> None:
-        self.size, self._count = size, 0
+    def __init__(self, size: int, channels: int = 3) -> None:
+        self.shape, self._count = (size, size, channels), 0
         self._file: Any = tempfile.TemporaryFile(prefix="ddpm-seg-images-")  # noqa: SIM115  closed with the object
 
     def append(self, image: NDArray[np.uint8]) -> None:
-        """Adds an image (S, S, 3) uint8. Raises OSError if the disk is full."""
-        if image.shape != (self.size, self.size, 3) or image.dtype != np.uint8:
-            raise ValueError(f"expected ({self.size}, {self.size}, 3) uint8, got {image.shape} {image.dtype}")
+        """Adds an image (S, S, C) uint8. Raises OSError if the disk is full."""
+        if image.shape != self.shape or image.dtype != np.uint8:
+            raise ValueError(f"expected {self.shape} uint8, got {image.shape} {image.dtype}")
         self._file.write(np.ascontiguousarray(image).data)
         self._count += 1
 
@@ -84,9 +84,9 @@ class ImageFile:
         return self._count
 
     def __getitem__(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """The images (B, S, S, 3) uint8 with these numbers (B,) int64."""
+        """The images (B, S, S, C) uint8 with these numbers (B,) int64."""
         self._file.flush()
-        found = np.empty((len(numbers), self.size, self.size, 3), np.uint8)
+        found = np.empty((len(numbers), *self.shape), np.uint8)
         for image, number in zip(found, numbers.tolist(), strict=True):
             if os.preadv(self._file.fileno(), [image.data], number * image.nbytes) != image.nbytes:
                 raise IndexError(f"there is no image {number} of {self._count}")

@@ -79,7 +79,7 @@ class StudentSegmenter:
 
         def softmax_from(first: int, size: int) -> Tensor:
             x = to_imagenet(images[first : first + size], self.device).to(self.dtype)
-            return self.network(x.contiguous(memory_format=torch.channels_last)).softmax(dim=1)
+            return self.network(x.contiguous(memory_format=torch.channels_last)).float().softmax(dim=1)
 
         yield from self.batch.run(len(images), softmax_from)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch import Tensor
 
@@ -17,17 +17,22 @@ from ddpm_seg.model.device.meta import weight_shapes
 from ddpm_seg.model.errors import BundleError
 from ddpm_seg.model.json_values import as_object, from_json
 from ddpm_seg.model.networks.student import StudentConfig
+from ddpm_seg.model.networks.unet_student import UNetStudentConfig
 from ddpm_seg.model.shapes import shapes_of
 from ddpm_seg.tasks import Task
 
 WEIGHTS = "student.safetensors"
+UNET_VERSION = 3
+"""Schema version of a U-Net's bundle: earlier versions of this package know only DeepLabV3 and refuse it."""
+
+AnyStudent: TypeAlias = StudentConfig | UNetStudentConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudentHeader:
     """The content of `bundle.json`: everything but the tensors."""
 
-    student: StudentConfig
+    student: AnyStudent
     task: Task
     files: Mapping[str, str]
     """sha256 of the weights file, by name."""
@@ -46,7 +51,7 @@ class StudentHeader:
     def to_json(self) -> dict[str, Any]:
         """The content of `bundle.json`."""
         return {
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": SCHEMA_VERSION if isinstance(self.student, StudentConfig) else UNET_VERSION,
             "student": asdict(self.student),
             "task": self.task.to_dict(),
             "input_size": self.image_size,
@@ -58,8 +63,10 @@ class StudentHeader:
     def from_json(cls, content: Mapping[str, Any]) -> StudentHeader:
         """The header in `content`. Raises ValueError naming the key."""
         network_section(content)
+        student = as_object(content.get("student"), "student")
+        kind: type[AnyStudent] = UNetStudentConfig if "architecture" in student else StudentConfig
         header = cls(
-            student=from_json(StudentConfig, content.get("student"), "student"),
+            student=from_json(kind, student, "student"),
             task=Task.from_dict(as_object(content.get("task"), "task")),
             files=read_files(content, [WEIGHTS]),
             provenance=as_object(content.get("provenance"), "provenance"),
@@ -78,7 +85,7 @@ class StudentHeader:
 class StudentBundle:
     """A student in memory."""
 
-    student: StudentConfig
+    student: AnyStudent
     weights: Mapping[str, Tensor]
     """State dict of `Student`."""
     task: Task
@@ -124,6 +131,6 @@ def student_of(uri: str, content: dict[str, Any], model_id: str | None) -> Stude
     return StudentBundle(student=header.student, weights=weights, task=header.task, provenance=header.provenance)
 
 
-def _check_classes(student: StudentConfig, task: Task) -> None:
+def _check_classes(student: AnyStudent, task: Task) -> None:
     if student.num_classes != task.num_classes:
         raise BundleError(f"the student has {student.num_classes} classes, but the task has {task.num_classes}")

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from ddpm_seg.checks import check_least, check_positive
 from ddpm_seg.model.networks.pixel_values import to_network
+from ddpm_seg.model.networks.plain_unet import PlainUNet
 from ddpm_seg.progress import Progress
 from ddpm_seg.tasks import UNLABELLED, Task
 from ddpm_seg.training.augmentation import Augmentation, augment
 from ddpm_seg.training.divergence import Watch
-from ddpm_seg.training.rivals.plain_unet import PlainUNet
 
 WARMUP_ITERATIONS = 50
 

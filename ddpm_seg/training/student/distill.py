@@ -1,8 +1,7 @@
-"""Trains a student on generated, labelled samples, so that it labels images by itself (DatasetDDPM's last step)."""
+"""Trains a student on labelled samples (DatasetDDPM's last step) or labelled images, so that it labels by itself."""
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from functools import partial
 from typing import Any
@@ -17,9 +16,17 @@ from ddpm_seg.errors import work_began
 from ddpm_seg.evaluation.scores import learnt_from
 from ddpm_seg.evaluation.scores.miou import published_miou
 from ddpm_seg.evaluation.scores.score import evaluate
+from ddpm_seg.fits import with_fit
 from ddpm_seg.model.bundle.files import refuse_existing_bundle
-from ddpm_seg.model.bundle.student_bundle import StudentBundle, StudentHeader, read_student_header, save_student
+from ddpm_seg.model.bundle.student_bundle import (
+    AnyStudent,
+    StudentBundle,
+    StudentHeader,
+    read_student_header,
+    save_student,
+)
 from ddpm_seg.model.networks.student import StudentConfig, backbone_weights
+from ddpm_seg.model.networks.unet_student import UNetStudentConfig
 from ddpm_seg.model.published.state_dicts import read_checkpoint, state_dict
 from ddpm_seg.progress import Progress
 from ddpm_seg.training.processes import train_in
@@ -27,6 +34,7 @@ from ddpm_seg.training.rivals.supervised import usable_labels
 from ddpm_seg.training.saving import Saving, keeping
 from ddpm_seg.training.student.annotated_set import AnnotatedSet
 from ddpm_seg.training.student.distill_config import DistillConfig
+from ddpm_seg.training.student.label_stream import LabelStream
 from ddpm_seg.training.student.sample_stream import SampleStream
 from ddpm_seg.training.student.student_training import StudentTraining
 
@@ -49,10 +57,10 @@ def distill(config: DistillConfig) -> StudentHeader:
             f"num_workers is {workers}, expected 0 to {config.batch_size // 2}: "
             f"each worker needs two images of every batch of {config.batch_size}"
         )
-    stream = SampleStream(config.samples, config_hash=config.config_hash)
+    stream = _stream(config)
     student = _student_config(config, stream)
     _source(config, stream).num_batches(config.seed, 0, config.batch_size // max(1, workers), max(1, workers))
-    if config.backbone_weights is not None:
+    if config.backbone_weights is not None and isinstance(student, StudentConfig):
         backbone_weights(_read_weights(config.backbone_weights), student)
     if workers and config.validation is not None:  # reports a mistake before any worker starts
         _annotations(config.validation, config, stream)
@@ -63,13 +71,14 @@ def distill(config: DistillConfig) -> StudentHeader:
 def _train(config: DistillConfig, worker: Worker, *, settings: dict[str, Any]) -> None:
     """One worker's training. The first worker also scores the epochs, saves the state and, at the end, the bundle.
 
-    Raises ValueError if the samples are no longer those in `settings`, which the job started with.
+    Raises ValueError if the samples or labels are no longer those in `settings`, which the job started with.
     """
-    stream = SampleStream(config.samples, config_hash=config.config_hash)
+    stream = _stream(config)
     if (found := _settings(config, stream)) != settings:
+        kind = next(iter(stream.about()))
         raise ValueError(
-            f"the samples at {stream.output} changed after this training began: {found['samples']}; "
-            f"expected {settings['samples']}. Run the same command again when nothing writes there"
+            f"the {kind} at {stream.output} changed after this training began: {found[kind]}; "
+            f"expected {settings[kind]}. Run the same command again when nothing writes there"
         )
     source = _source(config, stream)
     classifier = _read_weights(config.backbone_weights) if config.backbone_weights is not None else None
@@ -87,12 +96,20 @@ def _train(config: DistillConfig, worker: Worker, *, settings: dict[str, Any]) -
                 if not worker.rank:
                     training.save(state)
         if not worker.rank:
-            provenance: dict[str, Any] = {"distillation": {**training.settings, "history": training.epochs}}
+            provenance: dict[str, Any] = {
+                "distillation": {**training.settings, "history": training.epochs},
+                "teacher": {"model_id": stream.model_id, "config_hash": stream.config_hash},
+            }
             if config.images is not None or held_out:  # validation images chose the epoch, so they count too
                 real = [*(_annotations(config.images, config, stream) if config.images is not None else []), *held_out]
                 provenance[learnt_from.KEY] = learnt_from.record(real)
             save_student(
-                StudentBundle(student=student, weights=training.best, task=stream.task, provenance=provenance),
+                StudentBundle(
+                    student=student,
+                    weights=training.best,
+                    task=stream.task,
+                    provenance=with_fit(provenance, stream.fit),
+                ),
                 config.output,
             )
             storage.delete(state)
@@ -100,9 +117,9 @@ def _train(config: DistillConfig, worker: Worker, *, settings: dict[str, Any]) -
 
 def _epoch(
     training: StudentTraining,
-    source: SampleStream | AnnotatedSet,
+    source: SampleStream | LabelStream | AnnotatedSet,
     held_out: list[Annotation],
-    stream: SampleStream,
+    stream: SampleStream | LabelStream,
     share: int,
     saving: Saving,
 ) -> None:
@@ -122,7 +139,18 @@ def _epoch(
     logger.info("epoch %d of %d: loss %.4f%s", number + 1, training.options.epochs, loss, scored)
 
 
-def _student_config(config: DistillConfig, stream: SampleStream) -> StudentConfig:
+def _stream(config: DistillConfig) -> SampleStream | LabelStream:
+    if config.labels is None:
+        assert config.samples is not None  # of the config
+        return SampleStream(config.samples, config_hash=config.config_hash)
+    return LabelStream(
+        config.labels, config_hash=config.config_hash, size=config.image_size, ignore_below=config.ignore_below
+    )
+
+
+def _student_config(config: DistillConfig, stream: SampleStream | LabelStream) -> AnyStudent:
+    if config.architecture == "unet":
+        return UNetStudentConfig(num_classes=stream.task.num_classes, image_size=stream.size)
     return StudentConfig(
         backbone=config.backbone,
         num_classes=stream.task.num_classes,
@@ -131,7 +159,7 @@ def _student_config(config: DistillConfig, stream: SampleStream) -> StudentConfi
     )
 
 
-def _source(config: DistillConfig, stream: SampleStream) -> SampleStream | AnnotatedSet:
+def _source(config: DistillConfig, stream: SampleStream | LabelStream) -> SampleStream | LabelStream | AnnotatedSet:
     if config.images is None:
         return stream
     annotations = _annotations(config.images, config, stream)
@@ -140,20 +168,18 @@ def _source(config: DistillConfig, stream: SampleStream) -> SampleStream | Annot
     return AnnotatedSet(images, labels, config.repeat)
 
 
-def _annotations(uri: str, config: DistillConfig, stream: SampleStream) -> list[Annotation]:
-    return load_annotations(uri, image_size=stream.size, task=stream.task, options=config)
+def _annotations(uri: str, config: DistillConfig, stream: SampleStream | LabelStream) -> list[Annotation]:
+    return load_annotations(uri, image_size=stream.size, task=stream.task, options=config, mode=stream.fit)
 
 
-def _settings(config: DistillConfig, stream: SampleStream) -> dict[str, Any]:
+def _settings(config: DistillConfig, stream: SampleStream | LabelStream) -> dict[str, Any]:
     """What a student depends on besides its network and optimisation, as JSON values."""
     about: dict[str, Any] = {"validation": storage.redact(config.validation) if config.validation else None}
     about["backbone_weights"] = storage.redact(config.backbone_weights) if config.backbone_weights else None
     about |= {"uncovered": config.uncovered} if config.uncovered is not None else {}
     if config.images is not None:
         return {**about, "images": storage.redact(config.images), "repeat": config.repeat}
-    curation = dataclasses.asdict(stream.curation) if stream.curation else None
-    samples = {"uri": stream.output, "config_hash": stream.config_hash, "count": stream.num_samples}
-    return {**about, "samples": {**samples, "curation": curation}}
+    return {**about, **stream.about()}
 
 
 def _read_weights(uri: str) -> dict[str, Tensor]:

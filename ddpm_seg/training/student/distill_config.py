@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Literal
 
 from ddpm_seg import storage
 from ddpm_seg.checks import check_least
@@ -16,29 +17,41 @@ from ddpm_seg.training.optimization import StudentOptimization
 class SamplesAndStudent:
     """A separate base class so that --help lists these flags first: the fields of the last base come first."""
 
-    samples: str
+    samples: str | None = None
     """Generated samples with masks: a folder or URI prefix that ddpm-seg generate wrote (its --output). Samples that
     ddpm-seg curate dropped are not used."""
+    labels: str | None = None
+    """Instead of --samples, real images with the masks that a model gave them: a folder or URI prefix that ddpm-seg
+    label wrote (its --output). The images are read again."""
+    ignore_below: float = 0.5
+    """With --labels, do not learn pixels whose class has less than this probability. Only labels made with --maps say
+    so."""
+    image_size: int | None = None
+    """With --labels, side in pixels of the images that the student sees. Default: that of the model that made the
+    labels."""
     config_hash: str | None = None
-    """Train on the samples of this configuration (HASH of a folder config=HASH under samples/), if --samples holds
-    several. Default: the configuration that ddpm-seg curate ran on, else that of the newest run."""
+    """Train on the samples or labels of this configuration (HASH of a folder config=HASH under samples/ or labels/), if
+    there are several. Default: the configuration that ddpm-seg curate ran on, else that of the newest run."""
     output: str
     """Folder or URI prefix for the student's bundle. The state of an unfinished training is kept there too."""
     validation: str | None = None
     """Annotated images, in any form that ddpm-seg train --images takes. The student keeps the weights of the epoch that
     scores best on them. Default: it keeps those of the last epoch."""
     images: str | None = None
-    """Train on these annotated images instead of the samples, as a baseline for them. Image size and classes are still
-    taken from --samples."""
+    """Train on these annotated images instead, as a baseline for the samples or labels. Image size and classes are
+    still taken from --samples or --labels."""
     repeat: int = 1
     """How often each image of --images is used per epoch, so that a few images give as many batches as many samples."""
+    architecture: Literal["deeplabv3", "unet"] = "deeplabv3"
+    """deeplabv3 is the published student. unet is the small U-Net of ddpm-seg compare, whose masks are finer: it sees
+    images at their own size and is trained with the Dice loss too."""
     backbone: Backbone = "resnet101"
     """Backbone of the DeepLabV3. resnet101 is the published one; the others suit smaller machines."""
     backbone_weights: str | None = None
     """.pth file with the state dict of torchvision's ImageNet classifier of the same name as --backbone, to start from.
     Default: random weights."""
     resolution: int = 256
-    """Side in pixels to enlarge images to before the network sees them. Its features have an eighth of that side (a
+    """Side in pixels to enlarge images to before a DeepLabV3 sees them. Its features have an eighth of that side (a
     sixteenth for mobilenet_v3_large)."""
 
 
@@ -52,8 +65,16 @@ class DistillConfig(AnnotationOptions, StudentOptimization, SamplesAndStudent):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        storage.normalize_places(self, "samples", "output")
-        check_least(self, repeat=1)
+        storage.normalize_places(self, "samples", "labels", "output")
+        check_least(self, repeat=1, image_size=1)
+        if (self.samples is None) == (self.labels is None):
+            raise ValueError("give either --samples, which ddpm-seg generate wrote, or --labels, of ddpm-seg label")
+        if self.image_size is not None and self.labels is None:
+            raise ValueError("--image-size is for --labels: samples have a size of their own")
+        if not 0 <= self.ignore_below <= 1:
+            raise ValueError(f"ignore_below is {self.ignore_below}, expected a probability from 0 to 1")
+        if self.backbone_weights is not None and self.architecture == "unet":
+            raise ValueError("--backbone-weights is for --architecture deeplabv3: a U-Net has no backbone of ImageNet")
         if self.repeat > 1 and self.images is None:
             raise ValueError("--repeat needs --images; for more passes over the samples give more --epochs")
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from ddpm_seg.data.schema import METADATA_KEY
 from ddpm_seg.data.table_pictures import row_image, row_mask
 from ddpm_seg.evaluation.tables.curation import TABLE, ignore_pixels, read_curation, read_samples
 from ddpm_seg.evaluation.tables.selection import read_task
+from ddpm_seg.fits import FitMode
 from ddpm_seg.runs.parquet import DamagedFileError, open_parquet, require_columns
 from ddpm_seg.runs.view import view_shards
 from ddpm_seg.tasks import Task
@@ -51,15 +53,28 @@ class SampleStream:
     def __init__(self, output: str, *, config_hash: str | None = None) -> None:
         self.output = output
         self.curation = read_curation(self.output)
-        kept = read_samples(self.output, config_hash=config_hash, columns=["image_id", "config_hash", "status"])
+        columns = ["image_id", "config_hash", "model_id", "status"]
+        kept = read_samples(self.output, config_hash=config_hash, columns=columns)
         kept = kept.filter(pc.equal(kept["status"], "ok"))
         if not kept.num_rows:
             raise ValueError(f"there are no samples to train on at {self.output}")
         self.config_hash: str = kept["config_hash"][0].as_py()
+        self.model_id: str | None = kept["model_id"][0].as_py()
         self.num_samples: int = kept.num_rows
         shards = view_shards(self.output, TABLE, self.config_hash)
         self.task, self.size = _task_and_size(shards[0])
         self.pieces = [piece for uri in shards for piece in _pieces(uri, kept["image_id"].combine_chunks())]
+
+    @property
+    def fit(self) -> FitMode:
+        """How real images that are not square are fitted beside samples, which are square."""
+        return "letterbox"
+
+    def about(self) -> dict[str, Any]:
+        """What a student depends on, as JSON values."""
+        curation = dataclasses.asdict(self.curation) if self.curation else None
+        samples = {"uri": self.output, "config_hash": self.config_hash, "count": self.num_samples}
+        return {"samples": {**samples, "curation": curation}}
 
     def num_batches(self, seed: int, epoch: int, share: int, world_size: int) -> int:
         """Number of batches of `share` samples that every worker has in that epoch. Raises ValueError if there is

@@ -18,13 +18,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ddpm_seg.cluster.training_workers import Worker
+from ddpm_seg.model.bundle.student_bundle import AnyStudent
 from ddpm_seg.model.device.copies import to_device
 from ddpm_seg.model.networks.pixel_values import from_network, to_imagenet, to_network
-from ddpm_seg.model.networks.student import Student, StudentConfig, backbone_weights
+from ddpm_seg.model.networks.student import Student, backbone_weights
 from ddpm_seg.tasks import UNLABELLED
 from ddpm_seg.training.augmentation import Augmentation, augment
 from ddpm_seg.training.divergence import Watch
 from ddpm_seg.training.optimization import StudentOptimization
+from ddpm_seg.training.rivals.supervised import dice_loss
 from ddpm_seg.training.saving import Saving
 from ddpm_seg.training.student.sample_stream import Batch
 from ddpm_seg.training.unfinished import refuse_other_settings, restoring, write_state
@@ -39,7 +41,7 @@ class StudentTraining:
 
     def __init__(
         self,
-        config: StudentConfig,
+        config: AnyStudent,
         options: StudentOptimization,
         worker: Worker,
         *,
@@ -51,9 +53,11 @@ class StudentTraining:
         torch.manual_seed(options.seed)
         self.options, self.worker = options, worker
         self.settings = {"student": asdict(config), **asdict(options), **settings}
-        self.student = Student(config)
-        if classifier is not None:
+        self.student = config.build()
+        if classifier is not None and isinstance(self.student, Student):
             self.student.backbone.load_state_dict(backbone_weights(classifier, self.student.config))
+        self.dice = 0.0 if isinstance(self.student, Student) else 1.0
+        """Weight of the Dice loss, which the published student does without."""
         self.student.to(worker.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network = worker.parallel(self.student) if worker.parallel else self.student
         self.optimizer = torch.optim.Adam(self.student.parameters(), lr=options.learning_rate)
@@ -149,8 +153,10 @@ class StudentTraining:
 
     def _step(self, x: Tensor, target: Tensor) -> Tensor:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):
-            logits = self.network(x.contiguous(memory_format=torch.channels_last))
+            logits = self.network(x.contiguous(memory_format=torch.channels_last)).float()
         loss = F.cross_entropy(logits, target.long(), ignore_index=UNLABELLED)
+        if self.dice:
+            loss = loss + self.dice * dice_loss(logits, target)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()

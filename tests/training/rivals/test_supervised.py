@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import torch
 
+from ddpm_seg.model.networks.plain_unet import PlainUNet
 from ddpm_seg.tasks import TASKS
-from ddpm_seg.training.rivals.plain_unet import PlainUNet
 from ddpm_seg.training.rivals.supervised import SupervisedConfig, dice_loss, label_images, train_supervised
 
 TASK = TASKS["avatars_10"]

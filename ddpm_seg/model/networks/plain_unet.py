@@ -1,4 +1,4 @@
-"""A small U-Net for segmentation, trained from scratch: a baseline for diffusion features.
+"""A small U-Net for segmentation, trained from scratch: a baseline for diffusion features, and a fast student.
 
 Ronneberger et al. (2015), with padded convolutions and batch normalisation.
 """
