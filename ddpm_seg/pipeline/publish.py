@@ -110,7 +110,7 @@ class Shards:
         return settle_shard(self._plan(shard), self._derived)
 
     def _note_ready(self, ready: list[ray.ObjectRef[Any]]) -> None:
-        for settled, reference in zip(ray.get(ready), ready, strict=True):
+        for settled, reference in zip(ray.get(ready) if ready else (), ready, strict=True):
             self._note(self._waiting.pop(reference), settled)
 
     def _note(self, shard: int, settled: Settled) -> None:

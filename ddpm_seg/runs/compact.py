@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ddpm_seg.progress import track
@@ -16,7 +17,7 @@ from ddpm_seg.runs.commit import Derive
 from ddpm_seg.runs.compact_config import CompactConfig
 from ddpm_seg.runs.fresh_output import fresh_output
 from ddpm_seg.runs.layout import RunLayout, layout_of
-from ddpm_seg.runs.manifest import INPUTS, Manifest, create_manifest, read_info, read_manifest
+from ddpm_seg.runs.manifest import INPUTS, LABELLED, UNIT, Manifest, create_manifest, read_info, read_manifest
 from ddpm_seg.runs.parquet import DamagedFileError, read_table
 from ddpm_seg.runs.shard_writer import ShardWriter
 from ddpm_seg.runs.summary import read_json, write_run_json, write_summary
@@ -84,10 +85,11 @@ def _write(
     info, record = read_info(newest.manifest), _run_json(newest)
     write_run_json(layout, info, {**record, "compacted_from": newest.output})
     writer = ShardWriter(layout, derived, shard_size)
-    for rows, items in track(_rows_and_inputs(shards), "compacting", unit="files", total=len(shards)):
+    containers: list[pa.Table] = []
+    for rows, items in track(_rows_and_inputs(shards, containers), "compacting", unit="files", total=len(shards)):
         writer.add(rows, items)
     writer.flush()
-    create_manifest(layout, Manifest(info=info, items=pa.concat_tables(writer.planned)))
+    create_manifest(layout, Manifest(info=info, items=_with_containers(writer.planned, containers)))
     write_summary(layout, writer.summary(started))
     return layout, writer
 
@@ -101,8 +103,24 @@ def _run_json(layout: RunLayout) -> dict[str, object]:
         return {}
 
 
-def _rows_and_inputs(shards: list[tuple[str, NDArray[np.bool_]]]) -> Iterator[tuple[pa.Table, pa.Table]]:
-    """For each shard, the current rows and the manifest's rows for the same inputs."""
+def _with_containers(planned: list[pa.Table], containers: list[pa.Table]) -> pa.Table:
+    """The manifest's rows, with one for each container at the end, so that the next run knows what is done."""
+    items = pa.concat_tables(planned)
+    if not containers:
+        return items
+    units = pa.concat_tables(containers).group_by(INPUTS.names).aggregate([]).select(INPUTS.names)
+    last = {"shard": items["shard"][-1].as_py(), "chunk": 0}
+    for name, number in last.items():
+        units = units.append_column(name, pa.array(np.full(units.num_rows, number, np.int32)))
+    units = units.append_column(UNIT, pa.array([LABELLED] * units.num_rows))
+    return pa.concat_tables([items, units], promote_options="default")
+
+
+def _rows_and_inputs(
+    shards: list[tuple[str, NDArray[np.bool_]]], containers: list[pa.Table]
+) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """For each shard, the current rows and the manifest's rows for the same inputs. Adds to `containers` the manifest's
+    rows of those that the images are in."""
     manifest, of_run = None, ""
     for uri, kept in shards:
         if not kept.any():
@@ -112,8 +130,25 @@ def _rows_and_inputs(shards: list[tuple[str, NDArray[np.bool_]]]) -> Iterator[tu
             manifest, of_run = read_manifest(layout.manifest), layout.run_id
         rows = read_table(uri)
         shard = int(uri.rpartition("-")[2].removesuffix(".parquet"))
-        items = manifest.items.filter(pa.array(manifest.items["shard"].to_numpy() == shard)).select(INPUTS.names)
+        items, units = _inputs_of(manifest, shard, rows)
+        containers += [units] if units.num_rows else []
         if items["image_id"] != rows["image_id"]:
             raise DamagedFileError(uri, f"its rows are not those that {layout.manifest} planned")
         mask = pa.array(kept)
         yield rows.filter(mask), items.filter(mask)
+
+
+def _inputs_of(manifest: Manifest, shard: int, rows: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """The inputs of a shard with these rows, and the containers that they are in."""
+    items, shards = manifest.items, manifest.items["shard"].to_numpy()
+    if UNIT not in items.column_names:
+        return items.filter(pa.array(shards == shard)).select(INPUTS.names), items.slice(0, 0).select(INPUTS.names)
+    # A container's images fill shards beyond the manifest's (see `contents.Contents`).
+    here = items.filter(pa.array(shards == shard % (1 + int(shards.max()))))
+    units = here.filter(pc.is_valid(here[UNIT])).select(INPUTS.names)
+    single = here.filter(pc.is_null(here[UNIT])).select(INPUTS.names)
+    if single.num_rows:
+        return single, units
+    known = [name for name in INPUTS.names if name in rows.column_names]
+    inside = rows.select(known).append_column("modified", pa.nulls(rows.num_rows, INPUTS.field("modified").type))
+    return inside.select(INPUTS.names).cast(INPUTS), units

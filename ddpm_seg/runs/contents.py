@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ddpm_seg import storage
 from ddpm_seg.runs.commit import ShardPlan
 from ddpm_seg.runs.layout import uris_under
-from ddpm_seg.runs.manifest import INPUTS, METADATA_KEY, UNIT, WITHOUT, Manifest, image_id
+from ddpm_seg.runs.manifest import INPUTS, LABELLED, METADATA_KEY, UNIT, WITHOUT, Manifest, image_id
 from ddpm_seg.runs.parquet import DamagedFileError, encode, open_parquet, read_table, require_columns
 from ddpm_seg.runs.planned import PlannedRun
 
@@ -71,7 +72,12 @@ def units_of(manifest: Manifest) -> list[Unit]:
     items = manifest.items
     if UNIT not in items.column_names:
         return []
-    return [_unit(row) for row in items.to_pylist() if row[UNIT] is not None]
+    return [_unit(row) for row in items.filter(_is_unlabelled(items)).to_pylist()]
+
+
+def _is_unlabelled(items: pa.Table) -> pa.ChunkedArray[Any]:
+    """Which rows are containers, except those of a compacted run, whose images are inputs of their own."""
+    return pc.fill_null(pc.not_equal(items[UNIT], LABELLED), False)
 
 
 def write_index(run: PlannedRun, unit: Unit, rows: pa.Table, version: storage.FileInfo) -> None:
@@ -99,6 +105,9 @@ class Contents:
     """
 
     def __init__(self, manifest: Manifest, run: PlannedRun) -> None:
+        if UNIT in manifest.items.column_names:
+            items = manifest.items
+            manifest = replace(manifest, items=items.filter(pc.fill_null(pc.not_equal(items[UNIT], LABELLED), True)))
         self._manifest, self._run, self._rows = manifest, run, manifest.shard_rows()
         self._parts: dict[int, _Part] = {}
         config, step = manifest.info.config, len(self._rows)

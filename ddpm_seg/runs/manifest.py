@@ -43,6 +43,8 @@ Absent if there are no containers. What is in a container is known only when the
 INSIDE = "inside"
 """Column of inputs that are images in a container which could be planned as a whole: the `image_id` that it would have.
 """
+LABELLED = "labelled"
+"""Value of UNIT in the manifest of a compacted run: the container's images have rows of their own in the manifest."""
 WITHOUT = "without"
 """Manifest column with the stored URIs of images in a container that another run, or this one, has as single inputs."""
 

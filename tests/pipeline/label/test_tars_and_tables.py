@@ -33,6 +33,7 @@ from ddpm_seg.pipeline.stream import Stages, result
 from ddpm_seg.runs.contents import Unit
 from ddpm_seg.runs.planned import PlannedRun
 from ddpm_seg.runs.view import read_labels
+from jobs import compact, export
 from tests.tiny_bundle import tiny_bundle
 
 COLUMNS = ["image_id", "uri", "etag", "size_bytes", "status", "error_type", "error_message", "mask", "run_id"]
@@ -335,3 +336,41 @@ def test_what_was_read_is_what_was_planned(folder: Path) -> None:
     with pytest.raises(members.ContainerChangedError):
         list(members.read_places(places, 10**6))
     assert members.look_into(planned, members.UNCHOSEN).fault.startswith("changed: ")
+
+
+def test_what_is_compacted_goes_on(folder: Path) -> None:
+    for number in range(2):
+        (folder / f"{number:05d}.tar").write_bytes(tar_of(samples(number * 10, 6)))  # two shards each
+    (folder / "alone.png").write_bytes(picture(99))
+    label(folder)
+    (folder / "00000.tar").write_bytes(tar_of(samples(0, 7)))
+    label(folder)
+    before = by_name(folder)
+    for source, place in (("out", "compact"), ("compact", "again")):
+        arguments = ["--labels", str(folder.parent / source), "--output", str(folder.parent / place)]
+        assert compact.main(arguments) == 0
+        assert by_name(folder, place) == before
+        assert plan(folder, output=str(folder.parent / place)).run.new.num_rows == 0
+    (folder.parent / "again" / "runs" / "run-000002" / "report.html").unlink()
+    assert label(folder, output=str(folder.parent / "again")).ok == 14  # looks at what there is, and writes the report
+    assert by_name(folder, "again") == before
+    (folder / "00001.tar").write_bytes(tar_of(samples(10, 7)))
+    assert label(folder, output=str(folder.parent / "again")).images == 7
+
+
+def test_masks_go_out_in_tars_of_the_same_names_and_keys(folder: Path) -> None:
+    (folder / "00000.tar").write_bytes(tar_of(samples(0, 6)))
+    pq.write_table(table_of([picture(1), None]), folder / "train.parquet")
+    label(folder)
+    output = folder.parent / "masks"
+    arguments = ["--labels", str(folder.parent / "out"), "--output", str(output), "--to", "webdataset"]
+    assert export.main(arguments) == 0
+    assert sorted(path.name for path in output.glob("*.tar")) == ["00000.tar", "train.tar"]
+    with tarfile.open(output / "00000.tar") as archive:
+        names = [entry.name for entry in archive]
+        expected = [f"{seed:06d}.{suffix}" for seed in range(6) for suffix in ("mask.png", "json")]
+        assert names == expected
+        mask = np.asarray(Image.open(io.BytesIO(archive.extractfile("000003.mask.png").read())))  # type: ignore[union-attr]
+    assert mask.shape == (24, 40)
+    with tarfile.open(output / "train.tar") as archive:
+        assert archive.getnames() == ["0.mask.png", "0.json"]
