@@ -1,0 +1,58 @@
+"""Splits the 400 annotated photographs of Car-Parts-Segmentation: 300 to learn from, 100 to score on, always the same.
+
+    python -m tests.measurements.cars_split FOLDER cars
+
+FOLDER is their `trainingset/`, with `JPEGImages/` and `annotations.json`. Writes learn.txt (the images to learn from
+without labels, for jobs.pretrain), learn.json and score.json (COCO, for `--images`; add `--image-root FOLDER`), and
+cars.yaml, the task of nine parts. No picture is copied.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from pathlib import Path
+
+NUM_LEARN = 300
+
+TASK = """\
+class_names: [background, bumper, glass, door, light, hood, mirror, tailgate or trunk, wheel]
+merge:
+  bumper: [front_bumper, back_bumper]
+  glass: [front_glass, back_glass]
+  door: [front_left_door, front_right_door, back_left_door, back_right_door]
+  light: [front_left_light, front_right_light, back_left_light, back_right_light]
+  mirror: [left_mirror, right_mirror]
+  tailgate or trunk: [tailgate, trunk]
+"""
+
+
+def split(names: list[str]) -> tuple[list[str], list[str]]:
+    """The names to learn from and those to score on, each sorted."""
+    names = sorted(names)
+    random.Random(0).shuffle(names)
+    return sorted(names[:NUM_LEARN]), sorted(names[NUM_LEARN:])
+
+
+def subset(content: dict[str, list[dict[str, object]]], names: list[str]) -> dict[str, object]:
+    """The COCO file `content` with only the images of these names."""
+    images = [image for image in content["images"] if image["file_name"] in set(names)]
+    ids = {image["id"] for image in images}
+    annotations = [one for one in content["annotations"] if one["image_id"] in ids]
+    return {"images": images, "annotations": annotations, "categories": content["categories"]}
+
+
+def main(folder: Path, output: Path) -> None:
+    content = json.loads((folder / "annotations.json").read_text())
+    learn, score = split([path.name for path in (folder / "JPEGImages").glob("*.jpg")])
+    output.mkdir(exist_ok=True)
+    (output / "learn.txt").write_text("".join(f"{folder.resolve() / 'JPEGImages' / name}\n" for name in learn))
+    for name, chosen in (("learn.json", learn), ("score.json", score)):
+        (output / name).write_text(json.dumps(subset(content, chosen)))
+    (output / "cars.yaml").write_text(TASK)
+    print(f"{len(learn)} photographs to learn from, {len(score)} to score on, in {output}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
