@@ -10,7 +10,7 @@ from typing import Any
 
 from ddpm_seg import storage
 from ddpm_seg.runs.layout import RunLayout
-from ddpm_seg.tasks import Task
+from ddpm_seg.tasks import TASKS, Task
 
 SAMPLE_IMAGES = "The sample images"
 
@@ -47,7 +47,8 @@ def commands(layout: RunLayout, run: Mapping[str, Any], task: Task | None) -> di
     export = ("ddpm-seg", "export", source, place, "--config-hash", layout.config_hash)
     accepted = [(*export, "--only", "verdicts.csv", "--to", "png", "--output", "accepted")]
     if not from_samples:
-        name = task.name if task else "TASK"
+        # A task of the user's own is in a file, whose name is not known here.
+        name = task.name if task and task.name in TASKS else f"{task.name if task else 'task'}.yaml"
         images = ("--images", place, "--only", "verdicts.csv", "--task", name, "--output", "better")
         accepted.append(("ddpm-seg", "train", "--model", model, *images))
     label = ("ddpm-seg", "label", *(("--input", str(input_uri)) if input_uri else ()), "--output", place)
