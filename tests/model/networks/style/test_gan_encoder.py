@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from ddpm_seg.model.bundle.ensemble_bundle import load_bundle, save_bundle
+from ddpm_seg.model.device.meta import weight_shapes
 from ddpm_seg.model.networks.pixel_values import to_network
 from ddpm_seg.model.networks.style.gan_encoder import GANEncoderConfig
 from ddpm_seg.model.networks.style.gan_inversion import Codes, GANInversion, GANInversionConfig, StyleEncoder
@@ -19,7 +21,8 @@ from ddpm_seg.model.published.convert import convert
 from ddpm_seg.model.published.convert_config import ConvertConfig
 from ddpm_seg.model.published.style_encoders import load_gan_encoder, load_gan_inversion
 from ddpm_seg.model.resident import resident_extractor
-from tests.model import recorded_gans
+from tests.model import gan_weights, golden_weights, recorded_gans
+from tests.model.networks.style.test_stylegan2 import naive
 from tests.model.recorded_gans import assert_equal, encoder_state, inversion_checkpoint, picture, pixels, recorded
 from tests.model.tiny_networks import assert_extractor_keeps_its_word, backbone_bundle
 
@@ -124,6 +127,105 @@ def test_pictures_of_other_sizes_and_batches(size: int) -> None:
     maps = random_network(encoder).activations(x, range(26))
     assert [one.shape[1] for one in maps] == encoder.block_channels
     assert [one.shape[2] for one in maps] == encoder.block_sides
+
+
+@pytest.mark.parametrize(
+    ("codes", "size", "width", "channels"),
+    [("e4e", 64, 16, (6, 5, 4, 3)), ("psp", 96, 16, (4, 3, 2)), ("e4e", 48, 24, (7,)), ("psp", 16, 16, (4, 3))],
+)
+@torch.inference_mode()
+def test_the_equations_of_any_size(
+    tmp_path: Path, codes: Codes, size: int, width: int, channels: tuple[int, ...]
+) -> None:
+    """Published checkpoints of networks that are not recorded, down to a generator of one resolution."""
+    config = GANInversionConfig(image_size=size, codes=codes, width=width, channels=channels)
+    generator = StyleGAN2Config(image_size=4, channels=channels, mapping=(8 * width,) * 3)
+    encoder = {
+        key.removeprefix("encoder."): shape
+        for key, shape in weight_shapes(config).items()
+        if key.startswith("encoder.")
+    }
+    state = {key: torch.from_numpy(gan_weights.encoder("other", key, shape)) for key, shape in encoder.items()}
+    decoder = {
+        key: torch.from_numpy(gan_weights.stylegan2("other", key, shape))
+        for key, shape in weight_shapes(generator).items()
+        if key != "latent_avg"
+    }
+    rows = 2 * len(channels)
+    mean = torch.from_numpy(gan_weights.normal("other/latent_avg", (rows, 8 * width)))
+    whole = {f"encoder.{key}": value for key, value in state.items()}
+    whole |= {f"decoder.{key}": value for key, value in decoder.items()}
+    kind = "stylegan_size" if codes == "e4e" else "output_size"
+    opts = {
+        "encoder_type": {"e4e": "Encoder4Editing", "psp": "GradualStyleEncoder"}[codes],
+        kind: 2 * 2 ** len(channels),
+    }
+    path = recorded_gans.written(tmp_path / "a.pt", {"state_dict": whole, "opts": opts, "latent_avg": mean})
+    found, weights, _ = load_gan_inversion(path, size)
+    assert found == config
+    pictures = np.stack([golden_weights.image(seed, size) for seed in range(2)])
+    maps, expected_codes = plain_encoder(state, torch.tensor(pictures).permute(0, 3, 1, 2) / 127.5 - 1, rows, codes)
+    network, x = loaded(config, weights), config.preprocess(pictures, "cpu")
+    assert_equal(network.codes(x, rows), (mean + expected_codes).float().numpy())
+    for one, wanted in zip(loaded(*load_gan_encoder(path, size)).maps(x), maps, strict=True):
+        assert_equal(one, wanted.numpy())
+    drawing = generator.build()
+    drawing.load_state_dict({**decoder, "latent_avg": mean[0]})
+    _, wanted_maps = naive(drawing, (mean + expected_codes)[-1])
+    for one, wanted in zip(network.activations(x, range(rows)), wanted_maps, strict=True):
+        assert_equal(one[-1:], wanted.numpy())
+
+
+def plain_encoder(
+    state: dict[str, torch.Tensor], x: torch.Tensor, rows: int, codes: Codes
+) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """The equations word for word in float64: outputs of the 24 units, p2 and p1, and the codes."""
+    s = {key: value.double() for key, value in state.items()}
+
+    def conv(name: str, x: torch.Tensor, stride: int = 1) -> torch.Tensor:
+        weight = s[f"{name}.weight"]
+        return F.conv2d(x, weight, s.get(f"{name}.bias"), stride=stride, padding=weight.shape[2] // 2)
+
+    def norm(name: str, x: torch.Tensor) -> torch.Tensor:
+        mean, variance, scale, shift = (
+            s[f"{name}.{key}"][:, None, None] for key in ("running_mean", "running_var", "weight", "bias")
+        )
+        return (x - mean) / (variance + 1e-5).sqrt() * scale + shift
+
+    def prelu(name: str, x: torch.Tensor) -> torch.Tensor:
+        return torch.where(x > 0, x, x * s[f"{name}.weight"][:, None, None])
+
+    def unit(name: str, x: torch.Tensor, stride: int) -> torch.Tensor:
+        if f"{name}.shortcut_layer.0.weight" in s:
+            short = norm(f"{name}.shortcut_layer.1", conv(f"{name}.shortcut_layer.0", x, stride))
+        else:
+            short = x[:, :, ::stride, ::stride]
+        h = prelu(f"{name}.res_layer.2", conv(f"{name}.res_layer.1", norm(f"{name}.res_layer.0", x)))
+        h = norm(f"{name}.res_layer.4", conv(f"{name}.res_layer.3", h, stride))
+        gate = conv(f"{name}.res_layer.5.fc1", h.mean((2, 3), keepdim=True)).clamp_min(0)
+        return short + h * torch.sigmoid(conv(f"{name}.res_layer.5.fc2", gate))
+
+    def enlarged(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=True)
+
+    h = prelu("input_layer.2", norm("input_layer.1", conv("input_layer.0", x.double())))
+    maps: list[torch.Tensor] = []
+    for number in range(24):
+        h = unit(f"body.{number}", h, 2 if number in (0, 3, 7, 21) else 1)
+        maps.append(h)
+    p2 = enlarged(maps[23], maps[20]) + conv("latlayer1", maps[20])
+    p1 = enlarged(p2, maps[6]) + conv("latlayer2", maps[6])
+    styles = []
+    for row in range(rows):
+        h = maps[23] if row < 3 else p2 if row < 7 else p1
+        for index in range(4 if row < 3 else 5 if row < 7 else 6):
+            h = F.leaky_relu(conv(f"styles.{row}.convs.{2 * index}", h, 2), 0.01)
+        h = h[:, :, 0, 0]
+        weight = s[f"styles.{row}.linear.weight"] / h.shape[1] ** 0.5
+        styles.append(h @ weight.T + s[f"styles.{row}.linear.bias"])
+    if codes == "e4e":
+        styles = [styles[0], *(styles[0] + style for style in styles[1:])]
+    return [*maps, p2, p1], torch.stack(styles, dim=1)
 
 
 @torch.inference_mode()

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle, load_bundle, save_bundle
+from ddpm_seg.model.device.meta import weight_shapes
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.networks.pixel_values import from_network
 from ddpm_seg.model.networks.style.stylegan import StyleGANConfig
@@ -75,6 +77,84 @@ def test_pictures_and_maps_equal_datasetgans(files: tuple[str, str]) -> None:
     away = np.abs(from_network(picture)[:, ::2, ::2].astype(int) - expected["image_uint8_floor"])
     assert away.max() <= 1
     assert (away == 0).mean() >= 0.999
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize(
+    ("channels", "mapping"), [((5,), (3, 4)), ((6, 4, 7, 3), (5, 9, 8)), ((4, 6, 3, 5, 2, 3), (6,) * 9)]
+)
+@torch.inference_mode()
+def test_the_equations_of_any_size(
+    tmp_path: Path, channels: tuple[int, ...], mapping: tuple[int, ...], count: int
+) -> None:
+    side = 4 * 2 ** (len(channels) - 1)
+    config = StyleGANConfig(image_size=side, channels=channels, mapping=mapping)
+    shapes = {key: shape for key, shape in weight_shapes(config).items() if key.startswith("g_")}
+    content = {key: torch.from_numpy(gan_weights.stylegan1("other", key, shape)) for key, shape in shapes.items()}
+    np.save(tmp_path / "mean.npy", gan_weights.stylegan1("other", "avg_latent", (18, mapping[-1])))
+    found, weights, _ = load_stylegan(written(tmp_path / "a.pt", content), str(tmp_path / "mean.npy"))
+    assert found == config
+    network = config.build()
+    network.load_state_dict(weights)
+    z = torch.from_numpy(gan_weights.normal("other/z", (count, mapping[0])))
+    picture, maps = network(network.codes(z, 0.6), range(2 * len(channels)))
+    expected, expected_maps = plain_stylegan(weights, z, 0.6, len(mapping) - 1)
+    assert_equal(picture, expected.numpy(), TOLERANCE)
+    for one, wanted in zip(maps, expected_maps, strict=True):
+        assert_equal(one, wanted.numpy(), TOLERANCE)
+
+
+def plain_stylegan(
+    weights: dict[str, Tensor], z: Tensor, truncation: float, layers: int
+) -> tuple[Tensor, list[Tensor]]:
+    """The equations word for word in float64; the picture and all maps."""
+    w = {key: value.double() for key, value in weights.items()}
+    taps = torch.tensor([1.0, 2, 1], dtype=torch.float64)
+    blur = (taps[:, None] * taps / 16)[None, None]
+
+    def linear(name: str, x: Tensor, gain: float, rate: float) -> Tensor:
+        weight = w[f"{name}.weight"] * (gain * rate / x.shape[1] ** 0.5)
+        return x @ weight.T + w[f"{name}.bias"] * rate
+
+    def kernel(name: str, gain: float = 2**0.5) -> Tensor:
+        weight = w[f"{name}.weight"]
+        return weight * (gain / weight[0].numel() ** 0.5)
+
+    def added(name: str) -> Tensor:
+        return w[f"{name}.bias"][:, None, None]
+
+    def enlarged(name: str, x: Tensor) -> Tensor:
+        if x.shape[2] >= 64:
+            wide = F.pad(kernel(name), (1, 1, 1, 1))
+            wide = wide[:, :, 1:, 1:] + wide[:, :, :-1, 1:] + wide[:, :, 1:, :-1] + wide[:, :, :-1, :-1]
+            x = F.conv_transpose2d(x, wide.transpose(0, 1), stride=2, padding=1)
+        else:
+            x = F.conv2d(x.repeat_interleave(2, 2).repeat_interleave(2, 3), kernel(name), padding=1)
+        return F.conv2d(x.flatten(0, 1)[:, None], blur, padding=1).view_as(x) + added(name)
+
+    def epilogue(name: str, x: Tensor, row: int) -> Tensor:
+        x = F.leaky_relu(x + w[f"{name}.top_epi.noise.weight"][:, None, None] * w[f"noises.noise_{row}"], 0.2)
+        x = (x - x.mean((2, 3), keepdim=True)) / (x.var((2, 3), correction=0, keepdim=True) + 1e-5).sqrt()
+        scale, shift = linear(f"{name}.style_mod.lin", codes[:, row], 1, 1)[:, :, None, None].chunk(2, dim=1)
+        return x * (scale + 1) + shift
+
+    code = z.double() * (z.double().square().mean(1, keepdim=True) + 1e-8).rsqrt()
+    for index in range(layers):
+        code = F.leaky_relu(linear(f"g_mapping.dense{index}", code, 2**0.5, 0.01), 0.2)
+    mean = w["avg_latent"]
+    codes = code[:, None].repeat(1, len(mean), 1)
+    codes[:, :7] = (mean + truncation * (codes - mean))[:, :7]
+    maps: list[Tensor] = []
+    for level in range(len(mean) // 2):
+        block = f"g_synthesis.blocks.{4 * 2**level}x{4 * 2**level}"
+        if level == 0:
+            x, second = (w[f"{block}.const"] + added(block)).repeat(len(z), 1, 1, 1), f"{block}.conv"
+        else:
+            x, second = enlarged(f"{block}.conv0_up", maps[-2]), f"{block}.conv1"
+        raw = F.conv2d(epilogue(f"{block}.epi1", x, 2 * level), kernel(second), padding=1) + added(second)
+        maps += [epilogue(f"{block}.epi2", raw, 2 * level + 1), raw]
+    picture = F.conv2d(maps[-2], kernel("g_synthesis.torgb", 1)) + added("g_synthesis.torgb")
+    return picture, maps
 
 
 def test_the_mean_code_is_taken_of_many_without_its_file(files: tuple[str, str]) -> None:
