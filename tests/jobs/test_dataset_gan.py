@@ -18,6 +18,8 @@ from ddpm_seg.data.table_pictures import row_image, row_mask
 from ddpm_seg.model.networks.style.stylegan2 import StyleGAN2Config
 from jobs import convert, curate, distill, evaluate, export, generate, label, train
 from tests.annotated_boxes import annotate
+from tests.model import gan_weights
+from tests.model.networks.style import test_stylegan
 from tests.model.networks.style.test_stylegan2 import generator
 from tests.model.published.nvlabs_files import ada, pickled
 from tests.model.recorded_gans import inversion_checkpoint, written
@@ -112,6 +114,31 @@ def test_from_a_generator_to_a_student(gan: str, tmp_path: Path, capsys: pytest.
     error = " ".join(capsys.readouterr().err.split())
     assert f"masks/{first.name}: it shows another picture than sample:4/000000000" in error
     assert f"masks/{second.name}: it shows another picture" in error
+
+
+@pytest.mark.slow
+def test_the_first_stylegan_draws_and_learns(
+    ray_cluster: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From the files of DatasetGAN's own code to labelled samples, the same on one actor and on two."""
+    np.save(tmp_path / "avg_latent.npy", gan_weights.stylegan1(test_stylegan.NAME, "avg_latent", (18, 512)))
+    file = written(tmp_path / "karras2019stylegan.for_g_all.pt", test_stylegan.state())
+    gan, model, sheets = (str(tmp_path / name) for name in ("gan", "model", "to-annotate"))
+    how = ["--avg-latent", str(tmp_path / "avg_latent.npy"), "--image-size", "32", "--output", gan]
+    assert convert.main(["--stylegan", file, *how]) == 0
+    drawn = draw(gan, tmp_path / "drawn", 6, "--num-actors", "1")
+    assert {(row["sampler"], row["width"], row["status"]) for row in drawn} == {("stylegan", 32, "ok")}
+    assert export.main(["--samples", str(tmp_path / "drawn"), "--to", "png", "--output", sheets]) == 0
+    annotate_exported(Path(sheets))
+    assert train.main(["--model", gan, "--images", sheets, *TASK, *QUICK, "--output", model]) == 0
+    samples = draw(model, tmp_path / "samples", 9, "--num-actors", "2", "--chunk-size", "2")
+    assert [row["image"] for row in samples[:6]] == [row["image"] for row in drawn]
+    assert np.mean([np.mean(row_mask(row) == truth(row_image(row))) for row in samples]) > 0.85
+    assert draw(model, tmp_path / "again", 9, "--num-actors", "1", "--chunk-size", "7") == samples
+    held_out = str(annotate(tmp_path / "real", 1))
+    capsys.readouterr()
+    assert evaluate.main(["--model", model, "--images", held_out, "--output", str(tmp_path / "no")]) == 2
+    assert "train a student" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.slow

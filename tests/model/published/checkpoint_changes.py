@@ -20,7 +20,7 @@ State = dict[str, Any]
 SAME, REFUSED, ANY = "same", "refused", "any"
 """What must become of a changed file: the very model, a refusal, or either of them (or another model)."""
 
-_HOLDERS = ("model", "state_dict", "model_state_dict")
+_HOLDERS = ("model", "state_dict", "model_state_dict", "g_ema")
 _NOT_READ = ("decoder", "mask_token", "norm.", "head.", "projection_head.", "prototypes.")
 WEIGHTS = (".pt", ".pth", ".th", ".bin", ".safetensors")
 
@@ -134,7 +134,10 @@ def _renamed(state: State, draw: random.Random) -> None:
 
 
 def _added(state: State, draw: random.Random) -> None:
-    state[draw.choice(["label_emb.weight", "extra", "_orig_mod.extra", "0"])] = torch.zeros(3)
+    names = ["label_emb.weight", "extra", "_orig_mod.extra", "0"]
+    if "encoder.latlayer1.weight" in state:
+        names = ["encoder.extra"]  # of e4e's and pSp's files only some parts are read
+    state[draw.choice(names)] = torch.zeros(3)
 
 
 def _reshaped(state: State, draw: random.Random) -> None:

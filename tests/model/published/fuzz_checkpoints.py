@@ -27,9 +27,11 @@ from diffusers import DDPMPipeline
 from ddpm_seg.model.published.alae import NOT_READ
 from jobs import convert
 from tests.fuzzing import Bounds, run_as_asked
+from tests.model.networks.style import test_stylegan
 from tests.model.published.checkpoint_changes import REFUSED, SAME, WEIGHTS, change_file
 from tests.model.published.published_files import FLAGS, write_modelscope, write_published, write_published_backbone
 from tests.model.published.tiny_diffusers import pipeline
+from tests.model.recorded_gans import GOLDEN, inversion_checkpoint, rosinality_checkpoint, written
 from tests.model.recorded_vdvae_alae import VDVAE32_FLAGS, save
 from tests.model.recorded_vdvae_alae import state as published_state
 
@@ -42,6 +44,11 @@ KINDS: dict[str, list[str]] = {
     "vdvae": ["--vdvae", "{}/ema.th", "--model-flags",
               " ".join(f"--{name} {value}" for name, value in VDVAE32_FLAGS.items())],
     "alae": ["--alae", "{}/alae.pth"],
+    "gan encoder": ["--gan-encoder", "{}/e4e.pt"],
+    "gan inversion": ["--gan-inversion", "{}/e4e.pt"],
+    "stylegan": ["--stylegan", "{}/g_all.pt"],
+    "stylegan2": ["--stylegan2", "{}/config-f.pt"],
+    "nvlabs": ["--stylegan2", "{}/network.pkl"],
     "modelscope": ["--modelscope", "{}"],
     "diffusers": ["--diffusers", "{}"],
     "diffusers bin": ["--diffusers", "{}"],
@@ -65,7 +72,8 @@ def make_models(folder: Path) -> dict[str, Path]:
     encoder = published_state("alae128").items()
     # A change of what is not read would mean nothing.
     torch.save({key: value for key, value in encoder if not NOT_READ.match(key)}, folder / "alae" / "alae.pth")
-    for kind in ("vdvae", "alae"):
+    _make_gans(folder)
+    for kind in ("vdvae", "alae", "gan encoder", "gan inversion", "stylegan", "stylegan2", "nvlabs"):
         (folder / kind / "README").write_text("what a file may be mistaken for")
     write_modelscope(folder / "modelscope")
     written = DDPMPipeline.from_pretrained(pipeline(folder / "diffusers"), low_cpu_mem_usage=False)
@@ -73,6 +81,23 @@ def make_models(folder: Path) -> dict[str, Path]:
     written.save_pretrained(folder / "diffusers shards", max_shard_size="1MB")
     written.save_pretrained(folder / "diffusers variant", variant="fp16")
     return {kind: folder / kind for kind in KINDS}
+
+
+def _make_gans(folder: Path) -> None:
+    """Without the tensors that are not read."""
+    whole = inversion_checkpoint()
+    for kind, unread in {
+        "gan encoder": r"encoder\.styles\.|decoder\.",
+        "gan inversion": r"decoder\.(style\.|to_rgb|.*kernel)",
+    }.items():
+        kept = {key: value for key, value in whole["state_dict"].items() if not re.match(unread, key)}
+        written(folder / kind / "e4e.pt", {**whole, "state_dict": kept})
+    generator = rosinality_checkpoint()
+    kept = {key: value for key, value in generator["g_ema"].items() if not key.endswith("kernel")}
+    written(folder / "stylegan2" / "config-f.pt", {**generator, "g_ema": kept})
+    first = {key: value for key, value in test_stylegan.state().items() if not key.endswith("kernel")}
+    written(folder / "stylegan" / "g_all.pt", first)
+    shutil.copy(GOLDEN / "nv_32.pkl", folder / "nvlabs" / "network.pkl")
 
 
 def outcome(kind: str, model: Path, output: Path) -> str:
@@ -116,7 +141,7 @@ def fuzz(count: int, seed: int, folder: Path, report: Callable[[str], None] = pr
 
 def _used(kind: str, model: Path) -> list[Path]:
     """Files that the job reads of a model: some kinds come with more."""
-    files = [path for path in model.rglob("*") if path.is_file() and path.suffix in (*WEIGHTS, ".json")]
+    files = [path for path in model.rglob("*") if path.is_file() and path.suffix in (*WEIGHTS, ".pkl", ".json")]
     return [model / "swav.pth"] if kind == "swav" else files
 
 

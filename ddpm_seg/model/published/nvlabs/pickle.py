@@ -95,6 +95,8 @@ def _refuse_bombs(file: IO[bytes]) -> None:
         tuples += operation.name in TUPLES
         if tuples > MOST_TUPLES:
             raise _RefusedError(f"it has more than {MOST_TUPLES} tuples")
+    if file.read(1):
+        raise _RefusedError("it has more bytes after its end")  # they would raise the limit for what it unpacks to
 
 
 class _Reader(pickle.Unpickler):

@@ -168,6 +168,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         pickled([stored(data) for data in [storage_bytes(torch.zeros(1000))] * 100]),
         "bytes that unpack to more",
     ),
+    "bytes after the end": (pickle.dumps(3) + b"x", "refused: it has more bytes after its end"),
     "an absurd memo": (b"\x80\x04Nr\x00\x00\x00\x7f.", "it stores its object 0 as number 2130706432"),
     "an absurd length": (b"\x80\x04\x8e" + (2**40).to_bytes(8, "little") + b"abc.", "damaged"),
     "an absurd bytearray": (b"\x80\x05\x96" + (2**40).to_bytes(8, "little") + b"abc.", "damaged"),
