@@ -111,6 +111,8 @@ def _read(uri: str) -> _Checkpoint:
     encoder, decoder = _part(state, "encoder."), _part(state, "decoder.")
     if missing := [key for key in _LANDMARKS if key not in encoder]:
         raise ValueError(f"{name}: not an e4e or pSp checkpoint: it has no encoder.{missing[0]}, but {some(state)}")
+    if unknown := [key for key in state if not key.startswith(("encoder.", "decoder."))]:
+        raise ValueError(f"{name}: its state_dict has {some(unknown)}; expected encoder.* and decoder.* alone")
     taken = encoder["input_layer.0.weight"].shape
     if len(taken) != 4 or taken[1] != 3:
         raise ValueError(

@@ -134,10 +134,7 @@ def _renamed(state: State, draw: random.Random) -> None:
 
 
 def _added(state: State, draw: random.Random) -> None:
-    names = ["label_emb.weight", "extra", "_orig_mod.extra", "0"]
-    if "encoder.latlayer1.weight" in state:
-        names = ["encoder.extra"]  # of e4e's and pSp's files only some parts are read
-    state[draw.choice(names)] = torch.zeros(3)
+    state[draw.choice(["label_emb.weight", "extra", "_orig_mod.extra", "0"])] = torch.zeros(3)
 
 
 def _reshaped(state: State, draw: random.Random) -> None:

@@ -153,6 +153,7 @@ def test_one_mean_code_serves_all_layers(tmp_path: Path) -> None:
             r"has no encoder\.latlayer1\.w",
         ),
         ({**E4E, "state_dict": without(E4E["state_dict"], "encoder.body.3.")}, r"it lacks .*body\.3\."),
+        (changed(E4E, "state_dict", more=torch.zeros(3)), r"state_dict has more; expected encoder\.\* and decoder"),
         ({**E4E, "opts": 3}, "opts is int"),
         (GAN, "expected an e4e or pSp checkpoint, with a state_dict, got a dictionary with g_ema, latent_avg"),
         (torch.zeros(3), "got a Tensor"),
