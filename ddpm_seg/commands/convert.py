@@ -46,6 +46,11 @@ blocks are numbered by up-block, the deepest first.
 Converts a network of timm (a folder, or a name on the hub), such as DINOv3, DINOv2, RADIO or PE-Spatial. Its blocks are
 those of timm's forward_intermediates.
 
+    ddpm-seg convert --transformers dinov2-with-registers-base --output bundles/dinov2
+
+Converts a vision network of Hugging Face's transformers (a folder, or a name on the hub): DINOv2 with or without
+registers, DINOv3, RADIO, SigLIP 2 or TIPSv2. Code in the folder is never run.
+
     ddpm-seg convert --modelscope cv_diffusion_image-segmentation \\
         --output bundles/modelscope-ffhq-34
 

@@ -37,6 +37,7 @@ from ddpm_seg.model.networks.style.stylegan import StyleGANConfig
 from ddpm_seg.model.networks.style.stylegan2 import StyleGAN2Config
 from ddpm_seg.model.networks.swav import SwAVConfig
 from ddpm_seg.model.networks.timm_network import TimmConfig
+from ddpm_seg.model.networks.transformers_network import TransformersConfig
 from ddpm_seg.model.networks.vdvae import VDVAEConfig
 
 NETWORKS: tuple[type[Network], ...] = (
@@ -50,4 +51,5 @@ NETWORKS: tuple[type[Network], ...] = (
     StyleGAN2Config,
     StyleGANConfig,
     TimmConfig,
+    TransformersConfig,
 )

@@ -33,6 +33,9 @@ class ConvertConfig:
     timm: str | None = None
     """Folder of a timm network that has forward_intermediates (DINOv3, DINOv2, RADIO, PE-Spatial, SigLIP 2, …), with
     its config.json, or its name on the hub."""
+    transformers: str | None = None
+    """Folder of a vision network of Hugging Face's transformers (DINOv2, DINOv3, RADIO, SigLIP 2, TIPSv2), with its
+    config.json, or its name on the hub."""
     gan_encoder: str | None = None
     """Checkpoint of e4e (omertov/encoder4editing) or pSp (eladrich/pixel2style2pixel), a .pt file: converts its encoder
     only, whose activations are the features."""
@@ -49,9 +52,9 @@ class ConvertConfig:
     """Mean code of that generator: DatasetGAN's avg_latent_….npy file. Default: the mean of 10,000 codes."""
     image_size: int | None = None
     """Side of the images in pixels. For --gan-encoder, --gan-inversion and --alae, the side that images are resized to;
-    default: 256, or the side of the --alae encoder if that is smaller. For --timm, a multiple of the network's patch;
-    default: the side of its training, or 512 for a DINOv3. For --stylegan2, the side of the drawn images or
-    a half, a quarter, … of it, which averages their pixels; default: the generator's own."""
+    default: 256, or the side of the --alae encoder if that is smaller. For --timm and --transformers, a multiple of the
+    network's patch; default: the side of its training, or 512 for a DINOv3 or RADIO. For --stylegan2, the side of the
+    drawn images or a half, a quarter, … of it, which averages their pixels; default: the generator's own."""
     encoder_type: Literal["e4e", "psp"] | None = None
     """Whether a --gan-inversion checkpoint is of e4e or pSp. Needed only if the checkpoint's options do not say."""
     classifiers: str | None = None
