@@ -41,7 +41,8 @@ from the encoder itself.
 Converts a Hugging Face diffusers pipeline (a folder, or a name on the hub) with an unconditional UNet2DModel. Its
 blocks are numbered by up-block, the deepest first.
 
-    ddpm-seg convert --timm vit_small_patch16_dinov3 --image-size 512 --output bundles/dinov3
+    ddpm-seg convert --timm vit_small_patch16_dinov3 --image-size 512 \\
+        --output bundles/dinov3
 
 Converts a network of timm (a folder, or a name on the hub), such as DINOv3, DINOv2, RADIO or PE-Spatial. Its blocks are
 those of timm's forward_intermediates.

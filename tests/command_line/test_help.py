@@ -54,3 +54,7 @@ def test_a_jobs_own_options_come_before_shared_ones(job) -> None:
     shared = {"image_root", "uncovered", "expect_model_id", "price_per_hour"} & set(names)
     assert min(map(names.index, shared)) >= 3
     assert {"input", "images", "samples", "num_samples", "train"} & set(names[:3])
+
+
+def test_it_names_commands_as_people_type_them(job, capsys) -> None:
+    assert "jobs." not in help_of(job, capsys)
