@@ -109,3 +109,19 @@ def test_from_a_librarys_folder_to_masks(ray_cluster: str, tmp_path: Path, libra
     assert ddpm_seg.read_labels(out)["status"].to_pylist() == ["ok"] * 3
     tuned = ["--tune", "--output", str(tmp_path / "tuned")]
     assert train.main(["--model", start, "--images", str(images), *how, *tuned]) == 0
+
+
+@pytest.mark.slow
+def test_from_a_pair_to_masks(ray_cluster: str, tmp_path: Path) -> None:
+    """The DDPM in the box beside a network of another side and grid."""
+    images, held_out = annotate(tmp_path / "train", 4), annotate(tmp_path / "held_out", 3, first=100)
+    second, start, model, out = (str(tmp_path / name) for name in ("second", "start", "model", "out"))
+    save_bundle(backbone_bundle(TINY_MAE), second)
+    assert convert.main(["--pair", "avatars-10", second, "--output", start]) == 0
+    how = ["--task", "avatars_10", "--members", "2", "--iterations", "60", "--device", "cpu", "--num-actors", "1"]
+    assert train.main(["--model", start, "--images", str(images), "--output", model, *how]) == 0
+    scores = tmp_path / "scores"
+    assert evaluate.main(["--model", model, "--images", str(held_out), "--output", str(scores)]) == 0
+    assert json.loads((scores / "metrics.json").read_text())["usual_miou"] > 0.6
+    assert label.main(["--model", model, "--input", str(held_out), "--output", out]) == 0
+    assert ddpm_seg.read_labels(out)["status"].to_pylist() == ["ok"] * 3

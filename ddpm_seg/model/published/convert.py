@@ -18,13 +18,14 @@ from ddpm_seg.checks import flag
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle
 from ddpm_seg.model.ensemble import member_shapes
 from ddpm_seg.model.networks.diffusion.ddpm import DDPMConfig
-from ddpm_seg.model.published.convert_checks import chosen_checkpoint, refuse_beside_modelscope
+from ddpm_seg.model.published.convert_checks import chosen_checkpoint, refuse_beside_modelscope, refuse_beside_pair
 from ddpm_seg.model.published.convert_config import ConvertConfig
 from ddpm_seg.model.published.experiment import Experiment, load_experiment, load_modelscope_configuration
 from ddpm_seg.model.published.flags import configs_from_flags
 from ddpm_seg.model.published.guided_diffusion import load_unet
 from ddpm_seg.model.published.loading import load_network
 from ddpm_seg.model.published.noise import torch_cpu_noise, torch_cuda_noise
+from ddpm_seg.model.published.pair import load_pair
 from ddpm_seg.model.published.state_dicts import (
     State,
     base_name,
@@ -49,6 +50,9 @@ def convert(config: ConvertConfig) -> Bundle:
     if config.modelscope is not None:
         refuse_beside_modelscope(config)
         return load_modelscope(config.modelscope)
+    if config.pair is not None:
+        refuse_beside_pair(config)
+        return load_pair(*config.pair)
     checkpoint = chosen_checkpoint(config)
     experiment = None if config.experiment is None else load_experiment(config.experiment)
     if experiment is not None and experiment.model_type != checkpoint.flag:

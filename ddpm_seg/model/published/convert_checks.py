@@ -16,7 +16,9 @@ def chosen_checkpoint(config: ConvertConfig) -> Checkpoint:
     found = [checkpoint for checkpoint in CHECKPOINTS if getattr(config, checkpoint.flag) is not None]
     if not found:
         networks = ", ".join(flag(checkpoint.flag) for checkpoint in CHECKPOINTS)
-        raise ValueError(f"nothing to convert: give {networks}, --modelscope or --gan-samples, with a file or folder")
+        raise ValueError(
+            f"nothing to convert: give {networks}, --pair, --modelscope or --gan-samples, with a file or folder"
+        )
     if len(found) > 1:
         raise ValueError(f"a bundle holds one network: give only one of {', '.join(flag(one.flag) for one in found)}")
     checkpoint = found[0]
@@ -36,6 +38,11 @@ def chosen_checkpoint(config: ConvertConfig) -> Checkpoint:
 def refuse_beside_modelscope(config: ConvertConfig) -> None:
     """Raises ValueError if any other flag but --output is given."""
     _refuse_beside("modelscope", config)
+
+
+def refuse_beside_pair(config: ConvertConfig) -> None:
+    """Raises ValueError if any other flag but --output is given."""
+    _refuse_beside("pair", config)
 
 
 def refuse_beside_gan_samples(config: ConvertConfig) -> None:

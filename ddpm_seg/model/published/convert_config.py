@@ -11,8 +11,8 @@ from ddpm_seg.checks import check_least
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConvertConfig:
-    """Exactly one network (with --classifiers and --experiment for a segmentation model), --modelscope alone, or
-    --gan-samples with --task."""
+    """Exactly one network (with --classifiers and --experiment for a segmentation model), --modelscope or --pair alone,
+    or --gan-samples with --task."""
 
     output: str
     """Folder or URI prefix (s3://bucket/prefix) to write the bundle to, or the samples of --gan-samples."""
@@ -74,6 +74,9 @@ class ConvertConfig:
     """Seed of --noise-generator."""
     modelscope: str | None = None
     """Folder of ModelScope's cv_diffusion_image-segmentation. Allows no other flag except --output."""
+    pair: tuple[str, str] | None = None
+    """Two bundles: the new one has the networks of both, each with its own preprocessing and side, for jobs.train to
+    train one ensemble on the maps of both. Allows no other flag except --output."""
     gan_samples: str | None = None
     """Published labelled samples of DatasetGAN or DatasetDDPM: an .npz file of images, labels, perhaps latents, and
     uncertainties. Writes a table of samples, for ddpm-seg curate and ddpm-seg distill, instead of a bundle. Needs
