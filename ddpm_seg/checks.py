@@ -22,6 +22,14 @@ def check_target(target_error: str | None, calibration: str | None) -> None:
         raise ValueError(f"--target-error must be a percentage such as 1%, got {target_error!r}")
 
 
+def check_tile(tile: float | None, average: str | None) -> None:
+    """Raises ValueError for a scale outside (0, 1], and for shifts, which tiles cannot have."""
+    if tile is not None and not 0 < tile <= 1:
+        raise ValueError(f"--tile must be a scale above 0 and at most 1, got {tile}")
+    if tile is not None and average == "shifts":
+        raise ValueError("--tile already shows the network each pixel several times: leave out --average shifts")
+
+
 def check_least(config: object, **least: float) -> None:
     """Raises ValueError if a field of `config` is below the bound given for it or not finite. None is allowed."""
     for name, bound in least.items():

@@ -82,11 +82,21 @@ def fit(
     placement = Placement(
         left=left, top=top, width=width, height=height, image_width=image_width, image_height=image_height
     )
-    size_of_content = (finer * width, finer * height)
-    content = np.asarray(Image.fromarray(image).resize(size_of_content, Image.Resampling.BILINEAR))
+    content, wanted = image, (finer * width, finer * height)
+    if wanted != (image_width, image_height):  # else it would be an exact copy, of up to 300 MB
+        content = np.asarray(Image.fromarray(image).resize(wanted, Image.Resampling.BILINEAR))
     padding = ((top, canvas_height - height - top), (left, canvas_width - width - left))
     around = [(finer * before, finer * after) for before, after in padding]
-    return np.pad(content, (*around, (0, 0)), mode="edge"), placement
+    return np.pad(content, (*around, (0, 0)), mode="edge") if any(map(any, around)) else content, placement
+
+
+def tile_canvas(image: NDArray[np.uint8], side: int, scale: float) -> tuple[int, int]:
+    """Height and width of the canvas for an image (H, W, 3) at `scale` that squares of `side` are cut from.
+
+    Neither is below `side`; an image that would be smaller both ways fills one square instead.
+    """
+    height, width = (max(side, round(length * scale)) for length in image.shape[:2])
+    return height, width
 
 
 def restore_mask(label: NDArray[Number], placement: Placement) -> NDArray[Number]:

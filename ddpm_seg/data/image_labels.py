@@ -36,6 +36,10 @@ class NetworkAnswer(Protocol):
     def finite(self) -> bool: ...
 
 
+LARGE = 2**24
+"""Pixels of a canvas."""
+
+
 class NotFiniteError(ValueError):
     """The network's output overflowed, so its labels mean nothing."""
 
@@ -72,7 +76,8 @@ def image_labels(
     if least_confidence > 0:
         kept = np.where(found.confidence >= least_confidence, found.mask, np.uint8(LEFT_OUT))
         found = replace(found, mask=kept)
-    if resize == "bilinear" and placement.resized:
+    # Summed strip by strip for a canvas of many tiles, which would take gigabytes at once.
+    if (resize == "bilinear" and placement.resized) or answer.label.size > LARGE:
         statistics = own_size_statistics(found, answer.uncertainty, placement, class_names)
     else:
         values = answer.label, answer.uncertainty, answer.confidence

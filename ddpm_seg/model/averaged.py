@@ -17,7 +17,7 @@ from ddpm_seg.fits import Average
 from ddpm_seg.model.device.copies import to_host
 from ddpm_seg.model.pixel_labels import PixelLabels
 from ddpm_seg.model.views import SHIFTS, finer, passes, views_of
-from ddpm_seg.model.voting import Votes
+from ddpm_seg.model.voting import Votes, probabilities_and_entropy
 
 if TYPE_CHECKING:
     from ddpm_seg.model.segmenter import Segmenter
@@ -44,28 +44,33 @@ class Averaged:
 
         Raises what the model's own `segment` raises.
         """
-        found = (votes.arrays() for votes in self._votes(images))
+        found = (self.calibrated(votes).arrays() for votes in self.votes(images))
         return [PixelLabels(**arrays) for arrays in to_host(found, self.device)]
 
     def probabilities(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Mean softmax (K, F S, F S) float32 for one `image` (F S, F S, 3) uint8."""
-        votes = next(self._votes(image[None]))
+        votes = self.calibrated(next(self.votes(image[None])))
         found = votes.probabilities if votes.finer is None else votes.finer
         return found.cpu().numpy()
 
     @torch.inference_mode()
-    def _votes(self, images: NDArray[np.uint8]) -> Iterator[Votes]:
+    def votes(self, images: NDArray[np.uint8]) -> Iterator[Votes]:
+        """Yields the mean votes for each of `images`, before calibration."""
         size = self.image_size
         if images.ndim != 4 or images.shape[1:] != (size, size, 3) or images.dtype != np.uint8:
             raise ValueError(f"images must be (N, {size}, {size}, 3) uint8, got {images.shape} {images.dtype}")
         seen = [view for image in images for view in views_of(image, self.average)]
         votes = self.model.votes(np.stack(seen)) if seen else iter(())
         for _ in images:
-            yield self.model.calibrated(self._mean([next(votes) for _ in range(passes(self.average))]))
+            yield self._mean([next(votes) for _ in range(passes(self.average))])
+
+    def calibrated(self, votes: Votes) -> Votes:
+        """`votes` with the model's calibration; unchanged if it has none."""
+        return self.model.calibrated(votes)
 
     def _mean(self, views: Sequence[Votes]) -> Votes:
         """The mean of an image's views, on the grid of the image."""
-        placed = [self._placed(number, _probabilities_and_entropy(one)) for number, one in enumerate(views)]
+        placed = [self._placed(number, probabilities_and_entropy(one)) for number, one in enumerate(views)]
         mean = torch.stack(placed).mean(dim=0)
         fine = mean[:-1] if finer(self.average) > 1 else None
         if fine is not None:
@@ -89,12 +94,6 @@ class Averaged:
             turned = maps.flip(-1)
             return torch.cat([turned[:-1][self.swapped], turned[-1:]])
         return maps
-
-
-def _probabilities_and_entropy(votes: Votes) -> Tensor:
-    """(K + 1, S, S): the mean softmax, then the mean entropy of the members, as uncertainty = H(mean p) - mean H(p)."""
-    entropy_SS = torch.special.entr(votes.probabilities).sum(dim=0)
-    return torch.cat([votes.probabilities, (entropy_SS - votes.uncertainty)[None]])
 
 
 def _shifted_back(maps: Tensor, row: int, column: int) -> Tensor:

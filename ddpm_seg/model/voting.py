@@ -92,3 +92,9 @@ def stack_rows(strips: Sequence[Votes]) -> Votes:
         confidence=torch.cat([strip.confidence for strip in strips]),
         probabilities=torch.cat([strip.probabilities for strip in strips], dim=1),
     )
+
+
+def probabilities_and_entropy(votes: Votes) -> Tensor:
+    """(K + 1, S, S): the mean softmax, then the mean entropy of the members, as uncertainty = H(mean p) - mean H(p)."""
+    entropy_SS = torch.special.entr(votes.probabilities).sum(dim=0)
+    return torch.cat([votes.probabilities, (entropy_SS - votes.uncertainty)[None]])

@@ -119,6 +119,7 @@ def _labels(config: EvaluateConfig, header: TrainedHeader, annotations: Sequence
             fit=config.fit,
             refine=config.refine,
             average=config.average,
+            tile=config.tile,
             num_actors=config.num_actors,
             maps=_with_maps(config.output),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ddpm_seg import storage
-from ddpm_seg.checks import check_least
+from ddpm_seg.checks import check_least, check_tile
 from ddpm_seg.data.annotations.options import AnnotationOptions
 from ddpm_seg.data.fit_options import Refine
 from ddpm_seg.fits import Average, FitMode
@@ -51,6 +51,8 @@ class EvaluateConfig(AnnotationOptions):
     scores at the images' own size."""
     average: Average | None = None
     """Average over several views of each image: mirror or shifts; see ddpm-seg label --average."""
+    tile: float | None = None
+    """Cut images into overlapping squares at this scale; see ddpm-seg label --tile."""
     limit: int | None = None
     """Score only the first LIMIT images, sorted by name. Default: all."""
     num_actors: int | None = None
@@ -68,4 +70,5 @@ class EvaluateConfig(AnnotationOptions):
         check_model_id(self.expect_model_id)
         if self.labels_of is not None and (self.labels is not None or self.splits is not None):
             raise ValueError("--labels-of compares two annotators: leave out --labels and --splits, or --labels-of")
+        check_tile(self.tile, self.average)
         check_least(self, limit=1, num_actors=1, splits=1, shots=1)

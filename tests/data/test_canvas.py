@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm_seg.data.canvas import Placement, fit, restore_mask
+from ddpm_seg.data.canvas import Placement, fit, restore_mask, tile_canvas
 from tests.odd_images import picture
 
 
@@ -102,6 +102,21 @@ def test_a_finer_canvas_has_the_same_content_in_more_pixels(height, width, mode)
     content = Image.fromarray(picture(height, width)).resize((fine.width, fine.height), Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(fine.crop(canvas), np.asarray(content))
     assert (fine.image_width, fine.image_height) == (width, height)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "scale", "expected"),
+    [(100, 200, 1, (100, 200)), (100, 201, 0.5, (50, 100)), (40, 900, 0.5, (32, 450)), (10, 20, 1, (32, 32))],
+)
+def test_the_canvas_for_tiles_is_the_image_at_a_scale(height, width, scale, expected):
+    image = picture(height, width)
+    size = tile_canvas(image, 32, scale)
+    assert size == expected
+    canvas, placement = fit(image, size)
+    assert canvas.shape == (*size, 3)
+    if scale == 1 and min(height, width) >= 32:
+        assert not placement.resized
+        np.testing.assert_array_equal(canvas, image)
 
 
 @pytest.mark.parametrize("mode", ["letterbox", "stretch"])

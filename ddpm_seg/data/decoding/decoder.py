@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
-from ddpm_seg.data.canvas import CanvasSize, Placement, fit
+from ddpm_seg.data.canvas import CanvasSize, Placement, fit, tile_canvas
 from ddpm_seg.data.decoding.confinement import confine, hide_memory_and_environment
 from ddpm_seg.data.decoding.formats import register_plugins
 from ddpm_seg.data.decoding.images import DEFAULT_LIMITS, Decoded, ImageError, Limits, decode, read
@@ -52,15 +52,16 @@ _warned = threading.Event()
 
 
 def decode_and_fit(
-    data: bytes, limits: Limits, size: CanvasSize, mode: FitMode, finer: int = 1
+    data: bytes, limits: Limits, size: CanvasSize, mode: FitMode, finer: int = 1, tile: float | None = None
 ) -> tuple[NDArray[np.uint8], Placement]:
-    """`fit(decode(data, limits), size, mode, finer)` in a child process; the canvas is read-only.
+    """`fit(decode(data, limits), size, mode, finer)` in a child process; the canvas is read-only. With `tile`, the
+    canvas is that of `tile_canvas` for squares of `size` at this scale.
 
     Raises ImageError as `decode` does, and with the types "out_of_memory" (more than `limits.decode_memory`),
     "decode_timeout" (more than `limits.decode_seconds`) and "decoder_crashed"; RuntimeError if no child can be started.
     May be called from many threads: each borrows its own child, and a dead child is replaced.
     """
-    reply, canvas = _request(data, limits, {"size": size, "mode": mode, "finer": finer})
+    reply, canvas = _request(data, limits, {"size": size, "mode": mode, "finer": finer, "tile": tile})
     return canvas, Placement(**reply["placement"])
 
 
@@ -230,7 +231,10 @@ def _answer(data: bytes, request: dict[str, Any], address_space: int) -> tuple[d
 def _pixels(data: bytes, limits: Limits, request: dict[str, Any]) -> tuple[dict[str, Any], NDArray[np.uint8]]:
     if "size" in request:
         size = request["size"] if isinstance(request["size"], int) else tuple(request["size"])  # JSON made it a list
-        canvas, placement = fit(decode(data, limits), size, request["mode"], request["finer"])
+        image = decode(data, limits)
+        if request["tile"]:
+            size = tile_canvas(image, request["size"], request["tile"])
+        canvas, placement = fit(image, size, request["mode"], request["finer"])
         return {"placement": dataclasses.asdict(placement)}, canvas
     decoded = read(data, limits)
     return {"format": decoded.format, "turned": decoded.turned}, decoded.pixels

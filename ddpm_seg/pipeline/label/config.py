@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from ddpm_seg import storage
-from ddpm_seg.checks import check_least, check_target
+from ddpm_seg.checks import check_least, check_target, check_tile
 from ddpm_seg.data.fit_options import Refine, Resize
 from ddpm_seg.fits import Average, FitMode
 from ddpm_seg.model.device.dtypes import SegmentDType
@@ -45,6 +45,11 @@ class LabelConfig(RunOptions):
     work), shifts shows it four views half a network pixel apart (four times). Masks get better. For mirror, classes
     that tell left from right must be in mirror_pairs of the task file that the model was trained with. Default: what
     ddpm-seg train --tune chose for the model, else none."""
+    tile: float | None = None
+    """For large images: shrink each image to this share of its size (0.5: half as wide and high; 1: not at all), cut it
+    into overlapping squares of the network's side, and blend their masks. Only for models whose classes do not depend
+    on the whole picture, such as textures or cells; compare with ddpm-seg evaluate --tile. Default: fit the whole image
+    into one square."""
     target_error: str | None = None
     """Set pixels that are not confident enough to 255 (no class), so that on average at most this share of an image's
     pixels, such as 1%, has a wrong class. Needs --calibration."""
@@ -100,6 +105,7 @@ class LabelConfig(RunOptions):
         RunOptions.__post_init__(self)  # super() does not know a class that slots=True makes anew
         storage.normalize_places(self, "redo")
         check_least(self, limit=1, active=1)
+        check_tile(self.tile, self.average)
         self.error_limit(0)
         check_target(self.target_error, self.calibration)
         if self.refine not in (None, "none") and self.resize == "nearest":

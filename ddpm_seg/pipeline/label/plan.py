@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 TABLE = "labels"
 CLASS_STATS = "class_stats"
+TILED_CHUNK = 4
+"""Most images per chunk with --tile: a chunk's canvases are in memory together."""
 REFUSED = "refused"
 """Manifest column with the error type and message of list entries that are not read; absent if there are none."""
 TYPICAL_BYTES = 32 * 1024
@@ -92,6 +94,7 @@ class LabelPlan:
             f"resize     {config.resize}",
             *([f"refine     {config.refine}"] if config.refine not in (None, "none") else []),
             *([f"average    {config.average}"] if config.average not in (None, "none") else []),
+            *([f"tile       squares of {self.header.image_size} at scale {config.tile:g}"] if config.tile else []),
             *([f"list       {self.column}, {self.refused} entries refused"] if self.column else []),
             *([f"damaged    {self.refused} containers"] if self.refused and not self.column else []),
             f"done       {run.already_done} of them by earlier runs with this model and these options",
@@ -139,6 +142,8 @@ def plan_label(config: LabelConfig, threshold: Threshold | None = None) -> Label
     storage.allow_local_hosts(config.allow_local_hosts or _is_one_url(config.input, listing))
     fit = chosen_fit(config.model, header.provenance, config.fit)
     config = dataclasses.replace(chosen_ways(config, header), fit=fit)
+    if config.tile is not None:
+        config = dataclasses.replace(config, chunk_size=min(config.chunk_size, TILED_CHUNK))
     read_uris: dict[str, str] = {}
     chosen = read_chosen(config.redo, "reject") if config.redo else None
     config_hash = hash_config(config, header, threshold)
@@ -252,6 +257,8 @@ def chosen_ways(config: LabelConfig, header: TrainedHeader) -> LabelConfig:
     if resize is None:
         options = newest_options(config.output, having="fit")
         resize = "bilinear" if options.get("resize") == "bilinear" or not options else "nearest"
+    if config.tile is not None and average == "shifts":  # as tuned, without tiles
+        average = "none"
     return dataclasses.replace(config, resize=resize, refine=refine, average=average)
 
 
@@ -272,6 +279,8 @@ def hash_config(config: LabelConfig, header: TrainedHeader, threshold: Threshold
         content["calibration"] = digest
     if threshold is not None:
         content["least_confidence"] = threshold.confidence
+    if config.tile is not None:
+        content["tile"] = config.tile
     if config.maps:
         content["maps"] = True
     return json_digest(content)[:12]

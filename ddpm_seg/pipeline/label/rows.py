@@ -46,6 +46,8 @@ class LabelSpec(RowSpec):
     refine: Refine = "none"
     finer: int = 1
     """How many times finer canvases are than what the network sees, for `--average`."""
+    tile: float | None = None
+    """Scale of images that are cut into squares; None: each image is one square."""
     least_confidence: int = 0
     """In 255ths; pixels with less confidence become 255, no class."""
     maps: bool = False
@@ -109,7 +111,7 @@ def fetch(source: ImageInput, spec: LabelSpec) -> FittedImage:
 def fit(source: ImageInput, data: bytes, spec: LabelSpec) -> FittedImage:
     """Decodes and fits an image's bytes. Raises only if the decoding process cannot be started."""
     try:
-        canvas, placement = decode_and_fit(data, spec.limits, spec.image_size, spec.fit, spec.finer)
+        canvas, placement = decode_and_fit(data, spec.limits, spec.image_size, spec.fit, spec.finer, spec.tile)
     except ImageError as error:
         return failed(source, error.error_type, error)
     return FittedImage(source=source, canvas=canvas, placement=placement)

@@ -8,7 +8,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from ddpm_seg.cluster.actor_threads import ActorThreads
 from ddpm_seg.model.segment_canvas import segment_canvases
@@ -56,10 +58,11 @@ class Segment:
         compile: bool = False,
         calibration: str | None = None,
         average: Average = "none",
+        tiles: bool = False,
     ) -> None:
         from ddpm_seg.model.trained import load_model, refuse_another_calibration, resident
 
-        self.threads = ActorThreads(threads)
+        self.threads, self.tiles = ActorThreads(threads), tiles
         bundle = load_model(model, model_id)
         refuse_another_calibration(model, bundle, calibration)
         self.segmenter = resident(bundle, dtype=dtype, batch_size=batch_size, compile=compile, average=average)
@@ -69,12 +72,21 @@ class Segment:
         start = time.perf_counter()
         images: list[FittedImage] = pickle.loads(row["payload"])
         canvases = [image.canvas for image in images if image.canvas is not None]
-        found = iter(segment_canvases(self.segmenter, canvases))
+        found = iter(self._labels(canvases, images))
         labels = [next(found) if image.canvas is not None else None for image in images]
+        del canvases, found
         # The next stage needs only the images' sizes, so do not send the pixels.
         images = [dataclasses.replace(image, canvas=None) for image in images]
         payload = pickle.dumps((images, labels), protocol=5)
         return {**row, "payload": payload, "segment_seconds": time.perf_counter() - start}
+
+    def _labels(self, canvases: list[NDArray[np.uint8]], images: list[FittedImage]) -> list[PixelLabels]:
+        if not self.tiles:
+            return segment_canvases(self.segmenter, canvases)
+        from ddpm_seg.model.tiles import segment_tiles
+
+        enlarged = any(image.placement is not None and image.placement.resized for image in images)
+        return segment_tiles(self.segmenter, canvases, top=enlarged)
 
 
 def tabulate(row: Row, spec: LabelSpec) -> pa.Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +17,14 @@ from ddpm_seg.data.inputs import sources
 from ddpm_seg.fits import fit_of
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle
 from ddpm_seg.model.bundle.student_bundle import StudentBundle
+from ddpm_seg.model.tiles import segment_tiles
 from ddpm_seg.model.trained import resident
 from ddpm_seg.model.views import finer
 from ddpm_seg.pipeline.estimate import Pace
 from ddpm_seg.pipeline.label.plan import LabelPlan, chosen_members
+
+if TYPE_CHECKING:
+    from ddpm_seg.model.trained import ResidentModel
 
 IMAGES, TRIED = 8, 16
 SLOW = 2.0
@@ -34,11 +39,11 @@ def time_images(plan: LabelPlan, model: Bundle | StudentBundle) -> Pace | None:
         return None
     segmenter = resident(model, dtype=config.dtype, batch_size=config.batch_size, average=config.average or "none")
     start = time.perf_counter()
-    segmenter.segment(np.stack(canvases[:1]))
+    _segment(segmenter, canvases[:1], plan)
     seconds, number = time.perf_counter() - start, 1
     if seconds < SLOW:  # measure again: the first pass is slower than later ones, and single images than a batch
         number, start = len(canvases), time.perf_counter()
-        segmenter.segment(np.stack(canvases))
+        _segment(segmenter, canvases, plan)
         seconds = time.perf_counter() - start
     return Pace(seconds=seconds / number, known_from=f"timed here on {number} of them ({segmenter.device})")
 
@@ -62,6 +67,13 @@ def _in_first_container(plan: LabelPlan) -> Iterator[str]:
         return
 
 
+def _segment(segmenter: ResidentModel, canvases: list[NDArray[np.uint8]], plan: LabelPlan) -> None:
+    if plan.config.tile is None:
+        segmenter.segment(np.stack(canvases))
+    else:
+        segment_tiles(segmenter, canvases)
+
+
 def _canvases(plan: LabelPlan) -> Iterator[NDArray[np.uint8]]:
     """Yields the canvases of those of the plan's first images that can be read."""
     fit, times = fit_of(plan.header.provenance, plan.config.fit), finer(plan.config.average or "none")
@@ -71,6 +83,6 @@ def _canvases(plan: LabelPlan) -> Iterator[NDArray[np.uint8]]:
     for uri in uris:
         try:
             data, _ = sources.read_image(uri, max_bytes=DEFAULT_LIMITS.max_bytes)
-            yield decode_and_fit(data, DEFAULT_LIMITS, plan.header.image_size, fit, times)[0]
+            yield decode_and_fit(data, DEFAULT_LIMITS, plan.header.image_size, fit, times, plan.config.tile)[0]
         except (OSError, ValueError, ImageError, storage.StorageError):
             continue

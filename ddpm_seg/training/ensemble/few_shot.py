@@ -37,6 +37,7 @@ from ddpm_seg.training.ensemble.copies import Copies
 from ddpm_seg.training.ensemble.ensemble_training import PUBLISHED, EnsembleConfig, train_members
 from ddpm_seg.training.ensemble.extraction import Workplace, extract_features
 from ddpm_seg.training.ensemble.feature_files import feature_uris
+from ddpm_seg.training.ensemble.mask_tuning import best_masks, describe_masks, tune_masks, with_masks
 from ddpm_seg.training.ensemble.out_of_fold import FOLDS, out_of_fold
 from ddpm_seg.training.ensemble.sources import refuse_other_pictures, sources_of
 from ddpm_seg.training.ensemble.train_config import TrainConfig
@@ -86,6 +87,9 @@ def train_from_config(config: TrainConfig) -> Bundle:
     )
     if config.tune:
         features = _tuned(features, bundle, annotations, task, device, workplace)
+        if bundle.network.reads_images:
+            features = _with_tuned_masks(features, bundle, annotations, task, fit, device, workplace)
+        annotations = [dataclasses.replace(one, own=None) for one in annotations]
     trained = train_bundle(
         bundle,
         annotations,
@@ -139,6 +143,21 @@ def _tuned(
     return dataclasses.replace(features, steps=best.steps, blocks=best.blocks)
 
 
+def _with_tuned_masks(
+    features: FeatureConfig,
+    bundle: Bundle,
+    annotations: Sequence[Annotation],
+    task: Task,
+    fit: FitMode,
+    device: str,
+    workplace: Workplace,
+) -> FeatureConfig:
+    """`features` that say how jobs.label makes masks, as cross-validation found best."""
+    trials = tune_masks(bundle, annotations, task, features, mode=fit, device=device, workplace=workplace)
+    logger.info("masks:\n%s", describe_masks(trials))
+    return with_masks(features, best_masks(trials))
+
+
 def _validated(trained: Bundle, held_out: Sequence[Annotation], device: str) -> Bundle:
     """`trained`, with its score on the validation images in its provenance."""
     miou = score(trained, held_out, device=device)
@@ -149,9 +168,17 @@ def _validated(trained: Bundle, held_out: Sequence[Annotation], device: str) -> 
 
 def _annotations(config: TrainConfig, size: int, task: Task, fit: FitMode) -> list[Annotation]:
     if config.only is None:
-        return load_annotations(config.images, image_size=size, task=task, limit=config.limit, options=config, mode=fit)
+        return load_annotations(
+            config.images,
+            image_size=size,
+            task=task,
+            limit=config.limit,
+            options=config,
+            mode=fit,
+            own_size=config.tune,
+        )
     pairs = accepted_pairs(config.images, config.only, task, config.image_root)
-    return load_pairs(pairs[: config.limit], image_size=size, task=task, options=config, mode=fit)
+    return load_pairs(pairs[: config.limit], image_size=size, task=task, options=config, mode=fit, own_size=config.tune)
 
 
 def _review(output: str, found: Iterable[tuple[Annotation, NDArray[np.float32]]], task: Task) -> Calibration:

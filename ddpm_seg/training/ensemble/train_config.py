@@ -39,8 +39,8 @@ class TrainConfig(AnnotationOptions):
     members: int = 10
     """Number of classifiers in the ensemble."""
     tune: bool = False
-    """First choose steps and blocks by cross-validation on these images: print quality and cost of each choice, then
-    train with the best."""
+    """First choose steps and blocks by cross-validation on these images, then how ddpm-seg label makes masks with this
+    model (--resize, --refine and --average): print quality and cost of each choice, then train with the best."""
     steps: tuple[int, ...] | None = None
     """Diffusion timesteps to read features at. Default: the bundle's own, else 50 150 250 of 1000, scaled if the DDPM
     has another number of timesteps. Refused for other networks, which see the image without noise, and with --tune."""

@@ -69,6 +69,23 @@ def test_what_is_asked_for_counts(config: LabelConfig) -> None:
     assert plan_label(replace(config, output=config.output + "2", resize="nearest")).config.resize == "nearest"
 
 
+def test_tiles_are_hashed_and_come_in_small_chunks(config: LabelConfig) -> None:
+    plain, header = replace(config, resize="bilinear"), read_header(config.model)
+    hashes = {hash_config(replace(plain, tile=scale), header) for scale in (None, 0.5, 1.0)}
+    assert len(hashes) == 3
+    found = plan_label(replace(config, tile=0.5))
+    assert "tile       squares of 16 at scale 0.5" in str(found)
+    assert found.config.chunk_size == 4
+
+
+@pytest.mark.parametrize("scale", [0, -1, 1.5])
+def test_a_scale_that_cannot_be_is_refused(config: LabelConfig, scale: float) -> None:
+    with pytest.raises(ValueError, match="--tile must be a scale above 0 and at most 1"):
+        replace(config, tile=scale)
+    with pytest.raises(ValueError, match="leave out --average shifts"):
+        replace(config, tile=1, average="shifts")
+
+
 @pytest.mark.parametrize("option", [{"refine": "bilateral"}, {"average": "mirror"}, {"average": "shifts"}], ids=str)
 def test_only_what_is_used_is_hashed(config: LabelConfig, option: dict[str, Any]) -> None:
     plain, header = replace(config, resize="bilinear"), read_header(config.model)

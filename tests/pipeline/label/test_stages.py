@@ -17,6 +17,8 @@ from PIL import Image
 from ddpm_seg.data.canvas import fit
 from ddpm_seg.data.table_pictures import row_mask
 from ddpm_seg.model.bundle.ensemble_bundle import save_bundle
+from ddpm_seg.model.segmenter import Segmenter
+from ddpm_seg.model.tiles import segment_tiles
 from ddpm_seg.model.views import finer
 from ddpm_seg.notebook import load
 from ddpm_seg.pipeline.label.rows import FittedImage, ImageInput, LabelSpec
@@ -99,6 +101,28 @@ def test_the_notebook_gives_the_same_masks(tmp_path, average, resize, refine) ->
         np.testing.assert_array_equal(row_mask(row), one.mask)
         assert row["uncertainty"] == pytest.approx(one.uncertainty, rel=1e-4)
         assert one.probabilities.shape == (5, *one.mask.shape)
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0])
+def test_tiles_follow_an_image_that_is_larger_than_the_network_sees(tmp_path, scale) -> None:
+    model, image = str(tmp_path / "model"), str(tmp_path / "0.png")
+    save_bundle(tiny_bundle(), model)
+    picture = np.random.default_rng(0).integers(0, 255, (60, 90, 3), dtype=np.uint8)
+    Image.fromarray(picture).save(image)
+    source = ImageInput(image_id="0", uri=image, read_uri=image, etag=None, size_bytes=1)
+    spec = _spec(tmp_path, resize="bilinear", tile=scale, maps=True)
+    row = fetch_and_decode({"shard": 0, "chunk": 0, "payload": pickle.dumps([source])}, spec)
+    row = Segment(model, dtype="float32", batch_size=None, threads=1, tiles=True)(row)
+    (_, (found,)) = pickle.loads(row["payload"])
+    (row,) = tabulate(row, spec).to_pylist()
+    size = (round(60 * scale), round(90 * scale))
+    assert found.label.shape == size
+    canvas = fit(picture, size)[0]
+    np.testing.assert_array_equal(found.label, segment_tiles(Segmenter(tiny_bundle()), [canvas])[0].label)
+    assert row_mask(row).shape == (60, 90)
+    if scale == 1:
+        np.testing.assert_array_equal(row_mask(row), found.label)
+    assert sum(one["pixels"] for one in row["classes"]) == 60 * 90
 
 
 def test_the_processes_that_read_and_write_need_no_torch() -> None:
