@@ -18,7 +18,7 @@ from ddpm_seg.command_line.statuses import WRONG_USE
 from ddpm_seg.version import __version__
 
 GROUPS = {
-    "Label images": ("label", "export", "changes", "compact"),
+    "Label images": ("label", "export", "changes", "compact", "forget"),
     "Make a model": ("convert", "pretrain", "pretrain_mae", "train", "evaluate"),
     "Generate labelled images": ("generate", "annotate", "curate", "distill"),
     "Compare and measure": ("compare", "reproduce", "benchmark", "showcase", "avatars"),

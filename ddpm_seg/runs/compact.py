@@ -144,7 +144,8 @@ def _inputs_of(manifest: Manifest, shard: int, rows: pa.Table) -> tuple[pa.Table
     if UNIT not in items.column_names:
         return items.filter(pa.array(shards == shard)).select(INPUTS.names), items.slice(0, 0).select(INPUTS.names)
     # A container's images fill shards beyond the manifest's (see `contents.Contents`).
-    here = items.filter(pa.array(shards == shard % (1 + int(shards.max()))))
+    step = int(str(manifest.info.config.get("shards", 1)))
+    here = items.filter(pa.array(shards == (shard if (shards == shard).any() else shard % step)))
     units = here.filter(pc.is_valid(here[UNIT])).select(INPUTS.names)
     single = here.filter(pc.is_null(here[UNIT])).select(INPUTS.names)
     if single.num_rows:

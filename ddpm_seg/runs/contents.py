@@ -110,7 +110,8 @@ class Contents:
             manifest = replace(manifest, items=items.filter(pc.fill_null(pc.not_equal(items[UNIT], LABELLED), True)))
         self._manifest, self._run, self._rows = manifest, run, manifest.shard_rows()
         self._parts: dict[int, _Part] = {}
-        config, step = manifest.info.config, len(self._rows)
+        config = manifest.info.config
+        step = int(str(config.get("shards", len(self._rows))))
         for unit in units_of(manifest):
             count = _count(run.index(unit.shard))
             if count is None:

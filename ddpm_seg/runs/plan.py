@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ddpm_seg.runs.done import are_planned, are_published, in_published_containers
+from ddpm_seg.runs.forgotten import without_forgotten
 from ddpm_seg.runs.ledger import KnownRun, find_runs, freeze_run, next_number
-from ddpm_seg.runs.manifest import INSIDE, Manifest, RunInfo, plan
+from ddpm_seg.runs.manifest import INSIDE, UNIT, Manifest, RunInfo, plan
 from ddpm_seg.runs.view import read_view
 
 
@@ -52,7 +53,7 @@ def plan_run(
     redo: Mapping[str, str] | None = None,
     limit: int | None = None,
 ) -> RunPlan:
-    """Plans the `items` that no run of this configuration contains. Only reads.
+    """Plans the `items` that no run of this configuration contains, without forgotten ones. Only reads.
 
     `items` has the columns of `manifest.INPUTS`, and possibly more. `tables` names the published table, then the
     derived ones. With `retry_errors`, items whose latest row is an error are planned again. `redo` has the
@@ -60,6 +61,7 @@ def plan_run(
     item whose latest row is of a later run stays done. `limit` is the maximum number of items in the new run. Raises
     DamagedFileError for a file that cannot be read.
     """
+    items = without_forgotten(items, output)
     number = next_number(output, config_hash, tables)
     runs = find_runs(output, tables[0], config_hash)
     unfinished, finished = [run for run in runs if not run.finished], [run for run in runs if run.finished]
@@ -91,13 +93,17 @@ def freeze_new(todo: RunPlan, config: Mapping[str, object], *, shard_size: int, 
 
     Returns None if another driver has planned the same configuration since `todo` was made: plan again.
     """
+    items = plan(todo.new, shard_size, chunk_size)
+    sizes: dict[str, object] = {"chunk_size": chunk_size}
+    if UNIT in items.column_names:  # from the rows it could not be told once some are forgotten
+        sizes["shards"] = items["shard"][-1].as_py() + 1
     info = RunInfo(
         run_id="",
         config_hash=todo.config_hash,
         created_at=datetime.now(timezone.utc),
-        config={**config, "chunk_size": chunk_size},
+        config={**config, **sizes},
     )
-    manifest = Manifest(info=info, items=plan(todo.new, shard_size, chunk_size))
+    manifest = Manifest(info=info, items=items)
     return freeze_run(todo.output, todo.table, manifest, todo.next_number)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import islice
 from typing import Any, cast
 
@@ -17,7 +17,9 @@ from ddpm_seg.data.inputs.container import Choice
 from ddpm_seg.data.inputs.members import Found, look_into
 from ddpm_seg.pipeline.log_place import log_as
 from ddpm_seg.runs.contents import INDEX, Contents, Unit, units_of, units_to_look_into, write_index
+from ddpm_seg.runs.forgotten import forgotten_ids
 from ddpm_seg.runs.ledger import KnownRun
+from ddpm_seg.runs.manifest import image_id
 from ddpm_seg.runs.planned import PlannedRun
 
 AT_ONCE = 256  # tasks that are submitted together
@@ -66,11 +68,13 @@ def write_index_of(run: PlannedRun, unit: Unit, read_uri: str, choice: Choice, l
         modified=unit.version.modified,
     )
     found = look_into(version, choice)
-    write_index(run, unit, index_rows(unit, found), found.version)
+    forgotten = forgotten_ids(run.layout.output)
+    write_index(run, unit, index_rows(unit, found, forgotten), found.version)
 
 
-def index_rows(unit: Unit, found: Found) -> pa.Table:
-    """INDEX rows for what was found, without images that are planned singly; names as tables store them."""
+def index_rows(unit: Unit, found: Found, forgotten: Collection[str] = ()) -> pa.Table:
+    """INDEX rows for what was found, without images that are planned singly, or whose ids are `forgotten`. Names are as
+    tables store them."""
     rows: list[dict[str, object]] = []
     names: set[str] = set()
     for member in found.members:
@@ -78,7 +82,8 @@ def index_rows(unit: Unit, found: Found) -> pa.Table:
         while name in names:  # two names that differ only in bytes that are not UTF-8
             name += "?"
         names.add(name)
-        if f"{unit.uri}#{name}" in unit.without:
+        uri = f"{unit.uri}#{name}"
+        if uri in unit.without or image_id(uri) in forgotten:
             continue
         fault = f"read_failed: {member.fault}" if member.fault else None
         rows.append({"name": name, "start": member.start, "size_bytes": member.size or None, "fault": fault})

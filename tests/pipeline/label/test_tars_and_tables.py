@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import os
 import tarfile
 from collections import Counter
@@ -33,7 +34,7 @@ from ddpm_seg.pipeline.stream import Stages, result
 from ddpm_seg.runs.contents import Unit
 from ddpm_seg.runs.planned import PlannedRun
 from ddpm_seg.runs.view import read_labels
-from jobs import compact, export
+from jobs import compact, export, forget
 from tests.tiny_bundle import tiny_bundle
 
 COLUMNS = ["image_id", "uri", "etag", "size_bytes", "status", "error_type", "error_message", "mask", "run_id"]
@@ -374,3 +375,48 @@ def test_masks_go_out_in_tars_of_the_same_names_and_keys(folder: Path) -> None:
     assert mask.shape == (24, 40)
     with tarfile.open(output / "train.tar") as archive:
         assert archive.getnames() == ["0.mask.png", "0.json"]
+
+
+def test_forgotten_images_leave_no_trace_and_do_not_come_back(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(2):
+        (folder / f"{number:05d}.tar").write_bytes(tar_of(samples(number * 10, 6)))
+    for seed in (97, 98, 99):
+        (folder / f"person-{seed}.png").write_bytes(picture(seed))
+    label(folder)
+    label(folder, fit="stretch")
+    listed = folder.parent / "gone.txt"
+    listed.write_text("in/00000.tar#000003.png\nin/person-98.png\nin/00001.tar\n")
+    before = by_name(folder)
+    gone = {"00000.tar#000003.png", "person-98.png", *(name for name in before if name.startswith("00001.tar"))}
+    arguments = ["--labels", str(folder.parent / "out"), "--uris", str(listed)]
+    for words in ("8 images forgotten", "they had no rows"):  # a second time nothing is left to do
+        assert forget.main(arguments) == 0
+        assert words in capsys.readouterr().out
+        assert by_name(folder) == {name: row for name, row in before.items() if name not in gone}
+    for path in (folder.parent / "out").rglob("*"):
+        if path.is_file():
+            text = str(pq.read_table(path).to_pydict()) if path.suffix == ".parquet" else path.read_text()
+            assert not [name for name in (*gone, "00001.tar#") if name in text], path
+    summary = json.loads((folder.parent / "out" / "runs" / "run-000001" / "summary.json").read_text())
+    assert (summary["images"], summary["ok"]) == (7, 7)
+    for fit in ("letterbox", "stretch"):
+        assert label(folder, fit=fit).images == 0
+    (folder / "00000.tar").write_bytes(tar_of(samples(0, 7)))
+    assert label(folder).images == 6
+    assert "00000.tar#000003.png" not in by_name(folder)
+    assert compact.main(["--labels", str(folder.parent / "out"), "--output", str(folder.parent / "new")]) == 0
+
+
+def test_forgetting_waits_for_an_interrupted_run(folder: Path, ways: Ways) -> None:
+    (folder / "a.tar").write_bytes(tar_of(samples(0, 5)))
+    ways.chunks_left = 1
+    with pytest.raises(Killed):
+        label(folder)
+    ways.chunks_left = None
+    listed = folder.parent / "gone.txt"
+    listed.write_text("in/a.tar#000000.png\n")
+    arguments = ["--labels", str(folder.parent / "out"), "--uris", str(listed)]
+    assert forget.main(arguments) == 2
+    label(folder)
+    assert forget.main(arguments) == 0
+    assert len(by_name(folder)) == 4

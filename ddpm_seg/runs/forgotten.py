@@ -1,0 +1,63 @@
+"""Which images an output must not have again: a record of ids, which says nothing to anyone who lacks the names."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime, timezone
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ddpm_seg import storage
+from ddpm_seg.runs.layout import uris_under
+from ddpm_seg.runs.manifest import UNIT, image_id
+from ddpm_seg.runs.parquet import encode, read_table
+
+FOLDER = "forgotten"
+
+
+def record_forgotten(output: str, names: Collection[str]) -> str:
+    """Records the stored URIs `names` as ids, with the time; returns the URI of the record, a new file."""
+    ids = sorted(map(image_id, names))
+    now = datetime.now(timezone.utc)
+    table = pa.table({"image_id": ids, "forgotten_at": pa.array([now] * len(ids), pa.timestamp("us", tz="UTC"))})
+    number = len(uris_under(storage.join(output, FOLDER)))
+    while True:
+        uri = storage.join(output, FOLDER, f"forgotten-{number:06d}.parquet")
+        if storage.create_bytes(uri, encode(table)):
+            return uri
+        number += 1
+
+
+def forgotten_ids(output: str) -> set[str]:
+    """The ids (see `image_id`) of the images, and containers of images, that were ever forgotten."""
+    records = [uri for uri in uris_under(storage.join(output, FOLDER)) if uri.endswith(".parquet")]
+    return {str(name) for uri in records for name in read_table(uri)["image_id"].to_pylist()}
+
+
+def is_forgotten(uri: str, ids: Collection[str]) -> bool:
+    """Whether the image with this stored URI is forgotten, alone or with the container that it is in."""
+    if image_id(uri) in ids:
+        return True
+    place = uri.find("#")
+    while place >= 0:
+        if image_id(uri[:place]) in ids:
+            return True
+        place = uri.find("#", place + 1)
+    return False
+
+
+def without_forgotten(items: pa.Table, output: str) -> pa.Table:
+    """The inputs that are not forgotten."""
+    ids = forgotten_ids(output)
+    if not ids:
+        return items
+    items = items.filter(pc.invert(pc.is_in(items["image_id"], value_set=pa.array(sorted(ids)))))
+    # The id of a container may depend on which of its images were chosen, and an image may go with its container.
+    maybe = pc.match_substring(items["uri"], "#")
+    if UNIT in items.column_names:
+        maybe = pc.or_(maybe, pc.is_valid(items[UNIT]))
+    uris: list[Any] = items["uri"].to_pylist()
+    kept = [not (other and is_forgotten(uri, ids)) for uri, other in zip(uris, maybe.to_pylist(), strict=True)]
+    return items.filter(pa.array(kept, pa.bool_()))
