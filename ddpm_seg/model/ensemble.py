@@ -9,12 +9,13 @@ at once, and the concatenated feature image (2.2 GB at the published size) is ne
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ddpm_seg.model.kernels.checked import usable
 from ddpm_seg.model.voting import Votes, stack_rows, vote
 
 Member = Mapping[str, Tensor]
@@ -22,6 +23,8 @@ Member = Mapping[str, Tensor]
 
 BATCH_NORM_EPS = 1e-5
 CACHED_BYTES = 2**21
+NEAR, SAME = 0.002, 0.98
+"""A kernel's mean error in probabilities, and its share of equal labels, on noise; TF32 stays far within them."""
 
 
 def hidden_sizes(num_classes: int) -> tuple[int, int]:
@@ -67,11 +70,15 @@ class Ensemble:
         self.first_weights = [torch.cat([columns[i] for i in group], dim=2).to(device) for group in self.groups]
         self.first_bias = torch.stack([member["layers.0.bias"] for member in members]).float().to(device)
         self.rest = [_fold_batch_norms(member, device) for member in members]
+        self.fused = self._fused(channels, sides) if torch.device(device).type == "cuda" else None
 
     @torch.inference_mode()
     def __call__(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Iterator[Votes]:
         """Yields the votes for each image in `maps` (each (N, C_i, h_i, w_i)), at `size` (H, W)."""
         for index in range(len(maps[0])):
+            if self.fused:
+                yield self.fused([map_NCHW[index : index + 1] for map_NCHW in maps], size)
+                continue
             hidden = self.first_layer([map_NCHW[index] for map_NCHW in maps])
             rows = self._rows_at_once(size, maps[0].device)
             strips = [range(top, min(top + rows, size[0])) for top in range(0, size[0], rows)]
@@ -97,6 +104,25 @@ class Ensemble:
                 h_PH += self._upsample(hidden_MhwH[member], rows, size)
             h_PH = torch.addmm(b2, h_PH.relu_(), w2.T).relu_()
             yield torch.addmm(b3, h_PH, w3.T)
+
+    def _fused(self, channels: Sequence[int], sides: Sequence[int]) -> Callable[..., Votes] | None:
+        """The same on a GPU, if its kernel works there: compared with the plain layers on an image of noise."""
+
+        def load() -> Callable[..., Votes]:
+            from ddpm_seg.model.kernels.fused_head import FusedHead
+
+            return FusedHead(self.first_weights, self.first_bias, self.rest, self.groups, self.upsample_mode)
+
+        def agrees(fused: Callable[..., Votes]) -> bool:
+            size, generator = (max(sides), max(sides)), torch.Generator().manual_seed(0)
+            maps = [torch.randn(1, c, side, side, generator=generator) for c, side in zip(channels, sides, strict=True)]
+            maps = [one.to(self.first_bias.device) for one in maps]
+            found, hidden = fused(maps, size), self.first_layer([one[0] for one in maps])
+            expected = vote(self.logits(hidden, range(size[0]), size), size[1])
+            near = (found.probabilities - expected.probabilities).abs().mean() < NEAR
+            return bool(near and (found.label == expected.label).float().mean() > SAME)
+
+        return usable("ensemble", load, agrees)
 
     def _upsample(self, hidden_hwH: Tensor, rows: range, size: tuple[int, int]) -> Tensor:
         """Pixels (P, H1) of some rows of the enlarged map, like F.interpolate but first vertically, then

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ddpm_seg.model.kernels.checked import fused_norm
+
 
 class GroupNorm(nn.GroupNorm):
     """32 groups, computed in float32 whatever the activations' type, as in the published network."""
@@ -17,8 +19,17 @@ class GroupNorm(nn.GroupNorm):
     def __init__(self, channels: int) -> None:
         super().__init__(32, channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.float()).to(x.dtype)
+    def forward(self, x: Tensor, emb_N2C: Tensor | None = None, *, silu: bool = False) -> Tensor:
+        """The norm in the type of `x`; then, if given, scales and shifts by `emb_N2C`, and SiLU."""
+        # Training needs gradients, and torch.compile fuses by itself.
+        if x.is_cuda and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            if fused := fused_norm(x.device):
+                return fused(x, self.weight, self.bias, self.num_groups, self.eps, emb_N2C, silu=silu)
+        y = super().forward(x.float()).to(x.dtype)
+        if emb_N2C is not None:
+            scale, shift = emb_N2C.to(y.dtype)[:, :, None, None].chunk(2, dim=1)
+            y = torch.addcmul(shift, y, 1 + scale)
+        return F.silu(y) if silu else y
 
 
 class ResBlock(nn.Module):
@@ -50,17 +61,16 @@ class ResBlock(nn.Module):
         self.skip_connection = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor, emb_NE: Tensor) -> Tensor:
-        h = self.in_layers[1](self.in_layers[0](x))
+        h = self.in_layers[0](x, silu=True)
         if self.resample is not None:
             h, x = self.resample(h), self.resample(x)
         h = self.in_layers[2](h)
-        emb = self.emb_layers(emb_NE).to(h.dtype)[:, :, None, None]
+        emb = self.emb_layers(emb_NE)
         if self.scale_shift:
-            scale, shift = emb.chunk(2, dim=1)
-            h = self.out_layers[1:](torch.addcmul(shift, self.out_layers[0](h), 1 + scale))
+            h = self.out_layers[0](h, emb, silu=True)
         else:
-            h = self.out_layers(h + emb)
-        return self.skip_connection(x) + h
+            h = self.out_layers[0](h + emb.to(h.dtype)[:, :, None, None], silu=True)
+        return self.skip_connection(x) + self.out_layers[3](self.out_layers[2](h))
 
 
 class AttentionBlock(nn.Module):
@@ -75,14 +85,14 @@ class AttentionBlock(nn.Module):
 
     def forward(self, x: Tensor, emb_NE: Tensor) -> Tensor:
         n, c, h, w = x.shape
-        x_NCT = x.reshape(n, c, h * w)
-        qkv = self.qkv(self.norm(x_NCT))
+        # As 2D convolutions, which keep activations channels-last, so that no head has to be copied together.
+        qkv = F.conv2d(self.norm(x), self.qkv.weight[..., None], self.qkv.bias).flatten(2)
         if self.new_order:
             q, k, v = qkv.reshape(n, 3, self.heads, c // self.heads, h * w).transpose(-1, -2).unbind(1)
         else:
             q, k, v = qkv.reshape(n, self.heads, 3, c // self.heads, h * w).transpose(-1, -2).unbind(2)
-        attended = F.scaled_dot_product_attention(q, k, v).transpose(-1, -2).reshape(n, c, h * w)
-        return (x_NCT + self.proj_out(attended)).reshape(n, c, h, w)
+        attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, h, w, c).permute(0, 3, 1, 2)
+        return x + F.conv2d(attended, self.proj_out.weight[..., None], self.proj_out.bias)
 
 
 class Downsample(nn.Module):
