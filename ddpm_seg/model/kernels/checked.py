@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import cache
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,13 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-FusedNorm = Callable[..., Tensor]
+
+class UNetKernels(NamedTuple):
+    """See `kernels.group_norm` and `kernels.passes`."""
+
+    group_norm: Callable[..., Tensor]
+    add: Callable[..., Tensor]
+    resample: Callable[..., Tensor]
 
 
 def usable(what: str, load: Callable[[], T], agrees: Callable[[T], bool]) -> T | None:
@@ -36,25 +42,45 @@ def usable(what: str, load: Callable[[], T], agrees: Callable[[T], bool]) -> T |
     return None
 
 
+def unet_kernels(x: Tensor) -> UNetKernels | None:
+    """The kernels for activations `x`.
+
+    None on a CPU, in training (which needs gradients), within torch.compile (which fuses by itself), and on a GPU where
+    they do not work.
+    """
+    if not x.is_cuda or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return None
+    return _unet_kernels(x.device)
+
+
 @cache
-def fused_norm(device: torch.device) -> FusedNorm | None:
-    """`kernels.group_norm.group_norm`, or None if it does not work on `device`."""
-
-    def load() -> FusedNorm:
+def _unet_kernels(device: torch.device) -> UNetKernels | None:
+    def load() -> UNetKernels:
         from ddpm_seg.model.kernels.group_norm import group_norm
+        from ddpm_seg.model.kernels.passes import add, resample
 
-        return group_norm
+        return UNetKernels(group_norm, add, resample)
 
-    return usable("group norm", load, lambda kernel: _norm_agrees(kernel, device))
+    return usable("UNet", load, lambda kernels: unet_kernels_agree(kernels, device))
 
 
-def _norm_agrees(kernel: FusedNorm, device: torch.device) -> bool:
+def unet_kernels_agree(kernels: UNetKernels, device: torch.device) -> bool:
+    """Whether each gives what PyTorch's operations give, on noise."""
     generator = torch.Generator().manual_seed(0)
+
+    def noise(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator).to(device)
+
     channels = 96
-    x = (torch.randn(2, channels, 33, 41, generator=generator) + 1).to(device, memory_format=torch.channels_last)
-    weight, bias = torch.randn(2, channels, generator=generator).to(device)
-    emb = torch.randn(2, 2 * channels, generator=generator).to(device)
+    x, y = noise(2, channels, 34, 42) + 1, noise(2, channels, 34, 42)
+    weight, bias, before, emb = noise(channels), noise(channels), noise(channels), noise(2, 2 * channels)
     scale, shift = emb[:, :, None, None].chunk(2, dim=1)
-    expected = F.silu(F.group_norm(x, 32, weight, bias, 1e-5) * (1 + scale) + shift)
-    found = kernel(x, weight, bias, 32, 1e-5, emb, silu=True)
-    return torch.allclose(found, expected, atol=1e-3, rtol=1e-3)
+    norm = F.group_norm(x + before[:, None, None], 32, weight, bias, 1e-5)
+    found = kernels.group_norm(x, weight, bias, 32, 1e-5, emb, silu=True, before_NC=before.expand(2, channels))
+    pairs = [
+        (found, F.silu(norm * (1 + scale) + shift)),
+        (kernels.add(x, y, bias), x + y + bias[:, None, None]),
+        (kernels.resample(x, "up"), F.interpolate(x, scale_factor=2, mode="nearest")),
+        (kernels.resample(x, "down"), F.avg_pool2d(x, 2)),
+    ]
+    return all(torch.allclose(found, expected, atol=1e-3, rtol=1e-3) for found, expected in pairs)

@@ -1,6 +1,6 @@
 """The ensemble on a GPU: the first layer of all members as one product, everything after it in one kernel."""
 
-# Shapes: M members, H1 hidden units, C channels of one map, D of all maps of one resolution, h x w a map's own resolution.
+# Shapes: M members, H1 hidden units, C channels of a map, D of all maps of one resolution, h x w their resolution.
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """The ensemble's layers after the first, and its vote, for a tile of pixels at a time.
 
-What `Ensemble.logits` and `vote` do in tens of passes over the image, this kernel does in registers: for each member it
-enlarges the first layer's products bilinearly, runs the second and third layers, and adds up softmax, entropy and votes.
+`Ensemble.logits` and `vote` pass over the image tens of times; this kernel stays in registers. For each member it
+enlarges the first layer's products, runs the second and third layers, and adds up softmax, entropy and votes.
 """
 
-# Shapes: M members, K classes (Kp: the next power of 2), P pixels, H1 and H2 hidden units, h x w a map's own resolution.
+# Shapes: M members, K classes, P pixels, H1 and H2 hidden units, h x w a map's own resolution.
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-PIXELS, CHUNK = 64, 16
+PIXELS, CHUNK = 32, 32
 """Pixels that a program holds, and hidden units that it multiplies at once."""
-WARPS = 8
+WARPS = 4
 
 
 def pixel_votes(
@@ -28,10 +28,10 @@ def pixel_votes(
     nearest: bool,
     precise: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Label (P,) uint8, uncertainty (P,), confidence (P,) and mean softmax (K, P) float32 for an image of `size` (H, W).
+    """Label (P,) uint8, uncertainty (P,), confidence (P,), mean softmax (K, P) float32 of an image of `size` (H, W).
 
-    `products_hwMH`: the first layer's products with each map, one per resolution, float32. `second` and `third`: weights
-    (M, H1, H2) and (M, H2, K), and biases. `precise` multiplies in float32; otherwise in TF32.
+    `products_hwMH`: the first layer's products, one tensor per resolution, float32. `second` and `third`: weights (M,
+    H1, H2) and (M, H2, K), and biases. `precise` multiplies in float32; otherwise in TF32.
     """
     members, h1 = first_bias_MH.shape
     h2, classes = third[0].shape[1:]

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddpm_seg.model.kernels.checked import fused_norm
+from ddpm_seg.model.kernels.checked import UNetKernels, unet_kernels
 
 
 class GroupNorm(nn.GroupNorm):
@@ -21,10 +21,8 @@ class GroupNorm(nn.GroupNorm):
 
     def forward(self, x: Tensor, emb_N2C: Tensor | None = None, *, silu: bool = False) -> Tensor:
         """The norm in the type of `x`; then, if given, scales and shifts by `emb_N2C`, and SiLU."""
-        # Training needs gradients, and torch.compile fuses by itself.
-        if x.is_cuda and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            if fused := fused_norm(x.device):
-                return fused(x, self.weight, self.bias, self.num_groups, self.eps, emb_N2C, silu=silu)
+        if kernels := unet_kernels(x):
+            return kernels.group_norm(x, self.weight, self.bias, self.num_groups, self.eps, emb_N2C, silu=silu)
         y = super().forward(x.float()).to(x.dtype)
         if emb_N2C is not None:
             scale, shift = emb_N2C.to(y.dtype)[:, :, None, None].chunk(2, dim=1)
@@ -47,7 +45,7 @@ class ResBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.scale_shift = scale_shift
-        self.resample = {"up": _upsample, "down": _downsample, None: None}[resample]
+        self.resample = resample
         self.in_layers = nn.Sequential(
             GroupNorm(in_channels), nn.SiLU(), nn.Conv2d(in_channels, out_channels, 3, padding=1)
         )
@@ -61,9 +59,11 @@ class ResBlock(nn.Module):
         self.skip_connection = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor, emb_NE: Tensor) -> Tensor:
+        if kernels := unet_kernels(x):
+            return self._fused(x, self.emb_layers(emb_NE), kernels)
         h = self.in_layers[0](x, silu=True)
         if self.resample is not None:
-            h, x = self.resample(h), self.resample(x)
+            h, x = _resample(h, self.resample), _resample(x, self.resample)
         h = self.in_layers[2](h)
         emb = self.emb_layers(emb_NE)
         if self.scale_shift:
@@ -71,6 +71,22 @@ class ResBlock(nn.Module):
         else:
             h = self.out_layers[0](h + emb.to(h.dtype)[:, :, None, None], silu=True)
         return self.skip_connection(x) + self.out_layers[3](self.out_layers[2](h))
+
+    def _fused(self, x: Tensor, emb: Tensor, kernels: UNetKernels) -> Tensor:
+        """The same for inference, where the convolutions' biases join the pass that follows."""
+        h = self.in_layers[0](x, silu=True)
+        if self.resample is not None:
+            h, x = kernels.resample(h, self.resample), kernels.resample(x, self.resample)
+        first, norm, last, skip = self.in_layers[2], self.out_layers[0], self.out_layers[3], self.skip_connection
+        before = first.bias.expand(len(x), -1) if self.scale_shift else first.bias + emb
+        h = kernels.group_norm(
+            F.conv2d(h, first.weight, padding=1), norm.weight, norm.bias, norm.num_groups, norm.eps,
+            emb if self.scale_shift else None, silu=True, before_NC=before,
+        )  # fmt: skip
+        bias = last.bias.float()
+        if isinstance(skip, nn.Conv2d):
+            x, bias = F.conv2d(x, skip.weight), bias + skip.bias
+        return kernels.add(x, F.conv2d(h, last.weight, padding=1), bias)
 
 
 class AttentionBlock(nn.Module):
@@ -114,7 +130,7 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor, emb_NE: Tensor) -> Tensor:
-        return self.conv(_upsample(x))
+        return self.conv(_resample(x, "up"))
 
 
 class Stem(nn.Conv2d):
@@ -133,12 +149,8 @@ class Block(nn.Sequential):
         return x
 
 
-def _upsample(x: Tensor) -> Tensor:
-    return F.interpolate(x, scale_factor=2, mode="nearest")
-
-
-def _downsample(x: Tensor) -> Tensor:
-    return F.avg_pool2d(x, 2)
+def _resample(x: Tensor, direction: Literal["up", "down"]) -> Tensor:
+    return F.interpolate(x, scale_factor=2, mode="nearest") if direction == "up" else F.avg_pool2d(x, 2)
 
 
 def zeroed(module: nn.Module) -> nn.Module:
