@@ -4,13 +4,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddpm_seg.model.kernels.checked import UNetKernels, unet_kernels
+
+
+M = TypeVar("M", bound=nn.Module)
 
 
 class GroupNorm(nn.GroupNorm):
@@ -77,7 +80,10 @@ class ResBlock(nn.Module):
         h = self.in_layers[0](x, silu=True)
         if self.resample is not None:
             h, x = kernels.resample(h, self.resample), kernels.resample(x, self.resample)
-        first, norm, last, skip = self.in_layers[2], self.out_layers[0], self.out_layers[3], self.skip_connection
+        first: Any = self.in_layers[2]
+        norm: Any = self.out_layers[0]
+        last: Any = self.out_layers[3]
+        skip = self.skip_connection
         before = first.bias.expand(len(x), -1) if self.scale_shift else first.bias + emb
         h = kernels.group_norm(
             F.conv2d(h, first.weight, padding=1), norm.weight, norm.bias, norm.num_groups, norm.eps,
@@ -153,7 +159,7 @@ def _resample(x: Tensor, direction: Literal["up", "down"]) -> Tensor:
     return F.interpolate(x, scale_factor=2, mode="nearest") if direction == "up" else F.avg_pool2d(x, 2)
 
 
-def zeroed(module: nn.Module) -> nn.Module:
+def zeroed(module: M) -> M:
     """Zero weights, so that a new residual branch starts as the identity (guided-diffusion's `zero_module`)."""
     for parameter in module.parameters():
         nn.init.zeros_(parameter)
