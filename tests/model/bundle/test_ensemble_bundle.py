@@ -214,7 +214,7 @@ def test_a_missing_file_is_refused(saved: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (lambda content: content.update(schema_version=4), "schema version 4; this version reads 1, 2, 3"),
+        (lambda content: content.update(schema_version=5), "schema version 5; this version reads 1, 2, 3, 4"),
         (lambda content: content.pop("schema_version"), "schema version None"),
         (lambda content: content.pop("unet"), "'unet'"),
         (lambda content: content["unet"].update(num_channels=33), "33"),
