@@ -24,6 +24,10 @@ class BenchmarkConfig:
     """How often to repeat each measurement. Reported times are medians."""
     reference: bool = False
     """Also measure a plain implementation of the published algorithm, on the CPU in float32."""
+    compile: bool = False
+    """Run the network through torch.compile, as jobs.label --compile does."""
+    profile: bool = False
+    """Also list the operations that take most time."""
     label: int = 0
     """Also measure ddpm-seg label on Ray, from image files to Parquet tables, with this many images. 0 leaves it
     out."""

@@ -1,4 +1,4 @@
-"""Measures time, memory, and the machine's limit: the speed of a large matrix product."""
+"""Measures time, memory, and the machine's limit: the speed of its fastest large product or convolution."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from types import TracebackType
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 MATRIX_SIDE = {"cpu": 2048, "cuda": 8192}
-MATRIX_PRODUCTS, FIRST_SIDE, LONG_PRODUCT = 5, 256, 0.1  # LONG_PRODUCT is in seconds
+MAP_SIDE, CONVOLUTION_IMAGES, CHANNELS = 64, {"cpu": 1, "cuda": 64}, 256
+REPEATS, FIRST_SIDE, LONG_PRODUCT = 5, 256, 0.1  # LONG_PRODUCT is in seconds
 POLL_SECONDS = 0.005
 
 
@@ -39,22 +41,39 @@ def in_turn(
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """Operations per second of a large matrix product, the best of a few: the limit that networks are compared with.
+    """Operations per second of the faster of a large matrix product and a 3 x 3 convolution, each the best of a few.
 
-    A multiplication and an addition count as two operations. For a type that the processor has no instructions for, the
-    matrices are smaller: with AVX2 only, bfloat16 takes a hundred times as long as float32.
+    Networks are compared with it. Libraries differ: on AMD processors MKL's products are slower than oneDNN's
+    convolutions, and on GPUs PyTorch allows TF32 in convolutions only. A multiplication and an addition are two
+    operations. For a type that the processor has no instructions for, the operands are smaller: with AVX2 only,
+    bfloat16 takes a hundred times as long as float32.
     """
     side = FIRST_SIDE
     while (seconds := _product_seconds(side, device, dtype)) < LONG_PRODUCT and side < MATRIX_SIDE[device.type]:
         side *= 2
-    return 2 * side**3 / seconds
+    product = 2 * side**3 / seconds
+    if side < MATRIX_SIDE[device.type] or dtype == torch.int8:
+        return product  # the type is slow here; and int8's convolutions are oneDNN's own, see unet_int8
+    images = CONVOLUTION_IMAGES[device.type]
+    convolution = 2 * images * MAP_SIDE**2 * 9 * CHANNELS**2 / _convolution_seconds(images, device, dtype)
+    return max(product, convolution)
 
 
 def _product_seconds(side: int, device: torch.device, dtype: torch.dtype) -> float:
     a = torch.randn(side, side, device=device).to(dtype)
     product = torch._int_mm if dtype == torch.int8 else torch.mm
-    seconds, _ = in_turn({"product": lambda: product(a, a)}, MATRIX_PRODUCTS, device)
-    return min(seconds["product"])
+    return _best(lambda: product(a, a), device)
+
+
+def _convolution_seconds(images: int, device: torch.device, dtype: torch.dtype) -> float:
+    x = torch.randn(images, CHANNELS, MAP_SIDE, MAP_SIDE, device=device).to(dtype, memory_format=torch.channels_last)
+    weight = torch.randn(CHANNELS, CHANNELS, 3, 3, device=device).to(dtype, memory_format=torch.channels_last)
+    return _best(lambda: F.conv2d(x, weight, padding=1), device)
+
+
+def _best(work: Callable[[], object], device: torch.device) -> float:
+    seconds, _ = in_turn({"work": work}, REPEATS, device)
+    return min(seconds["work"])
 
 
 class PeakMemory:

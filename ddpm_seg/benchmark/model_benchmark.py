@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from ddpm_seg.benchmark import transcription
 from ddpm_seg.benchmark.measure import PeakMemory, in_turn, peak_flops, ratio
+from ddpm_seg.benchmark.profile import Operation, profiled
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle
 from ddpm_seg.model.bundle.network_json import require_ddpm
 from ddpm_seg.model.device.dtypes import SegmentDType
@@ -36,7 +37,7 @@ class Part:
     flops: float
     """Number of operations in its matrix products and convolutions, including those on 8-bit integers."""
     share_of_limit: float
-    """Its speed divided by that of a large matrix product in the same run."""
+    """Its speed divided by that of a large matrix product or convolution in the same run."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,7 +60,7 @@ class ModelBenchmark:
     batch_size: int
     """Images at a time."""
     peak_flops: float
-    """Operations per second of a large matrix product in that format, or in float32 if that is faster."""
+    """Operations per second of a large product or convolution in that format, or in float32 if that is faster."""
     parts: dict[str, Part]
     """By name: the UNet up to the last block that is read, at all timesteps; the head; both together; and one complete
     evaluation of the UNet, as in sampling."""
@@ -68,6 +69,8 @@ class ModelBenchmark:
     rounds: dict[str, list[float]] = field(repr=False)
     """Seconds per image for each part in each round."""
     comparison: Comparison | None
+    operations: list[Operation] | None
+    """Those that take most of the segmentation's time, if asked for."""
     labels: NDArray[np.uint8] = field(repr=False)
     """(N, S, S) uint8 masks of the images."""
 
@@ -84,16 +87,18 @@ def benchmark_model(
     device: torch.device,
     rounds: int,
     reference: bool,
+    compile: bool = False,
+    profile: bool = False,
 ) -> ModelBenchmark:
     """Measures `bundle` on `images` (N, S, S, 3) uint8, as many at once as memory allows.
 
-    `reference` adds the plain transcription, in float32 and for one image. Raises ValueError for a bundle without an
-    ensemble or a DDPM, and for `reference` if the network is not guided-diffusion's.
+    `reference` adds the plain transcription, in float32 and for one image; `profile` the operations' times. Raises
+    ValueError for a bundle without an ensemble or a DDPM, and for `reference` if the network is not guided-diffusion's.
     """
     unet = require_ddpm(bundle.network).unet
     if reference and not isinstance(unet, UNetConfig):
         raise ValueError("--reference works with guided-diffusion's UNet only, not with diffusers': leave it out")
-    segmenter = Segmenter(bundle, device=str(device), dtype=dtype)
+    segmenter = Segmenter(bundle, device=str(device), dtype=dtype, compile=compile)
     images = images[: max(1, segmenter.batch.size // segmenter.features.passes)]
     with PeakMemory(device) as memory:
         segmenter.segment(images[:1])
@@ -115,6 +120,7 @@ def benchmark_model(
         memory_bytes=memory.bytes,
         rounds=seconds,
         comparison=_compared(results, seconds) if reference else None,
+        operations=profiled(works[SEGMENTATION], device) if profile else None,
         labels=np.stack([found.label for found in results[SEGMENTATION]]),
     )
 

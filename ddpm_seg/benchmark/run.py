@@ -8,6 +8,7 @@ import os
 import platform
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,8 @@ class BenchmarkReport:
     """What was measured, and where."""
 
     hardware: str
+    machine: dict[str, Any]
+    """Processor, its instruction sets as far as PyTorch uses them, GPU, and versions of the libraries."""
     date: str
     model: str
     models: tuple[ModelBenchmark, ...]
@@ -66,10 +69,20 @@ def run_benchmark(config: BenchmarkConfig) -> BenchmarkReport:
         logger.info("%s on %s, %d rounds", dtype, device.type, config.rounds)
         reference = config.reference and dtype == dtypes[0]
         models.append(
-            benchmark_model(bundle, images, dtype=dtype, device=device, rounds=config.rounds, reference=reference)
+            benchmark_model(
+                bundle,
+                images,
+                dtype=dtype,
+                device=device,
+                rounds=config.rounds,
+                reference=reference,
+                compile=config.compile,
+                profile=config.profile,
+            )
         )
     report = BenchmarkReport(
         hardware=_hardware(device),
+        machine=_machine(device),
         date=datetime.now(timezone.utc).date().isoformat(),
         model="published size, random weights" if config.published_size else storage.redact(config.model),
         models=tuple(models),
@@ -101,7 +114,7 @@ def table(report: BenchmarkReport) -> str:
     lines = [
         f"{report.model}, {report.hardware}, {report.date}",
         "",
-        "| activations | part | seconds per image | GFLOP | of the matrix product's speed | of the segmentation |",
+        "| activations | part | seconds per image | GFLOP | of the limit | of the segmentation |",
         "|---|---|---|---|---|---|",
     ]
     for one in report.models:
@@ -111,7 +124,16 @@ def table(report: BenchmarkReport) -> str:
             f"{part.seconds / whole:.1%} |"
             for name, part in one.parts.items()
         ]
+    for one in report.models:
+        lines += _operations(one)
     return "\n".join([*lines, "", *(_sentence(report, one) for one in report.models), *_conclusions(report)])
+
+
+def _operations(one: ModelBenchmark) -> list[str]:
+    if not one.operations:
+        return []
+    head = ["", f"| {one.dtype}: operation | calls | seconds | share |", "|---|---|---|---|"]
+    return head + [f"| {op.name} | {op.calls} | {op.seconds:.4g} | {op.share:.1%} |" for op in one.operations]
 
 
 def _sentence(report: BenchmarkReport, one: ModelBenchmark) -> str:
@@ -140,6 +162,26 @@ def _conclusions(report: BenchmarkReport) -> list[str]:
         gain = fastest.images_per_hour / first.images_per_hour
         lines.append(f"fastest: --dtype {fastest.dtype}, {gain:.2f} times {first.dtype}'s speed")
     return lines
+
+
+def _machine(device: torch.device) -> dict[str, Any]:
+    return {
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+    }
+
+
+def _processor() -> str:
+    """Linux names it in /proc/cpuinfo only."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor())
 
 
 def _hardware(device: torch.device) -> str:

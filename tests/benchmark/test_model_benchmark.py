@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from ddpm_seg.benchmark import measure
 from ddpm_seg.benchmark.measure import PeakMemory, in_turn, ratio
 from ddpm_seg.benchmark.model_benchmark import SEGMENTATION, ModelBenchmark, benchmark_model
+from ddpm_seg.benchmark.profile import profiled
 from ddpm_seg.benchmark.run import pictures
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle
 from ddpm_seg.model.features import FeatureConfig
@@ -92,3 +94,19 @@ def test_there_is_no_transcription_of_another_unet(tmp_path: Path) -> None:
     other = convert(ConvertConfig(diffusers=pipeline(tmp_path), output=""))
     with pytest.raises(ValueError, match="--reference works with"):
         benchmark_model(other, pictures(other)[:1], dtype="float32", device=CPU, rounds=1, reference=True)
+
+
+def test_a_profile_names_what_takes_most_time() -> None:
+    operations = profiled(lambda: torch.mm(torch.ones(512, 512), torch.ones(512, 512)), torch.device("cpu"))
+    assert operations[0].name == "aten::mm"
+    assert operations == sorted(operations, key=lambda one: -one.seconds)
+    assert sum(one.share for one in operations) == pytest.approx(1)
+
+
+def test_the_limit_is_the_faster_of_product_and_convolution(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = {"product": 2.0, "convolution": 1e-3}
+    monkeypatch.setattr(measure, "MATRIX_SIDE", {"cpu": measure.FIRST_SIDE})
+    monkeypatch.setattr(measure, "_product_seconds", lambda *arguments: seconds["product"])
+    monkeypatch.setattr(measure, "_convolution_seconds", lambda *arguments: seconds["convolution"])
+    found = measure.peak_flops(torch.device("cpu"), torch.float32)
+    assert found == pytest.approx(2 * 64**2 * 9 * 256**2 / 1e-3)

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from ddpm_seg.model.kernels.checked import UNetKernels, unet_kernels
 
-
 M = TypeVar("M", bound=nn.Module)
 
 
