@@ -42,7 +42,7 @@ def _segment(segmenter: ResidentModel, canvas: NDArray[np.uint8], top: bool) -> 
     if min(height, width) < side:
         raise ValueError(f"a canvas must have at least {side} x {side} pixels, got shape {canvas.shape}")
     if (height, width) == (side, side):
-        return segmenter.segment(canvas[None])[0]
+        return segmenter.segment(np.stack([canvas]))[0]
     found = _Answer(height, width, len(segmenter.task.class_names) if top else 0)
     distances: list[float] = []
     for row, maps in _blended_rows(segmenter, canvas, distances):

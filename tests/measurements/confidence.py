@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -41,15 +42,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--annotated", action="store_true", help="calibrate from 20 annotated avatars alone")
     parser.add_argument("--iterations", type=int, default=1500, help="to train with, with --annotated")
+    parser.add_argument("--test", type=int, default=500, help="test avatars to judge on; 0 only times the training")
     options = parser.parse_args()
     bundle = load_bundle("avatars-10")
     assert bundle.task is not None
     if options.annotated:
-        from_annotated(bundle, options.iterations)
+        from_annotated(bundle, options.iterations, options.test)
         return
     calibrated = dataclasses.replace(bundle, calibration=calibrate(bundle, annotated("validation", 200)))
     print("temperatures", calibrated.calibration)
-    test = annotated("test", 500)
+    test = annotated("test", options.test)
     for name, one in (("raw", bundle), ("calibrated", calibrated)):
         report(name, one, test, bundle.task)
     pool = [
@@ -60,18 +62,24 @@ def main() -> None:
         controlled(pool, number, target)
 
 
-def from_annotated(bundle: Bundle, iterations: int) -> None:
+def from_annotated(bundle: Bundle, iterations: int, number: int) -> None:
     """An ensemble trained on 20 annotated avatars and calibrated by its own folds, as jobs.train --out-of-fold does."""
     assert bundle.task is not None
     assert bundle.features is not None
     task, shown, training = bundle.task, annotated("annotated-1", 20), EnsembleConfig(iterations=iterations)
+    start = time.process_time()
     trained = train_bundle(bundle, shown, task=task, features=bundle.features, training=training)
+    middle = time.process_time()
     maps = extract_features(bundle, shown, bundle.features, "cpu")
     pixels = [
         annotated_pixels(p, one, task, seed) for seed, (one, p) in enumerate(out_of_fold(maps, shown, task, training))
     ]
     calibrated = dataclasses.replace(trained, calibration=fitted(pixels, task))
-    test = annotated("test", 500)
+    alone, folds = middle - start, time.process_time() - middle
+    print(f"processor time: {alone:.1f} s to train, {folds:.1f} s for the folds: {1 + folds / alone:.2f} times in all")
+    if number == 0:
+        return
+    test = annotated("test", number)
     for name, one in (("raw", trained), ("calibrated", calibrated)):
         report(name, one, test, task)
 

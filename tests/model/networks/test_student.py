@@ -133,3 +133,15 @@ def test_confidence_and_entropy_are_those_of_the_softmax(bundle: StudentBundle) 
 def test_images_of_another_size_are_refused(bundle: StudentBundle) -> None:
     with pytest.raises(ValueError, match=r"images must be \(N, 16, 16, 3\) uint8"):
         StudentSegmenter(bundle, device="cpu").segment(images(1, 8))
+
+
+@pytest.mark.parametrize("average", ["mirror", "shifts"])
+def test_its_uncertainty_over_several_views_is_the_entropy_of_their_mean(bundle: StudentBundle, average: str) -> None:
+    averaged = resident(bundle, average=average)  # type: ignore[arg-type]
+    canvases = images(2, averaged.image_size)
+    for found, canvas in zip(averaged.segment(canvases), canvases, strict=True):
+        p = averaged.probabilities(canvas).astype(np.float64)
+        times = averaged.image_size // CONFIG.image_size
+        p = p.reshape(len(p), 16, times, 16, times).mean(axis=(2, 4))
+        np.testing.assert_allclose(found.uncertainty, -(p * np.log(p)).sum(axis=0), atol=1e-4)
+        np.testing.assert_allclose(found.confidence, p.max(axis=0), atol=1e-5)
