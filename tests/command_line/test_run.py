@@ -38,7 +38,7 @@ REQUIRED = {
     "benchmark": "--output out",
     "changes": "--labels out",
     "compact": "--labels s --output out",
-    "forget": "--labels out --uris u",
+    "forget": "--uris u --labels out",
     "compare": "--model m --task avatars_10 --train t --output out",
     "convert": "--ddpm d --output out",
     "curate": "--samples out",
