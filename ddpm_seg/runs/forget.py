@@ -26,7 +26,7 @@ from ddpm_seg.runs.summary import read_json
 
 logger = logging.getLogger(__name__)
 
-PAGES = ("annotate_next.csv", "annotate_next.html", "changes.html", "changes.csv")
+PAGES = ("annotate_next.csv", "annotate_next.html")
 """Files of an output that name images; made again by the next call of the job that writes them."""
 
 _SHARD = re.compile(r"/(?:labels|class_stats)/config=[^/]+/run=[^/]+/shard-\d+\.parquet$")
