@@ -26,7 +26,7 @@ from ddpm_seg.runs.summary import read_json
 
 logger = logging.getLogger(__name__)
 
-PAGES = ("annotate_next.csv", "annotate_next.html")
+_PAGES = re.compile(r"annotate_next\.(csv|html)|changes-[^/]+\.html")
 """Files of an output that name images; made again by the next call of the job that writes them."""
 
 _SHARD = re.compile(r"/(?:labels|class_stats)/config=[^/]+/run=[^/]+/shard-\d+\.parquet$")
@@ -65,14 +65,16 @@ def forget(output: str, names: Collection[str], write_report: Callable[[RunLayou
                 )
     done = Forgotten(record=record_forgotten(output, names))
     ids = forgotten_ids(output)
-    shards = [uri for uri in uris_under(output) if _SHARD.search(uri) or f"/{SET_ASIDE}/" in uri]
+    everything = uris_under(output)
+    shards = [uri for uri in everything if _SHARD.search(uri) or f"/{SET_ASIDE}/" in uri]
     for uri in shards:
         _clear_shard(uri, ids, done)
     for uri in manifests:
         if _clear_manifest(uri, ids):
             done.runs.add(uri.split("/")[-2])
-    for page in PAGES:
-        storage.delete(storage.join(output, page))
+    for uri in everything:
+        if _PAGES.fullmatch(uri.removeprefix(output).lstrip("/")):
+            storage.delete(uri)
     layouts = {layout.run_id: layout for uri in shards if _SHARD.search(uri) for layout in [layout_of(uri)]}
     for run_id in sorted(done.runs & layouts.keys()):
         layout = replace(layouts[run_id], table="labels")
