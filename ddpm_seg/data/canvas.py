@@ -87,7 +87,7 @@ def fit(
         content = np.asarray(Image.fromarray(image).resize(wanted, Image.Resampling.BILINEAR))
     padding = ((top, canvas_height - height - top), (left, canvas_width - width - left))
     around = [(finer * before, finer * after) for before, after in padding]
-    return np.pad(content, (*around, (0, 0)), mode="edge") if any(map(any, around)) else content, placement
+    return np.pad(content, (*around, (0, 0)), mode="edge"), placement
 
 
 def tile_canvas(image: NDArray[np.uint8], side: int, scale: float) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import tempfile
 import time
 from collections.abc import Iterator
 
@@ -30,7 +31,7 @@ from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.tasks import Task
 from ddpm_seg.training.ensemble.calibrating import annotated_pixels, calibrate, fitted
 from ddpm_seg.training.ensemble.ensemble_training import EnsembleConfig
-from ddpm_seg.training.ensemble.extraction import extract_features
+from ddpm_seg.training.ensemble.extraction import Workplace, extract_features
 from ddpm_seg.training.ensemble.few_shot import train_bundle
 from ddpm_seg.training.ensemble.out_of_fold import out_of_fold
 
@@ -67,16 +68,19 @@ def from_annotated(bundle: Bundle, iterations: int, number: int) -> None:
     assert bundle.task is not None
     assert bundle.features is not None
     task, shown, training = bundle.task, annotated("annotated-1", 20), EnsembleConfig(iterations=iterations)
-    start = time.process_time()
-    trained = train_bundle(bundle, shown, task=task, features=bundle.features, training=training)
-    middle = time.process_time()
-    maps = extract_features(bundle, shown, bundle.features, "cpu")
-    pixels = [
-        annotated_pixels(p, one, task, seed) for seed, (one, p) in enumerate(out_of_fold(maps, shown, task, training))
-    ]
+    with tempfile.TemporaryDirectory() as folder:  # where jobs.train keeps the features, too
+        workplace = Workplace(folder=folder)
+        start = time.process_time()
+        trained = train_bundle(
+            bundle, shown, task=task, features=bundle.features, training=training, workplace=workplace
+        )
+        middle = time.process_time()
+        maps = extract_features(bundle, shown, bundle.features, "cpu", workplace)
+        folds = enumerate(out_of_fold(maps, shown, task, training))
+        pixels = [annotated_pixels(p, one, task, seed) for seed, (one, p) in folds]
     calibrated = dataclasses.replace(trained, calibration=fitted(pixels, task))
-    alone, folds = middle - start, time.process_time() - middle
-    print(f"processor time: {alone:.1f} s to train, {folds:.1f} s for the folds: {1 + folds / alone:.2f} times in all")
+    alone, more = middle - start, time.process_time() - middle
+    print(f"processor time: {alone:.1f} s to train, {more:.1f} s for the folds: {1 + more / alone:.2f} times in all")
     if number == 0:
         return
     test = annotated("test", number)

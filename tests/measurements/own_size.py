@@ -19,13 +19,14 @@ import numpy as np
 
 from ddpm_seg.data.annotations.load import load_annotations
 from ddpm_seg.data.avatars.render import render
-from ddpm_seg.data.canvas import fit
+from ddpm_seg.data.canvas import fit, tile_canvas
 from ddpm_seg.data.decoding.decoder import read_apart
 from ddpm_seg.data.fit_options import Refine, Resize
 from ddpm_seg.data.image_labels import own_size_mask
 from ddpm_seg.evaluation.scores.own_size import OwnSizeCounts, count, summary
 from ddpm_seg.fits import Average
 from ddpm_seg.model.averaged import Averaged
+from ddpm_seg.model.tiles import segment_tiles
 from ddpm_seg.model.trained import load_model, resident
 from ddpm_seg.model.views import finer
 
@@ -60,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--images", help="annotated images, as jobs.evaluate takes them; default: avatars")
     parser.add_argument("--averages", nargs="+", choices=AVERAGES, default=["none"])
     parser.add_argument("--noises", nargs="+", type=int, default=NOISES)
+    parser.add_argument("--tiles", nargs="+", type=float, default=[], help="also in squares at these scales")
     options = parser.parse_args(arguments)
     segmenter = resident(load_model(options.model))
     assert not isinstance(segmenter, Averaged)
@@ -80,6 +82,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     one.seconds += time.process_time() - start
                     one.pixels += target.size
                     one.counts.append(count(mask.mask, mask.confidence, target, segmenter.task))
+        for scale in options.tiles:
+            canvas, placement = fit(image, tile_canvas(image, segmenter.image_size, scale))
+            (answer,) = segment_tiles(segmenter, [canvas])
+            mask = own_size_mask(answer, placement, "bilinear")
+            one = found.setdefault(f"tiles at {scale:g}", Found(pixels=1))
+            one.counts.append(count(mask.mask, mask.confidence, target, segmenter.task))
     print(f"{'':<30} mIoU   boundary 2 px  2 %    s/megapixel")
     for name, one in found.items():
         scores = summary(one.counts, segmenter.task)
