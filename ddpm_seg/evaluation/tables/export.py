@@ -91,9 +91,14 @@ def export(config: ExportConfig) -> Exported:
         max_domain_distance=config.farthest,
     )
     if not selection.images:
+        unlike = (
+            f", {selection.outside} of them only because they are unlike the training images"
+            if selection.outside
+            else ""
+        )
         raise ValueError(
             f"nothing to export: of {selection.others + selection.errors} images, {selection.errors} have errors and "
-            f"{selection.others} do not match the filters"
+            f"{selection.others} do not match the filters{unlike}"
         )
     if selection.task is None and config.to != "png":
         raise ValueError(
