@@ -52,6 +52,10 @@ those of timm's forward_intermediates.
 Converts a vision network of Hugging Face's transformers (a folder, or a name on the hub): DINOv2 with or without
 registers, DINOv3, RADIO, SigLIP 2 or TIPSv2. Code in the folder is never run.
 
+    ddpm-seg convert --diffusers stable-diffusion-v1-5 --prompt "a face" --output bundles/sd
+
+Converts a Stable Diffusion 1 or 2, with the embedding of a prompt (empty by default).
+
     ddpm-seg convert --pair avatars-10 bundles/dinov2 --output bundles/avatars-and-dinov2
 
 Joins the networks of two bundles: one ensemble is trained on the maps of both. Each sees the image at its own side and

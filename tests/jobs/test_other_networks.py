@@ -15,10 +15,14 @@ from jobs import convert, evaluate, generate, label, train
 from tests.annotated_boxes import annotate
 from tests.model import recorded_vdvae_alae
 from tests.model.published.tiny_backbones import timm_folder, transformers_folder
-from tests.model.published.tiny_diffusers import pipeline
+from tests.model.published.tiny_diffusers import pipeline, stable_diffusion
 from tests.model.tiny_networks import TINY_MAE, TINY_SWAV, backbone_bundle
 
-FOLDERS = {"timm": timm_folder, "transformers": partial(transformers_folder, name="dinov3_vit")}
+FOLDERS = {
+    "timm": timm_folder,
+    "transformers": partial(transformers_folder, name="dinov3_vit"),
+    "diffusers": stable_diffusion,
+}
 
 
 def test_train_evaluate_and_label_with_a_network_of_diffusers(ray_cluster: str, tmp_path: Path) -> None:
@@ -93,7 +97,7 @@ def test_train_evaluate_and_label(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("library", ["timm", "transformers"])
+@pytest.mark.parametrize("library", ["timm", "transformers", "diffusers"])
 def test_from_a_librarys_folder_to_masks(ray_cluster: str, tmp_path: Path, library: str) -> None:
     """The whole road of networks that people have, of random weights in their libraries' folders."""
     images, held_out = annotate(tmp_path / "train", 4), annotate(tmp_path / "held_out", 3, first=100)

@@ -30,6 +30,7 @@ from __future__ import annotations
 from ddpm_seg.model.network import Network
 from ddpm_seg.model.networks.alae import ALAEConfig
 from ddpm_seg.model.networks.diffusion.ddpm import DDPMConfig
+from ddpm_seg.model.networks.diffusion.latent import LatentDiffusionConfig
 from ddpm_seg.model.networks.mae import MAEConfig
 from ddpm_seg.model.networks.style.gan_encoder import GANEncoderConfig
 from ddpm_seg.model.networks.style.gan_inversion import GANInversionConfig
@@ -50,6 +51,7 @@ NETWORKS: tuple[type[Network], ...] = (
     GANInversionConfig,
     StyleGAN2Config,
     StyleGANConfig,
+    LatentDiffusionConfig,
     TimmConfig,
     TransformersConfig,
 )

@@ -29,7 +29,10 @@ class ConvertConfig:
     alae: str | None = None
     """StyleALAE checkpoint of podgorskiy/ALAE, a .pth file: converts its encoder."""
     diffusers: str | None = None
-    """Hugging Face diffusers pipeline with a UNet2DModel: its folder, or its name on the hub."""
+    """Hugging Face diffusers pipeline with a UNet2DModel, or a Stable Diffusion 1 or 2: its folder, or its name on the
+    hub."""
+    prompt: str | None = None
+    """Text that a Stable Diffusion is given with every image; its embedding is kept in the bundle. Default: none."""
     timm: str | None = None
     """Folder of a timm network that has forward_intermediates (DINOv3, DINOv2, RADIO, PE-Spatial, SigLIP 2, …), with
     its config.json, or its name on the hub."""
@@ -52,9 +55,10 @@ class ConvertConfig:
     """Mean code of that generator: DatasetGAN's avg_latent_….npy file. Default: the mean of 10,000 codes."""
     image_size: int | None = None
     """Side of the images in pixels. For --gan-encoder, --gan-inversion and --alae, the side that images are resized to;
-    default: 256, or the side of the --alae encoder if that is smaller. For --timm and --transformers, a multiple of the
-    network's patch; default: the side of its training, or 512 for a DINOv3 or RADIO. For --stylegan2, the side of the
-    drawn images or a half, a quarter, … of it, which averages their pixels; default: the generator's own."""
+    default: 256, or the side of the --alae encoder if that is smaller. For --timm, --transformers and Stable Diffusion,
+    a multiple of the network's patch or stride; default: the side of its training, or 512 for a DINOv3 or RADIO. For
+    --stylegan2, the side of the drawn images or a half, a quarter, … of it, which averages their pixels; default: the
+    generator's own."""
     encoder_type: Literal["e4e", "psp"] | None = None
     """Whether a --gan-inversion checkpoint is of e4e or pSp. Needed only if the checkpoint's options do not say."""
     classifiers: str | None = None

@@ -13,7 +13,7 @@ from ddpm_seg.model.device.meta import weight_shapes
 from ddpm_seg.model.json_values import as_count, as_object, one_line, shown
 from ddpm_seg.model.networks.timm_network import TimmBackbone, TimmConfig, create
 from ddpm_seg.model.published.convert_config import ConvertConfig
-from ddpm_seg.model.published.library_folder import (
+from ddpm_seg.model.published.diffusers.library_folder import (
     LARGE_SIDE,
     Whole,
     chosen_side,

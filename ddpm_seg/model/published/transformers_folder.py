@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -22,14 +21,15 @@ from ddpm_seg.model.networks.transformers_network import (
 )
 from ddpm_seg.model.published.convert_config import ConvertConfig
 from ddpm_seg.model.published.diffusers.files import Folder
-from ddpm_seg.model.published.diffusers.weights import MODEL, read_weights
-from ddpm_seg.model.published.library_folder import (
+from ddpm_seg.model.published.diffusers.library_folder import (
     LARGE_SIDE,
     chosen_side,
     kept_weights,
     open_folder,
+    quiet_transformers,
     three_values,
 )
+from ddpm_seg.model.published.diffusers.weights import MODEL, read_weights
 from ddpm_seg.model.published.loading import Loaded
 from ddpm_seg.model.published.state_dicts import usable
 from ddpm_seg.model.shapes import some
@@ -43,7 +43,7 @@ def load(config: ConvertConfig, image_size: int | None) -> Loaded:
     """
     assert config.transformers is not None
     folder, found = open_folder(config.transformers, "transformers")
-    with _quiet():
+    with quiet_transformers():
         try:
             network = _described(found, folder, config.image_size)
         except ValueError as error:
@@ -142,19 +142,3 @@ def _preprocessing(folder: Folder, family: Family) -> tuple[tuple[float, ...], t
     if not found.get("do_normalize", True):
         return (0.0,) * 3, (1.0,) * 3
     return three_values(found["image_mean"], "image_mean"), three_values(found.get("image_std"), "image_std")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps transformers' notes and progress bars from the terminal: what matters is said here."""
-    from transformers.utils import logging
-
-    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
-        if bars:
-            logging.enable_progress_bar()

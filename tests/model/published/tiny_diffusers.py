@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    DDPMPipeline,
+    DDPMScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+    UNet2DModel,
+)
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.networks.diffusion.ddpm import DDPMConfig
@@ -27,4 +36,41 @@ def pipeline(folder: Path, **scheduler: Any) -> str:
     """Writes the pipeline into `folder`, with a DDPMScheduler of these settings; the folder."""
     torch.manual_seed(0)
     DDPMPipeline(UNet2DModel(**ARCHITECTURE), DDPMScheduler(**scheduler)).save_pretrained(folder)
+    return str(folder)
+
+
+def stable_diffusion(folder: Path, **unet: Any) -> str:
+    """Writes a small random Stable Diffusion into `folder`, with these arguments of its UNet; the folder."""
+    torch.manual_seed(0)
+    letters = [letter + end for letter in "abcdefghijklmnopqrstuvwxyz" for end in ("", "</w>")]
+    words = {word: index for index, word in enumerate(["<|startoftext|>", "<|endoftext|>", *letters])}
+    text = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    StableDiffusionPipeline(
+        vae=AutoencoderKL(
+            block_out_channels=(8, 16),
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            norm_num_groups=4,
+            scaling_factor=0.18215,
+        ),
+        text_encoder=CLIPTextModel(CLIPTextConfig(**text, vocab_size=len(words), max_position_embeddings=16)),
+        tokenizer=CLIPTokenizer(vocab=words, merges=[], model_max_length=16),
+        unet=UNet2DConditionModel(
+            **{
+                "sample_size": 16,
+                "block_out_channels": (16, 32, 32),
+                "layers_per_block": 1,
+                "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+                "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+                "norm_num_groups": 8,
+                "attention_head_dim": 4,
+                "cross_attention_dim": 32,
+                **unet,
+            }
+        ),
+        scheduler=DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder)
     return str(folder)

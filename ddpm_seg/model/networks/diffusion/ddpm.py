@@ -46,7 +46,12 @@ class DDPMConfig:
             landmarks={"time_embed.0.weight": None, "input_blocks.0.0.weight": None},
             options=("classifiers", "experiment", "model_flags", *NOISE_OPTIONS),
         ),
-        Checkpoint(flag="diffusers", title="diffusers", loader="diffusers.folder", options=NOISE_OPTIONS),
+        Checkpoint(
+            flag="diffusers",
+            title="diffusers",
+            loader="diffusers.folder",
+            options=(*NOISE_OPTIONS, "prompt", "image_size"),
+        ),
     )
 
     unet: UNetConfig | DiffusersUNetConfig
@@ -65,7 +70,7 @@ class DDPMConfig:
         return cls(unet=from_json(UNetConfig, content[cls.kind], cls.kind), diffusion=diffusion)
 
     def to_json(self) -> dict[str, Any]:
-        diffusion = _diffusion_to_json(self.diffusion)
+        diffusion = diffusion_to_json(self.diffusion)
         if isinstance(self.unet, DiffusersUNetConfig):
             return {_DIFFUSERS: dict(self.unet.architecture), "diffusion": diffusion}
         unet = asdict(self.unet)
@@ -181,7 +186,7 @@ class DDPMDrawing:
         return Generator(extractor, self.sampling, batch_size=batch_size)
 
 
-def _diffusion_to_json(diffusion: DiffusionConfig) -> dict[str, Any]:
+def diffusion_to_json(diffusion: DiffusionConfig) -> dict[str, Any]:
     """Leaves out fields that only diffusers' schedules use if they are not set, so that older models keep their ids."""
     values = asdict(diffusion)
     for name in ("betas", "predict_v"):

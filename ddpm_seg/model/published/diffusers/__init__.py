@@ -1,1 +1,1 @@
-"""Pipelines of Hugging Face diffusers, read from a folder."""
+"""Folders of Hugging Face diffusers and transformers and of timm, and the pipelines of diffusers."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ddpm_seg.checks import flag
 from ddpm_seg.model.device.meta import weight_shapes
 from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.json_values import shown
@@ -18,6 +19,7 @@ from ddpm_seg.model.networks.diffusion.diffusers_config import DiffusersUNetConf
 from ddpm_seg.model.published.convert_config import ConvertConfig
 from ddpm_seg.model.published.diffusers.files import Folder
 from ddpm_seg.model.published.diffusers.hub import local_folder, needed_of_pipeline
+from ddpm_seg.model.published.diffusers.latent import is_latent, load_latent
 from ddpm_seg.model.published.diffusers.schedule import diffusion_of
 from ddpm_seg.model.published.diffusers.weights import read_weights
 from ddpm_seg.model.published.loading import Loaded
@@ -35,9 +37,18 @@ _PREFIX = "network."
 
 
 def load(config: ConvertConfig, image_size: int | None) -> Loaded:
-    """The DDPM of --diffusers; see `published.loading`. Takes its image size from the folder."""
+    """The DDPM or latent diffusion model of --diffusers; see `published.loading`. A DDPM takes its image size from the
+    folder."""
     assert config.diffusers is not None
-    network, weights = load_diffusers(config.diffusers)
+    folder = _open(config.diffusers)
+    if is_latent(folder):
+        return load_latent(config, folder)
+    for name in ("prompt", "image_size"):
+        if getattr(config, name) is not None:
+            raise ValueError(
+                f"{flag(name)} cannot be combined with --diffusers of a network that sees pixels: leave it out"
+            )
+    network, weights = _ddpm(folder)
     return Loaded(network=network, weights=weights)
 
 
@@ -48,13 +59,20 @@ def load_diffusers(name: str) -> tuple[DDPMConfig, Mapping[str, Tensor]]:
     for another kind of network, pipeline or schedule, for files that are damaged or do not match, and if diffusers is
     not installed; OSError if there is no such folder or file.
     """
+    return _ddpm(_open(name))
+
+
+def _open(name: str) -> Folder:
     try:
         import diffusers  # noqa: F401  before anything is downloaded
     except ModuleNotFoundError as error:
         raise ValueError(f"{error}: --diffusers needs pip install 'ddpm_seg[diffusers]'") from error
 
     uri = local_folder(name, needed_of_pipeline, landmark="model_index.json", what="diffusers pipeline")
-    folder = Folder(uri)
+    return Folder(uri)
+
+
+def _ddpm(folder: Folder) -> tuple[DDPMConfig, Mapping[str, Tensor]]:
     _refuse_other_pipelines(folder)
     # Early pipelines, such as google/ddpm-church-256, have no subfolders.
     unet_part, found = folder.read_part((UNET, ""), "config.json")
@@ -94,7 +112,7 @@ def _refuse_other_pipelines(folder: Folder) -> None:
         hint = " (its network sees latents, not pixels)" if set(parts) & set(_AUTOENCODERS) else ""
         raise ValueError(
             f"{folder.name}: {kind} with {', '.join(map(shown, parts[:3]))}{hint}; expected an unconditional pipeline "
-            "of pixels, such as DDPMPipeline, with only unet and scheduler"
+            "of pixels, such as DDPMPipeline, with only unet and scheduler, or a StableDiffusionPipeline"
         )
     if index is not None and index.get("_class_name") not in PIPELINES:
         raise ValueError(

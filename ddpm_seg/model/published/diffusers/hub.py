@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ddpm_seg import storage
 from ddpm_seg.model.json_values import one_line
-from ddpm_seg.model.published.diffusers.weights import MODEL, choose_file
+from ddpm_seg.model.published.diffusers.weights import DIFFUSERS, MODEL, choose_file
 
 SECONDS = 5
 """Seconds to wait for each answer of the hub."""
@@ -18,13 +18,13 @@ _REPOSITORY = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
 def needed_of_pipeline(files: Sequence[str]) -> list[str]:
-    """The files of an unconditional diffusers pipeline that are read."""
+    """The files of a diffusers pipeline that are read."""
     needed = [file for file in files if re.fullmatch(r"README\.md|(unet/|scheduler/)?[\w.-]+\.json", file)]
-    for part in ("unet/", ""):
-        chosen = choose_file(file.removeprefix(part) for file in files if file.startswith(part))
-        if chosen is not None:
-            return [*needed, *_with_shards(part, chosen)]
-    return needed
+    if "vae/config.json" in files:  # of a latent diffusion model, which also needs its autoencoder and its prompt
+        needed += [file for file in files if re.fullmatch(r"(vae|text_encoder|tokenizer)/[\w.-]+\.(json|txt)", file)]
+        for part, stem in (("vae/", DIFFUSERS), ("text_encoder/", MODEL)):
+            needed += _weights_in(part, files, stem)
+    return [*needed, *(_weights_in("unet/", files) or _weights_in("", files))]
 
 
 def needed_of_model(files: Sequence[str]) -> list[str]:
@@ -72,6 +72,12 @@ def _fetched(name: str, needed: Callable[[Sequence[str]], list[str]], landmark: 
 
 def _missing(name: str, why: str) -> FileNotFoundError:
     return FileNotFoundError(errno.ENOENT, f"no such folder, and {why}", name)
+
+
+def _weights_in(part: str, files: Sequence[str], stem: str = DIFFUSERS) -> list[str]:
+    """The weights of a subfolder, such as "unet/"; none if it has none."""
+    chosen = choose_file((file.removeprefix(part) for file in files if file.startswith(part)), stem)
+    return [] if chosen is None else _with_shards(part, chosen)
 
 
 def _with_shards(part: str, chosen: str) -> list[str]:
