@@ -17,6 +17,10 @@
 3. **The flag**: a field of `published.convert_config.ConvertConfig`, and in the dataclass a `Checkpoint` with the
    flag's name and the module of `published/` that reads such a file (`published.loading` explains it).
 
+A vision network that a library builds from the arguments in its folders is shorter: its base is
+`library_network.LibraryNetwork`, and `published.diffusers.library_folder` reads its weights. One more `model_type` of
+transformers is a line in `transformers_network.FAMILIES`.
+
 A network that draws images also defines `drawing(sampling)`: `ddpm_seg.model.drawing` explains it, and
 `ddpm.DDPMDrawing` is an example. The drawing interprets the flags of jobs.generate: a new flag is a field of
 `GenerateConfig` and of `SamplingConfig`. If features come only with images that the network draws, the base is
