@@ -420,3 +420,22 @@ def test_forgetting_waits_for_an_interrupted_run(folder: Path, ways: Ways) -> No
     label(folder)
     assert forget.main(arguments) == 0
     assert len(by_name(folder)) == 4
+
+
+def test_what_the_libraries_themselves_write(folder: Path) -> None:
+    """WebDataset's shards, Hugging Face's Parquet, and the files that img2dataset leaves beside its tars."""
+    wds, datasets = pytest.importorskip("webdataset"), pytest.importorskip("datasets")
+    with wds.ShardWriter(f"{folder}/%05d.tar", maxcount=3, verbose=0) as writer:
+        for seed in range(7):
+            writer.write({"__key__": f"{seed:09d}", "png": picture(seed), "json": {"seed": seed}, "txt": "a caption"})
+    for number in range(3):
+        pq.write_table(pa.table({"url": ["https://example.org/1.png"], "key": ["0"]}), folder / f"{number:05d}.parquet")
+        (folder / f"{number:05d}_stats.json").write_text('{"count": 3}')
+    images = [Image.open(io.BytesIO(picture(seed))) for seed in range(20, 24)]
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
+    data = datasets.Dataset.from_dict({"image": images, "label": range(4)}, features=features)
+    data.to_parquet(str(folder / "train-00000-of-00001.parquet"))
+    assert label(folder).ok == 11
+    assert_once(every_row(folder), 11)
+    names = [f"{seed // 3:05d}.tar#{seed:09d}.png" for seed in range(7)]
+    assert list(by_name(folder)) == [*names, *(f"train-00000-of-00001.parquet#{row}" for row in range(4))]
