@@ -21,6 +21,7 @@ from ddpm_seg.evaluation.scores.metrics import usual_ious
 from ddpm_seg.evaluation.scores.miou import confusion_matrix
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle
 from ddpm_seg.model.features import FeatureConfig
+from ddpm_seg.model.network import Network
 from ddpm_seg.tasks import Task
 from ddpm_seg.training.ensemble.ensemble_training import EnsembleConfig, train_members
 from ddpm_seg.training.ensemble.extraction import Workplace, extract_features
@@ -78,9 +79,7 @@ def tune(
     if len(annotations) < FOLDS:
         raise ValueError(f"--tune needs at least {FOLDS} annotated images to hold some out, got {len(annotations)}")
     network = bundle.network
-    steps = tuple(sorted({candidate * network.timesteps // 1000 for candidate in CANDIDATES if network.timesteps}))
-    published = network.published_features().blocks
-    blocks = tuple(range(len(network.block_channels))) if len(network.block_channels) <= MOST_BLOCKS else published
+    steps, blocks, published = candidate_steps(network), candidate_blocks(network), network.published_features().blocks
     features = FeatureConfig(
         steps=steps,
         blocks=blocks,
@@ -113,6 +112,17 @@ def tune(
     cuts = [best.blocks[:-cut] for cut in (1, 2, 3)] + [best.blocks[cut:] for cut in (1, 2, 3)]
     best_of((best.steps, cut) for cut in cuts if cut)
     return trials
+
+
+def candidate_steps(network: Network) -> tuple[int, ...]:
+    """`CANDIDATES` on the network's own schedule, ascending; none for a network without timesteps."""
+    return tuple(sorted({candidate * network.timesteps // 1000 for candidate in CANDIDATES if network.timesteps}))
+
+
+def candidate_blocks(network: Network) -> tuple[int, ...]:
+    """All blocks, or the published ones if there are more than `MOST_BLOCKS`."""
+    blocks = range(len(network.block_channels))
+    return tuple(blocks) if len(blocks) <= MOST_BLOCKS else network.published_features().blocks
 
 
 def frontier(trials: Iterable[Trial]) -> list[Trial]:

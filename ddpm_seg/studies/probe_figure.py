@@ -1,0 +1,50 @@
+"""The heat maps of a probe: where the information is."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+
+from ddpm_seg.studies.probe_table import TITLES, Row, Which
+
+COLOURS = "cividis"  # its lightness rises with the value: it can be read in black and white
+CELL_INCHES = 0.62
+
+
+def heat_maps(rows: list[Row], title: str) -> dict[str, bytes]:
+    """PNG and SVG, by their suffix: one map each for all, small and large classes.
+
+    Raises ImportError without matplotlib (extra `plots`).
+    """
+    from matplotlib.figure import Figure
+
+    shown: list[Which] = [which for which in TITLES if all(row.score(which) is not None for row in rows)]
+    steps, blocks = list(dict.fromkeys(row.step for row in rows)), sorted({row.block for row in rows})
+    width = max(2.6, CELL_INCHES * len(blocks) + 0.9) * len(shown)
+    figure = Figure(figsize=(width, max(2.2, 0.7 * CELL_INCHES * len(steps) + 1.4)), layout="constrained", dpi=150)
+    figure.suptitle(title, fontsize=10)
+    for axes, which in zip(np.atleast_1d(figure.subplots(1, len(shown))), shown, strict=True):
+        grid = np.full((len(steps), len(blocks)), np.nan)
+        for row in rows:
+            grid[steps.index(row.step), blocks.index(row.block)] = row.score(which)
+        axes.imshow(grid, cmap=COLOURS, aspect="auto")
+        axes.set_title(f"{TITLES[which]}, mean IoU", fontsize=9)
+        axes.set_xlabel("block", fontsize=8)
+        axes.set_xticks(range(len(blocks)), blocks, fontsize=8)
+        axes.set_yticks(range(len(steps)), ["" if step is None else step for step in steps], fontsize=8)
+        if steps != [None]:
+            axes.set_ylabel("timestep", fontsize=8)
+        middle = (np.nanmin(grid) + np.nanmax(grid)) / 2
+        for (y, x), value in np.ndenumerate(grid):
+            axes.text(
+                x, y, f"{value:.2f}", ha="center", va="center", fontsize=7, color="white" if value < middle else "black"
+            )
+    return {suffix: _saved(figure, suffix) for suffix in ("png", "svg")}
+
+
+def _saved(figure: object, suffix: str) -> bytes:
+    file = io.BytesIO()
+    # Without a date, the same scores give the same file.
+    figure.savefig(file, format=suffix, metadata={"Date": None} if suffix == "svg" else None)  # type: ignore[attr-defined]
+    return file.getvalue()
