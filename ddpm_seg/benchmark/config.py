@@ -25,7 +25,7 @@ class BenchmarkConfig:
     reference: bool = False
     """Also measure a plain implementation of the published algorithm, on the CPU in float32."""
     compile: bool = False
-    """Run the network through torch.compile, as jobs.label --compile does."""
+    """Run the network through torch.compile, as ddpm-seg label --compile does."""
     profile: bool = False
     """Also list the operations that take most time."""
     label: int = 0

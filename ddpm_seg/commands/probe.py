@@ -3,7 +3,8 @@
     ddpm-seg probe --model avatars-10 --task avatars_10 \\
         --train avatars/annotated-{1,2,3,4,5} --test avatars/test --output probe
     ddpm-seg probe --model s3://models/ffhq --task ffhq_34 \\
-        --train s3://photos/annotated --splits 5 --shots 20 --steps 50 150 250 --output s3://photos/probe
+        --train s3://photos/annotated --splits 5 --shots 20 \\
+        --steps 50 150 250 --output s3://photos/probe
 
 Writes the grid of mean IoUs as probe.csv and probe.md, and as heat maps probe.png and probe.svg (extra plots), also for
 small and large classes alone. ddpm-seg train --steps … --blocks … takes what looks good; its --tune tries them together.
