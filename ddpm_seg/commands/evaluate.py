@@ -6,6 +6,8 @@
         --labels s3://photos/labels --output s3://photos/evaluation
     ddpm-seg evaluate --model bundles/avatars-10 --images avatars/plenty \\
         --splits 5 --shots 20 --output few-shot
+    ddpm-seg evaluate --model bundles/avatars-10 --images avatars/plenty \\
+        --splits 5 --shots 5 10 20 40 80 --output curve
 
 Labels the images into --output as ddpm-seg label does, or scores existing labels (--labels). Writes metrics.json,
 images.parquet and evaluation.html. After an interruption, the same command continues. Exit status: see ddpm-seg label
@@ -30,10 +32,13 @@ def _evaluate(config: EvaluateConfig) -> str:
     from ddpm_seg.studies.agreement import run_agreement
     from ddpm_seg.studies.evaluate import run_evaluate
     from ddpm_seg.studies.few_shot_splits import run_splits
+    from ddpm_seg.studies.learning_curve import run_curve
 
     output = config.output
     if config.labels_of is not None:
         return describe_agreement(run_agreement(config), output)
+    if config.splits is not None and len(config.shots) > 1:
+        return describe_curve(run_curve(config), output)
     if config.splits is not None:
         return describe_splits(run_splits(config), output)
     return describe(run_evaluate(config), output)
@@ -64,6 +69,20 @@ def describe_splits(found: dict[str, Any], output: str) -> str:
         f"mean IoU        {found['miou']:.4f}{deviation} by the published formula, {found['shots']} images to train on",
         f"metrics         {storage.join(output, METRICS)}",
         f"pages           {storage.join(output, 'split-*/*', PAGE)}",
+    ]
+    return "\n".join(lines)
+
+
+def describe_curve(found: dict[str, Any], output: str) -> str:
+    """The report to print: one line per number of training images."""
+    lines = ["images to train on  mean IoU by the published formula"]
+    for point in found["curve"]:
+        deviation = "" if point["deviation"] is None else f" ± {point['deviation']:.4f}"
+        lines.append(f"{point['shots']:>18}  {point['miou']:.4f}{deviation}")
+    lines += [
+        "",
+        f"metrics         {storage.join(output, METRICS)}",
+        f"curve           {storage.join(output, 'curve.*')}",
     ]
     return "\n".join(lines)
 

@@ -6,16 +6,15 @@
         --train s3://photos/annotated --splits 5 --shots 20 \\
         --steps 50 150 250 --output s3://photos/probe
 
-Writes the grid of mean IoUs as probe.csv and probe.md, and as heat maps probe.png and probe.svg (extra plots), also for
-small and large classes alone. ddpm-seg train --steps … --blocks … takes what looks good; its --tune tries them together.
+Writes the grid of mean IoUs as probe.csv and probe.md, and as heat maps probe.png and probe.svg (extra plots), also
+for small and large classes alone. ddpm-seg train --steps … --blocks … takes what looks good; its --tune tries them
+together.
 
 After an interruption, the same command continues.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import logging
 import sys
 
 from ddpm_seg import storage
@@ -23,27 +22,22 @@ from ddpm_seg.command_line.run import run
 from ddpm_seg.errors import work_began
 from ddpm_seg.studies.probe_config import ProbeConfig
 
-logger = logging.getLogger(__name__)
-
 
 def main(argv: list[str] | None = None) -> int:
     return run(ProbeConfig, _probe, __doc__, argv)
 
 
 def _probe(config: ProbeConfig) -> str:
+    from ddpm_seg.studies.figures import drawn
     from ddpm_seg.studies.probe import run_probe
     from ddpm_seg.studies.probe_figure import heat_maps
     from ddpm_seg.studies.probe_table import as_csv, as_markdown, best, rows_of
 
-    plots = importlib.util.find_spec("matplotlib") is not None
-    if not plots:
-        logger.warning("no figure will be drawn, which needs matplotlib: pip install 'ddpm_seg[plots]'")
     probe = run_probe(config)
     rows = rows_of(probe)
     with work_began():
         files = {"csv": as_csv(rows).encode(), "md": as_markdown(rows).encode()}
-        if plots:
-            files |= heat_maps(rows, f"{storage.redact(config.model)}: {probe.task.name}")
+        files |= drawn(lambda: heat_maps(rows, f"{storage.redact(config.model)}: {probe.task.name}"))
         for suffix, content in files.items():
             storage.write_bytes(storage.join(config.output, f"probe.{suffix}"), content)
     found = best(rows)

@@ -62,13 +62,18 @@ class EvaluateConfig(AnnotationOptions):
     """Instead of scoring the model itself, draw this many random splits of the images. For each split, train a new
     ensemble with the model's own settings on --shots images and score it on the others. Reports mean and standard
     deviation, like the paper's table."""
-    shots: int = 20
-    """Number of training images in each of the --splits."""
+    shots: tuple[int, ...] = (20,)
+    """Number of training images in each of the --splits. Several numbers give a learning curve: all of them are scored
+    on the same images, those that the largest leaves."""
 
     def __post_init__(self) -> None:
         storage.normalize_places(self, "output", "labels")
+        if isinstance(self.shots, int):  # callers from Python may give one number
+            object.__setattr__(self, "shots", (self.shots,))
+        if not self.shots or min(self.shots) < 1 or len(set(self.shots)) < len(self.shots):
+            raise ValueError(f"--shots must be different numbers of at least 1, got {self.shots}")
         check_model_id(self.expect_model_id)
         if self.labels_of is not None and (self.labels is not None or self.splits is not None):
             raise ValueError("--labels-of compares two annotators: leave out --labels and --splits, or --labels-of")
         check_tile(self.tile, self.average)
-        check_least(self, limit=1, num_actors=1, splits=1, shots=1)
+        check_least(self, limit=1, num_actors=1, splits=1)

@@ -34,12 +34,13 @@ OWN_SIZE = {"own_size_miou": "miou", "boundary_iou_2px": "boundary_iou_2px", "bo
 """Scores at the images' own size: name here -> name in "own_size" of metrics.json."""
 
 
-def run_splits(config: EvaluateConfig) -> dict[str, Any]:
+def run_splits(config: EvaluateConfig, *, kept_back: int | None = None) -> dict[str, Any]:
     """Writes metrics.json with the mean and standard deviation over `config.splits` splits, and each split's scores.
 
-    Every ensemble gets the steps, blocks, copies and training settings of `config.model`. Models and labels from an
-    interrupted evaluation at the output are reused. Before any training, raises ValueError (`BundleError`,
-    `AnnotationError`) or OSError for what the user can correct; later, what `run_label` raises.
+    The splits have the first of `config.shots` as their size; for `kept_back`, see `draw_splits`. Every ensemble gets
+    the steps, blocks, copies and training settings of `config.model`. Models and labels from an interrupted evaluation
+    at the output are reused. Before any training, raises ValueError (`BundleError`, `AnnotationError`) or OSError for
+    what the user can correct; later, what `run_label` raises.
     """
     assert config.splits is not None
     if config.labels is not None:
@@ -58,7 +59,8 @@ def run_splits(config: EvaluateConfig) -> dict[str, Any]:
         mode=fit,
         own_size=True,
     )
-    splits = draw_splits(annotations, count=config.splits, shots=config.shots)
+    shots = config.shots[0]
+    splits = draw_splits(annotations, count=config.splits, shots=shots, kept_back=kept_back)
     storage.check_writable(config.output)
     rows = []
     for split in splits:
@@ -67,7 +69,7 @@ def run_splits(config: EvaluateConfig) -> dict[str, Any]:
         rows.append({"split": split.name, "images": found["images"], **_scores(found)})
     means = {name: mean_and_deviation([row[name] for row in rows]) for name in _scores(found)}
     result: dict[str, Any] = {"miou": means["miou"]["mean"], "deviation": means["miou"]["deviation"]}
-    result |= {"shots": config.shots, "means": means, "splits": rows}
+    result |= {"shots": shots, "means": means, "splits": rows}
     storage.write_bytes(storage.join(config.output, METRICS), json_file(result))
     return result
 

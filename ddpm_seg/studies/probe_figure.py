@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 
+from ddpm_seg.studies.figures import saved
 from ddpm_seg.studies.probe_table import TITLES, Row, Which
 
 COLOURS = "cividis"  # its lightness rises with the value: it can be read in black and white
@@ -15,7 +14,7 @@ CELL_INCHES = 0.62
 def heat_maps(rows: list[Row], title: str) -> dict[str, bytes]:
     """PNG and SVG, by their suffix: one map each for all, small and large classes.
 
-    Raises ImportError without matplotlib (extra `plots`).
+    Needs matplotlib (extra `plots`).
     """
     from matplotlib.figure import Figure
 
@@ -40,11 +39,4 @@ def heat_maps(rows: list[Row], title: str) -> dict[str, bytes]:
             axes.text(
                 x, y, f"{value:.2f}", ha="center", va="center", fontsize=7, color="white" if value < middle else "black"
             )
-    return {suffix: _saved(figure, suffix) for suffix in ("png", "svg")}
-
-
-def _saved(figure: object, suffix: str) -> bytes:
-    file = io.BytesIO()
-    # Without a date, the same scores give the same file.
-    figure.savefig(file, format=suffix, metadata={"Date": None} if suffix == "svg" else None)  # type: ignore[attr-defined]
-    return file.getvalue()
+    return saved(figure)

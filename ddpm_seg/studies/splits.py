@@ -54,24 +54,34 @@ def find_splits(
 
 
 def draw_splits(
-    pool: Sequence[Annotation], test: Sequence[Annotation] | None = None, *, count: int, shots: int
+    pool: Sequence[Annotation],
+    test: Sequence[Annotation] | None = None,
+    *,
+    count: int,
+    shots: int,
+    kept_back: int | None = None,
 ) -> list[Split]:
     """`count` random splits of `shots` training images from `pool`, tested on `test` or on each split's other images.
 
-    The splits are the same every time. Raises ValueError if there are too few images.
+    With `kept_back`, the test images are those that as many training images would leave: splits of fewer images are
+    then scored on the same ones, and are the beginnings of the larger ones. The splits are the same every time. Raises
+    ValueError if there are too few images.
     """
+    largest = max(shots, kept_back or 0)
     most = len(pool) - (test is None)
-    if count < 1 or not 1 <= shots <= most:
+    if count < 1 or not 1 <= shots <= largest <= most:
         raise ValueError(
-            f"--splits {count} --shots {shots}: expected at least one split of 1 to {most} of the {len(pool)} "
+            f"--splits {count} --shots {largest}: expected at least one split of 1 to {most} of the {len(pool)} "
             "annotated images"
         )
-    return [_draw(pool, number, shots, test) for number in range(1, count + 1)]
+    return [_draw(pool, number, shots, largest, test) for number in range(1, count + 1)]
 
 
-def _draw(pool: Sequence[Annotation], number: int, shots: int, test: Sequence[Annotation] | None) -> Split:
+def _draw(
+    pool: Sequence[Annotation], number: int, shots: int, largest: int, test: Sequence[Annotation] | None
+) -> Split:
     order = np.random.default_rng(number).permutation(len(pool))
-    chosen, left = sorted(order[:shots].tolist()), sorted(order[shots:].tolist())
+    chosen, left = sorted(order[:shots].tolist()), sorted(order[largest:].tolist())
     return Split(
         name=f"split-{number}",
         train=[pool[index] for index in chosen],

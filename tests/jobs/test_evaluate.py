@@ -162,6 +162,17 @@ def test_splits_train_as_the_model_was_trained_and_score_what_is_left(
         assert json.loads((own / "metrics.json").read_text())["images"] == 2
         assert not (own / "unfinished").exists()
 
+    # A curve: its largest number of images has the same splits.
+    curve = ["--model", str(tmp_path / "model"), "--splits", "2", "--shots", "2", "4", *named, str(tmp_path / "curve")]
+    assert main(curve) == 0
+    shown = capsys.readouterr().out
+    few, many = json.loads((tmp_path / "curve" / "metrics.json").read_text())["curve"]
+    check_keys("metrics.json of a curve", few)
+    assert (few["shots"], many["shots"], many["miou"]) == (2, 4, pytest.approx(found["miou"], abs=1e-6))
+    assert f"{few['miou']:.4f} ±" in shown
+    assert (tmp_path / "curve" / "curve.csv").read_text().splitlines()[0] == "shots,miou,deviation"
+    assert (tmp_path / "curve" / "curve.png").stat().st_size > 1000
+
     # Again: nothing is trained a second time.
     monkeypatch.setattr(few_shot_splits, "train_bundle", None)
     assert main(command) == 0

@@ -7,7 +7,7 @@ import pytest
 
 from ddpm_seg.data.annotations.load import Annotation
 from ddpm_seg.data.canvas import Placement
-from ddpm_seg.studies.splits import find_splits
+from ddpm_seg.studies.splits import draw_splits, find_splits
 
 PLACEMENT = Placement(left=0, top=0, width=2, height=2, image_width=2, image_height=2)
 
@@ -52,3 +52,13 @@ def test_a_test_set_may_be_given_and_then_the_whole_pool_be_trained_on() -> None
 def test_impossible_splits_are_refused(shots: int) -> None:
     with pytest.raises(ValueError, match="expected at least one split of 1 to 9 of the 10 annotated images"):
         find_splits(["pool"], None, count=2, shots=shots, load=loader(10))
+
+
+def test_smaller_splits_are_the_beginnings_of_larger_ones_and_scored_on_the_same_images() -> None:
+    pool = loader(10)("pool")
+    few, many = (draw_splits(pool, count=3, shots=shots, kept_back=6) for shots in (2, 6))
+    for small, large in zip(few, many, strict=True):
+        assert (len(small.train), len(large.train)) == (2, 6)
+        assert {one.uri for one in small.train} < {one.uri for one in large.train}
+        assert [one.uri for one in small.test] == [one.uri for one in large.test]
+    assert [one.test for one in many] == [one.test for one in draw_splits(pool, count=3, shots=6)]
