@@ -49,4 +49,5 @@ def _to_unit(images: NDArray[np.uint8], device: torch.device | str) -> Tensor:
 
 
 def _to_float(images: NDArray[np.uint8], device: torch.device | str) -> Tensor:
-    return to_device(torch.from_numpy(np.ascontiguousarray(images)), device).permute(0, 3, 1, 2).float()
+    # "W": torch warns of arrays that it may not write to, as those of decoded pictures are.
+    return to_device(torch.from_numpy(np.require(images, requirements="CW")), device).permute(0, 3, 1, 2).float()
