@@ -8,6 +8,7 @@ samples = ddpm_seg.read_samples("samples")
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from ddpm_seg.version import __version__
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from ddpm_seg.evaluation.tables.curation import read_samples
     from ddpm_seg.notebook import load
     from ddpm_seg.runs.view import read_labels
+
+# OpenMP threads wait for each other by spinning, and beside a busy process they spin through the time in which the other
+# could have run: see "Speed" in tests/README.md. OpenMP reads this when torch is imported, so it stands here.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __all__ = ["__version__", "load", "read_labels", "read_samples"]
 
