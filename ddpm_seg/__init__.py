@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from ddpm_seg.notebook import load
     from ddpm_seg.runs.view import read_labels
 
-# OpenMP threads wait for each other by spinning, and beside a busy process they spin through the time in which the other
-# could have run: see "Speed" in tests/README.md. OpenMP reads this when torch is imported, so it stands here.
+# OpenMP threads wait for each other by spinning; beside a busy process they spin through the time in which the other
+# could have run (see "Speed" in tests/README.md). OpenMP reads this when torch is imported, so it stands here.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __all__ = ["__version__", "load", "read_labels", "read_samples"]

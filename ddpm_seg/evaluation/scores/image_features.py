@@ -55,7 +55,7 @@ def torchscript_features(uri: str, device: str) -> ImageFeatures:
 
     @torch.inference_mode()
     def features(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        x = torch.from_numpy(np.require(images, requirements="CW")).to(device).permute(0, 3, 1, 2)
+        x = torch.from_numpy(np.require(images, requirements=("C", "W"))).to(device).permute(0, 3, 1, 2)
         return network(x, **asked).flatten(1).float().cpu().numpy()
 
     return _in_batches(features)

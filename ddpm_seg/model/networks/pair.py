@@ -171,6 +171,6 @@ def _at_side(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     """`images` (N, S, S, 3) uint8 at `side` x `side`, averaged where they shrink."""
     if images.shape[1] == side:
         return images
-    x = torch.from_numpy(np.require(images, requirements="CW")).permute(0, 3, 1, 2).float()
+    x = torch.from_numpy(np.require(images, requirements=("C", "W"))).permute(0, 3, 1, 2).float()
     x = F.interpolate(x, size=(side, side), mode="bilinear", antialias=True)
     return x.round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy()

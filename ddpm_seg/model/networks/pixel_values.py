@@ -50,4 +50,4 @@ def _to_unit(images: NDArray[np.uint8], device: torch.device | str) -> Tensor:
 
 def _to_float(images: NDArray[np.uint8], device: torch.device | str) -> Tensor:
     # "W": torch warns of arrays that it may not write to, as those of decoded pictures are.
-    return to_device(torch.from_numpy(np.require(images, requirements="CW")), device).permute(0, 3, 1, 2).float()
+    return to_device(torch.from_numpy(np.require(images, requirements=("C", "W"))), device).permute(0, 3, 1, 2).float()
