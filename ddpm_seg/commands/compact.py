@@ -5,6 +5,9 @@
 
 Files under --labels stay unchanged. ddpm-seg label can continue with the new prefix as its --output: it finds there
 which images are done.
+
+    ddpm-seg compact --labels s3://bucket/labels --prune             # lists what can go
+    ddpm-seg compact --labels s3://bucket/labels --prune --delete    # deletes it
 """
 
 from __future__ import annotations
@@ -17,7 +20,29 @@ from ddpm_seg.runs.compact_config import CompactConfig
 
 
 def main(argv: list[str] | None = None) -> int:
-    return run(CompactConfig, _compact, __doc__, argv, log_level=logging.WARNING)
+    return run(CompactConfig, _work, __doc__, argv, writes=("output", "labels"), log_level=logging.WARNING)
+
+
+def _work(config: CompactConfig) -> str:
+    return _prune(config) if config.prune else _compact(config)
+
+
+def _prune(config: CompactConfig) -> str:
+    from ddpm_seg.runs.prune import find_removable, remove
+
+    found = find_removable(config.labels, config.config_hash)
+    lines = [f"kept      configuration {found.kept}"]
+    lines += [f"kept      configuration {name}: a run of it is not finished" for name in found.unfinished]
+    verb = "deleted" if config.delete else "can go"
+    for one in found.removable:
+        lines.append(f"{verb:<9} {one.title}: {one.files:,} files, {one.size_bytes / 1e6:,.1f} MB")
+    if config.delete:
+        remove(found)
+    elif found.removable:
+        lines.append("nothing was deleted: add --delete to delete what can go")
+    else:
+        lines.append("nothing else is there")
+    return "\n".join(lines)
 
 
 def _compact(config: CompactConfig) -> str:

@@ -54,6 +54,7 @@ def compact(
     `jobs.label` can continue there. Raises FileNotFoundError if nothing was published, DamagedFileError (a ValueError)
     for a file that cannot be read, and ValueError for an output that is not empty.
     """
+    assert config.output is not None  # as it is only with `prune`
     source = config.labels
     known = configurations(source, "labels")
     if config.config_hash is not None:

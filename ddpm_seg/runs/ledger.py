@@ -66,6 +66,11 @@ class KnownRun:
 
 def find_runs(output: str, table: str, config_hash: str) -> list[KnownRun]:
     """The runs of this configuration, oldest first."""
+    return [run for run in all_runs(output, table) if run.info.config_hash == config_hash]
+
+
+def all_runs(output: str, table: str) -> list[KnownRun]:
+    """The runs of all configurations, oldest first; `table` is the one that they publish."""
     uris = uris_under(storage.join(output, "runs"))
     finished = _finished(uris)
     manifests = {number: uri for uri in uris if uri.endswith(MANIFEST) if (number := run_number(uri))}
@@ -73,12 +78,11 @@ def find_runs(output: str, table: str, config_hash: str) -> list[KnownRun]:
         infos = dict(zip(manifests, readers.map(read_info, manifests.values()), strict=True))
     return [
         KnownRun(
-            layout=RunLayout(output=output, table=table, config_hash=config_hash, run_id=run_id(number)),
-            info=infos[number],
+            layout=RunLayout(output=output, table=table, config_hash=info.config_hash, run_id=run_id(number)),
+            info=info,
             finished=number in finished,
         )
-        for number in sorted(infos)
-        if infos[number].config_hash == config_hash
+        for number, info in sorted(infos.items())
     ]
 
 
@@ -178,17 +182,23 @@ def delete_leftovers(output: str) -> None:
     driver may write a chunk even later.
     """
     storage.delete_unfinished(output)
+    heartbeats, chunks = leftovers(output)
+    for uri in heartbeats:
+        storage.delete(uri)
+    for folder in chunks:
+        delete_chunks(folder)
+
+
+def leftovers(output: str) -> tuple[list[str], list[str]]:
+    """URIs of the heartbeats of finished runs, and of the folders with chunks of finished or unknown runs."""
     folders = chunk_folders(output)  # list these before the manifests, which a run that starts now writes first
     uris = uris_under(storage.join(output, "runs"))
     finished = _finished(uris)
-    for uri in uris:
-        if uri.endswith("/heartbeat.json") and run_number(uri) in finished:
-            storage.delete(uri)
     planned = {number for uri in uris if uri.endswith(MANIFEST) if (number := run_number(uri))}
     at_work = {f"run={run_id(number)}" for number in planned - finished}
-    for folder in folders:
-        if re.sub(r"(?<=\d)-[0-9a-f]+$", "", folder) not in at_work:
-            delete_chunks(storage.join(output, "_chunks", folder))
+    heartbeats = [uri for uri in uris if uri.endswith("/heartbeat.json") and run_number(uri) in finished]
+    dead = [folder for folder in folders if re.sub(r"(?<=\d)-[0-9a-f]+$", "", folder) not in at_work]
+    return heartbeats, [storage.join(output, "_chunks", folder) for folder in sorted(dead)]
 
 
 def _finished(uris: Iterable[str]) -> set[int]:
