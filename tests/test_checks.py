@@ -17,7 +17,7 @@ from ddpm_seg.model.device.choice import chosen_device
 from ddpm_seg.pipeline.label.config import LabelConfig
 from ddpm_seg.studies.compare import CompareConfig
 from ddpm_seg.studies.evaluate import EvaluateConfig
-from ddpm_seg.studies.reproduce import ReproduceConfig
+from ddpm_seg.studies.reproduce.reproduce import ReproduceConfig
 from ddpm_seg.studies.showcase import ShowcaseConfig
 from ddpm_seg.training.ensemble.ensemble_training import EnsembleConfig
 from ddpm_seg.training.ensemble.few_shot import TrainConfig

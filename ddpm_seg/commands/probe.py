@@ -20,7 +20,7 @@ import sys
 from ddpm_seg import storage
 from ddpm_seg.command_line.run import run
 from ddpm_seg.errors import work_began
-from ddpm_seg.studies.probe_config import ProbeConfig
+from ddpm_seg.studies.probe.config import ProbeConfig
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -29,9 +29,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def _probe(config: ProbeConfig) -> str:
     from ddpm_seg.studies.figures import drawn
-    from ddpm_seg.studies.probe import run_probe
-    from ddpm_seg.studies.probe_figure import heat_maps
-    from ddpm_seg.studies.probe_table import as_csv, as_markdown, best, rows_of
+    from ddpm_seg.studies.probe.figure import heat_maps
+    from ddpm_seg.studies.probe.probe import run_probe
+    from ddpm_seg.studies.probe.table import as_csv, as_markdown, best, rows_of
 
     probe = run_probe(config)
     rows = rows_of(probe)

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ddpm_seg.command_line.run import run
-from ddpm_seg.studies.reproduce_config import ReproduceConfig
+from ddpm_seg.studies.reproduce.config import ReproduceConfig
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _reproduce(config: ReproduceConfig) -> str:
-    from ddpm_seg.studies.reproduce import reproduce
+    from ddpm_seg.studies.reproduce.reproduce import reproduce
 
     return describe(reproduce(config))
 

@@ -13,8 +13,8 @@ from ddpm_seg.evaluation.scores.score import evaluate, labels_of
 from ddpm_seg.model.bundle.ensemble_bundle import load_bundle, save_bundle
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.segmenter import Segmenter
-from ddpm_seg.studies.probe import run_probe, small_classes
-from ddpm_seg.studies.probe_config import ProbeConfig
+from ddpm_seg.studies.probe.config import ProbeConfig
+from ddpm_seg.studies.probe.probe import run_probe, small_classes
 from ddpm_seg.tasks import TASKS
 from ddpm_seg.training.ensemble.ensemble_training import EnsembleConfig
 from ddpm_seg.training.ensemble.few_shot import train_bundle

@@ -14,8 +14,8 @@ from PIL import Image
 
 from ddpm_seg.model.bundle.ensemble_bundle import load_bundle
 from ddpm_seg.model.published import style_encoders, swav, vdvae_flags
-from ddpm_seg.studies import reproduce
-from ddpm_seg.studies.published_scores import BENCHMARKS, Benchmark, NetworkName, published_score
+from ddpm_seg.studies.reproduce import reproduce
+from ddpm_seg.studies.reproduce.published_scores import BENCHMARKS, Benchmark, NetworkName, published_score
 from ddpm_seg.tasks import TASKS
 from jobs.reproduce import main
 from tests import published_samples

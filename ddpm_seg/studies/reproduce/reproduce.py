@@ -8,11 +8,11 @@ from typing import Any
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.find import find_pairs
 from ddpm_seg.json_text import json_file
-from ddpm_seg.studies.published_scores import BENCHMARKS, NetworkName, published_score
-from ddpm_seg.studies.reproduce_config import ReproduceConfig
-from ddpm_seg.studies.reproduce_ensembles import checkpoint_of, ensemble_scores
-from ddpm_seg.studies.reproduce_students import STUDENTS, student_scores, synthetic_file
-from ddpm_seg.studies.reproduced import Reproduced
+from ddpm_seg.studies.reproduce.config import ReproduceConfig
+from ddpm_seg.studies.reproduce.ensembles import checkpoint_of, ensemble_scores
+from ddpm_seg.studies.reproduce.published_scores import BENCHMARKS, NetworkName, published_score
+from ddpm_seg.studies.reproduce.reproduced import Reproduced
+from ddpm_seg.studies.reproduce.students import STUDENTS, student_scores, synthetic_file
 from ddpm_seg.studies.results import mean_and_deviation
 from ddpm_seg.tasks import TASKS
 

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from ddpm_seg.studies.published_scores import NetworkName
+from ddpm_seg.studies.reproduce.published_scores import NetworkName
 
 logger = logging.getLogger(__name__)
 

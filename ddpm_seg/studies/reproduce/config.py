@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ddpm_seg import storage
 from ddpm_seg.checks import check_least
 from ddpm_seg.model.published.names import LSUN_FFHQ_256
-from ddpm_seg.studies.published_scores import BENCHMARKS, NetworkName
+from ddpm_seg.studies.reproduce.published_scores import BENCHMARKS, NetworkName
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ddpm_seg.studies.figures import saved
-from ddpm_seg.studies.probe_table import TITLES, Row, Which
+from ddpm_seg.studies.probe.table import TITLES, Row, Which
 
 COLOURS = "cividis"  # its lightness rises with the value: it can be read in black and white
 CELL_INCHES = 0.62

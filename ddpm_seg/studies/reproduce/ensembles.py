@@ -16,9 +16,9 @@ from ddpm_seg.model.device.choice import default_device
 from ddpm_seg.model.published.convert import ConvertConfig, convert
 from ddpm_seg.model.trained import read_trained_header
 from ddpm_seg.studies.evaluate import EvaluateConfig, evaluate_annotations
-from ddpm_seg.studies.published_scores import BENCHMARKS, NetworkName
-from ddpm_seg.studies.reproduce_config import ReproduceConfig
-from ddpm_seg.studies.reproduced import Reproduced, place, reproduced
+from ddpm_seg.studies.reproduce.config import ReproduceConfig
+from ddpm_seg.studies.reproduce.published_scores import BENCHMARKS, NetworkName
+from ddpm_seg.studies.reproduce.reproduced import Reproduced, place, reproduced
 from ddpm_seg.studies.splits import Split, draw_splits
 from ddpm_seg.tasks import TASKS, Task
 from ddpm_seg.training.ensemble.copies import Copies

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
-from ddpm_seg.studies.probe import Place, Probe
+from ddpm_seg.studies.probe.probe import Place, Probe
 from ddpm_seg.studies.results import Result, mean_and_deviation
 
 Which = Literal["all", "small", "large"]

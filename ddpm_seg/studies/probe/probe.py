@@ -30,7 +30,7 @@ from ddpm_seg.model.bundle.files import resolve
 from ddpm_seg.model.device.choice import default_device
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.network import drawn_images_only
-from ddpm_seg.studies.probe_config import ProbeConfig
+from ddpm_seg.studies.probe.config import ProbeConfig
 from ddpm_seg.studies.results import Result, scored, stored_result, write_result
 from ddpm_seg.studies.splits import Split, digest, find_splits
 from ddpm_seg.tasks import Task

@@ -11,9 +11,9 @@ from ddpm_seg.evaluation.tables.curation_config import CurateConfig
 from ddpm_seg.model.published.convert_config import ConvertConfig
 from ddpm_seg.pipeline.generate.published import convert_samples
 from ddpm_seg.studies.evaluate import EvaluateConfig, run_evaluate
-from ddpm_seg.studies.published_scores import BENCHMARKS, NetworkName
-from ddpm_seg.studies.reproduce_config import ReproduceConfig
-from ddpm_seg.studies.reproduced import Reproduced, place, reproduced
+from ddpm_seg.studies.reproduce.config import ReproduceConfig
+from ddpm_seg.studies.reproduce.published_scores import BENCHMARKS, NetworkName
+from ddpm_seg.studies.reproduce.reproduced import Reproduced, place, reproduced
 from ddpm_seg.training.student.distill import distill
 from ddpm_seg.training.student.distill_config import DistillConfig
 

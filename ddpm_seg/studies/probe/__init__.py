@@ -1,0 +1,1 @@
+"""What each block knows at each timestep."""
