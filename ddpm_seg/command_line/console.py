@@ -85,10 +85,12 @@ def _command(job: str) -> Any:
 def _print_completion(shell: str) -> None:
     import tyro
 
-    from ddpm_seg.command_line.help_text import described
+    from ddpm_seg.command_line.help_text import AS_PEOPLE_TYPE, described
 
     options: dict[str, Callable[..., object]] = {job.replace("_", "-"): described(_options(job)) for job in JOBS}
-    tyro.extras.subcommand_cli_from_dict(options, prog="ddpm-seg", args=["--tyro-print-completion", shell])
+    tyro.extras.subcommand_cli_from_dict(
+        options, prog="ddpm-seg", args=["--tyro-print-completion", shell], config=AS_PEOPLE_TYPE
+    )
 
 
 def _options(job: str) -> type:

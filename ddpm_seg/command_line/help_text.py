@@ -15,13 +15,15 @@ import docstring_parser
 import tyro
 
 _WIDTH = 80
+AS_PEOPLE_TYPE = (tyro.conf.DisallowNone,)
+"""Help and completion do not offer None, tyro's word for an option that is not given."""
 
 
 def print_help(config: type, program: str, about: str) -> None:
     """Prints what `program` does, and its options: the fields of the dataclass `config` with their descriptions."""
     printed = _LikeStdout()
     with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
-        tyro.cli(described(config), prog=program, args=["--help"], description="")
+        tyro.cli(described(config), prog=program, args=["--help"], description="", config=AS_PEOPLE_TYPE)
     _, _, options = printed.getvalue().partition("\n")
     print(f"usage: {program} [OPTIONS]\n\n{_filled(about)}\n\n{options.strip()}")
 

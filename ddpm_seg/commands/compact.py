@@ -6,8 +6,9 @@
 Files under --labels stay unchanged. ddpm-seg label can continue with the new prefix as its --output: it finds there
 which images are done.
 
-    ddpm-seg compact --labels s3://bucket/labels --prune             # lists what can go
-    ddpm-seg compact --labels s3://bucket/labels --prune --delete    # deletes it
+    # lists what can go, then deletes it
+    ddpm-seg compact --labels s3://bucket/labels --prune
+    ddpm-seg compact --labels s3://bucket/labels --prune --delete
 """
 
 from __future__ import annotations

@@ -47,16 +47,19 @@ blocks are numbered by up-block, the deepest first.
 Converts a network of timm (a folder, or a name on the hub), such as DINOv3, DINOv2, RADIO or PE-Spatial. Its blocks are
 those of timm's forward_intermediates.
 
-    ddpm-seg convert --transformers dinov2-with-registers-base --output bundles/dinov2
+    ddpm-seg convert --transformers dinov2-with-registers-base \\
+        --output bundles/dinov2
 
 Converts a vision network of Hugging Face's transformers (a folder, or a name on the hub): DINOv2 with or without
 registers, DINOv3, RADIO, SigLIP 2 or TIPSv2. Code in the folder is never run.
 
-    ddpm-seg convert --diffusers stable-diffusion-v1-5 --prompt "a face" --output bundles/sd
+    ddpm-seg convert --diffusers stable-diffusion-v1-5 --prompt "a face" \\
+        --output bundles/sd
 
 Converts a Stable Diffusion 1 or 2, with the embedding of a prompt (empty by default).
 
-    ddpm-seg convert --pair avatars-10 bundles/dinov2 --output bundles/avatars-and-dinov2
+    ddpm-seg convert --pair avatars-10 bundles/dinov2 \\
+        --output bundles/avatars-and-dinov2
 
 Joins the networks of two bundles: one ensemble is trained on the maps of both. Each sees the image at its own side and
 with its own preprocessing, a DDPM at the steps of its bundle.

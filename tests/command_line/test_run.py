@@ -47,6 +47,7 @@ REQUIRED = {
     "export": "--labels s --to png --output out",
     "generate": "--model avatars-10 --num-samples 2 --output out",
     "label": "",  # the default is ./out
+    "probe": "--model m --task avatars_10 --train t --test t --output out",
     "pretrain": "--images i --output out",
     "pretrain_mae": "--images i --output out",
     "reproduce": "--all --datasets d --checkpoints c --output out",
@@ -66,7 +67,7 @@ class Config:
 
 def test_all_jobs_are_known() -> None:
     assert sorted(REQUIRED) == JOBS
-    assert len(JOBS) == 18
+    assert len(JOBS) == 20
 
 
 @pytest.mark.parametrize("job", JOBS)

@@ -79,8 +79,8 @@ class ConvertConfig:
     modelscope: str | None = None
     """Folder of ModelScope's cv_diffusion_image-segmentation. Allows no other flag except --output."""
     pair: tuple[str, str] | None = None
-    """Two bundles: the new one has the networks of both, each with its own preprocessing and side, for jobs.train to
-    train one ensemble on the maps of both. Allows no other flag except --output."""
+    """Two bundles: the new one has the networks of both, each with its own preprocessing and side, for ddpm-seg
+    train to train one ensemble on the maps of both. Allows no other flag except --output."""
     gan_samples: str | None = None
     """Published labelled samples of DatasetGAN or DatasetDDPM: an .npz file of images, labels, perhaps latents, and
     uncertainties. Writes a table of samples, for ddpm-seg curate and ddpm-seg distill, instead of a bundle. Needs
