@@ -8,7 +8,9 @@ ddpm-seg completion bash     # a completion script, or zsh
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -85,12 +87,14 @@ def _command(job: str) -> Any:
 def _print_completion(shell: str) -> None:
     import tyro
 
-    from ddpm_seg.command_line.help_text import AS_PEOPLE_TYPE, described
+    from ddpm_seg.command_line.help_text import described
 
     options: dict[str, Callable[..., object]] = {job.replace("_", "-"): described(_options(job)) for job in JOBS}
-    tyro.extras.subcommand_cli_from_dict(
-        options, prog="ddpm-seg", args=["--tyro-print-completion", shell], config=AS_PEOPLE_TYPE
-    )
+    script = io.StringIO()
+    with contextlib.redirect_stdout(script), contextlib.suppress(SystemExit):
+        tyro.extras.subcommand_cli_from_dict(options, prog="ddpm-seg", args=["--tyro-print-completion", shell])
+    # tyro offers None for an option that may be left out, which nobody types.
+    print(script.getvalue().replace("'None', ", "").replace(", 'None'", ""), end="")
 
 
 def _options(job: str) -> type:

@@ -15,15 +15,13 @@ import docstring_parser
 import tyro
 
 _WIDTH = 80
-AS_PEOPLE_TYPE = (tyro.conf.DisallowNone,)
-"""Help and completion do not offer None, tyro's word for an option that is not given."""
 
 
 def print_help(config: type, program: str, about: str) -> None:
     """Prints what `program` does, and its options: the fields of the dataclass `config` with their descriptions."""
     printed = _LikeStdout()
     with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
-        tyro.cli(described(config), prog=program, args=["--help"], description="", config=AS_PEOPLE_TYPE)
+        tyro.cli(described(config), prog=program, args=["--help"], description="")
     _, _, options = printed.getvalue().partition("\n")
     print(f"usage: {program} [OPTIONS]\n\n{_filled(about)}\n\n{options.strip()}")
 
@@ -50,7 +48,12 @@ def described(config: type) -> type:
     }
     types = typing.get_type_hints(config)
     fields = [
-        (one.name, types[one.name], dataclasses.field(default=one.default, metadata={"help": about.get(one.name)}))
+        # None is tyro's word for an option that is not given, which nobody types.
+        (
+            one.name,
+            typing.Annotated[types[one.name], tyro.conf.DisallowNone],
+            dataclasses.field(default=one.default, metadata={"help": about.get(one.name)}),
+        )
         for one in dataclasses.fields(config)
     ]
     return dataclasses.make_dataclass(config.__name__, fields, kw_only=True)

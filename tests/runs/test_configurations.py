@@ -132,7 +132,7 @@ def test_samples_are_chosen_and_said(
     assert "samples of configuration old, one of 2; the others: new" in capsys.readouterr().out
     assert read_samples(samples, columns=["uri"]).num_rows == SampleStream(samples).num_samples == 24
     with pytest.raises(
-        ValueError, match=r"is for the samples of old, not new; run jobs\.curate with --config-hash new"
+        ValueError, match=r"is for the samples of old, not new; run ddpm-seg curate with --config-hash new"
     ):
         read_samples(samples, config_hash="new")
     assert read_samples(samples, config_hash="new", curated=False).num_rows == 8

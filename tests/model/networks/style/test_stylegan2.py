@@ -342,9 +342,9 @@ def test_pictures_that_are_not_finite_are_none() -> None:
 
 def test_what_a_stylegan2_does_not_do() -> None:
     bundle = backbone_bundle(SMALL)
-    with pytest.raises(BundleError, match=r"that it draws.*jobs\.distill"):
+    with pytest.raises(BundleError, match=r"that it draws.*ddpm-seg distill"):
         resident_extractor(bundle, "cpu")
-    with pytest.raises(BundleError, match=r"that it draws.*jobs\.distill"):
+    with pytest.raises(BundleError, match=r"that it draws.*ddpm-seg distill"):
         resident(bundle, device="cpu")
     with pytest.raises(ValueError, match="--steps is not for a StyleGAN2"):
         SMALL.drawing(SamplingConfig(steps=50))
