@@ -33,8 +33,8 @@ def test_a_manifest_keeps_every_option_but_what_is_asked_of_one_call(works: list
     asked = {"dry_run", "expect_model_id", "price_per_hour"}
     for work, more in zip(works, [{"retried_errors", "domain_distance"}, set()], strict=True):
         names = {field.name for field in dataclasses.fields(work.found.config)}
-        of_other_networks = {"truncation"} & names
-        assert set(work.stored()) == names - asked - of_other_networks | more
+        of_others = {"truncation", "image_key", "image_column", "uri_column"} & names  # networks and inputs
+        assert set(work.stored()) == names - asked - of_others | more
         assert work.stored()["output"] == work.found.run.output
         assert work.details()["model_id"] == work.found.header.model_id
 
