@@ -341,7 +341,9 @@ def test_a_spoilt_rule_is_named(how: str, tmp_path: Path) -> None:
     publish_boxes(tmp_path, 16)
     curate(CurateConfig(samples=str(tmp_path)))
     spoil(f"{tmp_path}/curation.json", RULES[how])
-    with pytest.raises(DamagedFileError, match=r"curation\.json cannot be read: .*; make it again with ddpm-seg curate"):
+    with pytest.raises(
+        DamagedFileError, match=r"curation\.json cannot be read: .*; make it again with ddpm-seg curate"
+    ):
         read_curation(str(tmp_path))
 
 
