@@ -469,8 +469,9 @@ class Hub(BaseHTTPRequestHandler):
 def test_a_name_of_the_hub(original: Path, digest: str, tmp_path: Path) -> None:
     """What is needed is fetched, and nothing else; without the hub it is taken from the cache."""
     shutil.copytree(original, tmp_path / "repository")
-    for name in ("unet/diffusion_pytorch_model.bin", "unet/diffusion_pytorch_model.fp16.safetensors", "README.md"):
+    for name in ("unet/diffusion_pytorch_model.bin", "unet/diffusion_pytorch_model.fp16.safetensors", "LICENSE"):
         (tmp_path / "repository" / name).write_bytes(b"not needed")
+    (tmp_path / "repository" / "README.md").write_text("---\nlicense: mit\n---\n")  # names the licence
     handler = type("OwnHub", (Hub,), {"folder": tmp_path / "repository", "fetched": []})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -479,7 +480,7 @@ def test_a_name_of_the_hub(original: Path, digest: str, tmp_path: Path) -> None:
     assert job.returncode == 0, job.stderr
     assert network_digest(load_bundle(str(tmp_path / "bundle"))) == digest
     assert sorted(handler.fetched) == [
-        "model_index.json", "scheduler/scheduler_config.json", "unet/config.json",
+        "README.md", "model_index.json", "scheduler/scheduler_config.json", "unet/config.json",
         "unet/diffusion_pytorch_model.safetensors",
     ]  # fmt: skip
     shutil.rmtree(tmp_path / "bundle")
