@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from ddpm_seg.notebook import load
     from ddpm_seg.runs.view import read_labels
 
-# OpenMP threads wait for each other by spinning; beside a busy process they spin through the time in which the other
-# could have run (see "Speed" in tests/README.md). OpenMP reads this when torch is imported, so it stands here.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# OpenMP threads wait for each other by spinning. By default they spin so long that beside a busy process they use up the
+# time in which the other could have run; without spinning at all, small networks are a third slower on a quiet machine
+# (see "Speed" in tests/README.md). OpenMP reads this when torch is imported, so it stands here.
+if not os.environ.keys() & {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}:
+    os.environ["GOMP_SPINCOUNT"] = "2000"
 
 __all__ = ["__version__", "load", "read_labels", "read_samples"]
 
