@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from ddpm_seg.notebook import load
     from ddpm_seg.runs.view import read_labels
 
-# OpenMP threads wait for each other by spinning. By default they spin so long that beside a busy process they use up the
-# time in which the other could have run; without spinning at all, small networks are a third slower on a quiet machine
-# (see "Speed" in tests/README.md). OpenMP reads this when torch is imported, so it stands here.
+# OpenMP threads wait for each other by spinning. By default they spin so long that beside a busy process they use up
+# the time in which the other could have run; without spinning, small networks are a third slower on a quiet machine:
+# see "Speed" in tests/README.md. OpenMP reads this when torch is imported, so it stands here.
 if not os.environ.keys() & {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}:
     os.environ["GOMP_SPINCOUNT"] = "2000"
 
