@@ -51,14 +51,17 @@ class Progress:
         bar = sys.stderr.isatty()
         self._bar = tqdm(desc=what, total=total, initial=self._first, unit=f" {unit}") if bar else None
         self._ended, self._logging = threading.Event(), threading.Lock()
+        self._thread = threading.Thread(target=self._log_when_due, name="progress", daemon=True)
 
     def __enter__(self) -> Progress:
         if self._bar is None:
-            threading.Thread(target=self._log_when_due, name="progress", daemon=True).start()
+            self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()  # a thread that outlives Python's own end can abort the process
         seconds, number = time.monotonic() - self._start, self.done - self._first
         if self._bar is not None:
             self._bar.close()
