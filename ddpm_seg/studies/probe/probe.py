@@ -12,7 +12,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +36,7 @@ from ddpm_seg.tasks import Task
 from ddpm_seg.training.ensemble.ensemble_training import EnsembleConfig, train_members
 from ddpm_seg.training.ensemble.extraction import Workplace, extract_features
 from ddpm_seg.training.ensemble.few_shot import UNFINISHED, choose_features
-from ddpm_seg.training.ensemble.members import member_logits
+from ddpm_seg.training.ensemble.members import mean_softmax
 from ddpm_seg.training.ensemble.pixel_features import PixelFeatures
 from ddpm_seg.training.ensemble.tuning import candidate_blocks, candidate_steps
 
@@ -126,33 +125,28 @@ class _Looking:
         workplace: Workplace,
     ) -> None:
         self.bundle, self.task, self.features, self.training = bundle, task, features, training
-        self.weights, self.split, self.workplace = weights, split, workplace
+        self.split, self.workplace = split, workplace
+        self.settings = {
+            "task": task.to_dict(),
+            "network": weights,
+            "training": asdict(training),
+            "train": digest(split.train),
+            "test": digest(split.test),
+        }
         self.maps: tuple[PixelFeatures, PixelFeatures] | None = None
 
     def result(self, output: str, number: int, place: Place) -> Result:
         """The stored result of the step and block that come `number`th in the features, or a new one."""
         name = _name(place)
         uri = storage.join(output, f"{name.replace(' ', '-')}-{self.split.name}.json")
-        settings = self._settings(place)
+        step, block = place
+        settings = {"step": step, "block": block, **self.settings}
+        settings = json.loads(json.dumps(settings))  # as it is read back: lists instead of tuples
         found = stored_result(uri, settings)
         if found is None:
             found = scored(name, self.split.name, settings, self._confusion(number), self.task)
             write_result(uri, found)
         logger.info("%s, %s: mean IoU %.4f", name, self.split.name, found.miou)
-        return found
-
-    def _settings(self, place: Place) -> dict[str, Any]:
-        step, block = place
-        settings = {
-            "task": self.task.to_dict(),
-            "network": self.weights,
-            "step": step,
-            "block": block,
-            "training": asdict(self.training),
-            "train": digest(self.split.train),
-            "test": digest(self.split.test),
-        }
-        found: dict[str, Any] = json.loads(json.dumps(settings))  # as it is read back: lists instead of tuples
         return found
 
     def _confusion(self, number: int) -> NDArray[np.int64]:
@@ -171,7 +165,7 @@ class _Looking:
         for index, annotation in enumerate(self.split.test):
             size = annotation.label.size
             x_PD = test.gather(torch.arange(index * size, (index + 1) * size))
-            p_PK = torch.stack([member_logits(member.weights, x_PD).softmax(dim=1) for member in members]).mean(dim=0)
+            p_PK = mean_softmax((member.weights for member in members), x_PD)
             found = p_PK.argmax(dim=1).to(torch.uint8).cpu().numpy().reshape(annotation.label.shape)
             crop = annotation.placement.crop
             total += confusion_matrix(crop(found), crop(annotation.label), self.task.num_classes)

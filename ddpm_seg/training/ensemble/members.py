@@ -5,6 +5,7 @@ Shapes: M members, B pixels per batch, D features, H hidden units, K classes.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -152,3 +153,8 @@ class MemberStack:
         self.tensors[f"layers.{index}.num_batches_tracked"] += 1
         y = F.batch_norm(y_MHB.reshape(1, -1, y_MHB.shape[-1]), mean, var, weight, bias, True, 0.1, BATCH_NORM_EPS)
         return y.view_as(y_MHB)
+
+
+def mean_softmax(members: Iterable[Member], x_PD: Tensor) -> Tensor:
+    """Softmax (P, K) of features (P, D), averaged over trained members."""
+    return torch.stack([member_logits(member, x_PD).softmax(dim=1) for member in members]).mean(dim=0)

@@ -16,7 +16,7 @@ from ddpm_seg.data.annotations.load import Annotation, labelled_pixels
 from ddpm_seg.model.ensemble import Member
 from ddpm_seg.tasks import Task
 from ddpm_seg.training.ensemble.ensemble_training import EnsembleConfig, train_members
-from ddpm_seg.training.ensemble.members import member_logits
+from ddpm_seg.training.ensemble.members import mean_softmax
 from ddpm_seg.training.ensemble.pixel_features import PixelFeatures
 
 logger = logging.getLogger(__name__)
@@ -65,5 +65,5 @@ def _probabilities(maps: PixelFeatures, index: int, members: Sequence[Member]) -
     blocks = []
     for pixels_P in torch.arange(index * size**2, (index + 1) * size**2).split(BLOCK):
         x_PD = maps.gather(pixels_P)
-        blocks.append(torch.stack([member_logits(one, x_PD).softmax(dim=1) for one in members]).mean(dim=0).cpu())
+        blocks.append(mean_softmax(members, x_PD).cpu())
     return torch.cat(blocks).T.reshape(-1, size, size).numpy()

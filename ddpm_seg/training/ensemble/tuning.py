@@ -25,7 +25,7 @@ from ddpm_seg.model.network import Network
 from ddpm_seg.tasks import Task
 from ddpm_seg.training.ensemble.ensemble_training import EnsembleConfig, train_members
 from ddpm_seg.training.ensemble.extraction import Workplace, extract_features
-from ddpm_seg.training.ensemble.members import member_logits
+from ddpm_seg.training.ensemble.members import mean_softmax
 from ddpm_seg.training.ensemble.pixel_features import PixelFeatures
 from ddpm_seg.training.ensemble.sources import feature_reader, sources_of
 
@@ -181,7 +181,7 @@ class _Choices:
         )
         pixels, target = self.held_out[fold]
         x_PD = maps.gather(pixels)
-        p_PK = torch.stack([member_logits(member.weights, x_PD).softmax(dim=1) for member in members]).mean(dim=0)
+        p_PK = mean_softmax((member.weights for member in members), x_PD)
         confusion = confusion_matrix(p_PK.argmax(dim=1).cpu().numpy(), target, self.task.num_classes)
         return float(np.nanmean(usual_ious(confusion, self.task.ignore_label)))
 
