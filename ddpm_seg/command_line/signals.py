@@ -70,10 +70,6 @@ def stopping_signal() -> signal.Signals | None:
     return _State.stopped_by
 
 
-def is_listening() -> bool:
-    return _State.listening
-
-
 def stopped_line(number: int | None) -> str:
     """The last line that a stopped job prints."""
     reason = "interrupted" if number in (None, signal.SIGINT) else f"stopped by {signal.Signals(number).name}"

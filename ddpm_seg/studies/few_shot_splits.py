@@ -34,22 +34,33 @@ OWN_SIZE = {"own_size_miou": "miou", "boundary_iou_2px": "boundary_iou_2px", "bo
 """Scores at the images' own size: name here -> name in "own_size" of metrics.json."""
 
 
-def run_splits(config: EvaluateConfig, *, kept_back: int | None = None) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Pool:
+    """What ensembles are trained and scored with: a bundle as its ensembles shall record it, and annotated images."""
+
+    bundle: Bundle
+    task: Task
+    annotations: Sequence[Annotation]
+
+
+def run_splits(config: EvaluateConfig) -> dict[str, Any]:
     """Writes metrics.json with the mean and standard deviation over `config.splits` splits, and each split's scores.
 
-    The splits have the first of `config.shots` as their size; for `kept_back`, see `draw_splits`. Every ensemble gets
-    the steps, blocks, copies and training settings of `config.model`. Models and labels from an interrupted evaluation
-    at the output are reused. Before any training, raises ValueError (`BundleError`, `AnnotationError`) or OSError for
-    what the user can correct; later, what `run_label` raises.
+    Every ensemble gets the steps, blocks, copies and training settings of `config.model`. Models and labels from an
+    interrupted evaluation at the output are reused. Before any training, raises ValueError (`BundleError`,
+    `AnnotationError`) or OSError for what the user can correct; later, what `run_label` raises.
     """
-    assert config.splits is not None
+    return score_splits(config, load_pool(config))
+
+
+def load_pool(config: EvaluateConfig) -> Pool:
+    """The model and the annotated images of `config`. Raises what the user can correct, as `run_splits` does."""
     if config.labels is not None:
         raise ValueError("--splits trains new models, so it cannot use --labels: leave out one of them")
     header, task = read_trained_header(config.model)
     refuse_another_model(config.model, header.model_id, config.expect_model_id)
     fit = chosen_fit(config.model, header.provenance, config.fit)
     bundle = load_bundle(config.model, header.model_id)
-    bundle = dataclasses.replace(bundle, provenance=with_fit(bundle.provenance, fit))
     annotations = load_annotations(
         config.images,
         image_size=bundle.network.image_size,
@@ -59,12 +70,19 @@ def run_splits(config: EvaluateConfig, *, kept_back: int | None = None) -> dict[
         mode=fit,
         own_size=True,
     )
+    bundle = dataclasses.replace(bundle, provenance=with_fit(bundle.provenance, fit))
+    return Pool(bundle=bundle, task=task, annotations=annotations)
+
+
+def score_splits(config: EvaluateConfig, pool: Pool, *, kept_back: int | None = None) -> dict[str, Any]:
+    """`run_splits` with the first of `config.shots` as the number of images; for `kept_back`, see `draw_splits`."""
+    assert config.splits is not None
     shots = config.shots[0]
-    splits = draw_splits(annotations, count=config.splits, shots=shots, kept_back=kept_back)
+    splits = draw_splits(pool.annotations, count=config.splits, shots=shots, kept_back=kept_back)
     storage.check_writable(config.output)
     rows = []
     for split in splits:
-        found = _split(config, bundle, task, split)
+        found = _split(config, pool.bundle, pool.task, split)
         logger.info("%s: mean IoU %.4f", split.name, found["miou"])
         rows.append({"split": split.name, "images": found["images"], **_scores(found)})
     means = {name: mean_and_deviation([row[name] for row in rows]) for name in _scores(found)}

@@ -11,7 +11,7 @@ from typing import Any
 from ddpm_seg import storage
 from ddpm_seg.json_text import json_file
 from ddpm_seg.studies.evaluate_config import METRICS, EvaluateConfig
-from ddpm_seg.studies.few_shot_splits import run_splits
+from ddpm_seg.studies.few_shot_splits import load_pool, score_splits
 from ddpm_seg.studies.figures import drawn, saved
 
 logger = logging.getLogger(__name__)
@@ -26,12 +26,11 @@ def run_curve(config: EvaluateConfig) -> dict[str, Any]:
     All are scored on the same images of each split. What is there from an interrupted evaluation is reused. Raises what
     `run_splits` raises.
     """
-    shots = sorted(config.shots)
-    points = []
+    shots, pool, points = sorted(config.shots), load_pool(config), []
     # The largest first: if there are too few images for it, nothing has been trained yet.
     for number in reversed(shots):
         own = replace(config, shots=(number,), output=storage.join(config.output, f"shots-{number}"))
-        points.append(run_splits(own, kept_back=shots[-1]))
+        points.append(score_splits(own, pool, kept_back=shots[-1]))
         logger.info("%d images: mean IoU %.4f", number, points[-1]["miou"])
     points.reverse()
     result = {

@@ -96,37 +96,38 @@ def test_train_evaluate_and_label(
     assert f"this is a {network.title}: leave them out" in capsys.readouterr().err
 
 
+SHORT = ["--task", "avatars_10", "--members", "2", "--iterations", "60", "--device", "cpu", "--num-actors", "1"]
+
+
+def score_of_trained(start: str, folder: Path) -> float:
+    """Usual mean IoU of the network `start` with classifiers trained on four images, on three others; labels these."""
+    images, held_out = annotate(folder / "train", 4), annotate(folder / "held_out", 3, first=100)
+    model, scores, out = str(folder / "model"), folder / "scores", str(folder / "out")
+    assert train.main(["--model", start, "--images", str(images), "--output", model, *SHORT]) == 0
+    assert evaluate.main(["--model", model, "--images", str(held_out), "--output", str(scores)]) == 0
+    assert label.main(["--model", model, "--input", str(held_out), "--output", out]) == 0
+    assert ddpm_seg.read_labels(out)["status"].to_pylist() == ["ok"] * 3
+    score: float = json.loads((scores / "metrics.json").read_text())["usual_miou"]
+    return score
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("library", ["timm", "transformers", "diffusers"])
 def test_from_a_librarys_folder_to_masks(ray_cluster: str, tmp_path: Path, library: str) -> None:
     """The whole road of networks that people have, of random weights in their libraries' folders."""
-    images, held_out = annotate(tmp_path / "train", 4), annotate(tmp_path / "held_out", 3, first=100)
-    start, model, out = str(tmp_path / "start"), str(tmp_path / "model"), str(tmp_path / "out")
+    start = str(tmp_path / "start")
     source = [f"--{library}", FOLDERS[library](tmp_path / "folder")]
     assert convert.main([*source, "--image-size", "64", "--output", start]) == 0
-    how = ["--task", "avatars_10", "--members", "2", "--iterations", "60", "--device", "cpu", "--num-actors", "1"]
-    assert train.main(["--model", start, "--images", str(images), "--output", model, *how]) == 0
-    scores = tmp_path / "scores"
-    assert evaluate.main(["--model", model, "--images", str(held_out), "--output", str(scores)]) == 0
     # All background would be less than 0.4; random features at an eighth of the side do not do much better.
-    assert json.loads((scores / "metrics.json").read_text())["usual_miou"] > 0.45
-    assert label.main(["--model", model, "--input", str(held_out), "--output", out]) == 0
-    assert ddpm_seg.read_labels(out)["status"].to_pylist() == ["ok"] * 3
+    assert score_of_trained(start, tmp_path) > 0.45
     tuned = ["--tune", "--output", str(tmp_path / "tuned")]
-    assert train.main(["--model", start, "--images", str(images), *how, *tuned]) == 0
+    assert train.main(["--model", start, "--images", str(tmp_path / "train"), *SHORT, *tuned]) == 0
 
 
 @pytest.mark.slow
 def test_from_a_pair_to_masks(ray_cluster: str, tmp_path: Path) -> None:
     """The DDPM in the box beside a network of another side and grid."""
-    images, held_out = annotate(tmp_path / "train", 4), annotate(tmp_path / "held_out", 3, first=100)
-    second, start, model, out = (str(tmp_path / name) for name in ("second", "start", "model", "out"))
+    second, start = str(tmp_path / "second"), str(tmp_path / "start")
     save_bundle(backbone_bundle(TINY_MAE), second)
     assert convert.main(["--pair", "avatars-10", second, "--output", start]) == 0
-    how = ["--task", "avatars_10", "--members", "2", "--iterations", "60", "--device", "cpu", "--num-actors", "1"]
-    assert train.main(["--model", start, "--images", str(images), "--output", model, *how]) == 0
-    scores = tmp_path / "scores"
-    assert evaluate.main(["--model", model, "--images", str(held_out), "--output", str(scores)]) == 0
-    assert json.loads((scores / "metrics.json").read_text())["usual_miou"] > 0.6
-    assert label.main(["--model", model, "--input", str(held_out), "--output", out]) == 0
-    assert ddpm_seg.read_labels(out)["status"].to_pylist() == ["ok"] * 3
+    assert score_of_trained(start, tmp_path) > 0.6

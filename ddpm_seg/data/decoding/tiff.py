@@ -156,10 +156,6 @@ def read_bands(data: bytes, layout: Layout) -> NDArray[Any]:
     return pixels
 
 
-def is_cmyk(layout: Layout) -> bool:
-    return layout.photometric == _CMYK
-
-
 def _bands(layout: Layout) -> int:
     """Number of samples that make up the picture."""
     samples = len(layout.bits)

@@ -52,16 +52,6 @@ def load(config: ConvertConfig, image_size: int | None) -> Loaded:
     return Loaded(network=network, weights=weights)
 
 
-def load_diffusers(name: str) -> tuple[DDPMConfig, Mapping[str, Tensor]]:
-    """The network in the folder `name`, or in the hub's repository with that name if the hub can be reached.
-
-    Weights are float32 and match the network exactly: none is missing, unknown or of another shape. Raises ValueError
-    for another kind of network, pipeline or schedule, for files that are damaged or do not match, and if diffusers is
-    not installed; OSError if there is no such folder or file.
-    """
-    return _ddpm(_open(name))
-
-
 def _open(name: str) -> Folder:
     try:
         import diffusers  # noqa: F401  before anything is downloaded
@@ -73,6 +63,11 @@ def _open(name: str) -> Folder:
 
 
 def _ddpm(folder: Folder) -> tuple[DDPMConfig, Mapping[str, Tensor]]:
+    """The network of a folder that sees pixels.
+
+    Weights are float32 and match the network exactly: none is missing, unknown or of another shape. Raises ValueError
+    for another kind of network, pipeline or schedule, and for files that are damaged or do not match.
+    """
     _refuse_other_pipelines(folder)
     # Early pipelines, such as google/ddpm-church-256, have no subfolders.
     unet_part, found = folder.read_part((UNET, ""), "config.json")
