@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,6 @@ from ddpm_seg.model.bundle.ensemble_bundle import save_bundle
 from ddpm_seg.pipeline.label.config import LabelConfig
 from ddpm_seg.pipeline.label.job import run_label
 from ddpm_seg.pipeline.label.rows import FittedImage, ImageInput, LabelSpec, fetch
-from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.manifest import stored_uri
 from ddpm_seg.runs.view import read_labels
 from tests.data.decoding.malformed_images import (
@@ -27,6 +25,7 @@ from tests.data.decoding.malformed_images import (
     strict_pillow_reads,
     write_malformed,
 )
+from tests.label_spec import label_spec
 from tests.tiny_bundle import TASK, tiny_bundle
 
 # What a file can be wrong in. A time-out or a crash is not among them: these files should bring about neither.
@@ -43,15 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def spec() -> LabelSpec:
-    return LabelSpec(
-        layout=RunLayout(output="/out", table="labels", config_hash="c", run_id="run-000001"),
-        created_at=datetime(2026, 1, 2, tzinfo=timezone.utc),
-        model_id="m",
-        code_version="v",
-        image_size=16,
-        fit="letterbox",
-        task=TASK,
-    )
+    return label_spec("/out", TASK)
 
 
 def fetch_all(paths: Iterable[Path], spec: LabelSpec, threads: int) -> dict[str, FittedImage]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.networks.pixel_values import to_network
 from ddpm_seg.model.published.convert import ConvertConfig, convert
 from ddpm_seg.model.resident import resident_extractor
-from jobs import convert as convert_job
+from tests.model.published import refusals
 from tests.model.published.tiny_diffusers import stable_diffusion
 from tests.model.tiny_networks import assert_close, images
 
@@ -82,14 +83,7 @@ def test_one_clean_pass(tmp_path: Path) -> None:
 
 
 def assert_refused(tmp_path: Path, named: str, capsys: pytest.CaptureFixture[str], *more: str) -> None:
-    """In one line, with exit status 2, and without leaving a bundle."""
-    capsys.readouterr()  # what diffusers said while it wrote the folder
-    command = ["--diffusers", str(tmp_path / "folder"), "--output", str(tmp_path / "out"), *more]
-    assert convert_job.main(command) == 2
-    said = capsys.readouterr().err.strip()
-    assert len(said.splitlines()) == 1
-    assert named in said, said
-    assert not (tmp_path / "out" / "bundle.json").exists()
+    refusals.assert_refused("--diffusers", tmp_path, re.escape(named), capsys, *more)
 
 
 @pytest.mark.parametrize("name", ["StableDiffusion3Pipeline", "FluxPipeline", "StableDiffusionXLPipeline"])
@@ -122,11 +116,6 @@ def test_what_the_parts_may_not_say(
     assert_refused(tmp_path, named, capsys)
 
 
-class Harmful:
-    def __reduce__(self) -> Any:
-        return (print, ("ran",))
-
-
 @pytest.mark.parametrize(
     ("part", "stem", "key"),
     [
@@ -150,7 +139,7 @@ def test_weights_that_do_not_fit(
         assert_refused(tmp_path, named, capsys)
     path.unlink()
     torch.save(
-        {key: Harmful()},
+        {key: refusals.Harmful()},
         path.parent / f"{stem.replace('model', 'pytorch_model') if part == 'text_encoder' else stem}.bin",
     )
     assert_refused(tmp_path, "refused: it needs", capsys)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from ddpm_seg.model.errors import BundleError
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.published.convert import ConvertConfig, convert
 from ddpm_seg.model.resident import resident_extractor
-from jobs import convert as convert_job
+from tests.model.published import refusals
 from tests.model.published.tiny_backbones import TIMM, timm_folder
 from tests.model.tiny_networks import assert_close, images
 
@@ -122,13 +121,7 @@ def test_what_config_json_may_not_say(
 
 
 def assert_refused(tmp_path: Path, named: str, capsys: pytest.CaptureFixture[str], *more: str) -> None:
-    """In one line, with exit status 2, and without leaving a bundle."""
-    command = ["--timm", str(tmp_path / "folder"), "--output", str(tmp_path / "out"), *more]
-    assert convert_job.main(command) == 2
-    said = capsys.readouterr().err.strip()
-    assert len(said.splitlines()) == 1
-    assert re.search(named, said), said
-    assert not (tmp_path / "out" / "bundle.json").exists()
+    refusals.assert_refused("--timm", tmp_path, named, capsys, *more)
 
 
 @pytest.mark.parametrize(
@@ -148,15 +141,10 @@ def test_weights_that_do_not_fit(change: Any, named: str, tmp_path: Path, capsys
     assert_refused(tmp_path, named, capsys)
 
 
-class Harmful:
-    def __reduce__(self) -> Any:
-        return (print, ("ran",))
-
-
 def test_a_pickle_that_runs_code_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = Path(timm_folder(tmp_path / "folder"))
     (folder / "model.safetensors").unlink()
-    torch.save({"norm.weight": Harmful()}, folder / "pytorch_model.bin")
+    torch.save({"norm.weight": refusals.Harmful()}, folder / "pytorch_model.bin")
     assert_refused(tmp_path, "refused: it needs .*print", capsys)
 
 

@@ -6,9 +6,6 @@ import dataclasses
 import pickle
 import subprocess
 import sys
-from datetime import datetime, timezone
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,9 +18,9 @@ from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.model.tiles import segment_tiles
 from ddpm_seg.model.views import finer
 from ddpm_seg.notebook import load
-from ddpm_seg.pipeline.label.rows import FittedImage, ImageInput, LabelSpec
+from ddpm_seg.pipeline.label.rows import FittedImage, ImageInput
 from ddpm_seg.pipeline.label.stages import Segment, fetch_and_decode, tabulate
-from ddpm_seg.runs.layout import RunLayout
+from tests.label_spec import label_spec
 from tests.tiny_bundle import TASK, tiny_bundle
 
 
@@ -44,19 +41,6 @@ def _segment(uri: str, images: list[FittedImage]):
     return pickle.loads(done["payload"])
 
 
-def _spec(output: Path, **options: Any) -> LabelSpec:
-    return LabelSpec(
-        layout=RunLayout(output=str(output), table="labels", config_hash="c", run_id="run-000001"),
-        created_at=datetime(2026, 1, 2, tzinfo=timezone.utc),
-        model_id="m",
-        code_version="v",
-        image_size=16,
-        fit="letterbox",
-        task=TASK,
-        **options,
-    )
-
-
 @pytest.mark.parametrize("broken", [[], [1], [0, 2], [0, 1, 2]])
 def test_every_image_keeps_its_place_whatever_is_broken(tmp_path, broken) -> None:
     save_bundle(tiny_bundle(), str(tmp_path))
@@ -75,7 +59,7 @@ def test_a_network_that_overflows_gives_error_rows_and_no_masks(tmp_path) -> Non
     weights = {key: value * 1e30 for key, value in bundle.weights.items()}
     save_bundle(dataclasses.replace(bundle, weights=weights), str(tmp_path))
     row = {"shard": 0, "chunk": 0, "payload": pickle.dumps([_fitted(0), _broken(1), _fitted(2)])}
-    spec = _spec(tmp_path)
+    spec = label_spec(str(tmp_path), TASK)
     table = tabulate(Segment(str(tmp_path), dtype="float32", batch_size=None, threads=1)(row), spec)
     assert table["error_type"].to_pylist() == ["not_finite", "empty", "not_finite"]
     assert table["status"].to_pylist() == ["error"] * 3
@@ -93,7 +77,7 @@ def test_the_notebook_gives_the_same_masks(tmp_path, average, resize, refine) ->
     for number, (path, size) in enumerate(zip(paths, [(40, 30), (16, 16), (7, 90)], strict=True)):
         Image.fromarray(np.random.default_rng(number).integers(0, 255, (*size, 3), dtype=np.uint8)).save(path)
     sources = [ImageInput(image_id=uri, uri=uri, read_uri=uri, etag=None, size_bytes=1) for uri in paths]
-    spec = _spec(tmp_path, resize=resize, refine=refine, finer=finer(average))
+    spec = label_spec(str(tmp_path), TASK, resize=resize, refine=refine, finer=finer(average))
     row = fetch_and_decode({"shard": 0, "chunk": 0, "payload": pickle.dumps(sources)}, spec)
     table = tabulate(Segment(model, dtype="float32", batch_size=None, threads=1, average=average)(row), spec)
     expected = load(model, resize=resize, refine=refine, average=average)(list(paths))
@@ -110,7 +94,7 @@ def test_tiles_follow_an_image_that_is_larger_than_the_network_sees(tmp_path, sc
     picture = np.random.default_rng(0).integers(0, 255, (60, 90, 3), dtype=np.uint8)
     Image.fromarray(picture).save(image)
     source = ImageInput(image_id="0", uri=image, read_uri=image, etag=None, size_bytes=1)
-    spec = _spec(tmp_path, resize="bilinear", tile=scale, maps=True)
+    spec = label_spec(str(tmp_path), TASK, resize="bilinear", tile=scale, maps=True)
     row = fetch_and_decode({"shard": 0, "chunk": 0, "payload": pickle.dumps([source])}, spec)
     row = Segment(model, dtype="float32", batch_size=None, threads=1, tiles=True)(row)
     (_, (found,)) = pickle.loads(row["payload"])
