@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tests.memory import held_memory, peak_memory
+
 T = TypeVar("T")
 
 SECONDS, BYTES = 10, 2 * 2**30
@@ -113,7 +115,7 @@ class Bounds:
         Python's modules and the repository's own files may be opened too.
         """
         # A process that has run other tests holds more to begin with than one that has only imported torch.
-        most = max(peak_memory(), BYTES, memory("VmRSS") + BYTES - FRESH)
+        most = max(peak_memory(), BYTES, held_memory() + BYTES - FRESH)
         begin = time.process_time()
         self._opened.clear()  # what is opened to read the peak is not the file's doing
         try:
@@ -144,13 +146,3 @@ def _deadline() -> Iterator[None]:
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
-
-
-def peak_memory() -> int:
-    """Bytes that this process has held at most."""
-    return memory("VmHWM")  # not ru_maxrss, which begins with the parent's
-
-
-def memory(name: str) -> int:
-    """Bytes by `name` in /proc/self/status: VmRSS is what this process holds now."""
-    return int(Path("/proc/self/status").read_text().partition(f"{name}:")[2].split()[0]) * 1024

@@ -8,10 +8,8 @@ One network a process, one CPU thread: the peak is the whole process's.
 from __future__ import annotations
 
 import argparse
-import resource
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -27,6 +25,7 @@ from ddpm_seg.model.networks.style.stylegan2 import StyleGAN2Config
 from ddpm_seg.model.networks.vdvae import VDVAEConfig
 from ddpm_seg.model.resident import resident_drawer, resident_extractor
 from ddpm_seg.model.sampling import SamplingConfig
+from tests.memory import held_memory, peak_memory
 
 CONFIG_F = (*[512] * 5, 256, 128, 64, 32)
 """Channels of StyleGAN2's config-f up to 1024 x 1024."""
@@ -60,12 +59,12 @@ def main() -> None:
     torch.manual_seed(0)
     network = NETWORKS[arguments.network]
     run = work(Bundle(network=network, weights=network.build().state_dict()), arguments.dtype)
-    before = _resident_bytes()
+    before = held_memory()
     started = time.process_time()
     with torch.inference_mode():
         maps = run()
     seconds = time.process_time() - started
-    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = peak_memory()
     print(f"{arguments.network}, {arguments.dtype}: {seconds:.1f} s of CPU")
     print(f"peak: {(peak - before) / 1e9:.2f} GB beyond the weights")
     print(f"read: {sum(one.shape[1] for one in maps)} channels, {sum(one.nbytes for one in maps) / 1e6:.0f} MB")
@@ -81,10 +80,6 @@ def work(bundle: Bundle, dtype: DType) -> Callable[[], list[Tensor]]:
         return lambda: extract(image, features)
     drawer = resident_drawer(bundle, SamplingConfig(), "cpu", dtype)
     return lambda: next(drawer.draw(0, [0], features)).maps or []
-
-
-def _resident_bytes() -> int:
-    return resource.getpagesize() * int(Path("/proc/self/statm").read_text().split()[1])
 
 
 if __name__ == "__main__":

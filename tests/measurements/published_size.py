@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
+
+from tests.memory import peak_memory
 
 UNET_PARAMETERS = 552.8e6
 
@@ -39,16 +40,10 @@ def segment(folder: str) -> None:
     assert np.isfinite(result.uncertainty)
 
 
-def peak_resident_bytes() -> int:
-    """Of this program alone; `getrusage` would begin with the parent's."""
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(status["VmHWM"].split()[0]) * 1024
-
-
 if __name__ == "__main__":
     started = time.perf_counter()
     if sys.argv[1] == "save":
         save(*sys.argv[2:])
     else:
         segment(*sys.argv[2:])
-    print(peak_resident_bytes(), round(time.perf_counter() - started))
+    print(peak_memory(), round(time.perf_counter() - started))

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from jobs import train
-from tests.measurements.published_size import peak_resident_bytes
+from tests.memory import peak_memory
 
 SIZE, CLASSES = 256, 34
 
@@ -50,7 +50,7 @@ def main() -> None:
     named = ["--model", str(folder / "network"), "--images", str(folder / "images"), "--task", "ffhq_34"]
     how = ["--iterations", str(options.iterations), "--limit", str(options.images), "--device", "cpu"]
     status = train.main([*named, *how, "--output", str(folder / "trained")])
-    print(f"peak resident memory {peak_resident_bytes() / 1e9:.2f} GB")
+    print(f"peak resident memory {peak_memory() / 1e9:.2f} GB")
     sys.exit(status)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -15,6 +14,7 @@ from ddpm_seg.model.averaged import Averaged
 from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.model.tiles import OVERLAP, segment_tiles, starts, weights
 from ddpm_seg.model.voting import Votes
+from tests.memory import peak_memory
 from tests.tiny_bundle import TASK, tiny_bundle
 
 SIDE = 8
@@ -146,4 +146,4 @@ def peak_of_10_000_squared() -> int:
     del image, pixels
     labels = image_labels(found, placement, ("a", "b", "c"), "bilinear")
     assert (labels.mask[1::2, 1::3] == 0).all()
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak_memory()

@@ -28,7 +28,7 @@ from ddpm_seg import storage
 from ddpm_seg.data.inputs.listing import list_images
 from ddpm_seg.data.inputs.versions import with_versions
 from ddpm_seg.storage import patience, stores
-from tests.fuzzing import peak_memory
+from tests.memory import peak_memory
 from tests.web_server import web_server
 
 BATCH = 50  # entries of a list

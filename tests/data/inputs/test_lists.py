@@ -14,15 +14,16 @@ from ddpm_seg.data.inputs import lists
 from ddpm_seg.data.inputs.listing import list_images
 
 MEMORY = """
-import resource, sys
+import sys
 from ddpm_seg.data.inputs.listing import list_images
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+from tests.memory import peak_memory
+before = peak_memory()
 try:
     found = list_images(sys.argv[1])
     print(len(found.files), len(found.refused))
 except ValueError as error:
     print(error)
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+print(peak_memory() - before)
 """
 
 

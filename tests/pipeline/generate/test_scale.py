@@ -21,12 +21,10 @@ SAMPLES = int(os.environ.get("GENERATED_SAMPLES", "2000"))
 
 JOB = """
 import json, sys
-from pathlib import Path
 from jobs.generate import main
+from tests.memory import peak_memory
 status = main(sys.argv[1:])
-# Not ru_maxrss, which begins with the parent's.
-peak = Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]
-print(json.dumps({"status": status, "peak": int(peak) * 1024}))
+print(json.dumps({"status": status, "peak": peak_memory()}))
 """
 
 

@@ -26,16 +26,14 @@ IMAGES = int(os.environ.get("PLANNED_IMAGES", "100000"))
 # What the job imported, its time, and its memory: after the imports, and at its peak.
 JOB = """
 import json, resource, sys, time
-from pathlib import Path
 start = time.monotonic()
 from jobs.label import main
-imported = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+from tests.memory import held_memory, peak_memory
+imported = held_memory()
 status = main(sys.argv[1:])
 seconds, usage = time.monotonic() - start, resource.getrusage(resource.RUSAGE_SELF)
 used = {"seconds": seconds, "cpu_seconds": usage.ru_utime + usage.ru_stime}
-# Not ru_maxrss, which begins with the parent's.
-peak = int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) * 1024
-memory = {"imported": imported, "peak": peak}
+memory = {"imported": imported, "peak": peak_memory()}
 print(json.dumps({"status": status, "ray": "ray" in sys.modules, **used, **memory}))
 """
 

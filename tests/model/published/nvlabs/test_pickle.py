@@ -210,21 +210,22 @@ def test_hostile_files_take_no_memory(tmp_path: Path) -> None:
     for number, (data, _) in enumerate(HOSTILE.values()):
         (tmp_path / f"{number}.pkl").write_bytes(data)
     code = (
-        "import re, sys\n"
+        "import sys\n"
         "from ddpm_seg.model.published.stylegan2 import load_stylegan2\n"
+        "from tests.memory import peak_memory\n"
         "for path in sys.argv[1:]:\n"
         "    try:\n"
         "        load_stylegan2(path)\n"
         "    except ValueError:\n"
         "        continue\n"
         "    raise AssertionError(path)\n"
-        "print(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])\n"
+        "print(peak_memory())\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[4]), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", code, *map(str, sorted(tmp_path.iterdir()))]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) < 1e6  # kB
+    assert int(done.stdout) < 1e9
 
 
 @pytest.mark.parametrize("name", ["nv_32", "tf_32"])
