@@ -55,6 +55,7 @@ def fit(
     image: NDArray[np.uint8], size: CanvasSize, mode: FitMode = "letterbox", finer: int = 1
 ) -> tuple[NDArray[np.uint8], Placement]:
     """Fits an image (H, W, 3) uint8 onto a canvas (H', W', 3) uint8; returns the canvas and the placement.
+    The canvas is the image itself if that needs neither resizing nor padding.
 
     With `finer` the canvas has that many times as many rows and columns, but the placement is still in pixels of
     `size`.
@@ -87,6 +88,8 @@ def fit(
         content = np.asarray(Image.fromarray(image).resize(wanted, Image.Resampling.BILINEAR))
     padding = ((top, canvas_height - height - top), (left, canvas_width - width - left))
     around = [(finer * before, finer * after) for before, after in padding]
+    if not np.any(around):
+        return content, placement
     return np.pad(content, (*around, (0, 0)), mode="edge"), placement
 
 
@@ -103,8 +106,11 @@ def restore_mask(label: NDArray[Number], placement: Placement) -> NDArray[Number
     """Restores a label (H', W') uint8 to the image's own size (H, W) uint8: cuts off the padding, then takes the
     nearest.
 
-    A pixel takes the class of the label pixel that its centre falls into, so enlarging keeps every class.
+    A pixel takes the class of the label pixel that its centre falls into, so enlarging keeps every class. A view of
+    `label` if the image has the size of its part of the canvas.
     """
+    if not placement.resized:
+        return placement.crop(label)
     rows = nearest(placement.height, placement.image_height)
     columns = nearest(placement.width, placement.image_width)
     # Columns first, so that the second step copies whole rows.

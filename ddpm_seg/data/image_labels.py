@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ddpm_seg.data.canvas import Placement, restore_mask
 from ddpm_seg.data.fit_options import Refine, Resize
-from ddpm_seg.data.masks.enlarge import OwnSizeMask, enlarge
+from ddpm_seg.data.masks.enlarge import OwnSizeMask, enlarge, strips
 from ddpm_seg.data.masks.refine import refined
 from ddpm_seg.data.masks.statistics import own_size_statistics
 from ddpm_seg.data.masks.top_classes import ONE, TopClasses
@@ -99,7 +99,9 @@ def own_size_mask(
         if refine == "none":
             return enlarge(top, placement.finer(finer))
         return refined(top.coarser(finer), placement, refine, image)  # its kernels are made for the network's pixels
-    confidence = np.rint(answer.confidence * ONE).astype(np.uint8)
+    confidence = np.empty(answer.label.shape, np.uint8)
+    for strip in strips(*confidence.shape):
+        confidence[strip] = np.rint(answer.confidence[strip] * ONE)
     return OwnSizeMask(mask=restore_mask(answer.label, placement), confidence=restore_mask(confidence, placement))
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ddpm_seg.data.canvas import Placement, nearest, restore_mask
+from ddpm_seg.data.masks.components import count_components
 
 LEFT_OUT = 255  # a mask pixel that was left out on purpose, without a class
 
@@ -83,7 +84,7 @@ def image_statistics(
                 fraction=float(pixels[class_id] / mask.size),
                 mean_confidence=float(confidence_sums[class_id] / labelled[class_id]),
                 mean_uncertainty=float(uncertainty_sums[class_id] / labelled[class_id]),
-                components=int(ndimage.label(cells[rows, columns] == class_id)[1]),  # 4-connected by default
+                components=count_components(cells[rows, columns], class_id),
                 bbox=(float(x), float(y), float(column_edges[columns.stop] - x), float(row_edges[rows.stop] - y)),
             )
         )

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ddpm_seg.data.canvas import Placement, nearest
+from ddpm_seg.data.masks.components import count_components
 from ddpm_seg.data.masks.enlarge import OwnSizeMask, strips
 from ddpm_seg.data.masks.top_classes import ONE
 from ddpm_seg.data.statistics import LEFT_OUT, ClassStatistics, ImageStatistics, most_uncertain_tenth
@@ -41,7 +42,7 @@ def own_size_statistics(
                 fraction=float(pixels[class_id] / found.mask.size),
                 mean_confidence=float(confidences[class_id] / pixels[class_id]),
                 mean_uncertainty=float(uncertainties[class_id] / pixels[class_id]),
-                components=int(ndimage.label(found.mask[rows, columns] == class_id)[1]),
+                components=count_components(found.mask[rows, columns], class_id),
                 bbox=(float(x), float(y), float(columns.stop - x), float(rows.stop - y)),
             )
         )
