@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ddpm_seg.data.canvas import Placement, nearest, restore_mask
-from ddpm_seg.data.masks.components import count_components
+from ddpm_seg.data.components import count_components
 
 LEFT_OUT = 255  # a mask pixel that was left out on purpose, without a class
 

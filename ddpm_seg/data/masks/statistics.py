@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ddpm_seg.data.canvas import Placement, nearest
-from ddpm_seg.data.masks.components import count_components
+from ddpm_seg.data.components import count_components
 from ddpm_seg.data.masks.enlarge import OwnSizeMask, strips
 from ddpm_seg.data.masks.top_classes import ONE
 from ddpm_seg.data.statistics import LEFT_OUT, ClassStatistics, ImageStatistics, most_uncertain_tenth

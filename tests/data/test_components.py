@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ddpm_seg.data.masks import components
-from ddpm_seg.data.masks.components import count_components
+from ddpm_seg.data import components
+from ddpm_seg.data.components import count_components
 
 
 @pytest.mark.parametrize("band", [1, 40, 90, 2**22])
