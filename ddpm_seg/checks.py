@@ -22,12 +22,17 @@ def check_target(target_error: str | None, calibration: str | None) -> None:
         raise ValueError(f"--target-error must be a percentage such as 1%, got {target_error!r}")
 
 
-def check_tile(tile: float | None, average: str | None) -> None:
-    """Raises ValueError for a scale outside (0, 1], and for shifts, which tiles cannot have."""
+def check_tile(tile: float | None, average: str | None, dashes: str = "--") -> None:
+    """Raises ValueError for a scale outside (0, 1], and for shifts, which tiles cannot have.
+
+    `dashes` stand before the names of the options; in Python there are none.
+    """
     if tile is not None and not 0 < tile <= 1:
-        raise ValueError(f"--tile must be a scale above 0 and at most 1, got {tile}")
+        raise ValueError(f"{dashes}tile must be a scale above 0 and at most 1, got {tile}")
     if tile is not None and average == "shifts":
-        raise ValueError("--tile already shows the network each pixel several times: leave out --average shifts")
+        raise ValueError(
+            f"{dashes}tile already shows the network each pixel several times: leave out {dashes}average shifts"
+        )
 
 
 def check_least(config: object, **least: float) -> None:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ddpm_seg import storage
-from ddpm_seg.data.canvas import Placement, fit, restore_mask
+from ddpm_seg.checks import check_tile
+from ddpm_seg.data.canvas import Placement, fit, restore_mask, tile_canvas
 from ddpm_seg.data.decoding.decoder import read_apart
 from ddpm_seg.data.decoding.images import ImageError, to_rgb
 from ddpm_seg.data.domain import OUTSIDE
@@ -56,6 +57,7 @@ class Segmentation:
     _canvas: NDArray[np.uint8]
     _resize: Resize
     _finer: int
+    _tiles: bool
 
     def __repr__(self) -> str:
         height, width = self.mask.shape
@@ -92,7 +94,8 @@ class Segmentation:
     @cached_property
     def probabilities(self) -> NDArray[np.float32]:
         """(K, H, W) float32 class probabilities: the members' mean softmax. The first access runs the network again."""
-        maps, placement = canvas_probabilities(self._segmenter, self._canvas), self._placement.finer(self._finer)
+        maps = canvas_probabilities(self._segmenter, self._canvas, tiles=self._tiles)
+        placement = self._placement.finer(self._finer)
         if self._resize == "bilinear":
             return enlarge_maps(maps, placement)
         return np.stack([restore_mask(map_HW, placement) for map_HW in maps])
@@ -128,13 +131,16 @@ class ImageSegmenter:
         refine: Refine = "none",
         fit: FitMode = "letterbox",
         finer: int = 1,
+        tile: float | None = None,
     ) -> None:
-        """`finer`: how many times finer the images that `segmenter` takes are than its answers, for averages."""
+        """`finer`: how many times finer the images that `segmenter` takes are than its answers, for averages; `tile`:
+        the scale of images that are cut into squares, or None."""
         self.segmenter = segmenter
         self.resize: Resize = resize
         self.refine: Refine = refine
         self.fit: FitMode = fit
         self.finer = finer
+        self.tile = tile
         self.task = segmenter.task
 
     def __repr__(self) -> str:
@@ -164,8 +170,11 @@ class ImageSegmenter:
             return []
         pixels = [_to_rgb(image) for image in images]
         size = self.segmenter.image_size // self.finer
-        fitted = [fit(image, size, self.fit, self.finer) for image in pixels]
-        labels = segment_canvases(self.segmenter, [canvas for canvas, _ in fitted])
+        sizes = [size if self.tile is None else tile_canvas(image, size, self.tile) for image in pixels]
+        fitted = [fit(image, one, self.fit, self.finer) for image, one in zip(pixels, sizes, strict=True)]
+        enlarged = any(placement.resized for _, placement in fitted)
+        canvases, tiles = [canvas for canvas, _ in fitted], self.tile is not None
+        labels = segment_canvases(self.segmenter, canvases, tiles=tiles, top=enlarged)
         return [self._result(*parts) for parts in zip(pixels, fitted, labels, strict=True)]
 
     def _result(
@@ -187,6 +196,7 @@ class ImageSegmenter:
             _canvas=canvas,
             _resize=self.resize,
             _finer=self.finer,
+            _tiles=self.tile is not None,
         )
 
 
@@ -199,21 +209,23 @@ def load(
     resize: Resize | None = None,
     refine: Refine | None = None,
     average: Average | None = None,
+    tile: float | None = None,
     fit: FitMode | None = None,
 ) -> ImageSegmenter:
     """Loads a model bundle by name ("avatars-10"), path or URI.
 
     `device` is by default a GPU if there is one, else the CPU. `batch_size` is the number of (image, diffusion step)
-    pairs in the network at once; by default as many as fit in memory. `resize`, `refine`, `average` and `fit` are those
-    of jobs.label, which writes the same masks. Raises `ddpm_seg.model.errors.BundleError` if there is no bundle or it
-    is damaged.
+    pairs in the network at once; by default as many as fit in memory. `resize`, `refine`, `average`, `tile` and
+    `fit` are those of jobs.label, which writes the same masks. Raises `ddpm_seg.model.errors.BundleError` if there is
+    no bundle or it is damaged, ValueError for a `tile` outside (0, 1] or with shifts.
     """
+    check_tile(tile, average, dashes="")
     bundle = load_model(fspath(model))
     features = bundle.features if isinstance(bundle, Bundle) else None
-    resize, refine, average = as_tuned(features, resize, refine, average)
+    resize, refine, average = as_tuned(features, resize, refine, average, tiles=tile is not None)
     on_device = resident(bundle, device=device, dtype=dtype, batch_size=batch_size, average=average)
     fit = chosen_fit(fspath(model), bundle.provenance, fit)
-    return ImageSegmenter(on_device, resize or "bilinear", refine, fit, finer(average))
+    return ImageSegmenter(on_device, resize or "bilinear", refine, fit, finer(average), tile)
 
 
 def _to_rgb(image: ImageLike) -> NDArray[np.uint8]:

@@ -166,3 +166,30 @@ def test_an_empty_list_gives_an_empty_list(segmenter) -> None:
 def test_a_bundle_that_is_not_there_is_named_with_those_in_the_box() -> None:
     with pytest.raises(BundleError, match=r"no model bundle at .*nowhere"):
         ddpm_seg.load("nowhere")
+
+
+@pytest.mark.parametrize("average", ["none", "mirror"])
+@pytest.mark.parametrize("tile", [0.5, 1])
+def test_tiles_have_the_probabilities_behind_their_mask(bundle_uri, picture, tile, average) -> None:
+    result = ddpm_seg.load(bundle_uri, tile=tile, average=average)(picture)
+    assert result.probabilities.shape == (result.task.num_classes, 30, 47)
+    assert np.allclose(result.probabilities.sum(0), 1, atol=1e-5)
+    assert (result.probabilities.argmax(axis=0) == result.mask).mean() > (0.999 if tile == 1 else 0.95)
+    assert not np.array_equal(result.mask, ddpm_seg.load(bundle_uri, average=average)(picture).mask)
+
+
+def test_an_image_smaller_than_a_tile_is_segmented_as_without_tiles(bundle_uri, segmenter, picture) -> None:
+    small = ddpm_seg.load(bundle_uri, tile=0.1)(picture[:30, :30])
+    assert np.array_equal(small.mask, segmenter(picture[:30, :30]).mask)
+    assert np.array_equal(small.probabilities, segmenter(picture[:30, :30]).probabilities)
+
+
+@pytest.mark.parametrize("tile", [0, -1, 1.5, float("nan")])
+def test_a_scale_of_tiles_outside_its_range_is_refused(bundle_uri, tile) -> None:
+    with pytest.raises(ValueError, match=r"^tile must be a scale above 0 and at most 1"):
+        ddpm_seg.load(bundle_uri, tile=tile)
+
+
+def test_tiles_do_not_take_shifts(bundle_uri) -> None:
+    with pytest.raises(ValueError, match="leave out average shifts"):
+        ddpm_seg.load(bundle_uri, tile=1, average="shifts")

@@ -80,17 +80,26 @@ Refine = Literal["none", "bilateral", "guided"]
 
 
 def as_tuned(
-    features: FeatureConfig | None, resize: Resize | None, refine: Refine | None, average: Average | None
+    features: FeatureConfig | None,
+    resize: Resize | None,
+    refine: Refine | None,
+    average: Average | None,
+    *,
+    tiles: bool = False,
 ) -> tuple[Resize | None, Refine, Average]:
     """How to make masks: what is given, else what the bundle's `features` were tuned to, else the defaults.
 
-    Resize stays None if neither says anything. Refinement works on interpolated probabilities only.
+    Resize stays None if neither says anything. Refinement works on interpolated probabilities only, and with `tiles` a
+    bundle's shifts do not count: the network then sees each pixel several times anyway.
     """
     if refine is None:
         refine = (features.refine if features and resize != "nearest" else None) or "none"
     if resize is None:
         resize = "bilinear" if refine != "none" else features.resize if features else None
-    return resize, refine, average or (features.average if features else None) or "none"
+    tuned = features.average if features else None
+    if tiles and tuned == "shifts":
+        tuned = None
+    return resize, refine, average or tuned or "none"
 
 
 class NetworkBlocks(Protocol):

@@ -1,5 +1,7 @@
 """Segments canvases of any multiple of the network's side: cuts them into squares and stitches the results.
 
+Overlapping squares are in `tiles`.
+
 Imports no torch, so that only processes that hold a model load it.
 """
 
@@ -20,22 +22,35 @@ if TYPE_CHECKING:
     from ddpm_seg.model.trained import ResidentModel
 
 
-def segment_canvases(segmenter: ResidentModel, canvases: Sequence[NDArray[np.uint8]]) -> list[PixelLabels]:
+def segment_canvases(
+    segmenter: ResidentModel, canvases: Sequence[NDArray[np.uint8]], *, tiles: bool = False, top: bool = True
+) -> list[PixelLabels]:
     """Labels for each canvas (H', W', 3) uint8 RGB, at its size and in order. Canvases may differ in size.
 
-    All squares go through the network together, so that small images share batches. Raises ValueError if a canvas's
-    height or width is not a multiple of the network's side.
+    All squares go through the network together, so that small images share batches. With `tiles`, a canvas may have any
+    size and is cut into squares that overlap (`tiles.segment_tiles`, which explains `top`). Raises ValueError without
+    them if a canvas's height or width is not a multiple of the network's side.
     """
     if not canvases:
         return []
+    if tiles:
+        from ddpm_seg.model.tiles import segment_tiles
+
+        return segment_tiles(segmenter, canvases, top=top)
     cut = [_squares(canvas, segmenter.image_size) for canvas in canvases]
     found = iter(segmenter.segment(np.concatenate(cut)))
     columns = [canvas.shape[1] // segmenter.image_size for canvas in canvases]
     return [_stitched([next(found) for _ in squares], one) for squares, one in zip(cut, columns, strict=True)]
 
 
-def canvas_probabilities(segmenter: ResidentModel, canvas: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Mean softmax (K, H', W') float32 of one canvas (H', W', 3) uint8 RGB."""
+def canvas_probabilities(
+    segmenter: ResidentModel, canvas: NDArray[np.uint8], *, tiles: bool = False
+) -> NDArray[np.float32]:
+    """Mean softmax (K, H', W') float32 of one canvas (H', W', 3) uint8 RGB, cut as `segment_canvases` cuts it."""
+    if tiles:
+        from ddpm_seg.model.tiles import tile_probabilities
+
+        return tile_probabilities(segmenter, canvas)
     maps = [segmenter.probabilities(square) for square in _squares(canvas, segmenter.image_size)]
     columns = canvas.shape[1] // segmenter.image_size
     return np.stack([_joined(list(of_class), columns) for of_class in zip(*maps, strict=True)])

@@ -36,6 +36,15 @@ def segment_tiles(
     return [_segment(segmenter, canvas, top) for canvas in canvases]
 
 
+def tile_probabilities(segmenter: ResidentModel, canvas: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The blended mean softmax (K, H', W') float32 behind the labels of `segment_tiles` for a canvas (H', W', 3)."""
+    side = segmenter.image_size
+    if canvas.shape[:2] == (side, side):
+        return segmenter.probabilities(canvas)
+    bands = [segmenter.calibrated(_votes(maps)).probabilities for _, maps in _blended_rows(segmenter, canvas, [])]
+    return torch.cat(bands, dim=1).cpu().numpy()
+
+
 def _segment(segmenter: ResidentModel, canvas: NDArray[np.uint8], top: bool) -> PixelLabels:
     side = segmenter.image_size
     height, width = canvas.shape[:2]

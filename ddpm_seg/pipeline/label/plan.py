@@ -253,12 +253,11 @@ def chosen_ways(config: LabelConfig, header: TrainedHeader) -> LabelConfig:
     Without either, resize is that of the output's newest run. Runs of releases without this option used nearest.
     """
     features = header.features if isinstance(header, BundleHeader) else None
-    resize, refine, average = as_tuned(features, config.resize, config.refine, config.average)
+    tiles = config.tile is not None
+    resize, refine, average = as_tuned(features, config.resize, config.refine, config.average, tiles=tiles)
     if resize is None:
         options = newest_options(config.output, having="fit")
         resize = "bilinear" if options.get("resize") == "bilinear" or not options else "nearest"
-    if config.tile is not None and average == "shifts":  # as tuned, without tiles
-        average = "none"
     return dataclasses.replace(config, resize=resize, refine=refine, average=average)
 
 

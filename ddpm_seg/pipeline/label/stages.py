@@ -81,12 +81,8 @@ class Segment:
         return {**row, "payload": payload, "segment_seconds": time.perf_counter() - start}
 
     def _labels(self, canvases: list[NDArray[np.uint8]], images: list[FittedImage]) -> list[PixelLabels]:
-        if not self.tiles:
-            return segment_canvases(self.segmenter, canvases)
-        from ddpm_seg.model.tiles import segment_tiles
-
         enlarged = any(image.placement is not None and image.placement.resized for image in images)
-        return segment_tiles(self.segmenter, canvases, top=enlarged)
+        return segment_canvases(self.segmenter, canvases, tiles=self.tiles, top=enlarged)
 
 
 def tabulate(row: Row, spec: LabelSpec) -> pa.Table:

@@ -17,7 +17,7 @@ from ddpm_seg.data.inputs import sources
 from ddpm_seg.fits import fit_of
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle
 from ddpm_seg.model.bundle.student_bundle import StudentBundle
-from ddpm_seg.model.tiles import segment_tiles
+from ddpm_seg.model.segment_canvas import segment_canvases
 from ddpm_seg.model.trained import resident
 from ddpm_seg.model.views import finer
 from ddpm_seg.pipeline.estimate import Pace
@@ -68,10 +68,7 @@ def _in_first_container(plan: LabelPlan) -> Iterator[str]:
 
 
 def _segment(segmenter: ResidentModel, canvases: list[NDArray[np.uint8]], plan: LabelPlan) -> None:
-    if plan.config.tile is None:
-        segmenter.segment(np.stack(canvases))
-    else:
-        segment_tiles(segmenter, canvases)
+    segment_canvases(segmenter, canvases, tiles=plan.config.tile is not None)
 
 
 def _canvases(plan: LabelPlan) -> Iterator[NDArray[np.uint8]]:

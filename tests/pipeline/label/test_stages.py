@@ -103,6 +103,7 @@ def test_tiles_follow_an_image_that_is_larger_than_the_network_sees(tmp_path, sc
     assert found.label.shape == size
     canvas = fit(picture, size)[0]
     np.testing.assert_array_equal(found.label, segment_tiles(Segmenter(tiny_bundle()), [canvas])[0].label)
+    np.testing.assert_array_equal(row_mask(row), load(model, tile=scale)(picture).mask)
     assert row_mask(row).shape == (60, 90)
     if scale == 1:
         np.testing.assert_array_equal(row_mask(row), found.label)
