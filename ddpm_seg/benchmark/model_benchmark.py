@@ -147,8 +147,11 @@ def _works(segmenter: Segmenter, images: NDArray[np.uint8]) -> dict[str, Callabl
 
 def _flops(work: Callable[[], object]) -> float:
     """The number of operations of `work`, counted in one call, which also warms it up."""
-    int8 = {torch.ops.onednn.qconv2d_pointwise: _int8_conv_flops}
-    with FlopCounterMode(display=False, custom_mapping=int8) as counter:
+    others = {
+        torch.ops.onednn.qconv2d_pointwise: _int8_conv_flops,
+        torch.ops.aten._nnpack_spatial_convolution: _winograd_flops,
+    }
+    with FlopCounterMode(display=False, custom_mapping=others) as counter:
         work()
     return counter.get_total_flops()
 
@@ -157,6 +160,11 @@ def _int8_conv_flops(
     x_shape: torch.Size, scale: float, zero: int, weight_shape: torch.Size, *_: object, out_shape: torch.Size
 ) -> int:
     """Operations of one 8-bit convolution; torch's counter passes the operator's arguments."""
+    return conv_flop_count(list(x_shape), list(weight_shape), list(out_shape))
+
+
+def _winograd_flops(x_shape: torch.Size, weight_shape: torch.Size, *_: object, out_shape: torch.Size) -> int:
+    """Operations of the ordinary convolution that Winograd's replaces, so that its share of the limit is comparable."""
     return conv_flop_count(list(x_shape), list(weight_shape), list(out_shape))
 
 

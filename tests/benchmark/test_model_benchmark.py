@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from ddpm_seg.benchmark import measure
 from ddpm_seg.benchmark.measure import PeakMemory, in_turn, ratio
-from ddpm_seg.benchmark.model_benchmark import SEGMENTATION, ModelBenchmark, benchmark_model
+from ddpm_seg.benchmark.model_benchmark import SEGMENTATION, ModelBenchmark, _flops, benchmark_model
 from ddpm_seg.benchmark.profile import profiled
 from ddpm_seg.benchmark.run import pictures
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle
 from ddpm_seg.model.features import FeatureConfig
+from ddpm_seg.model.kernels.winograd import WinogradConv2d, winograd_works
 from ddpm_seg.model.networks.diffusion.unet import UNetConfig
 from ddpm_seg.model.published.convert import ConvertConfig, convert
 from tests.model import tiny_networks
@@ -111,3 +113,12 @@ def test_the_limit_is_the_faster_of_product_and_convolution(monkeypatch: pytest.
     monkeypatch.setattr(measure, "_convolution_seconds", lambda *arguments: seconds["convolution"])
     found = measure.peak_flops(torch.device("cpu"), torch.float32)
     assert found == pytest.approx(2 * 64**2 * 9 * 256**2 / 1e-3)
+
+
+@pytest.mark.skipif(not winograd_works(), reason="this processor or build of PyTorch has no NNPACK")
+def test_winograd_counts_as_the_convolution_that_it_replaces() -> None:
+    conv = nn.Conv2d(64, 80, 3, padding=1)
+    x = torch.zeros(2, 64, 50, 48)
+    expected = 2 * 2 * 50 * 48 * 80 * 64 * 9
+    with torch.inference_mode():
+        assert _flops(lambda: WinogradConv2d(conv)(x)) == _flops(lambda: conv(x)) == expected

@@ -1,1 +1,2 @@
-"""Fast paths for NVIDIA GPUs, written in Triton; each is compared with PyTorch on the GPU before use."""
+"""Fast paths: Triton kernels for NVIDIA GPUs, and Winograd's convolution for CPUs. Each is compared with PyTorch's own
+operations before use."""

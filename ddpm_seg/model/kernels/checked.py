@@ -1,4 +1,4 @@
-"""The kernels that work on a GPU: each is compared with PyTorch's own operations there before its first use."""
+"""The kernels that work on this machine: each is compared with PyTorch's own operations before its first use."""
 
 # Shapes: N images of H x W pixels, C channels, M members, K classes.
 
@@ -32,13 +32,13 @@ def usable(what: str, load: Callable[[], T], agrees: Callable[[T], bool]) -> T |
         kernel = load()
         if agrees(kernel):
             return kernel
-        reason = "its results differ from PyTorch's on this GPU"
+        reason = "its results differ from PyTorch's own on this machine"
     except torch.OutOfMemoryError:
         raise
     # Triton missing, no compiler, a GPU that it does not know: each raises its own exception.
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
-    logger.warning("the fused %s is not used, which makes this GPU slower: %s", what, reason)
+    logger.warning("the fast %s is not used, which makes this machine slower: %s", what, reason)
     return None
 
 

@@ -16,6 +16,7 @@ from ddpm_seg.model.device.runtime import Runtime
 from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.json_values import as_object, from_json
+from ddpm_seg.model.kernels.winograd import LEAST_CHANNELS, LEAST_SIDE, use_winograd, winograd_works
 from ddpm_seg.model.network import Checkpoint
 from ddpm_seg.model.networks.diffusion.ddpm_extractor import DDPMExtractor
 from ddpm_seg.model.networks.diffusion.ddpm_generator import Generator, default_batch_size
@@ -138,10 +139,20 @@ class DDPMConfig:
             to_int8(unet, runtime.device)
         if runtime.dtype != "float32":
             unet.cast_torso(activations(runtime.dtype))
-        unet.to(runtime.device, memory_format=torch.channels_last)
+        if self._large_maps(runtime) and winograd_works():
+            use_winograd(unet)
+        else:
+            unet.to(runtime.device, memory_format=torch.channels_last)
         if runtime.compile:
             unet.decode = compiled(unet.decode)
         return DDPMExtractor(unet.eval().requires_grad_(False), self.diffusion, noise.to(runtime.device))
+
+    def _large_maps(self, runtime: Runtime) -> bool:
+        """Whether the network has maps that Winograd's convolution is for, and runs as that needs it."""
+        if runtime.device.type != "cpu" or runtime.dtype != "float32" or runtime.compile:
+            return False
+        maps = zip(self.block_sides, self.block_channels, strict=True)
+        return any(side >= LEAST_SIDE and channels >= LEAST_CHANNELS for side, channels in maps)
 
     def drawing(self, sampling: SamplingConfig) -> DDPMDrawing:
         sampling.refuse_all_but(DDPMDrawing.flags, self.title)
