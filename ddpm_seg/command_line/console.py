@@ -23,7 +23,7 @@ GROUPS = {
     "Label images": ("label", "export", "changes", "compact", "forget"),
     "Make a model": ("convert", "pretrain", "pretrain_mae", "train", "evaluate"),
     "Generate labelled images": ("generate", "annotate", "curate", "distill"),
-    "Compare and measure": ("compare", "probe", "reproduce", "benchmark", "showcase", "avatars"),
+    "Compare and measure": ("compare", "probe", "corruptions", "reproduce", "benchmark", "showcase", "avatars"),
 }
 JOBS = tuple(job for jobs in GROUPS.values() for job in jobs)
 SHELLS = ("bash", "zsh")

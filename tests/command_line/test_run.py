@@ -41,6 +41,7 @@ REQUIRED = {
     "forget": "--uris u --labels out",
     "compare": "--model m --task avatars_10 --train t --output out",
     "convert": "--ddpm d --output out",
+    "corruptions": "--model m --task avatars_10 --train t --test t --output out",
     "curate": "--samples out",
     "distill": "--samples s --output out",
     "evaluate": "--model m --images i --output out",
@@ -67,7 +68,7 @@ class Config:
 
 def test_all_jobs_are_known() -> None:
     assert sorted(REQUIRED) == JOBS
-    assert len(JOBS) == 20
+    assert len(JOBS) == 21
 
 
 @pytest.mark.parametrize("job", JOBS)
