@@ -62,7 +62,8 @@ def fit(
 
     "letterbox" keeps the aspect ratio, centres the image and repeats its edge pixels outwards; "stretch" fills the
     canvas. Resizes with Pillow's BILINEAR (antialiased), so a square image gets exactly the bytes that the published
-    code gives it. Raises ValueError for an array, size or mode that cannot be used.
+    code gives it. An image that already fills the canvas is returned itself, not a copy. Raises ValueError for an
+    array, size or mode that cannot be used.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
         raise ValueError(f"expected an image (H, W, 3) uint8 of at least one pixel, got {image.shape} {image.dtype}")
@@ -86,6 +87,8 @@ def fit(
     content, wanted = image, (finer * width, finer * height)
     if wanted != (image_width, image_height):  # else it would be an exact copy, of up to 300 MB
         content = np.asarray(Image.fromarray(image).resize(wanted, Image.Resampling.BILINEAR))
+    if (width, height) == (canvas_width, canvas_height):
+        return content, placement
     padding = ((top, canvas_height - height - top), (left, canvas_width - width - left))
     around = [(finer * before, finer * after) for before, after in padding]
     if not np.any(around):

@@ -1,15 +1,17 @@
 """Decodes untrusted image files in separate processes.
 
 Pillow's C code can loop, crash or take all memory, and nothing in the same process can stop it. So a thread that reads
-images borrows a child process: bytes in, pixels out. The child ends with its parent, when its standard input closes. It
-inherits no environment, which may hold credentials, and its answers are plain data, never pickles, which could run
-code. Before its first image it gives up access to files, network, programs and other processes (see `confinement`).
+images borrows a child process: bytes in, pixels out, through memory that the two share (see `window`). The child ends
+with its parent, when its standard input closes. It inherits no environment, which may hold credentials, and its answers
+are plain data, never pickles, which could run code. Before its first image it gives up access to files, network,
+programs and other processes (see `confinement`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import importlib
 import json
 import logging
@@ -20,7 +22,8 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +35,30 @@ from ddpm_seg.data.canvas import CanvasSize, Placement, fit, tile_canvas
 from ddpm_seg.data.decoding.confinement import confine, hide_memory_and_environment
 from ddpm_seg.data.decoding.formats import register_plugins
 from ddpm_seg.data.decoding.images import DEFAULT_LIMITS, Decoded, ImageError, Limits, decode, read
+from ddpm_seg.data.decoding.window import Window
 from ddpm_seg.fits import FitMode
 
 logger = logging.getLogger(__name__)
 
-Child = subprocess.Popen[bytes]
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A process that decodes, and the memory it puts pixels into."""
+
+    process: subprocess.Popen[bytes]
+    window: Window
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
 
 _COMMAND = (sys.executable, "-m", "ddpm_seg.data.decoding.decoder")
 _READY = b"ready\n"
 _NOT_CONFINED = b"not confined: "
 _MEMORY_EXIT = 77
 _LATE = (-signal.SIGPROF, -signal.SIGALRM)
+_PLACEMENT = [field.name for field in dataclasses.fields(Placement)]  # `asdict` would take longer than all else here
 # Real time allowed per second of processor time. A process that hangs uses no processor time, and a good image must not
 # fail because the machine is busy.
 _REAL_SECONDS = 10
@@ -61,29 +77,55 @@ def decode_and_fit(
     "decode_timeout" (more than `limits.decode_seconds`) and "decoder_crashed"; RuntimeError if no child can be started.
     May be called from many threads: each borrows its own child, and a dead child is replaced.
     """
-    reply, canvas = _request(data, limits, {"size": size, "mode": mode, "finer": finer, "tile": tile})
-    return canvas, Placement(**reply["placement"])
+    (reply,) = decode_and_fit_all([data], limits, size, mode, finer, tile)
+    if isinstance(reply, ImageError):
+        raise reply
+    return reply
+
+
+def decode_and_fit_all(
+    images: Sequence[bytes], limits: Limits, size: CanvasSize, mode: FitMode, finer: int = 1, tile: float | None = None
+) -> list[tuple[NDArray[np.uint8], Placement] | ImageError]:
+    """What `decode_and_fit` returns or raises for each of several images, which one child decodes one after another.
+
+    A message to the child and back costs as much as decoding a small image. The canvases share memory.
+    """
+    wanted = {"size": size, "mode": mode, "finer": finer, "tile": tile}
+    return [
+        reply if isinstance(reply, ImageError) else (reply.pixels, Placement(**reply.about["placement"]))
+        for reply in _request(images, limits, wanted)
+    ]
 
 
 def read_apart(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Decoded:
     """`images.read(data, limits)` in a child process; raises as `decode_and_fit` does. The pixels are read-only."""
-    reply, pixels = _request(data, limits, {})
-    return Decoded(pixels=pixels, format=reply["format"], turned=reply["turned"])
+    (reply,) = _request([data], limits, {})
+    if isinstance(reply, ImageError):
+        raise reply
+    return Decoded(pixels=reply.pixels, format=reply.about["format"], turned=reply.about["turned"])
 
 
-def _request(data: bytes, limits: Limits, wanted: dict[str, Any]) -> tuple[dict[str, Any], NDArray[np.uint8]]:
-    header = {"bytes": len(data), "limits": dataclasses.asdict(limits), **wanted}
-    request = (json.dumps(header).encode() + b"\n", data)
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    about: dict[str, Any]
+    pixels: NDArray[np.uint8]
+
+
+def _request(images: Sequence[bytes], limits: Limits, wanted: dict[str, Any]) -> list[_Reply | ImageError]:
+    header = {"bytes": list(map(len, images)), "limits": dataclasses.asdict(limits), **wanted}
+    request = (json.dumps(header).encode() + b"\n", *images)
     try:
         return _ask(_borrow(), request)
     except _ChildDiedError as death:
+        if len(images) > 1:  # one of them is at fault: find it
+            return [reply for image in images for reply in _request([image], limits, wanted)]
         if death.exit_code in _LATE:
-            raise _verdict(death.exit_code, limits) from None
+            return [_verdict(death.exit_code, limits)]
     # Earlier images, or something outside, may have killed the child, so try once more in a fresh one.
     try:
         return _ask(_start(), request)
     except _ChildDiedError as death:
-        raise _verdict(death.exit_code, limits) from None
+        return [_verdict(death.exit_code, limits)]
 
 
 class _ChildDiedError(Exception):
@@ -115,11 +157,21 @@ def _start() -> Child:
     environment = {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     # Keep memory from one image to the next: allocating it again takes as long as decoding.
     environment |= {"MALLOC_TOP_PAD_": str(64 << 20), "MALLOC_ARENA_MAX": "1"}
+    environment |= {"MALLOC_TRIM_THRESHOLD_": str(128 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
     if "LD_LIBRARY_PATH" in os.environ:
         environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
-    child = subprocess.Popen(_COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
-    assert child.stdout is not None
-    greeting = child.stdout.readline()
+    window = Window()
+    with window.shared() as descriptor:
+        process = subprocess.Popen(
+            (*_COMMAND, str(descriptor)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            pass_fds=(descriptor,),
+        )
+    child = Child(process, window)
+    assert process.stdout is not None
+    greeting = process.stdout.readline()
     if greeting.startswith(_NOT_CONFINED):
         _warn_once(greeting.removeprefix(_NOT_CONFINED).decode().strip())
     elif greeting != _READY:
@@ -143,34 +195,44 @@ def _warn_once(reason: str) -> None:
     )
 
 
-def _ask(child: Child, request: tuple[bytes, bytes]) -> tuple[dict[str, Any], NDArray[np.uint8]]:
-    """The child's reply and the pixels (H, W, 3) uint8."""
-    assert child.stdin is not None
-    assert child.stdout is not None
+def _ask(child: Child, request: Sequence[bytes]) -> list[_Reply | ImageError]:
+    """The child's reply to each image: the pixels (H, W, 3) uint8, or its error."""
+    requests, replies = child.process.stdin, child.process.stdout
+    assert requests is not None
+    assert replies is not None
     # If the child dies meanwhile, the pipe breaks; the missing answer below reports it.
     with contextlib.suppress(BrokenPipeError):
-        child.stdin.writelines(request)
-        child.stdin.flush()
-    line = child.stdout.readline()
-    if not line.endswith(b"\n"):
-        raise _ChildDiedError(_end(child))
-    reply = json.loads(line)
-    if "error" in reply:
-        _idle.append(child)
-        raise ImageError(*reply["error"])
-    height, width = reply["shape"]
-    pixels = child.stdout.read(height * width * 3)
-    if len(pixels) < height * width * 3:
-        raise _ChildDiedError(_end(child))
+        requests.writelines(request)
+        requests.flush()
+    answers: list[tuple[dict[str, Any], bytes]] = []
+    for _ in request[1:]:
+        line = replies.readline()
+        if not line.endswith(b"\n"):
+            raise _ChildDiedError(_end(child))
+        about = json.loads(line)
+        sent = replies.read(about["sent"])
+        if len(sent) < about["sent"]:
+            raise _ChildDiedError(_end(child))
+        answers.append((about, sent))
+    shown = child.window.copy(max(about["end"] for about, _ in answers))
     _idle.append(child)
-    return reply, np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
+    return [_reply(about, sent, shown) for about, sent in answers]
+
+
+def _reply(about: dict[str, Any], sent: bytes, shown: NDArray[np.uint8]) -> _Reply | ImageError:
+    """An answer with its pixels, which were `sent`, or lie in what the window has `shown`."""
+    if "error" in about:
+        return ImageError(*about["error"])
+    height, width = about["shape"]
+    pixels = np.frombuffer(sent, np.uint8) if sent else shown[about["end"] - height * width * 3 : about["end"]]
+    return _Reply(about, pixels.reshape(height, width, 3))
 
 
 def _end(child: Child) -> int:
     """Exit code of a dead child; closes its pipes."""
     with contextlib.suppress(BrokenPipeError):  # it did not read everything
-        child.communicate()
-    return child.returncode
+        child.process.communicate()
+    return child.process.returncode
 
 
 # --- the child ---
@@ -178,7 +240,9 @@ def _end(child: Child) -> int:
 
 def _serve() -> None:
     """Answers requests until standard input ends."""
+    gc.freeze()  # what was imported is never garbage
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    window = Window(int(sys.argv[-1]))
     _be_strict()
     address_space = _address_space()
     # What C libraries print must not get into the answers, nor fill a log.
@@ -190,13 +254,18 @@ def _serve() -> None:
     replies.flush()
     for line in requests:
         request = json.loads(line)
-        data = requests.read(request["bytes"])
-        try:
-            header, pixels = _answer(data, request, address_space)
-        except MemoryError:
-            os._exit(_MEMORY_EXIT)
-        replies.write(json.dumps(header).encode() + b"\n")
-        replies.write(pixels)
+        images = [requests.read(length) for length in request["bytes"]]
+        end = 0
+        for data in images:
+            try:
+                about, pixels = _answer(data, request, address_space)
+            except MemoryError:
+                os._exit(_MEMORY_EXIT)
+            fits = window.put(end, pixels)
+            end += pixels.size if fits else 0
+            sent = b"" if fits else pixels.data
+            replies.write(json.dumps({**about, "end": end, "sent": len(sent)}).encode() + b"\n")
+            replies.write(sent)
         replies.flush()
 
 
@@ -215,7 +284,7 @@ def _be_strict() -> None:
         signal.signal(timer, signal.SIG_DFL)  # ends the process even inside C code
 
 
-def _answer(data: bytes, request: dict[str, Any], address_space: int) -> tuple[dict[str, Any], memoryview]:
+def _answer(data: bytes, request: dict[str, Any], address_space: int) -> tuple[dict[str, Any], NDArray[np.uint8]]:
     limits = Limits(**request["limits"])
     Image.MAX_IMAGE_PIXELS = limits.max_pixels
     try:
@@ -224,8 +293,8 @@ def _answer(data: bytes, request: dict[str, Any], address_space: int) -> tuple[d
     except ImageError as error:
         if error.error_type == "out_of_memory":
             raise MemoryError from error
-        return {"error": [error.error_type, str(error)]}, memoryview(b"")
-    return reply | {"shape": pixels.shape[:2]}, np.ascontiguousarray(pixels).data
+        return {"error": [error.error_type, str(error)]}, np.empty(0, np.uint8)
+    return reply | {"shape": pixels.shape[:2]}, np.ascontiguousarray(pixels).reshape(-1)
 
 
 def _pixels(data: bytes, limits: Limits, request: dict[str, Any]) -> tuple[dict[str, Any], NDArray[np.uint8]]:
@@ -235,7 +304,7 @@ def _pixels(data: bytes, limits: Limits, request: dict[str, Any]) -> tuple[dict[
         if request["tile"]:
             size = tile_canvas(image, request["size"], request["tile"])
         canvas, placement = fit(image, size, request["mode"], request["finer"])
-        return {"placement": dataclasses.asdict(placement)}, canvas
+        return {"placement": {name: getattr(placement, name) for name in _PLACEMENT}}, canvas
     decoded = read(data, limits)
     return {"format": decoded.format, "turned": decoded.turned}, decoded.pixels
 

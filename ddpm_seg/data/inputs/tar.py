@@ -82,7 +82,8 @@ def images(members: Iterable[Member], image_key: str | None = None, *, every: bo
     for sample in _samples(members):
         unique = {}
         for member in sample:
-            unique[member.start] = replace(member, name=_unique(member.name, seen))
+            name = _unique(member.name, seen)
+            unique[member.start] = member if name == member.name else replace(member, name=name)
         keyed = [(member, _cut(member.name)[1].lower()) for member in sample]
         if every:
             chosen = sample

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, cast
 
 from ddpm_seg import storage
 from ddpm_seg.data.inputs.container import UNCHOSEN, Choice, Kind, Member
-from ddpm_seg.data.inputs.tar import TarError, images, unpacked, walk
+from ddpm_seg.data.inputs.tar import BLOCK, TarError, images, unpacked, walk
 
 BUFFER = 8 << 20  # a walk over a remote tar reads this much at a time, as each request costs tens of milliseconds
 MOST_AT_ONCE = 64 << 20  # images that lie together, up to this size in all, are read in one request
@@ -22,6 +22,7 @@ class TarContainer:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
+        self._packed: bool | None = None
         self._found: dict[str, Member] = {}
         self._unseen: Iterator[Member] | None = None
 
@@ -72,7 +73,9 @@ class TarContainer:
         return unpacked(cast(BinaryIO, io.BufferedReader(_View(self._file), BUFFER)))
 
     def _is_packed(self) -> bool:
-        return not self._tape().seekable()
+        if self._packed is None:
+            self._packed = not unpacked(cast(BinaryIO, io.BufferedReader(_View(self._file), BLOCK))).seekable()
+        return self._packed
 
 
 TAR = Kind(suffixes=(".tar", ".tar.gz", ".tgz"), open=TarContainer, open_indexed=TarContainer)

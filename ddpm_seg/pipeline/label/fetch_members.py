@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future
+from dataclasses import replace
 
 from ddpm_seg.data.inputs import sources
 from ddpm_seg.data.inputs.members import fault_of, read_places
-from ddpm_seg.pipeline.label.rows import FittedImage, ImageInput, LabelSpec, failed, fit
+from ddpm_seg.pipeline.label.rows import FittedImage, ImageInput, LabelSpec, failed, fit_all
 from ddpm_seg.storage import allow_local_hosts
 
-AHEAD = 16
-"""Images that may wait for decoding, so that few are in memory."""
+AHEAD = 4
+"""Batches that may wait for decoding, so that few images are in memory."""
+BATCH_IMAGES, BATCH_BYTES = 64, 2 << 20
+"""A batch of small images is decoded together; a large image alone."""
+
+Read = tuple[ImageInput, bytes | Exception | None]
 
 
 def fetch_members(inputs: list[ImageInput], spec: LabelSpec, decoders: Executor) -> list[FittedImage]:
@@ -22,23 +26,36 @@ def fetch_members(inputs: list[ImageInput], spec: LabelSpec, decoders: Executor)
     Raises what `rows.fetch` raises.
     """
     allow_local_hosts(spec.allow_local_hosts)
-    waiting: deque[Future[FittedImage]] = deque()
+    waiting: deque[Future[list[FittedImage]]] = deque()
     images: list[FittedImage] = []
     try:
-        for source, data in _read(inputs, spec):
-            waiting.append(decoders.submit(_fitted, source, data, spec))
+        for batch in _batches(_read(inputs, spec)):
+            waiting.append(decoders.submit(_fitted, batch, spec))
             if len(waiting) > AHEAD:
-                images.append(waiting.popleft().result())
+                images += waiting.popleft().result()
     except OSError as error:
         if sources.is_outage(error, inputs[0].read_uri):
             raise
         for future in waiting:
             future.cancel()
         return [_container_row(inputs[0], error)]
-    return [*images, *(future.result() for future in waiting)]
+    return [*images, *(image for future in waiting for image in future.result())]
 
 
-def _read(inputs: list[ImageInput], spec: LabelSpec) -> Iterator[tuple[ImageInput, bytes | Exception | None]]:
+def _batches(found: Iterator[Read]) -> Iterator[list[Read]]:
+    batch: list[Read] = []
+    size = 0
+    for source, data in found:
+        batch.append((source, data))
+        size += len(data) if isinstance(data, bytes) else 0
+        if len(batch) == BATCH_IMAGES or size >= BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _read(inputs: list[ImageInput], spec: LabelSpec) -> Iterator[Read]:
     """Each image with its bytes, or why it cannot be read; None for one that planning has refused.
 
     Where the container is damaged, only the image there is at fault: the next ones are tried. Raises OSError if the
@@ -62,21 +79,25 @@ def _read(inputs: list[ImageInput], spec: LabelSpec) -> Iterator[tuple[ImageInpu
                 start += 1
 
 
-def _fitted(source: ImageInput, data: bytes | Exception | None, spec: LabelSpec) -> FittedImage:
-    if data is None:
+def _fitted(batch: list[Read], spec: LabelSpec) -> list[FittedImage]:
+    whole = [(replace(source, size_bytes=len(data)), data) for source, data in batch if isinstance(data, bytes)]
+    fitted = iter(fit_all(whole, spec))
+    return [next(fitted) if isinstance(data, bytes) else _unread(source, data) for source, data in batch]
+
+
+def _unread(source: ImageInput, error: Exception | None) -> FittedImage:
+    if error is None:
         error_type, _, reason = str(source.refused).partition(": ")
         return failed(source, error_type, ValueError(reason))
-    if isinstance(data, OSError | ValueError):
-        return failed(source, sources.error_type(data), data)
-    assert isinstance(data, bytes)
-    return fit(dataclasses.replace(source, size_bytes=len(data)), data, spec)
+    assert isinstance(error, OSError | ValueError)
+    return failed(source, sources.error_type(error), error)
 
 
 def _container_row(source: ImageInput, error: OSError) -> FittedImage:
     place = source.place
     assert place is not None
     error_type, _, reason = fault_of(error).partition(": ")
-    about = dataclasses.replace(
+    about = replace(
         source,
         image_id=source.container_id,
         uri=source.container,

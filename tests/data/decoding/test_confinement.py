@@ -129,7 +129,7 @@ def test_the_child_holds_nothing_of_its_parent_open(monkeypatch: pytest.MonkeyPa
         decode_and_fit(GOOD, DEFAULT_LIMITS, 32, "letterbox")
         folder = Path(f"/proc/{decoder._idle[0].pid}/fd")
         kinds = [str(descriptor.readlink()).split(":")[0] for descriptor in folder.iterdir()]
-    assert sorted(kinds) == ["/dev/null"] * 3 + ["pipe"] * 2
+    assert sorted(kinds) == ["/dev/null"] * 3 + ["/memfd"] + ["pipe"] * 2, "and the memory that it shares"
 
 
 def test_where_the_kernel_refuses_images_are_read_and_one_warning_says_so(

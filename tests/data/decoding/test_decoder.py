@@ -13,8 +13,9 @@ from PIL import Image
 
 from ddpm_seg.data.canvas import fit
 from ddpm_seg.data.decoding import decoder
-from ddpm_seg.data.decoding.decoder import decode_and_fit
+from ddpm_seg.data.decoding.decoder import decode_and_fit, decode_and_fit_all
 from ddpm_seg.data.decoding.images import DEFAULT_LIMITS, ImageError, Limits, decode
+from ddpm_seg.data.decoding.window import SIZE as WINDOW
 from tests.odd_images import broken_images, encode, picture, readable_images
 
 SIZE = 32
@@ -49,6 +50,53 @@ def test_a_child_gives_what_decode_and_fit_give() -> None:
     for data, error_type in broken_images().values():
         assert error_of(data)[0] == error_type
     assert len(child_pids()) == 1, "one child serves them all"
+
+
+def outcome(data: bytes, limits: Limits, size: int = SIZE) -> object:
+    try:
+        canvas, placement = decode_and_fit(data, limits, size, "letterbox")
+    except ImageError as error:
+        return error.args
+    return canvas.tobytes(), placement
+
+
+def outcomes_together(images: list[bytes], limits: Limits, size: int = SIZE) -> list[object]:
+    found = decode_and_fit_all(images, limits, size, "letterbox")
+    return [one.args if isinstance(one, ImageError) else (one[0].tobytes(), one[1]) for one in found]
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_images_that_are_decoded_together_come_out_as_alone() -> None:
+    images = [*readable_images().values(), *(data for data, _ in broken_images().values()), GOOD]
+    assert outcomes_together(images, DEFAULT_LIMITS) == [outcome(data, DEFAULT_LIMITS) for data in images]
+    assert len(child_pids()) == 1
+
+
+def test_canvases_that_do_not_fit_into_shared_memory_come_out_the_same() -> None:
+    side = 1600
+    assert 2 * side * side * 3 < WINDOW < 3 * side * side * 3
+    assert outcomes_together([GOOD] * 5, DEFAULT_LIMITS, side) == [outcome(GOOD, DEFAULT_LIMITS, side)] * 5
+
+
+def test_what_was_decoded_stays_as_it_is() -> None:
+    first = decode_and_fit_all([GOOD, GOOD], DEFAULT_LIMITS, SIZE, "letterbox")
+    before = [one[0].copy() for one in first if not isinstance(one, ImageError)]
+    decode_and_fit_all([LARGE, LARGE], DEFAULT_LIMITS, SIZE, "stretch")
+    assert len(child_pids()) == 1
+    for one, copy in zip(first, before, strict=True):
+        assert not isinstance(one, ImageError)
+        assert np.array_equal(one[0], copy)
+        assert not one[0].flags.writeable
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory has no limit elsewhere")
+@pytest.mark.parametrize("limits", [Limits(decode_seconds=0.02), Limits(decode_memory=20_000_000)])
+def test_an_image_that_ends_the_child_is_found_among_others(limits: Limits) -> None:
+    images = [GOOD, LARGE, GOOD, b"", LARGE]
+    together = outcomes_together(images, limits)
+    assert together == [outcome(data, limits) for data in images]
+    assert together[0] == together[2] == outcome(GOOD, DEFAULT_LIMITS)
+    assert together[1] != outcome(LARGE, DEFAULT_LIMITS)
 
 
 def test_an_image_that_takes_too_long_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
