@@ -29,8 +29,8 @@ class ConvertConfig:
     alae: str | None = None
     """StyleALAE checkpoint of podgorskiy/ALAE, a .pth file: converts its encoder."""
     diffusers: str | None = None
-    """Hugging Face diffusers pipeline with a UNet2DModel, or a Stable Diffusion 1 or 2: its folder, or its name on the
-    hub."""
+    """Hugging Face diffusers pipeline with a UNet2DModel, or a Stable Diffusion 1, 2 or XL: its folder, or its name on
+    the hub."""
     prompt: str | None = None
     """Text that a Stable Diffusion is given with every image; its embedding is kept in the bundle. Default: none."""
     timm: str | None = None

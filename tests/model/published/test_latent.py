@@ -1,9 +1,10 @@
-"""Stable Diffusion in diffusers' format: what diffusers writes and computes is the reference."""
+"""Stable Diffusion 1, 2 and XL in diffusers' format: what diffusers writes and computes is the reference."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 
 from ddpm_seg.model.bundle.ensemble_bundle import load_bundle, save_bundle
 from ddpm_seg.model.errors import BundleError
@@ -20,24 +21,30 @@ from ddpm_seg.model.networks.pixel_values import to_network
 from ddpm_seg.model.published.convert import ConvertConfig, convert
 from ddpm_seg.model.resident import resident_extractor
 from tests.model.published import refusals
-from tests.model.published.tiny_diffusers import stable_diffusion
+from tests.model.published.tiny_diffusers import stable_diffusion, stable_diffusion_xl
 from tests.model.tiny_networks import assert_close, images
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("prompt", ["", "a cat"])
-def test_features_are_those_of_diffusers(prompt: str, tmp_path: Path) -> None:
-    folder = stable_diffusion(tmp_path / "folder")
-    pipeline: Any = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
+@pytest.mark.parametrize(("write", "prompt"), [(stable_diffusion, ""), (stable_diffusion_xl, "a cat")])
+def test_features_are_those_of_diffusers(write: Callable[[Path], str], prompt: str, tmp_path: Path) -> None:
+    folder = write(tmp_path / "folder")
+    pipeline: Any = DiffusionPipeline.from_pretrained(folder)
     outputs: list[torch.Tensor] = []
     for block in pipeline.unet.up_blocks:
         block.register_forward_hook(lambda module, given, output: outputs.append(output))
-    told, _ = pipeline.encode_prompt(prompt, "cpu", 1, do_classifier_free_guidance=False)
+    told, *rest = pipeline.encode_prompt(
+        prompt, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=False
+    )
     for side in (32, 64):
         bundle = convert(ConvertConfig(diffusers=folder, prompt=prompt, image_size=side, output=""))
         save_bundle(bundle, str(tmp_path / str(side)))
         bundle = load_bundle(str(tmp_path / str(side)))
         assert_close(bundle.weights["prompt"], told, 1e-5)
+        added = {}
+        if write is stable_diffusion_xl:  # which is also told the whole prompt, and sizes
+            sizes = pipeline._get_add_time_ids((side, side), (0, 0), (side, side), torch.float32, rest[1].shape[1])
+            added = {"text_embeds": rest[1], "time_ids": sizes}
         features = FeatureConfig(steps=(50, 250), blocks=(0, 1, 2))
         for count in (1, 3):
             pictures = images(count, side)
@@ -49,7 +56,8 @@ def test_features_are_those_of_diffusers(prompt: str, tmp_path: Path) -> None:
             for step in features.steps:
                 t = torch.full((count,), step)
                 noisy = pipeline.scheduler.add_noise(latents, bundle.noise.expand_as(latents), t)
-                pipeline.unet(noisy, t, encoder_hidden_states=told.expand(count, -1, -1))
+                each = {name: value.expand(count, -1) for name, value in added.items()}
+                pipeline.unet(noisy, t, encoder_hidden_states=told.expand(count, -1, -1), added_cond_kwargs=each)
             assert [one.shape[1] for one in found] == features.channels(bundle.network)
             assert [one.shape[2] for one in found] == features.sides(bundle.network)
             for ours, theirs in zip(found, outputs, strict=True):
@@ -73,6 +81,19 @@ def test_nothing_is_computed_after_the_last_block(tmp_path: Path) -> None:
     assert [one.shape for one in maps] == [(1, 32, 8, 8)]
 
 
+def test_the_text_encoders_give_what_the_unet_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path(stable_diffusion_xl(tmp_path / "folder")) / "unet" / "config.json"
+    whole = json.loads(path.read_text())
+    for change, named in (
+        ({"addition_embed_type": None}, "it takes 0 values of the whole prompt, but the text encoders give 24"),
+        ({"addition_time_embed_dim": 9}, "it takes 18 values of the whole prompt, but the text encoders give 24"),
+        ({"addition_time_embed_dim": 80}, "that leave room for 6 times the first"),
+        ({"addition_embed_type": "image"}, "unet.addition_embed_type is 'image'"),
+    ):
+        path.write_text(json.dumps({**whole, **change}))
+        assert_refused(tmp_path, named, capsys)
+
+
 def test_one_clean_pass(tmp_path: Path) -> None:
     """As CleanDIFT's UNet is used: one step, without noise."""
     np.save(tmp_path / "none.npy", np.zeros((1, 4, 16, 16), np.float32))
@@ -86,7 +107,7 @@ def assert_refused(tmp_path: Path, named: str, capsys: pytest.CaptureFixture[str
     refusals.assert_refused("--diffusers", tmp_path, re.escape(named), capsys, *more)
 
 
-@pytest.mark.parametrize("name", ["StableDiffusion3Pipeline", "FluxPipeline", "StableDiffusionXLPipeline"])
+@pytest.mark.parametrize("name", ["StableDiffusion3Pipeline", "FluxPipeline", "DiTPipeline"])
 def test_other_latent_pipelines_are_refused_by_name(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,7 +1,7 @@
-"""A latent diffusion model (Stable Diffusion 1 and 2) as a source of features: an autoencoder, then a UNet that is
+"""A latent diffusion model (Stable Diffusion 1, 2 and XL) as a source of features: an autoencoder, then a UNet that is
 given a prompt."""
 
-# Shapes: N images of S x S pixels, s x s latents, L tokens of a prompt with E values each.
+# Shapes: N images of S x S pixels, s x s latents, L tokens of a prompt with E values each, and P as a whole.
 
 from __future__ import annotations
 
@@ -35,11 +35,12 @@ STEP, OF = 100, 1000
 up-blocks but the last."""
 _CONDITIONS = (
     "class_embed_type",
-    "addition_embed_type",
     "encoder_hid_dim_type",
     "time_cond_proj_dim",
     "num_class_embeds",
 )
+_SIZES = 6
+"""Numbers that tell Stable Diffusion XL the size of the picture, its crop's corner, and the size to draw."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,6 +74,7 @@ class LatentDiffusionConfig(PlainNetwork):
                 raise ValueError(
                     f"unet.{name} is {shown(self.unet[name])}: expected a network that is given only a prompt"
                 )
+        self._check_addition()
         if type(self.unet.get("cross_attention_dim", 1280)) is not int:
             raise ValueError(
                 f"unet.cross_attention_dim is {shown(self.unet['cross_attention_dim'])}, expected an integer"
@@ -88,6 +90,29 @@ class LatentDiffusionConfig(PlainNetwork):
                 raise ValueError(f"vae.{name} is {shown(self.vae[name])}, expected a number")
         if self.image_size % self.multiple:
             raise ValueError(f"image_size {self.image_size} must be a multiple of {self.multiple}")
+
+    def _check_addition(self) -> None:
+        kind = self.unet.get("addition_embed_type")
+        if kind not in (None, "text_time"):
+            raise ValueError(f"unet.addition_embed_type is {shown(kind)}: expected none, or text_time")
+        given = [self.unet.get(name) for name in ("addition_time_embed_dim", "projection_class_embeddings_input_dim")]
+        if kind is None:
+            return
+        if not all(type(one) is int for one in given) or self.pooled_values < 1:
+            raise ValueError(
+                "unet.addition_embed_type is 'text_time', but addition_time_embed_dim and "
+                f"projection_class_embeddings_input_dim are {shown(given[0])} and {shown(given[1])}: expected integers "
+                f"that leave room for {_SIZES} times the first in the second"
+            )
+        check_range("unet.projection_class_embeddings_input_dim", given[1] or 0, MAX_CHANNELS)
+
+    @property
+    def pooled_values(self) -> int:
+        """Values of the embedding of the whole prompt, of Stable Diffusion XL; 0 for others."""
+        if self.unet.get("addition_embed_type") is None:
+            return 0
+        sizes = _SIZES * self.unet["addition_time_embed_dim"]
+        return int(self.unet["projection_class_embeddings_input_dim"] - sizes)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> LatentDiffusionConfig:
@@ -193,6 +218,9 @@ class LatentDiffusion(nn.Module):
         unet.conv_norm_out = unet.conv_out = None
         self.unet: Any = unet
         self.register_buffer("prompt", torch.zeros(1, config.prompt_tokens, unet.config.cross_attention_dim))
+        self.pooled: Tensor | None
+        self.register_buffer("pooled", torch.zeros(1, config.pooled_values) if config.pooled_values else None)
+        self.image_size = config.image_size
 
     def encode(self, x: Tensor) -> Tensor:
         """Latents (N, C, s, s) of images `x` (N, 3, S, S) in [-1, 1]: the mean of the autoencoder's distribution."""
@@ -213,6 +241,11 @@ class LatentDiffusion(nn.Module):
         if unet.time_embed_act is not None:
             emb = unet.time_embed_act(emb)
         prompt = self.prompt.to(unet.dtype).expand(len(x), -1, -1)
+        if self.pooled is not None:  # as if the whole picture, at its size, were to be drawn
+            size = self.image_size
+            sizes = torch.tensor([[size, size, 0, 0, size, size]], device=x.device).expand(len(x), -1)
+            added = {"text_embeds": self.pooled.expand(len(x), -1), "time_ids": sizes}
+            emb = emb + unet.get_aug_embed(emb=emb, encoder_hidden_states=prompt, added_cond_kwargs=added)
 
         def given(block: Any) -> dict[str, Tensor]:
             return {"encoder_hidden_states": prompt} if getattr(block, "has_cross_attention", False) else {}

@@ -21,8 +21,9 @@ def needed_of_pipeline(files: Sequence[str]) -> list[str]:
     """The files of a diffusers pipeline that are read."""
     needed = [file for file in files if re.fullmatch(r"README\.md|(unet/|scheduler/)?[\w.-]+\.json", file)]
     if "vae/config.json" in files:  # of a latent diffusion model, which also needs its autoencoder and its prompt
-        needed += [file for file in files if re.fullmatch(r"(vae|text_encoder|tokenizer)/[\w.-]+\.(json|txt)", file)]
-        for part, stem in (("vae/", DIFFUSERS), ("text_encoder/", MODEL)):
+        parts = r"(vae|text_encoder|tokenizer|text_encoder_2|tokenizer_2)"
+        needed += [file for file in files if re.fullmatch(parts + r"/[\w.-]+\.(json|txt)", file)]
+        for part, stem in (("vae/", DIFFUSERS), ("text_encoder/", MODEL), ("text_encoder_2/", MODEL)):
             needed += _weights_in(part, files, stem)
     return [*needed, *(_weights_in("unet/", files) or _weights_in("", files))]
 

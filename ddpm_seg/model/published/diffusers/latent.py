@@ -1,18 +1,14 @@
-"""Reads Stable Diffusion pipelines of diffusers, and computes the embedding of their prompt."""
+"""Reads Stable Diffusion pipelines of diffusers."""
 
 from __future__ import annotations
 
 import inspect
-import tempfile
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ddpm_seg import storage
 from ddpm_seg.model.device.meta import weight_shapes
 from ddpm_seg.model.json_values import one_line, shown
 from ddpm_seg.model.networks.diffusion.latent import LatentDiffusionConfig
@@ -22,20 +18,21 @@ from ddpm_seg.model.published.diffusers.library_folder import (
     Whole,
     chosen_side,
     kept_weights,
-    quiet_transformers,
     read_whole,
 )
+from ddpm_seg.model.published.diffusers.prompt import Embedding, embedding
 from ddpm_seg.model.published.diffusers.schedule import diffusion_of
-from ddpm_seg.model.published.diffusers.weights import DIFFUSERS, MODEL, read_weights
+from ddpm_seg.model.published.diffusers.weights import DIFFUSERS
 from ddpm_seg.model.published.loading import Loaded
-from ddpm_seg.model.published.state_dicts import usable
-from ddpm_seg.model.shapes import some
 
-PIPELINES = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline")
-"""Pipelines of a UNet2DConditionModel that sees latents of an AutoencoderKL, with a CLIP text encoder."""
-UNET, VAE, TEXT, TOKENIZER, SCHEDULER = "unet", "vae", "text_encoder", "tokenizer", "scheduler"
-MOST_TOKENS = 1024
-_TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+PIPELINES = (
+    "StableDiffusionPipeline",
+    "StableDiffusionImg2ImgPipeline",
+    "StableDiffusionXLPipeline",
+    "StableDiffusionXLImg2ImgPipeline",
+)
+"""Pipelines of a UNet2DConditionModel that sees latents of an AutoencoderKL, with CLIP's text encoders."""
+UNET, VAE, SCHEDULER = "unet", "vae", "scheduler"
 
 
 def is_latent(folder: Folder) -> bool:
@@ -53,7 +50,8 @@ def load_latent(config: ConvertConfig, folder: Folder) -> Loaded:
     unet, vae = (_arguments(folder, part) for part in (UNET, VAE))
     prompt = embedding(folder, config.prompt or "")
     try:
-        network = _described(folder, unet, vae, prompt.shape[1], config.image_size)
+        network = _described(folder, unet, vae, prompt.tokens.shape[1], config.image_size)
+        _check_pooled(network, prompt)
     except ValueError as error:
         raise ValueError(f"{folder.name}: {one_line(error)}") from error
     expected = weight_shapes(network)
@@ -61,12 +59,22 @@ def load_latent(config: ConvertConfig, folder: Folder) -> Loaded:
     denoiser = read_whole(_whole("UNet2DConditionModel", unet), folder, UNET, DIFFUSERS)
     parts = {"encoder": autoencoder.encoder, "quant_conv": autoencoder.quant_conv, "unet": denoiser}
     whole = nn.ModuleDict({name: part for name, part in parts.items() if part is not None})
-    whole.register_buffer("prompt", prompt)
+    whole.register_buffer("prompt", prompt.tokens)
+    whole.register_buffer("pooled", prompt.pooled)
     return Loaded(
         network=network,
         weights=kept_weights(whole, expected, folder.name),
         provenance={"prompt": config.prompt or "", "license": folder.licence()},
     )
+
+
+def _check_pooled(network: LatentDiffusionConfig, prompt: Embedding) -> None:
+    found = 0 if prompt.pooled is None else prompt.pooled.shape[1]
+    if network.pooled_values != found:
+        raise ValueError(
+            f"unet.addition_embed_type is {shown(network.unet.get('addition_embed_type'))}: it takes "
+            f"{network.pooled_values} values of the whole prompt, but the text encoders give {found}"
+        )
 
 
 def _described(
@@ -109,46 +117,3 @@ def _arguments(folder: Folder, part: str) -> dict[str, Any]:
     if unknown := sorted(given.keys() - known.keys() | given.keys() & {"self"}):
         raise ValueError(f"{where}: {shown(unknown[0])} is no argument of diffusers' {name}")
     return given
-
-
-def embedding(folder: Folder, prompt: str) -> Tensor:
-    """The text encoder's output (1, L, E) float32 for `prompt`, as the pipeline computes it.
-
-    Raises ValueError without transformers, and for another text encoder than CLIP's.
-    """
-    try:
-        from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
-    except ModuleNotFoundError as error:
-        raise ValueError(f"{error}: the prompt needs pip install 'ddpm_seg[transformers]'") from error
-    _, found = folder.read_part((TEXT,), "config.json")
-    where = folder.named(TEXT)
-    if found.get("model_type") not in ("clip_text_model", "clip"):
-        raise ValueError(
-            f"{where}/config.json: model_type is {shown(found.get('model_type'))}, expected clip_text_model"
-        )
-    state = read_weights(folder, TEXT, MODEL)
-    floats = usable({key: tensor for key, tensor in state.items() if tensor.is_floating_point()}, where)
-    try:
-        with quiet_transformers(), tempfile.TemporaryDirectory() as local:
-            for name in _TOKENIZER_FILES:
-                if folder.has(TOKENIZER, name):
-                    (Path(local) / name).write_bytes(storage.read_bytes(folder.file(TOKENIZER, name)))
-            tokenizer = CLIPTokenizer.from_pretrained(local)
-            length = min(tokenizer.model_max_length, MOST_TOKENS)
-            ids = tokenizer(prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
-            plain = {key: value for key, value in found.items() if "attn_implementation" not in key}
-            encoder: Any = CLIPTextModel
-            model, report = encoder.from_pretrained(
-                None,
-                config=CLIPTextConfig.from_dict(plain),
-                state_dict=floats,
-                output_loading_info=True,
-                dtype=torch.float32,
-            )
-            if wrong := report["missing_keys"] or report["unexpected_keys"]:
-                raise ValueError(f"its weights lack, or have besides, {some(wrong)}")
-            with torch.no_grad():
-                return model.eval()(ids["input_ids"])[0]
-    # Tokenizers and text encoders have their own exceptions for damaged files.
-    except Exception as error:
-        raise ValueError(f"{where}: the prompt cannot be embedded: {one_line(error)}") from error
