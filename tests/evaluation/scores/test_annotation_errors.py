@@ -71,3 +71,13 @@ def test_the_weakest_class_is_the_wrong_part_whatever_the_edges_say(wrong: np.nd
     assert weakest_class(doubtful, wrong) < 0.3 < 0.7 < weakest_class(doubtful, truth())
     assert weakest_class(p, np.full_like(truth(), 255)) == 1
     assert weakest_class(p, wrong, ignore_label=0) >= weakest_class(p, wrong)
+
+
+def test_a_small_part_counts_but_stray_pixels_do_not() -> None:
+    label = np.zeros((64, 64), np.uint8)
+    label[20:23, 30:34] = 1  # an eyebrow: 12 of 4096 pixels
+    p = probabilities(label)
+    assert weakest_class(p, np.zeros_like(label)) < 0.3
+    stray = label.copy()
+    stray[40, 40:45] = 2  # fewer than 0.2 %
+    assert weakest_class(probabilities(stray), label) > 0.7
