@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -27,11 +27,13 @@ class FeatureConfig:
     steps: tuple[int, ...]
     blocks: tuple[int, ...]
     upsample_mode: Literal["bilinear", "nearest"] = "bilinear"
-    truncation: float | None = field(default=None, repr=False)  # so that files named by this configuration stay
+    truncation: float | None = None
     """What a StyleGAN2's codes are multiplied with that the features come from, or None for another network."""
-    resize: Literal["nearest"] | None = field(default=None, repr=False)
-    refine: Literal["bilateral", "guided"] | None = field(default=None, repr=False)
-    average: Literal["mirror", "shifts"] | None = field(default=None, repr=False)
+    noise_draws: int | None = None
+    """Over how many noises a DDPM's maps are averaged; None for the bundle's own noise alone."""
+    resize: Literal["nearest"] | None = None
+    refine: Literal["bilateral", "guided"] | None = None
+    average: Literal["mirror", "shifts"] | None = None
     """How jobs.label makes masks unless told otherwise, where tuning chose something else than its own defaults."""
 
     def __post_init__(self) -> None:
@@ -39,14 +41,21 @@ class FeatureConfig:
             raise ValueError(f"upsample_mode must be 'bilinear' or 'nearest', got {self.upsample_mode!r}")
         if self.truncation is not None:
             check_range("truncation", self.truncation, 1, least=0)
+        if self.noise_draws is not None:
+            check_range("noise_draws", self.noise_draws, MAX_STEPS)
         check_range("number of steps", len(self.steps), MAX_STEPS, least=0)
         check_range("number of blocks", len(self.blocks), MAX_STEPS, least=0)
         if not self.blocks:
             raise ValueError(f"features need at least one block, got {self.blocks}")
 
+    def __repr__(self) -> str:
+        """Names files of features, so it stays as it was for what earlier releases knew."""
+        names = ("steps", "blocks", "upsample_mode", *(("noise_draws",) if self.noise_draws is not None else ()))
+        return f"FeatureConfig({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
+
     def to_json(self) -> dict[str, Any]:
         """As bundle.json has it: without what a network does not have."""
-        optional = ("truncation", "resize", "refine", "average")
+        optional = ("truncation", "noise_draws", "resize", "refine", "average")
         return {name: value for name, value in asdict(self).items() if value is not None or name not in optional}
 
     @property
@@ -58,6 +67,8 @@ class FeatureConfig:
         """Raises ValueError if the network does not have one of the steps or blocks."""
         if network.timesteps == 0 and self.steps:
             raise ValueError(f"only a DDPM has steps, and this is a {network.title}: leave them out, got {self.steps}")
+        if network.timesteps == 0 and self.noise_draws is not None:
+            raise ValueError(f"only a DDPM has noise, and this is a {network.title}: leave out --noise-draws")
         if network.timesteps and not self.steps:
             raise ValueError(f"features of a {network.title} need at least one step, got {self.steps}")
         if self.steps and (min(self.steps) < 0 or max(self.steps) >= network.timesteps):

@@ -77,7 +77,14 @@ def _make(
     if workplace and workplace.actors:
         from ddpm_seg.training.ensemble.feature_actors import extract_on_actors  # Ray takes seconds to import
 
-        made = extract_on_actors(sources, features, workplace.model, workplace.actors, model_id=workplace.model_id)
+        made = extract_on_actors(
+            sources,
+            features,
+            workplace.model,
+            workplace.actors,
+            image_size=bundle.network.image_size,
+            model_id=workplace.model_id,
+        )
     else:
         made = _extract_here(sources, FeatureExtractor(bundle, features, device))
     with Progress("features", total=total, unit="images") as progress:

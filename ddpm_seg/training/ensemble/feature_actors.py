@@ -14,6 +14,7 @@ from ddpm_seg.model.bundle.ensemble_bundle import load_bundle
 from ddpm_seg.model.device.choice import default_device
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.training.ensemble.feature_files import FeatureExtractor
+from ddpm_seg.training.ensemble.larger_input import at_side
 from ddpm_seg.training.ensemble.sources import Source
 
 logger = logging.getLogger(__name__)
@@ -23,10 +24,12 @@ class ExtractFeatures:
     """Ray actor that turns an image into a file of activations. Loads the bundle itself, as Ray may restart it
     elsewhere."""
 
-    def __init__(self, model: str, model_id: str | None, features: FeatureConfig, threads: int) -> None:
+    def __init__(
+        self, model: str, model_id: str | None, image_size: int, features: FeatureConfig, threads: int
+    ) -> None:
         self.threads = ActorThreads(threads)
         device = default_device()
-        self.extractor = FeatureExtractor(load_bundle(model, model_id), features, device)
+        self.extractor = FeatureExtractor(at_side(load_bundle(model, model_id), image_size), features, device)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         self.threads.take()
@@ -41,9 +44,11 @@ def extract_on_actors(
     model: str,
     num_actors: int,
     *,
+    image_size: int,
     model_id: str | None = None,
 ) -> Iterator[str]:
-    """Writes the activations of each source to its URI; yields each URI once it is written.
+    """Writes the activations of each source to its URI; yields each URI once it is written. The network takes images of
+    `image_size`, see `at_side`.
 
     If a worker dies, another one redoes its image and replaces the file with the same bytes. Raises ValueError if the
     cluster cannot hold the actors or cannot see the files, StageError if the work fails or the bundle at `model` does
@@ -54,7 +59,8 @@ def extract_on_actors(
     refuse_local_paths(nodes, [model, *sources])
     logger.info("features on %d actors, each on %s", allocation.actors, allocation.describe())
     rows = [{"uri": uri, **_columns(source)} for uri, source in sources.items()]
-    arguments = {"model": model, "model_id": model_id, "features": features, "threads": allocation.threads}
+    arguments = {"model": model, "model_id": model_id, "image_size": image_size, "features": features}
+    arguments["threads"] = allocation.threads
     for row in map_on_actors(rows, ExtractFeatures, arguments, allocation, what="features"):
         yield row["uri"]
 

@@ -37,6 +37,7 @@ from ddpm_seg.training.ensemble.copies import Copies
 from ddpm_seg.training.ensemble.ensemble_training import PUBLISHED, EnsembleConfig, train_members
 from ddpm_seg.training.ensemble.extraction import Workplace, extract_features
 from ddpm_seg.training.ensemble.feature_files import feature_uris
+from ddpm_seg.training.ensemble.larger_input import at_side
 from ddpm_seg.training.ensemble.mask_tuning import best_masks, describe_masks, tune_masks, with_masks
 from ddpm_seg.training.ensemble.out_of_fold import FOLDS, out_of_fold
 from ddpm_seg.training.ensemble.sources import refuse_other_pictures, sources_of
@@ -63,7 +64,11 @@ def train_from_config(config: TrainConfig) -> Bundle:
     header, bundle = open_bundle(config.model)
     fit = chosen_fit(config.model, bundle.provenance, config.fit)
     bundle = dataclasses.replace(bundle, provenance=with_fit(bundle.provenance, fit))
-    features = choose_features(bundle, config.steps, config.blocks, config.upsample_mode, config.truncation)
+    if config.image_size is not None:
+        bundle = at_side(bundle, config.image_size)
+    features = choose_features(
+        bundle, config.steps, config.blocks, config.upsample_mode, config.truncation, config.noise_draws
+    )
     if not bundle.network.reads_images:
         _refuse_what_needs_images(config, bundle.network.title)
     refuse_existing_bundle(config.output)
@@ -136,6 +141,7 @@ def _tuned(
         upsample_mode=features.upsample_mode,
         device=device,
         truncation=features.truncation,
+        noise_draws=features.noise_draws,
         workplace=workplace,
     )
     logger.info("steps and blocks:\n%s", describe_frontier(trials))
@@ -201,6 +207,7 @@ def choose_features(
     blocks: tuple[int, ...] | None = None,
     upsample_mode: Literal["bilinear", "nearest"] | None = None,
     truncation: float | None = None,
+    noise_draws: int | None = None,
 ) -> FeatureConfig:
     """The features asked for, else those that the bundle was trained with, else the published ones scaled to its
     network.
@@ -215,6 +222,7 @@ def choose_features(
         blocks=tuple(sorted(set(chosen.blocks if blocks is None else blocks))),
         upsample_mode=upsample_mode or chosen.upsample_mode,
         truncation=chosen.truncation if truncation is None else truncation,
+        noise_draws=chosen.noise_draws if noise_draws is None else noise_draws if noise_draws > 1 else None,
     )
     features.check(bundle.network)
     return features

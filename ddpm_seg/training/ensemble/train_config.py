@@ -48,6 +48,12 @@ class TrainConfig(AnnotationOptions):
     """Blocks of the network to read features from. Those of a DDPM's decoder and of a GAN Inversion count from 0 at the
     lowest resolution, those of other networks from 0 at the image. Default: the bundle's own, else the published
     choice."""
+    noise_draws: int | None = None
+    """For a DDPM: average its features over this many noises, which takes as many passes of every image, here and
+    wherever the bundle labels. Default: the bundle's own, else 1."""
+    image_size: int | None = None
+    """For a DDPM: show it images of this side instead of the one that it was trained on, a multiple of its lowest
+    resolution's stride. The bundle then takes images of this side everywhere. Default: the network's own."""
     upsample_mode: Literal["bilinear", "nearest"] | None = None
     """How to upsample features to the image's size. Default: the bundle's own, else bilinear."""
     truncation: float | None = None
@@ -87,7 +93,9 @@ class TrainConfig(AnnotationOptions):
 
     def __post_init__(self) -> None:
         storage.normalize_places(self, "output", "only")
-        check_least(self, members=1, recolour=0, iterations=1, seed=0, limit=1, num_actors=0)
+        check_least(
+            self, members=1, recolour=0, iterations=1, seed=0, limit=1, num_actors=0, noise_draws=1, image_size=1
+        )
         for name in ("steps", "blocks"):
             if getattr(self, name) == ():
                 raise ValueError(f"--{name} has no values; give some, or leave it out")

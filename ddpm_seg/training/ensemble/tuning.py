@@ -65,6 +65,7 @@ def tune(
     upsample_mode: str,
     device: str,
     truncation: float | None = None,
+    noise_draws: int | None = None,
     training: EnsembleConfig = QUICK,
     workplace: Workplace | None = None,
 ) -> list[Trial]:
@@ -85,9 +86,10 @@ def tune(
         blocks=blocks,
         upsample_mode=upsample_mode,  # type: ignore[arg-type]
         truncation=truncation,
+        noise_draws=noise_draws,
     )
     maps = extract_features(bundle, annotations, features, device, workplace)
-    seconds = _seconds(bundle, annotations[0], truncation, device)
+    seconds = _seconds(bundle, annotations[0], features, device)
     choices = _Choices(maps, annotations, task, features, training, seconds)
     trials: list[Trial] = []
 
@@ -186,14 +188,15 @@ class _Choices:
         return float(np.nanmean(usual_ious(confusion, self.task.ignore_label)))
 
 
-def _seconds(bundle: Bundle, annotation: Annotation, truncation: float | None, device: str) -> Callable[[int], float]:
+def _seconds(bundle: Bundle, annotation: Annotation, features: FeatureConfig, device: str) -> Callable[[int], float]:
     """A function from a block to the seconds that one step of one image takes up to it; each block is timed once."""
-    read, (source,) = feature_reader(bundle, truncation, device), sources_of(bundle, [annotation])
+    read, (source,) = feature_reader(bundle, features.truncation, device), sources_of(bundle, [annotation])
 
     @cache
     @torch.inference_mode()
     def seconds(block: int) -> float:
-        one = FeatureConfig(steps=(0,) if bundle.network.timesteps else (), blocks=(block,))
+        steps = (0,) if bundle.network.timesteps else ()
+        one = FeatureConfig(steps=steps, blocks=(block,), noise_draws=features.noise_draws)
         started = time.perf_counter()
         for _ in range(3):
             read(source, one)

@@ -50,8 +50,32 @@ def extract(
 
     Returns one (N, C_i, h_i, w_i) tensor per step and block, steps outermost, blocks ascending: the published order,
     whatever the order of the blocks in `config` (the reference's hooks fire as the decoder runs). At most `micro_batch`
-    of the N x S (image, step) pairs go through the network at once.
+    of the N x S (image, step) pairs go through the network at once. With `noise_draws`, the maps are means over as many
+    noises, `noise` being the first.
     """
+    found = _under(unet, diffusion, x_0, noise, config, micro_batch)
+    draws = config.noise_draws or 1
+    for number in range(1, draws):
+        maps = _under(unet, diffusion, x_0, _another(noise, number), config, micro_batch)
+        found = [total + one for total, one in zip(found, maps, strict=True)]
+    return found if draws == 1 else [total / draws for total in found]
+
+
+def _another(noise: Tensor, number: int) -> Tensor:
+    """A noise like the bundle's; the same for the same number, on every device."""
+    generator = torch.Generator().manual_seed(number)
+    return to_device(torch.randn(noise.shape, generator=generator), noise.device).to(noise.dtype)
+
+
+def _under(
+    unet: DecoderUNet,
+    diffusion: Diffusion,
+    x_0: Tensor,
+    noise: Tensor,
+    config: FeatureConfig,
+    micro_batch: int | None,
+) -> list[Tensor]:
+    """`extract` under one noise."""
     n = len(x_0)
     # The schedule's own index, never rescaled: the published extractor does not apply rescale_timesteps (its
     # SpacedDiffusion leaves that to the sampler), and its classifiers were trained that way.

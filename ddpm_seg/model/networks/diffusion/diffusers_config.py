@@ -93,6 +93,10 @@ class DiffusersUNetConfig:
         if self.image_size % self.stride:
             raise ValueError(f"sample_size {self.image_size} must be a multiple of {self.stride}")
 
+    def at_side(self, side: int) -> DiffusersUNetConfig:
+        """The same layers for images of that side. Raises ValueError if `stride` does not divide it."""
+        return DiffusersUNetConfig(architecture={**self.architecture, "sample_size": side})
+
     @property
     def image_size(self) -> int:
         return self.architecture["sample_size"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -112,6 +112,11 @@ class UNetConfig:
 
     def build(self) -> UNet:
         return UNet(self)
+
+    def at_side(self, side: int) -> UNetConfig:
+        """The same layers for images of that side. Raises ValueError if `stride` does not divide it."""
+        attended = tuple(side // 2**level for level in range(len(self.channel_mult)) if self.has_attention(level))
+        return replace(self, image_size=side, attention_resolutions=attended)
 
     def channels(self, level: int) -> int:
         return int(self.channel_mult[level] * self.num_channels)
