@@ -21,7 +21,7 @@ from ddpm_seg.version import __version__
 
 GROUPS = {
     "Label images": ("label", "export", "changes", "compact", "forget"),
-    "Make a model": ("convert", "pretrain", "pretrain_mae", "train", "evaluate"),
+    "Make a model": ("explore", "convert", "pretrain", "pretrain_mae", "train", "evaluate"),
     "Generate labelled images": ("generate", "annotate", "curate", "distill"),
     "Compare and measure": ("compare", "probe", "corruptions", "reproduce", "benchmark", "showcase", "avatars"),
 }

@@ -7,7 +7,10 @@
     ddpm-seg evaluate --model bundles/avatars-10 --images avatars/plenty \\
         --splits 5 --shots 20 --output few-shot
     ddpm-seg evaluate --model bundles/avatars-10 --images avatars/plenty \\
-        --splits 5 --shots 5 10 20 40 80 --output curve
+        --splits 5 --shots 5 10 20 40 80 --baselines rgb untrained \\
+        --output curve
+    ddpm-seg evaluate --model bundles/avatars-10 --images avatars/test \\
+        --members 1 2 5 10 --output members
 
 Labels the images into --output as ddpm-seg label does, or scores existing labels (--labels). Writes metrics.json,
 images.parquet and evaluation.html. After an interruption, the same command continues. Exit status: see ddpm-seg label
@@ -33,10 +36,13 @@ def _evaluate(config: EvaluateConfig) -> str:
     from ddpm_seg.studies.evaluate import run_evaluate
     from ddpm_seg.studies.few_shot_splits import run_splits
     from ddpm_seg.studies.learning_curve import run_curve
+    from ddpm_seg.studies.members import run_members
 
     output = config.output
     if config.labels_of is not None:
         return describe_agreement(run_agreement(config), output)
+    if config.members:
+        return describe_members(run_members(config), output)
     if config.splits is not None and len(config.shots) > 1:
         return describe_curve(run_curve(config), output)
     if config.splits is not None:
@@ -76,15 +82,34 @@ def describe_splits(found: dict[str, Any], output: str) -> str:
 def describe_curve(found: dict[str, Any], output: str) -> str:
     """The report to print: one line per number of training images."""
     lines = ["images to train on  mean IoU by the published formula"]
-    for point in found["curve"]:
-        deviation = "" if point["deviation"] is None else f" ± {point['deviation']:.4f}"
-        lines.append(f"{point['shots']:>18}  {point['miou']:.4f}{deviation}")
+    lines += [f"{point['shots']:>18}  {_score(point)}" for point in found["curve"]]
+    for baseline in found.get("baselines", []):
+        lines += ["", baseline["method"], *(f"{point['shots']:>18}  {_score(point)}" for point in baseline["curve"])]
+    lines += [""] if found["advice"] is None else ["", found["advice"], ""]
     lines += [
-        "",
         f"metrics         {storage.join(output, METRICS)}",
+        f"page            {storage.join(output, PAGE)}",
         f"curve           {storage.join(output, 'curve.*')}",
     ]
     return "\n".join(lines)
+
+
+def describe_members(found: dict[str, Any], output: str) -> str:
+    """The report to print: one line per number of classifiers."""
+    lines = ["classifiers  ensembles  mean IoU by the published formula"]
+    lines += [f"{point['members']:>11}  {point['ensembles']:>9}  {_score(point)}" for point in found["members"]]
+    lines += [
+        "",
+        f"images          {found['images']}",
+        f"metrics         {storage.join(output, METRICS)}",
+        f"curve           {storage.join(output, 'members.*')}",
+    ]
+    return "\n".join(lines)
+
+
+def _score(point: dict[str, Any]) -> str:
+    deviation = "" if point["deviation"] is None else f" ± {point['deviation']:.4f}"
+    return f"{point['miou']:.4f}{deviation}"
 
 
 def describe(found: dict[str, Any], output: str) -> str:

@@ -136,11 +136,12 @@ def compare(
         parts.append(("supervised", Split(name="plenty", train=many, test=splits[0].test)))
     uris = [storage.join(config.output, f"{method}-{split.name}.json") for method, split in parts]
     with work_began():
-        return [_result(uri, training, method, split) for uri, (method, split) in zip(uris, parts, strict=True)]
+        return [method_result(uri, training, method, split) for uri, (method, split) in zip(uris, parts, strict=True)]
 
 
-def _result(uri: str, training: Training, method: Method, split: Split) -> Result:
-    """The stored result of one method on one split, or a new one."""
+def method_result(uri: str, training: Training, method: Method, split: Split) -> Result:
+    """The result of one method on one split: the one stored at `uri` if it has the same settings, else a new one, which
+    is then stored there."""
     settings = {
         "task": training.task.to_dict(),
         "method": training.settings(method),

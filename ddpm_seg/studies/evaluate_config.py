@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from ddpm_seg import storage
-from ddpm_seg.checks import check_least, check_tile
+from ddpm_seg.checks import check_least, check_tile, flag
 from ddpm_seg.data.annotations.options import AnnotationOptions
 from ddpm_seg.data.fit_options import Refine
 from ddpm_seg.fits import Average, FitMode
 from ddpm_seg.model.bundle.files import check_model_id
 from ddpm_seg.model.device.dtypes import SegmentDType
 from ddpm_seg.option_order import own_options_first
+
+Baseline = Literal["rgb", "untrained", "supervised"]
 
 METRICS, IMAGES, PAGE, LISTED = "metrics.json", "images.parquet", "evaluation.html", "annotated.parquet"
 
@@ -65,6 +68,13 @@ class EvaluateConfig(AnnotationOptions):
     shots: tuple[int, ...] = (20,)
     """Number of training images in each of the --splits. Several numbers give a learning curve: all of them are scored
     on the same images, those that the largest leaves."""
+    baselines: tuple[Baseline, ...] = ()
+    """With a learning curve, also train what ddpm-seg compare has, on the same splits: the same classifiers on
+    colours and coordinates (rgb) and on the network with random weights (untrained), and a U-Net from scratch
+    (supervised)."""
+    members: tuple[int, ...] = ()
+    """Instead of the whole ensemble, score ensembles of this many of its classifiers: one, two, … For each number, as
+    many ensembles as the model has classifiers for, none of them twice. Not with --splits."""
 
     def __post_init__(self) -> None:
         storage.normalize_places(self, "output", "labels")
@@ -75,5 +85,19 @@ class EvaluateConfig(AnnotationOptions):
         check_model_id(self.expect_model_id)
         if self.labels_of is not None and (self.labels is not None or self.splits is not None):
             raise ValueError("--labels-of compares two annotators: leave out --labels and --splits, or --labels-of")
+        if self.baselines and (self.splits is None or len(self.shots) < 2):
+            raise ValueError("--baselines belong to a learning curve: give --splits, and several --shots")
+        self._check_members()
         check_tile(self.tile, self.average)
         check_least(self, limit=1, num_actors=1, splits=1)
+
+    def _check_members(self) -> None:
+        if isinstance(self.members, int):  # callers from Python may give one number
+            object.__setattr__(self, "members", (self.members,))
+        if not self.members:
+            return
+        if min(self.members) < 1 or len(set(self.members)) < len(self.members):
+            raise ValueError(f"--members must be different numbers of at least 1, got {self.members}")
+        for name in ("splits", "labels", "labels_of", "refine", "average", "tile"):
+            if getattr(self, name) is not None:
+                raise ValueError(f"--members scores parts of the ensemble itself: leave out {flag(name)}")

@@ -80,14 +80,19 @@ def score_splits(config: EvaluateConfig, pool: Pool, *, kept_back: int | None = 
     shots = config.shots[0]
     splits = draw_splits(pool.annotations, count=config.splits, shots=shots, kept_back=kept_back)
     storage.check_writable(config.output)
-    rows = []
+    rows, ious = [], []
     for split in splits:
         found = _split(config, pool.bundle, pool.task, split)
+        ious.append([entry["usual_iou"] for entry in found["classes"]])
         logger.info("%s: mean IoU %.4f", split.name, found["miou"])
         rows.append({"split": split.name, "images": found["images"], **_scores(found)})
     means = {name: mean_and_deviation([row[name] for row in rows]) for name in _scores(found)}
     result: dict[str, Any] = {"miou": means["miou"]["mean"], "deviation": means["miou"]["deviation"]}
     result |= {"shots": shots, "means": means, "splits": rows}
+    by_class = dict(zip(pool.task.class_names, zip(*ious, strict=True), strict=True))
+    result["classes"] = [
+        {"class_name": name, **mean_and_deviation(own), "ious": list(own)} for name, own in by_class.items()
+    ]
     storage.write_bytes(storage.join(config.output, METRICS), json_file(result))
     return result
 

@@ -45,6 +45,7 @@ REQUIRED = {
     "curate": "--samples out",
     "distill": "--samples s --output out",
     "evaluate": "--model m --images i --output out",
+    "explore": "--images i --output out",
     "export": "--labels s --to png --output out",
     "generate": "--model avatars-10 --num-samples 2 --output out",
     "label": "",  # the default is ./out

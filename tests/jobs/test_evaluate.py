@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 import os
@@ -164,13 +165,20 @@ def test_splits_train_as_the_model_was_trained_and_score_what_is_left(
 
     # A curve: its largest number of images has the same splits.
     curve = ["--model", str(tmp_path / "model"), "--splits", "2", "--shots", "2", "4", *named, str(tmp_path / "curve")]
-    assert main(curve) == 0
+    assert main([*curve, "--baselines", "rgb", "untrained"]) == 0
     shown = capsys.readouterr().out
-    few, many = json.loads((tmp_path / "curve" / "metrics.json").read_text())["curve"]
-    check_keys("metrics.json of a curve", few)
+    curves = json.loads((tmp_path / "curve" / "metrics.json").read_text())
+    check_keys("metrics.json of a curve", curves)
+    few, many = curves["curve"]
     assert (few["shots"], many["shots"], many["miou"]) == (2, 4, pytest.approx(found["miou"], abs=1e-6))
     assert f"{few['miou']:.4f} ±" in shown
-    assert (tmp_path / "curve" / "curve.csv").read_text().splitlines()[0] == "shots,miou,deviation"
+    rows = list(csv.DictReader((tmp_path / "curve" / "curve.csv").open()))
+    methods = ["this model", "RGB + coordinates", "untrained DDPM"]
+    assert [(row["method"], row["shots"]) for row in rows] == [(name, n) for name in methods for n in ("2", "4")]
+    assert [point["miou"] for point in curves["baselines"][0]["curve"]] == [float(row["miou"]) for row in rows[2:4]]
+    assert {one["class_name"] for one in curves["expected_gains"]} == {"background", "skin"}  # those that are annotated
+    assert curves["advice"] in shown
+    assert curves["advice"].split(":")[0] in (tmp_path / "curve" / "evaluation.html").read_text()
     assert (tmp_path / "curve" / "curve.png").stat().st_size > 1000
 
     # Again: nothing is trained a second time.

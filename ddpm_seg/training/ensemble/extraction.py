@@ -47,7 +47,17 @@ def extract_features(
     Activations found at the `workplace` are not extracted again. Raises OSError, before any work, if the folder for
     temporary files has too little room, and StageError for later failures.
     """
-    sources = sources_of(bundle, annotations)
+    return extract_sources(bundle, sources_of(bundle, annotations), features, device, workplace)
+
+
+def extract_sources(
+    bundle: Bundle,
+    sources: Sequence[Source],
+    features: FeatureConfig,
+    device: str,
+    workplace: Workplace | None = None,
+) -> PixelFeatures:
+    """Like `extract_features`, for images (S, S, 3) uint8 that nobody has annotated, or for samples."""
     with tempfile.TemporaryDirectory() as temporary:
         uris = feature_uris(bundle, sources, features, workplace.folder if workplace else temporary)
         there = {file.uri for file in storage.list_files(workplace.folder)} if workplace else set()

@@ -1,0 +1,1 @@
+"""What the features know before anybody annotates: clusters of pixels."""
