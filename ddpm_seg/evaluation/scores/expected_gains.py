@@ -79,6 +79,8 @@ def sentence(gains: Sequence[ExpectedGain], shots: int) -> str:
         f"Annotate images that show {first.class_name} next: with {2 * shots} images in place of {shots}, its IoU is "
         f"expected to rise from {first.iou:.2f} by {_with_deviation(first)}."
     )
+    if first.deviation is None:
+        return f"{text} But a single split says little: give --splits 5."
     near = [one.class_name for one in others if one.gain > 0.005 and one.gain > first.gain - _spread(first, one)]
     if near:
         text += f" {_listed(near)} may need them as much: the splits do not agree well enough to tell."

@@ -57,7 +57,7 @@ def extract_sources(
     device: str,
     workplace: Workplace | None = None,
 ) -> PixelFeatures:
-    """Like `extract_features`, for images (S, S, 3) uint8 that nobody has annotated, or for samples."""
+    """Like `extract_features`, for samples, or for images (S, S, 3) uint8 without annotations."""
     with tempfile.TemporaryDirectory() as temporary:
         uris = feature_uris(bundle, sources, features, workplace.folder if workplace else temporary)
         there = {file.uri for file in storage.list_files(workplace.folder)} if workplace else set()

@@ -47,7 +47,9 @@ def test_the_sentence_names_the_class_and_those_that_may_need_it_as_much() -> No
     assert "Nose may need them as much" in text
     assert "air" not in text
     assert "hardly help" in sentence([gain("hair", 0.001)], 20)
-    assert "±" not in sentence([gain("hair", 0.1, None)], 20)
+    alone = sentence([gain("hair", 0.1, None)], 20)
+    assert "±" not in alone
+    assert "a single split says little" in alone
 
 
 def test_mean_and_deviation_are_those_of_the_splits() -> None:
