@@ -18,6 +18,8 @@ from ddpm_seg.training.ensemble.pixel_features import PixelFeatures
 COMPONENTS = 32
 MOST_PIXELS, MOST_VALUES = 20_000, 2**27
 """Limits of the random pixels that the clusters are learned from: their number, and their number times D."""
+LEAST_DEVIATION = 1e-3
+"""A component that varies by less than this share of the first one is noise and is left out."""
 ATTEMPTS, ITERATIONS = 3, 30
 
 
@@ -52,11 +54,16 @@ def _some(inside: NDArray[np.bool_], count: int, seed: int) -> NDArray[np.int64]
 
 
 def _components(x_PD: Tensor, seed: int) -> Tensor:
-    """The principal directions (D, Q). K-means sees only these: it is faster there, and no worse."""
+    """The principal directions (D, Q), scaled so that the pixels have deviation 1 in each (whitening).
+
+    K-means sees only these. Without the scaling, what most of the image shares outweighs the small parts.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        _, _, basis_DQ = torch.pca_lowrank(x_PD, q=min(COMPONENTS, *x_PD.shape))
-    return basis_DQ
+        _, sizes_Q, basis_DQ = torch.pca_lowrank(x_PD, q=min(COMPONENTS, *x_PD.shape))
+    deviations_Q = sizes_Q / math.sqrt(len(x_PD))
+    kept = deviations_Q > LEAST_DEVIATION * deviations_Q[0]
+    return basis_DQ[:, kept] / deviations_Q[kept]
 
 
 def _centres(x_PQ: NDArray[np.float32], clusters: int, seed: int) -> NDArray[np.float64]:

@@ -22,7 +22,7 @@ class ExploreConfig:
     """Folder or URI prefix to write to. Masks that are already there are not replaced."""
     model: str = "avatars-10"
     """Model bundle (packaged name, folder or URI prefix) whose network to use. An ensemble that it has is not used."""
-    clusters: int = 12
+    clusters: int = 24
     """Number of clusters. Better too many than too few: clusters are easily merged into one class."""
     num_images: int = 100
     """Look at this many images: a random choice, if there are more."""
