@@ -1,9 +1,9 @@
-"""What clusters of activations know: how well they match annotations, if each cluster is named after its commonest class.
+"""How well clusters of activations match annotations, if each cluster is named after its commonest class.
 
     python -m tests.measurements.clusters --images pool
 
-Prints the mean IoU (published formula) and the share of right pixels, for the network's activations, and for colours and
-coordinates.
+Prints the mean IoU (published formula) and the share of right pixels, for the network's activations, and for colours
+and coordinates.
 """
 
 from __future__ import annotations
