@@ -13,19 +13,21 @@ from PIL import Image
 from ddpm_seg.data.annotations.load import load_annotations
 from ddpm_seg.evaluation.scores.miou import published_miou
 from ddpm_seg.evaluation.scores.score import evaluate, labels_of
-from ddpm_seg.model.bundle.ensemble_bundle import load_bundle, save_bundle
+from ddpm_seg.model.bundle.ensemble_bundle import Bundle, load_bundle, save_bundle
 from ddpm_seg.model.resident import resident_extractor
 from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.studies.corruptions import labellers
 from ddpm_seg.studies.corruptions.cells import Cell, Corruption, corrupted
 from ddpm_seg.studies.corruptions.config import CorruptionsConfig
 from ddpm_seg.studies.corruptions.corruptions import run_corruptions
+from ddpm_seg.studies.corruptions.table import as_markdown, scores_of, summaries_of
 from ddpm_seg.tasks import TASKS
 from ddpm_seg.training.ensemble.ensemble_training import EnsembleConfig
 from ddpm_seg.training.ensemble.few_shot import train_bundle
 from ddpm_seg.training.rivals.supervised import SupervisedConfig
 from jobs.corruptions import main
 from tests.annotated_boxes import SIZE, annotate
+from tests.model.tiny_networks import TINY_MAE
 from tests.tiny_bundle import tiny_bundle
 
 TASK = TASKS["avatars_10"]
@@ -130,6 +132,14 @@ def test_an_interrupted_study_goes_on_and_nothing_is_done_twice(config: Corrupti
         run_corruptions(config, supervised=SHORT_UNET)
 
 
+def test_actors_find_the_same(config: CorruptionsConfig, ray_cluster: str) -> None:
+    short = dataclasses.replace(config, severities=(5,), others=())
+    here = run_corruptions(short, supervised=SHORT_UNET)
+    for path in Path(config.output).rglob("*-5.json"):
+        path.unlink()
+    assert run_corruptions(dataclasses.replace(short, num_actors=2), supervised=SHORT_UNET) == here
+
+
 def test_the_command_writes_table_and_figures(
     config: CorruptionsConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -150,6 +160,19 @@ def test_the_command_writes_table_and_figures(
         assert Image.open(out / f"{name}.png").size[0] > 100
         assert b"</svg>" in (out / f"{name}.svg").read_bytes()
     assert "| fog |" in (out / "corruptions.md").read_text()
+
+
+def test_networks_of_any_kind_and_side_share_a_table(config: CorruptionsConfig, tmp_path: Path) -> None:
+    save_bundle(Bundle(network=TINY_MAE, weights=TINY_MAE.build().state_dict()), str(tmp_path / "mae"))
+    several = dataclasses.replace(config, model=(*config.model, str(tmp_path / "mae")), supervised=False, iterations=10)
+    cells = run_corruptions(dataclasses.replace(several, kinds=("fog",), severities=(3,), others=()))
+    assert [(cell.model, cell.kind) for cell in cells] == [
+        (model, kind) for model in ("model", "mae") for kind in ("clean", "fog")
+    ]
+    assert all(split.domain_distance is not None for cell in cells for split in cell.splits)
+    first, *rows = as_markdown(scores_of(cells), summaries_of(cells)).splitlines()
+    assert first == "| mean IoU (relative drop) | model | mae |"
+    assert rows[1].count("distance") == 2
 
 
 def test_a_shift_alone_needs_no_corruption(config: CorruptionsConfig, tmp_path: Path) -> None:

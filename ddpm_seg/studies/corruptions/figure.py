@@ -93,9 +93,11 @@ def against_distance(scores: Sequence[Score], title: str) -> dict[str, bytes]:
     axes.axvline(OUTSIDE, color="#575f69", linestyle="--", linewidth=1)
     axes.text(OUTSIDE, 1.0, " outside", transform=axes.get_xaxis_transform(), va="top", fontsize=7, color="#575f69")
     axes.set_xscale("log")
+    for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        axis("{x:g}")
     axes.set_xlabel("domain distance, mean of the images", fontsize=8)
     axes.set_ylabel("mean IoU", fontsize=8)
     axes.tick_params(labelsize=7, which="both")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=7)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=7)
     return saved(figure)

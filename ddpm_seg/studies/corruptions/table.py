@@ -68,10 +68,14 @@ def as_csv(scores: Sequence[Score]) -> str:
 
 
 def as_markdown(scores: Sequence[Score], summaries: Sequence[Summary]) -> str:
-    """A line per kind, with means over its severities, and a column per model: mean IoU and what is lost of it."""
+    """A line per kind, with means over its severities, and a column per model: mean IoU and what is lost of it; of
+    images as they are, also the domain distance."""
     models = [one.model for one in summaries]
     lines = [["mean IoU (relative drop)", *models], ["---"] * (len(models) + 1)]
-    lines.append([CLEAN, *(_shown(one.clean) for one in summaries)])
+    clean = [score for score in scores if score.kind == CLEAN]
+    lines.append(
+        [CLEAN, *(_shown(all_of.clean) + _distance(one) for all_of, one in zip(summaries, clean, strict=True))]
+    )
     for kind in dict.fromkeys(score.kind for score in scores if score.kind != CLEAN):
         own = [[score for score in scores if (score.model, score.kind) == (model, kind)] for model in models]
         lines.append([kind.replace("_", " "), *(_mean_of(few) for few in own)])
@@ -133,8 +137,13 @@ def _rank_correlation(scores: Sequence[Score]) -> float | None:
 
 def _mean_of(scores: Sequence[Score]) -> str:
     drops = [score.relative_drop for score in scores if score.relative_drop is not None]
-    lost = f" ({-fmean(drops):+.0%})" if drops else ""
-    return f"{fmean(score.miou for score in scores):.3f}{lost}"
+    lost = f" ({-100 * fmean(drops):+.0f} %)" if drops else ""
+    return f"{fmean(score.miou for score in scores):.3f}{lost}{_distance(scores[0])}"
+
+
+def _distance(score: Score) -> str:
+    """The domain distance of images as they are; corrupted ones are told apart in the CSV."""
+    return "" if score.severity or score.domain_distance is None else f", distance {score.domain_distance:.2f}"
 
 
 def _shown(score: dict[str, float | None]) -> str:
