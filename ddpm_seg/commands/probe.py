@@ -7,8 +7,8 @@
         --steps 50 150 250 --output s3://photos/probe
 
 Writes the grid of mean IoUs as probe.csv and probe.md, and as heat maps probe.png and probe.svg (extra plots), also
-for small and large classes alone. ddpm-seg train --steps … --blocks … takes what looks good; its --tune tries them
-together.
+for small and large classes alone. ddpm-seg train --steps … --blocks … takes what looks good; its --tune --probe OUTPUT
+tries the best ones together.
 
 After an interruption, the same command continues.
 """

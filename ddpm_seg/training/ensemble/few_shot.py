@@ -40,9 +40,10 @@ from ddpm_seg.training.ensemble.feature_files import feature_uris
 from ddpm_seg.training.ensemble.larger_input import at_side
 from ddpm_seg.training.ensemble.mask_tuning import best_masks, describe_masks, tune_masks, with_masks
 from ddpm_seg.training.ensemble.out_of_fold import FOLDS, out_of_fold
+from ddpm_seg.training.ensemble.probed import probed_candidates
 from ddpm_seg.training.ensemble.sources import refuse_other_pictures, sources_of
 from ddpm_seg.training.ensemble.train_config import TrainConfig
-from ddpm_seg.training.ensemble.tuning import describe_frontier, frontier, tune
+from ddpm_seg.training.ensemble.tuning import Candidates, describe_frontier, frontier, tune
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ def train_from_config(config: TrainConfig) -> Bundle:
         raise ValueError("--tune chooses the steps and blocks: leave out --steps and --blocks, or --tune")
     task = find_task(config.task)
     header, bundle = open_bundle(config.model)
+    candidates = probed_candidates(config.probe, bundle.network) if config.probe is not None else None
     fit = chosen_fit(config.model, bundle.provenance, config.fit)
     bundle = dataclasses.replace(bundle, provenance=with_fit(bundle.provenance, fit))
     if config.image_size is not None:
@@ -91,7 +93,7 @@ def train_from_config(config: TrainConfig) -> Bundle:
         actors=free_gpus() if config.num_actors is None else config.num_actors,
     )
     if config.tune:
-        features = _tuned(features, bundle, annotations, task, device, workplace)
+        features = _tuned(features, bundle, annotations, task, device, workplace, candidates)
         if bundle.network.reads_images:
             features = _with_tuned_masks(features, bundle, annotations, task, fit, device, workplace)
         annotations = [dataclasses.replace(one, own=None) for one in annotations]
@@ -132,6 +134,7 @@ def _tuned(
     task: Task,
     device: str,
     workplace: Workplace,
+    candidates: Candidates | None,
 ) -> FeatureConfig:
     """`features` with the steps and blocks that score best in cross-validation."""
     trials = tune(
@@ -142,6 +145,7 @@ def _tuned(
         device=device,
         truncation=features.truncation,
         noise_draws=features.noise_draws,
+        candidates=candidates,
         workplace=workplace,
     )
     logger.info("steps and blocks:\n%s", describe_frontier(trials))

@@ -41,6 +41,9 @@ class TrainConfig(AnnotationOptions):
     tune: bool = False
     """First choose steps and blocks by cross-validation on these images, then how ddpm-seg label makes masks with this
     model (--resize, --refine and --average): print quality and cost of each choice, then train with the best."""
+    probe: str | None = None
+    """With --tune, the --output of a ddpm-seg probe of the same network: only its four best steps are tried, and no
+    block whose best score is under half of the best block's."""
     steps: tuple[int, ...] | None = None
     """Diffusion timesteps to read features at. Default: the bundle's own, else 50 150 250 of 1000, scaled if the DDPM
     has another number of timesteps. Refused for other networks, which see the image without noise, and with --tune."""
@@ -92,10 +95,12 @@ class TrainConfig(AnnotationOptions):
     """torch device to train on, such as cpu or cuda:0. Default: a GPU if there is one, else the CPU."""
 
     def __post_init__(self) -> None:
-        storage.normalize_places(self, "output", "only")
+        storage.normalize_places(self, "output", "only", "probe")
         check_least(
             self, members=1, recolour=0, iterations=1, seed=0, limit=1, num_actors=0, noise_draws=1, image_size=1
         )
+        if self.probe is not None and not self.tune:
+            raise ValueError("--probe says what --tune should try: give --tune too, or leave out --probe")
         for name in ("steps", "blocks"):
             if getattr(self, name) == ():
                 raise ValueError(f"--{name} has no values; give some, or leave it out")

@@ -43,6 +43,10 @@ SCORED_PIXELS = 4096
 QUICK = EnsembleConfig(members=2, iterations=300, standardize=False)  # features are standardised once for all trials
 
 
+Candidates = tuple[tuple[int, ...], tuple[int, ...]]
+"""Steps (none for a network without timesteps) and blocks to try."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:
     """One choice of steps and blocks, with its score and cost."""
@@ -66,10 +70,11 @@ def tune(
     device: str,
     truncation: float | None = None,
     noise_draws: int | None = None,
+    candidates: Candidates | None = None,
     training: EnsembleConfig = QUICK,
     workplace: Workplace | None = None,
 ) -> list[Trial]:
-    """Tries steps and blocks; returns all trials.
+    """Tries steps and blocks, those of `candidates` or a fixed choice of them; returns all trials.
 
     Adds steps one by one, with all blocks, for as long as the score rises; then drops blocks from either end. A network
     without steps is first tried with all blocks and with the published ones. If it has more than `MOST_BLOCKS`, "all
@@ -80,7 +85,8 @@ def tune(
     if len(annotations) < FOLDS:
         raise ValueError(f"--tune needs at least {FOLDS} annotated images to hold some out, got {len(annotations)}")
     network = bundle.network
-    steps, blocks, published = candidate_steps(network), candidate_blocks(network), network.published_features().blocks
+    steps, blocks = candidates or (candidate_steps(network), candidate_blocks(network))
+    published = tuple(block for block in network.published_features().blocks if block in blocks) or blocks
     features = FeatureConfig(
         steps=steps,
         blocks=blocks,
