@@ -35,7 +35,7 @@ def estimate(plan: JobPlan, time_here: Callable[[], Pace | None], items: int | N
     """
     cluster, actors = _cluster(plan)
     lines = [f"cluster    {cluster}"]
-    items = plan.run.items_left + plan.run.new.num_rows if items is None else items
+    items = plan.run.items_left + plan.run.items_new if items is None else items
     if not items or not actors:
         return "\n".join(lines)
     pace = _earlier_pace(plan) or time_here()

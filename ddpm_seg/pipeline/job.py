@@ -98,7 +98,9 @@ def _work(work: Work, plan_again: Callable[[], Work]) -> list[RunSummary]:
         shard_size, chunk_size = work.found.config.shard_size, work.chunk_size(allocation.actors)
         begun = freeze_new(work.found.run, work.stored(), shard_size=shard_size, chunk_size=chunk_size)
         if begun is not None:
-            return [*done, _finish(begun, work, allocation)]
+            done.append(_finish(begun, work, allocation))
+            work = work.after(begun)
+            continue
         with same_model():  # another driver was quicker: help with its run, then see what is left
             model_id, work = work.found.header.model_id, plan_again()
             refuse_another_model(work.found.config.model, work.found.header.model_id, model_id)

@@ -49,6 +49,9 @@ class Work(Protocol):
     def derived(self) -> Mapping[str, Derive]:
         """Functions that make the tables derived from the published one, by table name."""
 
+    def after(self, begun: KnownRun) -> Work:
+        """What there is to do after the run that was made of the plan's new items."""
+
     def stored(self) -> dict[str, object]:
         """The options for the manifest, without credentials."""
 

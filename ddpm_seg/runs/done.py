@@ -6,42 +6,104 @@ does not know, or which were replaced between planning and reading: a row record
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from ddpm_seg.runs.ledger import KnownRun, input_keys, planned_ids, planned_inputs, planned_keys
+from ddpm_seg.runs.key_set import KEY_BYTES, NAME_BYTES, KeySet
+from ddpm_seg.runs.ledger import KEY_COLUMNS, KnownRun, key_list, name_key, planned_inputs, version_key
 from ddpm_seg.runs.manifest import INSIDE
-from ddpm_seg.runs.view import read_view
+from ddpm_seg.runs.view import shards_read
 
 _VERSION = ("etag", "size_bytes", "modified")
 
 
-def are_planned(inputs: pa.Table, runs: list[KnownRun]) -> pa.ChunkedArray[Any]:
-    """For each input (bool), whether one of these unfinished runs will contain it.
+class Known:
+    """What some runs of one output, table and configuration contain: looked up for one batch of inputs at a time."""
 
-    True also for an input whose version the plan did not know, as it will be read in its current version, and for one
-    whose current version is unknown, as it may be the planned one.
-    """
-    keys = planned_keys(runs)
-    held, unknown_then = _held_and_unknown_then(inputs, keys)
-    return pc.or_(pc.or_(held, unknown_then), _known_by_name(inputs, runs, pc.invert(held)))
+    def __init__(self, runs: list[KnownRun]) -> None:
+        self._keys = KeySet(key_list(rows) for rows in planned_inputs(runs, KEY_COLUMNS))
+        self._layout = runs[0].layout if runs else None
+
+    def are_planned(self, inputs: pa.Table) -> NDArray[np.bool_]:
+        """For each input, whether one of these unfinished runs will contain it.
+
+        True also for an input whose version the plan did not know, as it will be read in its current version, and for
+        one whose current version is unknown, as it may be the planned one.
+        """
+        names = _names(inputs["image_id"])
+        return self._keys.has(key_list(inputs)) | self._unknown_then(names) | self._known_by_name(inputs, names)
+
+    def are_published(self, inputs: pa.Table, read: KeySet) -> tuple[NDArray[np.bool_], bytes]:
+        """For each input, whether these finished runs contain it; and the names of inputs for which the published rows
+        decide, unless `read` (see `read_versions`) knows them: those count as not contained.
+
+        An input whose current version is unknown counts as unchanged.
+        """
+        if not len(self._keys):
+            return np.zeros(inputs.num_rows, bool), b""
+        names = _names(inputs["image_id"])
+        held, unknown_then = self._keys.has(key_list(inputs)), self._unknown_then(names)
+        held |= self._known_by_name(inputs, names)
+        # Rows can settle the rest if there is an etag; without one only the size, and only if the plan knew no version.
+        asked = ~held & (_is_known(inputs, "etag") | unknown_then) & self._keys.has_names(names)
+        same = _is_known(inputs, "etag") & read.has(_read_keys(names, inputs["etag"], inputs["size_bytes"]))
+        of_size = read.has(_read_keys(names, pa.nulls(len(names)), inputs["size_bytes"]))
+        same |= unknown_then & _is_known(inputs, "size_bytes") & of_size
+        return held | (asked & same), b"".join(names[place] for place in np.flatnonzero(asked))
+
+    def read_versions(self, asked: bytes | bytearray) -> KeySet:
+        """The versions from which the latest published rows of the images with these names, one after another, were
+        read."""
+        if self._layout is None or not asked:
+            return KeySet([])
+        wanted, found = KeySet.of_names(asked), bytearray()
+        layout, columns = self._layout, ["image_id", "etag", "size_bytes"]
+        with suppress(FileNotFoundError):  # nothing was published yet
+            for _, rows in shards_read(layout.output, layout.table, columns, config_hash=layout.config_hash):
+                names = _names(rows["image_id"])
+                rows = rows.filter(pa.array(wanted.has_names(names)))
+                found += b"".join(_read_keys(_names(rows["image_id"]), rows["etag"], rows["size_bytes"]))
+        return KeySet([[_last_of_each_name(found)]])
+
+    def _unknown_then(self, names: list[bytes]) -> NDArray[np.bool_]:
+        """Which names are planned in an unknown version."""
+        return self._keys.has([name + _UNKNOWN for name in names])
+
+    def _known_by_name(self, inputs: pa.Table, names: list[bytes]) -> NDArray[np.bool_]:
+        """The inputs without a known version whose image is planned in any version."""
+        known = [_is_known(inputs, name) for name in _VERSION]
+        unknown = ~np.logical_or.reduce(known)
+        return unknown & self._keys.has_names(names) if unknown.any() else unknown
 
 
-def are_published(inputs: pa.Table, runs: list[KnownRun]) -> pa.ChunkedArray[Any]:
-    """For each input (bool), whether these finished runs of one output, table and configuration contain it.
+_UNKNOWN = version_key("None None")
 
-    An input whose current version is unknown counts as unchanged.
-    """
-    keys = planned_keys(runs)
-    held, unknown_then = _held_and_unknown_then(inputs, keys)
-    held = pc.or_(held, _known_by_name(inputs, runs, pc.invert(held)))
-    # Rows can settle the rest if there is an etag; without one only the size, and only if the plan knew no version.
-    asked = pc.and_(pc.invert(held), pc.or_(pc.is_valid(inputs["etag"]), unknown_then))
-    asked = pc.and_(asked, _is_planned(inputs, runs, asked))
-    return pc.or_(held, _read_as_now(inputs, runs, asked, unknown_then)) if pc.any(asked).as_py() else held
+
+def _names(image_ids: pa.ChunkedArray[Any]) -> list[bytes]:
+    return [name_key(name) for name in image_ids.to_pylist()]
+
+
+def _is_known(inputs: pa.Table, column: str) -> NDArray[np.bool_]:
+    return inputs[column].is_valid().to_numpy()
+
+
+def _read_keys(names: list[bytes], etags: Any, sizes: Any) -> list[bytes]:
+    """The key of the etag that was read or, without one, of the size."""
+    rows = zip(names, etags.to_pylist(), sizes.to_pylist(), strict=True)
+    return [name + version_key(f"etag {etag}" if etag is not None else f"size {size}") for name, etag, size in rows]
+
+
+def _last_of_each_name(keys: bytearray) -> bytes:
+    held = np.frombuffer(keys, np.uint8).reshape(-1, KEY_BYTES)
+    names = np.ascontiguousarray(held[:, :NAME_BYTES]).reshape(-1).view(f"S{NAME_BYTES}")
+    order = np.argsort(names, kind="stable")
+    last = np.append(names[order][1:] != names[order][:-1], True)[: len(order)]
+    return held[order[last]].tobytes()
 
 
 def images_planned_singly(units: pa.Table, runs: list[KnownRun]) -> dict[str, list[str]]:
@@ -67,59 +129,7 @@ def _versions(inputs: pa.Table | pa.RecordBatch) -> list[tuple[Any, ...]]:
     return [(etag,) if etag is not None else (size, modified) for etag, size, modified in rows]
 
 
-def in_published_containers(inputs: pa.Table, runs: list[KnownRun]) -> pa.ChunkedArray[Any]:
-    """For each input (bool), whether it is an image in a container that these finished runs contain as a whole."""
-    ids = inputs[INSIDE]
-    containers = inputs.drop_columns(["image_id"]).append_column("image_id", pc.fill_null(ids, ""))
-    return pc.and_(pc.is_valid(ids), are_published(containers, runs))
-
-
-def _held_and_unknown_then(
-    inputs: pa.Table, keys: pa.ChunkedArray[Any]
-) -> tuple[pa.ChunkedArray[Any], pa.ChunkedArray[Any]]:
-    """For each input, whether it is planned in its current version, and whether it is planned in an unknown version."""
-    unknown = inputs.select(["image_id"])
-    for name in _VERSION:
-        unknown = unknown.append_column(name, pa.nulls(inputs.num_rows, inputs.schema.field(name).type))
-    return pc.is_in(input_keys(inputs), value_set=keys), pc.is_in(input_keys(unknown), value_set=keys)
-
-
-def _known_by_name(inputs: pa.Table, runs: list[KnownRun], asked: pa.ChunkedArray[Any]) -> pa.ChunkedArray[Any]:
-    """Among the inputs marked in `asked`, those without a known version whose image is planned in any version."""
-    for name in _VERSION:
-        asked = pc.and_(asked, pc.is_null(inputs[name]))
-    return pc.and_(asked, _is_planned(inputs, runs, asked))
-
-
-def _is_planned(inputs: pa.Table, runs: list[KnownRun], asked: pa.ChunkedArray[Any]) -> pa.ChunkedArray[Any]:
-    ids = inputs["image_id"]
-    if not runs or not pc.any(asked).as_py():
-        return pc.and_(asked, False)
-    return pc.is_in(ids, value_set=planned_ids(runs, ids.filter(asked)))
-
-
-def _read_as_now(
-    inputs: pa.Table, runs: list[KnownRun], asked: pa.ChunkedArray[Any], unknown_then: pa.ChunkedArray[Any]
-) -> pa.ChunkedArray[Any]:
-    """For each input marked in `asked`, whether its latest row was read from the current version."""
-    layout = runs[0].layout
-    wanted: list[Any] = inputs["image_id"].filter(asked).to_pylist()
-    columns = ["image_id", "etag", "size_bytes"]
-    try:
-        rows = read_view(
-            layout.output, layout.table, config_hash=layout.config_hash, columns=columns, image_ids=wanted
-        ).to_pylist()
-    except FileNotFoundError:
-        return pc.and_(asked, False)
-    read = {row["image_id"]: (row["etag"], row["size_bytes"]) for row in rows}
-    same = np.zeros(inputs.num_rows, bool)
-    positions = np.flatnonzero(asked.to_numpy())
-    now = inputs.select([*columns]).take(pa.array(positions)).to_pylist()
-    trusted = unknown_then.take(pa.array(positions)).to_pylist()
-    for position, item, was_unknown in zip(positions, now, trusted, strict=True):
-        etag, size = read.get(item["image_id"], (None, None))
-        if etag is not None:
-            same[position] = etag == item["etag"]
-        else:
-            same[position] = was_unknown and size is not None and size == item["size_bytes"]
-    return pa.chunked_array([pa.array(same)])
+def container_rows(inputs: pa.Table) -> pa.Table:
+    """The inputs that are images in a container, with the id of that container (column INSIDE) in place of theirs."""
+    inside = inputs.filter(pc.is_valid(inputs[INSIDE]))
+    return inside.set_column(inside.schema.get_field_index("image_id"), "image_id", inside[INSIDE])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -48,12 +49,14 @@ def is_forgotten(uri: str, ids: Collection[str]) -> bool:
     return False
 
 
-def without_forgotten(items: pa.Table, output: str) -> pa.Table:
-    """The inputs that are not forgotten."""
+def forgotten_filter(output: str) -> Callable[[pa.Table], pa.Table]:
+    """A function that returns those of a table's inputs that are not forgotten."""
     ids = forgotten_ids(output)
-    if not ids:
-        return items
-    items = items.filter(pc.invert(pc.is_in(items["image_id"], value_set=pa.array(sorted(ids)))))
+    return partial(_without, ids, pa.array(sorted(ids), pa.string())) if ids else lambda items: items
+
+
+def _without(ids: Collection[str], sorted_ids: pa.Array[Any], items: pa.Table) -> pa.Table:
+    items = items.filter(pc.invert(pc.is_in(items["image_id"], value_set=sorted_ids)))
     # The id of a container may depend on which of its images were chosen, and an image may go with its container.
     maybe = pc.match_substring(items["uri"], "#")
     if UNIT in items.column_names:

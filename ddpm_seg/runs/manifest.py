@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from ddpm_seg import storage
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.parquet import DamagedFileError, damage_named, decode, encode, open_parquet, require_columns
+from ddpm_seg.runs.spool import Spool, spool_sorted
 
 METADATA_KEY = b"ddpm_seg"
 
@@ -26,6 +27,9 @@ CHUNKS_PER_ACTOR = 20
 
 # Rows that planning holds as Python objects at a time, and rows per row group of a manifest.
 BATCH_ROWS = 65_536
+
+# Rows of a listing that are sorted at once.
+SORTED_ROWS = 4 * BATCH_ROWS
 
 _INPUT_TYPES: dict[str, pa.DataType] = {
     "image_id": pa.string(),
@@ -107,12 +111,37 @@ def stored_uri(uri: str) -> str:
 
 
 def inputs_table(files: Iterable[storage.FileInfo]) -> pa.Table:
+    """The files as rows of INPUTS, sorted by stored URI; see `inputs_spool`."""
+    return inputs_spool(files).table()
+
+
+def inputs_spool(files: Iterable[storage.FileInfo]) -> Spool:
     """The files as rows of INPUTS, sorted by stored URI. Consumes `files` in batches, never holding all at once.
 
     Raises ValueError if two files have the same stored URI.
     """
+    found = spool_sorted(_input_tables(files), INPUTS, "uri")
+    last: str | None = None
+    for batch in found.batches():
+        uris = pa.chunked_array([pa.array([last], pa.string()), batch["uri"]])
+        twice = pc.index(_neighbours(pc.equal, uris), True).as_py()
+        if twice >= 0:
+            raise ValueError(
+                "two inputs differ only in their query string or credentials, which are never stored: "
+                f"{uris[twice]}. Give each image its own path."
+            )
+        last = uris[-1].as_py()
+    return found
+
+
+def _input_tables(files: Iterable[storage.FileInfo]) -> Iterator[pa.Table]:
+    """Rows of INPUTS, `SORTED_ROWS` at a time."""
     files = iter(files)
-    batches = []
+    while batches := list(islice(_input_batches(files), SORTED_ROWS // BATCH_ROWS)):
+        yield pa.Table.from_batches(batches)
+
+
+def _input_batches(files: Iterator[storage.FileInfo]) -> Iterator[pa.RecordBatch]:
     while batch := list(islice(files, BATCH_ROWS)):
         uris = [stored_uri(file.uri) for file in batch]
         columns: list[list[Any]] = [
@@ -123,21 +152,7 @@ def inputs_table(files: Iterable[storage.FileInfo]) -> pa.Table:
             [file.modified for file in batch],
         ]
         arrays = [pa.array(column, field.type) for column, field in zip(columns, INPUTS, strict=True)]
-        batches.append(pa.record_batch(arrays, schema=INPUTS))
-    return _sorted(pa.Table.from_batches(batches, schema=INPUTS))
-
-
-def _sorted(inputs: pa.Table) -> pa.Table:
-    # A listing is sorted already, but its stored URIs may not be.
-    if not pc.all(_neighbours(pc.less_equal, inputs["uri"])).as_py():
-        inputs = inputs.sort_by("uri")
-    twice = pc.index(_neighbours(pc.equal, inputs["uri"]), True).as_py()
-    if twice >= 0:
-        raise ValueError(
-            "two inputs differ only in their query string or credentials, which are never stored: "
-            f"{inputs['uri'][twice]}. Give each image its own path."
-        )
-    return inputs
+        yield pa.record_batch(arrays, schema=INPUTS)
 
 
 def _neighbours(compare: Callable[..., pa.ChunkedArray[Any]], column: pa.ChunkedArray[Any]) -> pa.ChunkedArray[Any]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import difflib
 import logging
 import re
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -22,6 +25,7 @@ from ddpm_seg.runs.parquet import DamagedFileError, open_parquet, read_columns
 logger = logging.getLogger(__name__)
 
 READERS = 4  # shards read at once: a distant store's latency dominates, and a shard has tens of megabytes
+SORTED_AT_ONCE = 1 << 20
 BLOCK_ROWS = 256  # rows sorted at once: their masks, megabytes each in the worst case, must stay below 2 GB
 
 SHARD_REMEDY = "restore it from a copy, or delete it so that the next run does its images again"
@@ -44,20 +48,18 @@ def read_view(
     of the result, twice that if rows of several runs must be merged. Raises FileNotFoundError if nothing was published,
     ValueError for an unknown column, and DamagedFileError (a ValueError) for a file that cannot be read.
     """
-    shards, keys, latest = _shards_and_latest(output, table, config_hash)
+    shards = view_shards(output, table, config_hash)
     if columns is not None:
         _check_columns(table, shards[-1], columns)
-    with ThreadPoolExecutor(READERS) as readers:
-        if image_ids is not None:
-            wanted = pa.array(image_ids, pa.string())
-            asked = [pc.is_in(rows["image_id"], value_set=wanted).to_numpy() for rows in keys]
-            latest = [kept & mine for kept, mine in zip(latest, asked, strict=True)]
-            held = [number for number, kept in enumerate(latest) if kept.any()] or [0]
-            shards, keys = [shards[number] for number in held], [keys[number] for number in held]
-            latest = [latest[number] for number in held]
-        keys = [rows.filter(pa.array(kept)) for rows, kept in zip(keys, latest, strict=True)]
-        parts = list(readers.map(lambda uri, kept: _read(uri, columns).filter(pa.array(kept)), shards, latest))
-    return _in_order(parts, pc.sort_indices(pa.concat_tables(keys)["uri"]).to_numpy().astype(np.int64))
+    wanted = None if image_ids is None else pa.array(image_ids, pa.string())
+    latest = _latest(_read_ahead(shards, ["image_id"]), wanted)
+    held = [number for number, kept in enumerate(latest) if kept.any()] or [0]
+    shards, latest = [shards[number] for number in held], [latest[number] for number in held]
+    chosen = [pa.array(kept) for kept in latest]
+    uris = [rows.filter(kept)["uri"] for rows, kept in zip(_read_ahead(shards, ["uri"]), chosen, strict=True)]
+    parts = [rows.filter(kept) for rows, kept in zip(_read_ahead(shards, columns), chosen, strict=True)]
+    names = pa.chunked_array([chunk for part in uris for chunk in part.chunks], pa.string())
+    return _in_order(parts, pc.sort_indices(names).to_numpy().astype(np.int64))
 
 
 def read_labels(
@@ -83,18 +85,34 @@ def current_rows(output: str, table: str, *, config_hash: str | None = None) -> 
 
     A row is current if no later row has the same `image_id`. Raises FileNotFoundError if nothing was published.
     """
-    shards, _, latest = _shards_and_latest(output, table, config_hash)
-    return list(zip(shards, latest, strict=True))
-
-
-def _shards_and_latest(
-    output: str, table: str, config_hash: str | None
-) -> tuple[list[str], list[pa.Table], list[NDArray[np.bool_]]]:
-    """Shard URIs; for each shard its columns image_id and uri; and for each shard which rows are current (bool)."""
     shards = view_shards(output, table, config_hash)
-    with ThreadPoolExecutor(READERS) as readers:
-        keys = list(readers.map(lambda uri: _read(uri, ["image_id", "uri"]), shards))
-    return shards, keys, _latest([one["image_id"] for one in keys])
+    return list(zip(shards, _latest(_read_ahead(shards, ["image_id"])), strict=True))
+
+
+def shards_read(
+    output: str, table: str, columns: Sequence[str], *, config_hash: str | None = None
+) -> Iterator[tuple[str, pa.Table]]:
+    """(URI, these columns) of each published shard, oldest run first; few of them are in memory at once.
+
+    Raises FileNotFoundError if nothing was published.
+    """
+    shards = view_shards(output, table, config_hash)
+    yield from zip(shards, _read_ahead(shards, columns), strict=True)
+
+
+def current_errors(output: str, table: str, config_hash: str) -> dict[str, str]:
+    """The `image_id` of every image whose latest row is an error, with its URI. Holds only those in memory."""
+    found: dict[str, str] = {}
+    columns = ["image_id", "uri", "status"]
+    with suppress(FileNotFoundError):  # nothing was published yet
+        for _, rows in shards_read(output, table, columns, config_hash=config_hash):
+            if found:
+                again = rows["image_id"].filter(pc.is_in(rows["image_id"], value_set=pa.array(list(found))))
+                for name in again.to_pylist():
+                    found.pop(str(name), None)
+            for row in rows.filter(pc.equal(rows["status"], "error")).to_pylist():
+                found[row["image_id"]] = row["uri"]
+    return found
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -178,14 +196,44 @@ def _read(uri: str, columns: Sequence[str] | None) -> pa.Table:
         raise DamagedFileError(uri, error.reason, SHARD_REMEDY) from error
 
 
-def _latest(image_ids: list[pa.ChunkedArray[Any]]) -> list[NDArray[np.bool_]]:
-    """For each part, which rows (bool) have no later row with the same id, in that part or a later one."""
-    sizes = [len(part) for part in image_ids]
-    rows = pa.table({"image_id": pa.chunked_array([chunk for part in image_ids for chunk in part.chunks], pa.string())})
-    rows = rows.append_column("position", pa.array(np.arange(rows.num_rows)))
-    latest = np.zeros(rows.num_rows, bool)
-    latest[rows.group_by("image_id").aggregate([("position", "max")])["position_max"].to_numpy()] = True
+def _read_ahead(shards: Sequence[str], columns: Sequence[str] | None) -> Iterator[pa.Table]:
+    """`_read` of each shard, in order, with up to `READERS` shards read at once."""
+    waiting: deque[Future[pa.Table]] = deque()
+    with ThreadPoolExecutor(READERS) as readers:
+        for uri in shards:
+            waiting.append(readers.submit(_read, uri, columns))
+            if len(waiting) == READERS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _latest(parts: Iterable[pa.Table], wanted: pa.Array[Any] | None = None) -> list[NDArray[np.bool_]]:
+    """For each part, which rows (bool) are among the `wanted` (None: all are) and have no later row with the same
+    `image_id`, in that part or a later one.
+
+    Holds 17 bytes per row, and 8 more at its peak.
+    """
+    sizes, asked, held = [], [], bytearray()
+    for part in parts:
+        if wanted is not None:
+            asked.append(pc.is_in(part["image_id"], value_set=wanted).to_numpy())
+        sizes.append(part.num_rows)
+        held += b"".join(blake2b(str(name).encode(), digest_size=16).digest() for name in part["image_id"].to_pylist())
+    names = np.frombuffer(held, "S16")
+    order = np.argsort(names, kind="stable")
+    latest = np.zeros(len(names), bool)
+    if len(names):
+        latest[order[np.append(_changes(names, order), True)]] = True
+    if asked:
+        latest &= np.concatenate(asked)
     return np.split(latest, np.cumsum(sizes)[:-1])
+
+
+def _changes(names: NDArray[np.bytes_], order: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which names differ from the next one in this order; the names are not copied all at once."""
+    parts = (slice(start, start + SORTED_AT_ONCE) for start in range(0, len(order) - 1, SORTED_AT_ONCE))
+    return np.concatenate([np.zeros(0, bool), *(names[order[:-1][part]] != names[order[1:][part]] for part in parts)])
 
 
 def _in_order(parts: list[pa.Table], order: NDArray[np.int64]) -> pa.Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -95,6 +95,9 @@ class GenerateWork:
     @property
     def derived(self) -> Mapping[str, Derive]:
         return {CLASS_STATS: class_stats_table} if self.found.header.task else {}
+
+    def after(self, begun: KnownRun) -> GenerateWork:
+        return GenerateWork(replace(self.found, run=self.found.run.following(begun)))
 
     def stored(self) -> dict[str, object]:
         stored = stored_config(self.found.config, "output", "model", "real", "inception")

@@ -37,7 +37,7 @@ class GeneratePlan:
     run: RunPlan
 
     def __str__(self) -> str:
-        config, run, new = self.config, self.run, self.run.new.num_rows
+        config, run, new = self.config, self.run, self.run.items_new
         return "\n".join(
             [
                 f"model      {self.header.model_id}",

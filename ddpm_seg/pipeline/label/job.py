@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -125,6 +126,9 @@ class LabelWork:
     def derived(self) -> Mapping[str, Derive]:
         return {CLASS_STATS: class_stats_table}
 
+    def after(self, begun: KnownRun) -> LabelWork:
+        return LabelWork(replace(self.found, run=self.found.run.following(begun)))
+
     def stored(self) -> dict[str, object]:
         about = {DOMAIN_DISTANCE.name: True} if self.found.domain else {}
         uris = ("input", "output", "model", "calibration", "redo")
@@ -147,8 +151,9 @@ class LabelWork:
         return chunk_size_for(self.found.about_new, self.found.config.chunk_size, actors)
 
     def local_inputs(self) -> list[str]:
-        images = [self.found.run.new, *(run.manifest.items for run in self.found.run.unfinished)]
-        batches = (batch for items in images for batch in items.to_batches())
+        plan = self.found.run
+        images = [plan.new, *(run.manifest.items for run in plan.unfinished)]
+        batches = chain(*(items.to_batches() for items in images), plan.later.batches() if plan.later else ())
         uris: Iterator[Any] = (uri for batch in batches for uri in batch["uri"].to_pylist())
         local = next(filter(storage.is_local, uris), None)
         return [local] if local else []  # one is enough for an error message

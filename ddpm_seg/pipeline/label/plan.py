@@ -28,9 +28,10 @@ from ddpm_seg.pipeline.label.config import LabelConfig
 from ddpm_seg.pipeline.label.units import failed_inside, named_inside, settled, with_units
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.ledger import newest_options
-from ddpm_seg.runs.manifest import UNIT, chunk_size_for, inputs_table, stored_uri
+from ddpm_seg.runs.manifest import UNIT, chunk_size_for, inputs_spool, stored_uri
 from ddpm_seg.runs.parquet import damage_stops
-from ddpm_seg.runs.plan import RunPlan, plan_run
+from ddpm_seg.runs.plan import MOST_IN_RUN, RunPlan, plan_run
+from ddpm_seg.runs.spool import Spool
 
 if TYPE_CHECKING:
     from ddpm_seg.model.trained import TrainedHeader
@@ -74,7 +75,7 @@ class LabelPlan:
     """Pixels with less confidence than this get no class; None keeps all pixels."""
 
     def __str__(self) -> str:
-        config, run, new = self.config, self.run, self.run.new.num_rows
+        config, run, new = self.config, self.run, self.run.items_new
         labels = RunLayout(output=run.output, table=TABLE, config_hash=run.config_hash, run_id="").configuration()
         chunk_size = chunk_size_for(self.about_new, config.chunk_size, config.num_actors or 1)
         errors = ", errors of earlier runs among them," if config.retry_errors else ""
@@ -100,6 +101,7 @@ class LabelPlan:
             f"done       {run.already_done} of them by earlier runs with this model and these options",
             f"unfinished {run.items_left} in {len(run.unfinished)} interrupted runs, to be finished first",
             f"new        {new_ones}, chunks of {chunk_size}",
+            *([f"runs       of at most {MOST_IN_RUN} images, one after another"] if run.later else []),
             f"labels     {labels}",
         ]
         return "\n".join(lines)
@@ -109,7 +111,7 @@ class LabelPlan:
         """About how many images are new. For those in containers this is a guess from bytes."""
         units = self.new_containers
         size = pc.sum(units["size_bytes"]).as_py() or 0
-        return self.run.new.num_rows - units.num_rows + max(size // TYPICAL_BYTES, units.num_rows)
+        return self.run.items_new - units.num_rows + max(size // TYPICAL_BYTES, units.num_rows)
 
     @property
     def new_containers(self) -> pa.Table:
@@ -150,15 +152,14 @@ def plan_label(config: LabelConfig, threshold: Threshold | None = None) -> Label
     tables = TABLE, CLASS_STATS
     retried = failed_inside(config.output, TABLE, config_hash) if config.retry_errors else []
     inputs = _inputs(config, listing, chosen, retried, read_uris)
-    has_units = UNIT in inputs.column_names
+    units = _count_units(inputs)
     run = plan_run(
         *(inputs, config.output, tables, config_hash),
         retry_errors=config.retry_errors,
-        redo=_judged_runs(chosen, inputs) if chosen else None,
-        limit=None if has_units else config.limit,
+        redo=_judged_runs(chosen, inputs.table()) if chosen else None,
+        limit=None if units else config.limit,
     )
     run = settled(run, wanted.choice, retried, config.limit, read_uris)
-    units = pc.sum(pc.is_valid(inputs[UNIT])).as_py() if has_units else 0
     return LabelPlan(
         config=config,
         header=header,
@@ -191,7 +192,7 @@ def chosen_members(options: LabelConfig | Mapping[str, object]) -> Choice:
 
 def _inputs(
     config: LabelConfig, listing: Listing, chosen: Chosen | None, retried: Collection[str], read_uris: dict[str, str]
-) -> pa.Table:
+) -> Spool:
     """INPUTS rows of the `chosen` images (None: all), with the column REFUSED if the list has entries that are refused,
     and those of `with_units` if there are containers. Images in listed containers that are in `retried` have rows too.
     Fills `read_uris`."""
@@ -203,12 +204,24 @@ def _inputs(
     rest = _noting_refused(listing, refused)
     if chosen is not None:
         rest = filter(lambda file: stored_uri(file.uri) in chosen.names, rest)
-    table = inputs_table(chain(_noting_read_uris(files, read_uris), rest))
-    table = with_units(table, chosen_members(config), refused)
+    inputs = inputs_spool(chain(_noting_read_uris(files, read_uris), rest))
+    inputs = with_units(inputs, chosen_members(config), refused)
     if not refused:
-        return table
-    uris: list[Any] = table["uri"].to_pylist()
-    return table.append_column(REFUSED, pa.array([refused.get(uri) for uri in uris], pa.string()))
+        return inputs
+    reasons = pa.field(REFUSED, pa.string())
+
+    def with_reasons(rows: pa.Table) -> pa.Table:
+        uris: list[Any] = rows["uri"].to_pylist()
+        return rows.append_column(reasons, pa.array([refused.get(uri) for uri in uris], reasons.type))
+
+    return inputs.mapped(with_reasons, inputs.schema.append(reasons))
+
+
+def _count_units(inputs: Spool) -> int:
+    """The number of containers that are planned as a whole."""
+    if UNIT not in inputs.schema.names:
+        return 0
+    return sum(len(batch) - batch[UNIT].null_count for batch in inputs.batches())
 
 
 def _with_retried(files: Iterable[storage.FileInfo], retried: Collection[str]) -> Iterator[storage.FileInfo]:

@@ -50,7 +50,7 @@ def time_images(plan: LabelPlan, model: Bundle | StudentBundle) -> Pace | None:
 
 def about_images(plan: LabelPlan) -> int:
     """About how many images there are to do: those in containers are counted in the first one, the rest by size."""
-    singles = plan.run.items_left + plan.run.new.num_rows - plan.new_containers.num_rows
+    singles = plan.run.items_left + plan.run.items_new - plan.new_containers.num_rows
     sizes: list[int | None] = plan.new_containers["size_bytes"].to_pylist()
     if not sizes or not sizes[0]:
         return singles + len(sizes)

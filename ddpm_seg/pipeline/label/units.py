@@ -16,7 +16,8 @@ from ddpm_seg.runs.done import images_planned_singly
 from ddpm_seg.runs.ledger import find_runs
 from ddpm_seg.runs.manifest import INSIDE, UNIT, WITHOUT, image_id, inputs_table, stored_uri
 from ddpm_seg.runs.plan import RunPlan
-from ddpm_seg.runs.view import read_view
+from ddpm_seg.runs.spool import Spool
+from ddpm_seg.runs.view import current_errors
 
 
 def unit_id(container: str, choice: Choice) -> str:
@@ -25,13 +26,22 @@ def unit_id(container: str, choice: Choice) -> str:
     return image_id(container) if chosen is None else image_id(f"{container}#*.{chosen}")
 
 
-def with_units(inputs: pa.Table, choice: Choice, refused: Collection[str]) -> pa.Table:
-    """The inputs with the columns UNIT and INSIDE, if there are containers or images in them. Containers in `refused`
+def with_units(inputs: Spool, choice: Choice, refused: Collection[str]) -> Spool:
+    """The inputs with the columns INSIDE and UNIT, if there are containers or images in them. Containers in `refused`
     stay single inputs."""
-    suffixes = [suffix for kind in sources.KINDS if kind.open_indexed is not None for suffix in kind.suffixes]
-    maybe = [pc.match_substring(pc.utf8_lower(inputs["uri"]), suffix) for suffix in suffixes]
-    if not any(pc.any(one).as_py() for one in maybe):
+    if not any(map(_may_have_containers, inputs.batches())):
         return inputs
+    schema = inputs.schema.append(pa.field(INSIDE, pa.string())).append(pa.field(UNIT, pa.string()))
+    return inputs.mapped(lambda rows: _with_units(rows, choice, refused), schema)
+
+
+def _may_have_containers(inputs: pa.RecordBatch) -> bool:
+    suffixes = [suffix for kind in sources.KINDS if kind.open_indexed is not None for suffix in kind.suffixes]
+    names = pc.utf8_lower(inputs["uri"])
+    return any(pc.any(pc.match_substring(names, suffix)).as_py() for suffix in suffixes)
+
+
+def _with_units(inputs: pa.Table, choice: Choice, refused: Collection[str]) -> pa.Table:
     uris: list[Any] = inputs["uri"].to_pylist()
     ids: list[Any] = inputs["image_id"].to_pylist()
     kinds: list[str | None] = [None] * len(uris)
@@ -43,9 +53,8 @@ def with_units(inputs: pa.Table, choice: Choice, refused: Collection[str]) -> pa
         elif not member and uri not in refused and sources.is_indexed(uri):
             kinds[row], ids[row] = sources.kind_name(uri), unit_id(uri, choice)
     inputs = inputs.set_column(inputs.schema.get_field_index("image_id"), "image_id", pa.array(ids, pa.string()))
-    if any(inside):
-        inputs = inputs.append_column(INSIDE, pa.array(inside, pa.string()))
-    return inputs.append_column(UNIT, pa.array(kinds, pa.string())) if any(kinds) else inputs
+    inputs = inputs.append_column(INSIDE, pa.array(inside, pa.string()))
+    return inputs.append_column(UNIT, pa.array(kinds, pa.string()))
 
 
 def named_inside(files: Iterable[storage.FileInfo], names: Collection[str]) -> Iterator[storage.FileInfo]:
@@ -65,12 +74,7 @@ def named_inside(files: Iterable[storage.FileInfo], names: Collection[str]) -> I
 
 def failed_inside(output: str, table: str, config_hash: str) -> list[str]:
     """The URIs of images in containers whose latest row is an error."""
-    try:
-        rows = read_view(output, table, config_hash=config_hash, columns=["uri", "status"])
-    except FileNotFoundError:  # nothing was published yet
-        return []
-    uris: list[Any] = rows.filter(pc.equal(rows["status"], "error"))["uri"].to_pylist()
-    return [uri for uri in uris if sources.is_in_container(uri)]
+    return [uri for uri in current_errors(output, table, config_hash).values() if sources.is_in_container(uri)]
 
 
 def settled(
@@ -92,9 +96,11 @@ def settled(
             new = _limited(new, choice, limit, read_uris)
     elif limit is not None:
         new = new.slice(0, limit)
+    later = run.later if run.later is None or limit is None else run.later.first(limit - new.num_rows)
     empty = [name for name in (INSIDE, UNIT, WITHOUT) if name in new.column_names]
     empty = [name for name in empty if name == INSIDE or new[name].null_count == new.num_rows]
-    return dataclasses.replace(run, new=new.drop_columns(empty), retried=min(run.retried, new.num_rows))
+    run = dataclasses.replace(run, new=new.drop_columns(empty), later=later)
+    return dataclasses.replace(run, retried=min(run.retried, run.items_new))
 
 
 def _without(new: pa.Table, run: RunPlan) -> pa.Table:

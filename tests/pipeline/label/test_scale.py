@@ -80,3 +80,19 @@ def test_a_rerun_over_very_many_images_asks_nobody_and_stays_small(tmp_path: Pat
     assert plan_label(config).run.new.num_rows == 1
     view = read_labels(config.output, columns=["uri", "status"])
     assert view.num_rows == IMAGES
+
+
+@pytest.mark.slow  # a minute
+@pytest.mark.timeout(1800)
+def test_memory_for_planning_hardly_grows_with_the_objects_that_are_done(tmp_path: Path) -> None:
+    peaks = {}
+    for objects in (300_000, 600_000):
+        folder = str(tmp_path / str(objects))
+        main = [sys.executable, "-m", "tests.measurements.planned_objects", str(objects), folder]
+        subprocess.run(main, check=True, timeout=900)
+        steps = {step: json.loads(Path(folder, f"{step}.json").read_text()) for step in ("new", "nothing")}
+        assert steps["new"]["peak"] < 700e6
+        peaks[objects] = steps["nothing"]["peak"]
+    an_object = (peaks[600_000] - peaks[300_000]) / 300_000
+    print(f"\n{an_object:.0f} bytes per object that is done")
+    assert an_object < 150  # in Arrow tables it was 457
