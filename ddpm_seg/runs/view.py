@@ -49,14 +49,14 @@ def read_view(
     ValueError for an unknown column, and DamagedFileError (a ValueError) for a file that cannot be read.
     """
     shards = view_shards(output, table, config_hash)
-    if columns is not None:
-        _check_columns(table, shards[-1], columns)
     wanted = None if image_ids is None else pa.array(image_ids, pa.string())
     latest = _latest(_read_ahead(shards, ["image_id"]), wanted)
     held = [number for number, kept in enumerate(latest) if kept.any()] or [0]
     shards, latest = [shards[number] for number in held], [latest[number] for number in held]
     chosen = [pa.array(kept) for kept in latest]
     uris = [rows.filter(kept)["uri"] for rows, kept in zip(_read_ahead(shards, ["uri"]), chosen, strict=True)]
+    if columns is not None:  # after the columns that every shard must have
+        _check_columns(table, shards[-1], columns)
     parts = [rows.filter(kept) for rows, kept in zip(_read_ahead(shards, columns), chosen, strict=True)]
     names = pa.chunked_array([chunk for part in uris for chunk in part.chunks], pa.string())
     return _in_order(parts, pc.sort_indices(names).to_numpy().astype(np.int64))

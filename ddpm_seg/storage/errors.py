@@ -73,6 +73,12 @@ def may_pass(error: BaseException) -> bool:
     return any(isinstance(link, _broken_connections()) for link in _chain(error))
 
 
+def asks_to_slow_down(error: BaseException) -> bool:
+    """Whether the server answered that it gets too many requests."""
+    status, code = _answer(error)
+    return status in (429, 503) or code in ("SlowDown", "Throttling")
+
+
 def status_of(error: BaseException) -> int | None:
     """The HTTP status that the server answered with; None if it did not answer."""
     return _answer(error)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Callable
@@ -10,8 +11,9 @@ from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
-from ddpm_seg.storage.errors import StorageUnavailableError, clear_errors, describe, may_pass
-from ddpm_seg.storage.uris import redact
+from ddpm_seg.storage.errors import StorageUnavailableError, asks_to_slow_down, clear_errors, describe, may_pass
+from ddpm_seg.storage.pace import MOST, MOST_OF_A_WEB_SERVER, Pace
+from ddpm_seg.storage.uris import is_http, redact
 
 T = TypeVar("T")
 
@@ -42,7 +44,7 @@ def patiently(uri: str, operation: Callable[[], T]) -> T:
     )
     with clear_errors(uri):
         try:
-            return retrying(operation)
+            return retrying(lambda: _at_its_pace(uri, operation))
         except Exception as error:
             if stop.first_failure is None or not may_pass(error):
                 raise
@@ -52,6 +54,25 @@ def patiently(uri: str, operation: Callable[[], T]) -> T:
             raise StorageUnavailableError(
                 f"{redact(uri)}: {describe(error, uri)}; tried {tries} times in {seconds:.0f} s after it first failed"
             ) from None
+
+
+def _at_its_pace(uri: str, operation: Callable[[], T]) -> T:
+    """Calls `operation` when its bucket or host may get another request (see `pace`)."""
+    pace = _pace_of(_place(uri))
+    with pace.turn() as begun:
+        try:
+            done = operation()
+        except Exception as error:
+            if asks_to_slow_down(error):
+                pace.slower(begun)
+            raise
+    pace.faster()
+    return done
+
+
+@functools.lru_cache(maxsize=1024)
+def _pace_of(place: str) -> Pace:
+    return Pace(MOST_OF_A_WEB_SERVER if is_http(place) else MOST)
 
 
 @dataclass

@@ -11,6 +11,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from ddpm_seg.storage import hosts
 from ddpm_seg.storage.errors import StorageError, describe
+from ddpm_seg.storage.pace import MOST
 from ddpm_seg.storage.uris import is_http, redact, scheme
 
 CONNECT_TIMEOUT_S = 10
@@ -101,9 +102,10 @@ def _open_filesystem(protocol: str, pid: int, guarded: bool, options: Options) -
 
 def _own_options(protocol: str, guarded: bool) -> dict[str, Any]:
     if protocol in ("s3", "s3a"):
-        timeouts = {"connect_timeout": CONNECT_TIMEOUT_S, "read_timeout": READ_TIMEOUT_S}
+        config = {"connect_timeout": CONNECT_TIMEOUT_S, "read_timeout": READ_TIMEOUT_S}
+        config["max_pool_connections"] = MOST  # botocore's own limit is 10
         # No retries in botocore either: it would try to complete a multipart upload twice.
-        return {"use_listings_cache": False, "config_kwargs": timeouts | {"retries": {"total_max_attempts": 1}}}
+        return {"use_listings_cache": False, "config_kwargs": config | {"retries": {"total_max_attempts": 1}}}
     if protocol not in ("http", "https"):
         return {}
     import aiohttp  # an optional dependency

@@ -28,7 +28,7 @@ from ddpm_seg.data.inputs.container import UNCHOSEN
 from ddpm_seg.data.inputs.members import Place, look_into
 from ddpm_seg.pipeline.label.fetch_members import fetch_members
 from ddpm_seg.pipeline.label.rows import ImageInput, LabelSpec
-from ddpm_seg.pipeline.label.stages import FETCH_THREADS, fetch_and_decode
+from ddpm_seg.pipeline.label.stages import DECODERS, fetch_and_decode
 from ddpm_seg.pipeline.row import chunk_row
 from ddpm_seg.runs.layout import RunLayout
 from tests.tiny_bundle import TASK
@@ -78,7 +78,7 @@ def ours(path: Path, spec: LabelSpec) -> int:
     """Walks, reads and decodes as the label job does."""
     inputs, done = found_in(path), 0
     for start in range(0, len(inputs), CHUNK):
-        with ThreadPoolExecutor(FETCH_THREADS) as decoders:
+        with ThreadPoolExecutor(DECODERS) as decoders:
             images = fetch_members(inputs[start : start + CHUNK], spec, decoders)
         done += sum(image.canvas is not None for image in images)
     return done

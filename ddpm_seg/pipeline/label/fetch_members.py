@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from dataclasses import replace
 
 from ddpm_seg.data.inputs import sources
 from ddpm_seg.data.inputs.members import fault_of, read_places
-from ddpm_seg.pipeline.label.rows import FittedImage, ImageInput, LabelSpec, failed, fit_all
+from ddpm_seg.pipeline.label.fit_read import fit_all_read
+from ddpm_seg.pipeline.label.rows import FittedImage, ImageInput, LabelSpec, Read, failed
 from ddpm_seg.storage import allow_local_hosts
-
-AHEAD = 4
-"""Batches that may wait for decoding, so that few images are in memory."""
-BATCH_IMAGES, BATCH_BYTES = 64, 2 << 20
-"""A batch of small images is decoded together; a large image alone."""
-
-Read = tuple[ImageInput, bytes | Exception | None]
 
 
 def fetch_members(inputs: list[ImageInput], spec: LabelSpec, decoders: Executor) -> list[FittedImage]:
@@ -26,33 +19,12 @@ def fetch_members(inputs: list[ImageInput], spec: LabelSpec, decoders: Executor)
     Raises what `rows.fetch` raises.
     """
     allow_local_hosts(spec.allow_local_hosts)
-    waiting: deque[Future[list[FittedImage]]] = deque()
-    images: list[FittedImage] = []
     try:
-        for batch in _batches(_read(inputs, spec)):
-            waiting.append(decoders.submit(_fitted, batch, spec))
-            if len(waiting) > AHEAD:
-                images += waiting.popleft().result()
+        return fit_all_read(_read(inputs, spec), spec, decoders)
     except OSError as error:
         if sources.is_outage(error, inputs[0].read_uri):
             raise
-        for future in waiting:
-            future.cancel()
         return [_container_row(inputs[0], error)]
-    return [*images, *(image for future in waiting for image in future.result())]
-
-
-def _batches(found: Iterator[Read]) -> Iterator[list[Read]]:
-    batch: list[Read] = []
-    size = 0
-    for source, data in found:
-        batch.append((source, data))
-        size += len(data) if isinstance(data, bytes) else 0
-        if len(batch) == BATCH_IMAGES or size >= BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
 
 
 def _read(inputs: list[ImageInput], spec: LabelSpec) -> Iterator[Read]:
@@ -77,20 +49,6 @@ def _read(inputs: list[ImageInput], spec: LabelSpec) -> Iterator[Read]:
             if start < len(inputs):
                 yield inputs[start], error
                 start += 1
-
-
-def _fitted(batch: list[Read], spec: LabelSpec) -> list[FittedImage]:
-    whole = [(replace(source, size_bytes=len(data)), data) for source, data in batch if isinstance(data, bytes)]
-    fitted = iter(fit_all(whole, spec))
-    return [next(fitted) if isinstance(data, bytes) else _unread(source, data) for source, data in batch]
-
-
-def _unread(source: ImageInput, error: Exception | None) -> FittedImage:
-    if error is None:
-        error_type, _, reason = str(source.refused).partition(": ")
-        return failed(source, error_type, ValueError(reason))
-    assert isinstance(error, OSError | ValueError)
-    return failed(source, sources.error_type(error), error)
 
 
 def _container_row(source: ImageInput, error: OSError) -> FittedImage:

@@ -76,6 +76,10 @@ class ImageInput:
     """The id of a row about the container."""
 
 
+Read = tuple[ImageInput, bytes | Exception | None]
+"""An image with its bytes, or why they could not be read; None if planning has refused it."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FittedImage:
     """An image fitted to its canvas, (H', W', 3) uint8, or the error that prevented it."""
@@ -94,24 +98,46 @@ def fetch(source: ImageInput, spec: LabelSpec) -> FittedImage:
     for servers that the URI itself names, as https:// does: a list may name many dead ones), and RuntimeError or
     OSError if the decoding process cannot be started.
     """
+    (image,) = fit_read([read(source, spec)], spec)
+    return image
+
+
+def read(source: ImageInput, spec: LabelSpec) -> Read:
+    """The first half of `fetch`: an image with its bytes. Raises StorageUnavailableError as `fetch` does."""
     if source.refused is not None:
-        error_type, _, reason = source.refused.partition(": ")
-        return failed(source, error_type, ValueError(reason))
+        return source, None
     storage.allow_local_hosts(spec.allow_local_hosts)
     try:
         data, version = sources.read_image(source.read_uri, max_bytes=spec.limits.max_bytes)
     except (OSError, ValueError) as error:
         if sources.is_outage(error, source.read_uri):
             raise
-        return failed(source, sources.error_type(error), error)
+        return source, error
     # Record the version that was read, which may be newer than the planned one, so that the next run can compare it.
-    return fit(dataclasses.replace(source, size_bytes=version.size_bytes, etag=version.etag or source.etag), data, spec)
+    return dataclasses.replace(source, size_bytes=version.size_bytes, etag=version.etag or source.etag), data
 
 
 def fit(source: ImageInput, data: bytes, spec: LabelSpec) -> FittedImage:
     """Decodes and fits an image's bytes. Raises only if the decoding process cannot be started."""
     (image,) = fit_all([(source, data)], spec)
     return image
+
+
+def fit_read(batch: Sequence[Read], spec: LabelSpec) -> list[FittedImage]:
+    """Decodes and fits images that were read; for the others, says why they were not."""
+    whole = [
+        (dataclasses.replace(source, size_bytes=len(data)), data) for source, data in batch if isinstance(data, bytes)
+    ]
+    fitted = iter(fit_all(whole, spec))
+    return [next(fitted) if isinstance(data, bytes) else _unread(source, data) for source, data in batch]
+
+
+def _unread(source: ImageInput, error: Exception | None) -> FittedImage:
+    if error is None:
+        error_type, _, reason = str(source.refused).partition(": ")
+        return failed(source, error_type, ValueError(reason))
+    assert isinstance(error, OSError | ValueError)
+    return failed(source, sources.error_type(error), error)
 
 
 def fit_all(images: Sequence[tuple[ImageInput, bytes]], spec: LabelSpec) -> list[FittedImage]:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from ddpm_seg.cluster.actor_threads import ActorThreads
 from ddpm_seg.model.segment_canvas import segment_canvases
 from ddpm_seg.pipeline.label.fetch_members import fetch_members
-from ddpm_seg.pipeline.label.rows import FittedImage, ImageInput, LabelSpec, fetch, label_table
+from ddpm_seg.pipeline.label.fetch_singles import fetch_singles
+from ddpm_seg.pipeline.label.rows import FittedImage, ImageInput, LabelSpec, label_table
 from ddpm_seg.pipeline.row import Row
 
 if TYPE_CHECKING:
@@ -23,19 +24,19 @@ if TYPE_CHECKING:
     from ddpm_seg.model.device.dtypes import SegmentDType
     from ddpm_seg.model.pixel_labels import PixelLabels
 
-# Enough to hide the latency of object storage, with only a few large images in memory.
-FETCH_THREADS = 4
+# Decoding at once: only a few large images in memory.
+DECODERS = 4
 
 
 def fetch_and_decode(row: Row, spec: LabelSpec) -> Row:
     """The first stage: ImageInputs in, FittedImages out."""
     start = time.perf_counter()
     sources: list[ImageInput] = pickle.loads(row["payload"])
-    with ThreadPoolExecutor(FETCH_THREADS) as pool:
+    with ThreadPoolExecutor(DECODERS) as pool:
         if sources and sources[0].place is not None:
             images = fetch_members(sources, spec, pool)
         else:
-            images = list(pool.map(lambda source: fetch(source, spec), sources))
+            images = fetch_singles(sources, spec, pool)
     payload = pickle.dumps(images, protocol=5)
     return {**row, "payload": payload, "read_seconds": time.perf_counter() - start}
 
