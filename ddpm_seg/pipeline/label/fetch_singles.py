@@ -11,10 +11,10 @@ from ddpm_seg.pipeline.label.fit_read import fit_all_read
 from ddpm_seg.pipeline.label.rows import FittedImage, ImageInput, LabelSpec, Read, read
 
 READERS = 32
-"""Requests under way: a CPU decodes up to some 300 small images a second, and a distant store needs 0.1 s for each."""
+"""Requests at once: one CPU decodes about 300 small images per second, and a distant store takes 0.1 s for each."""
 READERS_OF_DISKS = 4
 IMAGES_AHEAD, BYTES_AHEAD = 2 * READERS, 64 << 20
-"""Images that are being read or wait for decoding: at most so many and, once there are a few, so many bytes."""
+"""Limits of what is being read or waits for decoding. A few images are always read, however large."""
 
 
 def fetch_singles(inputs: Sequence[ImageInput], spec: LabelSpec, decoders: Executor) -> list[FittedImage]:
