@@ -31,7 +31,7 @@ from tests.model.tiny_networks import TINY_MAE
 from tests.tiny_bundle import tiny_bundle
 
 TASK = TASKS["avatars_10"]
-SHORT_UNET = SupervisedConfig(width=4, levels=2, iterations=10)
+SHORT_UNET = SupervisedConfig(width=4, levels=2)
 
 
 @pytest.fixture

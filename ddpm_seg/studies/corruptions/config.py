@@ -56,7 +56,7 @@ class CorruptionsConfig(SplitOptions):
     members: int = 10
     """Classifiers in each ensemble."""
     iterations: int = 1500
-    """Batches that each ensemble is trained on."""
+    """Batches that each ensemble, and the U-Net, is trained on."""
     seed: int = 0
     """Random seed for the training. The corruptions depend on an image's name, the kind and the severity only."""
     num_actors: int | None = None

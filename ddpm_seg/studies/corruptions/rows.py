@@ -71,7 +71,9 @@ def rows_of(config: CorruptionsConfig, task: Task, supervised: SupervisedConfig)
     """
     rows = [_ensembles(config, task, model) for model in config.model]
     if config.supervised:
-        recipe = SupervisedRecipe(task=task, training=replace(supervised, seed=config.seed))
+        recipe = SupervisedRecipe(
+            task=task, training=replace(supervised, seed=config.seed, iterations=config.iterations)
+        )
         rows.append(replace(rows[0], name=SUPERVISED, recipe=recipe))
     return rows
 
