@@ -26,6 +26,7 @@ class FaultyS3:
 
     endpoint: str
     seen: list[str] = field(default_factory=list)  # "GET /bucket/key?query" of every request, in order
+    headers: list[dict[str, str]] = field(default_factory=list)  # of the same requests
     _fault: Fault | None = None
     _spare: int = 0
     _times: int | None = 0
@@ -38,15 +39,17 @@ class FaultyS3:
             self._fault, self._times, self._spare = fault, times, spare
             self._healed.clear()
             self.seen.clear()
+            self.headers.clear()
 
     def heal(self) -> None:
         with self._lock:
             self._fault = None
             self._healed.set()
 
-    def _next(self, request: str) -> Fault | None:
+    def _next(self, request: str, headers: dict[str, str]) -> Fault | None:
         with self._lock:
             self.seen.append(request)
+            self.headers.append(headers)
             if self._spare > 0:
                 self._spare -= 1
                 return None
@@ -89,7 +92,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def handle_one_method(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        fault = self.proxy._next(f"{self.command} {self.path}")
+        fault = self.proxy._next(f"{self.command} {self.path}", dict(self.headers.items()))
         if fault == "stall":
             self.proxy._healed.wait(60)
         if fault in ("drop", "stall"):

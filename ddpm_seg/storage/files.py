@@ -18,6 +18,7 @@ from ddpm_seg.storage import local, remote, remote_read
 from ddpm_seg.storage.errors import StorageError
 from ddpm_seg.storage.hosts import local_hosts_allowed
 from ddpm_seg.storage.remote_file import RemoteFile
+from ddpm_seg.storage.stores import is_s3
 from ddpm_seg.storage.uris import is_local, join, normalize, redact
 
 
@@ -146,6 +147,15 @@ def open_listed(uri: str) -> tuple[BinaryIO, FileInfo]:
         return file, _local_info(uri, status)
     remote_file = RemoteFile(uri, guarded=not local_hosts_allowed())
     return cast(BinaryIO, remote_file), _remote_info(uri, remote_file.version)
+
+
+def open_exactly(file: FileInfo) -> BinaryIO | None:
+    """Opens this version of a file that `open_listed` has opened or listed before, without a request: each read then
+    fails with StorageError if there is another version. None where a storage cannot do that; on S3 it can."""
+    if not is_s3(file.uri) or file.etag is None or file.size_bytes is None:
+        return None
+    version = {"size": file.size_bytes, "ETag": f'"{file.etag}"'}
+    return cast(BinaryIO, RemoteFile(file.uri, guarded=not local_hosts_allowed(), version=version))
 
 
 def write_bytes(uri: str, data: bytes) -> None:

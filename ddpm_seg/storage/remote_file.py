@@ -13,12 +13,13 @@ class RemoteFile(io.RawIOBase):
     """A read-only file without buffer or read-ahead: the Parquet reader requests exactly what it needs.
 
     If an S3 object is replaced while it is open, reading raises StorageError; in other storage the file must not change
-    meanwhile. `guarded`: see `stores.store_of`. Raises FileNotFoundError if the file does not exist.
+    meanwhile. `guarded`: see `stores.store_of`. `version`: what `remote.info` returned earlier, so that it is not asked
+    again. Raises FileNotFoundError if the file does not exist.
     """
 
-    def __init__(self, uri: str, *, guarded: bool = False) -> None:
+    def __init__(self, uri: str, *, guarded: bool = False, version: dict[str, Any] | None = None) -> None:
         self._uri, self._guarded, self._position = uri, guarded, 0
-        self.version = remote.info(uri, guarded=guarded)
+        self.version = remote.info(uri, guarded=guarded) if version is None else version
         """What the storage says about the file, as `remote.info` returns it."""
         self._size: int = self.version["size"]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.files import pairs_of_files
 from ddpm_seg.data.annotations.forms.coco import coco_pairs
@@ -9,8 +11,16 @@ from ddpm_seg.data.annotations.forms.cvat import cvat_pairs
 from ddpm_seg.data.annotations.forms.json_file import read_json
 from ddpm_seg.data.annotations.forms.label_studio import is_label_studio, label_studio_pairs
 from ddpm_seg.data.annotations.forms.table import pairs_of_table
+from ddpm_seg.data.annotations.forms.tar import pairs_of_tar
 from ddpm_seg.data.annotations.pair import Pair, refuse_twice
+from ddpm_seg.data.decoding.formats import EXTENSIONS
+from ddpm_seg.data.inputs.hidden import is_hidden_below
+from ddpm_seg.data.inputs.listing import files_named
+from ddpm_seg.data.inputs.sources import is_container
+from ddpm_seg.storage import is_http
 from ddpm_seg.tasks import Task
+
+_PATTERN = re.compile(r"[*?\[{]")
 
 
 def find_pairs(uri: str, task: Task, image_root: str | None = None) -> list[Pair]:
@@ -22,7 +32,11 @@ def find_pairs(uri: str, task: Task, image_root: str | None = None) -> list[Pair
     * a `.json` file: COCO (panoptic, polygons or run lengths), or Label Studio's export of brush labels;
     * an `.xml` file: CVAT for images.
 
-    In the last two, categories and labels are matched to classes by name; images are looked for nearby, or below
+    * a `.tar`, or several: `X.jpg` and `X.mask.png` (see `pairs_of_tar`), also as `ddpm-seg export --to webdataset`
+      writes them.
+
+    Folders of tables or tars without image files, and patterns (`{00000..00009}.tar`), are the pairs of all of them.
+    In JSON and XML, categories and labels are matched to classes by name; images are looked for nearby, or below
     `image_root`. Raises AnnotationError if there are none, a partner is missing, or an image has two masks.
     """
     uri = storage.normalize(uri)
@@ -33,12 +47,26 @@ def find_pairs(uri: str, task: Task, image_root: str | None = None) -> list[Pair
 
 def _pairs(uri: str, task: Task, image_root: str | None) -> list[Pair]:
     suffix = uri.lower().rpartition(".")[2]
-    if suffix == "parquet":
-        return pairs_of_table(uri, task, image_root)
     if suffix == "xml":
         return cvat_pairs(uri, task, image_root)
     if suffix == "json":
         content = read_json(uri)
         read = label_studio_pairs if is_label_studio(content) else coco_pairs
         return read(uri, content, task, image_root)
-    return pairs_of_files(uri, task)
+    is_one = is_http(uri) or not _PATTERN.search(uri)
+    parts = [uri] if is_one and (suffix == "parquet" or is_container(uri)) else _containers(uri)
+    found = []
+    for part in parts:
+        read_part = pairs_of_table if part.lower().endswith("parquet") else pairs_of_tar
+        found += read_part(part, task, image_root)
+    return found or pairs_of_files(uri, task)
+
+
+def _containers(uri: str) -> list[str]:
+    """The tars and tables that a folder or a pattern names, if it names no images or masks."""
+    files = [file.uri for file in files_named(uri)]
+    start = _PATTERN.split(uri)[0]
+    folder = uri if start == uri else start.rpartition("/")[0]
+    files = [file for file in files if not is_hidden_below(file, folder)]
+    loose = (*EXTENSIONS, ".npy")
+    return [] if any(file.lower().endswith(loose) for file in files) else list(filter(is_container, files))

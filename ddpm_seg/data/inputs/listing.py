@@ -97,6 +97,17 @@ def list_images(input_uri: str, wanted: Wanted = EVERYTHING) -> Listing:
     return listing
 
 
+def files_named(uri: str) -> Iterator[FileInfo]:
+    """All files that a name stands for: itself, those in a folder, those that a pattern or braces name. None if it
+    names nothing."""
+    uri = sources.normalize(uri)
+    file = _single_file(uri)
+    if file is not None:
+        return iter([file])
+    named = braces.expand(uri)
+    return _found(uri, is_folder=False) if named is None else _all_named(named, uri)
+
+
 def _all_named(named: Sequence[str], pattern: str) -> Iterator[FileInfo]:
     """What each of the names stands for: a file, a folder, or a pattern. Raises FileNotFoundError if one does not
     exist."""

@@ -66,18 +66,24 @@ def look_into(planned: FileInfo, choice: Choice) -> Found:
 def read_places(places: Sequence[Place], max_bytes: int) -> Iterator[bytes | Exception]:
     """For each of these images of one container, in the order of the file, its bytes, or why it cannot be read.
 
-    Raises ContainerChangedError if the container has changed, also during the reading: then nothing that was read
-    counts. Raises OSError or ValueError if it cannot be read on.
+    On S3, images of a tar that lie together are one ranged GET that only this version answers. Raises
+    ContainerChangedError if the container has changed, also during the reading: then nothing that was read counts.
+    Raises OSError or ValueError if it cannot be read on.
     """
-    container, version = open_version(places[0].container)
+    planned = places[0].container
+    version: FileInfo | None = None
     try:
-        with sources.damage_named(version.uri):
+        container = sources.open_exactly(planned)
+        if container is None:
+            container, version = open_version(planned)
+        with sources.damage_named(planned.uri):
             yield from container.read_members([place.member for place in places], max_bytes)
     except (OSError, ValueError) as error:
-        if not sources.is_outage(error, version.uri):
-            check_unchanged(version)  # a change is the cause, rather than damage
+        if not sources.is_outage(error, planned.uri) and not isinstance(error, ContainerChangedError):
+            check_unchanged(version or planned)  # a change is the cause, rather than damage
         raise
-    check_unchanged(version)
+    if version is not None:
+        check_unchanged(version)
 
 
 def open_version(planned: FileInfo) -> tuple[IndexedContainer, FileInfo]:
@@ -90,7 +96,8 @@ def open_version(planned: FileInfo) -> tuple[IndexedContainer, FileInfo]:
 
 def check_unchanged(version: FileInfo) -> None:
     """Raises ContainerChangedError if a file in a store that reads no particular version is not this version."""
-    if storage.info(version.uri, listed=True) != version:
+    now = storage.info(version.uri, listed=True)
+    if now != version and (now.etag is None or _stamp(now) != _stamp(version)):
         raise ContainerChangedError("the container was replaced while it was read; the next run labels the new one")
 
 

@@ -120,6 +120,18 @@ def open_indexed(uri: str) -> tuple[IndexedContainer, FileInfo]:
         return kind.open_indexed(file), version
 
 
+def open_exactly(file: FileInfo) -> IndexedContainer | None:
+    """Opens this version of a container that is indexed, whose reads fail if there is another one. None where its
+    storage cannot do that. Raises as `open_indexed` does."""
+    kind, opened = _kind_of(file.uri), storage.open_exactly(file)
+    assert kind is not None
+    assert kind.open_indexed is not None
+    if opened is None:
+        return None
+    with _damage_named(kind):
+        return kind.open_indexed(opened)
+
+
 @contextmanager
 def damage_named(uri: str) -> Iterator[None]:
     """Turns what the kind of this container raises for a damaged file into a ContainerError."""

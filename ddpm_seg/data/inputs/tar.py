@@ -21,6 +21,7 @@ from ddpm_seg.data.inputs.hidden import is_hidden_name
 from ddpm_seg.data.inputs.lists import LONGEST
 
 BLOCK = tarfile.BLOCKSIZE
+MASK = ".mask.png"  # as `ddpm-seg export --to webdataset` writes them, and `ddpm-seg train` reads them
 MOST_EXTENSION = 1 << 20  # bytes of a long name or a PAX header, which are held in memory
 MOST_ZEROS = 1 << 20  # after the last member; writers pad with 10 KB
 MOST_SIZE = 1 << 60
@@ -74,7 +75,8 @@ def images(members: Iterable[Member], image_key: str | None = None, *, every: bo
 
     Consecutive members whose names are equal up to the first dot are one sample, as in WebDataset. If some of them have
     only an image's extension (`0001.jpg`), the first of these is the sample's image, and others, such as
-    `0001.seg.png`, belong to it. Else (`0001.left.jpg`, `0001.right.jpg`) each is an image. `image_key` selects images
+    `0001.seg.png`, belong to it. Else (`0001.left.jpg`, `0001.right.jpg`) each is an image, except for masks
+    (`0001.mask.png`). `image_key` selects images
     by what follows the first dot (`jpg`, `left.jpg`), ignoring case; `every` takes all, images or not. Leaves out
     hidden and system files, such as `._a.jpg`.
     """
@@ -91,7 +93,11 @@ def images(members: Iterable[Member], image_key: str | None = None, *, every: bo
             chosen = [member for member, key in keyed if key == image_key.lower().lstrip(".")]
         else:
             plain = [member for member, key in keyed if f".{key}" in EXTENSIONS]
-            chosen = plain[:1] or [member for member, key in keyed if f".{key.rpartition('.')[2]}" in EXTENSIONS]
+            chosen = plain[:1] or [
+                member
+                for member, key in keyed
+                if f".{key.rpartition('.')[2]}" in EXTENSIONS and not f".{key}".endswith(MASK)
+            ]
         yield from (unique[member.start] for member in chosen)
 
 
@@ -211,12 +217,13 @@ def _next_header(tape: _Tape) -> bytes | None:
             return None
         if any(block):
             # Ignore anything else after the end mark.
-            return block if zeros < 2 * BLOCK or _is_header(block) else None
+            return block if zeros < 2 * BLOCK or is_header(block) else None
         zeros += BLOCK
     return None
 
 
-def _is_header(block: bytes) -> bool:
+def is_header(block: bytes) -> bool:
+    """Whether a block is a member's header, by its checksum."""
     try:
         return bool(_parsed(block))
     except TarError:

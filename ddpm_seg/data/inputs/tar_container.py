@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
@@ -10,7 +11,7 @@ from typing import Any, BinaryIO, cast
 
 from ddpm_seg import storage
 from ddpm_seg.data.inputs.container import UNCHOSEN, Choice, Kind, Member
-from ddpm_seg.data.inputs.tar import BLOCK, TarError, images, unpacked, walk
+from ddpm_seg.data.inputs.tar import BLOCK, TarError, images, is_header, unpacked, walk
 
 BUFFER = 8 << 20  # a walk over a remote tar reads this much at a time, as each request costs tens of milliseconds
 MOST_AT_ONCE = 64 << 20  # images that lie together, up to this size in all, are read in one request
@@ -32,6 +33,10 @@ class TarContainer:
     def members(self, choice: Choice) -> Iterator[Member]:
         return images(walk(self._tape()), choice.image_key)
 
+    def all_names(self) -> Iterator[str]:
+        """The names of all members, images or not."""
+        return (member.name for member in images(walk(self._tape()), every=True))
+
     def names(self) -> Iterator[str]:
         return (member.name for member in self.members(UNCHOSEN))
 
@@ -44,19 +49,31 @@ class TarContainer:
         return _read(self._tape() if self._is_packed() else self._file, member.start, member.start + size)
 
     def read_members(self, members: Sequence[Member], max_bytes: int) -> Iterator[bytes | Exception]:
-        packed = self._is_packed()
-        file = self._tape() if packed else self._file
         spans = _spans(member for member in members if not _fault(member, max_bytes))
-        data, start, end, position = b"", 0, 0, 0
+        tape, position = None, 0
+        data, start, end = b"", 0, 0
         for member in members:
             if fault := _fault(member, max_bytes):
                 yield fault
                 continue
             if member.start + member.size > end:
                 start, end = next(spans)
-                data = _read(file, start - position if packed else start, end - position if packed else end)
-                position = end
+                if (found := self._read_span(start, end)) is not None:
+                    data, start = found
+                else:
+                    tape = tape or self._tape()
+                    data, position = _read(tape, start - position, end - position), end
             yield data[member.start - start : member.start - start + member.size]
+
+    def _read_span(self, start: int, end: int) -> tuple[bytes, int] | None:
+        """The bytes up to `end`, from `start` or a little before, and where they begin; None if the tar is gzipped."""
+        if self._packed is None:
+            with contextlib.suppress(TarError):
+                data = _read(self._file, start - BLOCK, end)
+                if is_header(data[:BLOCK]):  # the first member's: saves a look at the start of the tar
+                    self._packed = False
+                    return data, start - BLOCK
+        return None if self._is_packed() else (_read(self._file, start, end), start)
 
     def _find(self, name: str) -> Member:
         if self._unseen is None:
