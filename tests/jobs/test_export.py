@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import webdataset as wds
 from PIL import Image
 
 from ddpm_seg import read_labels, read_samples, storage
@@ -22,6 +23,7 @@ from tests.boxed_samples import SIZE, publish_boxes
 from tests.runs.nightly_runs import labelled, night
 from tests.tiny_bundle import TASK
 
+KEPT = ["uri", "caption", "url", "width", "txt"]
 FORMATS = ["coco", "png", "huggingface", "fiftyone", "label-studio", "cvat"]
 
 
@@ -63,6 +65,58 @@ def test_filters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert [Path(uri).parent.name for uri in loaded["uri"]] == ["b"]
     assert main([*common, f"--output={tmp_path / 'two'}", "--min-uncertainty=3"]) == 2
     assert "nothing to export: of 5 images, 1 have errors and 4 do not" in capsys.readouterr().err
+
+
+def write_containers(folder: Path) -> list[str]:
+    """A tar and a table of images with captions; returns the images' names below `folder`."""
+    picture = encode_png(np.zeros((10, 10, 3), np.uint8))
+    folder.mkdir()
+    with wds.TarWriter(str(folder / "0.tar")) as tar:
+        for number in range(3):
+            about = {"url": f"http://a/{number}", "width": 10} | ({"caption": "of JSON"} if number == 2 else {})
+            tar.write({"__key__": f"a/{number}", "png": picture, "txt": f"text {number}", "json": about})
+    rows = [
+        {"image": {"bytes": picture, "path": "x.png"}, "caption": f"row {n}", "url": "http://b", "width": n, "x": n}
+        for n in range(2)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "1.parquet")
+    storage.write_bytes(str(folder / "alone.png"), picture)
+    return [*(f"0.tar#a/{number}.png" for number in range(3)), "1.parquet#0", "1.parquet#1", "alone.png"]
+
+
+def test_what_lies_beside_the_images_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = labelled(0, 0.5, red=1.0)
+    row["mask"] = {"bytes": encode_png(np.zeros((10, 10), np.uint8)), "path": None}
+    names = write_containers(tmp_path / "in")
+    night(str(tmp_path / "labels"), 1, dict.fromkeys(names, row), prefix=str(tmp_path / "in"))
+    common = [f"--labels={tmp_path / 'labels'}", "--keep", "caption", "url", "width", "txt"]
+    assert main([*common, "--to=huggingface", f"--output={tmp_path / 'table'}"]) == 0
+    loaded = datasets.load_dataset(str(tmp_path / "table"), split="train", cache_dir=str(tmp_path / "cache"))
+    found = {uri.rpartition("in/")[2]: kept for uri, *kept in zip(*(loaded[name] for name in KEPT), strict=True)}
+    expected = {
+        "0.tar#a/0.png": [None, "http://a/0", 10, "text 0"],
+        "0.tar#a/1.png": [None, "http://a/1", 10, "text 1"],
+        "0.tar#a/2.png": ["of JSON", "http://a/2", 10, "text 2"],
+        "1.parquet#0": ["row 0", "http://b", 0, None],
+        "1.parquet#1": ["row 1", "http://b", 1, None],
+        "alone.png": [None, None, None, None],
+    }
+    assert found == expected
+    assert main([*common, "--to=webdataset", f"--output={tmp_path / 'tars'}"]) == 0
+    tars = sorted(str(path) for path in (tmp_path / "tars").glob("*.tar"))
+    about = [json.loads(one["json"]) for one in wds.WebDataset(tars, shardshuffle=False)]
+    assert {one["uri"].rpartition("in/")[2]: [one[name] for name in KEPT[1:]] for one in about} == expected
+    capsys.readouterr()
+    assert main([common[0], "--to=huggingface", "--keep=title", f"--output={tmp_path / 'no'}"]) == 2
+    assert "no exported image has it" in capsys.readouterr().err
+    refused = {
+        ("--to=coco", "--keep=caption"): "--to coco has no place for it",
+        ("--to=huggingface", "--keep=uri"): "the export has a uri of its own",
+    }
+    for number, (flags, message) in enumerate(refused.items()):
+        with pytest.raises(SystemExit):
+            main([common[0], *flags, f"--output={tmp_path / f'no{number}'}"])
+        assert message in capsys.readouterr().err
 
 
 def test_only_accepted_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

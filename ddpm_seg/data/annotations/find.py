@@ -17,7 +17,6 @@ from ddpm_seg.data.decoding.formats import EXTENSIONS
 from ddpm_seg.data.inputs.hidden import is_hidden_below
 from ddpm_seg.data.inputs.listing import files_named
 from ddpm_seg.data.inputs.sources import is_container
-from ddpm_seg.storage import is_http
 from ddpm_seg.tasks import Task
 
 _PATTERN = re.compile(r"[*?\[{]")
@@ -53,7 +52,7 @@ def _pairs(uri: str, task: Task, image_root: str | None) -> list[Pair]:
         content = read_json(uri)
         read = label_studio_pairs if is_label_studio(content) else coco_pairs
         return read(uri, content, task, image_root)
-    is_one = is_http(uri) or not _PATTERN.search(uri)
+    is_one = storage.is_http(uri) or not _PATTERN.search(uri)
     parts = [uri] if is_one and (suffix == "parquet" or is_container(uri)) else _containers(uri)
     found = []
     for part in parts:

@@ -49,9 +49,11 @@ Images labelled by `ddpm_seg`. Pixels of `mask` are class ids; 255 is no class.
 def write_huggingface(pictures: Iterable[Picture], task: Task, output: str) -> None:
     """Writes `data/train-00000.parquet`, … and `README.md`; `datasets.load_dataset(output)` decodes images and
     masks."""
-    for number, rows in enumerate(_batches(pictures)):
+    kept: pa.Schema | None = None
+    for number, batch in enumerate(_batches(pictures)):
         sink = pa.BufferOutputStream()
-        table = pa.Table.from_pylist(rows, schema=SCHEMA)
+        kept = kept or _schema_of_kept(batch)
+        table = _with_kept(pa.Table.from_pylist(list(map(_row, batch)), schema=SCHEMA), batch, kept)
         pq.write_table(table, sink, row_group_size=100, write_page_checksum=True)
         storage.write_bytes(storage.join(output, "data", f"train-{number:05d}.parquet"), sink.getvalue().to_pybytes())
     classes = "\n".join(f"| {class_id} | {name} |" for class_id, name in enumerate(task.class_names))
@@ -59,10 +61,32 @@ def write_huggingface(pictures: Iterable[Picture], task: Task, output: str) -> N
     storage.write_bytes(storage.join(output, "README.md"), card.encode())
 
 
-def _batches(pictures: Iterable[Picture]) -> Iterator[list[dict[str, Any]]]:
-    rows = map(_row, pictures)
-    while batch := list(islice(rows, ROWS)):
+def _batches(pictures: Iterable[Picture]) -> Iterator[list[Picture]]:
+    left = iter(pictures)
+    while batch := list(islice(left, ROWS)):
         yield batch
+
+
+def _schema_of_kept(batch: list[Picture]) -> pa.Schema:
+    """The types of the columns that are kept, by their values in the first batch; text where there is none."""
+    fields = []
+    for name in batch[0].kept:
+        try:
+            kind: pa.DataType = pa.array([one.kept[name] for one in batch]).type
+        except pa.ArrowException as error:
+            raise ValueError(f"--keep {name}: its values have different types: {error}") from error
+        fields.append((name, pa.string() if pa.types.is_null(kind) else kind))
+    return pa.schema(fields)
+
+
+def _with_kept(table: pa.Table, batch: list[Picture], kept: pa.Schema) -> pa.Table:
+    for field in kept:
+        try:
+            column = pa.array([one.kept[field.name] for one in batch], field.type)
+        except pa.ArrowException as error:
+            raise ValueError(f"--keep {field.name}: a value is not {field.type}, as others are: {error}") from error
+        table = table.append_column(field, column)
+    return table
 
 
 def _row(picture: Picture) -> dict[str, Any]:

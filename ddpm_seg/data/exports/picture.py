@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,8 @@ class Picture:
     """A file that any tool can show, upright and as large as the mask; empty if the format only refers to `uri`."""
     suffix: str
     """Suffix of `image`: ".jpg", ".png" or ".webp"."""
+    kept: Mapping[str, Any] = field(default_factory=dict)
+    """What the image's container says about it: values by name."""
 
     @property
     def file_name(self) -> str:

@@ -27,8 +27,8 @@ def write_webdataset(pictures: Iterable[Picture], task: Task, output: str) -> No
 
     KEY is that of the image's own sample, or for an image in a Parquet table the number of its row. Tars of the same
     name in different folders are written to these folders, as far as they differ. Images that are files of their own
-    come in `files-00000.tar`, … under their names in `pictures.csv`. The tars are collected on this machine's disk
-    first, as a tar's images may come in pieces.
+    come in `files-00000.tar`, … under their names in `pictures.csv`. KEY.json also has what is `kept`. The tars are
+    collected on this machine's disk first, as a tar's images may come in pieces.
     """
     with tempfile.TemporaryDirectory(prefix="ddpm_seg-") as folder:
         held = _Tars(Path(folder))
@@ -86,8 +86,12 @@ def _files(picture: Picture, task: Task) -> dict[str, bytes]:
             }
             for class_id, pixels in picture.classes()
         ],
+        **picture.kept,
     }
-    return {"mask.png": encode_png(picture.mask), "json": to_json(about)}
+    try:
+        return {"mask.png": encode_png(picture.mask), "json": to_json(about)}
+    except TypeError as error:
+        raise ValueError(f"{storage.redact(picture.uri)}: --keep names what JSON cannot hold: {error}") from error
 
 
 def _key(member: str, name: str) -> str:

@@ -101,6 +101,16 @@ def images(members: Iterable[Member], image_key: str | None = None, *, every: bo
         yield from (unique[member.start] for member in chosen)
 
 
+def split_name(name: str) -> tuple[str, str]:
+    """The key of a member by the unique name that `images` gave it, and the part after the first dot. Members whose
+    names came a second time have a key of their own, which ends with `?2`."""
+    plain, mark, again = name.rpartition("?")
+    if not (mark and again.isdigit()):
+        plain, again = name, ""
+    key, rest = _cut(plain)
+    return key + (f"?{again}" if again else ""), rest
+
+
 def unpacked(file: BinaryIO) -> BinaryIO:
     """The file itself, or the unpacked data if it is gzipped, which can only be read forwards. The position is at the
     start."""

@@ -33,9 +33,9 @@ class TarContainer:
     def members(self, choice: Choice) -> Iterator[Member]:
         return images(walk(self._tape()), choice.image_key)
 
-    def all_names(self) -> Iterator[str]:
-        """The names of all members, images or not."""
-        return (member.name for member in images(walk(self._tape()), every=True))
+    def all_members(self) -> Iterator[Member]:
+        """All members, images or not."""
+        return images(walk(self._tape()), every=True)
 
     def names(self) -> Iterator[str]:
         return (member.name for member in self.members(UNCHOSEN))
@@ -77,7 +77,7 @@ class TarContainer:
 
     def _find(self, name: str) -> Member:
         if self._unseen is None:
-            self._unseen = images(walk(self._tape()), every=True)
+            self._unseen = self.all_members()
         while name not in self._found:
             member = next(self._unseen, None)
             if member is None:

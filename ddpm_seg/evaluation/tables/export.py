@@ -23,6 +23,7 @@ from ddpm_seg.data.exports.cvat import write_cvat
 from ddpm_seg.data.exports.fiftyone import write_fiftyone
 from ddpm_seg.data.exports.huggingface import write_huggingface
 from ddpm_seg.data.exports.label_studio import write_label_studio
+from ddpm_seg.data.exports.originals import Originals
 from ddpm_seg.data.exports.picture import Picture, safe_name, showable
 from ddpm_seg.data.exports.png import write_images, write_png
 from ddpm_seg.data.exports.webdataset import write_webdataset
@@ -106,13 +107,19 @@ def export(config: ExportConfig) -> Exported:
         )
     done = Exported(selection=selection, threshold=find_threshold(config, selection))
     with fresh_output(config.output) as output:
-        read = _pictures(done, table, _needs_image(config.to))
+        originals = Originals(config.keep)
+        read = _pictures(done, table, _needs_image(config.to), originals)
         pictures = track(read, "exporting", unit="images", total=selection.images)
         with _listed(pictures, output) as pictures:
             if selection.task is None:
                 write_images(pictures, output)
             else:
                 _WRITERS[config.to](pictures, selection.task, output)
+        if missing := [name for name in config.keep if name not in originals.found]:
+            raise ValueError(
+                f"--keep {missing[0]}: no exported image has it; it can be a column of the Parquet table, or KEY."
+                f"{missing[0]} or a field of KEY.json in the tar, that the image lies in"
+            )
         _write_provenance(config, done, output)
     return done
 
@@ -162,11 +169,13 @@ def _title(done: Exported) -> str:
     return f"Labels of {done.selection.task.name}" if done.selection.task else "Images to annotate"
 
 
-def _pictures(done: Exported, table: str, needs_image: Callable[[str], bool]) -> Iterator[Picture]:
+def _pictures(
+    done: Exported, table: str, needs_image: Callable[[str], bool], originals: Originals
+) -> Iterator[Picture]:
     """Yields the selected rows whose images are still readable, in order; counts them in `done`."""
     names = set[str]()
     least = done.threshold.confidence if done.threshold else 0
-    read = partial(_picture, needs_image=needs_image, least_confidence=least)
+    read = partial(_picture, needs_image=needs_image, least_confidence=least, originals=originals)
     with ThreadPoolExecutor(READERS) as readers:
         for rows in _batches(done, table):
             for picture in readers.map(read, rows):
@@ -190,7 +199,9 @@ def _batches(done: Exported, table: str) -> Iterator[list[dict[str, Any]]]:
             yield [row | known for row in rows.to_pylist()]
 
 
-def _picture(row: dict[str, Any], needs_image: Callable[[str], bool], least_confidence: int) -> Picture | str:
+def _picture(
+    row: dict[str, Any], needs_image: Callable[[str], bool], least_confidence: int, originals: Originals
+) -> Picture | str:
     """The row's picture, or the reason why it has none."""
     mask = row_mask(row, file=row["file"]) if row["labelled"] else np.empty((0, 0), np.uint8)
     if CONFIDENCE in row:
@@ -203,6 +214,7 @@ def _picture(row: dict[str, Any], needs_image: Callable[[str], bool], least_conf
         elif needs_image(row["uri"]):
             data, _ = sources.read_image(row["uri"])
             image, suffix = showable(data, *mask.shape)
+        kept = originals.of(row["uri"])
     except (OSError, ValueError) as error:
         logger.warning("%s is left out: %s", storage.redact(row["uri"]), error)
         return error.error_type if isinstance(error, ImageError) else "not readable"
@@ -215,6 +227,7 @@ def _picture(row: dict[str, Any], needs_image: Callable[[str], bool], least_conf
         model_id=row["model_id"],
         image=image,
         suffix=suffix,
+        kept=kept,
     )
 
 

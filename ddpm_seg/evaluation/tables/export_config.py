@@ -11,6 +11,9 @@ from ddpm_seg.data.domain import OUTSIDE
 
 Format = Literal["coco", "png", "huggingface", "fiftyone", "label-studio", "cvat", "webdataset"]
 
+OWN_NAMES = frozenset(("image", "mask", "uri", "uncertainty", "mean_confidence", "model_id", "classes"))
+"""Columns and fields of the exports that can carry others."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExportConfig:
@@ -39,6 +42,9 @@ class ExportConfig:
     with --max-uncertainty, because models can be sure of what they have never seen; otherwise no limit."""
     classes: tuple[str, ...] = ()
     """Export only images that contain at least one of these classes. Default: all images."""
+    keep: tuple[str, ...] = ()
+    """Names of what to carry over from the tars and tables that the images lie in: columns of a table; members KEY.NAME
+    of a tar, or fields of its KEY.json (caption url). Only for huggingface and webdataset."""
     target_error: str | None = None
     """Leave out pixels (255, no class) that are not confident enough, so that on average at most this share of an
     image's pixels (1%) has a wrong class. Needs --calibration, and labels that were made with --maps."""
@@ -58,6 +64,12 @@ class ExportConfig:
             raise ValueError(
                 "--to webdataset writes masks beside tars of images, but samples are in a table: use --to png"
             )
+        if self.keep and self.to not in ("huggingface", "webdataset"):
+            raise ValueError(f"--keep is for --to huggingface and --to webdataset; --to {self.to} has no place for it")
+        if self.keep and self.samples is not None:
+            raise ValueError("--keep is for labelled images in tars and tables; samples have no other columns")
+        if own := sorted(OWN_NAMES.intersection(self.keep)):
+            raise ValueError(f"--keep {own[0]}: the export has a {own[0]} of its own")
         check_target(self.target_error, self.calibration)
         if self.samples is not None and self.target_error is not None:
             raise ValueError("--target-error needs annotated images among the labelled ones; samples have none")

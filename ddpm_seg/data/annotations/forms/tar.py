@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -17,6 +16,7 @@ from ddpm_seg.data.annotations.image_places import ImagePlaces
 from ddpm_seg.data.annotations.pair import Pair, image_pair, shown
 from ddpm_seg.data.decoding.formats import EXTENSIONS
 from ddpm_seg.data.inputs.sources import damage_named, read_image
+from ddpm_seg.data.inputs.tar import split_name
 from ddpm_seg.data.inputs.tar_container import TarContainer
 from ddpm_seg.tasks import Task
 
@@ -77,8 +77,9 @@ def _samples(uri: str) -> dict[str, _Sample]:
     with damage_named(uri), storage.open_file(uri) as file:
         try:
             tar = TarContainer(file)
-            for name, key, rest in _named(tar):
-                sample = samples.setdefault(key, _Sample())
+            for member in tar.all_members():
+                name, (key, rest) = member.name, split_name(member.name)
+                sample, rest = samples.setdefault(key, _Sample()), rest.lower()
                 if rest in MASKS:
                     sample.mask = name
                 elif f".{rest}" in EXTENSIONS:
@@ -88,17 +89,6 @@ def _samples(uri: str) -> dict[str, _Sample]:
         except ValueError as error:
             raise AnnotationError(f"{storage.redact(uri)}: {error}") from error
     return samples
-
-
-def _named(tar: TarContainer) -> Iterator[tuple[str, str, str]]:
-    """The name, key, and part after the first dot (in lower case) of every member."""
-    for name in tar.all_names():
-        plain, mark, again = name.rpartition("?")
-        if not (mark and again.isdigit()):
-            plain, again = name, ""
-        folder, slash, file = plain.rpartition("/")
-        stem, _, rest = file.partition(".")
-        yield name, folder + slash + stem + (f"?{again}" if again else ""), rest.lower()
 
 
 def _about(data: bytes) -> dict[str, Any]:
@@ -125,6 +115,6 @@ def _check_names(mask: str, classes: object, task: Task) -> None:
 
 def _read_mask(uri: str, task: Task, image_height: int, image_width: int) -> NDArray[Any]:
     data, _ = read_image(uri, max_bytes=MAX_MASK_BYTES)
-    if uri.rpartition("?")[0].lower().endswith(".npy") or uri.lower().endswith(".npy"):
+    if split_name(uri.rpartition("/")[2])[1].lower().endswith("npy"):
         return merged(read_npy(data, image_height, image_width), task)
     return read_png(data, task, image_height, image_width)
