@@ -16,7 +16,7 @@ from ddpm_seg.data.inputs.tar import split_name
 from ddpm_seg.data.inputs.tar_container import TarContainer
 
 MAX_BYTES = 1 << 24
-"""Of one member that is kept."""
+"""Size of the largest member that is kept."""
 
 
 class Originals:
