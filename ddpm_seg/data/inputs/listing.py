@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from ddpm_seg import storage
 from ddpm_seg.data.decoding.formats import EXTENSIONS
-from ddpm_seg.data.inputs import braces, lists, sources
+from ddpm_seg.data.inputs import braces, lakehouse, lists, sources
 from ddpm_seg.data.inputs.container import UNCHOSEN, Choice
 from ddpm_seg.data.inputs.entries import RefusedEntry, as_stored, file_of_entry
 from ddpm_seg.data.inputs.hidden import is_hidden_name
@@ -66,6 +66,7 @@ def list_images(input_uri: str, wanted: Wanted = EVERYTHING) -> Listing:
     * several such names at once (`{00000..00099}.tar`, see `braces`): what each of them names, and each must exist;
     * an image's URI: that image (over http(s) even without an extension);
     * a container: all images in it;
+    * the folder of a Delta or Iceberg table: its current files, as if they were given (see `lakehouse`);
     * a list (`.txt`, `.csv`, `.tsv` or `.parquet`, see `lists`): all entries, with any extension and whether they exist
       or not, so that each gets a row in the end; for a container, the images in it. Relative entries start at the
       list's own folder. Remote entries are not looked up: they have the size, ETag and time in the list, else None (see
@@ -200,7 +201,7 @@ def _until_damage(images: Iterator[FileInfo], uri: str, listing: Listing) -> Ite
 def _found(uri: str, is_folder: bool) -> Iterator[FileInfo]:
     """Files in the folder; else those that the pattern matches; else in folders that it matches; else below the
     prefix."""
-    ways: list[Callable[[str], Iterator[FileInfo]]] = [storage.list_files]
+    ways: list[Callable[[str], Iterator[FileInfo]]] = [_of_table, storage.list_files]
     if re.search(r"[*?\[]", uri):
         ways += [lambda pattern: iter(storage.glob(pattern)), storage.list_matching_folders]
     elif not is_folder:
@@ -213,6 +214,17 @@ def _found(uri: str, is_folder: bool) -> Iterator[FileInfo]:
     return iter(())
 
 
+def _of_table(uri: str) -> Iterator[FileInfo]:
+    """The files of a table of Delta or Iceberg."""
+    files = lakehouse.files_of_table(uri)
+    return iter(()) if files is None else _infos(files)
+
+
+def _infos(uris: Sequence[str]) -> Iterator[FileInfo]:
+    with ThreadPoolExecutor(ASKERS) as askers:
+        yield from askers.map(lambda uri: sources.info(uri, listed=True), uris)
+
+
 def _images(files: Iterable[FileInfo], listing: Listing, uri: str, wanted: Wanted) -> Iterator[FileInfo]:
     asked = _parts(uri)
     # What the user asked for by name is not hidden: a folder in ~/.cache, a pattern with a dot.
@@ -220,6 +232,7 @@ def _images(files: Iterable[FileInfo], listing: Listing, uri: str, wanted: Wante
     all_wanted = any(map(is_hidden_name, asked[depth:]))
     for file in files:
         is_image = _suffix(file.uri) in EXTENSIONS
+        lakehouse.refuse_files_of_table(file.uri)
         if not is_image and not sources.is_container(file.uri):
             listing.skipped += 1
         elif not all_wanted and any(map(is_hidden_name, _parts(file.uri)[depth:])):
