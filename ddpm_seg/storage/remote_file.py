@@ -18,6 +18,7 @@ class RemoteFile(io.RawIOBase):
     """
 
     def __init__(self, uri: str, *, guarded: bool = False, version: dict[str, Any] | None = None) -> None:
+        self.name = uri
         self._uri, self._guarded, self._position = uri, guarded, 0
         self.version = remote.info(uri, guarded=guarded) if version is None else version
         """What the storage says about the file, as `remote.info` returns it."""

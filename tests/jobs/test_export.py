@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import datasets
+import lance
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +16,7 @@ from PIL import Image
 
 from ddpm_seg import read_labels, read_samples, storage
 from ddpm_seg.data.annotations.load import load_annotations
+from ddpm_seg.data.inputs.listing import list_images
 from ddpm_seg.data.sample_names import SampleFinder, SampleName
 from ddpm_seg.data.table_pictures import encode_png, row_image
 from ddpm_seg.runs.layout import uris_under
@@ -24,7 +27,7 @@ from tests.runs.nightly_runs import labelled, night
 from tests.tiny_bundle import TASK
 
 KEPT = ["uri", "caption", "url", "width", "txt"]
-FORMATS = ["coco", "png", "huggingface", "fiftyone", "label-studio", "cvat"]
+FORMATS = ["coco", "png", "huggingface", "fiftyone", "label-studio", "cvat", "lance"]
 
 
 def write_nights(output: str, folder: str) -> None:
@@ -102,6 +105,14 @@ def test_what_lies_beside_the_images_is_kept(tmp_path: Path, capsys: pytest.Capt
         "alone.png": [None, None, None, None],
     }
     assert found == expected
+    assert main([*common, "--to=lance", f"--output={tmp_path / 'lance'}"]) == 0
+    table = lance.dataset(f"{tmp_path / 'lance'}/labels.lance").to_table()
+    assert {
+        uri.rpartition("in/")[2]: kept for uri, *kept in zip(*(table[name].to_pylist() for name in KEPT), strict=True)
+    } == expected
+    masks = [Image.open(io.BytesIO(cell["bytes"])) for cell in table["mask"].to_pylist()]
+    assert all(np.array_equal(np.asarray(mask), np.zeros((10, 10))) for mask in masks)
+    assert len(list(list_images(f"{tmp_path / 'lance'}/labels.lance").files)) == len(names), "an input again"
     assert main([*common, "--to=webdataset", f"--output={tmp_path / 'tars'}"]) == 0
     tars = sorted(str(path) for path in (tmp_path / "tars").glob("*.tar"))
     about = [json.loads(one["json"]) for one in wds.WebDataset(tars, shardshuffle=False)]

@@ -16,7 +16,7 @@ from ddpm_seg.data.annotations.pair import Pair, refuse_twice
 from ddpm_seg.data.decoding.formats import EXTENSIONS
 from ddpm_seg.data.inputs.hidden import is_hidden_below
 from ddpm_seg.data.inputs.listing import files_named
-from ddpm_seg.data.inputs.sources import is_container
+from ddpm_seg.data.inputs.sources import kind_name
 from ddpm_seg.tasks import Task
 
 _PATTERN = re.compile(r"[*?\[{]")
@@ -53,7 +53,7 @@ def _pairs(uri: str, task: Task, image_root: str | None) -> list[Pair]:
         read = label_studio_pairs if is_label_studio(content) else coco_pairs
         return read(uri, content, task, image_root)
     is_one = storage.is_http(uri) or not _PATTERN.search(uri)
-    parts = [uri] if is_one and (suffix == "parquet" or is_container(uri)) else _containers(uri)
+    parts = [uri] if is_one and (suffix == "parquet" or kind_name(uri) == "tar") else _containers(uri)
     found = []
     for part in parts:
         read_part = pairs_of_table if part.lower().endswith("parquet") else pairs_of_tar
@@ -68,4 +68,6 @@ def _containers(uri: str) -> list[str]:
     folder = uri if start == uri else start.rpartition("/")[0]
     files = [file for file in files if not is_hidden_below(file, folder)]
     loose = (*EXTENSIONS, ".npy")
-    return [] if any(file.lower().endswith(loose) for file in files) else list(filter(is_container, files))
+    if any(file.lower().endswith(loose) for file in files):
+        return []
+    return [file for file in files if kind_name(file) in ("tar", "parquet")]

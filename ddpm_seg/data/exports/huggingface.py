@@ -49,16 +49,21 @@ Images labelled by `ddpm_seg`. Pixels of `mask` are class ids; 255 is no class.
 def write_huggingface(pictures: Iterable[Picture], task: Task, output: str) -> None:
     """Writes `data/train-00000.parquet`, … and `README.md`; `datasets.load_dataset(output)` decodes images and
     masks."""
-    kept: pa.Schema | None = None
-    for number, batch in enumerate(_batches(pictures)):
+    for number, table in enumerate(tables(pictures)):
         sink = pa.BufferOutputStream()
-        kept = kept or _schema_of_kept(batch)
-        table = _with_kept(pa.Table.from_pylist(list(map(_row, batch)), schema=SCHEMA), batch, kept)
         pq.write_table(table, sink, row_group_size=100, write_page_checksum=True)
         storage.write_bytes(storage.join(output, "data", f"train-{number:05d}.parquet"), sink.getvalue().to_pybytes())
     classes = "\n".join(f"| {class_id} | {name} |" for class_id, name in enumerate(task.class_names))
     card = _CARD.format(name=task.name, classes=classes)
     storage.write_bytes(storage.join(output, "README.md"), card.encode())
+
+
+def tables(pictures: Iterable[Picture]) -> Iterator[pa.Table]:
+    """The pictures as tables of `ROWS` rows at most: SCHEMA, and columns for what is kept."""
+    kept: pa.Schema | None = None
+    for batch in _batches(pictures):
+        kept = kept or _schema_of_kept(batch)
+        yield _with_kept(pa.Table.from_pylist(list(map(_row, batch)), schema=SCHEMA), batch, kept)
 
 
 def _batches(pictures: Iterable[Picture]) -> Iterator[list[Picture]]:

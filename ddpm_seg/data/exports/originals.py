@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from ddpm_seg import storage
 from ddpm_seg.data.inputs import sources
 from ddpm_seg.data.inputs.container import Member
+from ddpm_seg.data.inputs.lance_container import open_lance
 from ddpm_seg.data.inputs.tar import split_name
 from ddpm_seg.data.inputs.tar_container import TarContainer
 
@@ -50,6 +51,11 @@ class Originals:
         with sources.damage_named(container), storage.open_listed(container)[0] as file:
             if sources.kind_name(container) == "tar":
                 return _in_tar(TarContainer(file), self._names)
+            if sources.kind_name(container) == "lance":
+                names = open_lance(container).metadata().schema.names
+                columns = [name for name in self._names if name in names]
+                rows = open_lance(container, columns).read_all().to_table().to_pylist() if columns else []
+                return {str(number): row for number, row in enumerate(rows)}
             with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
                 columns = [name for name in self._names if name in parquet.schema_arrow.names]
                 rows = parquet.read(columns=columns).to_pylist() if columns else []

@@ -118,5 +118,5 @@ def _named(paths: dict[str, Path]) -> Iterable[tuple[str, Path]]:
 
 
 def _safe(name: str) -> str:
-    stem = re.sub(r"\.(tar|tar\.gz|tgz|parquet)$", "", name, flags=re.IGNORECASE)
+    stem = re.sub(r"\.(tar|tar\.gz|tgz|parquet|lance)$", "", name, flags=re.IGNORECASE)
     return re.sub(r"[^A-Za-z0-9._-]+", "_", stem).lstrip(".") + ("" if stem == name else ".tar")

@@ -1,4 +1,4 @@
-"""Which Parquet files a Delta or Iceberg table consists of now. A folder also has those of its earlier versions."""
+"""Which files a Delta, Iceberg or Lance table consists of now. Its folder also has those of earlier versions."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from collections.abc import Callable
 from itertools import islice
 
 from ddpm_seg import storage
+from ddpm_seg.data.inputs.lance_container import store_options
 
-DELTA_LOG, ICEBERG_METADATA = "_delta_log", ".metadata.json"
+DELTA_LOG, LANCE_VERSIONS = "_delta_log", "_versions"
+ICEBERG_METADATA, LANCE_MANIFEST = ".metadata.json", ".manifest"
 
 
 def files_of_table(folder: str) -> list[str] | None:
@@ -22,6 +24,8 @@ def files_of_table(folder: str) -> list[str] | None:
         files = _read(folder, "Delta", "delta", _delta_files)
     elif _holds(storage.join(folder, "metadata"), ICEBERG_METADATA):
         files = _read(folder, "Iceberg", "iceberg", _iceberg_files)
+    elif _holds(storage.join(folder, LANCE_VERSIONS), LANCE_MANIFEST):
+        files = _read(folder, "Lance", "lance", _lance_files)
     else:
         return None
     files = sorted(storage.normalize(file.removeprefix("file://")) for file in files)
@@ -33,12 +37,13 @@ def files_of_table(folder: str) -> list[str] | None:
 def refuse_files_of_table(uri: str) -> None:
     """Raises ValueError for a file that shows that its folder is a table: files of earlier versions lie beside it."""
     folder, found, _ = uri.partition(f"/{DELTA_LOG}/")
-    if not found and uri.endswith(ICEBERG_METADATA):
-        folder, found, _ = uri.rpartition("/metadata/")
+    for place, suffix in (("metadata", ICEBERG_METADATA), (LANCE_VERSIONS, LANCE_MANIFEST)):
+        if not found and uri.endswith(suffix):
+            folder, found, _ = uri.rpartition(f"/{place}/")
     if found:
         raise ValueError(
-            f"{storage.redact(folder)} is a Delta or Iceberg table, whose folder also has files of earlier versions: "
-            "give the table's own folder as the input"
+            f"{storage.redact(folder)} is a Delta, Iceberg or Lance table, whose folder also has files of earlier "
+            "versions: give the table's own folder as the input"
         )
 
 
@@ -64,7 +69,7 @@ def _holds(folder: str, suffix: str) -> bool:
 def _delta_files(folder: str) -> list[str]:
     from deltalake import DeltaTable
 
-    table = DeltaTable(folder, storage_options=_delta_storage())
+    table = DeltaTable(folder, storage_options=store_options())
     if table.metadata().configuration.get("delta.columnMapping.mode", "none") != "none":
         raise ValueError("its columns are renamed (column mapping); write it anew without")
     # A table that may have deleted rows in its files says so; deltalake then refuses to read it as well.
@@ -73,8 +78,15 @@ def _delta_files(folder: str) -> list[str]:
     return table.file_uris()
 
 
-def _delta_storage() -> dict[str, str]:
-    return {"allow_http": "true"} if os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://") else {}
+def _lance_files(folder: str) -> list[str]:
+    import lance
+
+    files = []
+    for fragment in lance.dataset(folder, storage_options=store_options()).get_fragments():
+        if fragment.deletion_file() is not None:
+            raise ValueError("rows are marked as deleted; compact it first: dataset.optimize.compact_files()")
+        files += [storage.join(folder, "data", file.path) for file in fragment.data_files()]
+    return files
 
 
 def _iceberg_files(folder: str) -> list[str]:

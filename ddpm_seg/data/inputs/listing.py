@@ -66,7 +66,7 @@ def list_images(input_uri: str, wanted: Wanted = EVERYTHING) -> Listing:
     * several such names at once (`{00000..00099}.tar`, see `braces`): what each of them names, and each must exist;
     * an image's URI: that image (over http(s) even without an extension);
     * a container: all images in it;
-    * the folder of a Delta or Iceberg table: its current files, as if they were given (see `lakehouse`);
+    * the folder of a Delta, Iceberg or Lance table: its current files, as if they were given (see `lakehouse`);
     * a list (`.txt`, `.csv`, `.tsv` or `.parquet`, see `lists`): all entries, with any extension and whether they exist
       or not, so that each gets a row in the end; for a container, the images in it. Relative entries start at the
       list's own folder. Remote entries are not looked up: they have the size, ETag and time in the list, else None (see
@@ -215,7 +215,7 @@ def _found(uri: str, is_folder: bool) -> Iterator[FileInfo]:
 
 
 def _of_table(uri: str) -> Iterator[FileInfo]:
-    """The files of a table of Delta or Iceberg."""
+    """The files of a table of Delta, Iceberg or Lance."""
     files = lakehouse.files_of_table(uri)
     return iter(()) if files is None else _infos(files)
 

@@ -18,11 +18,12 @@ from ddpm_seg import storage
 from ddpm_seg.data.decoding.formats import EXTENSIONS
 from ddpm_seg.data.decoding.images import DEFAULT_LIMITS
 from ddpm_seg.data.inputs.container import UNCHOSEN, Choice, Container, IndexedContainer, Kind
+from ddpm_seg.data.inputs.lance_container import LANCE
 from ddpm_seg.data.inputs.parquet_container import PARQUET
 from ddpm_seg.data.inputs.tar_container import TAR
 from ddpm_seg.storage import FileInfo
 
-KINDS: tuple[Kind, ...] = (TAR, PARQUET)
+KINDS: tuple[Kind, ...] = (TAR, PARQUET, LANCE)
 """The kinds of container. To add one, write a file beside this one and add its name here."""
 
 # Limit per process, as each may hold an index of its images.

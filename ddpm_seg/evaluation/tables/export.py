@@ -23,6 +23,7 @@ from ddpm_seg.data.exports.cvat import write_cvat
 from ddpm_seg.data.exports.fiftyone import write_fiftyone
 from ddpm_seg.data.exports.huggingface import write_huggingface
 from ddpm_seg.data.exports.label_studio import write_label_studio
+from ddpm_seg.data.exports.lance import write_lance
 from ddpm_seg.data.exports.originals import Originals
 from ddpm_seg.data.exports.picture import Picture, safe_name, showable
 from ddpm_seg.data.exports.png import write_images, write_png
@@ -50,6 +51,7 @@ _WRITERS: dict[Format, Callable[[Iterable[Picture], Task, str], None]] = {
     "label-studio": write_label_studio,
     "cvat": write_cvat,
     "webdataset": write_webdataset,
+    "lance": write_lance,
 }
 
 README = "README.md"

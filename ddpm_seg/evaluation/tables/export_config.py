@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Literal
 
 from ddpm_seg import storage
 from ddpm_seg.checks import check_least, check_target
 from ddpm_seg.data.domain import OUTSIDE
 
-Format = Literal["coco", "png", "huggingface", "fiftyone", "label-studio", "cvat", "webdataset"]
+Format = Literal["coco", "png", "huggingface", "fiftyone", "label-studio", "cvat", "webdataset", "lance"]
 
 OWN_NAMES = frozenset(("image", "mask", "uri", "uncertainty", "mean_confidence", "model_id", "classes"))
 """Columns and fields of the exports that can carry others."""
@@ -44,7 +45,7 @@ class ExportConfig:
     """Export only images that contain at least one of these classes. Default: all images."""
     keep: tuple[str, ...] = ()
     """Names of what to carry over from the tars and tables that the images lie in: columns of a table; members KEY.NAME
-    of a tar, or fields of its KEY.json (caption url). Only for huggingface and webdataset."""
+    of a tar, or fields of its KEY.json (caption url). Only for huggingface, webdataset and lance."""
     target_error: str | None = None
     """Leave out pixels (255, no class) that are not confident enough, so that on average at most this share of an
     image's pixels (1%) has a wrong class. Needs --calibration, and labels that were made with --maps."""
@@ -64,8 +65,10 @@ class ExportConfig:
             raise ValueError(
                 "--to webdataset writes masks beside tars of images, but samples are in a table: use --to png"
             )
-        if self.keep and self.to not in ("huggingface", "webdataset"):
-            raise ValueError(f"--keep is for --to huggingface and --to webdataset; --to {self.to} has no place for it")
+        if self.keep and self.to not in ("huggingface", "webdataset", "lance"):
+            raise ValueError(f"--keep is for huggingface, webdataset and lance; --to {self.to} has no place for it")
+        if self.to == "lance" and find_spec("lance") is None:
+            raise ValueError("--to lance needs pip install 'ddpm_seg[lance]'")
         if self.keep and self.samples is not None:
             raise ValueError("--keep is for labelled images in tars and tables; samples have no other columns")
         if own := sorted(OWN_NAMES.intersection(self.keep)):

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import lance
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -16,8 +17,10 @@ from PIL import Image
 from pyiceberg.catalog import load_catalog
 
 from ddpm_seg.data.inputs import sources
+from ddpm_seg.data.inputs.container import Choice
 from ddpm_seg.data.inputs.lakehouse import files_of_table
 from ddpm_seg.data.inputs.listing import Wanted, list_images
+from ddpm_seg.data.inputs.members import Place, look_into, read_places
 
 
 def picture(number: int) -> bytes:
@@ -51,18 +54,32 @@ def write_iceberg(folder: str) -> str:
     return f"{folder}/a/b"
 
 
-WRITERS = pytest.mark.parametrize("write", [write_delta, write_iceberg])
+def write_lance(folder: str) -> str:
+    uri = f"{folder}/a.lance"
+    lance.write_dataset(rows(range(5)), uri, max_rows_per_file=2)
+    lance.write_dataset(rows(range(5, 9)), uri, mode="append")
+    table = lance.dataset(uri)
+    table.delete("number = 3 or number = 7")
+    table.optimize.compact_files(materialize_deletions_threshold=0.0)
+    lance.write_dataset(rows(range(9, 10)), uri, mode="append")
+    return uri
+
+
+WRITERS = pytest.mark.parametrize("write", [write_delta, write_iceberg, write_lance])
 CURRENT = sorted(picture(number) for number in range(10) if number not in (3, 7))
 
 
 @WRITERS
 def test_only_the_current_rows_are_listed(tmp_path: Path, write: Callable[[str], str]) -> None:
     uri = write(str(tmp_path))
-    assert len(list(tmp_path.rglob("*.parquet"))) > len(files_of_table(uri) or []), "earlier versions are still there"
+    there = [*tmp_path.rglob("*.parquet"), *tmp_path.rglob("data/*.lance")]
+    assert len(there) > len(files_of_table(uri) or []), "earlier versions are still there"
     listing = list_images(uri)
     assert sorted(sources.read_image(file.uri)[0] for file in listing.files) == CURRENT
     whole = [file.uri for file in list_images(uri, Wanted(whole=True)).files]
     assert whole == files_of_table(uri), "containers like any other Parquet files"
+    if write is write_lance:
+        return  # not a table of URIs
     links = list_images(uri, Wanted(uri_column="link"))
     assert sorted(Path(file.uri).name for file in links.files) == [f"{n}.jpg" for n in range(10) if n not in (3, 7)]
 
@@ -70,26 +87,28 @@ def test_only_the_current_rows_are_listed(tmp_path: Path, write: Callable[[str],
 @WRITERS
 def test_a_folder_that_holds_a_table_is_refused(tmp_path: Path, write: Callable[[str], str]) -> None:
     write(str(tmp_path))
-    with pytest.raises(ValueError, match="is a Delta or Iceberg table, whose folder also has files of earlier"):
+    with pytest.raises(ValueError, match="is a Delta, Iceberg or Lance table, whose folder also has files of earlier"):
         list(list_images(str(tmp_path)).files)
 
 
 @WRITERS
 def test_a_damaged_table_is_one_error(tmp_path: Path, write: Callable[[str], str]) -> None:
     uri = write(str(tmp_path))
-    for path in [*Path(uri).rglob("*.json"), *Path(uri).rglob("*.avro")]:
+    for path in [*Path(uri).rglob("*.json"), *Path(uri).rglob("*.avro"), *Path(uri).rglob("*.manifest")]:
         path.write_bytes(b"{")
-    with pytest.raises(ValueError, match=r"is not a table of (Delta|Iceberg) that can be read"):
+    with pytest.raises(ValueError, match=r"is not a table of (Delta|Iceberg|Lance) that can be read"):
         list_images(uri)
 
 
-@pytest.mark.parametrize(("library", "write"), [("deltalake", write_delta), ("pyiceberg.table", write_iceberg)])
+@pytest.mark.parametrize(
+    ("library", "write"), [("deltalake", write_delta), ("pyiceberg.table", write_iceberg), ("lance", write_lance)]
+)
 def test_a_missing_library_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str, write: Callable[[str], str]
 ) -> None:
     uri = write(str(tmp_path))
     monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(ValueError, match=r"needs pip install 'ddpm_seg\[(delta|iceberg)\]'"):
+    with pytest.raises(ValueError, match=r"needs pip install 'ddpm_seg\[(delta|iceberg|lance)\]'"):
         list_images(uri)
 
 
@@ -99,3 +118,34 @@ def test_a_delta_table_with_deleted_rows_in_its_files_is_refused(tmp_path: Path)
     write_deltalake(uri, rows(range(3)), configuration={"delta.enableDeletionVectors": "true"})
     with pytest.raises(ValueError, match="deletion vectors"):
         list_images(uri)
+
+
+def test_a_lance_table_with_deleted_rows_in_its_files_is_refused(tmp_path: Path) -> None:
+    uri = write_lance(str(tmp_path))
+    lance.dataset(uri).delete("number = 1")
+    with pytest.raises(ValueError, match="rows are marked as deleted; compact it first"):
+        list_images(uri)
+
+
+def test_a_chunk_of_a_lance_file(tmp_path: Path) -> None:
+    uri = f"{tmp_path}/a.lance"
+    kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    cells = [{"bytes": picture(number), "path": ""} if number != 4 else None for number in range(40)]
+    lance.write_dataset(pa.table({"photo": pa.array(cells, kind), "mask": [b"m"] * 40}), uri)
+    (file,) = files_of_table(uri) or []
+    found = look_into(sources.info(file), Choice(image_column="photo"))
+    assert [member.name for member in found.members] == [f"photo/{row}" for row in range(40)]
+    places = [
+        Place(container=found.version, name=one.name, start=one.start, size=one.size) for one in found.members[1:39]
+    ]
+    read = list(read_places(places, 1000))
+    assert [one for one in read if isinstance(one, bytes)] == [picture(row) for row in range(1, 39) if row != 4]
+    assert isinstance(read[3], ValueError)
+    for name in ("photo/40", "x"):
+        with pytest.raises(FileNotFoundError):
+            sources.read_image(f"{file}#{name}")
+    lance.dataset(uri).add_columns({"more": "1"})
+    assert file in (files_of_table(uri) or []), "columns that are added later leave it as it is"
+    Path(file).write_bytes(Path(file).read_bytes()[:-100])
+    with pytest.raises(sources.ContainerError):
+        sources.read_image(f"{file}#photo/1")

@@ -1,0 +1,68 @@
+"""Data files of Lance tables with a column of images. Lance never changes such a file, but writes new ones."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any, BinaryIO
+
+from ddpm_seg.data.inputs import image_column
+from ddpm_seg.data.inputs.container import UNCHOSEN, Choice, Kind, Member
+
+ROWS_AT_ONCE = 16
+
+
+class LanceContainer:
+    """An opened data file. An image's name is the number of its row in the file, as in a Parquet table."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._uri = str(file.name)  # Lance reads with its own requests
+        about = open_lance(self._uri).metadata()
+        self._schema, self._rows = about.schema, int(about.num_rows)
+
+    def holds_images(self, choice: Choice) -> bool:
+        return image_column.holds_images(self._schema, choice)
+
+    def members(self, choice: Choice) -> Iterator[Member]:
+        return image_column.members(self._rows, choice)
+
+    def names(self) -> Iterator[str]:
+        return (member.name for member in self.members(UNCHOSEN))
+
+    def read(self, name: str, max_bytes: int) -> bytes:
+        (found,) = self.read_members([image_column.member_of_name(name, self._rows)], max_bytes)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def read_members(self, members: Sequence[Member], max_bytes: int) -> Iterator[bytes | Exception]:
+        if members and members[-1].start >= self._rows:
+            raise ValueError(f"it ends before row {members[-1].start}")
+        left = iter(members)
+        while some := list(islice(left, ROWS_AT_ONCE)):
+            reader = open_lance(self._uri, [image_column.path_of_bytes(self._schema, some[0].name)])
+            table = reader.take_rows([member.start for member in some], batch_size=ROWS_AT_ONCE).to_table()
+            for cell in table.column(0).to_pylist():
+                yield image_column.image_of_cell(cell, max_bytes)
+
+
+LANCE = Kind(
+    suffixes=(".lance",),
+    open=lambda file: found if (found := LanceContainer(file)).holds_images(UNCHOSEN) else None,
+    open_indexed=LanceContainer,
+)
+
+
+def open_lance(uri: str, columns: list[str] | None = None) -> Any:
+    """Lance's reader of a data file. Raises ValueError if the library is not installed."""
+    try:
+        from lance.file import LanceFileReader
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{error}: files of Lance tables need pip install 'ddpm_seg[lance]'") from error
+    return LanceFileReader(uri, storage_options=store_options(), columns=columns)
+
+
+def store_options() -> dict[str, str]:
+    """What libraries in Rust need to be told about the object store, beside the environment that all read."""
+    return {"allow_http": "true"} if os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://") else {}
