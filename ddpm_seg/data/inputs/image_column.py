@@ -36,7 +36,7 @@ def members(rows: int, choice: Choice) -> Iterator[Member]:
 
 
 def member_of_name(name: str, rows: int) -> Member:
-    """Raises FileNotFoundError if a table of so many rows has none of this name."""
+    """Raises FileNotFoundError for a name that no row of a table with this number of rows has."""
     row = name.rpartition("/")[2]
     if not (row.isascii() and row.isdigit() and int(row) < rows):
         raise FileNotFoundError(errno.ENOENT, f"there is no row {name!r} in the table", name)
