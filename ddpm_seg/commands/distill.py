@@ -6,6 +6,8 @@
         --validation s3://photos/annotated \\
         --backbone-weights s3://models/resnet101.pth \\
         --output s3://models/student
+    ddpm-seg distill --samples samples/ --num-samples 100 300 1000 \\
+        --validation avatars/validation --output student-curve
     ddpm-seg distill --labels labels/ --architecture unet --augment \\
         --output bundles/student
 
@@ -17,8 +19,9 @@ Train worker per GPU. Exit status: see ddpm-seg label --help.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ddpm_seg import storage
 from ddpm_seg.command_line.run import run
 from ddpm_seg.training.student.distill_config import DistillConfig
 
@@ -31,9 +34,20 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _distill(config: DistillConfig) -> str:
+    from ddpm_seg.studies.student_curve import run_student_curve
     from ddpm_seg.training.student.distill import distill
 
+    if config.num_samples is not None and len(config.num_samples) > 1:
+        return describe_curve(run_student_curve(config), config.output)
     return describe(distill(config), config.output)
+
+
+def describe_curve(points: list[dict[str, Any]], output: str) -> str:
+    """The report to print: one line per number of samples."""
+    lines = ["samples  epochs  validation IoU"]
+    lines += [f"{point['samples']:>7}  {point['epochs']:>6}  {point['miou']:>14.4f}" for point in points]
+    students, curve = storage.join(output, "samples-N"), storage.join(output, "curve.*")
+    return "\n".join([*lines, f"students  {students}", f"curve     {curve}"])
 
 
 def describe(student: StudentHeader, output: str) -> str:

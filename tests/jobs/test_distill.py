@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from torchvision.models import mobilenet_v3_large, resnet50
 
 import ddpm_seg
 from ddpm_seg.model.bundle.student_bundle import load_student
+from ddpm_seg.studies import student_curve
 from ddpm_seg.training.student import distill
 from ddpm_seg.training.student.student_training import StudentTraining
 from jobs import curate, evaluate
@@ -154,3 +156,40 @@ def test_samples_without_labels_are_refused(tmp_path, capsys) -> None:
     publish_boxes(tmp_path / "out", 8, labelled=False)
     assert run(tmp_path / "out", tmp_path / "student") == 2
     assert "have no labels: their model has no ensemble" in capsys.readouterr().err
+
+
+def test_a_curve_has_a_student_for_each_number_of_samples(samples, annotated, tmp_path, capsys, monkeypatch) -> None:
+    command = ["--num-samples", "32", "8", "--epochs", "1", "--batch-size", "4", "--validation", str(annotated)]
+    assert run(samples, tmp_path / "curve", *command) == 0
+    shown = capsys.readouterr().out
+    rows = list(csv.DictReader((tmp_path / "curve" / "curve.csv").open()))
+    assert [(row["samples"], row["epochs"]) for row in rows] == [("8", "4"), ("32", "1")]
+    for row in rows:
+        how = load_student(str(tmp_path / "curve" / f"samples-{row['samples']}")).provenance["distillation"]
+        assert how["samples"]["count"] == int(row["samples"])
+        assert max(epoch["miou"] for epoch in how["history"]) == float(row["miou"])
+        assert f"{float(row['miou']):.4f}" in shown
+    assert b"</svg>" in (tmp_path / "curve" / "curve.svg").read_bytes()
+
+    monkeypatch.setattr(student_curve, "distill", None)  # what is there is not trained again
+    assert run(samples, tmp_path / "curve", *command) == 0
+    assert run(samples, tmp_path / "curve", *command, "--epochs", "2") == 2
+    assert "expected 8" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--num-samples", "8", "32"], "give it too"),
+        (["--num-samples", "0"], "different numbers of at least 1"),
+        (["--num-samples", "8", "--images", "i"], "leave out --labels and --images"),
+        (["--num-samples", "65"], "but there are 64"),
+    ],
+)
+def test_numbers_of_samples_that_cannot_be_are_refused(samples, tmp_path, capsys, flags, message) -> None:
+    try:
+        status: object = run(samples, tmp_path / "curve", *flags)
+    except SystemExit as end:  # what the options themselves refuse
+        status = end.code
+    assert status == 2
+    assert message in capsys.readouterr().err

@@ -142,7 +142,8 @@ def _epoch(
 def _stream(config: DistillConfig) -> SampleStream | LabelStream:
     if config.labels is None:
         assert config.samples is not None  # of the config
-        return SampleStream(config.samples, config_hash=config.config_hash)
+        number = config.num_samples[0] if config.num_samples else None
+        return SampleStream(config.samples, config_hash=config.config_hash, num_samples=number)
     return LabelStream(
         config.labels, config_hash=config.config_hash, size=config.image_size, ignore_below=config.ignore_below
     )

@@ -20,6 +20,10 @@ class SamplesAndStudent:
     samples: str | None = None
     """Generated samples with masks: a folder or URI prefix that ddpm-seg generate wrote (its --output). Samples that
     ddpm-seg curate dropped are not used."""
+    num_samples: tuple[int, ...] | None = None
+    """Train on this many of the --samples, chosen at random, the same ones every time. Several numbers give a curve:
+    one student each, in folders samples-N of --output, with as many batches for each, scored on --validation.
+    Default: all."""
     labels: str | None = None
     """Instead of --samples, real images with the masks that a model gave them: a folder or URI prefix that ddpm-seg
     label wrote (its --output). The images are read again."""
@@ -67,6 +71,7 @@ class DistillConfig(AnnotationOptions, StudentOptimization, SamplesAndStudent):
         super().__post_init__()
         storage.normalize_places(self, "samples", "labels", "output")
         check_least(self, repeat=1, image_size=1)
+        self._check_num_samples()
         if (self.samples is None) == (self.labels is None):
             raise ValueError("give either --samples, which ddpm-seg generate wrote, or --labels, of ddpm-seg label")
         if self.image_size is not None and self.labels is None:
@@ -77,6 +82,17 @@ class DistillConfig(AnnotationOptions, StudentOptimization, SamplesAndStudent):
             raise ValueError("--backbone-weights is for --architecture deeplabv3: a U-Net has no backbone of ImageNet")
         if self.repeat > 1 and self.images is None:
             raise ValueError("--repeat needs --images; for more passes over the samples give more --epochs")
+
+    def _check_num_samples(self) -> None:
+        numbers = self.num_samples
+        if numbers is None:
+            return
+        if not numbers or min(numbers) < 1 or len(set(numbers)) < len(numbers):
+            raise ValueError(f"--num-samples must be different numbers of at least 1, got {numbers}")
+        if self.samples is None or self.images is not None:
+            raise ValueError("--num-samples chooses from --samples: leave out --labels and --images, or --num-samples")
+        if len(numbers) > 1 and self.validation is None:
+            raise ValueError("several --num-samples give a curve, which is scored on --validation: give it too")
 
     def optimization(self) -> StudentOptimization:
         """The settings that the weights depend on, besides the samples and the network."""

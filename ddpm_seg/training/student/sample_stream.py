@@ -46,11 +46,12 @@ class SampleStream:
     """The samples under `output` that their curation keeps; without a curation, all samples that have no error.
 
     Each epoch deals the pieces to the workers in a new order, and each worker shuffles the rows of a few pieces
-    together. The order depends on (seed, epoch, rank) alone. `config_hash` is that of `read_samples`. Raises
-    FileNotFoundError if there are no samples and ValueError if they have no labels.
+    together. The order depends on (seed, epoch, rank) alone. `config_hash` is that of `read_samples`. With
+    `num_samples`, only this many are used, which are among those of every larger number. Raises FileNotFoundError if
+    there are no samples and ValueError if they have no labels or are too few.
     """
 
-    def __init__(self, output: str, *, config_hash: str | None = None) -> None:
+    def __init__(self, output: str, *, config_hash: str | None = None, num_samples: int | None = None) -> None:
         self.output = output
         self.curation = read_curation(self.output)
         columns = ["image_id", "config_hash", "model_id", "status"]
@@ -58,6 +59,10 @@ class SampleStream:
         kept = kept.filter(pc.equal(kept["status"], "ok"))
         if not kept.num_rows:
             raise ValueError(f"there are no samples to train on at {self.output}")
+        if num_samples is not None:
+            if num_samples > kept.num_rows:
+                raise ValueError(f"--num-samples is {num_samples}, but there are {kept.num_rows} at {self.output}")
+            kept = kept.sort_by("image_id").slice(0, num_samples)  # ids are hashes: their order is a random one
         self.config_hash: str = kept["config_hash"][0].as_py()
         self.model_id: str | None = kept["model_id"][0].as_py()
         self.num_samples: int = kept.num_rows

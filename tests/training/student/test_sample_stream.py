@@ -100,3 +100,12 @@ def test_annotated_images_come_as_often_as_asked(world_size: int) -> None:
             assert np.array_equal(batch[..., 0], labels)
             found += batch[:, 0, 0, 0].tolist()
     assert sorted(found) == sorted([*range(6)] * 4)
+
+
+def test_fewer_samples_are_among_more_of_them(samples: Path) -> None:
+    few, more = (SampleStream(str(samples), num_samples=number) for number in (8, 24))
+    assert (few.num_samples, more.num_samples) == (8, 24)
+    assert len(set(numbers(few, 0))) == 8
+    assert set(numbers(few, 0)) < set(numbers(more, 0))
+    assert set(numbers(few, 0)) == set(numbers(few, 1))
+    assert sorted(numbers(more, 0)) != list(range(24))  # a random choice, not the first ones
