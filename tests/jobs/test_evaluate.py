@@ -173,7 +173,7 @@ def test_splits_train_as_the_model_was_trained_and_score_what_is_left(
     assert (few["shots"], many["shots"], many["miou"]) == (2, 4, pytest.approx(found["miou"], abs=1e-6))
     assert f"{few['miou']:.4f} ±" in shown
     rows = list(csv.DictReader((tmp_path / "curve" / "curve.csv").open()))
-    methods = ["this model", "RGB + coordinates", "untrained DDPM"]
+    methods = ["this model", "RGB + coordinates", "untrained UNet"]
     assert [(row["method"], row["shots"]) for row in rows] == [(name, n) for name in methods for n in ("2", "4")]
     assert [point["miou"] for point in curves["baselines"][0]["curve"]] == [float(row["miou"]) for row in rows[2:4]]
     assert {one["class_name"] for one in curves["expected_gains"]} == {"background", "skin"}  # those that are annotated
