@@ -83,7 +83,8 @@ def test_a_seed_chooses_the_images_and_what_is_there_is_not_replaced(
     capsys.readouterr()
     assert run(folder, "--num-images", "3") == 2
     assert "give another --output" in capsys.readouterr().err
-    (folder / "out" / "explore.html").unlink()  # as if interrupted
+    (folder / "out" / "unfinished").mkdir()  # as if interrupted
+    (folder / "out" / "unfinished" / "some.safetensors").write_bytes(b"")
     assert run(folder, "--num-images", "3") == 0
     assert {path.name: path.read_bytes() for path in (folder / "out" / "masks").iterdir()} == masks
 

@@ -77,11 +77,7 @@ def run_explore(config: ExploreConfig) -> Exploration:
         raise drawn_images_only(bundle.network.title)
     features = choose_features(bundle, config.steps, config.blocks)
     mode = chosen_fit(config.model, bundle.provenance, config.fit)
-    if storage.exists(storage.join(config.output, PAGE)):
-        raise ValueError(
-            f"{storage.redact(config.output)} has been explored already, and its masks may have been corrected since: "
-            "give another --output"
-        )
+    _refuse_masks(config.output)
     storage.check_writable(config.output)
     workplace = Workplace(
         folder=storage.join(config.output, UNFINISHED),
@@ -102,6 +98,16 @@ def run_explore(config: ExploreConfig) -> Exploration:
         _write(config, header.model_id, [seen[index] for index in order], labels[order], found)
         storage.delete(workplace.folder)
     return found
+
+
+def _refuse_masks(output: str) -> None:
+    """Raises ValueError if there are masks that no unfinished exploration wrote: somebody may have corrected them."""
+    unfinished = any(True for _ in storage.list_files(storage.join(output, UNFINISHED)))
+    masks = any(True for _ in storage.list_files(storage.join(output, "masks")))
+    if masks and not unfinished:
+        raise ValueError(
+            f"{storage.redact(output)} has masks already, which may have been corrected: give another --output"
+        )
 
 
 def _read(config: ExploreConfig, size: int, mode: FitMode) -> list[Seen]:
