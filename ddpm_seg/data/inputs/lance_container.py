@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any, BinaryIO
 
@@ -11,6 +12,7 @@ from ddpm_seg.data.inputs import image_column
 from ddpm_seg.data.inputs.container import UNCHOSEN, Choice, Kind, Member
 
 ROWS_AT_ONCE = 16
+MANY_ROWS = 1_000_000
 
 
 class LanceContainer:
@@ -18,13 +20,17 @@ class LanceContainer:
 
     def __init__(self, file: BinaryIO) -> None:
         self._uri = str(file.name)  # Lance reads with its own requests
-        about = open_lance(self._uri).metadata()
-        self._schema, self._rows = about.schema, int(about.num_rows)
+        with panics_named():
+            about = open_lance(self._uri).metadata()
+            self._schema, self._rows = about.schema, int(about.num_rows)
 
     def holds_images(self, choice: Choice) -> bool:
         return image_column.holds_images(self._schema, choice)
 
     def members(self, choice: Choice) -> Iterator[Member]:
+        if self._rows > MANY_ROWS:  # a damaged file may say any number, so look whether the last one is there
+            name = f"{choice.image_column or ''}/{self._rows - 1}"
+            list(self.read_members([image_column.member_of_name(name, self._rows)], 0))
         return image_column.members(self._rows, choice)
 
     def names(self) -> Iterator[str]:
@@ -42,8 +48,12 @@ class LanceContainer:
         left = iter(members)
         while some := list(islice(left, ROWS_AT_ONCE)):
             reader = open_lance(self._uri, [image_column.path_of_bytes(self._schema, some[0].name)])
-            table = reader.take_rows([member.start for member in some], batch_size=ROWS_AT_ONCE).to_table()
-            for cell in table.column(0).to_pylist():
+            with panics_named():
+                table = reader.take_rows([member.start for member in some], batch_size=ROWS_AT_ONCE).to_table()
+                cells = table.column(0).to_pylist()
+            if len(cells) < len(some):
+                raise ValueError(f"it ends before row {some[-1].start}")
+            for cell in cells:
                 yield image_column.image_of_cell(cell, max_bytes)
 
 
@@ -60,7 +70,20 @@ def open_lance(uri: str, columns: list[str] | None = None) -> Any:
         from lance.file import LanceFileReader
     except ModuleNotFoundError as error:
         raise ValueError(f"{error}: files of Lance tables need pip install 'ddpm_seg[lance]'") from error
-    return LanceFileReader(uri, storage_options=store_options(), columns=columns)
+    with panics_named():
+        return LanceFileReader(uri, storage_options=store_options(), columns=columns)
+
+
+@contextmanager
+def panics_named() -> Iterator[None]:
+    """Turns what Lance raises for a damaged file where its authors expected none, which is no Exception, into a
+    ValueError."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise ValueError(f"Lance cannot read it: {' '.join(str(error).split())}") from None
 
 
 def store_options() -> dict[str, str]:

@@ -11,13 +11,15 @@ import json
 import os
 import tarfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import lance
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from deltalake import write_deltalake
 from PIL import Image
 
 from ddpm_seg.cluster.nodes import Allocation
@@ -439,3 +441,37 @@ def test_what_the_libraries_themselves_write(folder: Path) -> None:
     assert_once(every_row(folder), 11)
     names = [f"{seed // 3:05d}.tar#{seed:09d}.png" for seed in range(7)]
     assert list(by_name(folder)) == [*names, *(f"train-00000-of-00001.parquet#{row}" for row in range(4))]
+
+
+def write_delta(uri: Path, images: list[bytes | None]) -> None:
+    write_deltalake(str(uri), table_of(images), mode="append")
+
+
+def write_lance(uri: Path, images: list[bytes | None]) -> None:
+    lance.write_dataset(table_of(images), str(uri), mode="append" if uri.exists() else "create", max_rows_per_file=4)
+
+
+@pytest.mark.parametrize("write", [write_delta, write_lance])
+def test_a_table_that_grows_is_labelled_once(
+    folder: Path, ways: Ways, write: Callable[[Path, list[bytes | None]], None]
+) -> None:
+    table = folder / "table"  # no name that tells its kind
+    write(table, [picture(seed) for seed in range(7)])
+    ways.chunks_left = 2
+    with pytest.raises(Killed):
+        label(folder, input=str(table))
+    ways.chunks_left = None
+    label(folder, input=str(table))
+    assert_once(every_row(folder), 7)
+    assert len(ways.chunks) == len(set(ways.chunks))
+    write(table, [picture(7), None, picture(8)])
+    second = label(folder, input=str(table))
+    assert (second.ok, second.errors) == (2, {"read_failed": 1}), "only the rows that are new"
+    assert_once(every_row(folder), 10)
+    plain = folder.parent / "plain"
+    plain.mkdir()
+    for seed in range(9):
+        (plain / f"{seed}.png").write_bytes(picture(seed))
+    label(plain, output=str(folder.parent / "other"))
+    masks = Counter(str(row["mask"]) for row in every_row(folder) if row["status"] == "ok")
+    assert masks == Counter(str(row["mask"]) for row in every_row(plain, "other"))
