@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,6 +28,13 @@ class FaultyS3:
     endpoint: str
     seen: list[str] = field(default_factory=list)  # "GET /bucket/key?query" of every request, in order
     headers: list[dict[str, str]] = field(default_factory=list)  # of the same requests
+    delay_s: float = 0.0
+    """Time added to every request, as by a distant store."""
+    bears: int | None = None
+    """Requests at once; those beyond are answered 503 SlowDown. None: any number."""
+    refused: int = 0
+    most_at_once: int = 0
+    _at_once: int = 0
     _fault: Fault | None = None
     _spare: int = 0
     _times: int | None = 0
@@ -45,6 +53,19 @@ class FaultyS3:
         with self._lock:
             self._fault = None
             self._healed.set()
+
+    def _enter(self) -> bool:
+        """Counts a request; False if it is one too many."""
+        with self._lock:
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+            too_many = self.bears is not None and self._at_once > self.bears
+            self.refused += too_many
+            return not too_many
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._at_once -= 1
 
     def _next(self, request: str, headers: dict[str, str]) -> Fault | None:
         with self._lock:
@@ -93,6 +114,14 @@ class _Handler(BaseHTTPRequestHandler):
     def handle_one_method(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         fault = self.proxy._next(f"{self.command} {self.path}", dict(self.headers.items()))
+        borne = self.proxy._enter()
+        try:
+            time.sleep(self.proxy.delay_s)
+            self._do(body, fault if borne else "503")
+        finally:
+            self.proxy._leave()
+
+    def _do(self, body: bytes, fault: Fault | None) -> None:
         if fault == "stall":
             self.proxy._healed.wait(60)
         if fault in ("drop", "stall"):
