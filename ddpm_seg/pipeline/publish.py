@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pyarrow as pa
@@ -27,30 +28,39 @@ Chunk = tuple[int, int, pa.Table]
 """Shard number, chunk number, and the chunk's items (`Contents.items`)."""
 
 
+@dataclass(kw_only=True, slots=True)
+class _ShardState:
+    left: set[int]
+    """Chunks that are not done."""
+    counted: set[int] = field(default_factory=set)
+    """Chunks that were reported as finished; some may have to be made again."""
+
+
 class Shards:
     """The shards of one run: takes over what earlier attempts left, and publishes shards until none is left."""
 
     def __init__(self, contents: Contents, run: PlannedRun, derived: Mapping[str, Derive]) -> None:
         self._contents, self._run, self._derived = contents, run, derived
         self._sizes = contents.chunk_sizes()
-        self._left = {shard: set(range(len(sizes))) for shard, sizes in self._sizes.items()}
-        self._counted: set[tuple[int, int]] = set()
-        self._settled: dict[int, Counter[str]] = {}
+        # Only of shards under way: a long run has millions of chunks. In other shards, all or none are left.
+        self._under_way: dict[int, _ShardState] = {}
+        self._settled: set[int] = set()
+        self._outcomes = Counter[str]()
         self._times = Counter[int]()
         self._waiting: dict[ray.ObjectRef[Any], int] = {}
 
     def left(self) -> Iterator[Chunk]:
         """The chunks that are not done, in order."""
-        for shard, chunks in self._left.items():
-            for chunk in sorted(chunks):
+        for shard in self._sizes:
+            for chunk in sorted(self._left_of(shard)):
                 yield shard, chunk, self._contents.items(shard, chunk)
 
     def images_left(self) -> int:
-        return sum(self._sizes[shard][chunk] for shard, left in self._left.items() for chunk in left)
+        return sum(sizes[chunk] for shard, sizes in self._sizes.items() for chunk in self._left_of(shard))
 
     def are_left(self) -> bool:
         """Whether any chunk is left, empty ones too."""
-        return any(self._left.values())
+        return any(len(self._left_of(shard)) for shard in self._sizes)
 
     def take_over(self) -> Counter[str]:
         """Takes over shards and chunks of earlier attempts, and publishes shards whose chunks are complete.
@@ -63,17 +73,18 @@ class Shards:
         with ThreadPoolExecutor(READERS) as pool:
             for shard, settled in zip(published, pool.map(self._settle, published), strict=True):
                 self._note(shard, settled)
-            open_shards = self._sizes.keys() - self._settled.keys()
+            open_shards = self._sizes.keys() - self._settled
             chunks = [(shard, chunk) for shard, chunk in chunks if shard in open_shards]
             looks = pool.map(lambda each: look_at_chunk(self._plan(each[0]), each[1]), chunks)
             for (shard, chunk), outcomes in zip(chunks, looks, strict=True):
                 if outcomes is not None:
                     made.update(outcomes)
-                    self._left[shard].discard(chunk)
-                    self._counted.add((shard, chunk))
+                    state = self._state(shard)
+                    state.left.discard(chunk)
+                    state.counted.add(chunk)
         made.update(self.outcomes())
         for shard in self._sizes:
-            if shard not in self._settled and not self._left[shard]:
+            if shard not in self._settled and not self._left_of(shard):
                 self._publish(shard)
         self.wait()
         return made
@@ -83,14 +94,17 @@ class Shards:
 
         Returns False if the chunk was counted before. Re-raises the error of any failed publication.
         """
-        self._left[shard].discard(chunk)
-        if not self._left[shard]:
-            self._publish(shard)
+        new = False
+        if shard not in self._settled:
+            state = self._state(shard)
+            new = chunk not in state.counted
+            state.counted.add(chunk)
+            state.left.discard(chunk)
+            if not state.left and shard not in self._waiting.values():
+                self._publish(shard)
         if self._waiting:
             ready, _ = ray.wait(list(self._waiting), num_returns=len(self._waiting), timeout=0)
             self._note_ready(ready)
-        new = (shard, chunk) not in self._counted
-        self._counted.add((shard, chunk))
         return new
 
     def wait(self) -> None:
@@ -99,7 +113,18 @@ class Shards:
 
     def outcomes(self) -> Counter[str]:
         """Row counts by outcome, over all published rows."""
-        return sum(self._settled.values(), Counter[str]())
+        return Counter(self._outcomes)
+
+    def _left_of(self, shard: int) -> Collection[int]:
+        if shard in self._settled:
+            return ()
+        state = self._under_way.get(shard)
+        return range(len(self._sizes[shard])) if state is None else state.left
+
+    def _state(self, shard: int) -> _ShardState:
+        if shard not in self._under_way:
+            self._under_way[shard] = _ShardState(left=set(range(len(self._sizes[shard]))))
+        return self._under_way[shard]
 
     def _publish(self, shard: int) -> None:
         # On the cluster, because a shard may be large; with num_cpus=0, because it mostly waits for storage.
@@ -114,10 +139,12 @@ class Shards:
             self._note(self._waiting.pop(reference), settled)
 
     def _note(self, shard: int, settled: Settled) -> None:
-        self._left[shard] = set(settled.redo)
         if not settled.redo:
-            self._settled[shard] = Counter(settled.outcomes)
+            self._outcomes.update(settled.outcomes)
+            self._settled.add(shard)
+            self._under_way.pop(shard, None)
             return
+        self._state(shard).left = set(settled.redo)
         self._times[shard] += 1
         if self._times[shard] > MOST_TIMES:
             raise StageError(
