@@ -3,7 +3,8 @@
     python -m tests.measurements.latency --images 512 --milliseconds 0 50
 
 One task in one process, as a chunk of jobs.label has it, from SeaweedFS through a proxy on this machine, whose own time
-is in both. In turn, several times; the median of each.
+is in both. In turn, several times; the median of each. Then the processor time of the same from a local disk, in this
+process and the one that decodes.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import io
 import os
 import pickle
 import statistics
+import tempfile
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -51,6 +54,19 @@ def main() -> None:
                 found.append(rate(sources))
     for delay, found in rates.items():
         print(f"{delay:g} ms: {statistics.median(found):.0f} images/s ({', '.join(f'{one:.0f}' for one in found)})")
+
+    with tempfile.TemporaryDirectory() as folder:
+        sources = prepared(folder, options.images, options.side)
+        before = cpu_seconds()
+        rate(sources)
+        print(f"from a disk: {1000 * (cpu_seconds() - before) / options.images:.1f} ms of processor time per image")
+
+
+def cpu_seconds() -> float:
+    """Of this process and its children."""
+    children = [pid for file in Path("/proc/self/task").glob("*/children") for pid in file.read_text().split()]
+    stats = [Path("/proc", pid, "stat").read_text().rpartition(")")[2].split() for pid in ("self", *children)]
+    return sum(int(stat[11]) + int(stat[12]) for stat in stats) / os.sysconf("SC_CLK_TCK")
 
 
 def prepared(root: str, images: int, side: int) -> list[ImageInput]:
