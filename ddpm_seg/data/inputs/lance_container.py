@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, BinaryIO
 
+from ddpm_seg import storage
 from ddpm_seg.data.inputs import image_column
 from ddpm_seg.data.inputs.container import UNCHOSEN, Choice, Kind, Member
 
@@ -15,13 +17,18 @@ ROWS_AT_ONCE = 16
 MANY_ROWS = 1_000_000
 
 
+class LanceError(ValueError):
+    """A file that Lance cannot read."""
+
+
 class LanceContainer:
     """An opened data file. An image's name is the number of its row in the file, as in a Parquet table."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._uri = str(file.name)  # Lance reads with its own requests
-        with panics_named():
-            about = open_lance(self._uri).metadata()
+        reader = open_lance(self._uri)
+        with _errors_named(self._uri):
+            about = reader.metadata()
             self._schema, self._rows = about.schema, int(about.num_rows)
 
     def holds_images(self, choice: Choice) -> bool:
@@ -48,7 +55,7 @@ class LanceContainer:
         left = iter(members)
         while some := list(islice(left, ROWS_AT_ONCE)):
             reader = open_lance(self._uri, [image_column.path_of_bytes(self._schema, some[0].name)])
-            with panics_named():
+            with _errors_named(self._uri):
                 table = reader.take_rows([member.start for member in some], batch_size=ROWS_AT_ONCE).to_table()
                 cells = table.column(0).to_pylist()
             if len(cells) < len(some):
@@ -60,6 +67,7 @@ class LanceContainer:
 LANCE = Kind(
     suffixes=(".lance",),
     open=lambda file: found if (found := LanceContainer(file)).holds_images(UNCHOSEN) else None,
+    errors=(LanceError,),
     open_indexed=LanceContainer,
 )
 
@@ -70,20 +78,22 @@ def open_lance(uri: str, columns: list[str] | None = None) -> Any:
         from lance.file import LanceFileReader
     except ModuleNotFoundError as error:
         raise ValueError(f"{error}: files of Lance tables need pip install 'ddpm_seg[lance]'") from error
-    with panics_named():
+    with _errors_named(uri):
         return LanceFileReader(uri, storage_options=store_options(), columns=columns)
 
 
 @contextmanager
-def panics_named() -> Iterator[None]:
-    """Turns what Lance raises for a damaged file where its authors expected none, which is no Exception, into a
-    ValueError."""
+def _errors_named(uri: str) -> Iterator[None]:
+    """Turns what Lance raises for a damaged file into a LanceError; where its authors expected no damage, that is a
+    panic, which is no Exception. Raises StorageUnavailableError if the store does not answer."""
     try:
         yield
     except BaseException as error:
-        if type(error).__name__ != "PanicException":
+        if not isinstance(error, RuntimeError | OSError | ValueError) and type(error).__name__ != "PanicException":
             raise
-        raise ValueError(f"Lance cannot read it: {' '.join(str(error).split())}") from None
+        storage.info(uri, listed=True)
+        text = re.sub(r",? \S*/rust/\S+$", "", " ".join(str(error).split()))
+        raise LanceError(text) from None
 
 
 def store_options() -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from pyiceberg.catalog import load_catalog
 from ddpm_seg.data.inputs import sources
 from ddpm_seg.data.inputs.container import Choice
 from ddpm_seg.data.inputs.lakehouse import files_of_table
+from ddpm_seg.data.inputs.lance_container import store_options
 from ddpm_seg.data.inputs.listing import Wanted, list_images
 from ddpm_seg.data.inputs.members import Place, look_into, read_places
 
@@ -149,3 +151,16 @@ def test_a_chunk_of_a_lance_file(tmp_path: Path) -> None:
     Path(file).write_bytes(Path(file).read_bytes()[:-100])
     with pytest.raises(sources.ContainerError):
         sources.read_image(f"{file}#photo/1")
+
+
+def test_tables_in_a_bucket(s3: Callable[[], str]) -> None:
+    place, options = s3(), store_options()
+    write_deltalake(f"{place}/delta", rows(range(3)), storage_options=options | {"aws_s3_allow_unsafe_rename": "true"})
+    lance.write_dataset(rows(range(3)), f"{place}/a.lance", storage_options=options, max_rows_per_file=2)
+    io_options = {"py-io-impl": "pyiceberg.io.fsspec.FsspecFileIO", "s3.endpoint": os.environ["AWS_ENDPOINT_URL"]}
+    catalog = load_catalog("bucket", type="in-memory", warehouse=place, **io_options)
+    catalog.create_namespace("a")
+    catalog.create_table("a.b", schema=rows(range(1)).schema).append(rows(range(3)))
+    for name in ("delta", "a.lance", "a/b"):
+        found = [sources.read_image(file.uri)[0] for file in list_images(f"{place}/{name}").files]
+        assert sorted(found) == sorted(map(picture, range(3))), name
