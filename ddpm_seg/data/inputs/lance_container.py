@@ -1,4 +1,8 @@
-"""Data files of Lance tables with a column of images. Lance never changes such a file, but writes new ones."""
+"""Data files of Lance tables with a column of images. Lance never changes such a file, but writes new ones.
+
+Some damaged files make Lance abort its process (a panic where Rust cannot unwind). The label job then has rows with
+`killed_worker`, as for any image that kills its process.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tars, Parquet tables and Lance files as a stranger may write them: images, or one error per file, and nothing else.
+"""Tars and Parquet tables as a stranger may write them: images, or one error for the container, and nothing else.
 
     python -m tests.data.inputs.fuzz_containers --count 20000 --seed 1
 
@@ -11,13 +11,11 @@ import gzip
 import io
 import random
 import tarfile
-import tempfile
 from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from lance.file import LanceFileWriter
 
 from ddpm_seg.data.inputs import sources
 from ddpm_seg.data.inputs.container import UNCHOSEN
@@ -33,7 +31,7 @@ def fuzz(count: int, seed: int, folder: Path) -> Counter[str]:
     bounds, said = Bounds(), Counter[str]()
     for number in range(count):
         draw = random.Random(f"{seed}-{number}")
-        name, data = draw.choice([_tar, _tar, _packed, _parquet, _lance])(draw)
+        name, data = draw.choice([_tar, _tar, _packed, _parquet])(draw)
         path = folder / name
         path.write_bytes(change_bytes(data, draw) if draw.random() < 0.95 else data)
         told = bounds.keep(lambda path=path: _look_and_read(str(path)), folder)  # type: ignore[misc]
@@ -103,15 +101,6 @@ def _parquet(draw: random.Random) -> tuple[str, bytes]:
         table, buffer, row_group_size=draw.choice([1, 3, 100]), compression=draw.choice(["none", "snappy", "zstd"])
     )
     return "a.parquet", buffer.getvalue()
-
-
-def _lance(draw: random.Random) -> tuple[str, bytes]:
-    images = [draw.choice([None, draw.randbytes(draw.randrange(600))]) for _ in range(draw.randrange(1, 9))]
-    with tempfile.TemporaryDirectory() as folder:
-        table = pa.table({"image": pa.array(images, pa.binary()), "caption": ["x"] * len(images)})
-        with LanceFileWriter(f"{folder}/a.lance", table.schema) as writer:
-            writer.write_batch(table)
-        return "a.lance", (Path(folder) / "a.lance").read_bytes()
 
 
 if __name__ == "__main__":
