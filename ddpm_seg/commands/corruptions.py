@@ -54,9 +54,7 @@ def _corruptions(config: CorruptionsConfig) -> str:
         for name, content in files.items():
             storage.write_bytes(storage.join(config.output, name), content)
     known = {one.model: one.rank_correlation for one in summaries if one.rank_correlation is not None}
-    lines = [
-        f"{name}: mean IoU falls with domain_distance, rank correlation {found:.2f}" for name, found in known.items()
-    ]
+    lines = [f"{name}: rank correlation of mean IoU and domain_distance {found:.2f}" for name, found in known.items()]
     return "\n".join(
         [table, *lines, f"files: {', '.join(storage.redact(storage.join(config.output, one)) for one in files)}"]
     )

@@ -91,7 +91,7 @@ def against_distance(scores: Sequence[Score], title: str) -> dict[str, bytes]:
             points[filled, 0], points[filled, 1], s=40, marker=marker, color=color, label=f"{model}, not corrupted"
         )
     axes.axvline(OUTSIDE, color="#575f69", linestyle="--", linewidth=1)
-    axes.text(OUTSIDE, 1.0, " outside", transform=axes.get_xaxis_transform(), va="top", fontsize=7, color="#575f69")
+    axes.text(OUTSIDE, 0.98, " outside", transform=axes.get_xaxis_transform(), va="top", fontsize=7, color="#575f69")
     axes.set_xscale("log")
     for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
         axis("{x:g}")
