@@ -17,7 +17,7 @@ import logging
 import sys
 
 from ddpm_seg.command_line.run import run
-from ddpm_seg.runs.compact_config import CompactConfig
+from ddpm_seg.runs.upkeep.compact_config import CompactConfig
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -29,7 +29,7 @@ def _work(config: CompactConfig) -> str:
 
 
 def _prune(config: CompactConfig) -> str:
-    from ddpm_seg.runs.prune import find_removable, remove
+    from ddpm_seg.runs.upkeep.prune import find_removable, remove
 
     found = find_removable(config.labels, config.config_hash)
     lines = [f"kept      configuration {found.kept}"]
@@ -49,7 +49,7 @@ def _prune(config: CompactConfig) -> str:
 def _compact(config: CompactConfig) -> str:
     from ddpm_seg.data.schema import class_stats_table
     from ddpm_seg.evaluation.pages.report import write_report
-    from ddpm_seg.runs.compact import compact
+    from ddpm_seg.runs.upkeep.compact import compact
 
     done = compact(
         config, {"class_stats": class_stats_table}, lambda layout: write_report(layout.output, layout.run_id)

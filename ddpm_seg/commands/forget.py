@@ -14,7 +14,7 @@ import sys
 
 from ddpm_seg import storage
 from ddpm_seg.command_line.run import run
-from ddpm_seg.runs.forget_config import ForgetConfig
+from ddpm_seg.runs.upkeep.forget_config import ForgetConfig
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> int:
 def _forget(config: ForgetConfig) -> str:
     from ddpm_seg.data.inputs.verdicts import read_chosen
     from ddpm_seg.evaluation.pages.report import write_report
-    from ddpm_seg.runs.forget import forget
+    from ddpm_seg.runs.upkeep.forget import forget
 
     names = read_chosen(config.uris, "reject").names
     lines = []

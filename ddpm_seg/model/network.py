@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from ddpm_seg.model.device.dtypes import SegmentDType
 from ddpm_seg.model.device.runtime import Runtime
-from ddpm_seg.model.drawing import Drawing
 from ddpm_seg.model.errors import BundleError
 from ddpm_seg.model.features import Extractor, FeatureConfig, NetworkBlocks
-from ddpm_seg.model.sampling import SamplingConfig
+from ddpm_seg.model.samples.drawing import Drawing
+from ddpm_seg.model.samples.sampling import SamplingConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,9 +7,9 @@ import torch
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle
 from ddpm_seg.model.device.dtypes import SegmentDType
 from ddpm_seg.model.device.runtime import Runtime
-from ddpm_seg.model.drawing import Drawer
 from ddpm_seg.model.features import Extractor
-from ddpm_seg.model.sampling import SamplingConfig
+from ddpm_seg.model.samples.drawing import Drawer
+from ddpm_seg.model.samples.sampling import SamplingConfig
 
 
 def resident_extractor(

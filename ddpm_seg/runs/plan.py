@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ddpm_seg.runs.done import Known, container_rows
-from ddpm_seg.runs.forgotten import forgotten_filter
 from ddpm_seg.runs.key_set import KeySet
 from ddpm_seg.runs.layout import run_number
 from ddpm_seg.runs.ledger import KnownRun, find_runs, freeze_run, next_number
 from ddpm_seg.runs.manifest import BATCH_ROWS, INSIDE, UNIT, Manifest, RunInfo, plan
 from ddpm_seg.runs.spool import Spool
+from ddpm_seg.runs.upkeep.forgotten import forgotten_filter
 from ddpm_seg.runs.view import current_errors, read_view
 
 MOST_IN_RUN = 1_000_000

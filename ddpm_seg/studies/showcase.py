@@ -18,7 +18,7 @@ from ddpm_seg.model.device.choice import default_device
 from ddpm_seg.model.errors import BundleError
 from ddpm_seg.model.network import drawn_images_only
 from ddpm_seg.model.resident import resident_drawer
-from ddpm_seg.model.sampling import SamplingConfig
+from ddpm_seg.model.samples.sampling import SamplingConfig
 from ddpm_seg.studies.showcase_config import ShowcaseConfig
 
 COLUMNS, SAMPLES, NEIGHBOURS = 8, 25, 3

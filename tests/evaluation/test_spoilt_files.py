@@ -27,13 +27,13 @@ from ddpm_seg.pipeline.generate.config import GenerateConfig
 from ddpm_seg.pipeline.generate.plan import plan_generate
 from ddpm_seg.pipeline.label.config import LabelConfig
 from ddpm_seg.pipeline.label.plan import hash_config, plan_label
-from ddpm_seg.runs.compact import CompactConfig, compact
 from ddpm_seg.runs.heartbeat import heartbeat
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.ledger import KnownRun, find_runs, planned_keys
 from ddpm_seg.runs.manifest import read_manifest
 from ddpm_seg.runs.parquet import DamagedFileError, decode, encode
 from ddpm_seg.runs.summary import read_json, write_run_json
+from ddpm_seg.runs.upkeep.compact import CompactConfig, compact
 from ddpm_seg.runs.view import read_labels
 from ddpm_seg.training.student.sample_stream import SampleStream
 from jobs.label import main as label_main

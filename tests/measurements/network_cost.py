@@ -24,7 +24,7 @@ from ddpm_seg.model.networks.style.gan_inversion import GANInversionConfig
 from ddpm_seg.model.networks.style.stylegan2 import StyleGAN2Config
 from ddpm_seg.model.networks.vdvae import VDVAEConfig
 from ddpm_seg.model.resident import resident_drawer, resident_extractor
-from ddpm_seg.model.sampling import SamplingConfig
+from ddpm_seg.model.samples.sampling import SamplingConfig
 from tests.memory import held_memory, peak_memory
 
 CONFIG_F = (*[512] * 5, 256, 128, 64, 32)

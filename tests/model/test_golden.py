@@ -18,7 +18,7 @@ from ddpm_seg.model.networks.diffusion.ddpm import DDPMConfig
 from ddpm_seg.model.networks.diffusion.ddpm_extractor import extract
 from ddpm_seg.model.networks.diffusion.unet import UNet, UNetConfig
 from ddpm_seg.model.networks.pixel_values import to_network
-from ddpm_seg.model.samplers import sample_ddim
+from ddpm_seg.model.samples.samplers import sample_ddim
 from ddpm_seg.model.voting import Votes, vote
 from tests.model import golden_weights
 

@@ -20,8 +20,8 @@ from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.networks.diffusion.ddpm_generator import Generator
 from ddpm_seg.model.networks.student import Student, StudentConfig
 from ddpm_seg.model.resident import resident_extractor
-from ddpm_seg.model.sample_noise import SampleNoise
-from ddpm_seg.model.sampling import Sampler, SamplingConfig
+from ddpm_seg.model.samples.sample_noise import SampleNoise
+from ddpm_seg.model.samples.sampling import Sampler, SamplingConfig
 from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.model.student_segmenter import StudentSegmenter
 from ddpm_seg.training.ensemble.ensemble_training import EnsembleConfig

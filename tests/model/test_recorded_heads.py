@@ -17,7 +17,7 @@ from ddpm_seg.model.ensemble import Ensemble
 from ddpm_seg.model.published.convert import convert
 from ddpm_seg.model.published.convert_config import ConvertConfig
 from ddpm_seg.model.resident import resident_drawer, resident_extractor
-from ddpm_seg.model.sampling import SamplingConfig
+from ddpm_seg.model.samples.sampling import SamplingConfig
 from tests.model import recorded_gans, recorded_vdvae_alae
 from tests.model.networks.style import test_stylegan
 from tests.model.tiny_networks import assert_close, images, members

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from ddpm_seg.model.device.fitting_batch import FittingBatch
 from ddpm_seg.model.device.meta import with_weights
 from ddpm_seg.model.device.runtime import Runtime
-from ddpm_seg.model.drawing import Drawn, in_full_batches
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.network import Checkpoint
 from ddpm_seg.model.networks.pixel_values import from_network
 from ddpm_seg.model.networks.plain_network import PlainNetwork
-from ddpm_seg.model.sample_noise import SampleNoise
-from ddpm_seg.model.sampling import SamplingConfig
+from ddpm_seg.model.samples.drawing import Drawn, in_full_batches
+from ddpm_seg.model.samples.sample_noise import SampleNoise
+from ddpm_seg.model.samples.sampling import SamplingConfig
 
 SPOILT = 5
 """Number of the sample whose image is not finite."""

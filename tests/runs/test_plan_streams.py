@@ -16,11 +16,11 @@ from ddpm_seg import storage
 from ddpm_seg.runs import manifest as manifests
 from ddpm_seg.runs import plan as plans
 from ddpm_seg.runs import spool as spools
-from ddpm_seg.runs.forgotten import record_forgotten
 from ddpm_seg.runs.ledger import KnownRun
 from ddpm_seg.runs.manifest import inputs_spool, inputs_table
 from ddpm_seg.runs.parquet import encode
 from ddpm_seg.runs.plan import RunPlan, freeze_new, plan_run
+from ddpm_seg.runs.upkeep.forgotten import record_forgotten
 from ddpm_seg.storage import FileInfo
 
 NOW = datetime(2026, 1, 2, tzinfo=timezone.utc)

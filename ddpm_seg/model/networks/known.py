@@ -21,7 +21,7 @@ A vision network that a library builds from the arguments in its folders is shor
 `library_network.LibraryNetwork`, and `published.diffusers.library_folder` reads its weights. One more `model_type` of
 transformers is a line in `transformers_network.FAMILIES`.
 
-A network that draws images also defines `drawing(sampling)`: `ddpm_seg.model.drawing` explains it, and
+A network that draws images also defines `drawing(sampling)`: `ddpm_seg.model.samples.drawing` explains it, and
 `ddpm.DDPMDrawing` is an example. The drawing interprets the flags of jobs.generate: a new flag is a field of
 `GenerateConfig` and of `SamplingConfig`. If features come only with images that the network draws, the base is
 `plain_network.PlainNetwork`.

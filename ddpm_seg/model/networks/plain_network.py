@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from ddpm_seg.model.device.dtypes import SegmentDType, without_int8
 from ddpm_seg.model.device.runtime import Runtime
-from ddpm_seg.model.drawing import Drawing, cannot_draw
 from ddpm_seg.model.features import Extractor
 from ddpm_seg.model.json_values import from_json
 from ddpm_seg.model.network import drawn_images_only
-from ddpm_seg.model.sampling import SamplingConfig
+from ddpm_seg.model.samples.drawing import Drawing, cannot_draw
+from ddpm_seg.model.samples.sampling import SamplingConfig
 
 N = TypeVar("N", bound="PlainNetwork")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ddpm_seg.checks import check_least
 from ddpm_seg.model.device.dtypes import DType
-from ddpm_seg.model.sampling import Sampler, SamplingConfig
+from ddpm_seg.model.samples.sampling import Sampler, SamplingConfig
 from ddpm_seg.option_order import own_options_first
 from ddpm_seg.pipeline.run_options import RunOptions
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from ddpm_seg.data.schema import class_stats_table
 from ddpm_seg.evaluation.scores.quality import check_real, write_quality
-from ddpm_seg.model.sampling import SamplingConfig
+from ddpm_seg.model.samples.sampling import SamplingConfig
 from ddpm_seg.pipeline.generate.config import GenerateConfig
 from ddpm_seg.pipeline.generate.plan import CLASS_STATS, TABLE, GeneratePlan, plan_generate
 from ddpm_seg.pipeline.generate.rows import SampleInput, SampleSpec

@@ -11,8 +11,8 @@ from ddpm_seg.data.sample_names import SampleName
 from ddpm_seg.json_text import json_digest
 from ddpm_seg.model.bundle.ensemble_bundle import BundleHeader, read_header
 from ddpm_seg.model.bundle.files import refuse_another_model
-from ddpm_seg.model.drawing import Drawing
-from ddpm_seg.model.sampling import SamplingConfig
+from ddpm_seg.model.samples.drawing import Drawing
+from ddpm_seg.model.samples.sampling import SamplingConfig
 from ddpm_seg.pipeline.generate.config import GenerateConfig
 from ddpm_seg.runs.manifest import INPUTS, image_id
 from ddpm_seg.runs.parquet import damage_stops

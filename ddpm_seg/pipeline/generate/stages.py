@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ddpm_seg.model.device.dtypes import DType
     from ddpm_seg.model.pixel_labels import PixelLabels
-    from ddpm_seg.model.sampling import SamplingConfig
+    from ddpm_seg.model.samples.sampling import SamplingConfig
     from ddpm_seg.model.segmenter import Segmenter
 
 

@@ -17,10 +17,10 @@ from ddpm_seg.data.inputs.container import Choice
 from ddpm_seg.data.inputs.members import Found, look_into
 from ddpm_seg.pipeline.log_place import log_as
 from ddpm_seg.runs.contents import INDEX, Contents, Unit, units_of, units_to_look_into, write_index
-from ddpm_seg.runs.forgotten import forgotten_ids
 from ddpm_seg.runs.ledger import KnownRun
 from ddpm_seg.runs.manifest import image_id
 from ddpm_seg.runs.planned import PlannedRun
+from ddpm_seg.runs.upkeep.forgotten import forgotten_ids
 
 AT_ONCE = 256  # tasks that are submitted together
 

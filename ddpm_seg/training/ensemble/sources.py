@@ -17,10 +17,10 @@ from ddpm_seg.data.annotations.errors import AnnotationError
 from ddpm_seg.data.annotations.load import Annotation
 from ddpm_seg.data.sample_names import SampleFinder, SampleName
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle
-from ddpm_seg.model.drawing import Drawer
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.resident import resident_drawer, resident_extractor
-from ddpm_seg.model.sampling import SamplingConfig
+from ddpm_seg.model.samples.drawing import Drawer
+from ddpm_seg.model.samples.sampling import SamplingConfig
 
 Source: TypeAlias = NDArray[np.uint8] | SampleName
 """An image (S, S, 3) uint8, or a sample."""

@@ -19,7 +19,7 @@ from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.networks.diffusion.ddpm_extractor import extract
 from ddpm_seg.model.published.convert import ConvertConfig, convert
 from ddpm_seg.model.resident import resident_extractor
-from ddpm_seg.model.samplers import sample_ddim
+from ddpm_seg.model.samples.samplers import sample_ddim
 from jobs import convert as convert_job
 from tests.model.published.tiny_diffusers import ARCHITECTURE, pipeline
 

@@ -17,7 +17,7 @@ from ddpm_seg.model.bundle.ensemble_bundle import load_bundle, save_bundle
 from ddpm_seg.model.errors import BundleError
 from ddpm_seg.model.networks.known import NETWORKS
 from ddpm_seg.model.resident import resident_drawer, resident_extractor
-from ddpm_seg.model.sampling import SamplingConfig
+from ddpm_seg.model.samples.sampling import SamplingConfig
 from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.model.trained import read_trained_header
 from ddpm_seg.pipeline.generate.config import GenerateConfig

@@ -19,7 +19,7 @@ from ddpm_seg.data.table_pictures import encode_png
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle, load_bundle, save_bundle
 from ddpm_seg.model.networks.style.stylegan2 import StyleGAN2Config
 from ddpm_seg.model.resident import resident_drawer
-from ddpm_seg.model.sampling import SamplingConfig
+from ddpm_seg.model.samples.sampling import SamplingConfig
 from ddpm_seg.tasks import TASKS
 from ddpm_seg.training.ensemble.feature_files import FeatureExtractor, feature_uris, read_features
 from ddpm_seg.training.ensemble.few_shot import train_from_config

@@ -23,7 +23,7 @@ from ddpm_seg.model.networks.diffusion.ddpm_generator import Generator, default_
 from ddpm_seg.model.networks.diffusion.diffusers_config import DiffusersUNetConfig
 from ddpm_seg.model.networks.diffusion.unet import UNetConfig
 from ddpm_seg.model.networks.diffusion.unet_int8 import to_int8
-from ddpm_seg.model.sampling import SamplingConfig
+from ddpm_seg.model.samples.sampling import SamplingConfig
 
 # The published choice for 256 x 256 networks, among 1000 timesteps and 18 decoder blocks.
 PUBLISHED_STEPS, PUBLISHED_TIMESTEPS = (50, 150, 250), 1000

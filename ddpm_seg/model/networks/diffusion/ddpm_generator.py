@@ -12,13 +12,13 @@ from torch import Tensor
 
 from ddpm_seg.model.device.fitting_batch import FittingBatch
 from ddpm_seg.model.diffusion import Diffusion
-from ddpm_seg.model.drawing import Drawn, in_full_batches
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.networks.diffusion.ddpm_extractor import DDPMExtractor
 from ddpm_seg.model.networks.pixel_values import from_network
-from ddpm_seg.model.sample_noise import SampleNoise
-from ddpm_seg.model.samplers import sample_ancestral, sample_ddim, sample_dpm_solver
-from ddpm_seg.model.sampling import SamplingConfig
+from ddpm_seg.model.samples.drawing import Drawn, in_full_batches
+from ddpm_seg.model.samples.sample_noise import SampleNoise
+from ddpm_seg.model.samples.samplers import sample_ancestral, sample_ddim, sample_dpm_solver
+from ddpm_seg.model.samples.sampling import SamplingConfig
 
 
 class Generator:

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from ddpm_seg.model.device.copies import to_device
 from ddpm_seg.model.device.fitting_batch import FittingBatch
-from ddpm_seg.model.drawing import Drawn, in_full_batches
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.networks.pixel_values import from_network
-from ddpm_seg.model.sample_noise import sample_random
+from ddpm_seg.model.samples.drawing import Drawn, in_full_batches
+from ddpm_seg.model.samples.sample_noise import sample_random
 
 MOST_AT_ONCE = 256
 

@@ -13,7 +13,7 @@ from ddpm_seg.model.device.dtypes import activations, without_int8
 from ddpm_seg.model.device.meta import with_weights
 from ddpm_seg.model.device.runtime import Runtime
 from ddpm_seg.model.networks.style.latent_drawer import LatentDrawer, default_batch_size
-from ddpm_seg.model.sampling import SamplingConfig
+from ddpm_seg.model.samples.sampling import SamplingConfig
 
 TRUNCATION = 0.7
 """DatasetGAN's truncation."""

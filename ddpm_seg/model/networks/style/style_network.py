@@ -16,7 +16,7 @@ from ddpm_seg.model.networks.style.stylegan2_generator import (
     map_sides,
     maps_within,
 )
-from ddpm_seg.model.sampling import SamplingConfig
+from ddpm_seg.model.samples.sampling import SamplingConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,9 +12,9 @@ from torch import Tensor
 from ddpm_seg.model.diffusion import Diffusion
 from ddpm_seg.model.networks.diffusion.ddpm_generator import Generator
 from ddpm_seg.model.resident import resident_extractor
-from ddpm_seg.model.sample_noise import SampleNoise
-from ddpm_seg.model.samplers import sample_ancestral, sample_ddim, sample_dpm_solver
-from ddpm_seg.model.sampling import Sampler, SamplingConfig
+from ddpm_seg.model.samples.sample_noise import SampleNoise
+from ddpm_seg.model.samples.samplers import sample_ancestral, sample_ddim, sample_dpm_solver
+from ddpm_seg.model.samples.sampling import Sampler, SamplingConfig
 from tests.tiny_bundle import tiny_bundle
 
 SIZE = 16

@@ -22,7 +22,7 @@ from ddpm_seg.model.published.convert import convert
 from ddpm_seg.model.published.convert_config import ConvertConfig
 from ddpm_seg.model.published.stylegan import load_stylegan
 from ddpm_seg.model.resident import resident_drawer
-from ddpm_seg.model.sampling import SamplingConfig
+from ddpm_seg.model.samples.sampling import SamplingConfig
 from tests.model import gan_weights
 from tests.model.recorded_gans import BATCHES, CASES, GOLDEN, assert_equal, latents, recorded, written
 from tests.model.tiny_networks import backbone_bundle

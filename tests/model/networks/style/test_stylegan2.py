@@ -16,7 +16,6 @@ from torch import Tensor
 
 from ddpm_seg.data.statistics import most_uncertain_tenth
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle, BundleHeader, load_bundle, save_bundle
-from ddpm_seg.model.drawing import Drawn
 from ddpm_seg.model.ensemble import Ensemble, member_shapes
 from ddpm_seg.model.errors import BundleError
 from ddpm_seg.model.features import FeatureConfig
@@ -27,7 +26,8 @@ from ddpm_seg.model.published.convert import convert
 from ddpm_seg.model.published.convert_config import ConvertConfig
 from ddpm_seg.model.published.stylegan2 import load_stylegan2
 from ddpm_seg.model.resident import resident_drawer, resident_extractor
-from ddpm_seg.model.sampling import SamplingConfig
+from ddpm_seg.model.samples.drawing import Drawn
+from ddpm_seg.model.samples.sampling import SamplingConfig
 from ddpm_seg.model.trained import resident
 from tests.model import gan_weights, golden_weights
 from tests.model.recorded_gans import (

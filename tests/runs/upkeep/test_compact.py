@@ -9,13 +9,13 @@ import pytest
 
 from ddpm_seg import storage
 from ddpm_seg.data.schema import class_stats_table
-from ddpm_seg.runs import compact as runs_compact
 from ddpm_seg.runs import shard_writer
-from ddpm_seg.runs.compact import CompactConfig, Compacted, compact
 from ddpm_seg.runs.layout import uris_under
 from ddpm_seg.runs.ledger import find_runs, input_keys, planned_keys
 from ddpm_seg.runs.manifest import read_manifest
 from ddpm_seg.runs.parquet import open_parquet
+from ddpm_seg.runs.upkeep import compact as runs_compact
+from ddpm_seg.runs.upkeep.compact import CompactConfig, Compacted, compact
 from ddpm_seg.runs.view import read_labels, read_view
 from tests.runs.nightly_runs import labelled, night
 from tests.tiny_bundle import TASK

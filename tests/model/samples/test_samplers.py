@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from ddpm_seg.model.diffusion import Diffusion, DiffusionConfig
-from ddpm_seg.model.sample_noise import SampleNoise
-from ddpm_seg.model.samplers import sample_ancestral, sample_ddim, sample_dpm_solver
-from ddpm_seg.model.sampling import even_timesteps, quadratic_timesteps
+from ddpm_seg.model.samples.sample_noise import SampleNoise
+from ddpm_seg.model.samples.samplers import sample_ancestral, sample_ddim, sample_dpm_solver
+from ddpm_seg.model.samples.sampling import even_timesteps, quadratic_timesteps
 from tests.model.tiny_networks import assert_close, normal
 
 

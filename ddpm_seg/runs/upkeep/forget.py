@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from ddpm_seg import storage
 from ddpm_seg.json_text import json_file
 from ddpm_seg.runs.commit import SET_ASIDE, outcomes
-from ddpm_seg.runs.forgotten import forgotten_ids, is_forgotten, record_forgotten
 from ddpm_seg.runs.heartbeat import refuse_if_running
 from ddpm_seg.runs.layout import RunLayout, layout_of, uris_under
 from ddpm_seg.runs.ledger import MANIFEST, find_runs
 from ddpm_seg.runs.manifest import WITHOUT, read_info
 from ddpm_seg.runs.parquet import DamagedFileError, encode, read_columns, read_table
 from ddpm_seg.runs.summary import read_json
+from ddpm_seg.runs.upkeep.forgotten import forgotten_ids, is_forgotten, record_forgotten
 
 logger = logging.getLogger(__name__)
 

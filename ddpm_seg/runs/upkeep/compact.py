@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from ddpm_seg.progress import track
 from ddpm_seg.runs.commit import Derive
-from ddpm_seg.runs.compact_config import CompactConfig
 from ddpm_seg.runs.fresh_output import fresh_output
 from ddpm_seg.runs.layout import RunLayout, layout_of
 from ddpm_seg.runs.manifest import INPUTS, LABELLED, UNIT, Manifest, create_manifest, read_info, read_manifest
 from ddpm_seg.runs.parquet import DamagedFileError, read_table
 from ddpm_seg.runs.shard_writer import ShardWriter
 from ddpm_seg.runs.summary import read_json, write_run_json, write_summary
+from ddpm_seg.runs.upkeep.compact_config import CompactConfig
 from ddpm_seg.runs.view import choose, configurations, current_rows
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ddpm_seg import read_labels, storage
-from ddpm_seg.runs.prune import find_removable, remove
+from ddpm_seg.runs.upkeep.prune import find_removable, remove
 from jobs.compact import main
 from tests.runs.nightly_runs import labelled, night
 

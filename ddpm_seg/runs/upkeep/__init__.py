@@ -1,0 +1,1 @@
+"""What is done to finished outputs: merging shards, pruning, and taking images out."""
