@@ -160,15 +160,18 @@ def _start() -> Child:
     environment |= {"MALLOC_TRIM_THRESHOLD_": str(128 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
     if "LD_LIBRARY_PATH" in os.environ:
         environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
-    window = Window()
-    with window.shared() as descriptor:
-        process = subprocess.Popen(
-            (*_COMMAND, str(descriptor)),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-            pass_fds=(descriptor,),
-        )
+    try:
+        window = Window()
+        with window.shared() as descriptor:
+            process = subprocess.Popen(
+                (*_COMMAND, str(descriptor)),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=environment,
+                pass_fds=(descriptor,),
+            )
+    except OSError as error:  # no image is at fault
+        raise RuntimeError(f"the process that decodes images does not start: {error}") from error
     child = Child(process, window)
     assert process.stdout is not None
     greeting = process.stdout.readline()

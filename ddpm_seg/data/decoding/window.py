@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import resource
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -21,12 +22,15 @@ SIZE = 16 << 20
 
 
 class Window:
-    """`SIZE` bytes of shared memory: new ones, or those behind a descriptor that the parent passed on."""
+    """Shared memory: `SIZE` new bytes, or those behind a descriptor that the parent passed on.
+
+    Fewer bytes where the user's limit on the size of files, which counts here too, allows no more.
+    """
 
     def __init__(self, descriptor: int | None = None) -> None:
         self._descriptor = _new() if descriptor is None else descriptor
         # The mapping of the child keeps a descriptor, but a sealed file neither grows nor shrinks.
-        self._memory = np.frombuffer(mmap.mmap(self._descriptor, SIZE), np.uint8)
+        self._memory = np.frombuffer(mmap.mmap(self._descriptor, 0), np.uint8)
         if descriptor is not None:
             os.close(descriptor)
 
@@ -41,7 +45,7 @@ class Window:
     def put(self, start: int, pixels: NDArray[np.uint8]) -> bool:
         """Puts flat pixels at `start`. Returns False if they do not fit."""
         end = start + pixels.size
-        if end > SIZE:
+        if end > self._memory.size:
             return False
         self._memory[start:end] = pixels
         return True
@@ -54,11 +58,13 @@ class Window:
 
 
 def _new() -> int:
+    most, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = SIZE if most == resource.RLIM_INFINITY else min(SIZE, most)
     if sys.platform != "linux":
         with tempfile.TemporaryFile() as file:
-            file.truncate(SIZE)
+            file.truncate(size)
             return os.dup(file.fileno())
     descriptor = os.memfd_create("pixels", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.ftruncate(descriptor, SIZE)
+    os.ftruncate(descriptor, size)
     fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
     return descriptor

@@ -217,3 +217,32 @@ def test_inside_a_ray_worker(ray_cluster: str) -> None:
     files = [(GOOD, DEFAULT_LIMITS), (LARGE, Limits(decode_seconds=0.02)), (LARGE[:99], DEFAULT_LIMITS)]
     # Ray must leave the children's exit codes to their parent.
     assert ray.get(ray.remote(outcomes).remote(files)) == [f"({SIZE}, {SIZE}, 3)", "decode_timeout", "truncated"]
+
+
+LIMITED = """
+import io, resource, sys
+from PIL import Image
+from ddpm_seg.data.decoding.decoder import decode_and_fit_all
+from ddpm_seg.data.decoding.images import DEFAULT_LIMITS
+bytes_of = io.BytesIO()
+Image.new("RGB", (90, 90), "red").save(bytes_of, "PNG")
+resource.setrlimit(getattr(resource, sys.argv[1]), (int(sys.argv[2]),) * 2)
+try:
+    found = decode_and_fit_all([bytes_of.getvalue()] * 5, DEFAULT_LIMITS, 90, "stretch")
+    print(sum(canvas[..., 0].min() == 255 for canvas, _ in found))
+except RuntimeError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "said"),
+    [
+        ("RLIMIT_FSIZE", 50_000, "5"),  # room for two of the five canvases
+        ("RLIMIT_FSIZE", 1, "5"),
+        ("RLIMIT_NOFILE", 5, "the process that decodes images does not start: [Errno 24] Too many open files"),
+    ],
+)
+def test_limits_of_the_user_are_no_fault_of_an_image(limit: str, value: int, said: str) -> None:
+    done = subprocess.run([sys.executable, "-c", LIMITED, limit, str(value)], capture_output=True, text=True)
+    assert done.stdout.strip() == said, done.stderr
