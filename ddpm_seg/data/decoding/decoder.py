@@ -11,30 +11,24 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import gc
-import importlib
 import json
 import logging
 import os
-import resource
 import signal
 import subprocess
 import sys
 import threading
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
 
-from ddpm_seg.data.canvas import CanvasSize, Placement, fit, tile_canvas
-from ddpm_seg.data.decoding.confinement import confine, hide_memory_and_environment
-from ddpm_seg.data.decoding.formats import register_plugins
-from ddpm_seg.data.decoding.images import DEFAULT_LIMITS, Decoded, ImageError, Limits, decode, read
+from ddpm_seg.data.canvas import CanvasSize, Placement
+from ddpm_seg.data.decoding.child import MEMORY_EXIT, NOT_CONFINED, READY
+from ddpm_seg.data.decoding.confinement import hide_memory_and_environment
+from ddpm_seg.data.decoding.images import DEFAULT_LIMITS, Decoded, ImageError, Limits
 from ddpm_seg.data.decoding.window import Window
 from ddpm_seg.fits import FitMode
 
@@ -53,15 +47,8 @@ class Child:
         return self.process.pid
 
 
-_COMMAND = (sys.executable, "-m", "ddpm_seg.data.decoding.decoder")
-_READY = b"ready\n"
-_NOT_CONFINED = b"not confined: "
-_MEMORY_EXIT = 77
+_COMMAND = (sys.executable, "-m", "ddpm_seg.data.decoding.child")
 _LATE = (-signal.SIGPROF, -signal.SIGALRM)
-_PLACEMENT = [field.name for field in dataclasses.fields(Placement)]  # `asdict` would take longer than all else here
-# Real time allowed per second of processor time. A process that hangs uses no processor time, and a good image must not
-# fail because the machine is busy.
-_REAL_SECONDS = 10
 
 _idle: list[Child] = []
 _warned = threading.Event()
@@ -138,7 +125,7 @@ def _verdict(exit_code: int, limits: Limits) -> ImageError:
     if exit_code in _LATE:
         message = f"decoding takes more than {limits.decode_seconds:g} s of processor time"
         return ImageError("decode_timeout", message)
-    if exit_code == _MEMORY_EXIT:
+    if exit_code == MEMORY_EXIT:
         return ImageError("out_of_memory", f"decoding needs more than {limits.decode_memory} bytes of memory")
     logger.warning("a file crashed the decoder (exit code %d)", exit_code)
     # The signal differs from run to run if the heap is damaged, but the same bytes must give the same row.
@@ -175,9 +162,9 @@ def _start() -> Child:
     child = Child(process, window)
     assert process.stdout is not None
     greeting = process.stdout.readline()
-    if greeting.startswith(_NOT_CONFINED):
-        _warn_once(greeting.removeprefix(_NOT_CONFINED).decode().strip())
-    elif greeting != _READY:
+    if greeting.startswith(NOT_CONFINED):
+        _warn_once(greeting.removeprefix(NOT_CONFINED).decode().strip())
+    elif greeting != READY:
         raise RuntimeError(
             f"the process that decodes images does not start: {' '.join(_COMMAND)} ended with {_end(child)}; "
             "see standard error (on a cluster, the worker's log) for the reason"
@@ -236,104 +223,3 @@ def _end(child: Child) -> int:
     with contextlib.suppress(BrokenPipeError):  # it did not read everything
         child.process.communicate()
     return child.process.returncode
-
-
-# --- the child ---
-
-
-def _serve() -> None:
-    """Answers requests until standard input ends."""
-    gc.freeze()  # what was imported is never garbage
-    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    window = Window(int(sys.argv[-1]))
-    _be_strict()
-    address_space = _address_space()
-    # What C libraries print must not get into the answers, nor fill a log.
-    with open(os.devnull, "r+b") as nowhere:
-        for descriptor in (0, 1, 2):
-            os.dup2(nowhere.fileno(), descriptor)
-    refusal = confine()
-    replies.write(_READY if refusal is None else _NOT_CONFINED + refusal.encode() + b"\n")
-    replies.flush()
-    for line in requests:
-        request = json.loads(line)
-        images = [requests.read(length) for length in request["bytes"]]
-        end = 0
-        for data in images:
-            try:
-                about, pixels = _answer(data, request, address_space)
-            except MemoryError:
-                os._exit(_MEMORY_EXIT)
-            fits = window.put(end, pixels)
-            end += pixels.size if fits else 0
-            sent = b"" if fits else pixels.data
-            replies.write(json.dumps({**about, "end": end, "sent": len(sent)}).encode() + b"\n")
-            replies.write(sent)
-        replies.flush()
-
-
-def _be_strict() -> None:
-    Image.preinit()
-    # Pillow would import these with the first image that needs them, when files can no longer be opened.
-    for name in ("ImageCms", "ImagePalette", "MpoImagePlugin", "TiffImagePlugin", "WebPImagePlugin"):
-        importlib.import_module(f"PIL.{name}")
-    register_plugins()
-    ImageFile.LOAD_TRUNCATED_IMAGES = False
-    warnings.simplefilter("ignore")  # about odd metadata, which is not used
-    warnings.simplefilter("error", Image.DecompressionBombWarning)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is meant for the parent
-    for timer in (signal.SIGPROF, signal.SIGALRM):
-        signal.signal(timer, signal.SIG_DFL)  # ends the process even inside C code
-
-
-def _answer(data: bytes, request: dict[str, Any], address_space: int) -> tuple[dict[str, Any], NDArray[np.uint8]]:
-    limits = Limits(**request["limits"])
-    Image.MAX_IMAGE_PIXELS = limits.max_pixels
-    try:
-        with _limited(limits, address_space):
-            reply, pixels = _pixels(data, limits, request)
-    except ImageError as error:
-        if error.error_type == "out_of_memory":
-            raise MemoryError from error
-        return {"error": [error.error_type, str(error)]}, np.empty(0, np.uint8)
-    return reply | {"shape": pixels.shape[:2]}, np.ascontiguousarray(pixels).reshape(-1)
-
-
-def _pixels(data: bytes, limits: Limits, request: dict[str, Any]) -> tuple[dict[str, Any], NDArray[np.uint8]]:
-    if "size" in request:
-        size = request["size"] if isinstance(request["size"], int) else tuple(request["size"])  # JSON made it a list
-        image = decode(data, limits)
-        if request["tile"]:
-            size = tile_canvas(image, request["size"], request["tile"])
-        canvas, placement = fit(image, size, request["mode"], request["finer"])
-        return {"placement": {name: getattr(placement, name) for name in _PLACEMENT}}, canvas
-    decoded = read(data, limits)
-    return {"format": decoded.format, "turned": decoded.turned}, decoded.pixels
-
-
-@contextlib.contextmanager
-def _limited(limits: Limits, address_space: int) -> Iterator[None]:
-    """Ends the process after `limits.decode_seconds`; raises MemoryError over `limits.decode_memory`."""
-    if address_space:
-        # Limit the address space, not the data segment: that covers every allocator.
-        _, hard = resource.getrlimit(resource.RLIMIT_AS)
-        memory = address_space + limits.decode_memory
-        resource.setrlimit(resource.RLIMIT_AS, (memory if hard == resource.RLIM_INFINITY else min(memory, hard), hard))
-    signal.setitimer(signal.ITIMER_PROF, limits.decode_seconds)
-    signal.setitimer(signal.ITIMER_REAL, limits.decode_seconds * _REAL_SECONDS)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.setitimer(signal.ITIMER_REAL, 0)
-
-
-def _address_space() -> int:
-    """Address space in bytes in use now; 0 off Linux, where memory is not limited."""
-    pages = Path("/proc/self/statm")
-    return int(pages.read_text().split()[0]) * resource.getpagesize() if pages.exists() else 0
-
-
-if __name__ == "__main__":
-    _serve()

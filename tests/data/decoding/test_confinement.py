@@ -27,7 +27,7 @@ SECRET = "secret-of-the-test"
 # Runs in the child in place of `decode`. Each attempt ends with its result, or with the error's number.
 BURGLAR = """
 import ctypes, json, mmap, os, resource, signal, socket, sys
-from ddpm_seg.data.decoding import decoder
+from ddpm_seg.data.decoding import child
 from ddpm_seg.data.decoding.images import ImageError
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -82,8 +82,8 @@ def burgle(data, limits):
             found[name] = error.errno
     raise ImageError("found", json.dumps(found))
 
-decoder.decode = burgle
-decoder._serve()
+child.decode = burgle
+child.serve()
 """
 
 
@@ -136,9 +136,7 @@ def test_where_the_kernel_refuses_images_are_read_and_one_warning_says_so(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     hidden: list[bool] = []
-    without = (
-        "from ddpm_seg.data.decoding import decoder; decoder.confine = lambda: 'no seccomp here'; decoder._serve()"
-    )
+    without = "from ddpm_seg.data.decoding import child; child.confine = lambda: 'no seccomp here'; child.serve()"
     monkeypatch.setattr(decoder, "_COMMAND", (sys.executable, "-c", without))
     monkeypatch.setattr(decoder, "hide_memory_and_environment", lambda: hidden.append(True))
     with caplog.at_level(logging.WARNING):

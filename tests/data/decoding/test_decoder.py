@@ -138,8 +138,8 @@ def test_an_image_that_takes_too_long_is_an_error_and_the_next_is_read() -> None
 
 def test_a_child_that_hangs_ends_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     # A decoder's heap that is damaged may wait for its own lock for ever, and uses no processor time then.
-    hang = "import time; from ddpm_seg.data.decoding import decoder; decoder.decode = lambda *_: time.sleep(60);"
-    monkeypatch.setattr(decoder, "_COMMAND", (sys.executable, "-c", hang + "decoder._serve()"))
+    hang = "import time; from ddpm_seg.data.decoding import child; child.decode = lambda *_: time.sleep(60);"
+    monkeypatch.setattr(decoder, "_COMMAND", (sys.executable, "-c", hang + "child.serve()"))
     assert error_of(GOOD, Limits(decode_seconds=0.02))[0] == "decode_timeout"
 
 

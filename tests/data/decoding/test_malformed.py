@@ -135,7 +135,7 @@ def decoder_peaks() -> list[int]:
     peaks = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if b"ddpm_seg.data.decoding.decoder" in (process / "cmdline").read_bytes():
+            if b"ddpm_seg.data.decoding.child" in (process / "cmdline").read_bytes():
                 peaks += re.findall(r"VmHWM:\s+(\d+) kB", (process / "status").read_text())
         except OSError:  # it ended meanwhile
             continue

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from ddpm_seg.data.decoding.decoder import decode
+from ddpm_seg.data.decoding.images import decode
 from ddpm_seg.model.bundle.ensemble_bundle import load_bundle
 from ddpm_seg.model.bundle.files import ASSETS
 from ddpm_seg.model.networks.diffusion.unet import UNet
