@@ -34,6 +34,12 @@ class Checkpoint:
     """Other flags of jobs.convert that may be given with it."""
 
 
+def require_images(network: Network) -> None:
+    """Raises BundleError for a network that gives features of no images but those that it draws."""
+    if not network.reads_images:
+        raise drawn_images_only(network.title)
+
+
 def drawn_images_only(title: str) -> BundleError:
     """The error if features of images are asked of a network with `reads_images` False; `title` names it in the
     message."""

@@ -13,7 +13,7 @@ from ddpm_seg.model.bundle.ensemble_bundle import Bundle, BundleHeader, bundle_o
 from ddpm_seg.model.bundle.files import read_content
 from ddpm_seg.model.device.dtypes import SegmentDType, without_int8
 from ddpm_seg.model.errors import BundleError, ModelChangedError
-from ddpm_seg.model.network import drawn_images_only
+from ddpm_seg.model.network import require_images
 from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.tasks import Task
 
@@ -40,8 +40,7 @@ def read_trained_header(name_or_uri: str) -> tuple[TrainedHeader, Task]:
         raise BundleError(
             f"{name_or_uri} holds a {header.network.title} without an ensemble; train one with `ddpm-seg train`"
         )
-    if not header.network.reads_images:
-        raise drawn_images_only(header.network.title)
+    require_images(header.network)
     return header, header.task
 
 
@@ -95,8 +94,7 @@ def resident(
     cannot run.
     """
     if isinstance(model, Bundle):
-        if not model.network.reads_images:
-            raise drawn_images_only(model.network.title)
+        require_images(model.network)
         segmenter = Segmenter(model, device=device, dtype=dtype, batch_size=batch_size, compile=compile)
         return segmenter if average == "none" else Averaged(segmenter, average)
     from ddpm_seg.model.student_segmenter import StudentSegmenter

@@ -7,25 +7,23 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
 from ddpm_seg import storage
-from ddpm_seg.data.annotations.load import Annotation, load_annotations
+from ddpm_seg.data.annotations.load import Annotation
 from ddpm_seg.data.annotations.task_file import find_task
 from ddpm_seg.errors import work_began
 from ddpm_seg.evaluation.scores.score import Labeller, evaluate, labels_of
-from ddpm_seg.fits import fit_of
 from ddpm_seg.model.bundle.ensemble_bundle import ENSEMBLE, Bundle, open_bundle
 from ddpm_seg.model.device.choice import default_device
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.studies.compare_config import CompareConfig, Method
 from ddpm_seg.studies.results import Result, scored, stored_result, write_result
-from ddpm_seg.studies.splits import Split, digest, find_splits
+from ddpm_seg.studies.splits import Split, digest, load_splits, loader
 from ddpm_seg.tasks import Task
 from ddpm_seg.training.ensemble.copies import Copies
 from ddpm_seg.training.ensemble.ensemble_training import EnsembleConfig
@@ -121,18 +119,10 @@ def compare(
         device=default_device(),
     )
     storage.check_writable(config.output)
-    fit = fit_of(bundle.provenance)
-    load = partial(load_annotations, image_size=bundle.network.image_size, task=task, options=config, mode=fit)
-    splits = find_splits(
-        config.train,
-        config.test,
-        count=config.splits,
-        shots=config.shots,
-        load=load,
-    )
+    splits = load_splits(config, bundle, task)
     parts = [(method, split) for method in config.methods for split in splits]
     if config.plenty is not None and "supervised" in config.methods:
-        many = load(config.plenty)
+        many = loader(config, bundle, task)(config.plenty)
         parts.append(("supervised", Split(name="plenty", train=many, test=splits[0].test)))
     uris = [storage.join(config.output, f"{method}-{split.name}.json") for method, split in parts]
     with work_began():

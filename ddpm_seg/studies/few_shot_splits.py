@@ -23,8 +23,8 @@ from ddpm_seg.studies.splits import Split, digest, draw_splits
 from ddpm_seg.tasks import Task
 from ddpm_seg.training.ensemble.copies import Copies
 from ddpm_seg.training.ensemble.ensemble_training import EnsembleConfig
-from ddpm_seg.training.ensemble.extraction import Workplace
-from ddpm_seg.training.ensemble.few_shot import UNFINISHED, train_bundle
+from ddpm_seg.training.ensemble.extraction import UNFINISHED, Workplace
+from ddpm_seg.training.ensemble.few_shot import train_bundle
 from ddpm_seg.training.ensemble.stopping import EarlyStopping
 
 logger = logging.getLogger(__name__)

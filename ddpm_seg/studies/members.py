@@ -13,17 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_seg import storage
-from ddpm_seg.cluster.training_workers import free_gpus
 from ddpm_seg.data.annotations.load import Annotation, load_annotations
 from ddpm_seg.errors import work_began
 from ddpm_seg.evaluation.scores.miou import confusion_matrix, published_miou
 from ddpm_seg.fits import fit_of
 from ddpm_seg.json_text import json_file
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle, load_bundle
-from ddpm_seg.model.bundle.files import refuse_another_model, resolve
+from ddpm_seg.model.bundle.files import refuse_another_model
 from ddpm_seg.model.device.choice import default_device
 from ddpm_seg.model.ensemble import Ensemble
-from ddpm_seg.model.network import drawn_images_only
+from ddpm_seg.model.network import require_images
 from ddpm_seg.model.trained import read_trained_header
 from ddpm_seg.progress import track
 from ddpm_seg.studies.evaluate_config import METRICS, EvaluateConfig
@@ -31,7 +30,6 @@ from ddpm_seg.studies.figures import curve_figure, drawn
 from ddpm_seg.studies.results import mean_and_deviation
 from ddpm_seg.tasks import Task
 from ddpm_seg.training.ensemble.extraction import Workplace, extract_features
-from ddpm_seg.training.ensemble.few_shot import UNFINISHED
 from ddpm_seg.training.ensemble.pixel_features import PixelFeatures
 
 FILES = "members"
@@ -47,8 +45,7 @@ def run_members(config: EvaluateConfig) -> dict[str, Any]:
     header, task = read_trained_header(config.model)
     refuse_another_model(config.model, header.model_id, config.expect_model_id)
     bundle = load_bundle(config.model, header.model_id)
-    if not bundle.network.reads_images:
-        raise drawn_images_only(bundle.network.title)
+    require_images(bundle.network)
     if max(config.members) > len(bundle.members):
         raise ValueError(f"--members {max(config.members)} is too many: {config.model} has {len(bundle.members)}")
     annotations = load_annotations(
@@ -60,12 +57,7 @@ def run_members(config: EvaluateConfig) -> dict[str, Any]:
         mode=fit_of(header.provenance, config.fit),
     )
     storage.check_writable(config.output)
-    workplace = Workplace(
-        folder=storage.join(config.output, UNFINISHED),
-        model=resolve(config.model),
-        model_id=header.model_id,
-        actors=free_gpus() if config.num_actors is None else config.num_actors,
-    )
+    workplace = Workplace.at(config.output, config.model, header.model_id, config.num_actors)
     assert bundle.features is not None  # it has an ensemble
     with work_began():
         maps = extract_features(bundle, annotations, bundle.features, default_device(), workplace)

@@ -16,7 +16,7 @@ from ddpm_seg.json_text import json_file
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle, load_bundle
 from ddpm_seg.model.device.choice import default_device
 from ddpm_seg.model.errors import BundleError
-from ddpm_seg.model.network import drawn_images_only
+from ddpm_seg.model.network import require_images
 from ddpm_seg.model.resident import resident_drawer
 from ddpm_seg.model.samples.sampling import SamplingConfig
 from ddpm_seg.studies.showcase_config import ShowcaseConfig
@@ -35,8 +35,7 @@ def showcase(config: ShowcaseConfig) -> str:
         raise BundleError(
             f"{config.model} holds a {bundle.network.title} without an ensemble; train one with `ddpm-seg train`"
         )
-    if not bundle.network.reads_images:
-        raise drawn_images_only(bundle.network.title)
+    require_images(bundle.network)
     storage.check_writable(config.output)
     fit = fit_of(bundle.provenance)
     shown = load_annotations(config.images, image_size=size, task=bundle.task, limit=COLUMNS, mode=fit)

@@ -5,11 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from ddpm_seg import storage
-from ddpm_seg.data.annotations.load import Annotation
+from ddpm_seg.data.annotations.load import Annotation, load_annotations
+from ddpm_seg.fits import fit_of
+from ddpm_seg.model.bundle.ensemble_bundle import Bundle
+from ddpm_seg.studies.split_options import SplitOptions
+from ddpm_seg.tasks import Task
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,6 +24,18 @@ class Split:
     name: str
     train: Sequence[Annotation]
     test: Sequence[Annotation]
+
+
+def loader(options: SplitOptions, bundle: Bundle, task: Task) -> Callable[..., list[Annotation]]:
+    """`load_annotations` for images as the network of `bundle` sees them."""
+    size, fit = bundle.network.image_size, fit_of(bundle.provenance)
+    return partial(load_annotations, image_size=size, task=task, options=options, mode=fit)
+
+
+def load_splits(options: SplitOptions, bundle: Bundle, task: Task) -> list[Split]:
+    """`find_splits` by a study's flags."""
+    load = loader(options, bundle, task)
+    return find_splits(options.train, options.test, count=options.splits, shots=options.shots, load=load)
 
 
 def find_splits(

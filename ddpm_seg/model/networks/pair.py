@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ddpm_seg.model.device.dtypes import SegmentDType
 from ddpm_seg.model.device.runtime import Runtime
 from ddpm_seg.model.features import Extractor, FeatureConfig
-from ddpm_seg.model.network import Checkpoint, Network, drawn_images_only
+from ddpm_seg.model.network import Checkpoint, Network, require_images
 from ddpm_seg.model.networks.plain_network import PlainNetwork
 
 NAMES = ("first", "second")
@@ -49,8 +49,7 @@ class PairConfig(PlainNetwork):
 
     def __post_init__(self) -> None:
         for part in self.parts:
-            if not part.network.reads_images:
-                raise drawn_images_only(part.network.title)
+            require_images(part.network)
             part.features.check(part.network)
 
     @classmethod

@@ -26,8 +26,8 @@ from ddpm_seg.studies.splits import Split
 from ddpm_seg.tasks import Task
 from ddpm_seg.training.ensemble.copies import Copies
 from ddpm_seg.training.ensemble.ensemble_training import EnsembleConfig
-from ddpm_seg.training.ensemble.extraction import Workplace
-from ddpm_seg.training.ensemble.few_shot import UNFINISHED, train_bundle
+from ddpm_seg.training.ensemble.extraction import UNFINISHED, Workplace
+from ddpm_seg.training.ensemble.few_shot import train_bundle
 from ddpm_seg.training.rivals.supervised import SupervisedConfig, label_images, train_supervised
 
 

@@ -6,18 +6,17 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 from ddpm_seg import storage
-from ddpm_seg.data.annotations.load import Annotation, load_annotations
-from ddpm_seg.fits import fit_of
+from ddpm_seg.data.annotations.load import Annotation
 from ddpm_seg.model.bundle.ensemble_bundle import ENSEMBLE, open_bundle
-from ddpm_seg.model.network import drawn_images_only
+from ddpm_seg.model.network import require_images
 from ddpm_seg.studies.corruptions.cells import Corruption, Tests
 from ddpm_seg.studies.corruptions.config import SUPERVISED, CorruptionsConfig, name_of
 from ddpm_seg.studies.corruptions.labellers import EnsembleRecipe, Recipe, SupervisedRecipe
-from ddpm_seg.studies.splits import Split, digest, find_splits
+from ddpm_seg.studies.splits import Split, digest, load_splits, loader
 from ddpm_seg.tasks import Task
 from ddpm_seg.training.ensemble.copies import Copies
 from ddpm_seg.training.ensemble.ensemble_training import EnsembleConfig
@@ -80,8 +79,7 @@ def rows_of(config: CorruptionsConfig, task: Task, supervised: SupervisedConfig)
 
 def _ensembles(config: CorruptionsConfig, task: Task, model: str) -> Row:
     header, bundle = open_bundle(model)
-    if not bundle.network.reads_images:
-        raise drawn_images_only(bundle.network.title)
+    require_images(bundle.network)
     recipe = EnsembleRecipe(
         bundle=bundle,
         task=task,
@@ -90,18 +88,11 @@ def _ensembles(config: CorruptionsConfig, task: Task, model: str) -> Row:
         training=EnsembleConfig(members=config.members, iterations=config.iterations, seed=config.seed),
         copies=Copies(mirror=config.mirror, recolour=config.recolour),
     )
-    load = partial(
-        load_annotations,
-        image_size=bundle.network.image_size,
-        task=task,
-        options=config,
-        mode=fit_of(bundle.provenance),
-    )
-    splits = find_splits(config.train, config.test, count=config.splits, shots=config.shots, load=load)
+    load = loader(config, bundle, task)
     return Row(
         name=name_of(model),
         task=task,
         recipe=recipe,
-        splits=[replace(split, test=split.test[: config.limit]) for split in splits],
+        splits=[replace(split, test=split.test[: config.limit]) for split in load_splits(config, bundle, task)],
         others={name_of(uri): load(uri, limit=config.limit) for uri in config.others},
     )

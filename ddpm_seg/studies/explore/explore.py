@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_seg import storage
-from ddpm_seg.cluster.training_workers import free_gpus
 from ddpm_seg.data.annotations.task_file import distinct_colors
 from ddpm_seg.data.canvas import Placement, fit, restore_mask
 from ddpm_seg.data.decoding.decoder import read_apart
@@ -28,17 +27,16 @@ from ddpm_seg.evaluation.pages.explore_page import Explored, explore_page
 from ddpm_seg.evaluation.tables.active import farthest_first
 from ddpm_seg.fits import FitMode, chosen_fit
 from ddpm_seg.model.bundle.ensemble_bundle import open_bundle
-from ddpm_seg.model.bundle.files import resolve
 from ddpm_seg.model.device.choice import default_device
 from ddpm_seg.model.features import FeatureConfig
-from ddpm_seg.model.network import drawn_images_only
+from ddpm_seg.model.network import require_images
 from ddpm_seg.progress import track
 from ddpm_seg.runs.manifest import image_id, stored_uri
 from ddpm_seg.studies.explore.cluster import cluster_pixels
 from ddpm_seg.studies.explore.config import PAGE, TABLE, ExploreConfig
 from ddpm_seg.tasks import Task
-from ddpm_seg.training.ensemble.extraction import Workplace, extract_sources
-from ddpm_seg.training.ensemble.few_shot import UNFINISHED, choose_features
+from ddpm_seg.training.ensemble.extraction import UNFINISHED, Workplace, extract_sources
+from ddpm_seg.training.ensemble.few_shot import choose_features
 
 logger = logging.getLogger(__name__)
 
@@ -73,18 +71,12 @@ def run_explore(config: ExploreConfig) -> Exploration:
     interrupted call are reused.
     """
     header, bundle = open_bundle(config.model)
-    if not bundle.network.reads_images:
-        raise drawn_images_only(bundle.network.title)
+    require_images(bundle.network)
     features = choose_features(bundle, config.steps, config.blocks)
     mode = chosen_fit(config.model, bundle.provenance, config.fit)
     _refuse_masks(config.output)
     storage.check_writable(config.output)
-    workplace = Workplace(
-        folder=storage.join(config.output, UNFINISHED),
-        model=resolve(config.model),
-        model_id=header.model_id,
-        actors=free_gpus() if config.num_actors is None else config.num_actors,
-    )
+    workplace = Workplace.at(config.output, config.model, header.model_id, config.num_actors)
     seen = _read(config, bundle.network.image_size, mode)
     with work_began():
         maps = extract_sources(bundle, [one.image for one in seen], features, default_device(), workplace)

@@ -11,31 +11,27 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ddpm_seg import storage
-from ddpm_seg.cluster.training_workers import free_gpus
-from ddpm_seg.data.annotations.load import Annotation, labelled_pixels, load_annotations
+from ddpm_seg.data.annotations.load import Annotation, labelled_pixels
 from ddpm_seg.data.annotations.task_file import find_task
 from ddpm_seg.errors import work_began
 from ddpm_seg.evaluation.scores.miou import confusion_matrix
-from ddpm_seg.fits import fit_of
 from ddpm_seg.model.bundle.ensemble_bundle import ENSEMBLE, Bundle, open_bundle
-from ddpm_seg.model.bundle.files import resolve
 from ddpm_seg.model.device.choice import default_device
 from ddpm_seg.model.features import FeatureConfig
-from ddpm_seg.model.network import drawn_images_only
+from ddpm_seg.model.network import require_images
 from ddpm_seg.studies.probe.config import ProbeConfig
 from ddpm_seg.studies.results import Result, scored, stored_result, write_result
-from ddpm_seg.studies.splits import Split, digest, find_splits
+from ddpm_seg.studies.splits import Split, digest, load_splits
 from ddpm_seg.tasks import Task
 from ddpm_seg.training.ensemble.ensemble_training import EnsembleConfig, train_members
 from ddpm_seg.training.ensemble.extraction import Workplace, extract_features
-from ddpm_seg.training.ensemble.few_shot import UNFINISHED, choose_features
+from ddpm_seg.training.ensemble.few_shot import choose_features
 from ddpm_seg.training.ensemble.members import mean_softmax
 from ddpm_seg.training.ensemble.pixel_features import PixelFeatures
 from ddpm_seg.training.ensemble.tuning import candidate_blocks, candidate_steps
@@ -66,29 +62,16 @@ def run_probe(config: ProbeConfig) -> Probe:
     """
     task = find_task(config.task)
     header, bundle = open_bundle(config.model)
-    if not bundle.network.reads_images:
-        raise drawn_images_only(bundle.network.title)
+    require_images(bundle.network)
     features = choose_features(
         bundle,
         config.steps if config.steps is not None else candidate_steps(bundle.network),
         config.blocks if config.blocks is not None else candidate_blocks(bundle.network),
     )
     storage.check_writable(config.output)
-    load = partial(
-        load_annotations,
-        image_size=bundle.network.image_size,
-        task=task,
-        options=config,
-        mode=fit_of(bundle.provenance),
-    )
-    splits = find_splits(config.train, config.test, count=config.splits, shots=config.shots, load=load)
+    splits = load_splits(config, bundle, task)
     places: list[Place] = [(step, block) for step in features.steps or (None,) for block in features.blocks]
-    workplace = Workplace(
-        folder=storage.join(config.output, UNFINISHED),
-        model=resolve(config.model),
-        model_id=header.model_id,
-        actors=free_gpus() if config.num_actors is None else config.num_actors,
-    )
+    workplace = Workplace.at(config.output, config.model, header.model_id, config.num_actors)
     weights = {name: sha for name, sha in header.files.items() if name != ENSEMBLE}
     training = EnsembleConfig(members=config.members, iterations=config.iterations, seed=config.seed)
     results: dict[Place, list[Result]] = {place: [] for place in places}

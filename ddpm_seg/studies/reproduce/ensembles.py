@@ -7,11 +7,9 @@ import logging
 from typing import Any
 
 from ddpm_seg import storage
-from ddpm_seg.cluster.training_workers import free_gpus
 from ddpm_seg.data.annotations.load import Annotation, load_annotations
 from ddpm_seg.errors import work_began
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle, open_bundle, save_bundle
-from ddpm_seg.model.bundle.files import resolve
 from ddpm_seg.model.device.choice import default_device
 from ddpm_seg.model.published.convert import ConvertConfig, convert
 from ddpm_seg.model.trained import read_trained_header
@@ -24,7 +22,7 @@ from ddpm_seg.tasks import TASKS, Task
 from ddpm_seg.training.ensemble.copies import Copies
 from ddpm_seg.training.ensemble.ensemble_training import PUBLISHED
 from ddpm_seg.training.ensemble.extraction import Workplace
-from ddpm_seg.training.ensemble.few_shot import UNFINISHED, choose_features, train_bundle
+from ddpm_seg.training.ensemble.few_shot import choose_features, train_bundle
 
 logger = logging.getLogger(__name__)
 
@@ -63,9 +61,7 @@ def ensemble_scores(config: ReproduceConfig, network: NetworkName, task: str) ->
         if storage.exists(storage.join(model, "bundle.json")):
             logger.info("%s, %s: using the existing model at %s", network, task, model)
         else:
-            workplace = Workplace(
-                folder=storage.join(model, UNFINISHED), model=resolve(uri), model_id=header.model_id, actors=free_gpus()
-            )
+            workplace = Workplace.at(model, uri, header.model_id, num_actors=None)
             _train(config, start, split, TASKS[task], workplace, model)
         found = _evaluate(config, task, split, model, storage.join(config.output, place(network, task, number)))
         scores.append(reproduced(network, task, split.name, found))

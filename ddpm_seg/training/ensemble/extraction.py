@@ -9,9 +9,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ddpm_seg import storage
+from ddpm_seg.cluster.training_workers import free_gpus
 from ddpm_seg.data.annotations.load import Annotation
 from ddpm_seg.errors import work_began
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle
+from ddpm_seg.model.bundle.files import resolve
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.progress import Progress
 from ddpm_seg.training.ensemble.feature_files import FeatureExtractor, feature_uris, read_features
@@ -19,6 +21,8 @@ from ddpm_seg.training.ensemble.pixel_features import PixelFeatures
 from ddpm_seg.training.ensemble.sources import Source, sources_of
 
 ITEM_BYTES = 2  # float16
+UNFINISHED = "unfinished"
+"""Folder at the output that an interrupted training or study leaves, and the same command goes on from."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,6 +37,12 @@ class Workplace:
     """Model id of that bundle; an actor that finds another one refuses it."""
     actors: int = 0
     """Number of Ray actors that extract features; 0 for this process."""
+
+    @classmethod
+    def at(cls, output: str, model: str, model_id: str, num_actors: int | None) -> Workplace:
+        """That of a job with this --output, --model and --num-actors: by default an actor for each free GPU."""
+        actors = free_gpus() if num_actors is None else num_actors
+        return cls(folder=storage.join(output, UNFINISHED), model=resolve(model), model_id=model_id, actors=actors)
 
 
 def extract_features(

@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 
 from ddpm_seg import storage
-from ddpm_seg.cluster.training_workers import free_gpus
 from ddpm_seg.data.annotations.load import Annotation, labelled_pixels, load_annotations, load_pairs
 from ddpm_seg.data.annotations.report import describe
 from ddpm_seg.data.annotations.task_file import find_task
@@ -25,7 +24,7 @@ from ddpm_seg.evaluation.scores.score import evaluate, labels_of
 from ddpm_seg.fits import FitMode, chosen_fit, with_fit
 from ddpm_seg.model.bundle.calibration import Calibration
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle, open_bundle, save_bundle
-from ddpm_seg.model.bundle.files import refuse_existing_bundle, resolve
+from ddpm_seg.model.bundle.files import refuse_existing_bundle
 from ddpm_seg.model.device.choice import chosen_device
 from ddpm_seg.model.domain import LEAST_IMAGES, MAX_IMAGES
 from ddpm_seg.model.features import FeatureConfig
@@ -47,7 +46,7 @@ from ddpm_seg.training.ensemble.tuning import Candidates, describe_frontier, fro
 
 logger = logging.getLogger(__name__)
 
-UNFINISHED, REVIEW = "unfinished", "annotation_review.html"
+REVIEW = "annotation_review.html"
 
 
 def train_from_config(config: TrainConfig) -> Bundle:
@@ -86,12 +85,7 @@ def train_from_config(config: TrainConfig) -> Bundle:
     logger.info("%d annotated images:\n%s", len(annotations), describe(annotations, task))
     if not bundle.network.reads_images:
         refuse_other_pictures(bundle, annotations, features.truncation, device)
-    workplace = Workplace(
-        folder=storage.join(config.output, UNFINISHED),
-        model=resolve(config.model),
-        model_id=header.model_id,
-        actors=free_gpus() if config.num_actors is None else config.num_actors,
-    )
+    workplace = Workplace.at(config.output, config.model, header.model_id, config.num_actors)
     if config.tune:
         features = _tuned(features, bundle, annotations, task, device, workplace, candidates)
         if bundle.network.reads_images:
