@@ -21,7 +21,8 @@ class Spool:
     """
 
     def __init__(self, schema: pa.Schema) -> None:
-        self.schema, self.num_rows = schema, 0
+        self.schema = schema
+        self._lengths: list[int] = []  # rows of each batch
         self._file = TemporaryFile()  # noqa: SIM115
         self._writer: Any = pa.ipc.new_file(self._file, schema, options=pa.ipc.IpcWriteOptions(compression="zstd"))
         self._reader: Any = None
@@ -50,18 +51,18 @@ class Spool:
                 errno.ENOSPC,
                 f"no space left for the list of inputs in {gettempdir()}; set TMPDIR to a folder on a larger disk",
             ) from None
-        self.num_rows += batch.num_rows
+        self._lengths.append(batch.num_rows)
 
     @property
-    def num_batches(self) -> int:
-        return int(self._opened().num_record_batches)
+    def num_rows(self) -> int:
+        return sum(self._lengths)
 
     def batch(self, number: int) -> pa.RecordBatch:
         return self._opened().get_batch(number)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """All rows, one batch in memory at a time."""
-        return (self.batch(number) for number in range(self.num_batches))
+        return self.slices()
 
     def read(self, start: int, stop: int) -> pa.Table:
         """The rows from `start` up to `stop` (exclusive), or up to the last."""
@@ -70,10 +71,10 @@ class Spool:
     def slices(self, start: int = 0, stop: int | None = None) -> Iterator[pa.RecordBatch]:
         """The rows from `start` up to `stop` (exclusive), batch by batch."""
         stop, first = self.num_rows if stop is None else stop, 0
-        for batch in self.batches():
-            end = first + batch.num_rows
+        for number, length in enumerate(self._lengths):
+            end = first + length
             if end > start and first < stop:
-                yield batch.slice(max(0, start - first), min(stop, end) - max(start, first))
+                yield self.batch(number).slice(max(0, start - first), min(stop, end) - max(start, first))
             first = end
 
     def table(self) -> pa.Table:

@@ -40,9 +40,8 @@ class Pace:
     def slower(self, begun: float) -> None:
         """Notes that the store refused the request that was sent at `begun` because there are too many."""
         with self._free:
-            if (
-                begun > self._slowed
-            ):  # requests that were sent at the same time as one that was refused tell nothing new
+            # Requests that were under way when one was refused tell nothing new.
+            if begun > self._slowed:
                 self.allowed = max(1.0, self.allowed / 2)
                 self._slowed = time.monotonic()
 

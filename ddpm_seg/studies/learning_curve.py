@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -12,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ddpm_seg import storage
+from ddpm_seg.csv_text import csv_text
 from ddpm_seg.evaluation.pages.curve_page import curve_page
 from ddpm_seg.evaluation.scores.expected_gains import ExpectedGain, expected_gain, most_first, sentence
 from ddpm_seg.json_text import json_file
@@ -121,9 +120,6 @@ def _baseline(config: EvaluateConfig, pool: Pool, training: Training, method: Ba
 
 
 def _csv(curves: dict[str, list[dict[str, Any]]]) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["shots", "miou", "deviation", "method"])
-    for method, points in curves.items():
-        writer.writerows([point["shots"], point["miou"], point["deviation"], method] for point in points)
-    return text.getvalue().encode()
+    header = ["shots", "miou", "deviation"]
+    rows = ([*(point[name] for name in header), method] for method, points in curves.items() for point in points)
+    return csv_text([*header, "method"], rows).encode()

@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_seg import storage
+from ddpm_seg.csv_text import csv_text
 from ddpm_seg.data.annotations.load import Annotation, load_annotations
 from ddpm_seg.errors import work_began
 from ddpm_seg.evaluation.scores.miou import confusion_matrix, published_miou
@@ -116,8 +115,4 @@ def _confusion(
 
 
 def _csv(points: Sequence[dict[str, Any]]) -> bytes:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(points[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(points)
-    return text.getvalue().encode()
+    return csv_text(list(points[0]), (point.values() for point in points)).encode()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 from dataclasses import replace
 from typing import Any
 
 from ddpm_seg import storage
+from ddpm_seg.csv_text import csv_text
 from ddpm_seg.model.bundle.student_bundle import StudentHeader, read_student_header
 from ddpm_seg.studies.figures import curve_figure, drawn
 from ddpm_seg.training.student.distill import distill
@@ -66,8 +65,5 @@ def _score(student: StudentHeader) -> float:
 
 
 def _csv(points: list[dict[str, Any]]) -> bytes:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, ["samples", "epochs", "miou"], extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(points)
-    return text.getvalue().encode()
+    header = ["samples", "epochs", "miou"]
+    return csv_text(header, ([point[name] for name in header] for point in points)).encode()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ddpm_seg import storage
+from ddpm_seg.csv_text import csv_text
 from ddpm_seg.data.overlay import css_colours
 from ddpm_seg.data.table_pictures import cell_bytes
 from ddpm_seg.evaluation.pages.contact_sheet import fetch_again, make_tiles
@@ -84,8 +83,4 @@ def _command(output: str, config_hash: str) -> str:
 
 
 def _as_csv(chosen: list[Choice]) -> bytes:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["uri", "uncertainty"])
-    writer.writerows([choice.uri, f"{choice.uncertainty:.6g}"] for choice in chosen)
-    return text.getvalue().encode()
+    return csv_text(["uri", "uncertainty"], ([one.uri, f"{one.uncertainty:.6g}"] for one in chosen)).encode()

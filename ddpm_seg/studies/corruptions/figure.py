@@ -10,10 +10,8 @@ import numpy as np
 from ddpm_seg.data.domain import OUTSIDE
 from ddpm_seg.studies.corruptions.config import CLEAN
 from ddpm_seg.studies.corruptions.table import Score
-from ddpm_seg.studies.figures import saved
+from ddpm_seg.studies.figures import LINES, saved
 
-# The pages' palette. Lines also differ in their markers and dashes, so that they can be told apart without colour.
-STYLES = (("#1d2126", "o", "-"), ("#3f6f8f", "s", "--"), ("#a3342a", "^", ":"), ("#2c7a3f", "D", "-."))
 COLUMNS = 5
 
 
@@ -35,7 +33,7 @@ def curves(scores: Sequence[Score], title: str) -> dict[str, bytes]:
         for number, model in enumerate(dict.fromkeys(score.model for score in scores)):
             own = [one for one in scores if one.model == model and one.kind in (CLEAN, kind)]
             own.sort(key=lambda score: score.severity)
-            color, marker, dashes = STYLES[number % len(STYLES)]
+            color, marker, dashes = LINES[number % len(LINES)]
             axes.errorbar(
                 [one.severity for one in own],
                 [one.miou for one in own],
@@ -76,7 +74,7 @@ def against_distance(scores: Sequence[Score], title: str) -> dict[str, bytes]:
     for number, model in enumerate(models):
         own = [score for score in scores if score.model == model]
         points = np.array([[score.domain_distance, score.miou] for score in own], dtype=float)
-        color, marker, _ = STYLES[number % len(STYLES)]
+        color, marker, _ = LINES[number % len(LINES)]
         filled = np.array([score.severity == 0 for score in own])
         axes.scatter(
             points[~filled, 0],

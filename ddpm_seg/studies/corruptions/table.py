@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from statistics import fmean
@@ -11,6 +9,7 @@ from statistics import fmean
 import numpy as np
 from scipy import stats
 
+from ddpm_seg.csv_text import csv_text
 from ddpm_seg.studies.corruptions.cells import Cell
 from ddpm_seg.studies.corruptions.config import CLEAN
 from ddpm_seg.studies.results import mean_and_deviation
@@ -60,11 +59,7 @@ def summaries_of(cells: Sequence[Cell]) -> list[Summary]:
 
 def as_csv(scores: Sequence[Score]) -> str:
     """The data behind the figures."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([field.name for field in fields(Score)])
-    writer.writerows(astuple(score) for score in scores)
-    return text.getvalue()
+    return csv_text([field.name for field in fields(Score)], map(astuple, scores))
 
 
 def as_markdown(scores: Sequence[Score], summaries: Sequence[Summary]) -> str:

@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_seg import storage
+from ddpm_seg.csv_text import csv_text
 from ddpm_seg.data.annotations.task_file import distinct_colors
 from ddpm_seg.data.canvas import Placement, fit, restore_mask
 from ddpm_seg.data.decoding.decoder import read_apart
@@ -177,10 +176,8 @@ def _pictures(seen: Sequence[Seen], labels: NDArray[np.uint8], model_id: str) ->
 
 def _csv(seen: Sequence[Seen], found: Exploration) -> bytes:
     """One row per image, those first that differ most from the others: its share of each cluster."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["uri", "name", *found.task.class_names])
+    rows = []
     for one, shares_K in zip(seen, found.shares, strict=True):
         uri = stored_uri(one.uri)
-        writer.writerow([uri, safe_name(uri, image_id(uri)), *(f"{share:.4f}" for share in shares_K)])
-    return text.getvalue().encode("utf-8", "backslashreplace")
+        rows.append([uri, safe_name(uri, image_id(uri)), *(f"{share:.4f}" for share in shares_K)])
+    return csv_text(["uri", "name", *found.task.class_names], rows).encode("utf-8", "backslashreplace")

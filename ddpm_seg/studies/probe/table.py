@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
+from ddpm_seg.csv_text import csv_text
 from ddpm_seg.studies.probe.probe import Place, Probe
 from ddpm_seg.studies.results import Result, mean_and_deviation
 
@@ -46,12 +45,8 @@ def best(rows: list[Row]) -> Row:
 
 def as_csv(rows: list[Row]) -> str:
     """The data behind the figure; a network without timesteps has an empty column step."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["step", "block", "miou", "deviation", "small_classes", "large_classes"])
-    for row in rows:
-        writer.writerow([row.step, row.block, row.miou, row.deviation, row.small, row.large])
-    return text.getvalue()
+    header = ["step", "block", "miou", "deviation", "small_classes", "large_classes"]
+    return csv_text(header, ([row.step, row.block, row.miou, row.deviation, row.small, row.large] for row in rows))
 
 
 def as_markdown(rows: list[Row]) -> str:
