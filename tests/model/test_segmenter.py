@@ -55,7 +55,7 @@ def test_equals_the_plain_method(seed: int) -> None:
         mean_softmax = segmenter.probabilities(picture)
         np.testing.assert_allclose(mean_softmax.reshape(len(mean_softmax), -1).T, mean_PK, atol=1e-4)
         of_label = np.take_along_axis(mean_softmax, labels.label[None].astype(np.int64), axis=0)[0]
-        np.testing.assert_allclose(labels.confidence, of_label, atol=1e-6)
+        np.testing.assert_allclose(labels.confidence, of_label, atol=1e-5)  # sums in another order
 
 
 def test_batch_size_changes_nothing() -> None:
