@@ -1,7 +1,7 @@
 """The remote half of `storage`: works on URIs through fsspec, with retries and clear errors (`patience`, `errors`).
 
-S3 is listed here, page by page: fsspec would start a long listing over if one page failed, keep a dictionary per
-object, and silently skip a folder of a glob whose listing failed.
+S3 is listed by `s3_listing`: fsspec would start a long listing over if one page failed, keep a dictionary per object,
+and silently skip a folder of a glob whose listing failed.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ from ddpm_seg.storage.errors import StorageError, status_of
 from ddpm_seg.storage.local import is_temporary
 from ddpm_seg.storage.patience import patiently
 from ddpm_seg.storage.remote_read import name_in_store, read_s3_range, read_version
+from ddpm_seg.storage.s3_listing import Row, s3_objects
 from ddpm_seg.storage.stores import ANSWER_TIMEOUT_S, is_s3, store_of
 from ddpm_seg.storage.uris import ONLY_READ, is_http, redact, scheme
 
 _WRITER = "ddpm-seg-writer"
-
-Row = tuple[str, dict[str, Any]]  # URI, and what the storage says about it: size, and some of ETag, LastModified, …
 
 
 def exists(uri: str) -> bool:
@@ -64,7 +63,7 @@ def find(prefix: str) -> Iterator[Row]:
         yield from _files(prefix, patiently(prefix, lambda: filesystem.find(prefix, detail=True)))
         return
     bucket, key, _ = filesystem.split_path(prefix)
-    below = _s3_objects(prefix, bucket, key.rstrip("/") + "/" if key else "")
+    below = s3_objects(prefix, bucket, key.rstrip("/") + "/" if key else "")
     first = next(below, None)
     if first is not None:
         yield first
@@ -80,7 +79,7 @@ def find_beginning(prefix: str) -> Iterator[Row]:
     """Lists every S3 object whose key begins with that of `prefix`; nothing for other storage."""
     if is_s3(prefix):
         bucket, key, _ = _listable(prefix).split_path(prefix)
-        yield from _s3_objects(prefix, bucket, key)
+        yield from s3_objects(prefix, bucket, key)
 
 
 def glob(pattern: str, *, below: bool = False) -> Iterator[Row]:
@@ -93,7 +92,7 @@ def glob(pattern: str, *, below: bool = False) -> Iterator[Row]:
     bucket, key, _ = filesystem.split_path(pattern)
     matches = re.compile(glob_translate(key + "/**/*" if below else key)).match
     start = f"{scheme(pattern)}://{bucket}/"
-    for uri, row in _s3_objects(pattern, bucket, re.split(r"[*?\[]", key, maxsplit=1)[0]):
+    for uri, row in s3_objects(pattern, bucket, re.split(r"[*?\[]", key, maxsplit=1)[0]):
         if matches(uri.removeprefix(start)):
             yield uri, row
 
@@ -182,19 +181,6 @@ def _files(uri: str, rows: dict[str, dict[str, Any]]) -> Iterator[Row]:
     for name, row in rows.items():
         if row["type"] == "file" and not name.endswith("/"):
             yield f"{scheme(uri)}://{name.lstrip('/')}", row
-
-
-def _s3_objects(uri: str, bucket: str, prefix: str) -> Iterator[Row]:
-    """Lists the objects whose keys begin with `prefix`, one page in memory at a time. `uri` is for error messages."""
-    list_page = functools.partial(store_of(uri).call_s3, "list_objects_v2", Bucket=bucket, Prefix=prefix)
-    page = patiently(uri, list_page)
-    while True:
-        for found in page.get("Contents", []):
-            if not found["Key"].endswith("/"):  # pyarrow and web consoles make empty objects called "folder/"
-                yield f"{scheme(uri)}://{bucket}/{found['Key']}", {**found, "size": found["Size"]}
-        if not page.get("IsTruncated"):
-            return
-        page = patiently(uri, functools.partial(list_page, ContinuationToken=page["NextContinuationToken"]))
 
 
 def _writer(filesystem: Any, uri: str) -> str | None:
