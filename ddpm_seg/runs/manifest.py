@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from ddpm_seg import storage
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.parquet import DamagedFileError, damage_named, decode, encode, open_parquet, require_columns
-from ddpm_seg.runs.spool import Spool, spool_sorted
+from ddpm_seg.spool import Spool, spool_sorted
 
 METADATA_KEY = b"ddpm_seg"
 

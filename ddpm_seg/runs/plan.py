@@ -16,9 +16,9 @@ from ddpm_seg.runs.key_set import KeySet
 from ddpm_seg.runs.layout import run_number
 from ddpm_seg.runs.ledger import KnownRun, find_runs, freeze_run, next_number
 from ddpm_seg.runs.manifest import BATCH_ROWS, INSIDE, UNIT, Manifest, RunInfo, plan
-from ddpm_seg.runs.spool import Spool
 from ddpm_seg.runs.upkeep.forgotten import forgotten_filter
 from ddpm_seg.runs.view import current_errors, read_view
+from ddpm_seg.spool import Spool
 
 MOST_IN_RUN = 1_000_000
 """Items per run: a run's manifest is in the driver's memory. Containers count as one, and are all in the first run."""

@@ -63,8 +63,8 @@ def list_files(prefix: str) -> Iterator[FileInfo]:
     """Lists every file below a folder or S3 prefix, recursively; for a file's own URI, that file.
 
     Sorted by URI for local disks and Amazon's S3; some other S3 servers sort folder by folder. Empty if nothing exists
-    there. Holds one folder in memory at a time, on S3 a few pages of the listing. Follows links to local folders only if
-    they lead out of `prefix`, so that each real folder is listed once; skips broken links and special files. Raises
+    there. Holds one folder in memory at a time, on S3 a few pages of the listing. Follows links to local folders only
+    if they lead out of `prefix`, so that each real folder is listed once; skips broken links and special files. Raises
     PermissionError for a folder that may not be read, FileNotFoundError for a missing bucket.
     """
     prefix = normalize(prefix)

@@ -12,10 +12,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from ddpm_seg import spool as spools
 from ddpm_seg import storage
 from ddpm_seg.runs import manifest as manifests
 from ddpm_seg.runs import plan as plans
-from ddpm_seg.runs import spool as spools
 from ddpm_seg.runs.ledger import KnownRun
 from ddpm_seg.runs.manifest import inputs_spool, inputs_table
 from ddpm_seg.runs.parquet import encode

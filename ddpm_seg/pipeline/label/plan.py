@@ -31,7 +31,7 @@ from ddpm_seg.runs.ledger import newest_options
 from ddpm_seg.runs.manifest import UNIT, chunk_size_for, inputs_spool, stored_uri
 from ddpm_seg.runs.parquet import damage_stops
 from ddpm_seg.runs.plan import MOST_IN_RUN, RunPlan, plan_run
-from ddpm_seg.runs.spool import Spool
+from ddpm_seg.spool import Spool
 
 if TYPE_CHECKING:
     from ddpm_seg.model.trained import TrainedHeader

@@ -16,8 +16,8 @@ from ddpm_seg.runs.done import images_planned_singly
 from ddpm_seg.runs.ledger import find_runs
 from ddpm_seg.runs.manifest import INSIDE, UNIT, WITHOUT, image_id, inputs_table, stored_uri
 from ddpm_seg.runs.plan import RunPlan
-from ddpm_seg.runs.spool import Spool
 from ddpm_seg.runs.view import current_errors
+from ddpm_seg.spool import Spool
 
 
 def unit_id(container: str, choice: Choice) -> str:
