@@ -67,7 +67,7 @@ def test_the_command_labels_and_then_has_nothing_to_do(ray_cluster: str, argumen
         page.index(f">{Path(row['uri']).name}</bdi>") for row in rows
     )
     assert page.count("<figure>") == 2
-    assert list_images(str(tmp_path / "out" / "annotate_next.csv")).files
+    assert list(list_images(str(tmp_path / "out" / "annotate_next.csv")).files)
 
 
 def test_a_dry_run_says_what_would_be_done_and_writes_nothing(

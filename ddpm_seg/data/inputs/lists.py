@@ -12,18 +12,23 @@ import io
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ddpm_seg import storage
 from ddpm_seg.data.inputs.list_columns import ONLY_COLUMN, Columns, Entry, cell_text, find_columns
 from ddpm_seg.printable import printable
 
 TABLES = (".csv", ".tsv", ".parquet")
 SUFFIXES = (".txt", *TABLES)
 MAX_BYTES = 1_000_000_000
+"""Of a text, which is held in memory as a whole; of the names in one row group of a Parquet file."""
 MAX_ENTRIES = 20_000_000
+MAX_ROWS = 1_000_000_000
+"""Of a Parquet file, which is read batch by batch."""
 
 _EXPECTED = "called uri, url or path (nor bucket and key, as in an S3 Inventory); rename the column with the names"
 _SEPARATORS = (",", ";", "\t")
@@ -49,18 +54,38 @@ class ListFile:
     """Whether a column says what a person decided about each image."""
 
 
-def read_list(data: bytes, suffix: str, uri_column: str | None = None) -> ListFile:
-    """The entries of a list file with this suffix, in order, without blank ones. `uri_column` is the column with the
-    names of a table.
+def suffix_of(uri: str) -> str:
+    """The suffix of a file's name, in lower case."""
+    return PurePosixPath(uri if storage.is_local(uri) else storage.redact(uri)).suffix.lower()
 
-    Raises ValueError or pa.ArrowException if the file is not a list.
+
+def read_list(uri: str, uri_column: str | None = None) -> ListFile:
+    """The entries of a list file, in order, without blank ones. `uri_column` is the column with the names of a table.
+
+    A Parquet file is read as its entries are asked for; a text must be in memory as a whole. Raises ValueError or
+    pa.ArrowException if the file is not a list, also while its entries are read, and OSError if it cannot be read.
     """
+    suffix = suffix_of(uri)
     if suffix == ".parquet":
-        return _parquet(data, uri_column)
-    text = _text(data)
+        # A web server may send no parts of a file.
+        whole = storage.is_http(uri)
+        return _parquet(pa.BufferReader(_all_bytes(uri)) if whole else storage.open_file(uri), uri_column)
+    text = _text(_all_bytes(uri))
     if text.count("\n") > MAX_ENTRIES:
         raise ValueError(f"it has more than {MAX_ENTRIES} lines; split it")
     return _lines(text) if suffix == ".txt" else _table(text, suffix, uri_column)
+
+
+def entries_without_header(data: bytes, names: list[str]) -> Iterator[Entry]:
+    """The entries of a CSV file whose columns have these names. Raises ValueError if none of them is expected."""
+    columns = find_columns(names)
+    if columns is None:
+        raise ValueError(f"it has the columns {_shown(names)}, and none is {_EXPECTED}")
+    return _with_header(_text(data).split("\n"), ",", columns, len(names))
+
+
+def _all_bytes(uri: str) -> bytes:
+    return storage.read_bytes(uri, max_bytes=MAX_BYTES)
 
 
 def _text(data: bytes) -> str:
@@ -159,9 +184,9 @@ def _cells(record: str, separator: str, *, strict: bool) -> list[str] | None:
     return next(csv.reader(io.StringIO(record, newline=""), delimiter=separator))
 
 
-def _parquet(data: bytes, uri_column: str | None) -> ListFile:
-    file = pq.ParquetFile(pa.BufferReader(data))
-    schema, metadata = file.schema_arrow, file.metadata
+def _parquet(source: Any, uri_column: str | None) -> ListFile:
+    file = pq.ParquetFile(source)
+    schema = file.schema_arrow
     names = [name for name in schema.names if not re.fullmatch(r"__index_level_\d+__", name)]
     columns = find_columns(names, uri_column)
     if columns is None:
@@ -174,23 +199,32 @@ def _parquet(data: bytes, uri_column: str | None) -> ListFile:
     for place in columns.names():
         if not _holds_text(kind := schema.field(names[place]).type):
             raise ValueError(f"column {names[place]!r} holds {kind}, not strings")
-    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-    large = sum(
-        group.column(number).total_uncompressed_size
-        for group in groups
-        for number in range(group.num_columns)
-        if group.column(number).path_in_schema.split(".")[0] in used
-    )
-    if metadata.num_rows > MAX_ENTRIES or large > MAX_BYTES:
-        raise ValueError(f"it has {metadata.num_rows} rows, {large} bytes of names; split it")
+    _refuse_too_large(file.metadata, used)
     # As dictionaries, so that a name repeated a million times in a few bytes of the file is held once.
     as_dictionaries = [names[place] for place in columns.names()]
-    file = pq.ParquetFile(pa.BufferReader(data), read_dictionary=as_dictionaries, page_checksum_verification=True)
+    file = pq.ParquetFile(source, read_dictionary=as_dictionaries, page_checksum_verification=True)
     return ListFile(
         column=columns.describe(names),
         entries=_rows(file, used, names, columns),
         has_verdicts=columns.verdict is not None,
     )
+
+
+def _refuse_too_large(metadata: Any, used: list[str]) -> None:
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    sizes = (
+        sum(
+            group.column(number).total_uncompressed_size
+            for number in range(group.num_columns)
+            if group.column(number).path_in_schema.split(".")[0] in used
+        )
+        for group in groups
+    )
+    large = max(sizes, default=0)
+    if metadata.num_rows > MAX_ROWS:
+        raise ValueError(f"it has {metadata.num_rows} rows; split it")
+    if large > MAX_BYTES:
+        raise ValueError(f"it has {large} bytes of names in one row group; write it with smaller ones")
 
 
 def _holds_text(kind: pa.DataType) -> bool:

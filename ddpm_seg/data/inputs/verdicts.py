@@ -6,7 +6,6 @@ import csv
 import logging
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Literal
 
 import pyarrow as pa
@@ -62,11 +61,11 @@ def read_chosen(uri: str, verdict: Verdict) -> Chosen:
     An image that is listed twice counts as on its later line. Raises FileNotFoundError if there is no such file, and
     ValueError if it is not a list, has an unknown verdict, or chooses no image.
     """
-    name, suffix = storage.redact(uri), PurePosixPath(storage.redact(uri)).suffix.lower()
-    if suffix not in lists.SUFFIXES:
+    name = storage.redact(uri)
+    if lists.suffix_of(uri) not in lists.SUFFIXES:
         raise ValueError(f"{name} is not a list of images: expected a file {', '.join(lists.SUFFIXES)}")
     try:
-        found = lists.read_list(storage.read_bytes(uri, max_bytes=lists.MAX_BYTES), suffix)
+        found = lists.read_list(uri)
         entries = [_checked(entry, with_verdict=found.has_verdicts) for entry in found.entries]
     except (ValueError, csv.Error, pa.ArrowException) as error:
         raise ValueError(f"{name} cannot be read as a list of images: {error}") from error

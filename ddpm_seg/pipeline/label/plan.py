@@ -13,9 +13,10 @@ import pyarrow.compute as pc
 
 from ddpm_seg import storage
 from ddpm_seg.data.inputs.container import Choice
-from ddpm_seg.data.inputs.listing import Listing, Wanted, list_images
+from ddpm_seg.data.inputs.listing import list_images
 from ddpm_seg.data.inputs.verdicts import Chosen, read_chosen
 from ddpm_seg.data.inputs.versions import with_versions
+from ddpm_seg.data.inputs.wanted import Listing, Wanted
 from ddpm_seg.data.schema import DOMAIN_DISTANCE
 from ddpm_seg.evaluation.scores.risk_control import Threshold
 from ddpm_seg.fits import chosen_fit, fit_of

@@ -21,8 +21,9 @@ from ddpm_seg.data.inputs import sources
 from ddpm_seg.data.inputs.container import Choice
 from ddpm_seg.data.inputs.lakehouse import files_of_table
 from ddpm_seg.data.inputs.lance_container import store_options
-from ddpm_seg.data.inputs.listing import Wanted, list_images
+from ddpm_seg.data.inputs.listing import list_images
 from ddpm_seg.data.inputs.members import Place, look_into, read_places
+from ddpm_seg.data.inputs.wanted import Wanted
 
 
 def picture(number: int) -> bytes:

@@ -17,8 +17,9 @@ from ddpm_seg import storage
 from ddpm_seg.data.inputs import sources, tar, tar_container
 from ddpm_seg.data.inputs.braces import expand
 from ddpm_seg.data.inputs.container import UNCHOSEN, Choice
-from ddpm_seg.data.inputs.listing import Wanted, list_images
+from ddpm_seg.data.inputs.listing import list_images
 from ddpm_seg.data.inputs.members import ContainerChangedError, Place, look_into, read_places
+from ddpm_seg.data.inputs.wanted import Wanted
 from ddpm_seg.storage import remote_file, stores
 from tests.faulty_s3 import FaultyS3, faulty_s3
 from tests.seaweedfs import S3Server
