@@ -25,10 +25,10 @@ from ddpm_seg.printable import printable
 TABLES = (".csv", ".tsv", ".parquet")
 SUFFIXES = (".txt", *TABLES)
 MAX_BYTES = 1_000_000_000
-"""Of a text, which is held in memory as a whole; of the names in one row group of a Parquet file."""
+"""The most in a text, which is held in memory as a whole, and of names in one row group of a Parquet file."""
 MAX_ENTRIES = 20_000_000
 MAX_ROWS = 1_000_000_000
-"""Of a Parquet file, which is read batch by batch."""
+"""The most in a Parquet file, which is read batch by batch."""
 
 _EXPECTED = "called uri, url or path (nor bucket and key, as in an S3 Inventory); rename the column with the names"
 _SEPARATORS = (",", ";", "\t")
