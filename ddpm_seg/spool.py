@@ -89,7 +89,7 @@ class Spool:
 
 
 def spool_sorted(tables: Iterable[pa.Table], schema: pa.Schema, column: str) -> Spool:
-    """A spool with all rows of these tables, sorted by a string column.
+    """A spool with all rows of these tables, sorted by a column of strings, bytes or numbers.
 
     Only as much is in memory as one of the tables has, as long as each continues where the one before ended; else also
     `MERGED_ROWS` rows for each that does not.

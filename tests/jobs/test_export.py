@@ -123,6 +123,8 @@ def test_what_lies_beside_the_images_is_kept(tmp_path: Path, capsys: pytest.Capt
     refused = {
         ("--to=coco", "--keep=caption"): "--to coco has no place for it",
         ("--to=huggingface", "--keep=uri"): "the export has a uri of its own",
+        ("--to=coco", "--merge-into=table"): "so it goes with --to lance, not coco",
+        ("--to=lance", "--merge-into=table", "--keep=caption"): "leave out --keep",
     }
     for number, (flags, message) in enumerate(refused.items()):
         with pytest.raises(SystemExit):

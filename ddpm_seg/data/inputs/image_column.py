@@ -15,6 +15,8 @@ USUAL_NAMES = ("image", "img", "picture", "photo", "jpg", "jpeg", "png", "webp",
 """Columns that are taken as the images without asking; else the only one of a suitable type."""
 NEVER = ("mask", "confidence_map", "network_mask", "label", "annotation")
 """Columns of our own tables with pictures that are no inputs."""
+ADDED = "ddpm_seg_"
+"""Beginning of the columns that we add to tables of others; no inputs either."""
 
 
 def holds_images(schema: pa.Schema, choice: Choice) -> bool:
@@ -56,7 +58,8 @@ def path_of_bytes(schema: pa.Schema, name: str) -> str:
 
 def usual_column(schema: pa.Schema) -> str | None:
     """The column of images, if there is one and no other could be meant."""
-    suitable = [field.name for field in schema if _bytes_of(field) is not None and field.name not in NEVER]
+    others = (field for field in schema if field.name not in NEVER and not field.name.startswith(ADDED))
+    suitable = [field.name for field in others if _bytes_of(field) is not None]
     usual = next((name for name in USUAL_NAMES if name in suitable), None)
     return usual or (suitable[0] if len(suitable) == 1 else None)
 

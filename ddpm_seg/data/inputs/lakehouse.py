@@ -24,7 +24,7 @@ def files_of_table(folder: str) -> list[str] | None:
         files = _read(folder, "Delta", "delta", _delta_files)
     elif _holds(storage.join(folder, "metadata"), ICEBERG_METADATA):
         files = _read(folder, "Iceberg", "iceberg", _iceberg_files)
-    elif _holds(storage.join(folder, LANCE_VERSIONS), LANCE_MANIFEST):
+    elif is_lance_table(folder):
         files = _read(folder, "Lance", "lance", _lance_files)
     else:
         return None
@@ -32,6 +32,11 @@ def files_of_table(folder: str) -> list[str] | None:
     if not storage.is_local(folder) and any(map(storage.is_local, files)):
         raise ValueError(f"{storage.redact(folder)} comes over a network, so it cannot name files on this machine")
     return files
+
+
+def is_lance_table(folder: str) -> bool:
+    """Whether a folder is a Lance table."""
+    return _holds(storage.join(folder, LANCE_VERSIONS), LANCE_MANIFEST)
 
 
 def refuse_files_of_table(uri: str) -> None:

@@ -24,6 +24,7 @@ from ddpm_seg.data.exports.fiftyone import write_fiftyone
 from ddpm_seg.data.exports.huggingface import write_huggingface
 from ddpm_seg.data.exports.label_studio import write_label_studio
 from ddpm_seg.data.exports.lance import write_lance
+from ddpm_seg.data.exports.lance_merge import merge_into_lance
 from ddpm_seg.data.exports.originals import Originals
 from ddpm_seg.data.exports.picture import Picture, safe_name, showable
 from ddpm_seg.data.exports.png import write_images, write_png
@@ -110,13 +111,15 @@ def export(config: ExportConfig) -> Exported:
     done = Exported(selection=selection, threshold=find_threshold(config, selection))
     with fresh_output(config.output) as output:
         originals = Originals(config.keep)
-        read = _pictures(done, table, _needs_image(config.to), originals)
+        read = _pictures(done, table, _needs_image(config), originals)
         pictures = track(read, "exporting", unit="images", total=selection.images)
         with _listed(pictures, output) as pictures:
             if selection.task is None:
                 write_images(pictures, output)
             else:
-                _WRITERS[config.to](pictures, selection.task, output)
+                place = output if config.merge_into is None else config.merge_into
+                write = _WRITERS[config.to] if config.merge_into is None else merge_into_lance
+                write(pictures, selection.task, place)
         if missing := [name for name in config.keep if name not in originals.found]:
             raise ValueError(
                 f"--keep {missing[0]}: no exported image has it; it can be a column of the Parquet table, or KEY."
@@ -126,11 +129,11 @@ def export(config: ExportConfig) -> Exported:
     return done
 
 
-def _needs_image(to: Format) -> Callable[[str], bool]:
+def _needs_image(config: ExportConfig) -> Callable[[str], bool]:
     """Which images, by URI, a format wants to have read."""
-    if to == "webdataset":
+    if config.to == "webdataset" or config.merge_into is not None:
         return lambda _: False
-    return sources.is_in_container if to == "label-studio" else lambda _: True
+    return sources.is_in_container if config.to == "label-studio" else lambda _: True
 
 
 @contextmanager

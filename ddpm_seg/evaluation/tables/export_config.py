@@ -43,6 +43,10 @@ class ExportConfig:
     with --max-uncertainty, because models can be sure of what they have never seen; otherwise no limit."""
     classes: tuple[str, ...] = ()
     """Export only images that contain at least one of these classes. Default: all images."""
+    merge_into: str | None = None
+    """With --to lance: the Lance table that was labelled. Its rows get the masks as new columns, ddpm_seg_mask,
+    ddpm_seg_uncertainty, ddpm_seg_mean_confidence and ddpm_seg_model_id, in a new version of the table; the columns of
+    an earlier export are replaced. --output then has only the list of what was merged."""
     keep: tuple[str, ...] = ()
     """Names of what to carry over from the tars and tables that the images lie in: columns of a table; members KEY.NAME
     of a tar, or fields of its KEY.json (caption url). Only for huggingface, webdataset and lance."""
@@ -69,6 +73,8 @@ class ExportConfig:
             raise ValueError(f"--keep is for huggingface, webdataset and lance; --to {self.to} has no place for it")
         if self.to == "lance" and find_spec("lance") is None:
             raise ValueError("--to lance needs pip install 'ddpm_seg[lance]'")
+        if self.merge_into is not None:
+            self._check_merge()
         if self.keep and self.samples is not None:
             raise ValueError("--keep is for labelled images in tars and tables; samples have no other columns")
         if own := sorted(OWN_NAMES.intersection(self.keep)):
@@ -76,8 +82,16 @@ class ExportConfig:
         check_target(self.target_error, self.calibration)
         if self.samples is not None and self.target_error is not None:
             raise ValueError("--target-error needs annotated images among the labelled ones; samples have none")
-        storage.normalize_places(self, "labels", "samples", "output", "only")
+        storage.normalize_places(self, "labels", "samples", "output", "only", "merge_into")
         check_least(self, most_uncertain=1, min_uncertainty=0, max_uncertainty=0, max_domain_distance=0)
+
+    def _check_merge(self) -> None:
+        if self.to != "lance":
+            raise ValueError(f"--merge-into adds columns to a Lance table, so it goes with --to lance, not {self.to}")
+        if self.samples is not None:
+            raise ValueError("--merge-into is for a table that was labelled; samples are in a table of their own")
+        if self.keep:
+            raise ValueError("--merge-into keeps the table's own columns anyway: leave out --keep")
 
     @property
     def farthest(self) -> float | None:

@@ -13,6 +13,7 @@ import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import lance
 import numpy as np
@@ -20,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import write_deltalake
+from numpy.typing import NDArray
 from PIL import Image
 
 from ddpm_seg.cluster.nodes import Allocation
@@ -37,7 +39,7 @@ from ddpm_seg.runs.contents import Unit
 from ddpm_seg.runs.planned import PlannedRun
 from ddpm_seg.runs.view import read_labels
 from jobs import compact, export, forget
-from tests.tiny_bundle import tiny_bundle
+from tests.tiny_bundle import TASK, tiny_bundle
 
 COLUMNS = ["image_id", "uri", "etag", "size_bytes", "status", "error_type", "error_message", "mask", "run_id"]
 
@@ -475,3 +477,49 @@ def test_a_table_that_grows_is_labelled_once(
     label(plain, output=str(folder.parent / "other"))
     masks = Counter(str(row["mask"]) for row in every_row(folder) if row["status"] == "ok")
     assert masks == Counter(str(row["mask"]) for row in every_row(plain, "other"))
+
+
+def test_masks_go_into_the_lance_table_that_was_labelled(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = folder / "table"
+    write_lance(table, [picture(seed) for seed in range(7)])
+    label(folder, input=str(table))
+    write_lance(table, [picture(7), None])
+    before = lance.dataset(str(table))
+    common = [f"--labels={folder.parent}/out", "--to=lance", f"--merge-into={table}"]
+    assert export.main([*common, f"--output={folder.parent}/merged"]) == 0
+    merged = lance.dataset(str(table))
+    rows = merged.to_table().to_pylist()
+    assert [row["image"] for row in rows] == before.to_table()["image"].to_pylist()
+    wanted = masks_of(folder, merged)
+    assert [row["ddpm_seg_mask"] is None for row in rows] == [False] * 7 + [True] * 2
+    assert all(np.array_equal(pixels(row["ddpm_seg_mask"]), wanted[number]) for number, row in enumerate(rows[:7]))
+    about = merged.schema.field("ddpm_seg_mask").metadata or {}
+    assert json.loads(about[b"class_names"]) == list(TASK.class_names)
+    assert label(folder, input=str(table)).ok == 1, "the row that is new, and no mask"
+    assert export.main([*common, f"--output={folder.parent}/again"]) == 0
+    again = lance.dataset(str(table))
+    assert again.schema == merged.schema
+    cells = again.to_table()["ddpm_seg_mask"].to_pylist()
+    assert [cell is None for cell in cells] == [False] * 8 + [True]
+    lance.dataset(str(table)).optimize.compact_files(target_rows_per_fragment=100)
+    capsys.readouterr()
+    assert export.main([*common, f"--output={folder.parent}/gone"]) == 2
+    assert "none of the labelled images lies in a file" in capsys.readouterr().err
+    assert lance.dataset(str(table)).to_table()["ddpm_seg_mask"].to_pylist() == cells, "nothing was taken away"
+
+
+def pixels(png: bytes) -> NDArray[np.uint8]:
+    return np.asarray(Image.open(io.BytesIO(png)))
+
+
+def masks_of(folder: Path, table: Any) -> dict[int, NDArray[np.uint8]]:
+    """The masks that were labelled, by the number of the row in the table."""
+    first, starts = 0, {}
+    for fragment in table.get_fragments():
+        starts |= {Path(file.path).name: first for file in fragment.data_files()}
+        first += fragment.physical_rows
+    found = {}
+    for row in read_labels(f"{folder.parent}/out", columns=["uri", "mask"]).to_pylist():
+        file, _, number = row["uri"].rpartition("/")[2].partition("#")
+        found[starts[file] + int(number)] = pixels(row["mask"]["bytes"])
+    return found
