@@ -72,7 +72,7 @@ def _schema(task: Task) -> pa.Schema:
 
 @dataclass(kw_only=True, slots=True)
 class _Rows:
-    """Where the rows of each data file stand in the table."""
+    """Finds the row of the table that a picture belongs to."""
 
     first: dict[str, int]
     count: int
