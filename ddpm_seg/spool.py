@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
-from tempfile import TemporaryFile, gettempdir
+from tempfile import TemporaryFile
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from ddpm_seg.temporary_space import space_named
 
 MERGED_ROWS = 8_192  # per batch of an unsorted spool, as sorting holds one batch of each stretch
 
@@ -42,15 +43,8 @@ class Spool:
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Adds rows. Raises OSError if the disk is full, and names the folder."""
-        try:
+        with space_named("a list of images"):
             self._writer.write_batch(batch)
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-            raise OSError(
-                errno.ENOSPC,
-                f"no space left for the list of inputs in {gettempdir()}; set TMPDIR to a folder on a larger disk",
-            ) from None
         self._lengths.append(batch.num_rows)
 
     @property
@@ -83,7 +77,8 @@ class Spool:
 
     def _opened(self) -> Any:
         if self._reader is None:
-            self._writer.close()
+            with space_named("a list of images"):
+                self._writer.close()
             self._reader = pa.ipc.open_file(self._file)
         return self._reader
 

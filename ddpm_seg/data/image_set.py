@@ -19,6 +19,7 @@ from ddpm_seg.data.inputs.listing import list_images
 from ddpm_seg.data.inputs.sources import read_image
 from ddpm_seg.fits import FitMode
 from ddpm_seg.progress import track
+from ddpm_seg.temporary_space import space_named
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +78,8 @@ class ImageFile:
         """Adds an image (S, S, C) uint8. Raises OSError if the disk is full."""
         if image.shape != self.shape or image.dtype != np.uint8:
             raise ValueError(f"expected {self.shape} uint8, got {image.shape} {image.dtype}")
-        self._file.write(np.ascontiguousarray(image).data)
+        with space_named("the images"):
+            self._file.write(np.ascontiguousarray(image).data)
         self._count += 1
 
     def __len__(self) -> int:
@@ -85,7 +87,8 @@ class ImageFile:
 
     def __getitem__(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
         """The images (B, S, S, C) uint8 with these numbers (B,) int64."""
-        self._file.flush()
+        with space_named("the images"):
+            self._file.flush()
         found = np.empty((len(numbers), *self.shape), np.uint8)
         for image, number in zip(found, numbers.tolist(), strict=True):
             if os.preadv(self._file.fileno(), [image.data], number * image.nbytes) != image.nbytes:

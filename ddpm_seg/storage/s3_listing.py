@@ -21,6 +21,7 @@ from typing import Any
 from ddpm_seg.storage.patience import patiently
 from ddpm_seg.storage.stores import store_of
 from ddpm_seg.storage.uris import scheme
+from ddpm_seg.temporary_space import space_named
 
 Row = tuple[str, dict[str, Any]]  # URI, and what the storage says about it: size, and some of ETag, LastModified, …
 
@@ -70,7 +71,7 @@ class _Listing:
     def to_file(self, prefix: str) -> Any:
         """A temporary file with all rows of a prefix."""
         file = SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115
-        with gzip.GzipFile(fileobj=file, mode="wb", compresslevel=1) as packed:
+        with space_named("a listing"), gzip.GzipFile(fileobj=file, mode="wb", compresslevel=1) as packed:
             for rows in self.pages(prefix, self.page(prefix)):
                 pickle.dump(rows, packed)
         file.seek(0)

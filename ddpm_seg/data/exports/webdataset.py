@@ -17,6 +17,7 @@ from ddpm_seg.data.inputs import sources
 from ddpm_seg.data.table_pictures import encode_png
 from ddpm_seg.json_text import to_json
 from ddpm_seg.tasks import Task
+from ddpm_seg.temporary_space import space_named
 
 IN_A_TAR = 1000
 """Masks in a tar for images that lie in none."""
@@ -35,8 +36,10 @@ def write_webdataset(pictures: Iterable[Picture], task: Task, output: str) -> No
         for picture in pictures:
             container, member = sources.split(picture.uri)
             key = _key(member[1:], picture.name) if member else picture.name
-            held.add(container if member else "", key, _files(picture, task))
-        held.close()
+            with space_named("the tars"):
+                held.add(container if member else "", key, _files(picture, task))
+        with space_named("the tars"):
+            held.close()
         for name, path in _named(held.paths):
             storage.write_bytes(storage.join(output, name), path.read_bytes())
 
