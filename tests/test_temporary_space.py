@@ -28,10 +28,7 @@ def full(*_: Any, **__: Any) -> BinaryIO:
 def write_spool(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool, "TemporaryFile", full)
     schema = pa.schema({"uri": pa.string()})
-    with pytest.raises(OSError, match="no space left") as caught:
-        found = spool.Spool.of([pa.record_batch([["x" * 1000] * 100], schema=schema)], schema)
-        found.table()
-    raise caught.value
+    spool.Spool.of([pa.record_batch([["x" * 1000] * 100], schema=schema)], schema).table()
 
 
 def write_images(monkeypatch: pytest.MonkeyPatch) -> None:
