@@ -100,6 +100,7 @@ def _work(work: Work, plan_again: Callable[[], Work]) -> list[RunSummary]:
         if begun is not None:
             done.append(_finish(begun, work, allocation))
             work = work.after(begun)
+            del begun  # with its manifest, before the next run has one
             continue
         with same_model():  # another driver was quicker: help with its run, then see what is left
             model_id, work = work.found.header.model_id, plan_again()

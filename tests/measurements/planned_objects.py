@@ -83,6 +83,7 @@ def finished_runs(todo: RunPlan) -> int:
             storage.write_bytes(run.layout.shard(shard), empty)
         storage.write_bytes(run.layout.report, b"finished")
         todo, runs = todo.following(run), runs + 1
+        del run  # as the job does
     return runs
 
 
