@@ -27,6 +27,7 @@ Row = tuple[str, dict[str, Any]]  # URI, and what the storage says about it: siz
 
 LISTERS = 16
 _ENOUGH = 2 * LISTERS  # folders: no more are looked for, and so many are listed ahead of those that are asked for
+_SMALL = 4  # folders that begin on one page: so many names would not be worth a request for each of them
 _IN_MEMORY = 64_000  # bytes of a folder's rows before they go to a temporary file
 _KEPT = ("ETag", "LastModified")
 
@@ -86,7 +87,8 @@ def _files(page: dict[str, Any]) -> list[dict[str, Any]]:
 def _divided(listing: _Listing, prefix: str) -> list[Row | str]:
     """The prefix as rows and narrower prefixes, in order: level by level, until there are enough of them or no more.
 
-    A prefix with more than a page of names directly in it stays whole, so there are few more requests than pages.
+    A prefix stays whole if more than a page of names are directly in it, or many small folders: so the requests are at
+    most some four times the pages.
     """
     parts: list[Row | str] = [prefix]
     whole: set[str] = set()
@@ -107,15 +109,23 @@ def _either(part: Row | str, levels: dict[str, list[Row | str] | None]) -> Seque
 
 
 def _level(listing: _Listing, prefix: str) -> list[Row | str] | None:
-    """The files and folders directly below a prefix; None if they are more than a page."""
+    """The files and folders directly below a prefix; None if it should stay whole."""
     page = listing.page(prefix, Delimiter="/")
     if page.get("IsTruncated"):
         return None
     folders = [(found["Prefix"], found["Prefix"]) for found in page.get("CommonPrefixes", [])]
     if any(key == prefix for key, _ in folders):
         return None
+    if len(folders) > _ENOUGH and _are_small(listing, prefix):
+        return None
     files = [(found["Key"], listing.row(found)) for found in _files(page)]
     return [part for _, part in sorted([*folders, *files], key=lambda keyed: keyed[0].encode(errors="surrogateescape"))]
+
+
+def _are_small(listing: _Listing, prefix: str) -> bool:
+    """Whether the first page of names is of several folders."""
+    names = (found["Key"].removeprefix(prefix) for found in listing.page(prefix).get("Contents", []))
+    return len({name.partition("/")[0] for name in names if "/" in name}) >= _SMALL
 
 
 def _in_turn(listing: _Listing, parts: Sequence[Row | str]) -> Iterator[Row]:

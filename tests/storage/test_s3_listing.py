@@ -82,6 +82,19 @@ def test_folders_are_listed_at_once(s3: Callable[[], str], proxy: FaultyS3, monk
     assert len(proxy.seen) <= len(uris) / 7 + 1 + 2 + 8  # pages, then levels and folders
 
 
+def test_small_folders_are_not_listed_one_by_one(
+    s3: Callable[[], str], proxy: FaultyS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = s3()
+    uris = [storage.join(root, f"{folder:02}", f"{number}.png") for folder in range(40) for number in range(3)]
+    for uri in uris:
+        storage.write_bytes(uri, b"")
+    monkeypatch.setattr(stores.store_of(root), "s3_additional_kwargs", {"MaxKeys": 50})
+    proxy.seen.clear()
+    assert [file.uri for file in storage.list_files(root)] == sorted(uris)
+    assert len(proxy.seen) <= len(uris) / 50 + 1 + 2
+
+
 def test_no_file_is_missing_after_errors(
     s3: Callable[[], str], proxy: FaultyS3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
