@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ddpm_seg import storage
 from ddpm_seg.model.bundle.ensemble_bundle import save_bundle
 from ddpm_seg.runs.view import shards_read
+from ddpm_seg.studies.figures import saved
 from tests.tiny_bundle import tiny_bundle
 
 SIDE, IN_A_FOLDER, EVERY_S = 8, 1000, 10.0
@@ -122,17 +122,11 @@ def draw(folder: Path) -> None:
     axes.set(xlabel="minutes", ylabel="MB", ylim=0, title="Memory through a run")
     axes.legend()
     figure.tight_layout()
-    storage.write_bytes(str(folder / "memory.png"), _png(figure))
+    (folder / "memory.png").write_bytes(saved(figure)["png"])
     for kind, column in zip(WHO, table.T[1:], strict=True):
         tenth = max(1, len(column) // 10)
         print(f"{kind}: {np.median(column[tenth : 2 * tenth]) / 1e6:.0f} MB early, "
               f"{np.median(column[-2 * tenth : -tenth]) / 1e6:.0f} late, {column.max() / 1e6:.0f} at most")  # fmt: skip
-
-
-def _png(figure: object) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)  # type: ignore[attr-defined]
-    return buffer.getvalue()
 
 
 if __name__ == "__main__":
