@@ -9,65 +9,19 @@ same ten images; the first of them chooses the others among the rest of the pool
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from ddpm_seg.data.annotations.load import Annotation, labelled_pixels, load_annotations
-from ddpm_seg.evaluation.scores.metrics import usual_ious
-from ddpm_seg.evaluation.scores.miou import confusion_matrix
+from ddpm_seg.data.annotations.load import load_annotations
 from ddpm_seg.evaluation.tables.active import farthest_first
 from ddpm_seg.model.bundle.ensemble_bundle import load_bundle
 from ddpm_seg.model.features import FeatureConfig
-from ddpm_seg.tasks import Task
-from ddpm_seg.training.ensemble.ensemble_training import EnsembleConfig, train_members
+from ddpm_seg.training.ensemble.ensemble_training import EnsembleConfig
 from ddpm_seg.training.ensemble.extraction import extract_features
-from ddpm_seg.training.ensemble.members import mean_softmax
-from ddpm_seg.training.ensemble.pixel_features import PixelFeatures
-
-Members = list[Mapping[str, torch.Tensor]]
+from tests.measurements.few_shot_pool import Members, Pool
 
 HALF = 10
-
-
-class Pool:
-    """Annotated images with their features, on which small ensembles are trained and scored."""
-
-    def __init__(self, maps: PixelFeatures, images: list[Annotation], task: Task, training: EnsembleConfig) -> None:
-        self.maps, self.images, self.task, self.training = maps, images, task, training
-        self.size = images[0].label.size
-
-    def trained(self, numbers: list[int]) -> Members:
-        """The members of an ensemble trained on these images."""
-        pixels, classes = labelled_pixels([self.images[number].label for number in numbers], self.task)
-        own = torch.from_numpy(np.asarray(numbers)[pixels // self.size] * self.size + pixels % self.size)
-        labels = torch.from_numpy(classes).long()
-        return [one.weights for one in train_members(self.maps, own, labels, self.task.num_classes, self.training)]
-
-    def probabilities(self, members: Members, number: int) -> NDArray[np.float32]:
-        """Each member's probabilities (M, P, K) of an image's pixels."""
-        x = self.maps.gather(torch.arange(number * self.size, (number + 1) * self.size))
-        return np.stack([mean_softmax([member], x).numpy() for member in members])
-
-    def chosen(self, members: Members, numbers: list[int], count: int) -> list[int]:
-        """The images that `--active` would choose among these: by uncertainty, split among the predicted classes."""
-        vectors = np.zeros((len(numbers), self.task.num_classes), np.float32)
-        for row, number in enumerate(numbers):
-            p_MPK = self.probabilities(members, number)
-            mean_PK = p_MPK.mean(axis=0)
-            doubt_P = _entropy(mean_PK) - _entropy(p_MPK).mean(axis=0)  # Jensen-Shannon divergence
-            np.add.at(vectors[row], mean_PK.argmax(axis=1), doubt_P / self.size)
-        return [numbers[place] for place in farthest_first(vectors, count)]
-
-    def ious(self, members: Members, numbers: list[int]) -> NDArray[np.float64]:
-        """IoU by class over these images."""
-        total = np.zeros((self.task.num_classes + 1,) * 2, np.int64)
-        for number in numbers:
-            label = self.probabilities(members, number).mean(axis=0).argmax(axis=1).astype(np.uint8)
-            total += confusion_matrix(label, self.images[number].label.ravel(), self.task.num_classes)
-        return usual_ious(total, self.task.ignore_label)
 
 
 def main() -> None:
@@ -101,11 +55,22 @@ def one_seed(pool: Pool, seed: int, test: int) -> list[NDArray[np.float64]]:
     order = np.random.default_rng(seed).permutation(len(pool.images)).tolist()
     scored, others = order[:test], order[test:]
     begun = pool.trained(others[:HALF])
-    more = pool.chosen(begun, others[HALF:], HALF)
+    more = chosen(pool, begun, others[HALF:], HALF)
     random, active = pool.trained(others[: 2 * HALF]), pool.trained([*others[:HALF], *more])
     ious = [pool.ious(members, scored) for members in (begun, random, active)]
     print(f"seed {seed}: " + ", ".join(f"{one.mean():.4f}" for one in ious), flush=True)
     return ious
+
+
+def chosen(pool: Pool, members: Members, numbers: list[int], count: int) -> list[int]:
+    """The images that `--active` would choose among these: by uncertainty, split among the predicted classes."""
+    vectors = np.zeros((len(numbers), pool.task.num_classes), np.float32)
+    for row, number in enumerate(numbers):
+        p_MPK = np.stack([pool.probabilities([member], number) for member in members])
+        mean_PK = p_MPK.mean(axis=0)
+        doubt_P = _entropy(mean_PK) - _entropy(p_MPK).mean(axis=0)  # Jensen-Shannon divergence
+        np.add.at(vectors[row], mean_PK.argmax(axis=1), doubt_P / pool.size)
+    return [numbers[place] for place in farthest_first(vectors, count)]
 
 
 def _entropy(p: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -13,22 +13,18 @@ import csv
 import sys
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from ddpm_seg.data.annotations.load import Annotation, labelled_pixels, load_annotations
+from ddpm_seg.data.annotations.load import load_annotations
 from ddpm_seg.evaluation.scores.expected_gains import gain_of_doubling
-from ddpm_seg.evaluation.scores.metrics import usual_ious
-from ddpm_seg.evaluation.scores.miou import confusion_matrix
 from ddpm_seg.model.bundle.ensemble_bundle import load_bundle
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.studies.splits import draw_splits
 from ddpm_seg.tasks import Task
-from ddpm_seg.training.ensemble.ensemble_training import EnsembleConfig, train_members
+from ddpm_seg.training.ensemble.ensemble_training import EnsembleConfig
 from ddpm_seg.training.ensemble.extraction import extract_features
-from ddpm_seg.training.ensemble.members import mean_softmax
-from ddpm_seg.training.ensemble.pixel_features import PixelFeatures
+from tests.measurements.few_shot_pool import Pool
 
 SHOTS = (5, 10, 20, 40)
 
@@ -48,43 +44,19 @@ def main() -> None:
     task = bundle.task
     assert task is not None
     features = FeatureConfig(steps=tuple(options.steps), blocks=tuple(options.blocks))
-    pool = load_annotations(options.images, image_size=bundle.network.image_size, task=task, limit=options.limit)
-    maps = extract_features(bundle, pool, features, "cpu")
+    images = load_annotations(options.images, image_size=bundle.network.image_size, task=task, limit=options.limit)
     training = EnsembleConfig(members=options.members, iterations=options.iterations)
+    pool = Pool(extract_features(bundle, images, features, "cpu"), images, task, training)
     rows = csv.writer(sys.stdout, lineterminator="\n")
     rows.writerow(["split", "shots", *task.class_names])
     ious_RNK = np.empty((options.splits, len(SHOTS), task.num_classes))
     for number, shots in enumerate(SHOTS):
-        for split in draw_splits(range(len(pool)), count=options.splits, shots=shots, kept_back=SHOTS[-1]):
+        for split in draw_splits(range(len(images)), count=options.splits, shots=shots, kept_back=SHOTS[-1]):
             index = int(split.name.rpartition("-")[2]) - 1
-            ious_RNK[index, number] = _ious(maps, pool, split.train, split.test, task, training)
+            ious_RNK[index, number] = pool.ious(pool.trained(split.train), split.test)
             rows.writerow([split.name, shots, *ious_RNK[index, number].round(4)])
             sys.stdout.flush()
     _compare(ious_RNK, task)
-
-
-def _ious(
-    maps: PixelFeatures,
-    pool: list[Annotation],
-    train: list[int],
-    test: list[int],
-    task: Task,
-    training: EnsembleConfig,
-) -> NDArray[np.float64]:
-    """IoU by class on the images `test` of a small ensemble trained on the images `train`."""
-    size = pool[0].label.size
-    pixels, classes = labelled_pixels([pool[index].label for index in train], task)
-    own = np.asarray(train)[pixels // size] * size + pixels % size
-    members = train_members(maps, torch.from_numpy(own), torch.from_numpy(classes).long(), task.num_classes, training)
-    total = np.zeros((task.num_classes + 1,) * 2, np.int64)
-    for index in test:
-        p_PK = mean_softmax(
-            (one.weights for one in members), maps.gather(torch.arange(index * size, (index + 1) * size))
-        )
-        total += confusion_matrix(
-            p_PK.argmax(dim=1).numpy().astype(np.uint8), pool[index].label.ravel(), task.num_classes
-        )
-    return usual_ious(total, task.ignore_label)
 
 
 def _compare(ious_RNK: NDArray[np.float64], task: Task) -> None:

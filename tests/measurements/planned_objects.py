@@ -24,6 +24,7 @@ from ddpm_seg import storage
 from ddpm_seg.runs.manifest import inputs_spool
 from ddpm_seg.runs.parquet import encode
 from ddpm_seg.runs.plan import RunPlan, freeze_new, plan_run
+from tests.memory import peak_memory
 
 SHARD, CHUNK = 4096, 256
 TABLES = "labels", "class_stats"
@@ -51,16 +52,16 @@ def main() -> None:
 
 def planned(objects: int, folder: str, step: str) -> dict[str, float]:
     """Plans; with the step "new", then freezes all runs and marks them as finished. Returns seconds and bytes."""
-    before, started, cpu = peak_bytes(), time.perf_counter(), time.process_time()
+    before, started, cpu = peak_memory(), time.perf_counter(), time.process_time()
     inputs = inputs_spool(listed(objects))
     seconds = {"listing": time.perf_counter() - started}
     todo = plan_run(inputs, folder, TABLES, "c" * 12)
     seconds["planning"] = time.perf_counter() - started - seconds["listing"]
     assert todo.items_new == (objects if step == "new" else 0)
-    figures = {"cpu": time.process_time() - cpu, "imports": before, "planning_peak": peak_bytes()}
+    figures = {"cpu": time.process_time() - cpu, "imports": before, "planning_peak": peak_memory()}
     started = time.perf_counter()
     runs = finished_runs(todo)
-    figures |= {"runs": runs, "peak": peak_bytes(), "bytes_per_object": (peak_bytes() - before) / objects}
+    figures |= {"runs": runs, "peak": peak_memory(), "bytes_per_object": (peak_memory() - before) / objects}
     return {**seconds, "freezing": time.perf_counter() - started, **figures}
 
 
@@ -85,10 +86,6 @@ def finished_runs(todo: RunPlan) -> int:
         todo, runs = todo.following(run), runs + 1
         del run  # as the job does
     return runs
-
-
-def peak_bytes() -> int:
-    return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) * 1024
 
 
 if __name__ == "__main__":
