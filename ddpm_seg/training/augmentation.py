@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ddpm_seg.tasks import Task
+
 # RGB to brightness and two axes of colour (YIQ), in which a change of hue is a rotation.
 YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 
@@ -36,16 +38,22 @@ class Augmentation:
     """In degrees; 180 allows every hue."""
 
 
-def augment(images: Tensor, labels: Tensor, options: Augmentation, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def augment(
+    images: Tensor, labels: Tensor, task: Task, options: Augmentation, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Augments images (N, 3, S, S) float32 in [-1, 1] with their labels (N, S, S) uint8, each pair in its own way.
 
-    Half of the pairs are mirrored. Where a pair is moved, reflection fills the borders of image and labels alike.
+    Half of the pairs are mirrored, and the classes in them swapped that the `task` pairs. Where a pair is moved,
+    reflection fills the borders of image and labels alike.
     """
-    grid = F.affine_grid(_affine_maps(len(images), options, generator), list(images.shape), align_corners=False)
+    maps_N23, mirrored_N = _affine_maps(len(images), options, generator)
+    grid = F.affine_grid(maps_N23, list(images.shape), align_corners=False)
     moved = F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
     moved_labels = labels[:, None].to(images.dtype)
     moved_labels = F.grid_sample(moved_labels, grid, mode="nearest", padding_mode="reflection", align_corners=False)
-    return recolour(moved, options, generator), moved_labels[:, 0].round().to(torch.uint8)
+    new_labels = moved_labels[:, 0].round().to(torch.uint8)
+    new_labels[mirrored_N] = _swapped(task)[new_labels[mirrored_N].long()]
+    return recolour(moved, options, generator), new_labels
 
 
 def recolour(images: Tensor, options: Augmentation, generator: torch.Generator) -> Tensor:
@@ -68,14 +76,22 @@ def recolour(images: Tensor, options: Augmentation, generator: torch.Generator) 
     return recoloured.clamp(-1, 1)
 
 
-def _affine_maps(n: int, options: Augmentation, generator: torch.Generator) -> Tensor:
-    """(N, 2, 3): maps each output position to the position it is read from, in coordinates from -1 to 1."""
+def _swapped(task: Task) -> Tensor:
+    """(256,) uint8: for each label, the one of the same part in a mirror image."""
+    label = torch.arange(256, dtype=torch.uint8)
+    label[: task.num_classes] = torch.tensor(task.mirrored_ids, dtype=torch.uint8)
+    return label
+
+
+def _affine_maps(n: int, options: Augmentation, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """(N, 2, 3): maps each output position to the position it is read from, in coordinates from -1 to 1; and (N,) bool:
+    which of them mirror."""
     angle = _uniform(n, math.radians(options.rotation), generator)
     scale = _uniform(n, options.scale, generator).exp()
     flip = torch.where(_uniform(n, 1, generator) < 0, -1.0, 1.0)
     x, y = _uniform(n, 2 * options.shift, generator), _uniform(n, 2 * options.shift, generator)
     cos, sin = scale * angle.cos(), scale * angle.sin()
-    return torch.stack([cos * flip, -sin, x, sin * flip, cos, y], dim=1).view(n, 2, 3)
+    return torch.stack([cos * flip, -sin, x, sin * flip, cos, y], dim=1).view(n, 2, 3), flip < 0
 
 
 def _uniform(n: int, largest: float, generator: torch.Generator) -> Tensor:

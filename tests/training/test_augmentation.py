@@ -5,7 +5,9 @@ import dataclasses
 import pytest
 import torch
 
+from ddpm_seg.tasks import UNLABELLED, Task
 from ddpm_seg.training.augmentation import Augmentation, augment
+from tests.tiny_bundle import TASK
 
 NONE = Augmentation(**{field.name: 0.0 for field in dataclasses.fields(Augmentation)})
 MOVES = dataclasses.replace(NONE, rotation=20, scale=0.3, shift=0.2)
@@ -28,7 +30,7 @@ def boxes(n: int = 12, size: int = 24) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_image_and_mask_move_together() -> None:
     images, labels = boxes()
-    moved, moved_labels = augment(images, labels, MOVES, seeded())
+    moved, moved_labels = augment(images, labels, TASK, MOVES, seeded())
     assert moved_labels.dtype == torch.uint8
     assert set(moved_labels.unique().tolist()) == {0, 1, 255}
     assert all(not torch.equal(before, after) for before, after in zip(labels, moved_labels, strict=True))
@@ -40,7 +42,7 @@ def test_image_and_mask_move_together() -> None:
 
 def test_without_changes_half_are_flipped_and_the_others_left_alone() -> None:
     images, labels = boxes(40)
-    same, same_labels = augment(images, labels, NONE, seeded())
+    same, same_labels = augment(images, labels, TASK, NONE, seeded())
     kept = [torch.equal(label, labels[0]) for label in same_labels]
     assert 10 < sum(kept) < 30
     for index, is_kept in enumerate(kept):
@@ -48,14 +50,28 @@ def test_without_changes_half_are_flipped_and_the_others_left_alone() -> None:
         torch.testing.assert_close(same[index], images[0] if is_kept else images[0].flip(2), atol=1e-4, rtol=0)
 
 
+def test_a_mirrored_image_swaps_the_classes_that_are_pairs() -> None:
+    grey = (128, 128, 128)
+    sides = Task(
+        name="sides", class_names=("no", "left", "right"), palette=(grey,) * 3, mirror_pairs=(("left", "right"),)
+    )
+    images, labels = boxes(40)
+    found, plain = (augment(images, labels, task, NONE, seeded())[1] for task in (sides, TASK))
+    for own, without in zip(found, plain, strict=True):
+        mirrored = not torch.equal(without, labels[0])
+        assert torch.equal(own == 2, (without == 1) & mirrored)
+        assert torch.equal(own == 1, (without == 1) & (not mirrored))
+        assert torch.equal(own == UNLABELLED, without == UNLABELLED)
+
+
 def test_colours_change_in_the_image_alone_and_grey_has_no_hue() -> None:
     images, labels = boxes()
-    changed, unchanged = augment(images, labels, COLOURS, seeded())
-    assert torch.equal(unchanged, augment(images, labels, NONE, seeded())[1])
+    changed, unchanged = augment(images, labels, TASK, COLOURS, seeded())
+    assert torch.equal(unchanged, augment(images, labels, TASK, NONE, seeded())[1])
     assert changed.min() >= -1
     assert changed.max() <= 1
-    assert (changed - augment(images, labels, NONE, seeded())[0]).abs().mean() > 0.1
-    grey, _ = augment(torch.full((12, 3, 8, 8), -0.2), labels[:, :8, :8], COLOURS, seeded())
+    assert (changed - augment(images, labels, TASK, NONE, seeded())[0]).abs().mean() > 0.1
+    grey, _ = augment(torch.full((12, 3, 8, 8), -0.2), labels[:, :8, :8], TASK, COLOURS, seeded())
     torch.testing.assert_close(grey, grey.mean(dim=1, keepdim=True).expand_as(grey), atol=1e-3, rtol=0)
     assert len(grey[:, 0, 0, 0].unique()) == 12
 
@@ -63,6 +79,6 @@ def test_colours_change_in_the_image_alone_and_grey_has_no_hue() -> None:
 @pytest.mark.parametrize("options", [MOVES, COLOURS])
 def test_a_generator_repeats(options: Augmentation) -> None:
     images, labels = boxes()
-    once, again = augment(images, labels, options, seeded()), augment(images, labels, options, seeded())
+    once, again = augment(images, labels, TASK, options, seeded()), augment(images, labels, TASK, options, seeded())
     assert torch.equal(once[0], again[0])
     assert torch.equal(once[1], again[1])

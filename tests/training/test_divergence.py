@@ -109,7 +109,7 @@ def test_a_bundle_of_weights_that_are_not_finite_is_not_written(tmp_path: Path) 
 
 def _student(learning_rate: float) -> StudentTraining:
     options = StudentOptimization(batch_size=2, learning_rate=learning_rate)
-    return StudentTraining(STUDENT, options, Worker(), settings={})
+    return StudentTraining(STUDENT, options, Worker(), task=TASK, settings={})
 
 
 def _batches(classes: int) -> list[Batch]:

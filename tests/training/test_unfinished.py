@@ -25,6 +25,7 @@ from ddpm_seg.training.optimization import Optimization, StudentOptimization
 from ddpm_seg.training.student.student_training import StudentTraining
 from ddpm_seg.training.unfinished import OtherTrainingError
 from tests.model.tiny_networks import images
+from tests.tiny_bundle import TASK
 
 Resume = Callable[[str], None]
 
@@ -43,7 +44,7 @@ def members() -> EnsembleTraining:
 
 def student() -> StudentTraining:
     config = StudentConfig(backbone="mobilenet_v3_large", num_classes=3, image_size=16, resolution=32)
-    return StudentTraining(config, StudentOptimization(batch_size=2), Worker(), settings={})
+    return StudentTraining(config, StudentOptimization(batch_size=2), Worker(), task=TASK, settings={})
 
 
 TRAININGS: dict[str, Callable[[], Any]] = {"network": network, "members": members, "student": student}

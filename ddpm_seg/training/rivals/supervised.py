@@ -62,7 +62,7 @@ def train_supervised(
     with Progress("supervised", total=config.iterations, unit="batches", done=0) as progress:
         for iteration in range(1, config.iterations + 1):
             picks = torch.randint(len(x), (config.batch_size,), generator=generator)
-            x_NCHW, target_NHW = augment(x[picks], target[picks], config.augmentation, generator)
+            x_NCHW, target_NHW = augment(x[picks], target[picks], task, config.augmentation, generator)
             loss = _step(network, optimizer, x_NCHW.to(device), target_NHW.to(device), config.dice)
             if (target_NHW != UNLABELLED).any():  # else its loss is 0 / 0
                 watch.see(loss)

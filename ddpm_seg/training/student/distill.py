@@ -85,7 +85,9 @@ def _train(config: DistillConfig, worker: Worker, *, settings: dict[str, Any]) -
     scores = config.validation is not None and not worker.rank
     held_out = _annotations(str(config.validation), config, stream) if scores else []
     student = _student_config(config, stream)
-    training = StudentTraining(student, config.optimization(), worker, settings=settings, classifier=classifier)
+    training = StudentTraining(
+        student, config.optimization(), worker, task=stream.task, settings=settings, classifier=classifier
+    )
     state = storage.join(config.output, STATE)
     keep = keeping(training, state, worker, seconds=SAVE_SECONDS)
     share = config.batch_size // worker.world_size

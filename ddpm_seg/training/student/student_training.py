@@ -22,7 +22,7 @@ from ddpm_seg.model.bundle.student_bundle import AnyStudent
 from ddpm_seg.model.device.copies import to_device
 from ddpm_seg.model.networks.pixel_values import from_network, to_imagenet, to_network
 from ddpm_seg.model.networks.student import Student, backbone_weights
-from ddpm_seg.tasks import UNLABELLED
+from ddpm_seg.tasks import UNLABELLED, Task
 from ddpm_seg.training.augmentation import Augmentation, augment
 from ddpm_seg.training.divergence import Watch
 from ddpm_seg.training.optimization import StudentOptimization
@@ -45,13 +45,14 @@ class StudentTraining:
         options: StudentOptimization,
         worker: Worker,
         *,
+        task: Task,
         settings: Mapping[str, Any],
         classifier: Mapping[str, Tensor] | None = None,
     ) -> None:
         """`settings` must equal those of a state to resume; `classifier` is a state dict to initialise the backbone
         with. Raises ValueError if that belongs to another network."""
         torch.manual_seed(options.seed)
-        self.options, self.worker = options, worker
+        self.options, self.worker, self.task = options, worker, task
         self.settings = {"student": asdict(config), **asdict(options), **settings}
         self.student = config.build()
         if classifier is not None and isinstance(self.student, Student):
@@ -147,7 +148,7 @@ class StudentTraining:
     ) -> tuple[Tensor, Tensor]:
         target = torch.from_numpy(np.ascontiguousarray(labels))
         if self.options.augment:
-            changed, target = augment(to_network(images, "cpu"), target, USUAL, generator)
+            changed, target = augment(to_network(images, "cpu"), target, self.task, USUAL, generator)
             images = from_network(changed)
         return to_imagenet(images, self.worker.device), to_device(target, self.worker.device)
 

@@ -9,12 +9,15 @@ from ddpm_seg.model.networks.student import StudentConfig
 from ddpm_seg.training.optimization import StudentOptimization
 from ddpm_seg.training.student.annotated_set import AnnotatedSet
 from ddpm_seg.training.student.student_training import StudentTraining
+from tests.tiny_bundle import TASK
 
 CONFIG = StudentConfig(backbone="mobilenet_v3_large", num_classes=3, image_size=16, resolution=32)
 
 
 def training(**options) -> StudentTraining:
-    return StudentTraining(CONFIG, StudentOptimization(batch_size=4, **options), Worker(), settings={"samples": "here"})
+    return StudentTraining(
+        CONFIG, StudentOptimization(batch_size=4, **options), Worker(), task=TASK, settings={"samples": "here"}
+    )
 
 
 def train(student: StudentTraining) -> float:
@@ -74,7 +77,9 @@ def test_a_state_of_other_settings_is_refused_but_more_epochs_are_not(tmp_path) 
     with pytest.raises(ValueError, match=r"has learning_rate = 0\.001, not 0\.1"):
         training(learning_rate=0.1).resume(uri)
     with pytest.raises(ValueError, match="has samples = here, not there"):
-        StudentTraining(CONFIG, StudentOptimization(batch_size=4), Worker(), settings={"samples": "there"}).resume(uri)
+        StudentTraining(
+            CONFIG, StudentOptimization(batch_size=4), Worker(), task=TASK, settings={"samples": "there"}
+        ).resume(uri)
 
 
 @pytest.mark.parametrize("wrong", [{"epochs": 0}, {"learning_rate": 0}, {"batch_size": 1}])
