@@ -33,7 +33,8 @@ MAX_MICRO_BATCH = {"cpu": 32, "cuda": 256}
 class Segmenter:
     """Network and ensemble of a bundle, loaded once.
 
-    `dtype` is the type of the network's convolutions; the ensemble always runs in float32. int8 (with the rest of a
+    `dtype` is the type of the network's convolutions, and on a GPU of the ensemble's products; on a CPU the ensemble
+    always runs in float32. int8 (with the rest of a
     DDPM's network in bfloat16) needs a CPU with VNNI, else it raises ValueError. `batch_size` limits how many (image,
     step) pairs go through the network at once; by default as many as fit in memory. If a GPU has too little memory,
     that number is halved from then on. `compile` runs the network through torch.compile (see `compiled`). `extractor`
@@ -69,6 +70,7 @@ class Segmenter:
             sides=self.features.sides(bundle.network),
             upsample_mode=self.features.upsample_mode,
             device=self.device,
+            gpu_dtype=activations(dtype),
         )
         calibration = bundle.calibration
         self.temperatures = torch.tensor(calibration.temperatures, device=self.device) if calibration else None

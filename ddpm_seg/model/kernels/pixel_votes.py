@@ -13,9 +13,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-PIXELS, CHUNK = 32, 32
-"""Pixels that a program holds, and hidden units that it multiplies at once."""
-WARPS = 4
+PIXELS = {torch.float32: 32, torch.bfloat16: 64, torch.float16: 64}
+"""Pixels that a program holds, by the type of the weights: the best of 15 tiles on an H100."""
+CHUNK, WARPS = 32, 4
+"""Hidden units that a program multiplies at once, and its warps."""
 
 
 def pixel_votes(
@@ -30,8 +31,9 @@ def pixel_votes(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Label (P,) uint8, uncertainty (P,), confidence (P,), mean softmax (K, P) float32 of an image of `size` (H, W).
 
-    `products_hwMH`: the first layer's products, one tensor per resolution, float32. `second` and `third`: weights (M,
-    H1, H2) and (M, H2, K), and biases. `precise` multiplies in float32; otherwise in TF32.
+    `products_hwMH`: the first layer's products, one tensor per resolution. `second` and `third`: weights (M, H1, H2)
+    and (M, H2, K), and float32 biases. Multiplies in the weights' type and adds in float32; float32 weights in TF32,
+    unless `precise`.
     """
     members, h1 = first_bias_MH.shape
     h2, classes = third[0].shape[1:]
@@ -39,11 +41,12 @@ def pixel_votes(
     label = torch.empty(pixels, dtype=torch.uint8, device=device)
     uncertainty, confidence = torch.empty(2, pixels, dtype=torch.float32, device=device).unbind()
     mean_KP = torch.empty(classes, pixels, dtype=torch.float32, device=device)
-    _votes[size[0], triton.cdiv(size[1], PIXELS)](
+    tile = PIXELS[second[0].dtype]
+    _votes[size[0], triton.cdiv(size[1], tile)](
         tuple(products_hwMH), first_bias_MH, *second, *third, label, uncertainty, confidence, mean_KP,
         tuple(tuple(one.shape[:2]) for one in products_hwMH), *size, MEMBERS=members, H1=h1, H2=h2, CLASSES=classes,
         PADDED=max(16, triton.next_power_of_2(classes)), NEAREST=nearest, PRECISION="ieee" if precise else "tf32",
-        PIXELS=PIXELS, CHUNK=CHUNK, num_warps=WARPS, num_stages=1,
+        PIXELS=tile, CHUNK=CHUNK, num_warps=WARPS, num_stages=1,
     )  # fmt: skip
     return label, uncertainty, confidence, mean_KP
 
@@ -57,7 +60,7 @@ def _enlarged(product_hwMH, y, x, unit, stride, h, w, HEIGHT, WIDTH, NEAREST: tl
             + (y * h // HEIGHT).to(tl.int64) * w * stride
             + (x * w // WIDTH)[:, None] * stride
             + unit[None, :]
-        )
+        ).to(tl.float32)
     row = tl.maximum((y + 0.5) * (h / HEIGHT) - 0.5, 0.0)
     column = tl.maximum((x + 0.5) * (w / WIDTH) - 0.5, 0.0)
     top, left = row.to(tl.int64), column.to(tl.int32)
@@ -66,9 +69,9 @@ def _enlarged(product_hwMH, y, x, unit, stride, h, w, HEIGHT, WIDTH, NEAREST: tl
     at_left = left[:, None] * stride + unit[None, :]
     at_right = tl.minimum(left + 1, w - 1)[:, None] * stride + unit[None, :]
     down, right = row - top, (column - left)[:, None]
-    a, b = tl.load(upper + at_left), tl.load(upper + at_right)
-    a += (tl.load(lower + at_left) - a) * down
-    b += (tl.load(lower + at_right) - b) * down
+    a, b = tl.load(upper + at_left).to(tl.float32), tl.load(upper + at_right).to(tl.float32)
+    a += (tl.load(lower + at_left).to(tl.float32) - a) * down
+    b += (tl.load(lower + at_right).to(tl.float32) - b) * down
     return a + (b - a) * right
 
 
@@ -115,12 +118,14 @@ def _votes(
                     NEAREST,
                 )  # fmt: skip
             weight_CH = tl.load(weight2 + (place + unit)[:, None] * H2 + unit2[None, :])
-            second_PH = tl.dot(tl.maximum(hidden, 0.0), weight_CH, second_PH, input_precision=PRECISION)
+            hidden = tl.maximum(hidden, 0.0).to(weight_CH.dtype)
+            second_PH = tl.dot(hidden, weight_CH, second_PH, input_precision=PRECISION)
         weight_HK = tl.load(
             weight3 + (member * H2 + unit2)[:, None] * CLASSES + kind[None, :], mask=real[None, :], other=0.0
         )
         bias_K = tl.load(bias3 + member * CLASSES + kind, mask=real, other=float("-inf"))
-        logits_PK = tl.dot(tl.maximum(second_PH, 0.0), weight_HK, input_precision=PRECISION) + bias_K[None, :]
+        hidden = tl.maximum(second_PH, 0.0).to(weight_HK.dtype)
+        logits_PK = tl.dot(hidden, weight_HK, input_precision=PRECISION) + bias_K[None, :]
         logits_PK -= tl.max(logits_PK, axis=1)[:, None]
         exp_PK = tl.exp(logits_PK)
         total_P = tl.sum(exp_PK, axis=1)
