@@ -47,7 +47,7 @@ class StudentOptimization:
     """Learning rate of the Adam optimizer."""
     augment: bool = False
     """Randomly mirror, rotate, scale, shift and recolour the training images. Leave this off if classes distinguish
-    left from right."""
+    left from right and the task does not name their mirror_pairs."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Number format of the activations; weights and sums stay float32. bfloat16 is faster on GPUs and on CPUs with
     AVX512-BF16."""
