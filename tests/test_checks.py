@@ -20,8 +20,8 @@ from ddpm_seg.studies.evaluate import EvaluateConfig
 from ddpm_seg.studies.reproduce.reproduce import ReproduceConfig
 from ddpm_seg.studies.showcase import ShowcaseConfig
 from ddpm_seg.training.ensemble.ensemble_training import EnsembleConfig
-from ddpm_seg.training.ensemble.few_shot import TrainConfig
 from ddpm_seg.training.ensemble.stopping import EarlyStopping
+from ddpm_seg.training.ensemble.train_config import TrainConfig
 from ddpm_seg.training.optimization import Optimization, StudentOptimization
 from ddpm_seg.training.rivals.supervised import SupervisedConfig
 from jobs import train

@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _train(config: TrainConfig) -> str:
-    from ddpm_seg.training.ensemble.few_shot import train_from_config
+    from ddpm_seg.training.ensemble.train import train_from_config
 
     return _summary(train_from_config(config), config.output)
 

@@ -45,7 +45,8 @@ from ddpm_seg.studies import evaluate, few_shot_splits
 from ddpm_seg.studies.compare import CompareConfig, compare
 from ddpm_seg.studies.evaluate import EvaluateConfig, run_evaluate
 from ddpm_seg.studies.few_shot_splits import run_splits
-from ddpm_seg.training.ensemble.few_shot import TrainConfig, train_from_config
+from ddpm_seg.training.ensemble.train import train_from_config
+from ddpm_seg.training.ensemble.train_config import TrainConfig
 from tests.annotated_boxes import annotate
 from tests.pipeline.stand_in import ONE_ACTOR
 from tests.tiny_bundle import tiny_bundle

@@ -15,7 +15,7 @@ from ddpm_seg.model.bundle.ensemble_bundle import Bundle, read_header, save_bund
 from ddpm_seg.model.diffusion import DiffusionConfig
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.tasks import TASKS
-from ddpm_seg.training.ensemble.few_shot import choose_features, train_from_config
+from ddpm_seg.training.ensemble.few_shot import choose_features
 from ddpm_seg.training.ensemble.mask_tuning import (
     AVERAGES,
     WAYS,
@@ -25,6 +25,7 @@ from ddpm_seg.training.ensemble.mask_tuning import (
     tune_masks,
     with_masks,
 )
+from ddpm_seg.training.ensemble.train import train_from_config
 from ddpm_seg.training.ensemble.train_config import TrainConfig
 from ddpm_seg.training.ensemble.tuning import FOLDS
 from tests.annotated_boxes import annotate

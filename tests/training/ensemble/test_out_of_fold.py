@@ -16,8 +16,9 @@ from ddpm_seg.model.bundle.ensemble_bundle import load_bundle, save_bundle
 from ddpm_seg.tasks import TASKS
 from ddpm_seg.training.ensemble.ensemble_training import EnsembleConfig
 from ddpm_seg.training.ensemble.extraction import extract_features
-from ddpm_seg.training.ensemble.few_shot import REVIEW, choose_features, train_from_config
+from ddpm_seg.training.ensemble.few_shot import choose_features
 from ddpm_seg.training.ensemble.out_of_fold import FOLDS, out_of_fold
+from ddpm_seg.training.ensemble.train import REVIEW, train_from_config
 from ddpm_seg.training.ensemble.train_config import TrainConfig
 from tests.annotated_boxes import annotate
 from tests.tiny_bundle import tiny_bundle

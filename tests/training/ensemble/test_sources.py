@@ -22,7 +22,7 @@ from ddpm_seg.model.resident import resident_drawer
 from ddpm_seg.model.samples.sampling import SamplingConfig
 from ddpm_seg.tasks import TASKS
 from ddpm_seg.training.ensemble.feature_files import FeatureExtractor, feature_uris, read_features
-from ddpm_seg.training.ensemble.few_shot import train_from_config
+from ddpm_seg.training.ensemble.train import train_from_config
 from ddpm_seg.training.ensemble.train_config import TrainConfig
 from tests.model.networks.style.test_stylegan2 import generator
 
