@@ -37,7 +37,7 @@ def _summary(bundle: Bundle, output: str) -> str:
     lines = [
         f"{len(bundle.members)} members trained on {how['images']} images"
         f"{' and copies of them' if any(how['copies'].values()) else ''}, {how['labelled_pixels']} labelled pixels",
-        f"batches a member: {min(how['iterations'])} to {max(how['iterations'])}; "
+        f"batches per member: {min(how['iterations'])} to {max(how['iterations'])}; "
         f"last loss: {sum(losses) / len(losses):.4f}",
     ]
     if validation := bundle.provenance.get("validation"):
