@@ -116,12 +116,11 @@ def draw(folder: Path) -> None:
     import matplotlib.pyplot as plt
 
     table = np.loadtxt(folder / "memory.csv", delimiter=",", ndmin=2)
-    figure, axes = plt.subplots(figsize=(7, 4))
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     for column, (kind, style) in enumerate(zip(WHO, ("-", "--", "-.", ":", (0, (1, 3)), (0, (5, 1))), strict=True), 1):
         axes.plot(table[:, 0] / 60, table[:, column] / 1e6, linestyle=style, label=kind)
     axes.set(xlabel="minutes", ylabel="MB", ylim=0, title="Memory through a run")
-    axes.legend()
-    figure.tight_layout()
+    figure.legend(loc="outside right upper")
     (folder / "memory.png").write_bytes(saved(figure)["png"])
     for kind, column in zip(WHO, table.T[1:], strict=True):
         tenth = max(1, len(column) // 10)
