@@ -8,8 +8,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ddpm_seg.tasks import Task
@@ -52,8 +54,15 @@ def augment(
     moved_labels = labels[:, None].to(images.dtype)
     moved_labels = F.grid_sample(moved_labels, grid, mode="nearest", padding_mode="reflection", align_corners=False)
     new_labels = moved_labels[:, 0].round().to(torch.uint8)
-    new_labels[mirrored_N] = _swapped(task)[new_labels[mirrored_N].long()]
+    new_labels[mirrored_N] = torch.from_numpy(mirrored_labels(task))[new_labels[mirrored_N].long()]
     return recolour(moved, options, generator), new_labels
+
+
+def mirrored_labels(task: Task) -> NDArray[np.uint8]:
+    """(256,): for each label, the one that the same part has in a mirror image, as the `task` pairs its classes."""
+    label = np.arange(256, dtype=np.uint8)
+    label[: task.num_classes] = task.mirrored_ids
+    return label
 
 
 def recolour(images: Tensor, options: Augmentation, generator: torch.Generator) -> Tensor:
@@ -74,13 +83,6 @@ def recolour(images: Tensor, options: Augmentation, generator: torch.Generator) 
     of_rgb = torch.linalg.inv(YIQ) @ change @ YIQ
     recoloured = torch.baddbmm(brightness[:, None, None], of_rgb, images.flatten(2)).view_as(images)
     return recoloured.clamp(-1, 1)
-
-
-def _swapped(task: Task) -> Tensor:
-    """(256,) uint8: for each label, the one of the same part in a mirror image."""
-    label = torch.arange(256, dtype=torch.uint8)
-    label[: task.num_classes] = torch.tensor(task.mirrored_ids, dtype=torch.uint8)
-    return label
 
 
 def _affine_maps(n: int, options: Augmentation, generator: torch.Generator) -> tuple[Tensor, Tensor]:

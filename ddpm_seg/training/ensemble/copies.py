@@ -12,7 +12,7 @@ import torch
 from ddpm_seg.data.annotations.load import Annotation
 from ddpm_seg.model.networks.pixel_values import from_network, to_network
 from ddpm_seg.tasks import Task
-from ddpm_seg.training.augmentation import Augmentation, recolour
+from ddpm_seg.training.augmentation import Augmentation, mirrored_labels, recolour
 
 # Pixels are not moved: resampling blurs, and the DDPM has not been trained on blurred images.
 COLOURS = Augmentation(rotation=0, scale=0, shift=0, brightness=0.1, contrast=0.15, saturation=0.3, hue=30)
@@ -44,14 +44,12 @@ class Copies:
 def mirrored(annotation: Annotation, task: Task | None = None) -> Annotation:
     """The annotation with image and labels mirrored, and the classes swapped that the `task` pairs."""
     placement = annotation.placement
-    swapped = np.arange(256, dtype=np.uint8)
-    if task is not None:
-        swapped[: task.num_classes] = task.mirrored_ids
+    label = annotation.label[:, ::-1]
     left = annotation.label.shape[1] - placement.left - placement.width
     return dataclasses.replace(
         annotation,
         image=annotation.image[:, ::-1],
-        label=swapped[annotation.label[:, ::-1]],
+        label=np.ascontiguousarray(label) if task is None else mirrored_labels(task)[label],
         placement=dataclasses.replace(placement, left=left),
     )
 
