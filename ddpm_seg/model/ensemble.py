@@ -107,9 +107,7 @@ class Ensemble:
             h_PH = torch.addmm(b2, h_PH.relu_(), w2.T).relu_()
             yield torch.addmm(b3, h_PH, w3.T)
 
-    def _fused(
-        self, channels: Sequence[int], sides: Sequence[int], dtype: torch.dtype = torch.float32
-    ) -> Callable[..., Votes] | None:
+    def _fused(self, channels: Sequence[int], sides: Sequence[int], dtype: torch.dtype) -> Callable[..., Votes] | None:
         """The same on a GPU, if its kernel works there: compared with the plain layers on an image of noise."""
 
         def load() -> Callable[..., Votes]:
