@@ -3,10 +3,12 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import pytest
 import torch
 
 from ddpm_seg.model.networks.plain_unet import PlainUNet
 from ddpm_seg.tasks import TASKS
+from ddpm_seg.training.rivals import supervised
 from ddpm_seg.training.rivals.supervised import SupervisedConfig, dice_loss, label_images, train_supervised
 
 TASK = TASKS["avatars_10"]
@@ -44,6 +46,20 @@ def test_a_seed_repeats() -> None:
     other = train_supervised(*boxes(2), TASK, dataclasses.replace(few, seed=1))
     assert all(torch.equal(a, b) for a, b in zip(weights(once), weights(again), strict=True))
     assert not torch.equal(weights(once)[0], weights(other)[0])
+
+
+@pytest.mark.parametrize(("instructions", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_bfloat16_only_where_the_processor_has_instructions_for_it(
+    instructions: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[torch.dtype] = []
+    convolve = torch.nn.Conv2d.forward
+    monkeypatch.setattr(supervised, "has_bfloat16", lambda device: instructions)
+    monkeypatch.setattr(
+        torch.nn.Conv2d, "forward", lambda self, x: [found := convolve(self, x), seen.append(found.dtype)][0]
+    )
+    train_supervised(*boxes(2), TASK, dataclasses.replace(SHORT, iterations=1))
+    assert set(seen) == {dtype}
 
 
 def test_ignored_and_unlabelled_pixels_teach_nothing() -> None:
