@@ -21,10 +21,10 @@ def has_bfloat16(device: torch.device) -> bool:
     return device.type != "cpu" or _cpu_has_bfloat16()
 
 
-def warn_if_slow(dtype: SegmentDType, device: torch.device) -> None:
+def warn_if_slow(dtype: SegmentDType, device: torch.device | str) -> None:
     """Logs a warning if `dtype` is slower than float32 on `device`."""
     slow = (dtype == "bfloat16" and not _cpu_has_bfloat16()) or (dtype == "float16" and not _cpu_has_float16())
-    if slow and device.type == "cpu":
+    if slow and torch.device(device).type == "cpu":
         logger.warning("this CPU has no instructions for %s: %s", dtype, SLOW)
 
 
