@@ -12,6 +12,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ddpm_seg import storage
 from ddpm_seg.data.decoding.formats import FORMATS, MISSING, PILLOW_ERRORS, SIGNATURES, register_plugins
+from ddpm_seg.data.decoding.jpeg import jpeg_pixels
 from ddpm_seg.data.decoding.leniency import jpegs_with_an_end, png_without_metadata
 from ddpm_seg.data.decoding.rgb import RangeError, bands_to_rgb, image_to_rgb
 from ddpm_seg.data.decoding.tiff import Layout, LayoutError, layout_of, read_bands
@@ -114,9 +115,12 @@ def _read(data: bytes, limits: Limits) -> Decoded:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_size(image.width, image.height, limits)
-            image.load()
+            pixels = jpeg_pixels(image, data)
+            if pixels is None:
+                image.load()
+                pixels = image_to_rgb(image)
             orientation = _orientation(image)
-            pixels = _upright(image_to_rgb(image), orientation)
+            pixels = _upright(pixels, orientation)
             return Decoded(pixels=pixels, format=str(image.format), turned=orientation != 1)
     except ImageError:
         raise
