@@ -6,6 +6,7 @@ import torch
 
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle
 from ddpm_seg.model.device.dtypes import SegmentDType
+from ddpm_seg.model.device.processor import prepare
 from ddpm_seg.model.device.runtime import Runtime
 from ddpm_seg.model.features import Extractor
 from ddpm_seg.model.samples.drawing import Drawer
@@ -21,6 +22,7 @@ def resident_extractor(
     `compile`: see `compiled`. Raises BundleError if the network does not read images, ValueError for a number format
     that it cannot run in.
     """
+    prepare(device, dtype)
     runtime = Runtime(device=torch.device(device), dtype=dtype, compile=compile)
     return bundle.network.extractor(bundle.weights, bundle.noise, runtime)
 
@@ -38,5 +40,6 @@ def resident_drawer(
 
     Raises BundleError if the network does not draw images, ValueError for `sampling` that it does not support.
     """
+    prepare(device, dtype)
     runtime = Runtime(device=torch.device(device), dtype=dtype, compile=compile)
     return bundle.network.drawing(sampling).drawer(bundle.weights, bundle.noise, runtime, batch_size)

@@ -17,8 +17,8 @@ from ddpm_seg.model.device.compiled import compiled
 from ddpm_seg.model.device.copies import to_host
 from ddpm_seg.model.device.dtypes import DType
 from ddpm_seg.model.device.fitting_batch import FittingBatch
-from ddpm_seg.model.device.instructions import warn_if_slow
 from ddpm_seg.model.device.meta import with_weights
+from ddpm_seg.model.device.processor import prepare
 from ddpm_seg.model.networks.pixel_values import to_imagenet
 from ddpm_seg.model.pixel_labels import PixelLabels
 from ddpm_seg.model.voting import Votes
@@ -43,7 +43,7 @@ class StudentSegmenter:
         compile: bool = False,
     ) -> None:
         self.device = chosen_device(device)
-        warn_if_slow(dtype, self.device)
+        prepare(self.device, dtype)
         self.task, self.image_size, self.dtype = bundle.task, bundle.student.image_size, getattr(torch, dtype)
         network = with_weights(bundle.student, bundle.weights)
         network.to(self.device, self.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -26,6 +26,7 @@ from PIL import Image
 from ddpm_seg.data.inputs import sources
 from ddpm_seg.data.inputs.container import UNCHOSEN
 from ddpm_seg.data.inputs.members import Place, look_into
+from ddpm_seg.kept_memory import keep_freed_memory
 from ddpm_seg.pipeline.label.fetch_members import fetch_members
 from ddpm_seg.pipeline.label.rows import ImageInput, LabelSpec
 from ddpm_seg.pipeline.label.stages import DECODERS, fetch_and_decode
@@ -118,6 +119,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--turns", type=int, default=5)
     options = parser.parse_args()
+    keep_freed_memory()  # as the label job's first stage does; the plain loop is no slower with it
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "00000.tar"
         write_tar(path, options.images)

@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ddpm_seg.cluster.actor_threads import ActorThreads
+from ddpm_seg.kept_memory import keep_freed_memory
 from ddpm_seg.model.segment_canvas import segment_canvases
 from ddpm_seg.pipeline.label.fetch_members import fetch_members
 from ddpm_seg.pipeline.label.fetch_singles import fetch_singles
@@ -31,6 +32,7 @@ DECODERS = 4
 def fetch_and_decode(row: Row, spec: LabelSpec) -> Row:
     """The first stage: ImageInputs in, FittedImages out."""
     start = time.perf_counter()
+    keep_freed_memory()  # canvases and payloads
     sources: list[ImageInput] = pickle.loads(row["payload"])
     with ThreadPoolExecutor(DECODERS) as pool:
         if sources and sources[0].place is not None:

@@ -23,7 +23,7 @@ from ddpm_seg.cluster.training_workers import Worker
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle
 from ddpm_seg.model.device.compiled import compiled
 from ddpm_seg.model.device.copies import to_device
-from ddpm_seg.model.device.instructions import warn_if_slow
+from ddpm_seg.model.device.processor import prepare
 from ddpm_seg.training.divergence import Watch
 from ddpm_seg.training.network.held_out import HeldOut
 from ddpm_seg.training.network.objective import Objective
@@ -63,7 +63,7 @@ class NetworkTraining:
     ) -> None:
         """`images` says how the images were prepared; a saved state must have the same."""
         torch.manual_seed(options.seed)
-        warn_if_slow(options.precision, worker.device)
+        prepare(worker.device, options.precision)
         self.objective, self.options, self.worker = objective, options, worker
         self.configs = objective.configs | {"options": asdict(options), "images": {**EARLIER_IMAGES, **images}}
         self.network = objective.build()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ddpm_seg.checks import check_least, check_positive
-from ddpm_seg.model.device.instructions import has_bfloat16
+from ddpm_seg.model.device.processor import has_bfloat16, prepare
 from ddpm_seg.model.networks.pixel_values import to_network
 from ddpm_seg.model.networks.plain_unet import PlainUNet
 from ddpm_seg.progress import Progress
@@ -53,6 +53,7 @@ def train_supervised(
     Skips pixels of the ignored class and unlabelled ones. The same seed gives the same network on the same kind of
     processor.
     """
+    prepare(device)
     torch.manual_seed(config.seed)
     generator = torch.Generator().manual_seed(config.seed)
     network = PlainUNet(task.num_classes, width=config.width, levels=config.levels)

@@ -20,7 +20,7 @@ from torch import Tensor
 from ddpm_seg.cluster.training_workers import Worker
 from ddpm_seg.model.bundle.student_bundle import AnyStudent
 from ddpm_seg.model.device.copies import to_device
-from ddpm_seg.model.device.instructions import warn_if_slow
+from ddpm_seg.model.device.processor import prepare
 from ddpm_seg.model.networks.pixel_values import from_network, to_imagenet, to_network
 from ddpm_seg.model.networks.student import Student, backbone_weights
 from ddpm_seg.tasks import UNLABELLED, Task
@@ -53,7 +53,7 @@ class StudentTraining:
         """`settings` must equal those of a state to resume; `classifier` is a state dict to initialise the backbone
         with. Raises ValueError if that belongs to another network."""
         torch.manual_seed(options.seed)
-        warn_if_slow(options.precision, worker.device)
+        prepare(worker.device, options.precision)
         self.options, self.worker, self.task = options, worker, task
         self.settings = {"student": asdict(config), **asdict(options), **settings}
         self.student = config.build()

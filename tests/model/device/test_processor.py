@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from ddpm_seg.model.device import instructions
+from ddpm_seg.model.device import processor
 from ddpm_seg.model.device.dtypes import SegmentDType
-from ddpm_seg.model.device.instructions import has_bfloat16, warn_if_slow
-from ddpm_seg.model.device.runtime import Runtime
+from ddpm_seg.model.device.processor import has_bfloat16, prepare
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -28,11 +27,11 @@ def test_a_processor_with_avx2_alone_has_no_bfloat16() -> None:
 def test_the_log_warns_of_a_format_that_is_slow_here(
     dtype: SegmentDType, supported: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(instructions, f"_cpu_has_{dtype}", lambda: supported)
+    monkeypatch.setattr(processor, f"_cpu_has_{dtype}", lambda: supported)
     with caplog.at_level(logging.WARNING):
-        Runtime(device=CPU, dtype=dtype)
+        prepare(CPU, dtype)
         warned = [record.getMessage() for record in caplog.records]
-        warn_if_slow(dtype, GPU)
-        warn_if_slow("float32", "cpu")
-    assert warned == ([] if supported else [f"this CPU has no instructions for {dtype}: {instructions.SLOW}"])
+        prepare(GPU, dtype)
+        prepare("cpu", "float32")
+    assert warned == ([] if supported else [f"this CPU has no instructions for {dtype}: {processor.SLOW}"])
     assert len(caplog.records) == len(warned)

@@ -1,0 +1,43 @@
+"""What a CPU can and cannot do for a network."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+
+from ddpm_seg.kept_memory import keep_freed_memory
+from ddpm_seg.model.device.dtypes import SegmentDType
+
+SLOW = "computing in it takes several times as long as in float32"
+
+logger = logging.getLogger(__name__)
+
+
+def prepare(device: torch.device | str, dtype: SegmentDType = "float32") -> None:
+    """Call this before a network computes in `dtype` on `device`; does nothing for GPUs.
+
+    Freed memory is kept for the next activations, and a format that is slower than float32 here gets a warning.
+    """
+    if torch.device(device).type != "cpu":
+        return
+    keep_freed_memory()
+    if (dtype == "bfloat16" and not _cpu_has_bfloat16()) or (dtype == "float16" and not _cpu_has_float16()):
+        logger.warning("this CPU has no instructions for %s: %s", dtype, SLOW)
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 can be faster than float32: on GPUs, and on CPUs where oneDNN supports it.
+
+    Without instructions for it, PyTorch converts every value on its way: on a CPU with AVX2 alone, training in bfloat16
+    takes 12 times as long as in float32, labelling 3 times.
+    """
+    return device.type != "cpu" or _cpu_has_bfloat16()
+
+
+def _cpu_has_bfloat16() -> bool:
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _cpu_has_float16() -> bool:
+    return bool(torch.ops.mkldnn._is_mkldnn_fp16_supported())
