@@ -60,7 +60,7 @@ def test_bundles(kind: str, tmp_path: Path) -> None:
 def test_summary() -> None:
     now = datetime.now(timezone.utc)
     counts = {"images": 2, "ok": 1, "errors": {"empty": 1}, "shards": 1, "timed_images": 0, "images_per_hour": None}
-    names = {"run_id": "run-000001", "config_hash": "abc", "seconds": {"total": 1.0}}
+    names = {"run_id": "run-000001", "config_hash": "abc", "seconds": {"total": 1.0}, "computed_by": ["AVX2"]}
     summary = RunSummary(**names, **counts, started_at=now, finished_at=now)  # type: ignore[arg-type]
     statistics = statistics_of(Totals(keep_uncertain=1, keep_errors=1, task=TASK))
     added = {"statistics": statistics, "drift": find_drift(statistics, [])}

@@ -49,11 +49,23 @@ class Outcome:
     counts: Counter[str] = field(default_factory=Counter)
     timed: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    computed_by: set[str] = field(default_factory=set)
 
     def add(self, row: Row, images: int) -> None:
         self.timed += images
         for stage in STAGES:
             self.seconds[stage] += row[f"{stage}_seconds"]
+        self._compare(row["computed_by"])
+
+    def _compare(self, computed_by: str) -> None:
+        if computed_by in self.computed_by | {""}:
+            return
+        self.computed_by.add(computed_by)
+        if len(self.computed_by) > 1:
+            logger.warning(
+                "actors compute in different ways (%s), so a few pixels depend on which of them labelled the image",
+                "; ".join(sorted(self.computed_by)),
+            )
 
 
 def execute(

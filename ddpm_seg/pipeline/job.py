@@ -181,11 +181,12 @@ def _summary(run: KnownRun, shards: int, outcome: execute.Outcome, started: date
         timed_images=outcome.timed,
         images_per_hour=outcome.timed / seconds["total"] * 3600 if outcome.timed else None,
         seconds=seconds,
+        computed_by=sorted(outcome.computed_by),
     )
 
 
 def _surroundings(allocation: nodes.Allocation) -> dict[str, object]:
-    versions = {name: importlib.metadata.version(name) for name in ("ray", "torch", "pillow", "pyarrow")}
+    versions = {name: importlib.metadata.version(name) for name in ("ray", "torch", "pillow", "simplejpeg", "pyarrow")}
     return {
         "cluster": dataclasses.asdict(allocation),
         "versions": {"ddpm_seg": __version__, "python": platform.python_version(), **versions},

@@ -9,7 +9,8 @@ STAGES = ("read", "segment", "write")
 """Stages whose duration is recorded in a row, as `read_seconds` and so on."""
 
 Row = dict[str, Any]
-"""Keys: int `shard` and `chunk`; pickled bytes `payload`; float seconds per stage (see `STAGES`)."""
+"""Keys: int `shard` and `chunk`; pickled bytes `payload`; float seconds per stage (see `STAGES`); from the actor on
+`computed_by`, what its network runs on."""
 
 
 def chunk_row(shard: int, chunk: int, inputs: list[Any]) -> Row:

@@ -90,8 +90,8 @@ def stream(
 def result(row: Row, table: pa.Table, run: PlannedRun) -> Row:
     """Writes the file of the chunk `row`, and returns what the driver needs to know.
 
-    That is `shard`, `chunk`, an empty `failure`, the seconds per stage and, as JSON, `outcomes` and the `uncertainties`
-    of labelled images.
+    That is `shard`, `chunk`, an empty `failure`, the seconds per stage, `computed_by` and, as JSON, `outcomes` and the
+    `uncertainties` of labelled images.
     """
     start = time.perf_counter()
     write_chunk(run, row["shard"], row["chunk"], table)
@@ -101,6 +101,7 @@ def result(row: Row, table: pa.Table, run: PlannedRun) -> Row:
         "failure": "",
         "outcomes": json.dumps(outcomes(table)),
         "uncertainties": json.dumps(table["uncertainty"].drop_null().to_pylist()),
+        "computed_by": row.get("computed_by", ""),
         "read_seconds": row.get("read_seconds", 0.0),
         "segment_seconds": row.get("segment_seconds", 0.0),
         "write_seconds": time.perf_counter() - start,

@@ -69,4 +69,5 @@ class ShardWriter:
             timed_images=0,
             images_per_hour=None,
             seconds={},
+            computed_by=[],
         )

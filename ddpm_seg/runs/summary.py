@@ -38,6 +38,8 @@ class RunSummary:
     timed_images: int
     images_per_hour: float | None
     seconds: dict[str, float]
+    computed_by: list[str]
+    """The different answers of `model.kernels.checked.computed_by` on the last attempt's actors."""
 
 
 def write_run_json(layout: RunLayout, info: RunInfo, details: dict[str, object]) -> None:

@@ -18,7 +18,9 @@ from ddpm_seg import storage
 from ddpm_seg.cluster.nodes import Allocation
 from ddpm_seg.errors import StageError, TooManyErrors
 from ddpm_seg.pipeline import execute
+from ddpm_seg.pipeline.execute import Outcome
 from ddpm_seg.pipeline.publish import Shards
+from ddpm_seg.pipeline.row import STAGES
 from ddpm_seg.runs.layout import published_shards
 from ddpm_seg.runs.ledger import KnownRun
 from ddpm_seg.runs.parquet import decode, encode
@@ -53,6 +55,15 @@ def node_that_dies(when: Callable[[], bool]) -> Iterator[None]:
     killer.start()
     yield
     assert killed.is_set()
+
+
+def test_a_warning_tells_that_actors_compute_in_different_ways(caplog: pytest.LogCaptureFixture) -> None:
+    outcome, seconds = Outcome(), {f"{stage}_seconds": 1.0 for stage in STAGES}
+    for computed_by in ("AVX2", "", "AVX2", "AVX512", "AVX2", "AVX512"):
+        outcome.add({**seconds, "computed_by": computed_by}, images=1)
+    assert outcome.computed_by == {"AVX2", "AVX512"}
+    (warning,) = (record.getMessage() for record in caplog.records)
+    assert "AVX2; AVX512" in warning
 
 
 def test_waves_come_one_after_another(ray_cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

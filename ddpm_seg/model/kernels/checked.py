@@ -17,6 +17,8 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
+_passed: set[str] = set()
+
 
 class UNetKernels(NamedTuple):
     """See `kernels.group_norm` and `kernels.passes`."""
@@ -31,6 +33,7 @@ def usable(what: str, load: Callable[[], T], agrees: Callable[[T], bool]) -> T |
     try:
         kernel = load()
         if agrees(kernel):
+            _passed.add(what)
             return kernel
         reason = "its results differ from PyTorch's own on this machine"
     except torch.OutOfMemoryError:
@@ -40,6 +43,17 @@ def usable(what: str, load: Callable[[], T], agrees: Callable[[T], bool]) -> T |
         reason = f"{type(error).__name__}: {error}"
     logger.warning("the fast %s is not used, which makes this machine slower: %s", what, reason)
     return None
+
+
+def computed_by(device: torch.device | str) -> str:
+    """What computes on `device` in this process: "AVX2, Winograd convolution" or "NVIDIA H100, UNet, ensemble".
+
+    The GPU's name or the CPU's instructions, then the fast kernels that have passed their check. Where it differs,
+    results may differ by rounding.
+    """
+    is_gpu = torch.device(device).type == "cuda"
+    name = torch.cuda.get_device_name(device) if is_gpu else torch.backends.cpu.get_cpu_capability()
+    return ", ".join([name, *sorted(_passed)])
 
 
 def unet_kernels(x: Tensor) -> UNetKernels | None:

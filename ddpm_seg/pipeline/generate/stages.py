@@ -53,12 +53,15 @@ class Draw:
 
         self.threads = ActorThreads(threads)
         bundle, device = load_bundle(model, model_id), default_device()
+        self.device = device
         self.drawer = resident_drawer(bundle, sampling, device, dtype, batch_size=batch_size, compile=compile)
         self.segmenter: Segmenter | None = None
         if bundle.members:
             self.segmenter = Segmenter(bundle, device=device, dtype=dtype, extractor=self.drawer.extractor)
 
     def __call__(self, row: Row) -> Row:
+        from ddpm_seg.model.kernels.checked import computed_by
+
         self.threads.take()
         start = time.perf_counter()
         samples = self._samples(pickle.loads(row["payload"]))
@@ -66,6 +69,7 @@ class Draw:
             **row,
             "payload": pickle.dumps(samples, protocol=5),
             "segment_seconds": time.perf_counter() - start,
+            "computed_by": computed_by(self.device),
         }
 
     def _samples(self, sources: list[SampleInput]) -> list[Sample]:

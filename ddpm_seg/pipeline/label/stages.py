@@ -71,6 +71,8 @@ class Segment:
         self.segmenter = resident(bundle, dtype=dtype, batch_size=batch_size, compile=compile, average=average)
 
     def __call__(self, row: Row) -> Row:
+        from ddpm_seg.model.kernels.checked import computed_by
+
         self.threads.take()
         start = time.perf_counter()
         images: list[FittedImage] = pickle.loads(row["payload"])
@@ -81,7 +83,8 @@ class Segment:
         # The next stage needs only the images' sizes, so do not send the pixels.
         images = [dataclasses.replace(image, canvas=None) for image in images]
         payload = pickle.dumps((images, labels), protocol=5)
-        return {**row, "payload": payload, "segment_seconds": time.perf_counter() - start}
+        seconds, by = time.perf_counter() - start, computed_by(self.segmenter.device)
+        return {**row, "payload": payload, "segment_seconds": seconds, "computed_by": by}
 
     def _labels(self, canvases: list[NDArray[np.uint8]], images: list[FittedImage]) -> list[PixelLabels]:
         enlarged = any(image.placement is not None and image.placement.resized for image in images)

@@ -92,6 +92,7 @@ def write_run(output, rows, *, summary=True, **config):
             timed_images=len(rows),
             images_per_hour=12345.6,
             seconds={"total": 75.0, "read": 10.0, "segment": 60.0, "write": 30.0},
+            computed_by=["AVX2"],
         )
         write_summary(layout, record)
     return layout

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import torch
 from PIL import Image
 
 from ddpm_seg import storage
@@ -166,6 +167,7 @@ def test_a_run_leaves_its_account_and_no_chunks(s3_run: S3Run) -> None:
     assert set(summary["seconds"]) == {"read", "segment", "write", "total"}
     settings = json.loads(storage.read_bytes(output + run + "run.json"))
     check_keys("summary.json", summary)
+    assert [by.split(", ")[0] for by in summary["computed_by"]] == [torch.backends.cpu.get_cpu_capability()]
     check_keys("run.json", settings)
     assert settings["config"]["shard_size"] == 12
     assert settings["cluster"]["actor_gpus"] == 1
