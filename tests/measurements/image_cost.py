@@ -3,8 +3,8 @@
     python -m tests.measurements.image_cost --rounds 20
 
 For JPEGs (quality 90) of 256 x 256 and of two megapixels, on a canvas of 256 x 256. Milliseconds of one core, medians
-of rounds, with the decoding process's share. "Scaled" is libjpeg-turbo's decoding to a fraction of the size, which the job
-does not use: how far its canvas is from the usual one is printed beside it.
+of rounds, with the decoding process's share. "Scaled" is libjpeg-turbo's decoding to a fraction of the size, which the
+job does not use: how far its canvas is from the usual one is printed beside it.
 """
 
 from __future__ import annotations
