@@ -71,6 +71,7 @@ def image_statistics(
     _check_classes(labelled, pixels, class_names)
     # Adding 1 makes class 0 an object, and 255 wraps to 0, ndimage's background.
     boxes = ndimage.find_objects(cells + np.uint8(1))
+    components = count_components(cells)
 
     classes = []
     for class_id in np.flatnonzero(pixels[:LEFT_OUT]).tolist():
@@ -84,7 +85,7 @@ def image_statistics(
                 fraction=float(pixels[class_id] / mask.size),
                 mean_confidence=float(confidence_sums[class_id] / labelled[class_id]),
                 mean_uncertainty=float(uncertainty_sums[class_id] / labelled[class_id]),
-                components=count_components(cells[rows, columns], class_id),
+                components=int(components[class_id]),
                 bbox=(float(x), float(y), float(column_edges[columns.stop] - x), float(row_edges[rows.stop] - y)),
             )
         )

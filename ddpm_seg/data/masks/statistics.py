@@ -30,6 +30,7 @@ def own_size_statistics(
         raise ValueError(f"class {nameless[0]} has no name: there are {len(class_names)} classes")
     # Adding 1 makes class 0 an object, and 255 wraps to 0, ndimage's background.
     boxes = ndimage.find_objects(found.mask + np.uint8(1))
+    components = count_components(found.mask)
     classes = []
     for class_id in present:
         rows, columns = boxes[class_id]
@@ -42,7 +43,7 @@ def own_size_statistics(
                 fraction=float(pixels[class_id] / found.mask.size),
                 mean_confidence=float(confidences[class_id] / pixels[class_id]),
                 mean_uncertainty=float(uncertainties[class_id] / pixels[class_id]),
-                components=count_components(found.mask[rows, columns], class_id),
+                components=int(components[class_id]),
                 bbox=(float(x), float(y), float(columns.stop - x), float(rows.stop - y)),
             )
         )
