@@ -17,11 +17,15 @@ logger = logging.getLogger(__name__)
 def prepare(device: torch.device | str, dtype: SegmentDType = "float32") -> None:
     """Call this before a network computes in `dtype` on `device`; does nothing for GPUs.
 
-    Freed memory is kept for the next activations, and a format that is slower than float32 here gets a warning.
+    Freed memory is kept for the next activations, and `warn_if_slow` looks at `dtype`.
     """
-    if torch.device(device).type != "cpu":
-        return
-    keep_freed_memory()
+    if torch.device(device).type == "cpu":
+        keep_freed_memory()
+        warn_if_slow(dtype)
+
+
+def warn_if_slow(dtype: SegmentDType) -> None:
+    """Logs a warning if this machine's CPU is slower in `dtype` than in float32."""
     if (dtype == "bfloat16" and not _cpu_has_bfloat16()) or (dtype == "float16" and not _cpu_has_float16()):
         logger.warning("this CPU has no instructions for %s: %s", dtype, SLOW)
 
