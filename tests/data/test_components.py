@@ -11,9 +11,19 @@ from ddpm_seg.data.components import count_components
 
 
 @pytest.mark.parametrize("band", [1, 40, 90, 2**22])
+@pytest.mark.parametrize("density", [0.1, 0.5, 0.6, 0.9])
+def test_they_are_those_of_the_whole_mask(monkeypatch: pytest.MonkeyPatch, band: int, density: float) -> None:
+    monkeypatch.setattr(components, "BAND_PIXELS", band)
+    mask = np.where(np.random.default_rng(0).random((41, 30)) < density, 7, 3).astype(np.uint8)
+    counts = count_components(mask)
+    for class_id in (3, 7, 9):
+        assert counts[class_id] == ndimage.label(mask == class_id)[1]
+
+
+@pytest.mark.parametrize("band", [1, 40, 90, 2**22])
 @pytest.mark.parametrize("smoothing", [0, 1, 4])
 @pytest.mark.parametrize("shape", [(1, 1), (1, 30), (30, 1), (41, 30)])
-def test_they_are_those_of_the_whole_mask(
+def test_each_class_of_several_has_its_own(
     monkeypatch: pytest.MonkeyPatch, band: int, smoothing: int, shape: tuple[int, int]
 ) -> None:
     monkeypatch.setattr(components, "BAND_PIXELS", band)
