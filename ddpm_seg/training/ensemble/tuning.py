@@ -97,29 +97,24 @@ def tune(
     maps = extract_features(bundle, annotations, features, device, workplace)
     seconds = _seconds(bundle, annotations[0], features, device)
     choices = _Choices(maps, annotations, task, features, training, seconds)
-    trials: list[Trial] = []
+    best = _best_steps(choices) if steps else choices.best_of([((), few) for few in sorted({blocks, published})])
+    cuts = [best.blocks[:-cut] for cut in (1, 2, 3)] + [best.blocks[cut:] for cut in (1, 2, 3)]
+    if any(cuts):
+        choices.best_of([(best.steps, cut) for cut in cuts if cut])
+    return choices.trials
 
-    def best_of(options: Iterable[tuple[tuple[int, ...], tuple[int, ...]]]) -> Trial:
-        tried = []
-        for option in options:
-            tried.append(choices.trial(*option))
-            logger.info("steps %s, blocks %s: mean IoU %.3f", *option, tried[-1].miou)
-        trials.extend(tried)
-        return max(tried, key=lambda trial: trial.miou)
 
-    if steps:
-        best = best_of(((step,), blocks) for step in steps)
-    else:
-        best = best_of(((), few) for few in sorted({blocks, published}))
+def _best_steps(choices: _Choices) -> Trial:
+    """Adds steps one by one, with all blocks, for as long as the score rises."""
+    steps, blocks = choices.steps, choices.blocks
+    best = choices.best_of([((step,), blocks) for step in steps])
     while len(best.steps) < min(MOST_STEPS, len(steps)):
         left = [step for step in steps if step not in best.steps]
-        longer = best_of((tuple(sorted((*best.steps, step))), blocks) for step in left)
+        longer = choices.best_of([(tuple(sorted((*best.steps, step))), blocks) for step in left])
         if longer.miou <= best.miou:
             break
         best = longer
-    cuts = [best.blocks[:-cut] for cut in (1, 2, 3)] + [best.blocks[cut:] for cut in (1, 2, 3)]
-    best_of((best.steps, cut) for cut in cuts if cut)
-    return trials
+    return best
 
 
 def candidate_steps(network: Network) -> tuple[int, ...]:
@@ -154,7 +149,7 @@ def describe_frontier(trials: Sequence[Trial]) -> str:
 
 
 class _Choices:
-    """The features of every candidate, extracted once, and the folds."""
+    """The features of every candidate, extracted once, the folds, and the trials so far."""
 
     def __init__(
         self,
@@ -167,6 +162,7 @@ class _Choices:
     ) -> None:
         self.maps, self.task, self.training, self.seconds = maps, task, training, seconds
         self.steps, self.blocks = features.steps, features.blocks
+        self.trials: list[Trial] = []
         self.maps.standardize()
         labels = [annotation.label for annotation in annotations]
         pixels, classes = labelled_pixels(labels, task)
@@ -181,6 +177,15 @@ class _Choices:
         scores = [self._score(maps, fold) for fold in range(FOLDS)]
         seconds = max(1, len(steps)) * self.seconds(blocks[-1])
         return Trial(steps=steps, blocks=blocks, miou=fmean(scores), deviation=stdev(scores), seconds=seconds)
+
+    def best_of(self, options: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]) -> Trial:
+        """Tries steps and blocks, one pair after another; returns the best trial, the first if several are."""
+        tried = []
+        for option in options:
+            tried.append(self.trial(*option))
+            logger.info("steps %s, blocks %s: mean IoU %.3f", *option, tried[-1].miou)
+        self.trials.extend(tried)
+        return max(tried, key=lambda trial: trial.miou)
 
     def _score(self, maps: PixelFeatures, fold: int) -> float:
         learnt = self.fold_P != fold

@@ -90,6 +90,16 @@ def test_of_many_blocks_only_the_published_ones_are_tried(tmp_path: Path) -> Non
     assert all(set(one.blocks) < set(trials[0].blocks) for one in trials[1:])
 
 
+def test_a_single_block_cannot_be_left_out(tmp_path: Path) -> None:
+    annotate(tmp_path / "images", FOLDS)
+    annotations = load_annotations(str(tmp_path / "images"), image_size=16, task=TASK)
+    only = ((5,), (2,))
+    (one,) = tune(
+        tiny_bundle(), annotations, TASK, upsample_mode="bilinear", device="cpu", candidates=only, training=SHORT
+    )
+    assert (one.steps, one.blocks) == only
+
+
 def test_too_few_images_are_refused(tmp_path: Path) -> None:
     annotate(tmp_path / "images", FOLDS - 1)
     annotations = load_annotations(str(tmp_path / "images"), image_size=16, task=TASK)
