@@ -65,42 +65,79 @@ def select(
             f"the samples at {output} have no masks to select by, because their model has no ensemble: leave out "
             "--classes and the limits of uncertainty"
         )
-    wanted_ids = [_class_id(name, task) for name in classes] if task else []
-    wanted, doubts, errors, images, outside = [], [], 0, 0, 0
-    named: set[str] = set()
-    for uri, current in shards:
-        rows = _read(uri, only)
-        ok = current & np.array([status == "ok" for status in rows["status"].to_pylist()], bool)
-        doubt = rows["uncertainty"].to_numpy(zero_copy_only=False).astype(np.float64)
-        errors, images = errors + int((current & ~ok).sum()), images + int(ok.sum())
-        if only is not None:
-            chosen = pc.is_in(rows["uri"], value_set=pa.array(only.names, pa.string())).to_numpy()
-            uris: list[Any] = rows["uri"].filter(pa.array(chosen)).to_pylist()
-            named.update(uris)
-            ok &= chosen
-        if task is not None:
-            ok &= _within(doubt, min_uncertainty, max_uncertainty) & _has_one_of(rows, wanted_ids)
-        if max_domain_distance is not None:
-            near = ~(_distances(rows) > max_domain_distance)
-            outside += int((ok & ~near).sum())
-            ok &= near
-        wanted.append(ok)
-        doubts.append(doubt)
+    limits = _Limits(
+        only=only,
+        class_ids=[_class_id(name, task) for name in classes] if task else [],
+        uncertainty=(min_uncertainty, max_uncertainty) if task else None,
+        max_domain_distance=max_domain_distance,
+    )
+    read = [limits.selected(uri, current) for uri, current in shards]
     if only is not None:
-        only.check_found(named, f"the table {table} at {storage.redact(output)}")
+        only.check_found(set().union(*(one.named for one in read)), f"the table {table} at {storage.redact(output)}")
+    wanted = [one.wanted for one in read]
     if most_uncertain is not None:
-        wanted = _most(wanted, doubts, most_uncertain)
+        wanted = _most(wanted, [one.uncertainty for one in read], most_uncertain)
     found = [(uri, np.flatnonzero(rows)) for (uri, _), rows in zip(shards, wanted, strict=True)]
-    count = sum(len(rows) for _, rows in found)
+    images, count = sum(one.images for one in read), sum(len(rows) for _, rows in found)
     return Selection(
         configuration=configuration,
         shards=[(uri, rows) for uri, rows in found if len(rows)],
         task=task,
         images=count,
-        errors=errors,
+        errors=sum(one.errors for one in read),
         others=images - count,
-        outside=outside,
+        outside=sum(one.outside for one in read),
     )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _ShardRows:
+    """One shard's rows, and its part of the counts of `Selection`."""
+
+    wanted: NDArray[np.bool_]
+    uncertainty: NDArray[np.float64]
+    named: set[str]
+    """URIs of those that the caller named."""
+    images: int
+    errors: int
+    outside: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Limits:
+    """What a row must fulfil by itself, whatever the others are."""
+
+    only: Chosen | None
+    class_ids: Sequence[int]
+    uncertainty: tuple[float | None, float | None] | None
+    """None for rows without masks, which have none."""
+    max_domain_distance: float | None
+
+    def selected(self, uri: str, current: NDArray[np.bool_]) -> _ShardRows:
+        """Which of the `current` rows of the shard at `uri` are wanted."""
+        rows = _read(uri, self.only)
+        labelled: NDArray[np.bool_] = current & np.array(
+            [status == "ok" for status in rows["status"].to_pylist()], bool
+        )
+        doubt = rows["uncertainty"].to_numpy(zero_copy_only=False).astype(np.float64)
+        wanted, named = labelled, set[str]()
+        if self.only is not None:
+            chosen = pc.is_in(rows["uri"], value_set=pa.array(self.only.names, pa.string())).to_numpy()
+            uris: list[Any] = rows["uri"].filter(pa.array(chosen)).to_pylist()
+            wanted, named = labelled & chosen, set(uris)
+        if self.uncertainty is not None:
+            wanted = wanted & _within(doubt, *self.uncertainty) & _has_one_of(rows, self.class_ids)
+        near: NDArray[np.bool_] = np.full(len(wanted), True)
+        if self.max_domain_distance is not None:
+            near = ~(_distances(rows) > self.max_domain_distance)  # not known counts as near
+        return _ShardRows(
+            wanted=wanted & near,
+            uncertainty=doubt,
+            named=named,
+            images=int(labelled.sum()),
+            errors=int((current & ~labelled).sum()),
+            outside=int((wanted & ~near).sum()),
+        )
 
 
 def read_task(shard: str) -> Task:
