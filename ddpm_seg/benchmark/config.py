@@ -23,7 +23,7 @@ class BenchmarkConfig:
     rounds: int = 3
     """How often to repeat each measurement. Reported times are medians."""
     reference: bool = False
-    """Also measure a plain implementation of the published algorithm, on the CPU in float32."""
+    """Also measure a plain implementation of the published algorithm, on the same device in float32."""
     compile: bool = False
     """Run the network through torch.compile, as ddpm-seg label --compile does."""
     profile: bool = False

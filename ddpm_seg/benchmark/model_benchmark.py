@@ -92,8 +92,9 @@ def benchmark_model(
 ) -> ModelBenchmark:
     """Measures `bundle` on `images` (N, S, S, 3) uint8, as many at once as memory allows.
 
-    `reference` adds the plain transcription, in float32 and for one image; `profile` the operations' times. Raises
-    ValueError for a bundle without an ensemble or a DDPM, and for `reference` if the network is not guided-diffusion's.
+    `reference` adds the plain transcription, on the same device, in float32 and for one image; `profile` the
+    operations' times. Raises ValueError for a bundle without an ensemble or a DDPM, and for `reference` if the network
+    is not guided-diffusion's.
     """
     unet = require_ddpm(bundle.network).unet
     if reference and not isinstance(unet, UNetConfig):
@@ -107,7 +108,8 @@ def benchmark_model(
     # A processor without instructions for a format computes in float32.
     works["limit"] = lambda: max(peak_flops(device, kind) for kind in {torch.float32, getattr(torch, dtype)})
     if reference:
-        works[REFERENCE] = lambda: _transcribed(bundle, images[0])
+        plain = transcription.on_device(bundle, device)
+        works[REFERENCE] = lambda: _transcribed(plain, images[0], device)
     seconds, results = in_turn(works, rounds, device)
     limit = results["limit"]
     for name in flops:
@@ -169,10 +171,10 @@ def _winograd_flops(x_shape: torch.Size, weight_shape: torch.Size, *_: object, o
 
 
 @torch.inference_mode()
-def _transcribed(bundle: Bundle, image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int]:
+def _transcribed(bundle: Bundle, image: NDArray[np.uint8], device: torch.device) -> tuple[NDArray[np.uint8], int]:
     """Labels (S, S) by the transcription, and the bytes of memory that it needed in addition to the weights."""
-    with PeakMemory(torch.device("cpu")) as memory:
-        label_P = transcription.segment(bundle, to_network(image[None], "cpu"))
+    with PeakMemory(device) as memory:
+        label_P = transcription.segment(bundle, to_network(image[None], device))
     return label_P.view(image.shape[:2]).numpy(), memory.bytes
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -94,7 +95,7 @@ class _Layers:
 
     def time_embedding(self, t_N: Tensor) -> Tensor:
         half = self.config.num_channels // 2
-        angles = t_N.double()[:, None] * 10000.0 ** (-torch.arange(half).double() / half)
+        angles = t_N.double()[:, None] * 10000.0 ** (-torch.arange(half, device=t_N.device).double() / half)
         sinusoids = torch.cat((angles.cos(), angles.sin()), dim=1).to(self.weights["time_embed.0.weight"].dtype)
         return self.linear("time_embed.2", F.silu(self.linear("time_embed.0", sinusoids)))
 
@@ -161,16 +162,30 @@ def q_sample(x_0: Tensor, alpha_bar: float, noise: Tensor) -> Tensor:
     return math.sqrt(alpha_bar) * x_0 + math.sqrt(1 - alpha_bar) * noise
 
 
+def on_device(bundle: Bundle, device: torch.device) -> Bundle:
+    """`bundle` with all its tensors on `device`, in float32, for `segment`."""
+
+    def there(tensors: Weights) -> Weights:
+        return {key: value.to(device, torch.float32) for key, value in tensors.items()}
+
+    assert bundle.noise is not None
+    members = tuple(there(member) for member in bundle.members)
+    return replace(bundle, weights=there(bundle.weights), noise=bundle.noise.to(device), members=members)
+
+
 def segment(bundle: Bundle, x_0: Tensor) -> Tensor:
-    """Labels (P,) that a bundle's network and ensemble give an image `x_0` (1, 3, H, W) in [-1, 1]."""
+    """Labels (P,), on the CPU, that a bundle's network and ensemble give an image `x_0` (1, 3, H, W) in [-1, 1].
+
+    The bundle is from `on_device`, and `x_0` on that device.
+    """
     assert bundle.features is not None
     assert bundle.noise is not None
     assert isinstance(bundle.ddpm.unet, UNetConfig)  # as benchmark_model checks
     bars = alpha_bars(bundle.ddpm.diffusion.noise_schedule, bundle.ddpm.diffusion.steps)
-    weights, maps = {key: value.float() for key, value in bundle.weights.items()}, []
+    maps: list[Tensor] = []
     for step in bundle.features.steps:
         x_t = q_sample(x_0, bars[step], bundle.noise)
-        decoded, _ = unet(bundle.ddpm.unet, weights, x_t, torch.tensor([step]))
+        decoded, _ = unet(bundle.ddpm.unet, bundle.weights, x_t, torch.tensor([step], device=x_0.device))
         maps += [decoded[block][0] for block in sorted(set(bundle.features.blocks))]
     features_PD = pixel_features(maps, x_0.shape[2:], bundle.features.upsample_mode)
     del maps, decoded
@@ -184,20 +199,21 @@ def pixel_features(maps: Sequence[Tensor], size: Sequence[int], mode: str) -> Te
 
 
 def classifier(member: Weights) -> nn.Sequential:
-    """A pixel classifier with the published layers and `member`'s weights, in evaluation mode."""
+    """A pixel classifier with the published layers and `member`'s weights, on their device, in evaluation mode."""
     (h1, dim), (h2, _), (classes, _) = (member[f"layers.{index}.weight"].shape for index in (0, 3, 6))
-    layers = nn.Sequential(
-        nn.Linear(dim, h1), nn.ReLU(), nn.BatchNorm1d(h1), nn.Linear(h1, h2), nn.ReLU(), nn.BatchNorm1d(h2),
-        nn.Linear(h2, classes),
-    )  # fmt: skip
+    with member["layers.0.weight"].device:
+        layers = nn.Sequential(
+            nn.Linear(dim, h1), nn.ReLU(), nn.BatchNorm1d(h1), nn.Linear(h1, h2), nn.ReLU(), nn.BatchNorm1d(h2),
+            nn.Linear(h2, classes),
+        )  # fmt: skip
     layers.load_state_dict({key.removeprefix("layers."): value for key, value in member.items()})
     return layers.eval().requires_grad_(False)
 
 
 def ensemble(logits_MPK: Tensor) -> tuple[Tensor, Tensor, Tensor, float]:
-    """Labels (P,), Jensen-Shannon divergence (P,), mean softmax (P, K) and the image's uncertainty, from the members'
-    logits (M, P, K)."""
-    label_P = logits_MPK.argmax(dim=-1).mode(dim=0).values
+    """Labels (P,) on the CPU, Jensen-Shannon divergence (P,), mean softmax (P, K) and the image's uncertainty, from the
+    members' logits (M, P, K)."""
+    label_P = logits_MPK.argmax(dim=-1).cpu().mode(dim=0).values  # as published; on a GPU, `mode` breaks ties otherwise
     mean_PK = logits_MPK.softmax(dim=-1).mean(dim=0)
     js_P = Categorical(probs=mean_PK).entropy() - Categorical(logits=logits_MPK).entropy().mean(dim=0)
     most_uncertain = js_P.sort().values[-int(len(js_P) / 10) :]
