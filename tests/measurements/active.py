@@ -1,9 +1,12 @@
 """Whether `jobs.label --active` helps: ten random annotated images and ten that it chooses, against twenty random ones.
 
     python -m tests.measurements.active --model avatars-10 --images POOL --seeds 5
+    python -m tests.measurements.active --model bundles/cars --images cars/learn.json \
+        --image-root trainingset --uncovered background
 
-POOL has annotated images; each seed draws its own `--test` of them to score on. Both ensembles of a seed begin with the
-same ten images; the first of them chooses the others among the rest of the pool, as the job does.
+POOL has annotated images, in any form that jobs.train takes; each seed draws its own `--test` of them to score on. Both
+ensembles of a seed begin with the same ten images; the first of them chooses the others among the rest of the pool, as
+the job does.
 """
 
 from __future__ import annotations
@@ -14,7 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_seg.data.annotations.load import load_annotations
+from ddpm_seg.data.annotations.options import AnnotationOptions
 from ddpm_seg.evaluation.tables.active import farthest_first
+from ddpm_seg.fits import fit_of
 from ddpm_seg.model.bundle.ensemble_bundle import load_bundle
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.training.ensemble.ensemble_training import EnsembleConfig
@@ -28,6 +33,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="avatars-10", help="a bundle with a task")
     parser.add_argument("--images", required=True)
+    parser.add_argument("--image-root")
+    parser.add_argument("--uncovered")
     parser.add_argument("--test", type=int, default=100)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, nargs="+", default=[60])
@@ -38,7 +45,13 @@ def main() -> None:
     bundle = load_bundle(options.model)
     assert bundle.task is not None
     features = FeatureConfig(steps=tuple(options.steps), blocks=tuple(options.blocks))
-    images = load_annotations(options.images, image_size=bundle.network.image_size, task=bundle.task)
+    images = load_annotations(
+        options.images,
+        image_size=bundle.network.image_size,
+        task=bundle.task,
+        options=AnnotationOptions(image_root=options.image_root, uncovered=options.uncovered),
+        mode=fit_of(bundle.provenance),
+    )
     training = EnsembleConfig(members=options.members, iterations=options.iterations)
     pool = Pool(extract_features(bundle, images, features, "cpu"), images, bundle.task, training)
     scores = np.array([one_seed(pool, seed, options.test) for seed in range(options.seeds)])
