@@ -13,8 +13,8 @@ from ddpm_seg import storage
 from ddpm_seg.data.inputs import sources
 from ddpm_seg.data.inputs.container import Member
 from ddpm_seg.data.inputs.lance_container import open_lance
-from ddpm_seg.data.inputs.tar import split_name
 from ddpm_seg.data.inputs.tar_container import TarContainer
+from ddpm_seg.data.inputs.tar_samples import split_name
 
 MAX_BYTES = 1 << 24
 """Size of the largest member that is kept."""

@@ -1,4 +1,4 @@
-"""Finds the images in an untrusted tar file by walking through its headers from the start.
+"""Finds the members of an untrusted tar file by walking through its headers from the start.
 
 A member may hold anything, even another tar: only a walk from the start of the file, or from the end of a member found
 by such a walk, can tell a header from a member's bytes.
@@ -10,22 +10,17 @@ import io
 import re
 import tarfile
 import zlib
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from gzip import BadGzipFile, GzipFile
 from typing import BinaryIO, cast
 
-from ddpm_seg.data.decoding.formats import EXTENSIONS
 from ddpm_seg.data.inputs.container import Member
-from ddpm_seg.data.inputs.hidden import is_hidden_name
 from ddpm_seg.data.inputs.lists import LONGEST
 
 BLOCK = tarfile.BLOCKSIZE
-MASK = ".mask.png"  # as `ddpm-seg export --to webdataset` writes them, and `ddpm-seg train` reads them
 MOST_EXTENSION = 1 << 20  # bytes of a long name or a PAX header, which are held in memory
 MOST_ZEROS = 1 << 20  # after the last member; writers pad with 10 KB
 MOST_SIZE = 1 << 60
-MOST_IN_SAMPLE = 10_000  # members that are held in memory together
 MOST_UNPACKED, MOST_RATIO = 1 << 28, 200  # a gzipped file may unpack to that many bytes, or times its size
 
 _GZIP = b"\x1f\x8b"
@@ -69,100 +64,12 @@ def walk(file: BinaryIO, start: int = 0) -> Iterator[Member]:
         raise TarError("it ends in the middle of a member's headers")
 
 
-def images(members: Iterable[Member], image_key: str | None = None, *, every: bool = False) -> Iterator[Member]:
-    """Yields the members that are images, each with a unique name: the second `a.jpg` becomes `a.jpg?2`, whichever
-    members are chosen.
-
-    Consecutive members whose names are equal up to the first dot are one sample, as in WebDataset. If some of them have
-    only an image's extension (`0001.jpg`), the first of these is the sample's image, and others, such as
-    `0001.seg.png`, belong to it. Else (`0001.left.jpg`, `0001.right.jpg`) each is an image, except for masks
-    (`0001.mask.png`). `image_key` selects images
-    by what follows the first dot (`jpg`, `left.jpg`), ignoring case; `every` takes all, images or not. Leaves out
-    hidden and system files, such as `._a.jpg`.
-    """
-    seen: dict[str, int] = {}
-    for sample in _samples(members):
-        unique = {}
-        for member in sample:
-            name = _unique(member.name, seen)
-            unique[member.start] = member if name == member.name else replace(member, name=name)
-        keyed = [(member, _cut(member.name)[1].lower()) for member in sample]
-        if every:
-            chosen = sample
-        elif image_key is not None:
-            chosen = [member for member, key in keyed if key == image_key.lower().lstrip(".")]
-        else:
-            plain = [member for member, key in keyed if f".{key}" in EXTENSIONS]
-            chosen = plain[:1] or [
-                member
-                for member, key in keyed
-                if f".{key.rpartition('.')[2]}" in EXTENSIONS and not f".{key}".endswith(MASK)
-            ]
-        yield from (unique[member.start] for member in chosen)
-
-
-def split_name(name: str) -> tuple[str, str]:
-    """The key of a member by the unique name that `images` gave it, and the part after the first dot. Members whose
-    names came a second time have a key of their own, which ends with `?2`."""
-    plain, mark, again = name.rpartition("?")
-    if not (mark and again.isdigit()):
-        plain, again = name, ""
-    key, rest = _cut(plain)
-    return key + (f"?{again}" if again else ""), rest
-
-
 def unpacked(file: BinaryIO) -> BinaryIO:
     """The file itself, or the unpacked data if it is gzipped, which can only be read forwards. The position is at the
     start."""
     begin = file.read(len(_GZIP))
     file.seek(0)
     return cast(BinaryIO, io.BufferedReader(_Gunzipped(file), 1 << 18)) if begin == _GZIP else file
-
-
-def _unique(name: str, seen: dict[str, int]) -> str:
-    """The name with a number if it is in `seen`, where names and how often each came are kept."""
-    count = seen[name] = seen.get(name, 0) + 1
-    if count == 1:
-        return name
-    while (numbered := f"{name}?{count}") in seen:  # a member may really be called that
-        count = seen[name] = count + 1
-    seen[numbered] = 1
-    return numbered
-
-
-def _samples(members: Iterable[Member]) -> Iterator[list[Member]]:
-    sample: list[Member] = []
-    names: set[str] = set()
-    key, damage = None, None
-    walked = iter(members)
-    while True:
-        try:
-            member = next(walked, None)
-        except TarError as error:
-            member, damage = None, error
-        if member is None:
-            break
-        if any(part not in (".", "..") and is_hidden_name(part) for part in member.name.split("/")):
-            continue
-        own = _cut(member.name)[0]
-        # A name that comes again is another sample's: no image may get lost.
-        if sample and (own != key or member.name in names or len(sample) == MOST_IN_SAMPLE):
-            yield sample
-            sample, names = [], set()
-        key = own
-        sample.append(member)
-        names.add(member.name)
-    if sample:
-        yield sample
-    if damage is not None:
-        raise damage  # only now: the members before it are whole
-
-
-def _cut(name: str) -> tuple[str, str]:
-    """WebDataset's key, which includes the folder, and the part after the first dot of the file's name."""
-    folder, slash, file = name.rpartition("/")
-    first, _, rest = file.partition(".")
-    return folder + slash + first, rest
 
 
 class _Tape:

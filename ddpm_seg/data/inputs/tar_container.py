@@ -11,7 +11,8 @@ from typing import Any, BinaryIO, cast
 
 from ddpm_seg import storage
 from ddpm_seg.data.inputs.container import UNCHOSEN, Choice, Kind, Member
-from ddpm_seg.data.inputs.tar import BLOCK, TarError, images, is_header, unpacked, walk
+from ddpm_seg.data.inputs.tar import BLOCK, TarError, is_header, unpacked, walk
+from ddpm_seg.data.inputs.tar_samples import images
 
 BUFFER = 8 << 20  # a walk over a remote tar reads this much at a time, as each request costs tens of milliseconds
 MOST_AT_ONCE = 64 << 20  # images that lie together, up to this size in all, are read in one request

@@ -16,8 +16,8 @@ from ddpm_seg.data.annotations.image_places import ImagePlaces
 from ddpm_seg.data.annotations.pair import Pair, image_pair, shown
 from ddpm_seg.data.decoding.formats import EXTENSIONS
 from ddpm_seg.data.inputs.sources import damage_named, read_image
-from ddpm_seg.data.inputs.tar import split_name
 from ddpm_seg.data.inputs.tar_container import TarContainer
+from ddpm_seg.data.inputs.tar_samples import split_name
 from ddpm_seg.tasks import Task
 
 MASKS = ("mask.png", "mask.npy")
