@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -39,7 +40,7 @@ _SPOOLED = pa.schema(_TYPES)
 def merge_into_lance(pictures: Iterable[Picture], task: Task, table_uri: str) -> None:
     """Adds the columns `ddpm_seg_mask` (a PNG of class ids; its metadata has the `class_names`), `…_uncertainty`,
     `…_mean_confidence` and `…_model_id` to a Lance table, as a new version of it. Rows without a label have nulls.
-    Columns that an earlier call added are replaced.
+    Columns that an earlier call added are replaced, and stay if this call is interrupted.
 
     Masks wait in a temporary file, so memory does not grow with the table. Raises ValueError if this is no Lance table,
     rows of it are marked as deleted, or none of the pictures lies in it.
@@ -57,11 +58,31 @@ def merge_into_lance(pictures: Iterable[Picture], task: Task, table_uri: str) ->
         raise ValueError(f"none of the labelled images lies in a file that {name} consists of now: label it again")
     if rows.outside:
         logger.warning("%d labelled images do not lie in a file that %s consists of now", rows.outside, name)
-    old = [column for column in table.schema.names if column in _TYPES]
-    if old:
-        table.drop_columns(old)
     schema = _schema(task)
-    table.add_columns(pa.RecordBatchReader.from_batches(schema, _filled(labelled, rows.count, schema)))
+    with _earlier_columns_replaced(table, table_uri):
+        table.add_columns(pa.RecordBatchReader.from_batches(schema, _filled(labelled, rows.count, schema)))
+
+
+@contextmanager
+def _earlier_columns_replaced(table: Any, table_uri: str) -> Iterator[None]:
+    """Drops the columns that an earlier call added. They come back if what follows fails or is interrupted, unless
+    somebody else has written to the table meanwhile."""
+    import lance
+
+    old = [column for column in table.schema.names if column in _TYPES]
+    if not old:
+        yield
+        return
+    before = table.version
+    table.drop_columns(old)
+    dropped = table.version
+    try:
+        yield
+    except BaseException:
+        options = store_options()
+        if lance.dataset(table_uri, storage_options=options).version == dropped:
+            lance.dataset(table_uri, version=before, storage_options=options).restore()
+        raise
 
 
 def _schema(task: Task) -> pa.Schema:

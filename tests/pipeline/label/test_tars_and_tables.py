@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ddpm_seg.cluster.nodes import Allocation
+from ddpm_seg.data.exports import lance_merge
 from ddpm_seg.data.inputs import members, sources
 from ddpm_seg.model.bundle.ensemble_bundle import save_bundle
 from ddpm_seg.pipeline import execute, job
@@ -506,6 +507,28 @@ def test_masks_go_into_the_lance_table_that_was_labelled(folder: Path, capsys: p
     assert export.main([*common, f"--output={folder.parent}/gone"]) == 2
     assert "none of the labelled images lies in a file" in capsys.readouterr().err
     assert lance.dataset(str(table)).to_table()["ddpm_seg_mask"].to_pylist() == cells, "nothing was taken away"
+
+
+def test_an_interrupted_merge_takes_no_masks_away(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = folder / "table"
+    write_lance(table, [picture(seed) for seed in range(3)])
+    label(folder, input=str(table))
+    command = [f"--labels={folder.parent}/out", "--to=lance", f"--merge-into={table}"]
+    assert export.main([*command, f"--output={folder.parent}/merged"]) == 0
+    before = lance.dataset(str(table)).to_table()
+    real = lance_merge._filled
+
+    def interrupted(*arguments: Any) -> Iterator[pa.RecordBatch]:
+        assert "ddpm_seg_mask" not in lance.dataset(str(table)).schema.names
+        yield next(real(*arguments)).slice(0, 1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lance_merge, "_filled", interrupted)
+    assert export.main([*command, f"--output={folder.parent}/again"]) != 0
+    assert lance.dataset(str(table)).to_table().equals(before, check_metadata=True)
+    monkeypatch.setattr(lance_merge, "_filled", real)
+    assert export.main([*command, f"--output={folder.parent}/last"]) == 0
+    assert lance.dataset(str(table)).to_table().equals(before, check_metadata=True)
 
 
 def pixels(png: bytes) -> NDArray[np.uint8]:
