@@ -126,7 +126,7 @@ def _allocate(work: Work) -> nodes.Allocation:
         warn_if_slow(options.dtype)  # actors do too, but into their own logs
     own = [] if is_in_the_box(options.model) else [resolve(options.model)]
     nodes.refuse_local_paths(alive, [work.found.run.output, *own, *work.local_inputs()])
-    logger.info("%d actors, each on %s", allocation.actors, allocation.describe())
+    logger.info("actors: %d, each on %s", allocation.actors, allocation.describe())
     return allocation
 
 

@@ -57,7 +57,7 @@ def extract_on_actors(
     nodes = connect()
     allocation = allocate(nodes, num_actors=num_actors, gpus_per_actor=1)
     refuse_local_paths(nodes, [model, *sources])
-    logger.info("features on %d actors, each on %s", allocation.actors, allocation.describe())
+    logger.info("features; actors: %d, each on %s", allocation.actors, allocation.describe())
     rows = [{"uri": uri, **_columns(source)} for uri, source in sources.items()]
     arguments = {"model": model, "model_id": model_id, "image_size": image_size, "features": features}
     arguments["threads"] = allocation.threads
