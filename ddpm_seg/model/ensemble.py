@@ -22,7 +22,8 @@ Member = Mapping[str, Tensor]
 """A pixel classifier's state dict with the published keys: layers.0.weight (H1, D) ... layers.6.bias (K,)."""
 
 BATCH_NORM_EPS = 1e-5
-CACHED_BYTES = 2**21
+HIDDEN_BYTES = 2**26
+"""The hidden units of one member that a CPU holds at once: those of a whole image of 256 x 256 pixels."""
 NEAR, SAME = 0.002, 0.98
 """A kernel's mean error in probabilities, and its share of equal labels, on noise: TF32 and bfloat16 keep to them."""
 
@@ -87,24 +88,27 @@ class Ensemble:
             yield stack_rows([vote(self.logits(hidden, strip, size), size[1]) for strip in strips])
 
     def first_layer(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Products of the first layer with one image's maps (C_i, h_i, w_i), before bias and activation: for each
-        resolution, its contribution (M, h, w, H1) to every member's hidden units."""
-        hidden = []
+        """The first layer on one image's maps (C_i, h_i, w_i), before the activation: for each resolution, its
+        contribution (M, h, w, H1) to every member's hidden units. The first one has the bias, which upsampling keeps as
+        it is."""
+        hidden: list[Tensor] = []
         for weight_MHD, group in zip(self.first_weights, self.groups, strict=True):
             pixels_PD = torch.cat([maps[i].float().permute(1, 2, 0).flatten(0, 1) for i in group], dim=1)
             product_MPH = pixels_PD.new_empty(len(weight_MHD), len(pixels_PD), weight_MHD.shape[1])
-            for weight_HD, product_PH in zip(weight_MHD, product_MPH, strict=True):
-                torch.mm(pixels_PD, weight_HD.T, out=product_PH)
+            for weight_HD, bias_H, product_PH in zip(weight_MHD, self.first_bias, product_MPH, strict=True):
+                torch.addmm(bias_H, pixels_PD, weight_HD.T, beta=0 if hidden else 1, out=product_PH)
             hidden.append(product_MPH.unflatten(1, maps[group[0]].shape[1:]))
         return hidden
 
     def logits(self, hidden: Sequence[Tensor], rows: range, size: tuple[int, int]) -> Iterator[Tensor]:
         """Each member's logits (P, K) for the pixels of `rows` of an image of `size` (H, W)."""
         for member, (w2, b2, w3, b3) in enumerate(self.rest):
-            h_PH = self.first_bias[member].repeat(len(rows) * size[1], 1)
-            for hidden_MhwH in hidden:
-                h_PH += self._upsample(hidden_MhwH[member], rows, size)
-            h_PH = torch.addmm(b2, h_PH.relu_(), w2.T).relu_()
+            first, *others = (one[member] for one in hidden)
+            h_PH = self._upsample(first, rows, size)
+            for number, other in enumerate(others):
+                # The first sum is a new tensor: `_upsample` may have returned a view of `hidden`.
+                h_PH = torch.add(h_PH, self._upsample(other, rows, size), out=h_PH if number else None)
+            h_PH = torch.addmm(b2, h_PH.relu_() if others else h_PH.relu(), w2.T).relu_()
             yield torch.addmm(b3, h_PH, w3.T)
 
     def _fused(self, channels: Sequence[int], sides: Sequence[int], dtype: torch.dtype) -> Callable[..., Votes] | None:
@@ -128,11 +132,14 @@ class Ensemble:
         return usable("ensemble", load, agrees)
 
     def _upsample(self, hidden_hwH: Tensor, rows: range, size: tuple[int, int]) -> Tensor:
-        """Pixels (P, H1) of some rows of the enlarged map, like F.interpolate but first vertically, then
+        """Pixels (P, H1) of some rows of the enlarged map, like F.interpolate; in strips, first vertically, then
         horizontally."""
         height = len(hidden_hwH)
         if height == size[0]:
             return hidden_hwH[rows.start : rows.stop].flatten(0, 1)
+        if len(rows) == size[0]:
+            nchw = F.interpolate(hidden_hwH[None].permute(0, 3, 1, 2), size=size, mode=self.upsample_mode)
+            return nchw[0].permute(1, 2, 0).flatten(0, 1)
         row = torch.arange(rows.start, rows.stop, device=hidden_hwH.device)
         if self.upsample_mode == "nearest":
             rows_RwH = hidden_hwH[row * height // size[0]]
@@ -147,11 +154,10 @@ class Ensemble:
         return nchw[0].permute(1, 2, 0).flatten(0, 1)
 
     def _rows_at_once(self, size: tuple[int, int], device: torch.device) -> int:
-        """All rows on a GPU; on a CPU, as many as keep their hidden units in its cache, which is several times
-        faster."""
+        """All rows of most images, and of all on a GPU. A CPU takes large ones in strips, to save memory."""
         if device.type != "cpu":
             return size[0]
-        return max(1, CACHED_BYTES // (4 * self.first_bias.shape[1] * size[1]))
+        return max(1, HIDDEN_BYTES // (4 * self.first_bias.shape[1] * size[1]))
 
 
 def _fold_batch_norms(member: Member, device: torch.device | str) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -46,11 +46,22 @@ def test_equals_the_plain_classifiers(classes: int, count: int, mode: str) -> No
 def test_strips_of_rows_change_nothing(rows: int, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fast = Ensemble(members(3, 15, sum(CHANNELS)), channels=CHANNELS, sides=SIDES, upsample_mode=mode)
     whole = list(fast(_maps(images=2), SIZE))
-    monkeypatch.setattr("ddpm_seg.model.ensemble.CACHED_BYTES", rows * 4 * 128 * SIZE[1])
+    monkeypatch.setattr("ddpm_seg.model.ensemble.HIDDEN_BYTES", rows * 4 * 128 * SIZE[1])
     for expected, actual in zip(whole, fast(_maps(images=2), SIZE), strict=True):
         for name in ("uncertainty", "confidence", "probabilities"):
             torch.testing.assert_close(getattr(actual, name), getattr(expected, name), atol=1e-5, rtol=0)
         assert (actual.label == expected.label).float().mean() > 0.99
+
+
+@pytest.mark.parametrize("strides", [[1], [2], [1, 2], [2, 1, 4]])
+def test_a_member_does_not_change_what_the_next_one_reads(strides: list[int]) -> None:
+    """The first layer's products are shared by all strips, so nothing may be computed in their place."""
+    sides, channels = [SIZE[0] // stride for stride in strides], [8] * len(strides)
+    fast = Ensemble(members(2, 15, sum(channels)), channels=channels, sides=sides, upsample_mode="bilinear")
+    hidden = fast.first_layer([normal(s, 8, side, side * SIZE[1] // SIZE[0]) for s, side in enumerate(sides)])
+    before = [one.clone() for one in hidden]
+    assert len(list(fast.logits(hidden, range(SIZE[0]), SIZE))) == 2
+    assert all(torch.equal(*pair) for pair in zip(hidden, before, strict=True))
 
 
 def test_classifiers_grow_at_thirty_classes() -> None:
