@@ -16,6 +16,8 @@ logger = logging.getLogger(__name__)
 
 # Colour, marker and style: each line differs from the others in black and white too. The colours are the pages'.
 LINES = (("#3f6f8f", "o", "-"), ("#a3342a", "s", "--"), ("#2c7a3f", "^", ":"), ("#575f69", "D", "-."))
+LEAST_SPAN = 0.1
+"""The least span of an axis of mean IoUs. A smaller one would make noise look like a trend."""
 
 
 def drawn(draw: Callable[[], dict[str, bytes]]) -> dict[str, bytes]:
@@ -66,6 +68,9 @@ def curve_figure(curves: Mapping[str, Sequence[Mapping[str, Any]]], over: str, l
     axes.minorticks_off()
     axes.set_xlabel(label)
     axes.set_ylabel("mean IoU")
+    low, high = axes.get_ylim()
+    if (missing := LEAST_SPAN - (high - low)) > 0:
+        axes.set_ylim(low - missing / 2, high + missing / 2)
     axes.grid(alpha=0.3)
     if len(curves) > 1:
         axes.legend(fontsize=8)
