@@ -137,11 +137,10 @@ class Ensemble:
         height = len(hidden_hwH)
         if height == size[0]:
             return hidden_hwH[rows.start : rows.stop].flatten(0, 1)
-        if len(rows) == size[0]:
-            nchw = F.interpolate(hidden_hwH[None].permute(0, 3, 1, 2), size=size, mode=self.upsample_mode)
-            return nchw[0].permute(1, 2, 0).flatten(0, 1)
         row = torch.arange(rows.start, rows.stop, device=hidden_hwH.device)
-        if self.upsample_mode == "nearest":
+        if len(rows) == size[0]:
+            rows_RwH = hidden_hwH  # F.interpolate enlarges both sides
+        elif self.upsample_mode == "nearest":
             rows_RwH = hidden_hwH[row * height // size[0]]
         else:
             position = ((row + 0.5) * (height / size[0]) - 0.5).clamp_min(0)

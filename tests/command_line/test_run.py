@@ -375,7 +375,7 @@ def ray_job(name: str, model: str, images: str, tmp_path: Path) -> list[str]:
 def test_sigterm_while_ray_starts_and_while_it_works(
     name: str, seconds: float, model: str, images: str, tmp_path: Path
 ) -> None:
-    wait = "actors: " if seconds > 2 else None
+    wait = ", each on" if seconds > 2 else None
     with started(*ray_job(name, model, images, tmp_path), wait_for=wait, RAY_ADDRESS="") as process:
         until_listening(process.pid)
         time.sleep(seconds)
