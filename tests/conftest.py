@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -35,6 +37,21 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
         if not torch.cuda.is_available():
             pytest.skip("there is no CUDA GPU here")
+
+
+# Processes of tests beside each other: each has a folder for its own clusters, and takes one core.
+if own := os.environ.get("PYTEST_XDIST_WORKER"):
+    os.environ["RAY_TMPDIR"] = f"{tempfile.gettempdir()}/{own}"
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One process per core, four at most, for folders of fast tests. Slow tests and those for a GPU measure memory and
+    kill what they find, so they run one by one, and so does what prints (`-s`) or is a single file."""
+    one_by_one = "not slow" not in config.option.markexpr or config.option.capture == "no"
+    if one_by_one or all(Path(each.split("::")[0]).is_file() for each in config.args):
+        return 0
+    return min(4, len(os.sched_getaffinity(0)))
 
 
 # Ray's workers are nice to others by default, and starve beside them on a busy machine.

@@ -43,7 +43,7 @@ def map_on_actors(
         dataset = source.map(
             actor,  # type: ignore[arg-type]  # Ray makes the callable of it
             fn_constructor_kwargs=dict(arguments),
-            compute=ActorPoolStrategy(size=allocation.actors),
+            compute=ActorPoolStrategy(size=min(allocation.actors, len(rows))),
             num_cpus=allocation.actor_cpus,
             num_gpus=allocation.actor_gpus or None,
             max_task_retries=TASK_RETRIES,

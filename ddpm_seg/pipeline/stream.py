@@ -110,11 +110,12 @@ def result(row: Row, table: pa.Table, run: PlannedRun) -> Row:
 
 def _dataset(rows: list[Row], stages: Stages, allocation: Allocation, run: PlannedRun) -> Dataset:
     run_id = run.layout.run_id
+    actors = min(allocation.actors, len(rows))  # more would load the model for nothing
     source = ray.data.from_items(rows, override_num_blocks=len(rows))
     source.context.enable_progress_bars = False
     # Ray Data reserves resources per stage beyond its first task; on a small cluster that starves the last stage.
     source.context.op_resource_reservation_ratio = 0.0
-    limit_waiting(source.context, CHUNKS_IN_FLIGHT * allocation.actors)
+    limit_waiting(source.context, CHUNKS_IN_FLIGHT * actors)
     source.context.execution_no_progress_timeout_s = LONGEST_ON_GPU_S if allocation.actor_gpus else LONGEST_ON_CPU_S
     after = wraps(stages.after)(partial(_finish, stages.after, run))
     resident = type(stages.actor.__name__, (_Resident,), {})  # the name shows in Ray's dashboard
@@ -130,7 +131,7 @@ def _dataset(rows: list[Row], stages: Stages, allocation: Allocation, run: Plann
                     "arguments": stages.actor_arguments,
                     "run_id": run_id,
                 },
-                compute=ActorPoolStrategy(size=allocation.actors, max_tasks_in_flight_per_actor=CHUNKS_IN_FLIGHT),
+                compute=ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=CHUNKS_IN_FLIGHT),
                 num_cpus=allocation.actor_cpus,
                 num_gpus=allocation.actor_gpus or None,
                 # An empty selector selects every node, but makes this stage's resource request differ from that of the

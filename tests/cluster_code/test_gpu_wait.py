@@ -28,6 +28,8 @@ def test_a_node_that_comes_late_is_waited_for(ray_cluster: str) -> None:
             assert room_on_gpus(waiting.result(), 0.5) == 2 * OWN + 4
         finally:
             cluster.remove_node(node, allow_graceful=False)
+            while sum(each["Alive"] for each in ray.nodes()) > 1:  # the next test's job may not count it
+                time.sleep(0.1)
 
 
 def test_there_is_no_waiting_for_what_is_there(ray_cluster: str) -> None:
