@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import tempfile
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,7 +32,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("services")
 
 
+BEGUN = time.monotonic()
+
+# On a slow machine CI leaves out the last of the slow tests, and names them, rather than be cut off without a word.
+SLOW_MINUTES = float(os.environ.get("SLOW_TESTS_MINUTES", "inf"))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("slow") and time.monotonic() - BEGUN > 60 * SLOW_MINUTES:
+        pytest.skip(f"the {SLOW_MINUTES:g} minutes of SLOW_TESTS_MINUTES are over")
     if item.get_closest_marker("gpu"):
         import torch  # seconds, which sessions without such a test need not spend
 
