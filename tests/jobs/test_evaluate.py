@@ -166,9 +166,11 @@ def test_splits_train_as_the_model_was_trained_and_score_what_is_left(
     # Its largest number of images alone has the same splits: nothing is trained a second time.
     monkeypatch.setattr(few_shot_splits, "train_bundle", None)
     out = tmp_path / "curve" / "shots-4"
+    before = json.loads((out / "metrics.json").read_text())
     assert main([*splits, str(out), "--shots", "4"]) == 0
     shown = capsys.readouterr().out
     found = json.loads((out / "metrics.json").read_text())
+    assert found == before
     check_keys("metrics.json of splits", found)
     scores = [row["miou"] for row in found["splits"]]
     assert found["miou"] == pytest.approx(np.mean(scores)) == many["miou"]
