@@ -72,6 +72,28 @@ def train_on_ray(train: Callable[[C, Worker], object], config: C, workers: int) 
     connect()
     stop: Any = ray.remote(num_cpus=0)(_Stop).remote()
 
+    # ignore_cleanup_errors: the workers of a stopped training may still write into the folder.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        trainer = TorchTrainer(
+            _loop(train, config, stop),
+            scaling_config=ScalingConfig(num_workers=workers, use_gpu=torch.cuda.is_available() or free_gpus() > 0),
+            run_config=RunConfig(storage_path=folder, failure_config=FailureConfig(max_failures=3)),
+        )
+        try:
+            _in_a_thread(trainer.fit)
+        except TrainingFailedError as error:
+            if said := ray.get(stop.why_diverged.remote()):
+                raise TrainingDiverged(said) from error
+            logger.error("training: a worker failed\n%s", redact_lines(str(error)))
+            raise StageError(one_line(error)) from error
+        except KeyboardInterrupt:
+            _wait_for_state(stop)
+            raise
+
+
+def _loop(train: Callable[[C, Worker], object], config: C, stop: Any) -> Callable[[], None]:
+    """What each worker runs: `train` in its own role. It tells the `_Stop` actor `stop` why it ended early."""
+
     def loop() -> None:
         import ray.train.torch
 
@@ -95,23 +117,7 @@ def train_on_ray(train: Callable[[C, Worker], object], config: C, workers: int) 
             ray.get(stop.saved.remote())
             raise RuntimeError("stopped by the driver") from None
 
-    # ignore_cleanup_errors: the workers of a stopped training may still write into the folder.
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        trainer = TorchTrainer(
-            loop,
-            scaling_config=ScalingConfig(num_workers=workers, use_gpu=torch.cuda.is_available() or free_gpus() > 0),
-            run_config=RunConfig(storage_path=folder, failure_config=FailureConfig(max_failures=3)),
-        )
-        try:
-            _in_a_thread(trainer.fit)
-        except TrainingFailedError as error:
-            if said := ray.get(stop.why_diverged.remote()):
-                raise TrainingDiverged(said) from error
-            logger.error("training: a worker failed\n%s", redact_lines(str(error)))
-            raise StageError(one_line(error)) from error
-        except KeyboardInterrupt:
-            _wait_for_state(stop)
-            raise
+    return loop
 
 
 class _Stop:

@@ -60,7 +60,7 @@ def _cluster(plan: JobPlan) -> tuple[str, int]:
     here = os.environ.get("RAY_ADDRESS", "local") in ("", "local")
     alive = [_this_machine()] if here else nodes.connect()
     cpus, gpus = sum(node.cpus for node in alive), sum(node.gpus for node in alive)
-    place = "this machine" if here else f"{len(alive)} nodes"
+    place = "this machine" if here else f"{len(alive)} node{'s' * (len(alive) > 1)}"
     has = f"{place}, {cpus:g} CPUs, {f'{gpus:g} GPUs' if gpus else 'no GPU'}"
     if options.num_actors and options.wait_for_gpus:
         missing = options.num_actors - nodes.room_on_gpus(alive, options.gpus_per_actor)

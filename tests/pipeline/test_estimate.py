@@ -98,7 +98,7 @@ def test_what_the_cluster_lacks_is_said(folder: Path) -> None:
 def test_a_cluster_is_asked(folder: Path, ray_cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", ray_cluster)
     said = estimate(plan(folder), tenth_of_an_hour)
-    assert "1 nodes, 2 CPUs, 2 GPUs; actors: 2, each on 1 GPU" in said
+    assert "1 node, 2 CPUs, 2 GPUs; actors: 2, each on 1 GPU" in said
 
 
 def test_a_trial_times_images_that_can_be_read(folder: Path) -> None:

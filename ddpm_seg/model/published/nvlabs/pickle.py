@@ -130,21 +130,23 @@ def _known_names(size: int) -> dict[str, Any]:
     class Persistent(Module):
         """A module of the PyTorch code."""
 
-    class NumpyType(Kept):
-        def __init__(self, code: Any, *_: Any) -> None:
-            self.code: Any = code
-            self.order: Any = "="
+    def reconstruct_persistent(meta: Any) -> Module:
+        module = Persistent()
+        module.content = meta["state"]
+        return module
 
-        def __setstate__(self, state: Any) -> None:
-            self.order = state[1]
+    return {
+        "collections.OrderedDict": Dictionary,
+        "dnnlib.util.EasyDict": Dictionary,
+        "dnnlib.tflib.network.Network": Network,
+        "torch_utils.persistence._reconstruct_persistent_obj": reconstruct_persistent,
+        **_names_of_torch(size),
+        **_names_of_numpy(),
+    }
 
-        def dtype(self) -> np.dtype[Any]:
-            return _number_type(self.code).newbyteorder(self.order)
 
-    class NumpyArray(Array):
-        def __setstate__(self, state: Any) -> None:
-            _, shape, kind, fortran, data = state
-            self.value = _numpy_array(data, kind.dtype(), shape, "F" if fortran else "C")
+def _names_of_torch(size: int) -> dict[str, Any]:
+    """Those of tensors, which together unpack to `size` bytes at most."""
 
     class TorchArray(Array):
         def __init__(self, value: Tensor) -> None:
@@ -157,22 +159,6 @@ def _known_names(size: int) -> dict[str, Any]:
             raise _RefusedError("it changes a storage after it was made")
 
     unpacked = 0
-
-    def reconstruct_persistent(meta: Any) -> Module:
-        module = Persistent()
-        module.content = meta["state"]
-        return module
-
-    def reconstruct_array(*_: Any) -> Array:
-        return NumpyArray()
-
-    def array_from_buffer(data: Any, kind: Any, shape: Any, order: Any) -> Array:
-        array = NumpyArray()
-        array.value = _numpy_array(bytes(data), kind.dtype(), shape, order)
-        return array
-
-    def scalar(kind: Any, data: Any) -> Any:
-        return _numpy_array(data, kind.dtype(), (), "C").item()
 
     def load_storage(data: Any) -> TorchStorage:
         nonlocal unpacked
@@ -189,17 +175,44 @@ def _known_names(size: int) -> dict[str, Any]:
     def rebuild_parameter(data: Any, *_: Any) -> Any:
         return data
 
-    known: dict[str, Any] = {
-        "collections.OrderedDict": Dictionary,
-        "dnnlib.util.EasyDict": Dictionary,
-        "dnnlib.tflib.network.Network": Network,
-        "torch_utils.persistence._reconstruct_persistent_obj": reconstruct_persistent,
+    return {
         "torch.storage._load_from_bytes": load_storage,
         "torch._utils._rebuild_tensor_v2": rebuild_tensor,
         "torch._utils._rebuild_parameter": rebuild_parameter,
-        "numpy.ndarray": NumpyArray,
-        "numpy.dtype": NumpyType,
     }
+
+
+def _names_of_numpy() -> dict[str, Any]:
+    """Those of arrays and numbers."""
+
+    class NumpyType(Kept):
+        def __init__(self, code: Any, *_: Any) -> None:
+            self.code: Any = code
+            self.order: Any = "="
+
+        def __setstate__(self, state: Any) -> None:
+            self.order = state[1]
+
+        def dtype(self) -> np.dtype[Any]:
+            return _number_type(self.code).newbyteorder(self.order)
+
+    class NumpyArray(Array):
+        def __setstate__(self, state: Any) -> None:
+            _, shape, kind, fortran, data = state
+            self.value = _numpy_array(data, kind.dtype(), shape, "F" if fortran else "C")
+
+    def reconstruct_array(*_: Any) -> Array:
+        return NumpyArray()
+
+    def array_from_buffer(data: Any, kind: Any, shape: Any, order: Any) -> Array:
+        array = NumpyArray()
+        array.value = _numpy_array(bytes(data), kind.dtype(), shape, order)
+        return array
+
+    def scalar(kind: Any, data: Any) -> Any:
+        return _numpy_array(data, kind.dtype(), (), "C").item()
+
+    known: dict[str, Any] = {"numpy.ndarray": NumpyArray, "numpy.dtype": NumpyType}
     for package in ("numpy.core", "numpy._core"):
         known |= {
             f"{package}.multiarray._reconstruct": reconstruct_array,
