@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ddpm_seg.model.kernels.checked import usable
+from ddpm_seg.model.kernels.upsampled import upsampled_sums
 from ddpm_seg.model.voting import Votes, stack_rows, vote
 
 Member = Mapping[str, Tensor]
@@ -24,6 +25,8 @@ Member = Mapping[str, Tensor]
 BATCH_NORM_EPS = 1e-5
 HIDDEN_BYTES = 2**26
 """The hidden units of one member that a CPU holds at once: those of a whole image of 256 x 256 pixels."""
+CONVOLVED_PIXELS = 64 * 64
+"""From this number on, oneDNN's convolutions of 1 x 1 take less time on a CPU than MKL's products."""
 NEAR, SAME = 0.002, 0.98
 """A kernel's mean error in probabilities, and its share of equal labels, on noise: TF32 and bfloat16 keep to them."""
 
@@ -83,33 +86,29 @@ class Ensemble:
                 yield self.fused([map_NCHW[index : index + 1] for map_NCHW in maps], size)
                 continue
             hidden = self.first_layer([map_NCHW[index] for map_NCHW in maps])
-            rows = self._rows_at_once(size, maps[0].device)
-            strips = [range(top, min(top + rows, size[0])) for top in range(0, size[0], rows)]
+            rows, number = range(size[0]), self._rows_at_once(size, maps[0].device)
+            strips = [rows[top : top + number] for top in range(0, size[0], number)]
             yield stack_rows([vote(self.logits(hidden, strip, size), size[1]) for strip in strips])
 
-    def first_layer(self, maps: Sequence[Tensor]) -> list[Tensor]:
+    def first_layer(self, maps: Sequence[Tensor]) -> list[list[Tensor]]:
         """The first layer on one image's maps (C_i, h_i, w_i), before the activation: for each resolution, its
-        contribution (M, h, w, H1) to every member's hidden units. The first one has the bias, which upsampling keeps as
-        it is."""
-        hidden: list[Tensor] = []
+        contribution (h, w, H1) to each member's hidden units. The first one has the bias, which upsampling keeps as it
+        is."""
+        hidden: list[list[Tensor]] = []
         for weight_MHD, group in zip(self.first_weights, self.groups, strict=True):
-            pixels_PD = torch.cat([maps[i].float().permute(1, 2, 0).flatten(0, 1) for i in group], dim=1)
-            product_MPH = pixels_PD.new_empty(len(weight_MHD), len(pixels_PD), weight_MHD.shape[1])
-            for weight_HD, bias_H, product_PH in zip(weight_MHD, self.first_bias, product_MPH, strict=True):
-                torch.addmm(bias_H, pixels_PD, weight_HD.T, beta=0 if hidden else 1, out=product_PH)
-            hidden.append(product_MPH.unflatten(1, maps[group[0]].shape[1:]))
+            # Turned one by one: as matrices, NCHW maps take two thirds of the time.
+            pixels_PD = torch.cat([maps[i].float().flatten(1).T.contiguous() for i in group], dim=1)
+            pixels_hwD = pixels_PD.unflatten(0, maps[group[0]].shape[1:])
+            biases = [None] * self.num_members if hidden else self.first_bias
+            hidden.append([_linear(pixels_hwD, *layer) for layer in zip(weight_MHD, biases, strict=True)])
         return hidden
 
-    def logits(self, hidden: Sequence[Tensor], rows: range, size: tuple[int, int]) -> Iterator[Tensor]:
+    def logits(self, hidden: Sequence[Sequence[Tensor]], rows: range, size: tuple[int, int]) -> Iterator[Tensor]:
         """Each member's logits (P, K) for the pixels of `rows` of an image of `size` (H, W)."""
         for member, (w2, b2, w3, b3) in enumerate(self.rest):
-            first, *others = (one[member] for one in hidden)
-            h_PH = self._upsample(first, rows, size)
-            for number, other in enumerate(others):
-                # The first sum is a new tensor: `_upsample` may have returned a view of `hidden`.
-                h_PH = torch.add(h_PH, self._upsample(other, rows, size), out=h_PH if number else None)
-            h_PH = torch.addmm(b2, h_PH.relu_() if others else h_PH.relu(), w2.T).relu_()
-            yield torch.addmm(b3, h_PH, w3.T)
+            first = upsampled_sums([one[member] for one in hidden], rows, size, self.upsample_mode)
+            second = (torch.addmm(b2, h_PH.relu_(), w2.T).relu_() for h_PH in first)
+            yield torch.cat([torch.addmm(b3, h_PH, w3.T) for h_PH in second])
 
     def _fused(self, channels: Sequence[int], sides: Sequence[int], dtype: torch.dtype) -> Callable[..., Votes] | None:
         """The same on a GPU, if its kernel works there: compared with the plain layers on an image of noise."""
@@ -131,32 +130,18 @@ class Ensemble:
 
         return usable("ensemble", load, agrees)
 
-    def _upsample(self, hidden_hwH: Tensor, rows: range, size: tuple[int, int]) -> Tensor:
-        """Pixels (P, H1) of some rows of the enlarged map, like F.interpolate; in strips, first vertically, then
-        horizontally."""
-        height = len(hidden_hwH)
-        if height == size[0]:
-            return hidden_hwH[rows.start : rows.stop].flatten(0, 1)
-        row = torch.arange(rows.start, rows.stop, device=hidden_hwH.device)
-        if len(rows) == size[0]:
-            rows_RwH = hidden_hwH  # F.interpolate enlarges both sides
-        elif self.upsample_mode == "nearest":
-            rows_RwH = hidden_hwH[row * height // size[0]]
-        else:
-            position = ((row + 0.5) * (height / size[0]) - 0.5).clamp_min(0)
-            above = position.long()
-            below = (above + 1).clamp_max(height - 1)
-            rows_RwH = torch.lerp(hidden_hwH[above], hidden_hwH[below], (position - above)[:, None, None])
-        # Add the batch axis before permuting: only then does PyTorch see channels-last strides.
-        nchw = rows_RwH[None].permute(0, 3, 1, 2)
-        nchw = F.interpolate(nchw, size=(len(rows), size[1]), mode=self.upsample_mode)
-        return nchw[0].permute(1, 2, 0).flatten(0, 1)
-
     def _rows_at_once(self, size: tuple[int, int], device: torch.device) -> int:
         """All rows of most images, and of all on a GPU. A CPU takes large ones in strips, to save memory."""
         if device.type != "cpu":
             return size[0]
         return max(1, HIDDEN_BYTES // (4 * self.first_bias.shape[1] * size[1]))
+
+
+def _linear(x_hwD: Tensor, weight_HD: Tensor, bias_H: Tensor | None) -> Tensor:
+    """(h, w, H): the product for each pixel."""
+    if x_hwD.is_cuda or x_hwD[..., 0].numel() < CONVOLVED_PIXELS:
+        return F.linear(x_hwD, weight_HD, bias_H)
+    return F.conv2d(x_hwD[None].permute(0, 3, 1, 2), weight_HD[:, :, None, None], bias_H)[0].permute(1, 2, 0)
 
 
 def _fold_batch_norms(member: Member, device: torch.device | str) -> tuple[Tensor, Tensor, Tensor, Tensor]:

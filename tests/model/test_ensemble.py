@@ -53,15 +53,30 @@ def test_strips_of_rows_change_nothing(rows: int, mode: str, monkeypatch: pytest
         assert (actual.label == expected.label).float().mean() > 0.99
 
 
+@pytest.mark.parametrize("mode", ["bilinear", "nearest"])
+def test_what_large_images_take_changes_nothing(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows at a time that stay in a CPU's cache, and convolutions for the first layer's products."""
+    fast = Ensemble(members(3, 15, sum(CHANNELS)), channels=CHANNELS, sides=SIDES, upsample_mode=mode)
+    hidden = fast.first_layer([one[0] for one in _maps(images=1)])
+    expected = torch.stack(list(fast.logits(hidden, range(SIZE[0]), SIZE)))
+    monkeypatch.setattr("ddpm_seg.model.ensemble.CONVOLVED_PIXELS", 0)
+    for rows in (3, 5, 16):
+        monkeypatch.setattr("ddpm_seg.model.kernels.upsampled.CACHED_BYTES", 0)
+        monkeypatch.setattr("ddpm_seg.model.kernels.upsampled.ROWS", rows)
+        again = fast.first_layer([one[0] for one in _maps(images=1)])
+        assert_close(torch.stack(list(fast.logits(again, range(SIZE[0]), SIZE))), expected)
+
+
 @pytest.mark.parametrize("strides", [[1], [2], [1, 2], [2, 1, 4]])
 def test_a_member_does_not_change_what_the_next_one_reads(strides: list[int]) -> None:
     """The first layer's products are shared by all strips, so nothing may be computed in their place."""
     sides, channels = [SIZE[0] // stride for stride in strides], [8] * len(strides)
     fast = Ensemble(members(2, 15, sum(channels)), channels=channels, sides=sides, upsample_mode="bilinear")
     hidden = fast.first_layer([normal(s, 8, side, side * SIZE[1] // SIZE[0]) for s, side in enumerate(sides)])
-    before = [one.clone() for one in hidden]
+    before = [one.clone() for group in hidden for one in group]
     assert len(list(fast.logits(hidden, range(SIZE[0]), SIZE))) == 2
-    assert all(torch.equal(*pair) for pair in zip(hidden, before, strict=True))
+    after = [one for group in hidden for one in group]
+    assert all(torch.equal(*pair) for pair in zip(after, before, strict=True))
 
 
 def test_classifiers_grow_at_thirty_classes() -> None:

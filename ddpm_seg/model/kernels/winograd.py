@@ -37,7 +37,8 @@ class WinogradConv2d(nn.Module):
             return F.conv2d(x_NCHW, self.weight, self.bias, padding=1)
         # One by one: NNPACK has another, slower way for several images.
         images = x_NCHW.contiguous().split(1)
-        return torch.cat([torch._nnpack_spatial_convolution(image, self.weight, self.bias, 1, 1) for image in images])
+        found = [torch._nnpack_spatial_convolution(image, self.weight, self.bias, 1, 1) for image in images]
+        return torch.cat(found) if len(found) > 1 else found[0]
 
 
 def use_winograd(network: nn.Module) -> None:
