@@ -24,9 +24,10 @@ Member = Mapping[str, Tensor]
 
 BATCH_NORM_EPS = 1e-5
 HIDDEN_BYTES = 2**26
-"""The hidden units of one member that a CPU holds at once: those of a whole image of 256 x 256 pixels."""
+"""If one member's first hidden units of an image would take more, a CPU votes on one strip of rows after another. It is
+what 256 x 256 pixels take."""
 CONVOLVED_PIXELS = 64 * 64
-"""From this number on, oneDNN's convolutions of 1 x 1 take less time on a CPU than MKL's products."""
+"""For maps of this many pixels or more, oneDNN's 1 x 1 convolutions take less time on a CPU than MKL's products."""
 NEAR, SAME = 0.002, 0.98
 """A kernel's mean error in probabilities, and its share of equal labels, on noise: TF32 and bfloat16 keep to them."""
 
@@ -96,7 +97,7 @@ class Ensemble:
         is."""
         hidden: list[list[Tensor]] = []
         for weight_MHD, group in zip(self.first_weights, self.groups, strict=True):
-            # Turned one by one: as matrices, NCHW maps take two thirds of the time.
+            # Transposing each as a matrix takes two thirds of the time that one permuted copy of NCHW maps takes.
             pixels_PD = torch.cat([maps[i].float().flatten(1).T.contiguous() for i in group], dim=1)
             pixels_hwD = pixels_PD.unflatten(0, maps[group[0]].shape[1:])
             biases = [None] * self.num_members if hidden else self.first_bias

@@ -26,7 +26,7 @@ from ddpm_seg.model.pixel_labels import PixelLabels
 from ddpm_seg.model.resident import resident_extractor
 from ddpm_seg.model.voting import Votes
 
-CPU_ACTIVATION_BYTES = 2**29  # more is no faster
+CPU_ACTIVATION_BYTES = 2**29  # one image and step of the published size in float32: two at once were no faster
 MAX_MICRO_BATCH = {"cpu": 32, "cuda": 256}
 
 

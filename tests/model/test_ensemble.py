@@ -60,8 +60,8 @@ def test_what_large_images_take_changes_nothing(mode: str, monkeypatch: pytest.M
     hidden = fast.first_layer([one[0] for one in _maps(images=1)])
     expected = torch.stack(list(fast.logits(hidden, range(SIZE[0]), SIZE)))
     monkeypatch.setattr("ddpm_seg.model.ensemble.CONVOLVED_PIXELS", 0)
+    monkeypatch.setattr("ddpm_seg.model.kernels.upsampled.CACHED_BYTES", 0)
     for rows in (3, 5, 16):
-        monkeypatch.setattr("ddpm_seg.model.kernels.upsampled.CACHED_BYTES", 0)
         monkeypatch.setattr("ddpm_seg.model.kernels.upsampled.ROWS", rows)
         again = fast.first_layer([one[0] for one in _maps(images=1)])
         assert_close(torch.stack(list(fast.logits(again, range(SIZE[0]), SIZE))), expected)

@@ -31,15 +31,17 @@ def upsampled_sums(maps_hwC: Sequence[Tensor], rows: range, size: tuple[int, int
     if len(rows) == height and (maps_hwC[0].is_cuda or 4 * height * width * channels <= CACHED_BYTES):
         yield _whole(maps_hwC, size, mode)
         return
+    strips = [rows[top : top + ROWS] for top in range(0, len(rows), ROWS)]
     wide = []
     for one in maps_hwC:
-        source, _ = _row_weights(rows, len(one), height, mode)
-        wide.append((len(one), source.start, _enlarged(one[source.start : source.stop], (len(source), width), mode)))
-    for strip in (rows[top : top + ROWS] for top in range(0, len(rows), ROWS)):
+        start = _row_weights(strips[0], len(one), height, mode)[0].start
+        stop = _row_weights(strips[-1], len(one), height, mode)[0].stop
+        wide.append((len(one), start, _enlarged(one[start:stop], (stop - start, width), mode).flatten(1)))
+    for strip in strips:
         total: Tensor | None = None
         for h, start, one in wide:
             source, weights_Rh = _row_weights(strip, h, height, mode)
-            needed = one[source.start - start : source.stop - start].flatten(1)
+            needed = one[source.start - start : source.stop - start]
             total = torch.mm(weights_Rh, needed) if total is None else total.addmm_(weights_Rh, needed)
         assert total is not None  # there is a map
         yield total.view(-1, channels)

@@ -146,7 +146,7 @@ def _known_names(size: int) -> dict[str, Any]:
 
 
 def _names_of_torch(size: int) -> dict[str, Any]:
-    """Those of tensors, which together unpack to `size` bytes at most."""
+    """What the names in tensors stand for. All storages together may unpack to `size` bytes."""
 
     class TorchArray(Array):
         def __init__(self, value: Tensor) -> None:
@@ -183,7 +183,7 @@ def _names_of_torch(size: int) -> dict[str, Any]:
 
 
 def _names_of_numpy() -> dict[str, Any]:
-    """Those of arrays and numbers."""
+    """What the names in numpy's arrays and numbers stand for."""
 
     class NumpyType(Kept):
         def __init__(self, code: Any, *_: Any) -> None:
