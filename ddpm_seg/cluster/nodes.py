@@ -152,6 +152,16 @@ def room_on_gpus(nodes: list[Node], gpus_per_actor: float) -> int:
     return sum(math.floor(node.gpus / gpus_per_actor + 1e-6) for node in nodes)
 
 
+def room_for(num_actors: int | None, uris: Iterable[str]) -> Allocation:
+    """Connects, and places actors of one GPU each (or of CPUs), which are to see `uris`.
+
+    Raises ValueError if the cluster cannot hold them or may not see a path.
+    """
+    nodes = connect()
+    refuse_local_paths(nodes, uris)
+    return allocate(nodes, num_actors=num_actors, gpus_per_actor=1)
+
+
 def refuse_local_paths(nodes: list[Node], uris: Iterable[str]) -> None:
     """Raises ValueError for a local path if the cluster has several nodes, as the others may not have that path."""
     if len(nodes) < 2:

@@ -56,8 +56,8 @@ def describe(student: StudentHeader, output: str) -> str:
     scores = [epoch["miou"] for epoch in epochs]
     lines = ["epoch    loss  validation IoU"]
     for number, epoch in enumerate(epochs, start=1):
-        score = "–" if epoch["miou"] is None else f"{epoch['miou']:.4f}"
-        lines.append(f"{number:>5}  {epoch['loss']:.4f}  {score:>14}")
+        loss, score = ("–" if epoch[name] is None else f"{epoch[name]:.4f}" for name in ("loss", "miou"))
+        lines.append(f"{number:>5}  {loss:>6}  {score:>14}")
     kept = len(epochs) if scores[-1] is None else scores.index(max(scores)) + 1
     return "\n".join(
         [

@@ -22,7 +22,7 @@ from ddpm_seg.model.device.choice import default_device
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.studies.compare_config import CompareConfig, Method
-from ddpm_seg.studies.results import Result, scored, stored_result, write_result
+from ddpm_seg.studies.results import PLENTY, Result, scored, stored_result, write_result
 from ddpm_seg.studies.splits import Split, digest, load_splits, loader
 from ddpm_seg.tasks import Task
 from ddpm_seg.training.ensemble.copies import Copies
@@ -122,11 +122,21 @@ def compare(
     splits = load_splits(config, bundle, task)
     parts = [(method, split) for method in config.methods for split in splits]
     if config.plenty is not None and "supervised" in config.methods:
-        many = loader(config, bundle, task)(config.plenty)
-        parts.append(("supervised", Split(name="plenty", train=many, test=splits[0].test)))
+        parts.append(("supervised", _plenty(loader(config, bundle, task)(config.plenty), splits[0].test)))
     uris = [storage.join(config.output, f"{method}-{split.name}.json") for method, split in parts]
     with work_began():
         return [method_result(uri, training, method, split) for uri, (method, split) in zip(uris, parts, strict=True)]
+
+
+def _plenty(many: Sequence[Annotation], test: Sequence[Annotation]) -> Split:
+    """The split for the upper bound. Raises ValueError if it would be trained on images that it is scored on."""
+    scored = {one.digest for one in test}
+    if seen := sum(one.digest in scored for one in many):
+        raise ValueError(
+            f"{seen} of the {len(many)} images of --plenty are among those to score on: leave them out, or give --test "
+            "with others"
+        )
+    return Split(name=PLENTY, train=many, test=test)
 
 
 def method_result(uri: str, training: Training, method: Method, split: Split) -> Result:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from ddpm_seg import storage
@@ -16,6 +16,8 @@ from ddpm_seg.option_order import own_options_first
 
 Baseline = Literal["rgb", "untrained", "supervised"]
 
+SHOTS = (20,)
+HOW_LABELLED = ("dtype", "refine", "average", "tile", "num_actors")
 METRICS, IMAGES, PAGE, LISTED = "metrics.json", "images.parquet", "evaluation.html", "annotated.parquet"
 
 
@@ -65,7 +67,7 @@ class EvaluateConfig(AnnotationOptions):
     """Instead of scoring the model itself, draw this many random splits of the images. For each split, train a new
     ensemble with the model's own settings on --shots images and score it on the others. Reports mean and standard
     deviation, like the paper's table."""
-    shots: tuple[int, ...] = (20,)
+    shots: tuple[int, ...] = SHOTS
     """Number of training images in each of the --splits. Several numbers give a learning curve: all of them are scored
     on the same images, those that the largest leaves."""
     baselines: tuple[Baseline, ...] = ()
@@ -85,11 +87,29 @@ class EvaluateConfig(AnnotationOptions):
         check_model_id(self.expect_model_id)
         if self.labels_of is not None and (self.labels is not None or self.splits is not None):
             raise ValueError("--labels-of compares two annotators: leave out --labels and --splits, or --labels-of")
+        self._check_labels()
+        if self.shots != SHOTS and self.splits is None:
+            raise ValueError(f"--shots {' '.join(map(str, self.shots))} needs --splits, the number of random splits")
         if self.baselines and (self.splits is None or len(self.shots) < 2):
             raise ValueError("--baselines belong to a learning curve: give --splits, and several --shots")
         self._check_members()
         check_tile(self.tile, self.average)
         check_least(self, limit=1, num_actors=1, splits=1)
+
+    def _check_labels(self) -> None:
+        if self.labels is None and self.config_hash is not None:
+            raise ValueError("--config-hash chooses among labels that exist: give --labels, or leave it out")
+        if self.labels is not None:
+            self._refuse("--labels scores masks as they are", *HOW_LABELLED)
+        if self.labels_of is not None:
+            self._refuse("--labels-of compares two annotators", *HOW_LABELLED)
+
+    def _refuse(self, reason: str, *names: str) -> None:
+        """Raises ValueError if one of these options is not at its default, as it would change nothing."""
+        defaults = {one.name: one.default for one in fields(self)}
+        for name in names:
+            if getattr(self, name) != defaults[name]:
+                raise ValueError(f"{reason}: leave out {flag(name)}")
 
     def _check_members(self) -> None:
         if isinstance(self.members, int):  # callers from Python may give one number
@@ -98,6 +118,5 @@ class EvaluateConfig(AnnotationOptions):
             return
         if min(self.members) < 1 or len(set(self.members)) < len(self.members):
             raise ValueError(f"--members must be different numbers of at least 1, got {self.members}")
-        for name in ("splits", "labels", "labels_of", "refine", "average", "tile"):
-            if getattr(self, name) is not None:
-                raise ValueError(f"--members scores parts of the ensemble itself: leave out {flag(name)}")
+        others = ("splits", "labels", "labels_of", *HOW_LABELLED)
+        self._refuse("--members scores parts of the ensemble itself, in float32 and in this process", *others)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -12,10 +13,10 @@ from ddpm_seg import storage
 from ddpm_seg.data.annotations.load import Annotation, load_annotations
 from ddpm_seg.fits import chosen_fit, with_fit
 from ddpm_seg.json_text import json_file
-from ddpm_seg.model.bundle.ensemble_bundle import Bundle, load_bundle, network_digest, save_bundle
+from ddpm_seg.model.bundle.ensemble_bundle import Bundle, BundleHeader, load_bundle, network_digest, save_bundle
 from ddpm_seg.model.bundle.files import refuse_another_model
 from ddpm_seg.model.device.choice import default_device
-from ddpm_seg.model.trained import read_trained_header
+from ddpm_seg.model.trained import check_dtype, read_trained_header
 from ddpm_seg.studies.evaluate import evaluate_annotations
 from ddpm_seg.studies.evaluate_config import METRICS, EvaluateConfig
 from ddpm_seg.studies.results import mean_and_deviation
@@ -29,6 +30,7 @@ from ddpm_seg.training.ensemble.stopping import EarlyStopping
 
 logger = logging.getLogger(__name__)
 
+MODEL = "model"
 SCORES = ("miou", "usual_miou", "pixel_accuracy")
 OWN_SIZE = {"own_size_miou": "miou", "boundary_iou_2px": "boundary_iou_2px", "boundary_iou": "boundary_iou"}
 """Scores at the images' own size: name here -> name in "own_size" of metrics.json."""
@@ -59,6 +61,7 @@ def load_pool(config: EvaluateConfig) -> Pool:
         raise ValueError("--splits trains new models, so it cannot use --labels: leave out one of them")
     header, task = read_trained_header(config.model)
     refuse_another_model(config.model, header.model_id, config.expect_model_id)
+    check_dtype(header, config.dtype)
     fit = chosen_fit(config.model, header.provenance, config.fit)
     bundle = load_bundle(config.model, header.model_id)
     annotations = load_annotations(
@@ -80,6 +83,7 @@ def score_splits(config: EvaluateConfig, pool: Pool, *, kept_back: int | None = 
     shots = config.shots[0]
     splits = draw_splits(pool.annotations, count=config.splits, shots=shots, kept_back=kept_back)
     storage.check_writable(config.output)
+    _check_cluster(config, pool, splits)
     rows, ious = [], []
     for split in splits:
         found = _split(config, pool.bundle, pool.task, split)
@@ -95,6 +99,15 @@ def score_splits(config: EvaluateConfig, pool: Pool, *, kept_back: int | None = 
     ]
     storage.write_bytes(storage.join(config.output, METRICS), json_file(result))
     return result
+
+
+def _check_cluster(config: EvaluateConfig, pool: Pool, splits: Sequence[Split]) -> None:
+    """Raises ValueError, before any training, if the labels could not be made on the cluster afterwards."""
+    if all(storage.exists(_model(_folder(config, pool.bundle, pool.task, split))) for split in splits):
+        return
+    from ddpm_seg.cluster.nodes import room_for  # Ray takes seconds to import
+
+    room_for(config.num_actors, [config.output])
 
 
 def how_trained(bundle: Bundle) -> tuple[EnsembleConfig, Copies]:
@@ -114,9 +127,9 @@ def _scores(found: dict[str, Any]) -> dict[str, float | None]:
 
 def _split(config: EvaluateConfig, bundle: Bundle, task: Task, split: Split) -> dict[str, Any]:
     """Trains an ensemble on one split, unless it exists, and scores it, in a folder named by a hash of its settings."""
-    folder = storage.join(config.output, split.name, _settings(bundle, split.train))
-    model = storage.join(folder, "model")
-    if not storage.exists(storage.join(model, "bundle.json")):
+    folder = _folder(config, bundle, task, split)
+    model = storage.join(folder, MODEL)
+    if not storage.exists(_model(folder)):
         training, copies = how_trained(bundle)
         assert bundle.features is not None
         workplace = Workplace(folder=storage.join(folder, UNFINISHED))
@@ -137,7 +150,28 @@ def _split(config: EvaluateConfig, bundle: Bundle, task: Task, split: Split) -> 
     return evaluate_annotations(own, header, task, split.test)
 
 
-def _settings(bundle: Bundle, train: Sequence[Annotation]) -> str:
+def _model(folder: str) -> str:
+    """The file that says that a split's folder has its model."""
+    return storage.join(folder, MODEL, "bundle.json")
+
+
+def _folder(config: EvaluateConfig, bundle: Bundle, task: Task, split: Split) -> str:
+    """The folder of a split, named by a hash of its settings.
+
+    Earlier releases left the task and the way of making masks out of the hash. Such a folder is taken if its model has
+    both as they are asked for.
+    """
     training, copies = how_trained(bundle)
-    content = repr((network_digest(bundle), bundle.features, training, copies, digest(train)))
-    return hashlib.sha256(content.encode()).hexdigest()[:12]
+    assert bundle.features is not None
+    earlier = repr((network_digest(bundle), bundle.features, training, copies, digest(split.train)))
+    content = earlier + json.dumps([bundle.features.to_json(), task.to_dict()], sort_keys=True)
+    own, before = (
+        storage.join(config.output, split.name, hashlib.sha256(named.encode()).hexdigest()[:12])
+        for named in (content, earlier)
+    )
+    if storage.exists(_model(before)):
+        header, found = read_trained_header(storage.join(before, MODEL))
+        assert isinstance(header, BundleHeader)
+        if header.features == bundle.features and found.to_dict() == task.to_dict():
+            return before
+    return own

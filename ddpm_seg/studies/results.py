@@ -18,6 +18,9 @@ from ddpm_seg.evaluation.scores.miou import class_ious, published_miou
 from ddpm_seg.json_text import json_file
 from ddpm_seg.tasks import Task
 
+PLENTY = "plenty"
+"""Name of the split that is the upper bound: many images."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
@@ -64,11 +67,12 @@ def stored_result(uri: str, settings: dict[str, Any]) -> Result | None:
 def summarise(results: Sequence[Result]) -> list[dict[str, Any]]:
     """One row per method, in the order of `results`, for JSON: mean and deviation over its splits, for every score.
 
-    The deviation is the sample standard deviation (n - 1); None for a single split.
+    The upper bound (`PLENTY`) has a row of its own, even if it was trained on as few images. The deviation is the
+    sample standard deviation (n - 1); None for a single split.
     """
     rows = []
-    for method in dict.fromkeys(result.method for result in results):
-        own = [result for result in results if result.method == method]
+    for method, plenty in dict.fromkeys((result.method, result.split == PLENTY) for result in results):
+        own = [result for result in results if (result.method, result.split == PLENTY) == (method, plenty)]
         rows.append(
             {
                 "method": method,

@@ -8,9 +8,9 @@ from typing import Any
 
 from ddpm_seg import storage
 from ddpm_seg.csv_text import csv_text
-from ddpm_seg.model.bundle.student_bundle import StudentHeader, read_student_header
+from ddpm_seg.model.bundle.student_bundle import StudentHeader
 from ddpm_seg.studies.figures import curve_figure, drawn
-from ddpm_seg.training.student.distill import distill
+from ddpm_seg.training.student.distill import kept_or_distilled
 from ddpm_seg.training.student.distill_config import DistillConfig
 from ddpm_seg.training.student.sample_stream import SampleStream
 
@@ -38,26 +38,14 @@ def run_student_curve(config: DistillConfig) -> list[dict[str, Any]]:
             output=storage.join(config.output, f"samples-{number}"),
             epochs=max(1, round(config.epochs * numbers[-1] / number)),
         )
-        points.append({"samples": number, "epochs": own.epochs, "miou": _score(_student(own)), "deviation": None})
-        logger.info("%d samples: mean IoU %.4f", number, points[-1]["miou"])
+        points.append(
+            {"samples": number, "epochs": own.epochs, "miou": _score(kept_or_distilled(own)), "deviation": None}
+        )
+        logger.info("%d samples: mean IoU %.4f", number, miou)
     figure = drawn(lambda: curve_figure({"": points}, "samples", "samples to learn from"))
     for suffix, content in {"csv": _csv(points), **figure}.items():
         storage.write_bytes(storage.join(config.output, f"{CURVE}.{suffix}"), content)
     return points
-
-
-def _student(config: DistillConfig) -> StudentHeader:
-    """The student at the output, trained if it is not there. Raises ValueError for one trained in another way."""
-    if not storage.exists(storage.join(config.output, "bundle.json")):
-        return distill(config)
-    found = read_student_header(config.output)
-    epochs = len(found.provenance["distillation"]["history"])
-    if epochs != config.epochs:
-        raise ValueError(
-            f"{storage.redact(config.output)} has a student of {epochs} epochs, expected {config.epochs}: give another "
-            "--output, or the numbers and --epochs that it was trained with"
-        )
-    return found
 
 
 def _score(student: StudentHeader) -> float:

@@ -117,11 +117,13 @@ def test_the_command_writes_and_prints_the_table(
         (["--train", "a/same", "b/same"], "--train has two sets with the same name: same, same"),
         (["--splits", "2"], "--splits and --shots need each other"),
         (["--splits", "2", "--shots", "2"], "--splits draws from a single --train, got 2"),
+        (["--plenty", "{0}/test"], "3 of the 3 images of --plenty are among those to score on"),
     ],
 )
 def test_mistakes_end_in_one_line_and_nothing_written(
     avatars: str, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], wrong: list[str], message: str
 ) -> None:
+    wrong = [flag.format(avatars) for flag in wrong]
     assert main([*flags(avatars, model, tmp_path / "out"), *wrong]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ")

@@ -139,6 +139,11 @@ def test_actors_find_the_same(config: CorruptionsConfig, ray_cluster: str) -> No
         path.unlink()
     assert run_corruptions(dataclasses.replace(short, num_actors=2), supervised=SHORT_UNET) == here
 
+    other = dataclasses.replace(short, num_actors=3, output=f"{config.output}-other")
+    with pytest.raises(ValueError, match="room for 2 actors"):
+        run_corruptions(other, supervised=SHORT_UNET)
+    assert not list(Path(other.output).rglob("model-*"))  # refused before it trained anything
+
 
 def test_the_command_writes_table_and_figures(
     config: CorruptionsConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,8 +13,8 @@ import torch
 from torchvision.models import mobilenet_v3_large, resnet50
 
 import ddpm_seg
+from ddpm_seg.commands.distill import describe
 from ddpm_seg.model.bundle.student_bundle import load_student
-from ddpm_seg.studies import student_curve
 from ddpm_seg.training.student import distill
 from ddpm_seg.training.student.student_training import StudentTraining
 from jobs import curate, evaluate
@@ -38,6 +39,12 @@ def annotated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(samples: Path, output: Path, *more: str) -> int:
     return main(["--samples", str(samples), "--output", str(output), *SMALL, *more])
+
+
+def test_an_epoch_without_a_labelled_pixel_has_no_loss_to_show() -> None:
+    history = [{"loss": 0.5, "miou": None}, {"loss": None, "miou": None}]
+    shown = describe(SimpleNamespace(provenance={"distillation": {"history": history}}, model_id="m"), "out")  # type: ignore[arg-type]
+    assert shown.splitlines()[1:3] == ["    1  0.5000               –", "    2       –               –"]
 
 
 def test_a_student_is_a_model_as_any_other(samples, annotated, tmp_path, ray_cluster, capsys) -> None:
@@ -171,10 +178,15 @@ def test_a_curve_has_a_student_for_each_number_of_samples(samples, annotated, tm
         assert f"{float(row['miou']):.4f}" in shown
     assert b"</svg>" in (tmp_path / "curve" / "curve.svg").read_bytes()
 
-    monkeypatch.setattr(student_curve, "distill", None)  # what is there is not trained again
+    monkeypatch.setattr(distill, "distill", None)  # what is there is not trained again
     assert run(samples, tmp_path / "curve", *command) == 0
     assert run(samples, tmp_path / "curve", *command, "--epochs", "2") == 2
     assert "expected 8" in capsys.readouterr().err
+    for other, named in [(["--seed", "7"], "seed 0, expected 7"), (["--augment"], "augment False, expected True")]:
+        assert run(samples, tmp_path / "curve", *command, *other) == 2
+        assert named in capsys.readouterr().err
+    assert run(samples, tmp_path / "curve", *command, "--architecture", "unet") == 2
+    assert "has a student with student" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

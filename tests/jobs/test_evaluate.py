@@ -20,6 +20,7 @@ from ddpm_seg.studies import few_shot_splits
 from jobs import train
 from jobs.evaluate import main
 from tests.annotated_boxes import annotate
+from tests.model.tiny_networks import TINY_SWAV, backbone_bundle
 from tests.schema_reference import check_keys
 from tests.tiny_bundle import TASK, tiny_bundle
 
@@ -107,11 +108,18 @@ def test_scores_equal_those_of_the_masks_in_memory(ray_cluster: str, folders: Pa
         (["--limit", "0"], "--limit must be at least 1, got 0"),
         (["--splits", "2", "--shots", "4"], "expected at least one split of 1 to 3 of the 4 annotated images"),
         (["--splits", "2", "--labels", "{0}"], "it cannot use --labels"),
+        (["--splits", "2", "--dtype", "int8", "--model", "{0}/swav"], "int8"),
+        (["--labels", "{0}", "--average", "mirror"], "--labels scores masks as they are: leave out --average"),
+        (["--labels-of", "{0}", "--dtype", "bfloat16"], "--labels-of compares two annotators: leave out --dtype"),
+        (["--members", "1", "--num-actors", "2"], "in this process: leave out --num-actors"),
+        (["--shots", "5", "10"], "--shots 5 10 needs --splits"),
+        (["--config-hash", "0123456789abcdef"], "give --labels, or leave it out"),
     ],
 )
 def test_wrong_use_is_one_message_and_status_2(
     folders: Path, capsys: pytest.CaptureFixture[str], flags: list[str], message: str
 ) -> None:
+    save_bundle(backbone_bundle(TINY_SWAV), str(folders / "swav"))
     try:
         status: object = main(arguments(folders, "out", *(flag.format(folders) for flag in flags)))
     except SystemExit as end:  # what the options themselves refuse

@@ -75,6 +75,9 @@ def test_one_command_a_cell_and_a_second_one_goes_on(
     # Dark is background; of 21 classes three are shown, and the others score 0 by the published formula.
     assert metrics["classes"][0]["usual_iou"] > 0.8
 
+    assert main([*folders, "--task", "horse_21", "--members", "3"]) == 2
+    assert f"was trained with members {len(bundle.members)}, expected 3" in capsys.readouterr().err
+
     written = (tmp_path / "out" / "models" / "horse_21" / "bundle.json").stat().st_mtime_ns
     assert main([*folders, "--task", *NAMES]) == 0
     assert (tmp_path / "out" / "models" / "horse_21" / "bundle.json").stat().st_mtime_ns == written

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ddpm_seg.studies.results import (
+    PLENTY,
     Result,
     markdown_table,
     scored,
@@ -37,6 +38,11 @@ def test_a_result_stands_for_its_own_settings_only(tmp_path: Path) -> None:
         Path(uri).write_text(text)
         with pytest.raises(ValueError, match=r"a-1\.json is not a result of a comparison"):
             stored_result(uri, {})
+
+
+def test_the_upper_bound_has_its_own_row_though_it_has_as_few_images() -> None:
+    rows = summarise([result("a", "1", 0.5, 0.2), result("a", "2", 0.7, 0.4), result("a", PLENTY, 0.9, 0.9)])
+    assert [(row["splits"], row["miou"]["mean"]) for row in rows] == [(["1", "2"], pytest.approx(0.6)), ([PLENTY], 0.9)]
 
 
 def test_means_and_deviations_over_splits() -> None:

@@ -148,6 +148,17 @@ def labelled_pixels(labels: Sequence[NDArray[np.uint8]], task: Task) -> tuple[ND
     return positions, kept[positions]
 
 
+def counted_pixels(label: NDArray[np.uint8], task: Task) -> NDArray[np.bool_]:
+    """Which pixels of a mask uint8, of any shape, have a class that is not ignored: bool of that shape."""
+    there = label < task.num_classes
+    return there if task.ignore_label is None else there & (label != task.ignore_label)
+
+
+def with_pixels(annotations: Sequence[Annotation], task: Task) -> list[Annotation]:
+    """Those that can be scored on: with at least one of the `counted_pixels`."""
+    return [one for one in annotations if counted_pixels(one.label, task).any()]
+
+
 def min_class_pixels(size: int) -> int:
     """Pixels that a class must have in an image of `size` x `size` to be trained on: the published 20 of 256 x 256, and
     the same share at other sizes. At 64 x 64, twenty pixels would rule out most noses."""

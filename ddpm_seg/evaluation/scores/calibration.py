@@ -20,8 +20,8 @@ def calibration(
 
     Images without scored pixels do not count. `rank_correlation`: Spearman's, in [-1, 1], between uncertainty and the
     share of wrong pixels; None if either is constant. `risk_coverage`: the error rate, a fraction of the pixels, of the
-    least uncertain 10 %, 20 %, … of the images. `aurc`: its mean over all shares. `perfect_aurc`: the smallest `aurc`
-    that any order of the images could give.
+    least uncertain 10 %, 20 %, … of the images. `aurc`: its mean over all shares. `perfect_aurc`: the `aurc` of the
+    images in the order of their error rates, the least possible where all have as many scored pixels.
     """
     scored = pixels_N > 0
     uncertainty_N, wrong_N, pixels_N = uncertainty_N[scored], wrong_N[scored], pixels_N[scored]

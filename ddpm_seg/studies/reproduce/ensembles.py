@@ -20,7 +20,7 @@ from ddpm_seg.studies.reproduce.reproduced import Reproduced, place, reproduced
 from ddpm_seg.studies.splits import Split, draw_splits
 from ddpm_seg.tasks import TASKS, Task
 from ddpm_seg.training.ensemble.copies import Copies
-from ddpm_seg.training.ensemble.ensemble_training import PUBLISHED
+from ddpm_seg.training.ensemble.ensemble_training import PUBLISHED, EnsembleConfig
 from ddpm_seg.training.ensemble.extraction import Workplace
 from ddpm_seg.training.ensemble.few_shot import choose_features, train_bundle
 
@@ -50,7 +50,10 @@ def checkpoint_of(config: ReproduceConfig, network: NetworkName, task: str) -> s
 
 
 def ensemble_scores(config: ReproduceConfig, network: NetworkName, task: str) -> list[Reproduced]:
-    """One score per split. Models that exist at the output are reused; an interrupted training goes on."""
+    """One score per split. Models that exist at the output are reused; an interrupted training goes on.
+
+    Raises ValueError for a model that was trained with other settings.
+    """
     uri = _converted(config, network, task)
     header, bundle = open_bundle(uri)
     features = choose_features(bundle, STEPS, BLOCKS) if network == "ddpm" else bundle.network.published_features()
@@ -59,6 +62,7 @@ def ensemble_scores(config: ReproduceConfig, network: NetworkName, task: str) ->
     for number, split in enumerate(_splits(config, task, bundle.network.image_size), start=1):
         model = storage.join(config.output, "models", place(network, task, number))
         if storage.exists(storage.join(model, "bundle.json")):
+            _refuse_other_settings(config, model)
             logger.info("%s, %s: using the existing model at %s", network, task, model)
         else:
             workplace = Workplace.at(model, uri, header.model_id, num_actors=None)
@@ -68,15 +72,30 @@ def ensemble_scores(config: ReproduceConfig, network: NetworkName, task: str) ->
     return scores
 
 
-def _train(config: ReproduceConfig, start: Bundle, split: Split, task: Task, workplace: Workplace, model: str) -> None:
+def _training(config: ReproduceConfig) -> EnsembleConfig:
     iterations = PUBLISHED.iterations if config.iterations is None else config.iterations
+    return dataclasses.replace(PUBLISHED, members=config.members, iterations=iterations)
+
+
+def _refuse_other_settings(config: ReproduceConfig, model: str) -> None:
+    """Raises ValueError if the ensemble at `model` was trained in another way than `config` asks for."""
+    before = read_trained_header(model)[0].provenance["ensemble"]["training"]
+    for name in ("members", "iterations"):
+        if before[name] != (asked := getattr(_training(config), name)):
+            raise ValueError(
+                f"{storage.redact(model)} was trained with {name} {before[name]}, expected {asked}: give another "
+                f"--output, or the --{name} that it was trained with"
+            )
+
+
+def _train(config: ReproduceConfig, start: Bundle, split: Split, task: Task, workplace: Workplace, model: str) -> None:
     assert start.features is not None
     trained = train_bundle(
         start,
         [dataclasses.replace(one, own=None) for one in split.train],
         task=task,
         features=start.features,
-        training=dataclasses.replace(PUBLISHED, members=config.members, iterations=iterations),
+        training=_training(config),
         copies=Copies(),
         device=default_device(),
         workplace=workplace,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 from ddpm_seg import storage
 from ddpm_seg.data.published_samples import PublishedSamples
 from ddpm_seg.evaluation.tables.curation import curate
@@ -14,10 +12,8 @@ from ddpm_seg.studies.evaluate import EvaluateConfig, run_evaluate
 from ddpm_seg.studies.reproduce.config import ReproduceConfig
 from ddpm_seg.studies.reproduce.published_scores import BENCHMARKS, NetworkName
 from ddpm_seg.studies.reproduce.reproduced import Reproduced, place, reproduced
-from ddpm_seg.training.student.distill import distill
+from ddpm_seg.training.student.distill import kept_or_distilled
 from ddpm_seg.training.student.distill_config import DistillConfig
-
-logger = logging.getLogger(__name__)
 
 STUDENTS = {"dataset-ddpm": "ddpm", "dataset-gan": "gan"}
 """Rows of the table, and their folders of synthetic datasets."""
@@ -35,7 +31,10 @@ def synthetic_file(config: ReproduceConfig, network: NetworkName, task: str) -> 
 
 
 def student_scores(config: ReproduceConfig, network: NetworkName, task: str) -> list[Reproduced]:
-    """One score per seed. Samples and models that exist at the output are reused."""
+    """One score per seed. Samples and models that exist at the output are reused.
+
+    Raises ValueError for a model that was trained with other settings.
+    """
     uri = synthetic_file(config, network, task)
     samples = storage.join(config.output, "synthetic", place(network, task, 1))
     convert_samples(ConvertConfig(gan_samples=uri, task=task, output=samples))
@@ -45,20 +44,17 @@ def student_scores(config: ReproduceConfig, network: NetworkName, task: str) -> 
     real, scores = storage.join(config.datasets, task, "real"), []
     for seed in range(config.splits):
         model = storage.join(config.output, "models", place(network, task, seed + 1))
-        if storage.exists(storage.join(model, "bundle.json")):
-            logger.info("%s, %s: using the existing model at %s", network, task, model)
-        else:
-            distill(
-                DistillConfig(
-                    samples=samples,
-                    output=model,
-                    validation=storage.join(real, "train"),
-                    resolution=size,
-                    epochs=config.epochs,
-                    backbone_weights=config.backbone_weights,
-                    seed=seed,
-                )
+        kept_or_distilled(
+            DistillConfig(
+                samples=samples,
+                output=model,
+                validation=storage.join(real, "train"),
+                resolution=size,
+                epochs=config.epochs,
+                backbone_weights=config.backbone_weights,
+                seed=seed,
             )
+        )
         folder, images = storage.join(config.output, place(network, task, seed + 1)), storage.join(real, "test")
         limit = BENCHMARKS[task].testing_images
         found = run_evaluate(EvaluateConfig(images=images, output=folder, model=model, limit=limit))

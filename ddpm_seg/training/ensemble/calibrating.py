@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_seg.data.annotations.errors import AnnotationError
-from ddpm_seg.data.annotations.load import Annotation
+from ddpm_seg.data.annotations.load import Annotation, counted_pixels
 from ddpm_seg.evaluation.scores.temperature import fit_temperatures
 from ddpm_seg.model.bundle.calibration import Calibration
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle
@@ -53,10 +53,7 @@ def annotated_pixels(
     crop = annotation.placement.crop
     p_PK = crop(p_KSS.transpose(1, 2, 0)).reshape(-1, len(p_KSS))
     target_P = crop(annotation.label).reshape(-1)
-    counted = target_P < task.num_classes
-    if task.ignore_label is not None:
-        counted &= target_P != task.ignore_label
-    chosen = np.flatnonzero(counted)
+    chosen = np.flatnonzero(counted_pixels(target_P, task))
     if len(chosen) > PIXELS:
         chosen = np.random.default_rng(seed).choice(chosen, PIXELS, replace=False)
     return p_PK[chosen], target_P[chosen]

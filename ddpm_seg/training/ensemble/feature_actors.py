@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ddpm_seg.cluster.actor_threads import ActorThreads
-from ddpm_seg.cluster.nodes import allocate, connect, refuse_local_paths
+from ddpm_seg.cluster.nodes import room_for
 from ddpm_seg.cluster.resident_actors import map_on_actors
 from ddpm_seg.data.sample_names import SampleName
 from ddpm_seg.model.bundle.ensemble_bundle import load_bundle
@@ -54,9 +54,7 @@ def extract_on_actors(
     cluster cannot hold the actors or cannot see the files, StageError if the work fails or the bundle at `model` does
     not have the id `model_id`.
     """
-    nodes = connect()
-    allocation = allocate(nodes, num_actors=num_actors, gpus_per_actor=1)
-    refuse_local_paths(nodes, [model, *sources])
+    allocation = room_for(num_actors, [model, *sources])
     logger.info("features; actors: %d, each on %s", allocation.actors, allocation.describe())
     rows = [{"uri": uri, **_columns(source)} for uri, source in sources.items()]
     arguments = {"model": model, "model_id": model_id, "image_size": image_size, "features": features}

@@ -11,7 +11,7 @@ from statistics import fmean, stdev
 
 import torch
 
-from ddpm_seg.data.annotations.load import Annotation, labelled_pixels
+from ddpm_seg.data.annotations.load import Annotation, labelled_pixels, with_pixels
 from ddpm_seg.data.canvas import fit
 from ddpm_seg.data.decoding.decoder import read_apart
 from ddpm_seg.data.fit_options import Refine, Resize
@@ -84,9 +84,11 @@ def tune_masks(
 ) -> list[MaskTrial]:
     """Tries every way, from cheap to dear, with small ensembles that were trained on the other images.
 
-    `annotations` must have their masks at the images' own size, and be at least `FOLDS`. Where no image is larger or
+    `annotations` must have their masks at the images' own size, and at least `FOLDS` must have annotated pixels; the
+    others are left out. Where no image is larger or
     smaller than the network's square, resize and refine change nothing and are not tried.
     """
+    annotations = with_pixels(annotations, task)
     ways = WAYS if any(one.placement.resized for one in annotations) else WAYS[:1]
     found: dict[Way, _Found] = {(average, *way): _Found() for average in AVERAGES for way in ways}
     scored = 0

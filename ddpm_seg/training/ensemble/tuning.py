@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ddpm_seg.data.annotations.load import Annotation, labelled_pixels
+from ddpm_seg.data.annotations.load import Annotation, counted_pixels, labelled_pixels, with_pixels
 from ddpm_seg.evaluation.scores.metrics import usual_ious
 from ddpm_seg.evaluation.scores.miou import confusion_matrix
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle
@@ -80,10 +80,14 @@ def tune(
     without steps is first tried with all blocks and with the published ones. If it has more than `MOST_BLOCKS`, "all
     blocks" are the published ones.
 
-    Raises ValueError for fewer images than folds.
+    Images without annotated pixels are left out. Raises ValueError for fewer other images than folds.
     """
+    annotations = with_pixels(annotations, task)
     if len(annotations) < FOLDS:
-        raise ValueError(f"--tune needs at least {FOLDS} annotated images to hold some out, got {len(annotations)}")
+        raise ValueError(
+            f"--tune needs at least {FOLDS} annotated images to hold some out, got {len(annotations)} with a pixel of "
+            "a class that is not ignored"
+        )
     network = bundle.network
     steps, blocks = candidates or (candidate_steps(network), candidate_blocks(network))
     published = tuple(block for block in network.published_features().blocks if block in blocks) or blocks
@@ -168,7 +172,7 @@ class _Choices:
         pixels, classes = labelled_pixels(labels, task)
         self.pixels_P, self.labels_P = torch.from_numpy(pixels), torch.from_numpy(classes).long()
         self.fold_P = self.pixels_P // labels[0].size % FOLDS
-        self.held_out = [_some_pixels(labels, fold) for fold in range(FOLDS)]
+        self.held_out = [_some_pixels(labels, fold, task) for fold in range(FOLDS)]
 
     def trial(self, steps: tuple[int, ...], blocks: tuple[int, ...]) -> Trial:
         places = [(step, block) for step in self.steps or (None,) for block in self.blocks]
@@ -216,10 +220,11 @@ def _seconds(bundle: Bundle, annotation: Annotation, features: FeatureConfig, de
     return seconds
 
 
-def _some_pixels(labels: Sequence[NDArray[np.uint8]], fold: int) -> tuple[Tensor, NDArray[np.uint8]]:
-    """Positions and annotated classes of up to `SCORED_PIXELS` pixels of each image in a fold."""
+def _some_pixels(labels: Sequence[NDArray[np.uint8]], fold: int, task: Task) -> tuple[Tensor, NDArray[np.uint8]]:
+    """Positions and annotated classes of up to `SCORED_PIXELS` pixels that count, of each image in a fold."""
     rng, chosen, size = np.random.default_rng(fold), [], labels[0].size
     for index in range(fold, len(labels), FOLDS):
-        chosen.append(index * size + rng.permutation(size)[:SCORED_PIXELS])
+        order, counted = rng.permutation(size), counted_pixels(labels[index], task).ravel()
+        chosen.append(index * size + order[counted[order]][:SCORED_PIXELS])
     positions = np.concatenate(chosen)
     return torch.from_numpy(positions), np.stack(labels).reshape(-1)[positions]

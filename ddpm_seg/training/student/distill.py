@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import logging
 from functools import partial
 from typing import Any
@@ -66,6 +68,24 @@ def distill(config: DistillConfig) -> StudentHeader:
         _annotations(config.validation, config, stream)
     train_in(workers, partial(_train, settings=_settings(config, stream)), config)
     return read_student_header(config.output)
+
+
+def kept_or_distilled(config: DistillConfig) -> StudentHeader:
+    """The student at the output; if there is none, `distill`. Raises ValueError for one with other settings."""
+    if not storage.exists(storage.join(config.output, "bundle.json")):
+        return distill(config)
+    found = read_student_header(config.output)
+    stream = _stream(config)
+    student = {"student": dataclasses.asdict(_student_config(config, stream))}
+    asked = {**student, **dataclasses.asdict(config.optimization()), **_settings(config, stream)}
+    before = found.provenance["distillation"]
+    for name, value in json.loads(json.dumps(asked)).items():
+        if name in before and before[name] != value:
+            raise ValueError(
+                f"{storage.redact(config.output)} has a student with {name} {before[name]}, expected {value}: give "
+                "another --output, or the settings that it was trained with"
+            )
+    return found
 
 
 def _train(config: DistillConfig, worker: Worker, *, settings: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,7 +11,7 @@ from ddpm_seg.data.annotations.load import load_annotations
 from ddpm_seg.tasks import TASKS
 from ddpm_seg.training.ensemble.ensemble_training import EnsembleConfig, train_members
 from ddpm_seg.training.ensemble.members import initial_member, member_generator, member_logits
-from ddpm_seg.training.ensemble.tuning import FOLDS, QUICK, Trial, describe_frontier, frontier, tune
+from ddpm_seg.training.ensemble.tuning import FOLDS, QUICK, Trial, _some_pixels, describe_frontier, frontier, tune
 from tests.annotated_boxes import annotate
 from tests.model.tiny_networks import TINY_SWAV, TINY_VDVAE, backbone_bundle
 from tests.tiny_bundle import tiny_bundle
@@ -98,6 +99,27 @@ def test_a_single_block_cannot_be_left_out(tmp_path: Path) -> None:
         tiny_bundle(), annotations, TASK, upsample_mode="bilinear", device="cpu", candidates=only, training=SHORT
     )
     assert (one.steps, one.blocks) == only
+
+
+def test_an_image_without_annotated_pixels_changes_nothing(tmp_path: Path) -> None:
+    """Else a fold of such images alone has no score."""
+    annotate(tmp_path / "images", 5)
+    annotations = load_annotations(str(tmp_path / "images"), image_size=16, task=TASK)
+    blank = replace(annotations[3], label=np.full_like(annotations[3].label, 255))
+    options = {"upsample_mode": "bilinear", "device": "cpu", "candidates": ((5,), (2,)), "training": SHORT}
+    (one,) = tune(tiny_bundle(), [*annotations[:3], blank, *annotations[3:]], TASK, **options)  # type: ignore[arg-type]
+    (other,) = tune(tiny_bundle(), annotations, TASK, **options)  # type: ignore[arg-type]
+    assert (one.miou, one.deviation) == (other.miou, other.deviation)
+    with pytest.raises(ValueError, match="got 3 with a pixel of"):
+        tune(tiny_bundle(), [*annotations[:3], blank, blank], TASK, **options)  # type: ignore[arg-type]
+
+
+def test_only_pixels_that_count_are_scored() -> None:
+    label = np.full((128, 128), 255, dtype=np.uint8)  # more pixels than are drawn
+    label[5, :7], label[6, :7] = 1, 0
+    pixels, classes = _some_pixels([label] * FOLDS, 2, replace(TASK, ignore_label=0))
+    assert sorted(pixels.tolist()) == [2 * 128 * 128 + 5 * 128 + column for column in range(7)]
+    assert (classes == 1).all()
 
 
 def test_too_few_images_are_refused(tmp_path: Path) -> None:
