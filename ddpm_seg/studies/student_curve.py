@@ -38,9 +38,8 @@ def run_student_curve(config: DistillConfig) -> list[dict[str, Any]]:
             output=storage.join(config.output, f"samples-{number}"),
             epochs=max(1, round(config.epochs * numbers[-1] / number)),
         )
-        points.append(
-            {"samples": number, "epochs": own.epochs, "miou": _score(kept_or_distilled(own)), "deviation": None}
-        )
+        miou = _score(kept_or_distilled(own))
+        points.append({"samples": number, "epochs": own.epochs, "miou": miou, "deviation": None})
         logger.info("%d samples: mean IoU %.4f", number, miou)
     figure = drawn(lambda: curve_figure({"": points}, "samples", "samples to learn from"))
     for suffix, content in {"csv": _csv(points), **figure}.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Sequence
 
@@ -12,11 +11,13 @@ from numpy.typing import NDArray
 from ddpm_seg.data.annotations.errors import AnnotationError
 from ddpm_seg.data.annotations.load import Annotation, counted_pixels
 from ddpm_seg.evaluation.scores.temperature import fit_temperatures
+from ddpm_seg.model.averaged import Averaged
 from ddpm_seg.model.bundle.calibration import Calibration
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle
 from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.progress import track
 from ddpm_seg.tasks import Task
+from ddpm_seg.training.ensemble.as_labelled import as_seen, labelling
 
 logger = logging.getLogger(__name__)
 
@@ -26,12 +27,17 @@ PIXELS = 4096
 
 def calibrate(bundle: Bundle, annotations: Sequence[Annotation], *, device: str | None = None) -> Calibration:
     """Temperatures for `bundle`, ignoring any that it has. Raises AnnotationError if no pixel is annotated."""
-    segmenter = Segmenter(dataclasses.replace(bundle, calibration=None), device=device)
+    model = labelling(Segmenter(bundle, device=device), bundle)
     found = [
-        annotated_pixels(segmenter.probabilities(one.image), one, segmenter.task, seed)
-        for seed, one in enumerate(track(annotations, "calibrating", unit="images"))
+        annotated_pixels(before_calibration(model, one), one, model.task, seed)
+        for seed, one in enumerate(track(as_seen(annotations, bundle), "calibrating", unit="images"))
     ]
-    return fitted(found, segmenter.task)
+    return fitted(found, model.task)
+
+
+def before_calibration(model: Segmenter | Averaged, one: Annotation) -> NDArray[np.float32]:
+    """Probabilities (K, S, S) that `model` gives an image, on the grid of its mask."""
+    return next(model.votes(one.image[None])).probabilities.cpu().numpy()
 
 
 def fitted(found: Sequence[tuple[NDArray[np.float32], NDArray[np.uint8]]], task: Task) -> Calibration:

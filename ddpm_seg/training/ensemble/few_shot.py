@@ -22,6 +22,7 @@ from ddpm_seg.model.domain import LEAST_IMAGES, MAX_IMAGES
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.segmenter import Segmenter
 from ddpm_seg.tasks import Task
+from ddpm_seg.training.ensemble.as_labelled import as_seen, labelling
 from ddpm_seg.training.ensemble.copies import Copies
 from ddpm_seg.training.ensemble.ensemble_training import EnsembleConfig, train_members
 from ddpm_seg.training.ensemble.extraction import Workplace, extract_features
@@ -130,5 +131,5 @@ def _state_uri(
 
 def score(bundle: Bundle, annotations: Sequence[Annotation], *, device: str | None = None) -> float:
     """Published mean IoU in [0, 1] of `bundle` on annotated images, at the network's resolution, without padding."""
-    segmenter = Segmenter(bundle, device=device)
-    return published_miou(evaluate(labels_of(segmenter), annotations, segmenter.task), segmenter.task.ignore_label)
+    model = labelling(Segmenter(bundle, device=device), bundle)
+    return published_miou(evaluate(labels_of(model), as_seen(annotations, bundle), model.task), model.task.ignore_label)

@@ -24,6 +24,7 @@ from ddpm_seg.model.device.choice import chosen_device
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.tasks import Task
 from ddpm_seg.training.ensemble.accepted import accepted_pairs
+from ddpm_seg.training.ensemble.as_labelled import tuned_average
 from ddpm_seg.training.ensemble.calibrating import annotated_pixels, calibrate, fitted
 from ddpm_seg.training.ensemble.copies import Copies
 from ddpm_seg.training.ensemble.ensemble_training import PUBLISHED, EnsembleConfig
@@ -102,7 +103,9 @@ def _read(config: TrainConfig) -> _Training:
     size = bundle.network.image_size
     annotations = _annotations(config, size, task, fit)
     held_out, calibration_set = (
-        load_annotations(images, image_size=size, task=task, options=config, mode=fit) if images else []
+        load_annotations(images, image_size=size, task=task, options=config, mode=fit, own_size=config.tune)
+        if images
+        else []
         for images in (config.validation, config.calibration)
     )
     if config.out_of_fold and len(annotations) < FOLDS:
@@ -174,8 +177,7 @@ def _tuned(asked: _Training) -> _Training:
         )
         logger.info("masks:\n%s", describe_masks(masks))
         features = with_masks(features, best_masks(masks))
-    small = [dataclasses.replace(one, own=None) for one in annotations]
-    return dataclasses.replace(asked, features=features, annotations=small)
+    return dataclasses.replace(asked, features=features)
 
 
 def _trained(asked: _Training) -> Bundle:
@@ -212,7 +214,8 @@ def _calibrated(asked: _Training, trained: Bundle) -> Bundle:
     if not asked.config.out_of_fold:
         return trained
     maps = extract_features(asked.bundle, asked.annotations, asked.features, asked.device, asked.workplace)
-    found = out_of_fold(maps, asked.annotations, asked.task, asked.training)
+    averaged = None if tuned_average(trained) == "none" else trained
+    found = out_of_fold(maps, asked.annotations, asked.task, asked.training, averaged)
     calibration = _review(asked.config.output, found, asked.task)
     return dataclasses.replace(trained, calibration=trained.calibration or calibration)
 

@@ -3,39 +3,59 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
+from typing import Literal
 
 import numpy as np
 import pytest
 
 from ddpm_seg.data.annotations.errors import AnnotationError
-from ddpm_seg.data.annotations.load import Annotation
+from ddpm_seg.data.annotations.load import Annotation, OwnSize
 from ddpm_seg.data.canvas import fit
+from ddpm_seg.data.table_pictures import encode_png
+from ddpm_seg.model.bundle.ensemble_bundle import Bundle
 from ddpm_seg.model.segmenter import Segmenter
+from ddpm_seg.model.views import finer
+from ddpm_seg.training.ensemble.as_labelled import as_seen, labelling, tuned_average
 from ddpm_seg.training.ensemble.calibrating import annotated_pixels, calibrate
 from tests.tiny_bundle import TASK, tiny_bundle
 
 SIZE = 16
 
 
-def annotations(number: int, share: float) -> list[Annotation]:
+def averaging(average: Literal["mirror", "shifts"] | None) -> Bundle:
+    """The tiny model, as if tuning had chosen this."""
+    bundle = tiny_bundle()
+    assert bundle.features is not None
+    return replace(bundle, features=replace(bundle.features, average=average))
+
+
+def annotations(number: int, share: float, bundle: Bundle | None = None) -> list[Annotation]:
     """Images that are annotated as the tiny model says, in this share of their pixels."""
-    draw, segmenter, found = np.random.default_rng(0), Segmenter(tiny_bundle()), []
+    bundle = bundle or tiny_bundle()
+    draw, model, found = np.random.default_rng(0), labelling(Segmenter(bundle), bundle), []
+    times = finer(tuned_average(bundle))
     for index in range(number):
-        image = draw.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+        image = draw.integers(0, 256, (times * SIZE, times * SIZE, 3), dtype=np.uint8)
         canvas, placement = fit(image, SIZE)
-        said = segmenter.probabilities(canvas).argmax(axis=0)
+        said = next(model.votes(fit(image, SIZE, finer=times)[0][None])).probabilities.numpy().argmax(axis=0)
         other = (said + 1) % TASK.num_classes
         label = np.where(draw.random(said.shape) < share, said, other).astype(np.uint8)
-        found.append(Annotation(uri=str(index), image=canvas, label=label, placement=placement))
+        own = OwnSize(mask=b"", read_image=partial(encode_png, image))
+        found.append(Annotation(uri=str(index), image=canvas, label=label, placement=placement, own=own))
     return found
 
 
-def test_confidence_becomes_the_share_that_is_right() -> None:
-    bundle = tiny_bundle()
+@pytest.mark.parametrize("average", [None, "mirror", "shifts"])
+def test_confidence_becomes_the_share_that_is_right(average: Literal["mirror", "shifts"] | None) -> None:
+    """Of the answers that labelling gives: averaged over views, where tuning chose that."""
+    bundle = averaging(average)
     for share in (0.5, 0.9):
-        shown = annotations(20, share)
+        shown = annotations(20, share, bundle)
         calibrated = replace(bundle, calibration=calibrate(bundle, shown))
-        confidence = [Segmenter(calibrated).probabilities(one.image).max(axis=0).mean() for one in shown]
+        model = labelling(Segmenter(calibrated), calibrated)
+        votes = [model.calibrated(next(model.votes(one.image[None]))) for one in as_seen(shown, calibrated)]
+        confidence = [one.probabilities.numpy().max(axis=0).mean() for one in votes]
         assert np.mean(confidence) == pytest.approx(share, abs=0.02)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ SHORT = EnsembleConfig(members=2, iterations=120)
 def annotations(tmp_path_factory: pytest.TempPathFactory) -> list[Annotation]:
     folder = tmp_path_factory.mktemp("annotated") / "images"
     annotate(folder, 2 * FOLDS)
-    return load_annotations(str(folder), image_size=SIZE, task=TASK)
+    return load_annotations(str(folder), image_size=SIZE, task=TASK, own_size=True)
 
 
 def predicted(annotations: list[Annotation]) -> list[tuple[Annotation, NDArray[np.float32]]]:
@@ -47,6 +48,24 @@ def test_every_image_is_predicted_once(annotations: list[Annotation]) -> None:
         assert p_KSS.shape == (TASK.num_classes, SIZE, SIZE)
         np.testing.assert_allclose(p_KSS.sum(axis=0), 1, atol=1e-5)
         assert (p_KSS.argmax(axis=0) == annotation.label).mean() > 0.8  # a bright box on a dark ground
+
+
+@pytest.mark.parametrize("average", ["mirror", "shifts"])
+def test_where_tuning_chose_views_the_folds_answer_with_them(
+    annotations: list[Annotation], average: Literal["mirror", "shifts"]
+) -> None:
+    """Else confidence would be calibrated for other answers than labelling gives."""
+    bundle = tiny_bundle()
+    features = choose_features(bundle)
+    averaged = replace(bundle, features=replace(features, average=average), task=TASK, members=())
+    plain = {one.uri: p for one, p in predicted(annotations)}
+    maps = extract_features(bundle, annotations, features, "cpu")
+    found = list(out_of_fold(maps, annotations, TASK, SHORT, averaged))
+    assert sorted(one.uri for one, _ in found) == sorted(plain)
+    for one, p_KSS in found:
+        np.testing.assert_allclose(p_KSS.sum(axis=0), 1, atol=1e-5)
+        assert (p_KSS.argmax(axis=0) == one.label).mean() > 0.8
+        assert np.abs(p_KSS - plain[one.uri]).max() > 0.01
 
 
 def test_the_scale_of_the_features_does_not_matter_in_any_fold(annotations: list[Annotation]) -> None:
