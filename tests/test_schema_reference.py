@@ -118,5 +118,6 @@ def test_error_types() -> None:
     source = "\n".join(
         path.read_text() for path in Path(ddpm_seg.__path__[0]).rglob("*.py") if "exports" not in path.parts
     )
-    given = set(re.findall(r'(?:ImageError\(|_failed\(source, |error_type=|NOT_FINITE = |_broken\()\s*"(\w+)"', source))
+    names = r'(?:ImageError\(|_failed\(source, |error_type=|NOT_FINITE = |_broken\(|kind = (?="changed"))\s*"(\w+)"'
+    given = set(re.findall(names, source))
     assert set(re.findall(r"`(\w+)`", listed)) == given

@@ -5,10 +5,10 @@
     # only these splits
     ddpm-seg avatars --output avatars --splits validation test
     # a set of your own
-    ddpm-seg avatars --output mine --num-images 100 --seed 9000
+    ddpm-seg avatars --output mine --num-images 100 --seed 9001
 
 Writes an image, 00000.png, and a mask of class ids, 00000.npy (uint8), for each avatar: DDPM-Seg's published layout.
-The same seed always gives the same bytes. Needs `pip install 'ddpm_seg[avatars]'`. Art: Avataaars by Pablo Stanley
+The same seed always gives the same bytes. Needs `pip install -e '.[avatars]'`. Art: Avataaars by Pablo Stanley
 (free for personal and commercial use), drawn by python-avatars (MIT, by Ibon).
 """
 

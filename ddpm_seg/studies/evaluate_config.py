@@ -30,7 +30,9 @@ class EvaluateConfig(AnnotationOptions):
     """Annotated images to score on, in any form that ddpm-seg train --images takes."""
     output: str
     """Folder or URI prefix for the results: metrics.json, images.parquet, evaluation.html and the labels. With --labels
-    no labels are written; with --labels-of or --splits only metrics.json is."""
+    no labels are written. With --labels-of only metrics.json is written; with --splits also a folder per split with its
+    model and its own results, and with several --shots a curve (curve.csv, curve.png, curve.svg) and evaluation.html;
+    with --members metrics.json, members.csv, members.png and members.svg."""
     model: str = "avatars-10"
     """Model bundle: the name of one that comes with the package, or the folder or URI prefix that ddpm-seg train,
     ddpm-seg convert or ddpm-seg distill wrote."""
