@@ -3,8 +3,8 @@
     python -m tests.measurements.cars_split FOLDER cars
 
 FOLDER is their `trainingset/`, with `JPEGImages/` and `annotations.json`. Writes learn.txt (the images to learn from
-without labels, for jobs.pretrain), learn.json and score.json (COCO, for `--images`; add `--image-root FOLDER`), and
-cars.yaml, the task of nine parts. No picture is copied.
+without labels, for jobs.pretrain), learn.json and score.json (COCO, for `--images`; add `--image-root FOLDER`),
+cars.yaml, the task of nine classes, and parts.yaml, that of all 18 parts. No picture is copied.
 """
 
 from __future__ import annotations
@@ -26,6 +26,18 @@ merge:
   mirror: [left_mirror, right_mirror]
   tailgate or trunk: [tailgate, trunk]
 """
+
+SIDES = ("back_{}_door", "front_{}_door", "back_{}_light", "front_{}_light", "{}_mirror")
+"""Parts of the left and the right, which a mirror image swaps."""
+OTHERS = ("back_bumper", "back_glass", "front_bumper", "front_glass", "hood", "tailgate", "trunk", "wheel")
+
+
+def all_parts() -> str:
+    """The task file of background and all 18 parts."""
+    pairs = [[side.format("left"), side.format("right")] for side in SIDES]
+    names = ["background", *OTHERS, *(name for pair in pairs for name in pair)]
+    shown = "".join(f"  - [{', '.join(pair)}]\n" for pair in pairs)
+    return f"class_names: [{', '.join(names)}]\nmirror_pairs:\n{shown}"
 
 
 def split(names: list[str]) -> tuple[list[str], list[str]]:
@@ -51,6 +63,7 @@ def main(folder: Path, output: Path) -> None:
     for name, chosen in (("learn.json", learn), ("score.json", score)):
         (output / name).write_text(json.dumps(subset(content, chosen)))
     (output / "cars.yaml").write_text(TASK)
+    (output / "parts.yaml").write_text(all_parts())
     print(f"{len(learn)} photographs to learn from, {len(score)} to score on, in {output}")
 
 
