@@ -78,6 +78,9 @@ def test_one_command_a_cell_and_a_second_one_goes_on(
     assert main([*folders, "--task", "horse_21", "--members", "3"]) == 2
     assert f"was trained with members {len(bundle.members)}, expected 3" in capsys.readouterr().err
 
+    assert main([*folders, "--task", "horse_21", f"--model-flags={FLAGS} --noise_schedule cosine"]) == 2
+    assert "was converted with other --model-flags" in capsys.readouterr().err
+
     written = (tmp_path / "out" / "models" / "horse_21" / "bundle.json").stat().st_mtime_ns
     assert main([*folders, "--task", *NAMES]) == 0
     assert (tmp_path / "out" / "models" / "horse_21" / "bundle.json").stat().st_mtime_ns == written

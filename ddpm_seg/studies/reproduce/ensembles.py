@@ -9,9 +9,10 @@ from typing import Any
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.load import Annotation, load_annotations
 from ddpm_seg.errors import work_began
-from ddpm_seg.model.bundle.ensemble_bundle import Bundle, open_bundle, save_bundle
+from ddpm_seg.model.bundle.ensemble_bundle import Bundle, open_bundle, read_header, save_bundle
 from ddpm_seg.model.device.choice import default_device
 from ddpm_seg.model.published.convert import ConvertConfig, convert
+from ddpm_seg.model.published.flags import split_model_flags
 from ddpm_seg.model.trained import read_trained_header
 from ddpm_seg.studies.evaluate import EvaluateConfig, evaluate_annotations
 from ddpm_seg.studies.reproduce.config import ReproduceConfig
@@ -128,11 +129,18 @@ def _splits(config: ReproduceConfig, task: str, image_size: int) -> list[Split]:
 
 def _converted(config: ReproduceConfig, network: NetworkName, task: str) -> str:
     """Converts the checkpoint to a bundle, unless it exists, with the noise that the published scripts draw on a GPU;
-    returns its URI."""
+    returns its URI. Raises ValueError if that bundle was converted with other flags."""
     uri = storage.join(config.output, "models", f"{network}-{BENCHMARKS[task].images}")
     if not storage.exists(storage.join(uri, "bundle.json")):
         given: dict[str, Any] = {network.replace("-", "_"): checkpoint_of(config, network, task)}
         if network == "ddpm":
             given["model_flags"] = config.model_flags
         save_bundle(convert(ConvertConfig(output=uri, **given)), uri)
+    elif network == "ddpm":
+        before = read_header(uri).provenance["converted"]["model_flags"]
+        if before != split_model_flags(config.model_flags):
+            raise ValueError(
+                f"{storage.redact(uri)} was converted with other --model-flags ({before}): give another --output, or "
+                "those"
+            )
     return uri
