@@ -39,7 +39,7 @@ class FileInfo:
 def exists(uri: str) -> bool:
     """Whether a file or folder exists at `uri`."""
     uri = normalize(uri)
-    return Path(uri).exists() if is_local(uri) else remote.exists(uri)
+    return local.exists(Path(uri)) if is_local(uri) else remote.exists(uri)
 
 
 def info(uri: str, *, listed: bool = False) -> FileInfo:

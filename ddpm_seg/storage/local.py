@@ -16,8 +16,8 @@ from typing import BinaryIO
 from ddpm_seg.storage.errors import StorageError
 
 _TEMPORARY = re.compile(r"\.ddpm_seg-[0-9a-f]{32}\.tmp")
-# Errors of stat() for a file that was deleted since it was listed, or for a broken link.
-_NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+# Errors of stat() for a file that was deleted since it was listed, for a broken link, or a name that no file can have.
+_NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
 
 def temporary_name() -> str:
@@ -28,6 +28,14 @@ def temporary_name() -> str:
 def is_temporary(name: str) -> bool:
     """Whether `temporary_name` made `name`; listings skip such files."""
     return _TEMPORARY.fullmatch(name) is not None
+
+
+def exists(path: Path) -> bool:
+    """Whether a file or folder is there; under a name that is too long for one there is none."""
+    try:
+        return _stat(path) is not None
+    except ValueError:  # a null byte
+        return False
 
 
 def find(path: Path) -> Iterator[tuple[str, os.stat_result]]:

@@ -94,6 +94,12 @@ def test_credentials_in_an_s3_uri_are_refused_without_being_repeated() -> None:
     assert "secret" not in str(caught.value)
 
 
+def test_under_a_name_that_no_file_can_have_there_is_none(tmp_path: Path) -> None:
+    for name in ("x" * 300, "/".join(["x" * 200] * 30), "x/" + "y" * 300, "a\0b"):
+        assert not storage.exists(f"{tmp_path}/{name}")
+    assert not list(storage.list_files(f"{tmp_path}/{'x' * 300}"))
+
+
 def test_round_trip(root: str) -> None:
     uri = storage.join(root, "folder", "file.bin")
     assert not storage.exists(uri)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Collection, Iterable
 from functools import partial
 from typing import Any
@@ -42,10 +43,11 @@ def pairs_of_files(uri: str, task: Task) -> list[Pair]:
 
 
 def _by_stem(files: Iterable[str], folder: str, suffixes: Collection[str]) -> dict[str, str]:
-    """URIs of the files below `folder` with one of the `suffixes`, by their path there without the suffix."""
+    """URIs of the files below `folder` with one of the `suffixes`, by their path there without the suffix. Paths are
+    composed, as a Mac may have written the one of two folders and another system the other."""
     found: dict[str, str] = {}
     for file in files:
-        stem, dot, suffix = file.removeprefix(folder + "/").rpartition(".")
+        stem, dot, suffix = unicodedata.normalize("NFC", file.removeprefix(folder + "/")).rpartition(".")
         if file.startswith(folder + "/") and dot + suffix.lower() in suffixes:
             if stem in found:
                 raise AnnotationError(f"{shown([found[stem], file])} have the same name; remove one of them")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from itertools import islice
@@ -11,8 +12,9 @@ from urllib.parse import parse_qs, urlsplit
 from numpy.typing import NDArray
 
 from ddpm_seg import storage
-from ddpm_seg.data.annotations.pair import Pair, image_pair, missing_pair
+from ddpm_seg.data.annotations.pair import Pair, image_pair, missing_pair, shown
 from ddpm_seg.data.inputs import sources
+from ddpm_seg.data.inputs.entries import spellings
 
 # A search gives up after this many files: someone else's bucket may be large.
 MOST_FILES = 1_000_000
@@ -23,27 +25,28 @@ class ImagePlaces:
 
     If `root` is given, looks there. Else looks beside the annotation file and in its folder `images`; if the file is in
     a folder `annotations`, also where COCO's own files have their images (`../train2017` for
-    `instances_train2017.json`). An image that is in none of these places is searched by name in all folders below.
+    `instances_train2017.json`). An image that is in none of these places is searched by name in all folders below,
+    where a picture of another folder is not it: `val/1.jpg` is not `train/1.jpg`.
     """
 
     def __init__(self, annotations: str, root: str | None) -> None:
         self._is_remote = not storage.is_local(annotations)
         folder = annotations.rpartition("/")[0]
         parent, _, own_name = folder.rpartition("/")
-        self._searched = [storage.normalize(root) if root else folder]
-        self._bases = list(self._searched)
+        self._searched = storage.normalize(root) if root else folder
+        self._bases = [self._searched]
         if not root:
             self._bases.append(storage.join(folder, "images"))
             if own_name == "annotations":
                 split = annotations.rpartition("/")[2].partition(".")[0].rpartition("_")[2]
                 self._bases += [storage.join(parent, split), storage.join(parent, "images", split)]
                 self._bases += [parent, storage.join(parent, "images")]
-                self._searched = [parent]
+                self._searched = parent
         self._last = 0
         self._by_name: dict[str, list[str]] | None = None
 
     def __str__(self) -> str:
-        return storage.redact(self._searched[0])
+        return storage.redact(self._searched)
 
     def pair(
         self, names: Sequence[str], mask: str, read_mask: Callable[[int, int], NDArray[Any]], *, drawn: bool = False
@@ -56,7 +59,9 @@ class ImagePlaces:
         found = self.find(names)
         if found is not None:
             return image_pair(found, mask, read_mask, drawn=drawn)
-        problem = f"{mask}: found no image {names[0]} in {self}; give its folder with --image-root"
+        others = [uri for name in names for uri in self._of_name(_relative(name))]
+        but = f", only others of its name: {shown(dict.fromkeys(others))}" if others else ""
+        problem = f"{mask}: found no image {names[0]} in {self}{but}; give its folder with --image-root"
         return missing_pair(names[0], mask, problem)
 
     def find(self, names: Sequence[str]) -> str | None:
@@ -68,7 +73,7 @@ class ImagePlaces:
         for name in names:
             if not storage.is_local(name):
                 return sources.normalize(name)
-        names = [name for name in names if sources.is_image_name(name)]  # never /etc/passwd
+        names = [one for name in names if sources.is_image_name(name) for one in spellings(name)]  # never /etc/passwd
         relative = [_relative(name) for name in names]
         absolute = [] if self._is_remote else [name for name in names if name.startswith(("/", "file://"))]
         candidates = [*absolute, *(storage.join(base, name) for base in self._bases for name in relative)]
@@ -78,21 +83,42 @@ class ImagePlaces:
             if _is_there(candidates[index]):
                 self._last = index
                 return sources.normalize(candidates[index])
-        return self._search(relative)
+        return next((uri for name in relative if (uri := self._search(name)) is not None), None)
 
-    def _search(self, names: Sequence[str]) -> str | None:
+    def _search(self, name: str) -> str | None:
+        """The file whose folders agree best with those of `name`; None if there are none, or several."""
+        own, agreeing = _folders(name), defaultdict(list)
+        for uri in self._of_name(name):
+            # The folder images/ is a place of any image, so it says nothing about this one.
+            theirs = _folders(uri.removeprefix(storage.join(self._searched, "")).removeprefix("images/"))
+            common = _common_end(own, theirs)
+            if common == min(len(own), len(theirs)):
+                agreeing[common].append(uri)
+        best = agreeing[max(agreeing)] if agreeing else []
+        return best[0] if len(best) == 1 else None
+
+    def _of_name(self, name: str) -> list[str]:
+        """The files, in whatever folder, that are called like the last part of `name`."""
         if self._by_name is None:
             self._by_name = defaultdict(list)
-            files = (file.uri for place in self._searched for file in storage.list_files(place))
-            for uri in islice(files, MOST_FILES):
-                self._by_name[uri.rpartition("/")[2]].append(uri)
-        for name in names:
-            named = self._by_name.get(name.rpartition("/")[2], [])
-            while not (found := [uri for uri in named if uri.endswith("/" + name)]) and "/" in name:
-                name = name.partition("/")[2]
-            if len(found) == 1:
-                return found[0]
-        return None
+            for file in islice(storage.list_files(self._searched), MOST_FILES):
+                self._by_name[_composed(file.uri.rpartition("/")[2])].append(file.uri)
+        return self._by_name.get(_composed(name.rpartition("/")[2]), [])
+
+
+def _folders(path: str) -> list[str]:
+    return [part for part in _composed(path).split("/")[:-1] if part not in ("", ".", "..")]
+
+
+def _common_end(some: Sequence[str], others: Sequence[str]) -> int:
+    """How many last parts are the same."""
+    pairs = zip(reversed(some), reversed(others), strict=False)
+    return next((count for count, (one, other) in enumerate(pairs) if one != other), min(len(some), len(others)))
+
+
+def _composed(name: str) -> str:
+    """A name as it compares: `é` is one character in some tools and on some disks, two in others."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _is_there(uri: str) -> bool:

@@ -15,7 +15,7 @@ class AnnotationOptions:
     image_root: str | None = None
     """Folder or URI prefix of the images that a COCO, Label Studio, CVAT or Parquet annotation file names. Default:
     that file's own folder, its folder images/, and where COCO's datasets keep them. An image that is not there is
-    searched for by name in all folders below."""
+    searched for by name in all folders below, but `train/1.jpg` is not taken for `val/1.jpg`."""
     uncovered: str | None = None
     """Name of the class for pixels that no object in a COCO, Label Studio or CVAT file covers, such as background.
     Default: no class; such pixels are neither trained nor scored on."""

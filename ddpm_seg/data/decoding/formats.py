@@ -65,6 +65,12 @@ SIGNATURES = (
     (0, b"SIMPLE  =", "FITS"),
 )
 
+
+def format_of(data: bytes) -> str | None:
+    """The format that a file begins like, as `SIGNATURES` names it; None if it begins like none of them."""
+    return next((name for offset, signature, name in SIGNATURES if data.startswith(signature, offset)), None)
+
+
 # What Pillow raises on broken bytes. Its plugins parse headers in Python with few checks, so a wrong length or tag
 # can raise almost anything.
 PILLOW_ERRORS = (

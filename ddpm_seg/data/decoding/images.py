@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ddpm_seg import storage
-from ddpm_seg.data.decoding.formats import FORMATS, MISSING, PILLOW_ERRORS, SIGNATURES, register_plugins
+from ddpm_seg.data.decoding.formats import FORMATS, MISSING, PILLOW_ERRORS, format_of, register_plugins
 from ddpm_seg.data.decoding.jpeg import jpeg_pixels
 from ddpm_seg.data.decoding.leniency import jpegs_with_an_end, png_without_metadata
 from ddpm_seg.data.decoding.rgb import RangeError, bands_to_rgb, image_to_rgb
@@ -203,7 +203,7 @@ def _check_size(width: int, height: int, limits: Limits) -> None:
 
 def _unreadable(data: bytes) -> ImageError:
     """The error if no plugin accepts the bytes. (Pillow's own message has an address, different each time.)"""
-    name = next((name for offset, signature, name in SIGNATURES if data.startswith(signature, offset)), None)
+    name = format_of(data)
     if name is None:
         # Do not quote the content: a list may name a file that is not an image but a secret.
         return ImageError("unidentified", "not an image of a known format")

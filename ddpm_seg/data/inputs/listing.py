@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from ddpm_seg.data.inputs.wanted import EVERYTHING, Listing, Wanted
 from ddpm_seg.storage import FileInfo
 
 ASKERS = 32  # names in braces that are looked up at once
+_NO_FILE = (IsADirectoryError, FileNotFoundError, NotADirectoryError)
 
 
 def list_images(input_uri: str, wanted: Wanted = EVERYTHING) -> Listing:
@@ -170,8 +172,10 @@ def _parts(uri: str) -> list[str]:
 def _single_file(uri: str) -> FileInfo | None:
     try:
         file = sources.info(uri)
-    except (IsADirectoryError, FileNotFoundError, NotADirectoryError):
-        if storage.is_http(uri):  # http has no folders to look into
+    except OSError as error:
+        # A name in braces may be too long for a file, those that it stands for are not.
+        no_file = isinstance(error, _NO_FILE) or error.errno == errno.ENAMETOOLONG
+        if storage.is_http(uri) or not no_file:  # http has no folders to look into
             raise
         return None
     # S3 consoles and other tools create an empty object as a marker of a folder.

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import io
+import unicodedata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +14,7 @@ from PIL import Image
 from ddpm_seg.data.annotations.errors import AnnotationError
 from ddpm_seg.data.annotations.find import find_pairs
 from ddpm_seg.data.annotations.load import load_annotations
+from ddpm_seg.data.inputs.sources import read_image
 from ddpm_seg.data.schema import labels_schema
 from ddpm_seg.tasks import Task
 
@@ -84,6 +87,16 @@ def test_two_folders_hold_images_and_masks(tmp_path: Path) -> None:
         find_pairs(str(tmp_path), TASK)
 
 
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_names_pair_however_unicode_composes_them(tmp_path: Path, forms: tuple[Any, Any]) -> None:
+    image, mask = (unicodedata.normalize(form, "là/café") for form in forms)
+    write(tmp_path / "images" / f"{image}.png", picture(0))
+    write(tmp_path / "masks" / f"{mask}.png", MASK)
+    (pair,) = find_pairs(str(tmp_path), TASK)
+    assert pair.image == str(tmp_path / "images" / f"{image}.png")
+    assert pair.mask == str(tmp_path / "masks" / f"{mask}.png")
+
+
 def test_a_table_like_our_labels(tmp_path: Path) -> None:
     mask = {"bytes": png(MASK), "path": None}
     for name in "ab":
@@ -106,6 +119,27 @@ def test_a_table_may_hold_its_images(tmp_path: Path) -> None:
     annotations = load_annotations(table(tmp_path / "own.parquet", rows), image_size=2, task=TASK)
     for annotation, seed in zip(annotations, (1, 2), strict=True):
         np.testing.assert_array_equal(annotation.image, picture(seed))
+
+
+def test_images_in_a_table_are_its_rows_whatever_they_were_called(tmp_path: Path) -> None:
+    names = ["b.png", "a.png", "a.png", None]
+    rows = [
+        {"image": {"bytes": png(picture(row)), "path": name}, "mask": {"bytes": png(MASK)}}
+        for row, name in enumerate(names)
+    ]
+    for part in ("hf/0.parquet", "hf/1.parquet"):
+        (tmp_path / "hf").mkdir(exist_ok=True)
+        uri = table(tmp_path / part, rows)
+    pairs = find_pairs(uri, TASK)
+    assert [pair.image for pair in pairs] == [f"{uri}#{row}" for row in (3, 1, 2, 0)]  # "/..." is before "a.png"
+    for pair in pairs:  # the name is one by which the image can be read and labelled
+        assert read_image(pair.image)[0] == pair.read_image()
+    assert len(load_annotations(str(tmp_path / "hf"), image_size=2, task=TASK)) == 8
+    rows[1]["mask"] = {"bytes": b"text"}
+    with pytest.raises(AnnotationError, match=r"hf/1\.parquet, row 1 \(a\.png\) is not a PNG"):
+        load_annotations(table(tmp_path / part, rows), image_size=2, task=TASK)
+    with pytest.raises(AnnotationError, match=r"holds .*x\.png more than once"):
+        find_pairs(table(tmp_path / "uris.parquet", [{**row, "uri": "/x.png"} for row in rows]), TASK)
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,16 @@ def test_one_file_and_a_pattern(root: str) -> None:
         list_images(storage.join(root, "b", "1.md"))
 
 
+def test_names_in_braces_may_be_longer_together_than_a_files(root: str) -> None:
+    names = [f"a_rather_long_name_{number:04d}.png" for number in range(20)]
+    fill(root, *names)
+    assert uris(f"{root}/{{{','.join(names)}}}") == [storage.join(root, name) for name in names]
+    assert len(uris(f"{root}/[{''.join(names)}]*")) == 20
+    for absent in (names[0] * 20, f"{{{names[0] * 20},x.png}}"):
+        with pytest.raises(FileNotFoundError, match="nothing found at"):
+            list_images(f"{root}/{absent}")
+
+
 def test_nothing_there_and_nothing_of_use_are_two_errors(root: str) -> None:
     for name in ("absent", "absent.png", "*/absent*", "absent.csv"):
         with pytest.raises(FileNotFoundError, match="nothing found at"):

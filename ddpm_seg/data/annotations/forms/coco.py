@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -13,11 +14,12 @@ from pydantic import BaseModel
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.errors import AnnotationError, MaskError
-from ddpm_seg.data.annotations.forms.drawing import box_of, coco_runs, paint, polygon_runs
+from ddpm_seg.data.annotations.forms.drawing import box_of, coco_runs, has_no_area, paint, polygon_runs
 from ddpm_seg.data.annotations.forms.json_file import checked
 from ddpm_seg.data.annotations.forms.mask_files import MAX_MASK_BYTES, read_colors
 from ddpm_seg.data.annotations.image_places import ImagePlaces
 from ddpm_seg.data.annotations.pair import UNCOVERED, Pair, check_size
+from ddpm_seg.data.inputs.entries import spellings
 from ddpm_seg.tasks import Task
 
 logger = logging.getLogger(__name__)
@@ -124,17 +126,37 @@ def _say_what_is_left_out(uri: str, coco: _Coco) -> None:
         annotation.segments_info is None and not _has_outline(annotation.segmentation)
         for annotation in coco.annotations
     )
+    lines = sum(_lines_beside_outlines(annotation.segmentation) for annotation in coco.annotations)
     for count, what in (
         (len(known - annotated), "images without annotations"),
         (stray, "annotations of images that are not in the file"),
         (bare, "objects without an outline (the pixels in their boxes have no class)"),
+        (lines, "parts of objects with fewer than three points"),
     ):
         if count:
             logger.warning("%s: %d %s are left out", storage.redact(uri), count, what)
 
 
 def _has_outline(segmentation: Any) -> bool:
-    return bool(segmentation) and segmentation != [[]]
+    if not isinstance(segmentation, list):
+        return bool(segmentation)
+    return not all(map(has_no_area, _polygons(segmentation)))
+
+
+def _lines_beside_outlines(segmentation: Any) -> int:
+    """How many polygons of an object cannot be drawn, of one that has others."""
+    if not isinstance(segmentation, list) or not _has_outline(segmentation):
+        return 0
+    return sum(bool(polygon) and has_no_area(polygon) for polygon in _polygons(segmentation))
+
+
+def _polygons(segmentation: list[Any]) -> list[Any]:
+    """Polygons `[x, y, x, y, ...]` of COCO's list of them, or of one alone, which may be a list of points `[x, y]`."""
+    if not segmentation or not isinstance(segmentation[0], list):
+        return [segmentation]
+    if all(isinstance(point, list) and len(point) == 2 for point in segmentation):
+        return [[value for point in segmentation for value in point]]
+    return segmentation
 
 
 def _read_panoptic(
@@ -147,14 +169,21 @@ def _read_panoptic(
     if not name.lower().endswith(".png") or ".." in name.split("/"):
         raise MaskError(f"names the file {name!r}; expected a PNG in the folder named as the JSON")
     png = storage.join(uri[: -len(".json")], name)
-    data = storage.read_bytes(png, max_bytes=MAX_MASK_BYTES)
-    segments = read_colors(data, image_height, image_width).astype(np.int64) @ [1, 256, 65536]
+    segments = read_colors(_read_spelled(png), image_height, image_width).astype(np.int64) @ [1, 256, 65536]
     found, where = np.unique(segments, return_inverse=True)
     classes = {segment.id: class_of.get(segment.category_id, -1) for segment in own[0].segments_info}
     if strange := [segment for segment in found.tolist() if segment and classes.get(segment, -1) < 0]:
         raise MaskError(f"holds segments without a known category: {strange[:3]} in {storage.redact(png)}")
     ids = [UNCOVERED if segment == 0 else classes[segment] for segment in found.tolist()]
     return np.array(ids, np.int16)[where].reshape(segments.shape)
+
+
+def _read_spelled(uri: str) -> bytes:
+    *likelier, last = spellings(uri)
+    for spelling in likelier:
+        with suppress(FileNotFoundError):
+            return storage.read_bytes(spelling, max_bytes=MAX_MASK_BYTES)
+    return storage.read_bytes(last, max_bytes=MAX_MASK_BYTES)
 
 
 def _draw(
@@ -180,5 +209,4 @@ def _runs(segmentation: Any, height: int, width: int) -> NDArray[np.int64]:
         raise MaskError(
             f"holds an object whose segmentation is {type(segmentation).__name__}, expected polygons or run lengths"
         )
-    polygons = segmentation if isinstance(segmentation[0], list) else [segmentation]
-    return polygon_runs(polygons, height, width)
+    return polygon_runs(_polygons(segmentation), height, width)

@@ -39,12 +39,13 @@ def cvat_pairs(uri: str, task: Task, image_root: str | None = None) -> list[Pair
         if not drawn:
             left_out["images without masks or polygons"] += 1
             continue
+        left_out["polygons of fewer than three points"] += sum(_is_line(shape) for shape in drawn)
         file_name = image.get("name")
         if not file_name:
             raise AnnotationError(f"{storage.redact(uri)} has an image without a name")
         name = f"{storage.redact(uri)}, {file_name}"
         pairs.append(places.pair([file_name], name, partial(_draw, image, task), drawn=True))
-    for what, count in left_out.items():
+    for what, count in (+left_out).items():
         logger.warning("%s: %d %s are left out", storage.redact(uri), count, what)
     if not pairs:
         raise AnnotationError(f"{storage.redact(uri)} holds no annotated images: no masks or polygons")
@@ -94,6 +95,10 @@ def _boxes(image: ElementTree.Element) -> Iterator[Box]:
 def _polygon_runs(shape: ElementTree.Element, height: int, width: int) -> NDArray[np.int64]:
     points = [part for point in shape.get("points", "").split(";") for part in point.split(",")]
     return polygon_runs([[_number(part) for part in points]], height, width)
+
+
+def _is_line(shape: ElementTree.Element) -> bool:
+    return shape.tag == "polygon" and len(shape.get("points", "").split(";")) < 3
 
 
 def _mask_runs(shape: ElementTree.Element, height: int, width: int) -> NDArray[np.int64]:

@@ -54,7 +54,8 @@ def box_of(values: Any) -> Box | None:
 
 
 def polygon_runs(polygons: Sequence[Any], height: int, width: int) -> NDArray[np.int64]:
-    """The inside of any of the polygons `[x, y, x, y, ...]`, drawn as by pycocotools.
+    """The inside of any of the polygons `[x, y, x, y, ...]`, drawn as by pycocotools; nothing of one that
+    `has_no_area`.
 
     Returns runs: int64 numbers of pixels outside, inside, outside, ... in column order, which add up to H W. Raises
     MaskError for coordinates that are not finite or far outside the image, which pycocotools would not check.
@@ -64,12 +65,17 @@ def polygon_runs(polygons: Sequence[Any], height: int, width: int) -> NDArray[np
     except ImportError:
         raise MaskError("needs pycocotools to be read: pip install -e '.[coco]'") from None
     outlines = [_outline(polygon, height, width) for polygon in polygons if polygon]
-    # pycocotools would take an outline of two points for a box.
-    outlines = [outline for outline in outlines if len(outline) >= 6]
+    outlines = [outline for outline in outlines if not has_no_area(outline)]
     if not outlines:
         return np.array([height * width])
     merged = codec.merge(codec.frPyObjects(outlines, height, width))
     return np.array(_counts_of_text(merged["counts"].decode()))
+
+
+def has_no_area(polygon: Any) -> bool:
+    """Whether these are fewer than three points, which pycocotools would take for a box. They are not drawn, so the
+    reader of a format counts them."""
+    return isinstance(polygon, list) and len(polygon) in (0, 2, 4) and all(map(_is_number, polygon))
 
 
 def _outline(polygon: Any, height: int, width: int) -> list[float]:

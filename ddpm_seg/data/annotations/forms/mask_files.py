@@ -5,15 +5,18 @@
 from __future__ import annotations
 
 import io
+import struct
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ddpm_seg.data.annotations.errors import MaskError
 from ddpm_seg.data.annotations.pair import check_size
-from ddpm_seg.data.decoding.images import DEFAULT_LIMITS, PILLOW_ERRORS
+from ddpm_seg.data.decoding.formats import PILLOW_ERRORS, format_of
+from ddpm_seg.data.decoding.images import DEFAULT_LIMITS
+from ddpm_seg.data.decoding.leniency import png_without_metadata
 from ddpm_seg.tasks import UNLABELLED, Task
 
 MAX_MASK_BYTES = 8 * DEFAULT_LIMITS.max_pixels  # one int64 id per pixel
@@ -21,6 +24,7 @@ MAX_MASK_BYTES = 8 * DEFAULT_LIMITS.max_pixels  # one int64 id per pixel
 
 def read_npy(data: bytes, image_height: int, image_width: int) -> NDArray[Any]:
     """Class ids (H, W), in the array's own integer type, for an image of the given size. Raises MaskError."""
+    _refuse_pointer(data)
     file = io.BytesIO(data)
     try:
         shape, dtype = _npy_header(file)
@@ -94,13 +98,44 @@ def merged(ids_HW: NDArray[Any], task: Task) -> NDArray[Any]:
 
 def _open(data: bytes, image_height: int, image_width: int) -> Image.Image:
     """Decodes a PNG. Raises MaskError if it is not one, is broken, or does not have the image's aspect ratio."""
+    _refuse_pointer(data)
+    width, height = _size_in_header(data)
+    check_size(height, width, image_height, image_width)
+    try:
+        return _decoded(data, width, height)
+    except MaskError:
+        lighter = png_without_metadata(data)
+        if lighter is None:
+            raise
+    return _decoded(lighter, width, height)
+
+
+def _refuse_pointer(data: bytes) -> None:
+    if data.startswith(b"version https://git-lfs"):
+        raise MaskError("is a pointer of Git LFS, expected the mask itself; get it with `git lfs pull`")
+
+
+def _size_in_header(data: bytes) -> tuple[int, int]:
+    """Width and height, before Pillow compares them with a limit of its own."""
+    if data.startswith(b"\x89PNG\r\n\x1a\n") and data[12:16] == b"IHDR" and len(data) >= 24:
+        width, height = struct.unpack_from(">II", data, 16)
+        return width, height
+    name = format_of(data)
+    if name not in (None, "PNG"):
+        raise MaskError(f"is not a PNG that can be read but a {name} file; save the mask as PNG")
+    fault = "its header is damaged" if name else "it does not begin like one" if data else "the file is empty"
+    raise MaskError(f"is not a PNG that can be read: {fault}")
+
+
+def _decoded(data: bytes, width: int, height: int) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data), formats=("PNG",))
-        check_size(image.height, image.width, image_height, image_width)
+        if image.size != (width, height):
+            raise ValueError("it has two headers")
         image.load()
-    except MaskError:
-        raise
-    except PILLOW_ERRORS as error:
+    except UnidentifiedImageError as error:  # its text is an address, different each time
+        raise MaskError("is not a PNG that can be read: its header is damaged") from error
+    except (*PILLOW_ERRORS, Image.DecompressionBombError) as error:
         raise MaskError(f"is not a PNG that can be read: {error}") from error
     return image
 

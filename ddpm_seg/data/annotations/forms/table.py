@@ -15,6 +15,7 @@ from ddpm_seg.data.annotations.errors import AnnotationError, MaskError
 from ddpm_seg.data.annotations.forms.mask_files import MAX_MASK_BYTES, read_png
 from ddpm_seg.data.annotations.image_places import ImagePlaces
 from ddpm_seg.data.annotations.pair import Pair, missing_pair
+from ddpm_seg.data.inputs import sources
 from ddpm_seg.data.schema import METADATA_KEY, task_of
 from ddpm_seg.tasks import Task
 
@@ -23,18 +24,22 @@ def pairs_of_table(uri: str, task: Task, image_root: str | None = None) -> list[
     """Pairs for the rows with status "ok", or for all rows if there is no `status` column.
 
     `image` and `mask` are structs of `bytes` and `path`, as Hugging Face writes them, or bytes, or file names. Without
-    `image`, the row's `uri` is read.
+    `image`, the row's `uri` is read. An image whose bytes are in the table, without a `uri`, has the URI of its row,
+    `a.parquet#7`: several may have the same `path`, which only sorts them.
     """
     rows, task = _rows(uri, task)
-    places, pairs = ImagePlaces(uri, image_root), []
+    places, pairs, paths = ImagePlaces(uri, image_root), [], {}
     for number, row in enumerate(rows):
         if row.get("status") in (None, "ok"):
-            pairs.append(pair_of_row(f"{storage.redact(uri)}, row {number}", row, task, places))
+            name, member = f"{storage.redact(uri)}, row {number}", f"{uri}#{number}"
+            own_image = member if sources.is_in_container(member) else name  # over http(s) there are no containers
+            pairs.append(pair_of_row(name, row, task, places, own_image))
+            _, paths[own_image] = _cell(row.get("image"), f"{name}, image")
     if not pairs:
         raise AnnotationError(
             f"{storage.redact(uri)} holds no annotated images: none of its {len(rows)} rows has a mask"
         )
-    return sorted(pairs, key=lambda pair: pair.image)
+    return sorted(pairs, key=lambda pair: paths.get(pair.image) or pair.image)
 
 
 def _rows(uri: str, task: Task) -> tuple[list[dict[str, Any]], Task]:
@@ -79,18 +84,20 @@ def _is_of_the_store(error: OSError) -> bool:
     return type(error) is not OSError or error.errno is not None
 
 
-def pair_of_row(name: str, row: dict[str, Any], task: Task, places: ImagePlaces) -> Pair:
-    """The pair in a row with `mask`, and `uri` or `image`; messages call it `name`."""
+def pair_of_row(name: str, row: dict[str, Any], task: Task, places: ImagePlaces, own_image: str = "") -> Pair:
+    """The pair in a row with `mask`, and `uri` or `image`; messages call it `name`. `own_image` is the URI of an image
+    whose bytes are in the row."""
     image_bytes, image_path = _cell(row.get("image"), f"{name}, image")
     mask_bytes, mask_path = _cell(row.get("mask"), f"{name}, mask")
     uri = row.get("uri") if isinstance(row.get("uri"), str) else None
-    names = [one for one in (uri, image_path) if one] or [name]
+    names = [one for one in (uri, image_path if image_bytes is None else own_image) if one] or [name]
     if mask_bytes is None and mask_path is None:
         return missing_pair(names[0], name, f"{name} has no mask; expected the bytes of a PNG")
     read_mask = partial(_read_mask, mask_bytes, mask_path, places, task)
     if image_bytes is None:
         return places.pair(names, name, read_mask)
-    return Pair(image=names[0], mask=name, read_image=partial(bytes, image_bytes), read_mask=read_mask)
+    mask = f"{name} ({image_path})" if image_path and not uri else name
+    return Pair(image=names[0], mask=mask, read_image=partial(bytes, image_bytes), read_mask=read_mask)
 
 
 def _cell(value: Any, name: str) -> tuple[bytes | None, str | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,21 @@ def test_panoptic_segments_are_colours(tmp_path: Path) -> None:
         load_annotations(write_json(tmp_path / "panoptic.json", images, panoptic), image_size=8, task=TASK)
 
 
+def test_a_panoptic_png_may_be_composed_or_decomposed(tmp_path: Path) -> None:
+    images, name = write_images(tmp_path, "a.png"), "café.png"
+    (tmp_path / "panoptic").mkdir()
+    Image.new("RGB", (8, 8), (5, 1, 0)).save(tmp_path / "panoptic" / unicodedata.normalize("NFD", name))
+    about = {"image_id": 10, "file_name": name, "segments_info": [{"id": 261, "category_id": 7}]}
+    (annotation,) = load_annotations(write_json(tmp_path / "panoptic.json", images, [about]), image_size=8, task=TASK)
+    assert (annotation.label == 1).all()
+    with pytest.raises(AnnotationError, match="cannot be read: No such file"):
+        load_annotations(
+            write_json(tmp_path / "panoptic.json", images, [{**about, "file_name": "cafè.png"}]),
+            image_size=8,
+            task=TASK,
+        )
+
+
 def test_what_is_wrong_is_named(tmp_path: Path) -> None:
     images = write_images(tmp_path, "a.png")
     uri = write_json(tmp_path / "x.json", images, [])
@@ -144,6 +160,55 @@ def test_an_object_of_a_box_alone_is_left_out_and_counted(tmp_path: Path, caplog
     expected[:, 0], expected[0, :2], expected[7, :2], expected[0, 6:] = 255, 255, 255, 255
     np.testing.assert_array_equal(annotation.label, expected)
     assert "4 objects without an outline" in caplog.text
+
+
+POINTS = [[1, 1], [7, 1], [7, 7], [1, 7]]
+
+
+def test_an_outline_may_be_a_list_of_points(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    images = write_images(tmp_path, "a.png")
+    for outline in (POINTS, POINTS[:3]):
+        flat = [[value for point in outline for value in point]]
+        labels = [
+            load_annotations(
+                write_json(tmp_path / "x.json", images, objects({"segmentation": one})),
+                image_size=8,
+                task=TASK,
+                options=AnnotationOptions(uncovered="wall"),
+            )[0].label
+            for one in (outline, flat)
+        ]
+        assert 1 in labels[0]
+        np.testing.assert_array_equal(labels[0], labels[1])
+    assert "left out" not in caplog.text
+    with pytest.raises(AnnotationError, match="not a list of finite numbers"):
+        load_annotations(
+            write_json(tmp_path / "x.json", images, objects({"segmentation": [POINTS]})), image_size=8, task=TASK
+        )
+
+
+@pytest.mark.parametrize(
+    "line", [[[4, 4, 8, 8]], [[4, 4], [8, 8]], [4, 4, 8, 8], [[4, 4]], [[], []], [[4, 4, 8, 4]] * 2]
+)
+def test_an_object_of_lines_alone_is_one_without_an_outline(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, line: Any
+) -> None:
+    images = write_images(tmp_path, "a.png")
+    annotations = objects({"segmentation": CAT}, {"segmentation": line, "bbox": [0, 0, 1, 1]})
+    uri = write_json(tmp_path / "x.json", images, annotations)
+    (annotation,) = load_annotations(uri, image_size=8, task=TASK, options=AnnotationOptions(uncovered="wall"))
+    assert annotation.label[0, 0] == 255
+    assert annotation.label[0, 1] == 0
+    assert "1 objects without an outline" in caplog.text
+
+
+def test_a_line_beside_an_outline_is_left_out_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    images = write_images(tmp_path, "a.png")
+    annotations = objects({"segmentation": [*CAT, [0, 0, 8, 0], [0, 0], []]})
+    (annotation,) = load_annotations(write_json(tmp_path / "x.json", images, annotations), image_size=8, task=TASK)
+    np.testing.assert_array_equal(annotation.label, np.where(EXPECTED == 255, 255, 1))
+    assert "2 parts of objects with fewer than three points" in caplog.text
+    assert "without an outline" not in caplog.text
 
 
 def test_other_tools_shapes_are_read(tmp_path: Path) -> None:

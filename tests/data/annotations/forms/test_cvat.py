@@ -95,6 +95,14 @@ def test_a_broken_shape_is_one_line(tmp_path: Path, shapes: str, message: str) -
     assert "\n" not in str(raised.value)
 
 
+def test_a_polygon_of_two_points_is_left_out_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    read(write(tmp_path, mask("0, 6") + '<polygon label="sky" points="1,1;3,3"/>'))
+    assert "1 polygons of fewer than three points are left out" in caplog.text
+    caplog.clear()
+    read(write(tmp_path, '<polygon label="sky" points="1,1;3,1;3,3"/>'))
+    assert "left out" not in caplog.text
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

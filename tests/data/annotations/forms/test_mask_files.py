@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -22,6 +25,10 @@ def read_png(data: bytes, task: Task) -> np.ndarray:
     except OSError:
         width = height = 64
     return mask_files.read_png(data, task, height, width)
+
+
+def read_as_ids(data: bytes, height: int, width: int) -> np.ndarray:
+    return mask_files.read_png(data, TASK, height, width)
 
 
 def png(image: Image.Image) -> bytes:
@@ -75,6 +82,60 @@ def test_a_colour_of_two_classes_names_neither() -> None:
 def test_broken_files_are_named(data: bytes) -> None:
     with pytest.raises(MaskError, match="is not a PNG that can be read"):
         read_png(data, TASK)
+
+
+def chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def header(width: int, height: int) -> bytes:
+    return chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+
+
+SIGNATURE, END = b"\x89PNG\r\n\x1a\n", chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("read", [read_as_ids, mask_files.read_colors])
+def test_the_size_is_compared_before_anything_is_decoded(read: Callable[[bytes, int, int], np.ndarray]) -> None:
+    huge = SIGNATURE + header(20_000, 20_000) + END
+    with pytest.raises(MaskError, match=r"is 20000 x 20000 .*expected 1 to 100000000 pixels"):
+        read(huge, 20_000, 20_000)
+    with pytest.raises(MaskError, match=r"is 20000 x 8 .*its image 8 x 8: the aspect ratios differ"):
+        read(SIGNATURE + header(20_000, 8) + END, 8, 8)
+    for second in (header(9, 9), header(20_000, 20_000)):
+        with pytest.raises(MaskError, match="is not a PNG that can be read"):
+            read(SIGNATURE + header(8, 8) + second + END, 8, 8)
+
+
+@pytest.mark.parametrize("read", [read_as_ids, mask_files.read_colors, mask_files.read_npy])
+def test_a_pointer_of_git_lfs_is_named(read: Callable[[bytes, int, int], np.ndarray]) -> None:
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:aaaa\nsize 12345\n"
+    with pytest.raises(MaskError, match=r"is a pointer of Git LFS, .* `git lfs pull`"):
+        read(pointer, 8, 8)
+
+
+def test_a_file_of_another_format_is_named() -> None:
+    jpeg = io.BytesIO()
+    Image.fromarray(IDS).save(jpeg, "JPEG")
+    for data, fault in (
+        (jpeg.getvalue(), "but a JPEG file; save the mask as PNG"),
+        (b"", "the file is empty"),
+        (b"text", "it does not begin like one"),
+        (SIGNATURE[:6], "its header is damaged"),
+        (SIGNATURE + header(8, 8)[:-1] + b"?", "its header is damaged"),
+    ):
+        with pytest.raises(MaskError, match=f"is not a PNG that can be read:? {fault}") as caught:
+            read_as_ids(data, 8, 8)
+        assert "object at 0x" not in str(caught.value)
+
+
+def test_metadata_that_pillow_refuses_costs_no_mask() -> None:
+    data = png(Image.fromarray(IDS))
+    text = chunk(b"zTXt", b"XML:com.adobe.xmp\0\0" + zlib.compress(b" " * 2_000_000))
+    heavy = data[:33] + text + data[33:]
+    with pytest.raises(ValueError, match="too large"):
+        Image.open(io.BytesIO(heavy)).load()
+    np.testing.assert_array_equal(read_as_ids(heavy, *IDS.shape), IDS)
 
 
 def test_grey_with_alpha_is_refused() -> None:
