@@ -221,7 +221,8 @@ def _kind_of(uri: str) -> Kind | None:
 def _open(kind: Kind, uri: str) -> _Opened | None:
     file, version = storage.open_listed(uri)
     with _damage_named(kind):
-        container = kind.open(file)
+        # One that is indexed is opened like this only to read an image, of whichever column its name tells.
+        container = (kind.open_indexed or kind.open)(file)
     return None if container is None else _Opened(kind=kind, container=container, version=version)
 
 
