@@ -171,8 +171,6 @@ def _parts(uri: str) -> list[str]:
 def _single_file(uri: str) -> FileInfo | None:
     try:
         file = sources.info(uri)
-    except storage.CredentialsError as error:  # wrong from the start, so no outage that passes
-        raise storage.StorageError(str(error)) from None
     except (IsADirectoryError, FileNotFoundError, NotADirectoryError):
         if storage.is_http(uri):  # http has no folders to look into
             raise
