@@ -9,15 +9,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Literal
+from typing import Literal, get_args
 from urllib.parse import urlsplit
 
 # 500, 503, 403: such an answer, nothing done. full: 507 to a PUT; other requests are done.
 # echo: 403 with the whole request in its message, as debugging proxies do. drop: the connection closed, nothing done.
 # lose: done, but the connection closed before any answer. cut: done, and half of the answer.
-# stall: nothing at all until `heal` or the client gives up.
-Fault = Literal["500", "503", "403", "full", "echo", "drop", "lose", "cut", "stall"]
+# stall: nothing at all until `heal` or the client gives up. An error code of S3: the answer with it, nothing done.
+Refusal = Literal["ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "InvalidObjectState", "RequestTimeTooSkewed"]
+Fault = Literal["500", "503", "403", "full", "echo", "drop", "lose", "cut", "stall"] | Refusal
 _CODES = {"500": "InternalError", "503": "SlowDown", "403": "AccessDenied", "full": "XMinioStorageFull"}
+_STATUSES = {"echo": 403, "full": 507, "ExpiredToken": 400, "InvalidToken": 400}
 _NOT_FORWARDED = ("transfer-encoding", "connection", "content-length", "date", "server")
 
 
@@ -126,7 +128,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.proxy._healed.wait(60)
         if fault in ("drop", "stall"):
             self.close_connection = True
-        elif fault in ("500", "503", "403", "echo") or (fault == "full" and self.command == "PUT"):
+        elif fault in ("500", "503", "403", "echo", *get_args(Refusal)) or (fault == "full" and self.command == "PUT"):
             self._refuse(fault)
         else:
             self._forward(body, fault)
@@ -134,10 +136,10 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_one_method  # noqa: N815
 
     def _refuse(self, fault: str) -> None:
-        status = {"echo": 403, "full": 507}.get(fault) or int(fault)
+        status = _STATUSES.get(fault) or (int(fault) if fault.isdigit() else 403)
         message = f"{self.requestline} {self.headers}" if fault == "echo" else "this is a drill"
         escaped = message.replace("&", "&amp;").replace("<", "&lt;")
-        code = _CODES.get(fault, "AccessDenied")
+        code = fault if fault in get_args(Refusal) else _CODES.get(fault, "AccessDenied")
         body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{escaped}</Message></Error>".encode()
         self._answer(status, {"Content-Type": "application/xml"}, body, len(body))
 

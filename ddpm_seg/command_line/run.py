@@ -105,6 +105,8 @@ def _ending(error: BaseException) -> tuple[int, str] | None:
         return ALREADY_RUNNING, f"already running: {error}"
     if isinstance(error, TooManyErrors | TrainingDiverged):
         return TOO_MANY_ERRORS, f"stopped: {error}"
+    if isinstance(error, storage.CredentialsError):  # before the work; those that expire in it are StageErrors
+        return WRONG_USE, f"error: {error}"
     if isinstance(error, StageError | storage.StorageUnavailableError):
         return INTERRUPTED, f"failed: {error}; run the same command again to continue"
     if isinstance(error, OSError) and error.errno in _MAY_PASS:

@@ -6,12 +6,13 @@ only for a URI that needs them. Credentials and endpoints come from the environm
 
 Writes are atomic: no reader ever sees half a file. Errors are `OSError`s without credentials in their text. Remote
 requests that fail for a reason that may pass (5xx, throttling, time-outs, broken connections) are retried for about two
-minutes, here and nowhere else, and then raise StorageUnavailableError; wrong requests (403, 404) fail at once.
+minutes, here and nowhere else, and then raise StorageUnavailableError; wrong requests (403, 404) fail at once, as do
+credentials that the store does not accept (CredentialsError).
 
 Other packages import `storage` and call `storage.read_bytes(…)`; the modules in this package are internal.
 """
 
-from ddpm_seg.storage.errors import StorageError, StorageUnavailableError
+from ddpm_seg.storage.errors import CredentialsError, StorageError, StorageUnavailableError
 from ddpm_seg.storage.files import (
     FileInfo,
     FileTooLargeError,
@@ -40,6 +41,7 @@ from ddpm_seg.storage.stores import names_its_host
 from ddpm_seg.storage.uris import is_http, is_local, join, normalize, normalize_places, place, redact, redact_text
 
 __all__ = [
+    "CredentialsError",
     "FileInfo",
     "FileTooLargeError",
     "StorageError",

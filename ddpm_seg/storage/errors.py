@@ -19,6 +19,17 @@ _LATER_STATUSES = (408, 425, 429)
 _NEVER_STATUSES = (501, 505, 507)  # not implemented, HTTP version, disk full; all other statuses from 500 on may pass
 _MAX_TEXT = 500
 _S3_REMEDY = "; check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY (or the role) and the bucket's policy"
+_ARCHIVED_REMEDY = "; the object is archived: restore it first"
+# S3 error codes for credentials that have expired or are wrong, whichever object they ask for.
+_CREDENTIALS_CODES = (
+    *("ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId", "InvalidClientTokenId", "InvalidSecurity"),
+    *("InvalidToken", "NotSignedUp", "RequestExpired", "RequestTimeTooSkewed", "SignatureDoesNotMatch"),
+    "TokenRefreshRequired",
+)
+_CREDENTIALS_REMEDY = (
+    "; check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN (or the role), which may have expired, "
+    "and this machine's clock"
+)
 
 
 class StorageError(OSError):
@@ -27,6 +38,10 @@ class StorageError(OSError):
 
 class StorageUnavailableError(StorageError):
     """Storage kept failing while the request was retried; the same request may succeed later."""
+
+
+class CredentialsError(StorageUnavailableError):
+    """The store does not accept this process's credentials, or there are none; with others the request may succeed."""
 
 
 class LocalHostError(PermissionError):
@@ -49,11 +64,11 @@ def clear_errors(uri: str) -> Iterator[None]:
         refusal = next((link for link in _chain(error) if isinstance(link, LocalHostError)), None)
         if refusal is not None:
             raise PermissionError(errno.EACCES, refusal.strerror, redact(uri)) from None
-        if _is_refusal(error):
-            remedy = _S3_REMEDY if scheme(uri) in ("s3", "s3a") else ""
-            raise PermissionError(
-                errno.EACCES, f"access was refused ({describe(error, uri)}){remedy}", redact(uri)
-            ) from None
+        refused = f"access was refused ({describe(error, uri)})"
+        if _is_about_credentials(error):
+            raise CredentialsError(f"{redact(uri)}: {refused}{_CREDENTIALS_REMEDY}") from None
+        if isinstance(error, PermissionError) or status_of(error) in (401, 403):
+            raise PermissionError(errno.EACCES, refused + _remedy(error, uri), redact(uri)) from None
         raise StorageError(f"{redact(uri)}: {describe(error, uri)}") from None
 
 
@@ -98,12 +113,22 @@ def describe(error: BaseException, uri: str = "") -> str:
     return text if len(text) <= _MAX_TEXT else text[:_MAX_TEXT] + "…"
 
 
-def _is_refusal(error: BaseException) -> bool:
-    refused: tuple[type[BaseException], ...] = (
-        PermissionError,
-        *_loaded(("botocore.exceptions", "NoCredentialsError")),
+def _is_about_credentials(error: BaseException) -> bool:
+    names = (
+        *("CredentialRetrievalError", "NoCredentialsError", "PartialCredentialsError", "SSOError"),
+        "TokenRetrievalError",
     )
-    return isinstance(error, refused) or status_of(error) in (401, 403)
+    kinds = _loaded(*(("botocore.exceptions", name) for name in names))
+    return isinstance(error, kinds) or _answer(error)[1] in _CREDENTIALS_CODES
+
+
+def _remedy(error: BaseException, uri: str) -> str:
+    """What to do about a refusal, where we know it."""
+    code = _answer(error)[1]
+    if code == "InvalidObjectState":
+        return _ARCHIVED_REMEDY
+    # An answer to a HEAD request has only the status.
+    return _S3_REMEDY if scheme(uri) in ("s3", "s3a") and code in ("AccessDenied", "403", "") else ""
 
 
 def _answer(error: BaseException) -> tuple[int | None, str]:

@@ -90,7 +90,8 @@ def list_matching_folders(pattern: str) -> Iterator[FileInfo]:
 def glob(pattern: str) -> list[FileInfo]:
     """The files that match a shell pattern, sorted by URI: `*`, `?`, `[…]`, and `**` for folders at any depth.
 
-    On local disks `*` also matches names with a leading dot, and `**` does not follow links.
+    On local disks `*` also matches names with a leading dot, and `**` does not follow links. Raises PermissionError for
+    a folder that may not be read.
     """
     pattern = normalize(pattern)
     if not is_local(pattern):

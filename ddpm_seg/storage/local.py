@@ -14,10 +14,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ddpm_seg.storage.errors import StorageError
+from ddpm_seg.storage.local_glob import NOTHING_THERE, matches
 
 _TEMPORARY = re.compile(r"\.ddpm_seg-[0-9a-f]{32}\.tmp")
+<<<<<<< HEAD
 # Errors of stat() for a file that was deleted since it was listed, for a broken link, or a name that no file can have.
 _NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+=======
+>>>>>>> c8721284040df849660184285dac477c1729b8be
 
 
 def temporary_name() -> str:
@@ -54,12 +58,13 @@ def find(path: Path) -> Iterator[tuple[str, os.stat_result]]:
 def find_in_matching(pattern: str) -> Iterator[tuple[str, os.stat_result]]:
     """Lists the files below the folders that match, each once."""
     seen: set[str] = set()
-    for folder in sorted(Path("/").glob(pattern.lstrip("/"))):
-        if folder.is_dir():
-            for path, status in find(folder):
+    for folder in sorted(matches(pattern)):
+        status = _stat(folder)
+        if status is not None and stat.S_ISDIR(status.st_mode):
+            for path, found in _walk(folder, status):
                 if path not in seen:
                     seen.add(path)
-                    yield path, status
+                    yield path, found
 
 
 def _walk(top: Path, status: os.stat_result) -> Iterator[tuple[str, os.stat_result]]:
@@ -106,7 +111,7 @@ def _identity(status: os.stat_result, name: str) -> tuple[int, int, bool]:
 
 def glob(pattern: str) -> Iterator[tuple[str, os.stat_result]]:
     """Lists the files that match, in no particular order."""
-    for path in Path("/").glob(pattern.lstrip("/")):
+    for path in matches(pattern):
         status = _stat(path)
         if status is not None and _is_file(path, status):
             yield str(path), status
@@ -193,7 +198,7 @@ def _stat(path: Path) -> os.stat_result | None:
     try:
         return path.stat()
     except OSError as error:
-        if error.errno in _NOTHING_THERE:
+        if error.errno in NOTHING_THERE:
             return None
         raise
 

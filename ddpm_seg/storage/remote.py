@@ -19,7 +19,7 @@ from fsspec.utils import glob_translate
 from ddpm_seg.storage.errors import StorageError, status_of
 from ddpm_seg.storage.local import is_temporary
 from ddpm_seg.storage.patience import patiently
-from ddpm_seg.storage.remote_read import name_in_store, read_s3_range, read_version
+from ddpm_seg.storage.remote_read import ask_s3_why, name_in_store, read_s3_range, read_version
 from ddpm_seg.storage.s3_listing import Row, s3_objects
 from ddpm_seg.storage.stores import ANSWER_TIMEOUT_S, is_s3, store_of
 from ddpm_seg.storage.uris import ONLY_READ, is_http, redact, scheme
@@ -43,14 +43,18 @@ def info(uri: str, *, guarded: bool = False) -> dict[str, Any]:
     """
 
     def attempt() -> dict[str, Any]:
+        store = store_of(uri, guarded=guarded)
         try:
-            store = store_of(uri, guarded=guarded)
             return store.info(name_in_store(uri), **({"timeout": ANSWER_TIMEOUT_S} if is_http(uri) else {}))
         except FileNotFoundError as error:
             # fsspec raises this for every failed http(s) request, even a refused one or an unknown host.
             cause = error.__cause__
             if is_http(uri) and cause is not None and status_of(cause) != 404:
                 raise cause from cause.__cause__
+            raise
+        except OSError as error:
+            if is_s3(uri) and status_of(error) in (400, 403):
+                ask_s3_why(store, uri)
             raise
 
     return patiently(uri, attempt)

@@ -78,6 +78,13 @@ async def _s3(store: Any, uri: str, limit: int) -> tuple[bytes, Version]:
     return data, {key: answer[key] for key in ("ETag", "LastModified") if key in answer}
 
 
+def ask_s3_why(store: Any, uri: str) -> None:
+    """Raises what S3 answers to a request to read the object, if it refuses that: its answer to one for information,
+    which has no body, does not say why."""
+    if store.split_path(uri)[1]:
+        sync(store.loop, _s3, store, uri, 1)
+
+
 def read_s3_range(store: Any, uri: str, start: int, end: int, etag: str) -> bytes:
     """Bytes `start` to `end` of the object with this ETag; the server answers 412 if there is another one."""
     return sync(store.loop, _s3_range, store, uri, start, end, etag)

@@ -23,7 +23,7 @@ from ddpm_seg.command_line.run import refuse_lost_output, run
 from ddpm_seg.errors import StageError, TooManyErrors, work_began
 from ddpm_seg.model.bundle.ensemble_bundle import save_bundle
 from ddpm_seg.runs.heartbeat import AlreadyRunningError
-from ddpm_seg.storage import StorageError, StorageUnavailableError
+from ddpm_seg.storage import CredentialsError, StorageError, StorageUnavailableError
 from tests.annotated_boxes import annotate
 from tests.tiny_bundle import tiny_bundle
 
@@ -116,6 +116,7 @@ def test_other_outputs_are_not_refused(tmp_path: Path) -> None:
     [
         (StageError("it broke"), 4, f"failed: it broke; {AGAIN} to continue"),
         (StorageUnavailableError("s3://b/x: HTTP 503"), 4, f"failed: s3://b/x: HTTP 503; {AGAIN} to continue"),
+        (CredentialsError("s3://b/x: ExpiredToken"), 2, "error: s3://b/x: ExpiredToken"),  # not one of the work
         (KeyboardInterrupt(), 4, f"interrupted; {AGAIN} to continue"),
         *((OSError(code, os.strerror(code), "/o"), 4, AGAIN) for code in (errno.ENOSPC, errno.EDQUOT, errno.EIO)),
         (TooManyErrors("7 of 9"), 3, "stopped: 7 of 9"),
@@ -150,6 +151,8 @@ def test_a_bug_shows_its_traceback(bug: Exception) -> None:
 def test_an_oserror_is_wrong_use_before_the_work_and_a_failure_in_it() -> None:
     with pytest.raises(StageError, match="Stale"), work_began():
         raise OSError(errno.ESTALE, "Stale file handle")
+    with pytest.raises(StageError, match="ExpiredToken"), work_began():
+        raise CredentialsError("s3://b/x: ExpiredToken")
 
 
 @contextmanager

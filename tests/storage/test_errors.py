@@ -62,6 +62,35 @@ def test_only_what_may_pass_is_waited_for(error: BaseException, passes: bool) ->
     assert may_pass(error) is passes
 
 
+OURS = ("ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "remedy"),
+    [
+        *((answered(400, code), storage.CredentialsError, "may have expired") for code in OURS),
+        (caused(PermissionError("text"), answered(403, "InvalidAccessKeyId")), storage.CredentialsError, "clock"),
+        (exceptions.NoCredentialsError(), storage.CredentialsError, "check AWS_ACCESS_KEY_ID"),
+        (exceptions.UnauthorizedSSOTokenError(), storage.CredentialsError, "check AWS_ACCESS_KEY_ID"),
+        (answered(403, "AccessDenied"), PermissionError, "check AWS_ACCESS_KEY_ID"),
+        (answered(403, "403"), PermissionError, "check AWS_ACCESS_KEY_ID"),
+        (answered(403, "InvalidObjectState"), PermissionError, "restore it"),
+        (answered(403, "AllAccessDisabled"), PermissionError, None),
+        (answered(400, "KMS.DisabledException"), storage.StorageError, None),
+    ],
+)
+def test_credentials_are_at_fault_for_all_objects_and_a_refusal_for_one(
+    error: BaseException, kind: type[OSError], remedy: str | None
+) -> None:
+    with pytest.raises(kind) as caught, clear_errors("s3://b/x"):
+        raise error
+    assert isinstance(caught.value, storage.StorageUnavailableError) is (kind is storage.CredentialsError)
+    assert "s3://b/x" in str(caught.value)
+    for words in ("may have expired", "check AWS_ACCESS_KEY_ID", "restore it"):
+        asked = words == remedy or (kind is storage.CredentialsError and words != "restore it")
+        assert (words in str(caught.value)) is asked
+
+
 QUOTES = [
     "Cannot connect to https://user:{}@host/x?sig={}",
     "for url: http://host/x?X-Amz-Signature={}&X-Amz-Credential={}%2F20250101",

@@ -33,6 +33,7 @@ def file_of_entry(entry: Entry, list_uri: str) -> FileInfo | RefusedEntry:
         return RefusedEntry(uri=shown, error_type="read_failed", reason=f"a faulty line of the list: {fault}")
     try:
         uri = _resolve(entry.text, list_uri)
+        sources.refuse_on_web(uri)
     except ValueError as error:
         return RefusedEntry(uri=shown, error_type="read_failed", reason=f"a faulty entry of the list: {error}")
     if not storage.is_local(uri):

@@ -10,9 +10,11 @@ import pyarrow as pa
 
 from ddpm_seg import storage
 from ddpm_seg.data.inputs.container import Choice, Member
+from ddpm_seg.data.inputs.list_columns import find_columns, may_name_images
 
 USUAL_NAMES = ("image", "img", "picture", "photo", "jpg", "jpeg", "png", "webp", "bytes", "content", "pixels")
-"""Columns that are taken as the images without asking; else the only one of a suitable type."""
+"""Columns that are taken as the images without asking; else the only one of a suitable type, in a table that also has
+the images' names the only struct: bytes there may be their hashes."""
 NEVER = ("mask", "confidence_map", "network_mask", "label", "annotation")
 """Columns of our own tables with pictures that are no inputs."""
 ADDED = "ddpm_seg_"
@@ -47,7 +49,8 @@ def member_of_name(name: str, rows: int) -> Member:
 
 def path_of_bytes(schema: pa.Schema, name: str) -> str:
     """The path of the leaf with the bytes of the image `name`. Raises ValueError if there is none."""
-    column = name.rpartition("/")[0] or usual_column(schema) or ""
+    # Images that were planned as those of the only column with bytes stay readable.
+    column = name.rpartition("/")[0] or usual_column(schema) or _only(_suitable(schema)) or ""
     if column not in schema.names:
         raise ValueError(f"it has no column {column!r}" if column else "it has no column of images")
     path = _bytes_of(schema.field(column))
@@ -58,10 +61,27 @@ def path_of_bytes(schema: pa.Schema, name: str) -> str:
 
 def usual_column(schema: pa.Schema) -> str | None:
     """The column of images, if there is one and no other could be meant."""
-    others = (field for field in schema if field.name not in NEVER and not field.name.startswith(ADDED))
-    suitable = [field.name for field in others if _bytes_of(field) is not None]
+    suitable = _suitable(schema)
     usual = next((name for name in USUAL_NAMES if name in suitable), None)
-    return usual or (suitable[0] if len(suitable) == 1 else None)
+    if usual is None and find_columns(schema.names) is not None:
+        suitable = [field.name for field in schema if field.name in suitable and pa.types.is_struct(field.type)]
+    return usual or _only(suitable)
+
+
+def _suitable(schema: pa.Schema) -> list[str]:
+    """The columns that could hold images."""
+    return [
+        field.name
+        for field in schema
+        if field.name not in NEVER
+        and not field.name.startswith(ADDED)
+        and not may_name_images(field.name)
+        and _bytes_of(field) is not None
+    ]
+
+
+def _only(names: list[str]) -> str | None:
+    return names[0] if len(names) == 1 else None
 
 
 def image_of_cell(cell: Any, max_bytes: int) -> bytes | Exception:

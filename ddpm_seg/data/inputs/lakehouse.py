@@ -12,6 +12,7 @@ from ddpm_seg.data.inputs.lance_container import store_options
 
 DELTA_LOG, LANCE_VERSIONS = "_delta_log", "_versions"
 ICEBERG_METADATA, LANCE_MANIFEST = ".metadata.json", ".manifest"
+_BESIDE = (".avro", ".crc", ".parquet", ".stats")  # other files of tables, of which there may be thousands
 
 
 def files_of_table(folder: str) -> list[str] | None:
@@ -67,8 +68,9 @@ def _read(folder: str, name: str, extra: str, read: Callable[[str], list[str]]) 
 
 
 def _holds(folder: str, suffix: str) -> bool:
-    # Among the first few, for another folder of this name may hold millions of files.
-    return any(file.uri.endswith(suffix) for file in islice(storage.list_files(folder), 1000))
+    # Among the first few others, for another folder of this name may hold millions of files.
+    others = (file.uri for file in storage.list_files(folder) if not file.uri.endswith(_BESIDE))
+    return any(uri.endswith(suffix) for uri in islice(others, 1000))
 
 
 def _delta_files(folder: str) -> list[str]:
@@ -80,7 +82,10 @@ def _delta_files(folder: str) -> list[str]:
     # A table that may have deleted rows in its files says so; deltalake then refuses to read it as well.
     if "deletionVectors" in (table.protocol().reader_features or []):
         raise ValueError("rows may be marked as deleted (deletion vectors); write it anew without them")
-    return table.file_uris()
+    # deltalake quotes the folder in them, and nothing else.
+    quoted = f"{table.table_uri.rstrip('/')}/".removeprefix("file://")
+    files = [file.removeprefix("file://") for file in table.file_uris()]
+    return [storage.join(folder, file[len(quoted) :]) if file.startswith(quoted) else file for file in files]
 
 
 def _lance_files(folder: str) -> list[str]:

@@ -11,6 +11,7 @@ from urllib.parse import unquote_plus
 from ddpm_seg.printable import printable
 
 _URI_COLUMNS = ("uri", "url", "path")
+_BUCKET_AND_KEY = ("bucket", "key")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,12 +91,12 @@ class Columns:
 def find_columns(names: list[str], uri_column: str | None = None) -> Columns | None:
     """The columns by their names in the header; None if there is no `uri_column`, or without that if no column is known
     to hold images' names."""
-    plain = [re.sub(r"[^a-z0-9]", "", name.lower()) for name in names]
+    plain = list(map(_plain, names))
 
     def place(*wanted: str) -> int | None:
         return next((plain.index(name) for name in wanted if name in plain), None)
 
-    uri, bucket, key = place(*_URI_COLUMNS), place("bucket"), place("key")
+    uri, (bucket, key) = place(*_URI_COLUMNS), map(place, _BUCKET_AND_KEY)
     if uri_column is not None:
         stripped = [name.strip() for name in names]
         if uri_column not in stripped:
@@ -115,6 +116,15 @@ def find_columns(names: list[str], uri_column: str | None = None) -> Columns | N
         verdict=place("verdict"),
         run_id=place("runid"),
     )
+
+
+def may_name_images(column: str) -> bool:
+    """Whether a column is called like one with images' names, or a part of them."""
+    return _plain(column) in (*_URI_COLUMNS, *_BUCKET_AND_KEY)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def cell_text(value: Any) -> str:

@@ -112,6 +112,7 @@ def _of_one_file(file: FileInfo, wanted: Wanted) -> Listing:
         return _of_files(inventory.files_in(uri, listing.refused), listing, uri, wanted, below="s3://BUCKET")
     if suffix in lists.SUFFIXES:
         return list_named([uri], wanted, uri)
+    sources.refuse_on_web(uri)
     if suffix and suffix not in EXTENSIONS and not storage.is_http(uri) and not sources.is_in_container(uri):
         raise ValueError(
             f"{storage.redact(uri)} is neither an image ({_known()}) nor a list of images "

@@ -55,6 +55,16 @@ def is_container(uri: str) -> bool:
     return _kind_of(uri) is not None and not is_in_container(uri)
 
 
+def refuse_on_web(uri: str) -> None:
+    """Raises ValueError for a container on a web server, whose images no URI could name: servers never see what follows
+    a "#"."""
+    if storage.is_http(uri) and (kind := _kind_named(storage.redact(uri))) is not None:
+        raise ValueError(
+            f"{storage.redact(uri)}: images in a {kind.suffixes[0]} file on a web server cannot be read one by one; "
+            "download it, or copy it to a bucket, and give that name"
+        )
+
+
 def is_in_container(uri: str) -> bool:
     """Whether a URI names an image in a container."""
     return split(uri)[1] != ""
@@ -211,9 +221,10 @@ class _Shared:
 
 
 def _kind_of(uri: str) -> Kind | None:
-    # http(s) has no containers: servers never see what follows a "#".
-    if storage.is_http(uri):
-        return None
+    return None if storage.is_http(uri) else _kind_named(uri)  # see `refuse_on_web`
+
+
+def _kind_named(uri: str) -> Kind | None:
     name = uri.lower()
     return next((kind for kind in KINDS if name.endswith(kind.suffixes)), None)
 
@@ -221,7 +232,8 @@ def _kind_of(uri: str) -> Kind | None:
 def _open(kind: Kind, uri: str) -> _Opened | None:
     file, version = storage.open_listed(uri)
     with _damage_named(kind):
-        container = kind.open(file)
+        # One that is indexed is opened like this only to read an image, of whichever column its name tells.
+        container = (kind.open_indexed or kind.open)(file)
     return None if container is None else _Opened(kind=kind, container=container, version=version)
 
 

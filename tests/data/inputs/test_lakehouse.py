@@ -88,6 +88,35 @@ def test_only_the_current_rows_are_listed(tmp_path: Path, write: Callable[[str],
 
 
 @WRITERS
+def test_a_table_may_lie_anywhere(tmp_path: Path, write: Callable[[str], str]) -> None:
+    folder = tmp_path / "tables #1, été"
+    folder.mkdir()
+    found = [sources.read_image(file.uri)[0] for file in list_images(write(str(folder))).files]
+    assert sorted(found) == CURRENT
+
+
+def test_a_delta_table_may_be_parted_by_any_values(tmp_path: Path) -> None:
+    parted = pa.table({"image": [picture(number) for number in range(3)], "part": ["a b", "c/d", "é%20#x"]})
+    write_deltalake(f"{tmp_path}/delta dir #1", parted, partition_by=["part"])
+    found = [sources.read_image(file.uri)[0] for file in list_images(f"{tmp_path}/delta dir #1").files]
+    assert sorted(found) == sorted(map(picture, range(3)))
+
+
+@pytest.mark.parametrize(
+    ("write", "beside"), [(write_iceberg, "metadata/{:05x}-m0.avro"), (write_delta, "_delta_log/.{:020}.json.crc")]
+)
+def test_a_table_may_have_many_files_beside_its_metadata(
+    tmp_path: Path, write: Callable[[str], str], beside: str
+) -> None:
+    uri = write(str(tmp_path))
+    for path in Path(uri).glob("metadata/*.metadata.json"):
+        path.rename(path.with_name(f"v{int(path.name[:5])}.metadata.json"))  # as Hadoop's catalog names them
+    for number in range(1001):
+        (Path(uri) / beside.format(number)).touch()
+    assert sorted(sources.read_image(file.uri)[0] for file in list_images(uri).files) == CURRENT
+
+
+@WRITERS
 def test_a_folder_that_holds_a_table_is_refused(tmp_path: Path, write: Callable[[str], str]) -> None:
     write(str(tmp_path))
     with pytest.raises(ValueError, match="is a Delta, Iceberg or Lance table, whose folder also has files of earlier"):

@@ -10,6 +10,7 @@ import pytest
 from ddpm_seg import storage
 from ddpm_seg.data.inputs.listing import list_images
 from ddpm_seg.data.inputs.versions import with_versions
+from tests.web_server import web_server
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -57,6 +58,22 @@ def test_names_in_braces_may_be_longer_together_than_a_files(root: str) -> None:
     for absent in (names[0] * 20, f"{{{names[0] * 20},x.png}}"):
         with pytest.raises(FileNotFoundError, match="nothing found at"):
             list_images(f"{root}/{absent}")
+
+
+def test_a_container_on_a_web_server_is_refused_before_any_work(tmp_path: Path) -> None:
+    listed = "s3://b/a.png\n{0}/a.TAR?sig=1\n{0}/b.png?of=a.tar\n"
+    with web_server() as web:
+        web.files = dict.fromkeys(("/a.tar", "/b.tar.gz", "/c.png"), (b"x", "1"))
+        for name in ("a.tar", "b.tar.gz"):
+            with pytest.raises(ValueError, match=r"\.tar.* on a web server .* copy it to a bucket"):
+                list_images(f"{web.url}/{name}")
+        assert uris(f"{web.url}/c.png") == [f"{web.url}/c.png"]
+        (tmp_path / "list.txt").write_text(listed.format(web.url))
+        listing = list_images(f"{tmp_path}/list.txt")
+        assert [file.uri for file in listing.files] == [f"{web.url}/b.png?of=a.tar", "s3://b/a.png"]
+        ((refused, reason),) = [(entry.uri, entry.reason) for entry in listing.refused]
+        assert refused == f"{web.url}/a.TAR"
+        assert "copy it to a bucket" in reason
 
 
 def test_nothing_there_and_nothing_of_use_are_two_errors(root: str) -> None:
@@ -121,6 +138,14 @@ def test_a_parquet_list_needs_strings(tmp_path: Path) -> None:
     pq.write_table(pa.table({"uri": [1, 2]}), tmp_path / "a.parquet")
     with pytest.raises(ValueError, match="column 'uri' holds int64, not strings"):
         list_images(str(tmp_path / "a.parquet"))
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.binary()])
+@pytest.mark.parametrize("other", [{}, {"sha256": pa.array([b"x", b"y"], pa.binary())}])
+def test_a_parquet_list_may_hold_bytes(tmp_path: Path, kind: pa.DataType, other: dict[str, pa.Array]) -> None:
+    names = ["a.png", "b.png"]
+    pq.write_table(pa.table({"url": pa.array(names, kind), **other}), tmp_path / "list.parquet")
+    assert uris(f"{tmp_path}/list.parquet") == [f"{tmp_path}/{name}" for name in names]
 
 
 def test_hostile_names_come_through_folders_and_lists(tmp_path: Path) -> None:

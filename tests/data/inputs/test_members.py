@@ -192,6 +192,13 @@ def test_which_tables_hold_images(tmp_path: Path) -> None:
         "only": {"photo": pictures, "text": ["a"]},
         "two": {"left": pictures, "right": pictures},
         "masks": {"mask": pictures, "confidence_map": pictures, "uri": ["a.png"]},
+        "hashes": {"url": ["a.png"], "sha256": pictures},
+        "hashes of objects": {"Bucket": ["b"], "Key": ["a.png"], "sha256": pictures},
+        "names in bytes": {"uri": pictures, "n": [1]},
+        "names alone": {"Path": pictures},
+        "usual beside names": {"url": ["a.png"], "sha256": pictures, "jpg": pictures},
+        "struct beside names": {"path": ["a"], "sha256": pictures, "cell": [{"bytes": b"x", "path": "a"}]},
+        "only beside a key": {"key": ["000"], "data": pictures},
     }
     for name, columns in tables.items():
         pq.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
@@ -199,8 +206,13 @@ def test_which_tables_hold_images(tmp_path: Path) -> None:
     def held(choice: Choice) -> list[str]:
         return [name for name in tables if sources.holds_images(str(tmp_path / f"{name}.parquet"), choice)]
 
-    assert held(UNCHOSEN) == ["usual", "only"]
+    assert held(UNCHOSEN) == ["usual", "only", "usual beside names", "struct beside names", "only beside a key"]
     assert held(Choice(image_column="right")) == ["two"]
+    assert held(Choice(image_column="Path")) == ["names alone"], "asked for"
+    assert sources.read_image(f"{tmp_path}/hashes.parquet#0")[0] == b"x", "planned before hashes were told apart"
+    assert sources.read_image(f"{tmp_path}/two.parquet#right/0")[0] == b"x"
+    with pytest.raises(ValueError, match="no column of images"):
+        sources.read_image(f"{tmp_path}/two.parquet#0")
     with pytest.raises(ValueError, match="holds string, expected bytes"):
         sources.holds_images(str(tmp_path / "usual.parquet"), Choice(image_column="text"))
 

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -13,12 +16,17 @@ from ddpm_seg import storage
 from ddpm_seg.data.decoding.images import Limits
 from ddpm_seg.data.fit_options import Refine
 from ddpm_seg.data.image_labels import image_labels
+from ddpm_seg.data.inputs.container import UNCHOSEN
+from ddpm_seg.data.inputs.listing import list_images
+from ddpm_seg.data.inputs.members import look_into
 from ddpm_seg.data.table_pictures import row_mask
 from ddpm_seg.model.pixel_labels import PixelLabels
 from ddpm_seg.pipeline.label.rows import MAX_MESSAGE, ImageInput, LabelSpec, fetch, label_table
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.storage import hosts, patience, stores
+from tests.faulty_s3 import Refusal, faulty_s3
 from tests.odd_images import write_odd_images
+from tests.seaweedfs import S3Server
 from tests.tiny_bundle import TASK
 
 SIZE = 16
@@ -94,6 +102,37 @@ def test_a_store_that_does_not_answer_is_not_the_images_fault(spec: LabelSpec, m
             fetch(source("s3://bucket/a.png"), spec)
     finally:
         stores._open_filesystem.cache_clear()
+
+
+@pytest.mark.parametrize("code", ["ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "RequestTimeTooSkewed"])
+def test_credentials_that_are_refused_are_not_the_images_fault(
+    code: Refusal, spec: LabelSpec, s3: Callable[[], str], s3_endpoint: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = s3()
+    tables = pa.BufferOutputStream()
+    pq.write_table(pa.table({"image": [b"x"]}), tables)
+    for name in ("a.png", "a.parquet"):
+        storage.write_bytes(f"{root}/{name}", tables.getvalue().to_pybytes())
+    stores._open_filesystem.cache_clear()
+    with faulty_s3(s3_endpoint.endpoint) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        assert fetch(source(f"{root}/a.parquet#0"), spec).error_type == "unidentified"
+        proxy.fail(code)
+        for uri in (f"{root}/a.png", f"{root}/a.parquet#0"):  # the latter's version is asked for, not read
+            with pytest.raises(storage.StorageUnavailableError, match=code):
+                fetch(source(uri), spec)
+        with pytest.raises(storage.StorageUnavailableError, match=code):
+            look_into(storage.FileInfo(uri=f"{root}/a.parquet"), UNCHOSEN)
+        with pytest.raises(storage.CredentialsError, match=code):  # before the work: see `run`
+            list_images(f"{root}/a.parquet")
+        proxy.fail("403")
+        for uri in (f"{root}/a.png", f"{root}/a.parquet#0"):
+            assert fetch(source(uri), spec).error_type == "access_denied"
+        proxy.fail("InvalidObjectState")
+        for uri in (f"{root}/a.png", f"{root}/a.parquet#0"):
+            image = fetch(source(uri), spec)
+            assert (image.error_type, "restore it" in (image.error_message or "")) == ("access_denied", True)
+    stores._open_filesystem.cache_clear()
 
 
 def test_messages_hold_no_secret_and_are_short(spec: LabelSpec, monkeypatch: pytest.MonkeyPatch) -> None:
