@@ -17,11 +17,6 @@ from ddpm_seg.storage.errors import StorageError
 from ddpm_seg.storage.local_glob import NOTHING_THERE, matches
 
 _TEMPORARY = re.compile(r"\.ddpm_seg-[0-9a-f]{32}\.tmp")
-<<<<<<< HEAD
-# Errors of stat() for a file that was deleted since it was listed, for a broken link, or a name that no file can have.
-_NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
-=======
->>>>>>> c8721284040df849660184285dac477c1729b8be
 
 
 def temporary_name() -> str:

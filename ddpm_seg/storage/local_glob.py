@@ -13,8 +13,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
-"""Errors for a file that was deleted since it was listed, or for a broken link."""
+NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+"""Errors for a file that was deleted since it was listed, for a broken link, or a name that no file can have."""
 
 
 def matches(pattern: str) -> Iterator[Path]:
