@@ -110,7 +110,7 @@ def plan_run(
     item whose latest row is of a later run stays done. `limit` is the maximum number of items in the new runs. Raises
     DamagedFileError for a file that cannot be read.
 
-    Memory: 24 bytes for each input that runs of this configuration contain, and the items of one run.
+    Memory: 28 bytes for each input that runs of this configuration contain, and the items of one run.
     """
     without_forgotten = forgotten_filter(output)
     number = next_number(output, config_hash, tables)
@@ -193,7 +193,8 @@ class _Sieve:
             done[inside] |= of_container
             asked += unsure
         failed, judged = (pc.is_in(items["image_id"], value_set=ids).to_numpy() for ids in (self.failed, self.judged))
-        waiting = self.waiting.are_planned(items)
+        # Rows of an unfinished run will replace those that are done, even if they are of another version.
+        waiting, done = self.waiting.are_planned(items), done & ~self.waiting.have_names(items)
         again = done & failed & ~waiting
         left = ~waiting & (~done | failed | judged)
         counts["done"] += int((done & ~waiting & ~left).sum())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -18,8 +19,8 @@ NOW = datetime(2026, 1, 2, tzinfo=timezone.utc)
 TABLES = "labels", "class_stats"
 
 
-def items(names: str, *, size: int = 1) -> pa.Table:
-    files = (storage.FileInfo(uri=f"s3://b/{name}", size_bytes=size, modified=NOW) for name in names)
+def items(names: str, *, size: int = 1, etag: str | None = None) -> pa.Table:
+    files = (storage.FileInfo(uri=f"s3://b/{name}", size_bytes=size, etag=etag, modified=NOW) for name in names)
     return inputs_table(files)
 
 
@@ -69,6 +70,24 @@ def test_a_changed_item_is_new(tmp_path: Path) -> None:
     changed = pa.concat_tables([items("a"), items("b", size=2)])
     todo = plan_run(changed, str(tmp_path), TABLES, "c")
     assert (names(todo), todo.already_done, todo.retried) == ("b", 1, 0)
+
+
+@pytest.mark.parametrize("versions", [[{"size": 1}, {"size": 2}], [{"etag": "v1"}, {"etag": "v2"}]])
+def test_an_item_that_was_put_back_to_an_earlier_version_is_new(versions: list[dict[str, Any]], tmp_path: Path) -> None:
+    for version in [*versions, versions[0], versions[1]]:
+        todo = plan_run(items("a", **version), str(tmp_path), TABLES, "c")
+        assert (names(todo), todo.already_done) == ("a", 0)
+        finish(freeze(todo))
+        assert names(plan_run(items("a", **version), str(tmp_path), TABLES, "c")) == ""
+
+
+def test_what_an_unfinished_run_has_in_another_version_is_not_done(tmp_path: Path) -> None:
+    finish(freeze(plan_run(items("ab"), str(tmp_path), TABLES, "c")))
+    waiting = freeze(plan_run(items("a", size=2), str(tmp_path), TABLES, "c"))
+    todo = plan_run(items("ab"), str(tmp_path), TABLES, "c")
+    assert (names(todo), todo.already_done) == ("a", 1)
+    finish(waiting)
+    assert names(plan_run(items("ab"), str(tmp_path), TABLES, "c")) == "a"
 
 
 @pytest.mark.parametrize(("limit", "expected", "retried"), [(None, "bde", 2), (1, "b", 1), (0, "", 0)])

@@ -105,11 +105,14 @@ def _run_json(layout: RunLayout) -> dict[str, object]:
 
 
 def _with_containers(planned: list[pa.Table], containers: list[pa.Table]) -> pa.Table:
-    """The manifest's rows, with one for each container at the end, so that the next run knows what is done."""
+    """The manifest's rows, with one for the last version of each container at the end, so that the next run knows what
+    is done."""
     items = pa.concat_tables(planned)
     if not containers:
         return items
-    units = pa.concat_tables(containers).group_by(INPUTS.names).aggregate([]).select(INPUTS.names)
+    units = pa.concat_tables(containers)
+    places = {name: place for place, name in enumerate(units["image_id"].to_pylist())}
+    units = units.take(list(places.values()))
     last = {"shard": items["shard"][-1].as_py(), "chunk": 0}
     for name, number in last.items():
         units = units.append_column(name, pa.array(np.full(units.num_rows, number, np.int32)))

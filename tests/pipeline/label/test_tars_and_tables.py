@@ -45,6 +45,9 @@ from tests.tiny_bundle import TASK, tiny_bundle
 COLUMNS = ["image_id", "uri", "etag", "size_bytes", "status", "error_type", "error_message", "mask", "run_id"]
 
 
+IN_FIRST = [f"a.tar#{seed:06d}.png" for seed in range(3)]
+
+
 class Killed(BaseException):
     """The driver is killed here."""
 
@@ -213,6 +216,27 @@ def test_a_new_tar_is_new_work_and_a_replaced_one_is_labelled_again(folder: Path
     assert label(folder).images == 4
     assert label(folder).images == 0
     assert len(by_name(folder)) == 7
+
+
+@pytest.mark.parametrize("limit", [None, 2])
+def test_a_tar_that_is_put_back_is_labelled_again(folder: Path, limit: int | None) -> None:
+    """Also if some of its images were once planned one by one, and after its output was compacted."""
+    first, second = (tar_of(samples(start, number)) for start, number in ((0, 3), (1, 4)))
+    path, places = folder / "a.tar", ["out", "compact"]
+    path.write_bytes(first)
+    label(folder, limit=limit)
+    label(folder)
+    when = path.stat()
+    path.write_bytes(second)
+    assert label(folder).images == 4
+    assert compact.main([f"--labels={folder.parent}/out", f"--output={folder.parent}/compact"]) == 0
+    path.write_bytes(first)
+    os.utime(path, ns=(when.st_atime_ns, when.st_mtime_ns))
+    for place in places:
+        output = str(folder.parent / place)
+        assert label(folder, output=output).images == 3
+        assert label(folder, output=output).images == 0
+        assert len({row["run_id"] for name, row in by_name(folder, place).items() if name in IN_FIRST}) == 1
 
 
 def test_a_tar_that_is_replaced_during_a_run_is_one_error_and_labelled_next(folder: Path, ways: Ways) -> None:
