@@ -164,9 +164,9 @@ def _carry_out(run: KnownRun, work: Work, allocation: nodes.Allocation) -> RunSu
     write_summary(run.layout, summary)
     for table in (work.found.run.table, *work.derived):
         storage.delete_unfinished(run.layout.shards(table))
+    work.write_report(run)  # which marks the run as finished: until then a resume needs what is in `_chunks`
     delete_chunks(planned.chunks)
     delete_other_chunks(planned)  # which an earlier driver's workers may have written meanwhile
-    work.write_report(run)
     return summary
 
 

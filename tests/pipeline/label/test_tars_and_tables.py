@@ -9,6 +9,7 @@ import gzip
 import io
 import json
 import os
+import shutil
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -31,7 +32,7 @@ from ddpm_seg.model.bundle.ensemble_bundle import save_bundle
 from ddpm_seg.pipeline import execute, job
 from ddpm_seg.pipeline.label import containers
 from ddpm_seg.pipeline.label.config import LabelConfig
-from ddpm_seg.pipeline.label.job import LabelSummary, run_label
+from ddpm_seg.pipeline.label.job import LabelSummary, LabelWork, run_label
 from ddpm_seg.pipeline.label.plan import LabelPlan, plan_label
 from ddpm_seg.pipeline.publish import Shards
 from ddpm_seg.pipeline.row import Row
@@ -50,6 +51,10 @@ IN_FIRST = [f"a.tar#{seed:06d}.png" for seed in range(3)]
 
 class Killed(BaseException):
     """The driver is killed here."""
+
+
+def killed(*_: object) -> None:
+    raise Killed
 
 
 class Ways:
@@ -205,6 +210,39 @@ def test_a_kill_anywhere_loses_and_doubles_nothing(folder: Path, ways: Ways) -> 
         assert_once(every_row(folder, output.name), 16)
         assert {name: row["mask"] for name, row in by_name(folder, output.name).items()} == quiet
         assert not list((output / "_chunks").rglob("*.parquet"))
+
+
+@pytest.mark.parametrize("chunks_too", [False, True], ids=["container gone", "container and chunks gone"])
+def test_a_kill_before_the_report_keeps_what_is_published(
+    folder: Path, ways: Ways, monkeypatch: pytest.MonkeyPatch, chunks_too: bool
+) -> None:
+    (folder / "a.tar").write_bytes(tar_of(samples(0, 9)))  # three shards
+    with monkeypatch.context() as patch:
+        patch.setattr(LabelWork, "write_report", killed)
+        with pytest.raises(Killed):
+            label(folder)
+    before = by_name(folder)
+    (folder / "a.tar").unlink()
+    (folder / "alone.png").write_bytes(picture(99))  # else there are no images at all
+    if chunks_too:
+        shutil.rmtree(folder.parent / "out" / "_chunks")
+    label(folder)
+    assert {name: row for name, row in by_name(folder).items() if name != "alone.png"} == before
+    assert len(before) == 9
+    assert len(ways.looked_into) == 1 + chunks_too
+    assert not (folder.parent / "out" / "_set_aside").exists()
+
+
+def test_a_kill_after_the_report_leaves_nothing_behind(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "a.tar").write_bytes(tar_of(samples(0, 3)))
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "delete_chunks", killed)
+        with pytest.raises(Killed):
+            label(folder)
+    assert list((folder.parent / "out" / "_chunks").rglob("*.parquet"))
+    assert label(folder).images == 0
+    assert not list((folder.parent / "out" / "_chunks").rglob("*.parquet"))
+    assert len(by_name(folder)) == 3
 
 
 def test_a_new_tar_is_new_work_and_a_replaced_one_is_labelled_again(folder: Path) -> None:
