@@ -31,6 +31,12 @@ def record_forgotten(output: str, names: Collection[str]) -> str:
         number += 1
 
 
+def copy_forgotten(source: str, output: str) -> None:
+    """Copies the records of one output to another that gets its rows: the images must not come back there."""
+    for uri in uris_under(storage.join(source, FOLDER)):
+        storage.write_bytes(storage.join(output, FOLDER, uri.rpartition("/")[2]), storage.read_bytes(uri))
+
+
 def forgotten_ids(output: str) -> set[str]:
     """The ids (see `image_id`) of the images, and containers of images, that were ever forgotten."""
     records = [uri for uri in uris_under(storage.join(output, FOLDER)) if uri.endswith(".parquet")]

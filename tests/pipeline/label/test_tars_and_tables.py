@@ -472,6 +472,10 @@ def test_forgotten_images_leave_no_trace_and_do_not_come_back(folder: Path, caps
     assert label(folder).images == 6
     assert "00000.tar#000003.png" not in by_name(folder)
     assert compact.main(["--labels", str(folder.parent / "out"), "--output", str(folder.parent / "new")]) == 0
+    assert label(folder, output=str(folder.parent / "new")).images == 0
+    (folder / "00000.tar").write_bytes(tar_of(samples(0, 8)))
+    assert label(folder, output=str(folder.parent / "new")).images == 7
+    assert not gone & by_name(folder, "new").keys()
 
 
 def test_forgetting_waits_for_an_interrupted_run(folder: Path, ways: Ways) -> None:
