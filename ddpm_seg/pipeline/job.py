@@ -102,7 +102,7 @@ def _work(work: Work, plan_again: Callable[[], Work]) -> list[RunSummary]:
             work = work.after(begun)
             del begun  # with its manifest, before the next run has one
             continue
-        with same_model():  # another driver was quicker: help with its run, then see what is left
+        with same_model():  # another driver was quicker, or all of it was forgotten: see what is left
             model_id, work = work.found.header.model_id, plan_again()
             refuse_another_model(work.found.config.model, work.found.header.model_id, model_id)
 

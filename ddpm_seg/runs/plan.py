@@ -144,9 +144,13 @@ def plan_run(
 def freeze_new(todo: RunPlan, config: Mapping[str, object], *, shard_size: int, chunk_size: int) -> KnownRun | None:
     """Makes a run of the new items and writes its manifest, with the options `config` in it.
 
-    Returns None if another driver has planned the same configuration since `todo` was made: plan again.
+    Leaves out what was forgotten since `todo` was made. Returns None if that is everything, or if another driver has
+    planned the same configuration since then: plan again.
     """
-    items = plan(todo.new, shard_size, chunk_size)
+    new = forgotten_filter(todo.output)(todo.new)
+    if not new.num_rows:
+        return None
+    items = plan(new, shard_size, chunk_size)
     sizes: dict[str, object] = {"chunk_size": chunk_size}
     if UNIT in items.column_names:  # from the rows it could not be told once some are forgotten
         sizes["shards"] = items["shard"][-1].as_py() + 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ import pyarrow as pa
 import pytest
 
 from ddpm_seg import storage
-from ddpm_seg.runs.ledger import KnownRun, freeze_run
+from ddpm_seg.runs.ledger import KnownRun, find_runs, freeze_run
 from ddpm_seg.runs.manifest import Manifest, RunInfo, image_id, inputs_table, plan
 from ddpm_seg.runs.parquet import encode
-from ddpm_seg.runs.plan import RunPlan, plan_run
+from ddpm_seg.runs.plan import RunPlan, freeze_new, plan_run
+from ddpm_seg.runs.upkeep.forgotten import record_forgotten
 
 NOW = datetime(2026, 1, 2, tzinfo=timezone.utc)
 TABLES = "labels", "class_stats"
@@ -130,3 +132,25 @@ def test_items_without_a_version_are_told_apart_by_name(tmp_path: Path) -> None:
     finish(run)
     todo = plan_run(unversioned[1], str(tmp_path), TABLES, "c")
     assert (names(todo), todo.already_done) == ("c", 2)
+
+
+def test_what_is_forgotten_while_a_plan_waits_is_left_out(tmp_path: Path) -> None:
+    tars = items("cd").append_column("unit", pa.array(["tar", "tar"]))
+    tars = tars.append_column("inside", pa.nulls(2, pa.string()))
+    todo = plan_run(tars, str(tmp_path), TABLES, "c")
+    singles = pa.array([["s3://b/d#1", "s3://b/d#2"]] * 2)
+    todo = replace(todo, new=todo.new.append_column("without", singles))
+    record_forgotten(str(tmp_path), ["s3://b/c", "s3://b/d#1"])
+    run = freeze_new(todo, {}, shard_size=2, chunk_size=1)
+    assert run is not None
+    (row,) = run.manifest.items.to_pylist()
+    assert (row["uri"], row["unit"], row["without"]) == ("s3://b/d", "tar", ["s3://b/d#2"])
+    assert run.info.config["shards"] == 1
+
+
+def test_a_plan_of_which_everything_is_forgotten_makes_no_run(tmp_path: Path) -> None:
+    todo = plan_run(items("ab"), str(tmp_path), TABLES, "c")
+    record_forgotten(str(tmp_path), ["s3://b/a", "s3://b/b"])
+    assert freeze_new(todo, {}, shard_size=2, chunk_size=1) is None
+    assert find_runs(str(tmp_path), "labels", "c") == []
+    assert names(plan_run(items("ab"), str(tmp_path), TABLES, "c")) == ""

@@ -39,6 +39,7 @@ from ddpm_seg.pipeline.row import Row
 from ddpm_seg.pipeline.stream import Stages, result
 from ddpm_seg.runs.contents import Unit
 from ddpm_seg.runs.planned import PlannedRun
+from ddpm_seg.runs.upkeep.forgotten import record_forgotten
 from ddpm_seg.runs.view import read_labels
 from jobs import compact, export, forget
 from tests.tiny_bundle import TASK, tiny_bundle
@@ -491,6 +492,14 @@ def test_forgetting_waits_for_an_interrupted_run(folder: Path, ways: Ways) -> No
     label(folder)
     assert forget.main(arguments) == 0
     assert len(by_name(folder)) == 4
+
+
+def test_a_limit_is_filled_with_images_that_are_not_forgotten(folder: Path) -> None:
+    (folder / "a.tar").write_bytes(tar_of(samples(0, 5)))
+    record_forgotten(str(folder.parent / "out"), [f"{folder}/a.tar#{seed:06d}.png" for seed in (0, 2)])
+    assert plan(folder, limit=2).run.new["uri"].to_pylist() == [f"{folder}/a.tar#{seed:06d}.png" for seed in (1, 3)]
+    assert label(folder, limit=2).images == 2
+    assert label(folder).images == 1
 
 
 def test_what_the_libraries_themselves_write(folder: Path) -> None:
