@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ddpm_seg.runs.done import Known, container_rows
+from ddpm_seg.runs.fresh_output import refuse_unfinished
 from ddpm_seg.runs.key_set import KeySet
 from ddpm_seg.runs.layout import run_number
 from ddpm_seg.runs.ledger import KnownRun, find_runs, freeze_run, next_number
@@ -108,10 +109,11 @@ def plan_run(
     derived ones. With `retry_errors`, items whose latest row is an error are planned again. `redo` has the
     `image_id`s of items to plan again even if they are done, each with the run that was judged ("" for any run): an
     item whose latest row is of a later run stays done. `limit` is the maximum number of items in the new runs. Raises
-    DamagedFileError for a file that cannot be read.
+    DamagedFileError for a file that cannot be read, and ValueError for an output whose compaction is incomplete.
 
     Memory: 28 bytes for each input that runs of this configuration contain, and the items of one run.
     """
+    refuse_unfinished(output)
     without_forgotten = forgotten_filter(output)
     number = next_number(output, config_hash, tables)
     runs = find_runs(output, tables[0], config_hash)

@@ -95,9 +95,12 @@ def test_an_interrupted_compaction_begins_anew(output: Path, monkeypatch: pytest
         patch.setattr(runs_compact, "create_manifest", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run(output, shard_size=5)
+    with pytest.raises(ValueError, match=r"new is incomplete: .* Let the same command finish there first"):
+        plan_run(inputs_table([]), str(output.parent / "new"), ("labels", "class_stats"), "c")
     before = read_labels(str(output))
     done = run(output, shard_size=30)
     assert read_labels(done.layout.output).equals(before)
+    assert plan_run(inputs_table([]), done.layout.output, ("labels", "class_stats"), "c").last_run is not None
     with pytest.raises(ValueError, match="is not empty"):
         run(output)
 
