@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from ddpm_seg import storage
 from ddpm_seg.data.inputs import sources
 from ddpm_seg.data.inputs.container import Choice
+from ddpm_seg.pipeline.label.read_uris import with_signed
 from ddpm_seg.runs.done import images_planned_singly
 from ddpm_seg.runs.ledger import find_runs
 from ddpm_seg.runs.manifest import INSIDE, UNIT, WITHOUT, image_id, inputs_table, stored_uri
@@ -136,7 +137,7 @@ def _limited(
         wanted = (file for file, uri in named if uri not in without and not is_forgotten(uri, forgotten))
         found = list(islice(wanted, left))
         # A container that cannot be read at all is planned as it is, and becomes one row with the error.
-        row = inputs_table(found) if found else new.filter(pc.equal(new["uri"], unit["uri"]))
+        row = with_signed(inputs_table(found), read_uris) if found else new.filter(pc.equal(new["uri"], unit["uri"]))
         parts.append(row)
         left -= row.num_rows
     return pa.concat_tables(parts, promote_options="default").select(new.column_names)
