@@ -19,7 +19,7 @@ from ddpm_seg.runs.commit import SET_ASIDE, outcomes
 from ddpm_seg.runs.heartbeat import refuse_if_running
 from ddpm_seg.runs.layout import RunLayout, layout_of, uris_under
 from ddpm_seg.runs.ledger import MANIFEST, find_runs
-from ddpm_seg.runs.manifest import read_info
+from ddpm_seg.runs.manifest import encode_manifest, read_info
 from ddpm_seg.runs.parquet import DamagedFileError, encode, read_columns, read_table
 from ddpm_seg.runs.summary import read_json
 from ddpm_seg.runs.upkeep.forgotten import forgotten_filter, forgotten_ids, is_forgotten, record_forgotten
@@ -103,7 +103,7 @@ def _clear_manifest(uri: str, without_forgotten: Callable[[pa.Table], pa.Table])
     kept = without_forgotten(items)
     if kept.equals(items):
         return False
-    storage.write_bytes(uri, encode(kept))
+    storage.write_bytes(uri, encode_manifest(kept))
     return True
 
 
