@@ -102,7 +102,7 @@ def _work(work: Work, plan_again: Callable[[], Work]) -> list[RunSummary]:
             work = work.after(begun)
             del begun  # with its manifest, before the next run has one
             continue
-        with same_model():  # another driver was quicker: help with its run, then see what is left
+        with same_model():  # another driver was quicker, or all of it was forgotten: see what is left
             model_id, work = work.found.header.model_id, plan_again()
             refuse_another_model(work.found.config.model, work.found.header.model_id, model_id)
 
@@ -164,9 +164,9 @@ def _carry_out(run: KnownRun, work: Work, allocation: nodes.Allocation) -> RunSu
     write_summary(run.layout, summary)
     for table in (work.found.run.table, *work.derived):
         storage.delete_unfinished(run.layout.shards(table))
+    work.write_report(run)  # which marks the run as finished: until then a resume needs what is in `_chunks`
     delete_chunks(planned.chunks)
     delete_other_chunks(planned)  # which an earlier driver's workers may have written meanwhile
-    work.write_report(run)
     return summary
 
 

@@ -63,6 +63,9 @@ class ShardPlan:
     def misfit_of_shard(self, rows: pa.Table) -> str | None:
         """Why `rows` are not those of the whole shard; None if they are."""
         held = set(_names(rows)) if self.container else set()
+        if self.image_ids == [self.container]:
+            # The container was looked into again, and is gone or damaged by now: what it held then is worth keeping.
+            return self.run.misfit(rows, _names(rows))
         if self.container not in held:
             return self.run.misfit(rows, self.image_ids)
         chunks = [[name for name in chunk if name != self.container] for chunk in self.chunks]

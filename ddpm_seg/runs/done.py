@@ -6,6 +6,7 @@ does not know, or which were replaced between planning and reading: a row record
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -14,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ddpm_seg.runs.key_set import KEY_BYTES, NAME_BYTES, KeySet
+from ddpm_seg.runs.key_set import KeySet
+from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.ledger import KEY_COLUMNS, KnownRun, key_list, name_key, planned_inputs, version_key
 from ddpm_seg.runs.manifest import INSIDE
 from ddpm_seg.runs.view import shards_read
@@ -23,7 +25,8 @@ _VERSION = ("etag", "size_bytes", "modified")
 
 
 class Known:
-    """What some runs of one output, table and configuration contain: looked up for one batch of inputs at a time."""
+    """What some runs of one output, table and configuration, oldest first, contain: looked up for one batch of inputs
+    at a time. An image is known in the version of the last of these runs: its row is the current one."""
 
     def __init__(self, runs: list[KnownRun]) -> None:
         self._keys = KeySet(key_list(rows) for rows in planned_inputs(runs, KEY_COLUMNS))
@@ -37,6 +40,10 @@ class Known:
         """
         names = _names(inputs["image_id"])
         return self._keys.has(key_list(inputs)) | self._unknown_then(names) | self._known_by_name(inputs, names)
+
+    def have_names(self, inputs: pa.Table) -> NDArray[np.bool_]:
+        """For each input, whether one of these runs contains it in any version."""
+        return self._keys.has_names(_names(inputs["image_id"]))
 
     def are_published(self, inputs: pa.Table, read: KeySet) -> tuple[NDArray[np.bool_], bytes]:
         """For each input, whether these finished runs contain it; and the names of inputs for which the published rows
@@ -61,21 +68,14 @@ class Known:
         read."""
         if self._layout is None or not asked:
             return KeySet([])
-        wanted, found = KeySet.of_names(asked), bytearray()
-        layout, columns = self._layout, ["image_id", "etag", "size_bytes"]
-        with suppress(FileNotFoundError):  # nothing was published yet
-            for _, rows in shards_read(layout.output, layout.table, columns, config_hash=layout.config_hash):
-                names = _names(rows["image_id"])
-                rows = rows.filter(pa.array(wanted.has_names(names)))
-                found += b"".join(_read_keys(_names(rows["image_id"]), rows["etag"], rows["size_bytes"]))
-        return KeySet([[_last_of_each_name(found)]])
+        return KeySet(_keys_read(self._layout, KeySet.of_names(asked)))
 
     def _unknown_then(self, names: list[bytes]) -> NDArray[np.bool_]:
-        """Which names are planned in an unknown version."""
+        """Which names are known in an unknown version."""
         return self._keys.has([name + _UNKNOWN for name in names])
 
     def _known_by_name(self, inputs: pa.Table, names: list[bytes]) -> NDArray[np.bool_]:
-        """The inputs without a known version whose image is planned in any version."""
+        """The inputs without a known version whose image is planned."""
         known = [_is_known(inputs, name) for name in _VERSION]
         unknown = ~np.logical_or.reduce(known)
         return unknown & self._keys.has_names(names) if unknown.any() else unknown
@@ -98,29 +98,37 @@ def _read_keys(names: list[bytes], etags: Any, sizes: Any) -> list[bytes]:
     return [name + version_key(f"etag {etag}" if etag is not None else f"size {size}") for name, etag, size in rows]
 
 
-def _last_of_each_name(keys: bytearray) -> bytes:
-    held = np.frombuffer(keys, np.uint8).reshape(-1, KEY_BYTES)
-    names = np.ascontiguousarray(held[:, :NAME_BYTES]).reshape(-1).view(f"S{NAME_BYTES}")
-    order = np.argsort(names, kind="stable")
-    last = np.append(names[order][1:] != names[order][:-1], True)[: len(order)]
-    return held[order[last]].tobytes()
+def _keys_read(layout: RunLayout, wanted: KeySet) -> Iterator[list[bytes]]:
+    """The `_read_keys` of every published row of the `wanted` images, oldest run first."""
+    columns = ["image_id", "etag", "size_bytes"]
+    with suppress(FileNotFoundError):  # nothing was published yet
+        for _, rows in shards_read(layout.output, layout.table, columns, config_hash=layout.config_hash):
+            rows = rows.filter(pa.array(wanted.has_names(_names(rows["image_id"]))))
+            yield _read_keys(_names(rows["image_id"]), rows["etag"], rows["size_bytes"])
 
 
 def images_planned_singly(units: pa.Table, runs: list[KnownRun]) -> dict[str, list[str]]:
-    """For each of these containers, by URI, the URIs of images in it that these runs have as single inputs, of the same
-    version of the container."""
-    versions = dict(zip(units["uri"].to_pylist(), _versions(units), strict=True))
-    found: dict[str, list[str]] = {}
+    """For each of these containers, by URI, the URIs of images in it that these runs, oldest first, have as single
+    inputs, of the same version of the container. An image counts as last planned, alone or with its container."""
+    wanted: list[Any] = units["uri"].to_pylist()
+    versions = dict(zip(wanted, _versions(units), strict=True))
+    found: dict[str, dict[str, None]] = {uri: {} for uri in versions}
+    whole = pa.array(wanted, pa.string())
     for batch in planned_inputs(runs, ["uri", *_VERSION]):
-        inside = batch.filter(pc.match_substring(batch["uri"].cast(pa.string()), "#"))
-        uris: list[Any] = inside["uri"].to_pylist()
-        for uri, version in zip(uris, _versions(inside), strict=True):
+        names = batch["uri"].cast(pa.string())
+        here = batch.filter(pc.or_(pc.match_substring(names, "#"), pc.is_in(names, value_set=whole)))
+        uris: list[Any] = here["uri"].to_pylist()
+        for uri, version in zip(uris, _versions(here), strict=True):
+            if uri in versions and version != versions[uri]:
+                found[uri].clear()
             place = uri.find("#")
             while place >= 0:
-                if versions.get(uri[:place]) == version:
-                    found.setdefault(uri[:place], []).append(uri)
+                if uri[:place] in versions:
+                    found[uri[:place]].pop(uri, None)
+                    if version == versions[uri[:place]]:
+                        found[uri[:place]][uri] = None
                 place = uri.find("#", place + 1)
-    return found
+    return {uri: list(images) for uri, images in found.items() if images}
 
 
 def _versions(inputs: pa.Table | pa.RecordBatch) -> list[tuple[Any, ...]]:

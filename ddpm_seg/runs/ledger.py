@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ddpm_seg import storage
 from ddpm_seg.runs.commit import chunk_folders, delete_chunks
@@ -222,7 +223,21 @@ def _in_manifest(uri: str, shards: list[int] | None, columns: list[str]) -> Iter
     """The manifest's rows, or only those in `shards`, one batch in memory at a time."""
     with manifest_named(uri), open_parquet(uri) as file:
         check_items(uri, file.schema_arrow)
-        # By row group: Arrow would fetch the columns of all groups that it is asked for before it returns the first.
-        for group in range(file.num_row_groups):
-            for batch in file.iter_batches(BATCH_ROWS, row_groups=[group], columns=[*columns, "shard"]):
+        # Not all at once: Arrow would fetch the columns of all groups that it is asked for before it returns the first.
+        for groups in _groups_at_once(file.metadata):
+            for batch in file.iter_batches(BATCH_ROWS, row_groups=groups, columns=[*columns, "shard"]):
                 yield batch if shards is None else batch.filter(pa.array(np.isin(batch["shard"].to_numpy(), shards)))
+
+
+def _groups_at_once(about: pq.FileMetaData) -> Iterator[list[int]]:
+    """Row groups to read together: each has BATCH_ROWS, but only a few hundred rows where an earlier release has
+    rewritten the manifest."""
+    groups, rows = list[int](), 0
+    for group in range(about.num_row_groups):
+        size = about.row_group(group).num_rows
+        if groups and rows + size > BATCH_ROWS:
+            yield groups
+            groups, rows = [], 0
+        groups, rows = [*groups, group], rows + size
+    if groups:
+        yield groups

@@ -191,7 +191,12 @@ def create_manifest(layout: RunLayout, manifest: Manifest) -> bool:
         "config": info.config,
     }
     items = manifest.items.replace_schema_metadata({METADATA_KEY: json.dumps(metadata, sort_keys=True).encode()})
-    return storage.create_bytes(layout.manifest, encode(items, row_group_size=BATCH_ROWS))
+    return storage.create_bytes(layout.manifest, encode_manifest(items))
+
+
+def encode_manifest(items: pa.Table) -> bytes:
+    """The bytes of a manifest with these rows, which have its metadata: a row group is what planning reads at once."""
+    return encode(items, row_group_size=BATCH_ROWS)
 
 
 def digest(data: bytes) -> str:

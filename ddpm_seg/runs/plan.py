@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ddpm_seg.runs.done import Known, container_rows
+from ddpm_seg.runs.fresh_output import refuse_unfinished
 from ddpm_seg.runs.key_set import KeySet
 from ddpm_seg.runs.layout import run_number
 from ddpm_seg.runs.ledger import KnownRun, find_runs, freeze_run, next_number
@@ -108,10 +109,11 @@ def plan_run(
     derived ones. With `retry_errors`, items whose latest row is an error are planned again. `redo` has the
     `image_id`s of items to plan again even if they are done, each with the run that was judged ("" for any run): an
     item whose latest row is of a later run stays done. `limit` is the maximum number of items in the new runs. Raises
-    DamagedFileError for a file that cannot be read.
+    DamagedFileError for a file that cannot be read, and ValueError for an output whose compaction is incomplete.
 
-    Memory: 24 bytes for each input that runs of this configuration contain, and the items of one run.
+    Memory: 28 bytes for each input that runs of this configuration contain, and the items of one run.
     """
+    refuse_unfinished(output)
     without_forgotten = forgotten_filter(output)
     number = next_number(output, config_hash, tables)
     runs = find_runs(output, tables[0], config_hash)
@@ -144,9 +146,13 @@ def plan_run(
 def freeze_new(todo: RunPlan, config: Mapping[str, object], *, shard_size: int, chunk_size: int) -> KnownRun | None:
     """Makes a run of the new items and writes its manifest, with the options `config` in it.
 
-    Returns None if another driver has planned the same configuration since `todo` was made: plan again.
+    Leaves out what was forgotten since `todo` was made. Returns None if that is everything, or if another driver has
+    planned the same configuration since then: plan again.
     """
-    items = plan(todo.new, shard_size, chunk_size)
+    new = forgotten_filter(todo.output)(todo.new)
+    if not new.num_rows:
+        return None
+    items = plan(new, shard_size, chunk_size)
     sizes: dict[str, object] = {"chunk_size": chunk_size}
     if UNIT in items.column_names:  # from the rows it could not be told once some are forgotten
         sizes["shards"] = items["shard"][-1].as_py() + 1
@@ -193,7 +199,8 @@ class _Sieve:
             done[inside] |= of_container
             asked += unsure
         failed, judged = (pc.is_in(items["image_id"], value_set=ids).to_numpy() for ids in (self.failed, self.judged))
-        waiting = self.waiting.are_planned(items)
+        # Rows of an unfinished run will replace those that are done, even if they are of another version.
+        waiting, done = self.waiting.are_planned(items), done & ~self.waiting.have_names(items)
         again = done & failed & ~waiting
         left = ~waiting & (~done | failed | judged)
         counts["done"] += int((done & ~waiting & ~left).sum())

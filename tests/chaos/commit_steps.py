@@ -58,8 +58,8 @@ STEPS = (
     ),
     Step(name="chunks of a shard deleted", call="delete", uri=r"/_chunks/run=[^/]+/shard-SHARD$", in_worker=True),
     Step(name="summary written", call="write_bytes", uri=r"/summary\.json$"),
-    Step(name="chunks deleted", call="delete", uri=r"/_chunks/run=[^/]+$"),
     Step(name="report written", call="write_bytes", uri=r"/report\.html$"),
+    Step(name="chunks deleted", call="delete", uri=r"/_chunks/run=[^/]+$"),
     Step(name="heartbeat deleted", call="delete", uri=r"/heartbeat\.json$"),
 )
 

@@ -5,12 +5,16 @@ import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from ddpm_seg import storage
+from ddpm_seg.runs import ledger
+from ddpm_seg.runs import manifest as manifests
 from ddpm_seg.runs.commit import chunk_folders, write_chunk
 from ddpm_seg.runs.ledger import (
     KnownRun,
@@ -22,6 +26,8 @@ from ddpm_seg.runs.ledger import (
     planned_keys,
 )
 from ddpm_seg.runs.manifest import Manifest, RunInfo, inputs_table, plan
+from ddpm_seg.runs.parquet import encode, open_parquet, read_table
+from ddpm_seg.runs.upkeep.forget import forget
 from ddpm_seg.storage.local import temporary_name
 
 NOW = datetime(2026, 1, 2, tzinfo=timezone.utc)
@@ -189,3 +195,38 @@ def test_of_many_planners_at_once_each_number_has_one(tmp_path: Path) -> None:
     for run in won:
         (found,) = [r for r in find_runs(str(tmp_path), "labels", run.layout.config_hash) if r.layout == run.layout]
         assert found.manifest.items.equals(run.manifest.items)
+
+
+def test_a_manifest_of_small_row_groups_is_read_with_few_requests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `forget` once rewrote them; what it rewrites now has the row groups that it had."""
+    monkeypatch.setattr(ledger, "BATCH_ROWS", 100)
+    monkeypatch.setattr(manifests, "BATCH_ROWS", 100)
+    files = [file(f"{number:03}") for number in range(250)]
+    run = freeze(tmp_path, files)
+    finish(run)
+    assert group_sizes(run) == [100, 100, 50]
+    expected = planned_keys([run]).to_pylist()
+    items = read_table(run.layout.manifest)
+    storage.write_bytes(run.layout.manifest, encode(items, row_group_size=30))
+    asked: list[list[int]] = []
+    real = pq.ParquetFile.iter_batches
+
+    def iter_batches(self: pq.ParquetFile, size: int, *, row_groups: list[int], columns: list[str]) -> Any:
+        asked.append(row_groups)
+        return real(self, size, row_groups=row_groups, columns=columns)
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", iter_batches)
+    assert planned_keys([run]).to_pylist() == expected
+    assert asked == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+    for shard in run.manifest.shard_sizes():
+        storage.delete(run.layout.shard(shard))
+    forget(str(tmp_path), ["s3://b/003"], lambda _: None)
+    assert group_sizes(run) == [100, 100, 49]
+
+
+def group_sizes(run: KnownRun) -> list[int]:
+    with open_parquet(run.layout.manifest) as manifest:
+        about = manifest.metadata
+        return [about.row_group(group).num_rows for group in range(about.num_row_groups)]

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from ddpm_seg import storage
-from ddpm_seg.runs.ledger import KnownRun, freeze_run
+from ddpm_seg.runs.ledger import KnownRun, find_runs, freeze_run
 from ddpm_seg.runs.manifest import Manifest, RunInfo, image_id, inputs_table, plan
 from ddpm_seg.runs.parquet import encode
-from ddpm_seg.runs.plan import RunPlan, plan_run
+from ddpm_seg.runs.plan import RunPlan, freeze_new, plan_run
+from ddpm_seg.runs.upkeep.forgotten import record_forgotten
 
 NOW = datetime(2026, 1, 2, tzinfo=timezone.utc)
 TABLES = "labels", "class_stats"
 
 
-def items(names: str, *, size: int = 1) -> pa.Table:
-    files = (storage.FileInfo(uri=f"s3://b/{name}", size_bytes=size, modified=NOW) for name in names)
+def items(names: str, *, size: int = 1, etag: str | None = None) -> pa.Table:
+    files = (storage.FileInfo(uri=f"s3://b/{name}", size_bytes=size, etag=etag, modified=NOW) for name in names)
     return inputs_table(files)
 
 
@@ -71,6 +74,24 @@ def test_a_changed_item_is_new(tmp_path: Path) -> None:
     assert (names(todo), todo.already_done, todo.retried) == ("b", 1, 0)
 
 
+@pytest.mark.parametrize("versions", [[{"size": 1}, {"size": 2}], [{"etag": "v1"}, {"etag": "v2"}]])
+def test_an_item_that_was_put_back_to_an_earlier_version_is_new(versions: list[dict[str, Any]], tmp_path: Path) -> None:
+    for version in [*versions, versions[0], versions[1]]:
+        todo = plan_run(items("a", **version), str(tmp_path), TABLES, "c")
+        assert (names(todo), todo.already_done) == ("a", 0)
+        finish(freeze(todo))
+        assert names(plan_run(items("a", **version), str(tmp_path), TABLES, "c")) == ""
+
+
+def test_what_an_unfinished_run_has_in_another_version_is_not_done(tmp_path: Path) -> None:
+    finish(freeze(plan_run(items("ab"), str(tmp_path), TABLES, "c")))
+    waiting = freeze(plan_run(items("a", size=2), str(tmp_path), TABLES, "c"))
+    todo = plan_run(items("ab"), str(tmp_path), TABLES, "c")
+    assert (names(todo), todo.already_done) == ("a", 1)
+    finish(waiting)
+    assert names(plan_run(items("ab"), str(tmp_path), TABLES, "c")) == "a"
+
+
 @pytest.mark.parametrize(("limit", "expected", "retried"), [(None, "bde", 2), (1, "b", 1), (0, "", 0)])
 def test_errors_are_new_again_where_that_is_asked(
     limit: int | None, expected: str, retried: int, tmp_path: Path
@@ -111,3 +132,25 @@ def test_items_without_a_version_are_told_apart_by_name(tmp_path: Path) -> None:
     finish(run)
     todo = plan_run(unversioned[1], str(tmp_path), TABLES, "c")
     assert (names(todo), todo.already_done) == ("c", 2)
+
+
+def test_what_is_forgotten_while_a_plan_waits_is_left_out(tmp_path: Path) -> None:
+    tars = items("cd").append_column("unit", pa.array(["tar", "tar"]))
+    tars = tars.append_column("inside", pa.nulls(2, pa.string()))
+    todo = plan_run(tars, str(tmp_path), TABLES, "c")
+    singles = pa.array([["s3://b/d#1", "s3://b/d#2"]] * 2)
+    todo = replace(todo, new=todo.new.append_column("without", singles))
+    record_forgotten(str(tmp_path), ["s3://b/c", "s3://b/d#1"])
+    run = freeze_new(todo, {}, shard_size=2, chunk_size=1)
+    assert run is not None
+    (row,) = run.manifest.items.to_pylist()
+    assert (row["uri"], row["unit"], row["without"]) == ("s3://b/d", "tar", ["s3://b/d#2"])
+    assert run.info.config["shards"] == 1
+
+
+def test_a_plan_of_which_everything_is_forgotten_makes_no_run(tmp_path: Path) -> None:
+    todo = plan_run(items("ab"), str(tmp_path), TABLES, "c")
+    record_forgotten(str(tmp_path), ["s3://b/a", "s3://b/b"])
+    assert freeze_new(todo, {}, shard_size=2, chunk_size=1) is None
+    assert find_runs(str(tmp_path), "labels", "c") == []
+    assert names(plan_run(items("ab"), str(tmp_path), TABLES, "c")) == ""

@@ -104,7 +104,7 @@ class Definitions:
     def state(self, item: dict[str, Any], *, retry_errors: bool, redo: dict[str, str]) -> str:
         if self._planned_now(item, finished=False):
             return "waiting"
-        if not self._published(item):
+        if self._mine(item, finished=False) or not self._published(item):
             return "new"
         latest = self.latest.get(item["image_id"])
         if retry_errors and latest is not None and latest["status"] == "error":
@@ -114,7 +114,8 @@ class Definitions:
         return "redo" if judged is not None and not later else "done"
 
     def _mine(self, item: dict[str, Any], finished: bool) -> list[dict[str, Any]]:
-        return [row for row in self.planned[finished] if row["image_id"] == item["image_id"]]
+        """What the last run of this kind that has the item planned: nothing or one row."""
+        return [row for row in self.planned[finished] if row["image_id"] == item["image_id"]][-1:]
 
     def _planned_now(self, item: dict[str, Any], *, finished: bool) -> bool:
         mine = self._mine(item, finished)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from ddpm_seg import storage
-from ddpm_seg.data.inputs import sources
 from ddpm_seg.data.inputs.members import Place
 from ddpm_seg.data.schema import DOMAIN_DISTANCE, class_stats_table
 from ddpm_seg.fits import Average, fit_of
@@ -21,6 +20,7 @@ from ddpm_seg.model.views import finer
 from ddpm_seg.pipeline.job import run_job
 from ddpm_seg.pipeline.label.config import LabelConfig
 from ddpm_seg.pipeline.label.plan import CLASS_STATS, REFUSED, TABLE, LabelPlan, chosen_members, plan_label
+from ddpm_seg.pipeline.label.read_uris import read_uri
 from ddpm_seg.pipeline.label.rows import ImageInput, LabelSpec
 from ddpm_seg.pipeline.label.target import describe_threshold, find_threshold
 from ddpm_seg.pipeline.row import Row, chunk_row
@@ -163,15 +163,12 @@ class LabelWork:
             return chunk_row(shard, chunk, [self._in_container(row) for row in items.to_pylist()])
         names = [name for name in ("image_id", "uri", "etag", "size_bytes", REFUSED) if name in items.column_names]
         rows = items.select(names).to_pylist()
-        return chunk_row(shard, chunk, [ImageInput(read_uri=self._read_uri(row["uri"]), **row) for row in rows])
-
-    def _read_uri(self, uri: str) -> str:
-        container, member = sources.split(uri)
-        return self.found.read_uris.get(uri) or self.found.read_uris.get(container, container) + member
+        known = self.found.read_uris
+        return chunk_row(shard, chunk, [ImageInput(read_uri=read_uri(row["uri"], known), **row) for row in rows])
 
     def _in_container(self, row: dict[str, Any]) -> ImageInput:
         container = storage.FileInfo(
-            uri=self._read_uri(row[CONTAINER]),
+            uri=read_uri(row[CONTAINER], self.found.read_uris),
             size_bytes=row["container_bytes"],
             etag=row["etag"],
             modified=row["modified"],

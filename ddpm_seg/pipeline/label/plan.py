@@ -26,6 +26,7 @@ from ddpm_seg.model.bundle.files import ASSETS, refuse_another_model
 from ddpm_seg.model.features import as_tuned
 from ddpm_seg.model.trained import calibration_digest, check_dtype, read_trained_header
 from ddpm_seg.pipeline.label.config import LabelConfig
+from ddpm_seg.pipeline.label.read_uris import SIGNED, noted, refuse_unlisted, with_signed
 from ddpm_seg.pipeline.label.units import failed_inside, named_inside, settled, with_units
 from ddpm_seg.runs.layout import RunLayout
 from ddpm_seg.runs.ledger import newest_options
@@ -130,8 +131,8 @@ class LabelPlan:
 def plan_label(config: LabelConfig, threshold: Threshold | None = None) -> LabelPlan:
     """Plans the job; only reads. `threshold` is the least confidence that was found for --target-error.
 
-    Raises ValueError or OSError for a bundle or input that cannot be used, and StageError for a file of the output that
-    cannot be read.
+    Raises ValueError or OSError for a bundle or input that cannot be used, ValueError for an input that lacks what an
+    interrupted run needs, and StageError for a file of the output that cannot be read.
     """
     if config.target_error is not None and threshold is None:
         raise ValueError(
@@ -160,6 +161,7 @@ def plan_label(config: LabelConfig, threshold: Threshold | None = None) -> Label
         redo=_judged_runs(chosen, inputs.table()) if chosen else None,
         limit=None if units else config.limit,
     )
+    refuse_unlisted(run.unfinished, inputs, read_uris)
     run = settled(run, wanted.choice, retried, config.limit, read_uris)
     return LabelPlan(
         config=config,
@@ -195,8 +197,8 @@ def _inputs(
     config: LabelConfig, listing: Listing, chosen: Chosen | None, retried: Collection[str], read_uris: dict[str, str]
 ) -> Spool:
     """INPUTS rows of the `chosen` images (None: all), with the column REFUSED if the list has entries that are refused,
-    and those of `with_units` if there are containers. Images in listed containers that are in `retried` have rows too.
-    Fills `read_uris`."""
+    SIGNED if it fills `read_uris`, and those of `with_units` if there are containers. Images in listed containers that
+    are in `retried` have rows too."""
     named = listing.files if chosen is None else named_inside(listing.files, chosen.names)
     if retried and chosen is None:
         named = _with_retried(named, retried)
@@ -205,8 +207,10 @@ def _inputs(
     rest = _noting_refused(listing, refused)
     if chosen is not None:
         rest = filter(lambda file: stored_uri(file.uri) in chosen.names, rest)
-    inputs = inputs_spool(chain(_noting_read_uris(files, read_uris), rest))
+    inputs = inputs_spool(chain(noted(files, read_uris), rest))
     inputs = with_units(inputs, chosen_members(config), refused)
+    if read_uris and (listing.column or _is_one_url(config.input, listing)):  # what a folder lacks is gone
+        inputs = inputs.mapped(lambda rows: with_signed(rows, read_uris), inputs.schema.append(SIGNED))
     if not refused:
         return inputs
     reasons = pa.field(REFUSED, pa.string())
@@ -251,14 +255,6 @@ def _noting_refused(listing: Listing, refused: dict[str, str]) -> Iterator[stora
         if uri not in refused:
             yield storage.FileInfo(uri=uri)
         refused[uri] = f"{entry.error_type}: {entry.reason}"
-
-
-def _noting_read_uris(files: Iterable[storage.FileInfo], read_uris: dict[str, str]) -> Iterator[storage.FileInfo]:
-    for file in files:
-        uri = stored_uri(file.uri)
-        if uri != file.uri:
-            read_uris[uri] = file.uri
-        yield file
 
 
 def chosen_ways(config: LabelConfig, header: TrainedHeader) -> LabelConfig:

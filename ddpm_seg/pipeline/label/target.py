@@ -91,5 +91,10 @@ def _labels(
         limit=None,
         active=None,
         max_errors=None,
+        redo=None,
+        retry_errors=False,
+        uri_column=None,
+        image_key=None,
+        image_column=None,
     )
     return read_labels(folder, config_hash=label(own), columns=COLUMNS)

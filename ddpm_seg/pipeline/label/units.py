@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -12,10 +13,12 @@ import pyarrow.compute as pc
 from ddpm_seg import storage
 from ddpm_seg.data.inputs import sources
 from ddpm_seg.data.inputs.container import Choice
+from ddpm_seg.pipeline.label.read_uris import with_signed
 from ddpm_seg.runs.done import images_planned_singly
 from ddpm_seg.runs.ledger import find_runs
 from ddpm_seg.runs.manifest import INSIDE, UNIT, WITHOUT, image_id, inputs_table, stored_uri
 from ddpm_seg.runs.plan import RunPlan
+from ddpm_seg.runs.upkeep.forgotten import forgotten_ids, is_forgotten
 from ddpm_seg.runs.view import current_errors
 from ddpm_seg.spool import Spool
 
@@ -93,7 +96,7 @@ def settled(
             new = new.filter(pc.invert(with_it))
         new = _without(new, run)
         if limit is not None:
-            new = _limited(new, choice, limit, read_uris)
+            new = _limited(new, choice, limit, read_uris, forgotten_ids(run.output))
     elif limit is not None:
         new = new.slice(0, limit)
     later = run.later if run.later is None or limit is None else run.later.first(limit - new.num_rows)
@@ -119,30 +122,31 @@ def _without(new: pa.Table, run: RunPlan) -> pa.Table:
     return new.append_column(WITHOUT, pa.array([single.get(uri) for uri in uris], pa.list_(pa.string())))
 
 
-def _limited(new: pa.Table, choice: Choice, limit: int, read_uris: Mapping[str, str]) -> pa.Table:
-    """At most `limit` images, those of containers as single inputs."""
+def _limited(
+    new: pa.Table, choice: Choice, limit: int, read_uris: Mapping[str, str], forgotten: Collection[str]
+) -> pa.Table:
+    """At most `limit` images, those of containers as single inputs, without those whose ids are `forgotten`."""
     parts = [new.filter(pc.is_null(new[UNIT])).slice(0, limit)]
     left = limit - parts[0].num_rows
     for unit in new.filter(pc.is_valid(new[UNIT])).to_pylist():
         if not left:
             break
-        found = _first_in(read_uris.get(unit["uri"], unit["uri"]), choice, left, set(unit.get(WITHOUT) or ()))
+        without = set(unit.get(WITHOUT) or ())
+        inside = _images_in(read_uris.get(unit["uri"], unit["uri"]), choice)
+        named = ((file, stored_uri(file.uri)) for file in inside)
+        wanted = (file for file, uri in named if uri not in without and not is_forgotten(uri, forgotten))
+        found = list(islice(wanted, left))
         # A container that cannot be read at all is planned as it is, and becomes one row with the error.
-        row = inputs_table(found) if found else new.filter(pc.equal(new["uri"], unit["uri"]))
+        row = with_signed(inputs_table(found), read_uris) if found else new.filter(pc.equal(new["uri"], unit["uri"]))
         parts.append(row)
         left -= row.num_rows
     return pa.concat_tables(parts, promote_options="default").select(new.column_names)
 
 
-def _first_in(container: str, choice: Choice, number: int, without: Collection[str]) -> list[storage.FileInfo]:
-    found: list[storage.FileInfo] = []
+def _images_in(container: str, choice: Choice) -> Iterator[storage.FileInfo]:
+    """The images in a container, as far as it can be read. Raises the error of a store that does not answer."""
     try:
-        for file in sources.images_in(container, choice) or ():
-            if stored_uri(file.uri) not in without:
-                found.append(file)
-            if len(found) == number:
-                break
+        yield from sources.images_in(container, choice) or ()
     except (OSError, ValueError) as error:
         if sources.is_outage(error, container):
             raise
-    return found

@@ -21,6 +21,7 @@ from ddpm_seg.runs.parquet import DamagedFileError, read_table
 from ddpm_seg.runs.shard_writer import ShardWriter
 from ddpm_seg.runs.summary import read_json, write_run_json, write_summary
 from ddpm_seg.runs.upkeep.compact_config import CompactConfig
+from ddpm_seg.runs.upkeep.forgotten import copy_forgotten
 from ddpm_seg.runs.view import choose, configurations, current_rows
 
 logger = logging.getLogger(__name__)
@@ -50,9 +51,10 @@ def compact(
     """Copies the current rows (see `view.read_labels`) of one output to another, in order of run and shard.
 
     It copies every configuration, the newest first, or only `config.config_hash`. Rows keep their values, including
-    `run_id`. The new files are those of the configuration's newest run, with a manifest of the rows' inputs, so that
-    `jobs.label` can continue there. Raises FileNotFoundError if nothing was published, DamagedFileError (a ValueError)
-    for a file that cannot be read, and ValueError for an output that is not empty.
+    `run_id`. The new files are those of the configuration's newest run, with a manifest of the rows' inputs and the
+    records of forgotten images, so that `jobs.label` can continue there. Raises FileNotFoundError if nothing was
+    published, DamagedFileError (a ValueError) for a file that cannot be read, and ValueError for an output that is not
+    empty.
     """
     assert config.output is not None  # as it is only with `prune`
     source = config.labels
@@ -61,6 +63,7 @@ def compact(
         known = [choose(source, "labels", config.config_hash)]
     layouts, files_before, rows_before, files, rows = [], 0, 0, 0, 0
     with fresh_output(config.output) as output:
+        copy_forgotten(source, output)
         for one in known:
             shards = current_rows(source, "labels", config_hash=one.config_hash)
             layout, writer = _write(shards, output, derived, config.shard_size)
@@ -105,11 +108,14 @@ def _run_json(layout: RunLayout) -> dict[str, object]:
 
 
 def _with_containers(planned: list[pa.Table], containers: list[pa.Table]) -> pa.Table:
-    """The manifest's rows, with one for each container at the end, so that the next run knows what is done."""
+    """The manifest's rows, with one for the last version of each container at the end, so that the next run knows what
+    is done."""
     items = pa.concat_tables(planned)
     if not containers:
         return items
-    units = pa.concat_tables(containers).group_by(INPUTS.names).aggregate([]).select(INPUTS.names)
+    units = pa.concat_tables(containers)
+    places = {name: place for place, name in enumerate(units["image_id"].to_pylist())}
+    units = units.take(list(places.values()))
     last = {"shard": items["shard"][-1].as_py(), "chunk": 0}
     for name, number in last.items():
         units = units.append_column(name, pa.array(np.full(units.num_rows, number, np.int32)))

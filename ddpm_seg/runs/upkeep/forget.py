@@ -19,10 +19,10 @@ from ddpm_seg.runs.commit import SET_ASIDE, outcomes
 from ddpm_seg.runs.heartbeat import refuse_if_running
 from ddpm_seg.runs.layout import RunLayout, layout_of, uris_under
 from ddpm_seg.runs.ledger import MANIFEST, find_runs
-from ddpm_seg.runs.manifest import WITHOUT, read_info
+from ddpm_seg.runs.manifest import encode_manifest, read_info
 from ddpm_seg.runs.parquet import DamagedFileError, encode, read_columns, read_table
 from ddpm_seg.runs.summary import read_json
-from ddpm_seg.runs.upkeep.forgotten import forgotten_ids, is_forgotten, record_forgotten
+from ddpm_seg.runs.upkeep.forgotten import forgotten_filter, forgotten_ids, is_forgotten, record_forgotten
 
 logger = logging.getLogger(__name__)
 
@@ -69,8 +69,9 @@ def forget(output: str, names: Collection[str], write_report: Callable[[RunLayou
     shards = [uri for uri in everything if _SHARD.search(uri) or f"/{SET_ASIDE}/" in uri]
     for uri in shards:
         _clear_shard(uri, ids, done)
+    without_forgotten = forgotten_filter(output)
     for uri in manifests:
-        if _clear_manifest(uri, ids):
+        if _clear_manifest(uri, without_forgotten):
             done.runs.add(uri.split("/")[-2])
     for uri in everything:
         if _PAGES.fullmatch(uri.removeprefix(output).lstrip("/")):
@@ -96,21 +97,14 @@ def _clear_shard(uri: str, ids: Collection[str], done: Forgotten) -> None:
     _replace(uri, read_table(uri).filter(pa.array(~gone)))
 
 
-def _clear_manifest(uri: str, ids: Collection[str]) -> bool:
+def _clear_manifest(uri: str, without_forgotten: Callable[[pa.Table], pa.Table]) -> bool:
     """Rewrites a finished run's plan without forgotten images; returns whether it had any."""
     items = read_table(uri)
-    gone = _forgotten_rows(items, ids)
-    changed = bool(gone.any())
-    items = items.filter(pa.array(~gone))
-    if WITHOUT in items.column_names:
-        lists: list[Any] = items[WITHOUT].to_pylist()
-        kept = [None if one is None else [name for name in one if not is_forgotten(name, ids)] for one in lists]
-        changed = changed or kept != lists
-        place = items.schema.get_field_index(WITHOUT)
-        items = items.set_column(place, WITHOUT, pa.array(kept, pa.list_(pa.string())))
-    if changed:
-        storage.write_bytes(uri, encode(items))
-    return changed
+    kept = without_forgotten(items)
+    if kept.equals(items):
+        return False
+    storage.write_bytes(uri, encode_manifest(kept))
+    return True
 
 
 def _forgotten_rows(keys: pa.Table, ids: Collection[str]) -> NDArray[np.bool_]:

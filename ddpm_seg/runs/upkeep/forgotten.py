@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from datetime import datetime, timezone
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ddpm_seg import storage
 from ddpm_seg.runs.layout import uris_under
-from ddpm_seg.runs.manifest import UNIT, image_id
+from ddpm_seg.runs.manifest import UNIT, WITHOUT, image_id
 from ddpm_seg.runs.parquet import encode, read_table
 
 FOLDER = "forgotten"
@@ -29,6 +29,12 @@ def record_forgotten(output: str, names: Collection[str]) -> str:
         if storage.create_bytes(uri, encode(table)):
             return uri
         number += 1
+
+
+def copy_forgotten(source: str, output: str) -> None:
+    """Copies the records of one output to another that gets its rows: the images must not come back there."""
+    for uri in uris_under(storage.join(source, FOLDER)):
+        storage.write_bytes(storage.join(output, FOLDER, uri.rpartition("/")[2]), storage.read_bytes(uri))
 
 
 def forgotten_ids(output: str) -> set[str]:
@@ -50,7 +56,8 @@ def is_forgotten(uri: str, ids: Collection[str]) -> bool:
 
 
 def forgotten_filter(output: str) -> Callable[[pa.Table], pa.Table]:
-    """A function that returns those of a table's inputs that are not forgotten."""
+    """A function that returns those of a table's inputs that are not forgotten. Column WITHOUT does not name them
+    either."""
     ids = forgotten_ids(output)
     return partial(_without, ids, pa.array(sorted(ids), pa.string())) if ids else lambda items: items
 
@@ -63,4 +70,9 @@ def _without(ids: Collection[str], sorted_ids: pa.Array[Any], items: pa.Table) -
         maybe = pc.or_(maybe, pc.is_valid(items[UNIT]))
     uris: list[Any] = items["uri"].to_pylist()
     kept = [not (other and is_forgotten(uri, ids)) for uri, other in zip(uris, maybe.to_pylist(), strict=True)]
-    return items.filter(pa.array(kept, pa.bool_()))
+    items = items.filter(pa.array(kept, pa.bool_()))
+    if WITHOUT not in items.column_names:
+        return items
+    place, lists = items.schema.get_field_index(WITHOUT), cast("list[Any]", items[WITHOUT].to_pylist())
+    named = [None if one is None else [name for name in one if not is_forgotten(name, ids)] for one in lists]
+    return items.set_column(place, WITHOUT, pa.array(named, items.schema.field(place).type))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,33 @@ def test_what_is_doubtful_is_left_out(config: LabelConfig, monkeypatch: pytest.M
     assert plan.threshold == found
     header = read_header(config.model)
     assert plan.run.config_hash == hash_config(plan.config, header, found) != hash_config(plan.config, header)
+
+
+INHERITED = {
+    *("model", "expect_model_id", "fit", "resize", "refine", "average", "tile", "dtype"),  # what decides the masks
+    *("batch_size", "chunk_size", "shard_size", "compile", "num_actors", "gpus_per_actor", "wait_for_gpus"),
+    *("check_versions", "allow_local_hosts", "dry_run", "price_per_hour"),
+}
+"""The options of the whole call that also hold for labelling its calibration images."""
+
+
+def test_options_about_the_input_are_not_those_of_the_calibration_images(
+    config: LabelConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: list[LabelConfig] = []
+    set_ones = {"redo": str(tmp_path / "redo.txt"), "uri_column": "image_url", "image_key": "jpg", "limit": 3}
+    set_ones |= {"image_column": "photo", "retry_errors": True, "active": 2, "max_errors": "1%", "input": "s3://b/in"}
+    whole = replace(config, **set_ones)
+    monkeypatch.setattr(target, "read_labels", lambda *_, **__: pytest.fail("known"))
+    with pytest.raises(pytest.fail.Exception, match="known"):
+        find_threshold(whole, lambda own: seen.append(own) or "x")  # type: ignore[func-returns-value]
+    (own,) = seen
+    plain, names = LabelConfig(), {field.name for field in fields(LabelConfig)}
+    assert names - INHERITED == {*set_ones, "output", "maps", "target_error", "calibration"}, "a new one: which is it?"
+    for name in names - INHERITED - {"input", "output", "maps"}:
+        assert getattr(own, name) == getattr(plain, name), name
+    assert (own.output, own.maps) == (f"{config.output}/calibration", True)
+    assert plan_label(own).images == NUMBER
 
 
 def test_masks_have_no_class_where_confidence_is_low() -> None:

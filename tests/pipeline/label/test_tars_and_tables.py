@@ -9,6 +9,7 @@ import gzip
 import io
 import json
 import os
+import shutil
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -31,13 +32,14 @@ from ddpm_seg.model.bundle.ensemble_bundle import save_bundle
 from ddpm_seg.pipeline import execute, job
 from ddpm_seg.pipeline.label import containers
 from ddpm_seg.pipeline.label.config import LabelConfig
-from ddpm_seg.pipeline.label.job import LabelSummary, run_label
+from ddpm_seg.pipeline.label.job import LabelSummary, LabelWork, run_label
 from ddpm_seg.pipeline.label.plan import LabelPlan, plan_label
 from ddpm_seg.pipeline.publish import Shards
 from ddpm_seg.pipeline.row import Row
 from ddpm_seg.pipeline.stream import Stages, result
 from ddpm_seg.runs.contents import Unit
 from ddpm_seg.runs.planned import PlannedRun
+from ddpm_seg.runs.upkeep.forgotten import record_forgotten
 from ddpm_seg.runs.view import read_labels
 from jobs import compact, export, forget
 from tests.tiny_bundle import TASK, tiny_bundle
@@ -45,8 +47,15 @@ from tests.tiny_bundle import TASK, tiny_bundle
 COLUMNS = ["image_id", "uri", "etag", "size_bytes", "status", "error_type", "error_message", "mask", "run_id"]
 
 
+IN_FIRST = [f"a.tar#{seed:06d}.png" for seed in range(3)]
+
+
 class Killed(BaseException):
     """The driver is killed here."""
+
+
+def killed(*_: object) -> None:
+    raise Killed
 
 
 class Ways:
@@ -204,6 +213,39 @@ def test_a_kill_anywhere_loses_and_doubles_nothing(folder: Path, ways: Ways) -> 
         assert not list((output / "_chunks").rglob("*.parquet"))
 
 
+@pytest.mark.parametrize("chunks_too", [False, True], ids=["container gone", "container and chunks gone"])
+def test_a_kill_before_the_report_keeps_what_is_published(
+    folder: Path, ways: Ways, monkeypatch: pytest.MonkeyPatch, chunks_too: bool
+) -> None:
+    (folder / "a.tar").write_bytes(tar_of(samples(0, 9)))  # three shards
+    with monkeypatch.context() as patch:
+        patch.setattr(LabelWork, "write_report", killed)
+        with pytest.raises(Killed):
+            label(folder)
+    before = by_name(folder)
+    (folder / "a.tar").unlink()
+    (folder / "alone.png").write_bytes(picture(99))  # else there are no images at all
+    if chunks_too:
+        shutil.rmtree(folder.parent / "out" / "_chunks")
+    label(folder)
+    assert {name: row for name, row in by_name(folder).items() if name != "alone.png"} == before
+    assert len(before) == 9
+    assert len(ways.looked_into) == 1 + chunks_too
+    assert not (folder.parent / "out" / "_set_aside").exists()
+
+
+def test_a_kill_after_the_report_leaves_nothing_behind(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "a.tar").write_bytes(tar_of(samples(0, 3)))
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "delete_chunks", killed)
+        with pytest.raises(Killed):
+            label(folder)
+    assert list((folder.parent / "out" / "_chunks").rglob("*.parquet"))
+    assert label(folder).images == 0
+    assert not list((folder.parent / "out" / "_chunks").rglob("*.parquet"))
+    assert len(by_name(folder)) == 3
+
+
 def test_a_new_tar_is_new_work_and_a_replaced_one_is_labelled_again(folder: Path) -> None:
     (folder / "0.tar").write_bytes(tar_of(samples(0, 3)))
     label(folder)
@@ -213,6 +255,27 @@ def test_a_new_tar_is_new_work_and_a_replaced_one_is_labelled_again(folder: Path
     assert label(folder).images == 4
     assert label(folder).images == 0
     assert len(by_name(folder)) == 7
+
+
+@pytest.mark.parametrize("limit", [None, 2])
+def test_a_tar_that_is_put_back_is_labelled_again(folder: Path, limit: int | None) -> None:
+    """Also if some of its images were once planned one by one, and after its output was compacted."""
+    first, second = (tar_of(samples(start, number)) for start, number in ((0, 3), (1, 4)))
+    path, places = folder / "a.tar", ["out", "compact"]
+    path.write_bytes(first)
+    label(folder, limit=limit)
+    label(folder)
+    when = path.stat()
+    path.write_bytes(second)
+    assert label(folder).images == 4
+    assert compact.main([f"--labels={folder.parent}/out", f"--output={folder.parent}/compact"]) == 0
+    path.write_bytes(first)
+    os.utime(path, ns=(when.st_atime_ns, when.st_mtime_ns))
+    for place in places:
+        output = str(folder.parent / place)
+        assert label(folder, output=output).images == 3
+        assert label(folder, output=output).images == 0
+        assert len({row["run_id"] for name, row in by_name(folder, place).items() if name in IN_FIRST}) == 1
 
 
 def test_a_tar_that_is_replaced_during_a_run_is_one_error_and_labelled_next(folder: Path, ways: Ways) -> None:
@@ -410,6 +473,10 @@ def test_forgotten_images_leave_no_trace_and_do_not_come_back(folder: Path, caps
     assert label(folder).images == 6
     assert "00000.tar#000003.png" not in by_name(folder)
     assert compact.main(["--labels", str(folder.parent / "out"), "--output", str(folder.parent / "new")]) == 0
+    assert label(folder, output=str(folder.parent / "new")).images == 0
+    (folder / "00000.tar").write_bytes(tar_of(samples(0, 8)))
+    assert label(folder, output=str(folder.parent / "new")).images == 7
+    assert not gone & by_name(folder, "new").keys()
 
 
 def test_forgetting_waits_for_an_interrupted_run(folder: Path, ways: Ways) -> None:
@@ -425,6 +492,14 @@ def test_forgetting_waits_for_an_interrupted_run(folder: Path, ways: Ways) -> No
     label(folder)
     assert forget.main(arguments) == 0
     assert len(by_name(folder)) == 4
+
+
+def test_a_limit_is_filled_with_images_that_are_not_forgotten(folder: Path) -> None:
+    (folder / "a.tar").write_bytes(tar_of(samples(0, 5)))
+    record_forgotten(str(folder.parent / "out"), [f"{folder}/a.tar#{seed:06d}.png" for seed in (0, 2)])
+    assert plan(folder, limit=2).run.new["uri"].to_pylist() == [f"{folder}/a.tar#{seed:06d}.png" for seed in (1, 3)]
+    assert label(folder, limit=2).images == 2
+    assert label(folder).images == 1
 
 
 def test_what_the_libraries_themselves_write(folder: Path) -> None:

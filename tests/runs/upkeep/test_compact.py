@@ -12,10 +12,12 @@ from ddpm_seg.data.schema import class_stats_table
 from ddpm_seg.runs import shard_writer
 from ddpm_seg.runs.layout import uris_under
 from ddpm_seg.runs.ledger import find_runs, input_keys, planned_keys
-from ddpm_seg.runs.manifest import read_manifest
+from ddpm_seg.runs.manifest import inputs_table, read_manifest
 from ddpm_seg.runs.parquet import open_parquet
+from ddpm_seg.runs.plan import plan_run
 from ddpm_seg.runs.upkeep import compact as runs_compact
 from ddpm_seg.runs.upkeep.compact import CompactConfig, Compacted, compact
+from ddpm_seg.runs.upkeep.forget import forget
 from ddpm_seg.runs.view import read_labels, read_view
 from tests.runs.nightly_runs import labelled, night
 from tests.tiny_bundle import TASK
@@ -70,6 +72,16 @@ def test_the_nightly_job_may_go_on_there(output: Path) -> None:
     assert versions == dict(zip(before["image_id"].to_pylist(), before["etag"].to_pylist(), strict=True))
 
 
+def test_what_is_forgotten_stays_forgotten(output: Path) -> None:
+    forget(str(output), ["s3://b/never-seen.png"], lambda _: None)
+    forget(str(output), ["s3://b/00.png"], lambda layout: storage.write_bytes(layout.report, b"report"))
+    done = run(output)
+    files = [storage.FileInfo(uri=f"s3://b/{name}.png", size_bytes=1) for name in ("00", "never-seen", "new")]
+    for place in (str(output), done.layout.output):
+        todo = plan_run(inputs_table(files), place, ("labels", "class_stats"), "c")
+        assert todo.new["uri"].to_pylist() == ["s3://b/new.png"]
+
+
 def test_large_rows_close_a_file_early(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shard_writer, "SHARD_BYTES", 1)
     before = read_labels(str(output))
@@ -83,9 +95,12 @@ def test_an_interrupted_compaction_begins_anew(output: Path, monkeypatch: pytest
         patch.setattr(runs_compact, "create_manifest", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run(output, shard_size=5)
+    with pytest.raises(ValueError, match=r"new is incomplete: .* Let the same command finish there first"):
+        plan_run(inputs_table([]), str(output.parent / "new"), ("labels", "class_stats"), "c")
     before = read_labels(str(output))
     done = run(output, shard_size=30)
     assert read_labels(done.layout.output).equals(before)
+    assert plan_run(inputs_table([]), done.layout.output, ("labels", "class_stats"), "c").last_run is not None
     with pytest.raises(ValueError, match="is not empty"):
         run(output)
 
