@@ -18,7 +18,7 @@ from ddpm_seg.model.bundle.files import refuse_another_model
 from ddpm_seg.model.device.choice import default_device
 from ddpm_seg.model.trained import check_dtype, read_trained_header
 from ddpm_seg.studies.evaluate import evaluate_annotations
-from ddpm_seg.studies.evaluate_config import METRICS, EvaluateConfig
+from ddpm_seg.studies.evaluate_config import METRICS, SHOTS, EvaluateConfig
 from ddpm_seg.studies.results import mean_and_deviation
 from ddpm_seg.studies.splits import Split, digest, draw_splits
 from ddpm_seg.tasks import Task
@@ -146,7 +146,7 @@ def _split(config: EvaluateConfig, bundle: Bundle, task: Task, split: Split) -> 
         save_bundle(trained, model)
         storage.delete(workplace.folder)
     header, _ = read_trained_header(model)
-    own = dataclasses.replace(config, model=model, expect_model_id=None, output=folder, splits=None)
+    own = dataclasses.replace(config, model=model, expect_model_id=None, output=folder, splits=None, shots=SHOTS)
     return evaluate_annotations(own, header, task, split.test)
 
 
