@@ -51,7 +51,7 @@ def _annotate_next(uris: tuple[str, ...], output: str) -> str:
     from ddpm_seg.evaluation.pages.annotate_next import LIST, PAGE
 
     files = [f"list         {storage.join(output, LIST)}", f"page         {storage.join(output, PAGE)}"]
-    return "\n".join(["", "", "worth annotating next:", *(f"    {printable(uri)}" for uri in uris), *files])
+    return "\n".join(["", "", "to annotate next:", *(f"    {printable(uri)}" for uri in uris), *files])
 
 
 def describe(summary: LabelSummary) -> str:

@@ -1,4 +1,4 @@
-"""Writes the page and the list of the images that are most worth annotating next."""
+"""Writes the page and the list of the images that are chosen to be annotated next."""
 
 from __future__ import annotations
 
