@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import random
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,8 +60,9 @@ def nobody(tmp_path: Path) -> Iterator[None]:
     if os.geteuid() != 0:
         yield
         return
-    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        folder.chmod(0o755)
+    for folder in (tmp_path, *tmp_path.parents):  # pytest's own are for their owner alone
+        if not folder.stat().st_mode & stat.S_IXOTH:
+            folder.chmod(0o755)
     os.seteuid(65534)
     try:
         yield
