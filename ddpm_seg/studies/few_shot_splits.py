@@ -83,10 +83,12 @@ def score_splits(config: EvaluateConfig, pool: Pool, *, kept_back: int | None = 
     shots = config.shots[0]
     splits = draw_splits(pool.annotations, count=config.splits, shots=shots, kept_back=kept_back)
     storage.check_writable(config.output)
-    _check_cluster(config, pool, splits)
+    folders = [_folder(config, pool.bundle, pool.task, split) for split in splits]
+    if not all(storage.exists(_model(folder)) for folder in folders):
+        _check_cluster(config)
     rows, ious = [], []
-    for split in splits:
-        found = _split(config, pool.bundle, pool.task, split)
+    for split, folder in zip(splits, folders, strict=True):
+        found = _split(config, pool.bundle, pool.task, split, folder)
         ious.append([entry["usual_iou"] for entry in found["classes"]])
         logger.info("%s: mean IoU %.4f", split.name, found["miou"])
         rows.append({"split": split.name, "images": found["images"], **_scores(found)})
@@ -101,10 +103,8 @@ def score_splits(config: EvaluateConfig, pool: Pool, *, kept_back: int | None = 
     return result
 
 
-def _check_cluster(config: EvaluateConfig, pool: Pool, splits: Sequence[Split]) -> None:
+def _check_cluster(config: EvaluateConfig) -> None:
     """Raises ValueError, before any training, if the labels could not be made on the cluster afterwards."""
-    if all(storage.exists(_model(_folder(config, pool.bundle, pool.task, split))) for split in splits):
-        return
     from ddpm_seg.cluster.nodes import room_for  # Ray takes seconds to import
 
     room_for(config.num_actors, [config.output])
@@ -125,9 +125,8 @@ def _scores(found: dict[str, Any]) -> dict[str, float | None]:
     return {name: found[name] for name in SCORES} | {name: found["own_size"][key] for name, key in OWN_SIZE.items()}
 
 
-def _split(config: EvaluateConfig, bundle: Bundle, task: Task, split: Split) -> dict[str, Any]:
-    """Trains an ensemble on one split, unless it exists, and scores it, in a folder named by a hash of its settings."""
-    folder = _folder(config, bundle, task, split)
+def _split(config: EvaluateConfig, bundle: Bundle, task: Task, split: Split, folder: str) -> dict[str, Any]:
+    """Trains an ensemble on one split, unless it exists, and scores it, in its `_folder`."""
     model = storage.join(folder, MODEL)
     if not storage.exists(_model(folder)):
         training, copies = how_trained(bundle)

@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ddpm_seg import storage
-from ddpm_seg.data.annotations.load import Annotation
+from ddpm_seg.data.annotations.load import Annotation, counted_pixels
 from ddpm_seg.data.canvas import Placement, nearest
 from ddpm_seg.data.schema import MAPS
 from ddpm_seg.data.table_pictures import row_mask
@@ -79,9 +79,7 @@ def _at_network_size(row: Mapping[str, Any], placement: Placement) -> NDArray[np
 def _scored(annotation: Annotation, predicted: NDArray[np.uint8], uncertainty: float, task: Task) -> Scored:
     target = annotation.placement.crop(annotation.label)
     confusion = confusion_matrix(predicted, target, task.num_classes)
-    counts = target < task.num_classes
-    if task.ignore_label is not None:
-        counts &= target != task.ignore_label
+    counts = counted_pixels(target, task)
     return Scored(
         uri=storage.redact(annotation.uri),
         image=annotation.placement.crop(annotation.image),

@@ -20,8 +20,8 @@ class CurateConfig:
     drop_uncertain: float = 0.1
     """Share of the samples to drop, from 0 up to but not including 1; the most uncertain ones are dropped."""
     published_filter: bool = False
-    """Drop the 30 samples with the lowest uncertainty too, as the published code does. They count
-    towards --drop-uncertain, unless that is 30 samples or fewer."""
+    """Drop the 30 samples with the lowest uncertainty too, as the published code does. They count towards
+    --drop-uncertain, unless that is 30 samples or fewer."""
     ignore_above: float | None = None
     """In the masks of the samples that are kept, set pixels with a higher uncertainty than this (in nats) to 255, which
     means no class. Default: change no pixels."""
