@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable, Sequence
 
 from ddpm_seg import storage
+from ddpm_seg.data.annotations.errors import AnnotationError
 from ddpm_seg.data.annotations.files import pairs_of_files
 from ddpm_seg.data.annotations.forms.coco import coco_pairs
 from ddpm_seg.data.annotations.forms.cvat import cvat_pairs
 from ddpm_seg.data.annotations.forms.json_file import read_json
 from ddpm_seg.data.annotations.forms.label_studio import is_label_studio, label_studio_pairs
+from ddpm_seg.data.annotations.forms.labelme import is_labelme, labelme_pairs
 from ddpm_seg.data.annotations.forms.table import pairs_of_table
 from ddpm_seg.data.annotations.forms.tar import pairs_of_tar
 from ddpm_seg.data.annotations.pair import Pair, refuse_twice
@@ -28,9 +31,9 @@ def find_pairs(uri: str, task: Task, image_root: str | None = None) -> list[Pair
     * a folder or prefix: `X.png` (or .jpg, ...) beside `X.npy`, as published; or a folder `images/` with `X.jpg` and a
       folder `masks/` with `X.png` or `X.npy`;
     * a `.parquet` file: rows with `uri` or `image`, and `mask`, such as our `labels`;
-    * a `.json` file: COCO (panoptic, polygons or run lengths), or Label Studio's export of brush labels;
-    * an `.xml` file: CVAT for images.
-
+    * a `.json` file: COCO (panoptic, polygons or run lengths), Label Studio's export of brush labels and polygons, or
+      LabelMe; or a folder of them without mask files, such as LabelMe's, with one for each image;
+    * an `.xml` file: CVAT for images;
     * a `.tar`, or several: `X.jpg` and `X.mask.png` (see `pairs_of_tar`), also as `ddpm-seg export --to webdataset`
       writes them.
 
@@ -50,24 +53,64 @@ def _pairs(uri: str, task: Task, image_root: str | None) -> list[Pair]:
         return cvat_pairs(uri, task, image_root)
     if suffix == "json":
         content = read_json(uri)
-        read = label_studio_pairs if is_label_studio(content) else coco_pairs
-        return read(uri, content, task, image_root)
+        found = (_json_reader(content) or coco_pairs)(uri, content, task, image_root)
+        return _refuse_none(found, f"{storage.redact(uri)} holds")
     is_one = storage.is_http(uri) or not _PATTERN.search(uri)
-    parts = [uri] if is_one and (suffix == "parquet" or kind_name(uri) == "tar") else _containers(uri)
-    found = []
-    for part in parts:
-        read_part = pairs_of_table if part.lower().endswith("parquet") else pairs_of_tar
-        found += read_part(part, task, image_root)
-    return found or pairs_of_files(uri, task)
+    if is_one and (suffix == "parquet" or kind_name(uri) == "tar"):
+        return _pairs_of_containers([uri], task, image_root)
+    files = _files(uri)
+    found = _pairs_of_containers(_containers(files), task, image_root)
+    return found or _pairs_of_json_files(uri, files, task, image_root) or pairs_of_files(uri, task)
 
 
-def _containers(uri: str) -> list[str]:
-    """The tars and tables that a folder or a pattern names, if it names no images or masks."""
-    files = [file.uri for file in files_named(uri)]
+def _json_reader(content: object) -> Callable[[str, object, Task, str | None], list[Pair]] | None:
+    """What reads this JSON's content; None if it does not look like annotations."""
+    if is_label_studio(content):
+        return label_studio_pairs
+    if is_labelme(content):
+        return labelme_pairs
+    return coco_pairs if isinstance(content, dict) and "annotations" in content else None
+
+
+def _files(uri: str) -> list[str]:
+    """The files in a folder, or of a pattern, that are not hidden."""
     start = _PATTERN.split(uri)[0]
     folder = uri if start == uri else start.rpartition("/")[0]
-    files = [file for file in files if not is_hidden_below(file, folder)]
-    loose = (*EXTENSIONS, ".npy")
-    if any(file.lower().endswith(loose) for file in files):
+    return [file.uri for file in files_named(uri) if not is_hidden_below(file.uri, folder)]
+
+
+def _containers(files: Sequence[str]) -> list[str]:
+    """The tars and tables among the files, if there are no images or masks."""
+    if any(file.lower().endswith((*EXTENSIONS, ".npy")) for file in files):
         return []
     return [file for file in files if kind_name(file) in ("tar", "parquet")]
+
+
+def _pairs_of_containers(containers: Iterable[str], task: Task, image_root: str | None) -> list[Pair]:
+    found = []
+    for part in containers:
+        read_part = pairs_of_table if part.lower().endswith("parquet") else pairs_of_tar
+        found += read_part(part, task, image_root)
+    return found
+
+
+def _pairs_of_json_files(uri: str, files: Sequence[str], task: Task, image_root: str | None) -> list[Pair]:
+    """The pairs of a folder without mask files whose JSON files are annotations: LabelMe writes one for each image,
+    other tools one for all."""
+    masks = storage.join(uri, "masks") + "/"
+    if any(file.lower().endswith(".npy") or file.startswith(masks) for file in files):
+        return []
+    found, named = [], sorted(file for file in files if file.lower().endswith(".json"))
+    for file in named:
+        content = read_json(file)
+        reader = _json_reader(content)
+        if reader is None and file == named[0]:
+            return []  # they are about something else
+        found += (reader or coco_pairs)(file, content, task, image_root)
+    return _refuse_none(found, f"the {len(named)} JSON files in {storage.redact(uri)} hold") if named else []
+
+
+def _refuse_none(found: list[Pair], subject: str) -> list[Pair]:
+    if not found:
+        raise AnnotationError(f"{subject} no polygons, circles or masks")
+    return found

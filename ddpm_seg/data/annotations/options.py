@@ -13,12 +13,12 @@ class AnnotationOptions:
     """Where the images are and what uncovered pixels mean, for annotation files that do not say."""
 
     image_root: str | None = None
-    """Folder or URI prefix of the images that a COCO, Label Studio, CVAT or Parquet annotation file names. Default:
-    that file's own folder, its folder images/, and where COCO's datasets keep them. An image that is not there is
-    searched for by name in all folders below, but `train/1.jpg` is not taken for `val/1.jpg`."""
+    """Folder or URI prefix of the images that an annotation file (COCO, Label Studio, LabelMe, CVAT, Parquet) names.
+    Default: that file's own folder, its folder images/, and where COCO's datasets keep them. An image that is not there
+    is searched for by name in all folders below, but `train/1.jpg` is not taken for `val/1.jpg`."""
     uncovered: str | None = None
-    """Name of the class for pixels that no object in a COCO, Label Studio or CVAT file covers, such as background.
-    Default: no class; such pixels are neither trained nor scored on."""
+    """Name of the class for pixels that no object in a COCO, Label Studio, LabelMe or CVAT file covers, such as
+    background. Default: no class; such pixels are neither trained nor scored on."""
 
     def uncovered_id(self, task: Task) -> int:
         """The class id for uncovered pixels; `UNLABELLED` by default. Raises AnnotationError for an unknown class."""

@@ -8,6 +8,7 @@ Each has 10 s and 2 GB, and opens no file outside of its folder. Prints how many
 from __future__ import annotations
 
 import argparse
+import base64
 import copy
 import io
 import json
@@ -80,10 +81,23 @@ def panoptic() -> dict[str, Any]:
 def label_studio() -> list[dict[str, Any]]:
     value = {"format": "rle", "rle": encode_brush(MASK == 1), "brushlabels": ["cat"]}
     region = {"type": "brushlabels", "original_width": SIZE, "original_height": SIZE, "value": value}
+    points = [[100 * x / SIZE, 100 * y / SIZE] for x, y in ((2, 4), (13, 4), (13, 9), (2, 9))]
+    polygon = {**region, "type": "polygonlabels", "value": {"points": points, "polygonlabels": ["cat"]}}
     return [
-        {"id": i, "data": {"image": f"{i}.png"}, "annotations": [{"result": [region], "updated_at": "2026-01-01"}]}
+        {"id": i, "data": {"image": f"{i}.png"}, "annotations": [{"result": [region, polygon], "updated_at": "2026"}]}
         for i in range(2)
     ]
+
+
+def labelme() -> dict[str, Any]:
+    box = png(MASK[4:9, 2:13])
+    shapes: list[Any] = [
+        {"label": "cat", "shape_type": "rectangle", "points": [[2, 4], [12, 8]]},
+        {"label": "cat", "shape_type": "circle", "points": [[7, 6], [7, 7]]},
+        {"label": "cat", "shape_type": "polygon", "points": [[2, 4], [13, 4], [13, 9], [2, 9]], "group_id": None},
+        {"label": "cat", "shape_type": "mask", "points": [[2, 4], [12, 8]], "mask": base64.b64encode(box).decode()},
+    ]
+    return {"version": "5.7.0", "imagePath": "0.png", "imageHeight": SIZE, "imageWidth": SIZE, "shapes": shapes}
 
 
 CVAT = f"""<annotations><version>1.1</version><image id="0" name="0.png" width="{SIZE}" height="{SIZE}">
@@ -153,6 +167,7 @@ FORMS: dict[str, tuple[str, Callable[[random.Random | None], bytes]]] = {
         "x.json",
         lambda g: json.dumps(label_studio()).encode() if g is None else mutate_json(label_studio(), g),
     ),
+    "labelme": ("x.json", lambda g: json.dumps(labelme()).encode() if g is None else mutate_json(labelme(), g)),
     "cvat": ("x.xml", lambda g: CVAT.encode() if g is None else mutate_xml(CVAT, g)),
     "parquet": ("x.parquet", lambda g: table() if g is None else change_bytes(table(), g)),
     "npy": ("0.npy", lambda g: npy() if g is None else change_bytes(npy(), g)),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -201,3 +202,19 @@ def test_hidden_and_system_copies_stop_no_training(tmp_path: Path) -> None:
     for name in ("images/x.png", "masks/x.png"):
         (tmp_path / "set" / name).unlink()
     assert [Path(pair.image).name for pair in find_pairs(str(tmp_path), TASK)] == ["x.png"]
+
+
+def test_a_folder_with_one_json_for_all_its_images(tmp_path: Path) -> None:
+    write(tmp_path / "x.png", picture(0))
+    write(tmp_path / "notes.json", b'{"camera": 7}')
+    with pytest.raises(AnnotationError, match=r"1 of 1 images have no mask"):  # as without the JSON
+        find_pairs(str(tmp_path), TASK)
+    square = {"image_id": 0, "category_id": 5, "segmentation": [[0, 0, 2, 0, 2, 2, 0, 2]]}
+    content = {"images": [{"id": 0, "file_name": "x.png"}], "categories": [{"id": 5, "name": "b"}]}
+    write(tmp_path / "_annotations.coco.json", json.dumps({**content, "annotations": [square]}).encode())
+    (tmp_path / "notes.json").unlink()
+    (pair,) = find_pairs(str(tmp_path), TASK)
+    assert pair.read_mask(2, 2).tolist() == [[1, 1], [1, 1]]
+    write(tmp_path / "x.npy", MASK)  # mask files count more
+    (pair,) = find_pairs(str(tmp_path), TASK)
+    assert np.array_equal(pair.read_mask(2, 2), MASK)

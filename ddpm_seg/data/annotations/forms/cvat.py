@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.errors import AnnotationError, MaskError
-from ddpm_seg.data.annotations.forms.drawing import Box, box_of, paint, polygon_runs
+from ddpm_seg.data.annotations.forms.drawing import Box, box_of, paint, polygon_runs, runs_of
 from ddpm_seg.data.annotations.forms.json_file import MAX_JSON_BYTES
 from ddpm_seg.data.annotations.image_places import ImagePlaces
 from ddpm_seg.data.annotations.pair import Pair, check_size
@@ -120,9 +120,7 @@ def _mask_runs(shape: ElementTree.Element, height: int, width: int) -> NDArray[n
     inside = np.zeros((height, width), bool, order="F")
     box = np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(box_height, box_width)
     inside[top : top + box_height, left : left + box_width] = box
-    flat = np.concatenate([[False], inside.reshape(-1, order="F")])
-    changes = np.flatnonzero(flat[1:] != flat[:-1])
-    return np.diff([0, *changes.tolist(), height * width])
+    return runs_of(inside)
 
 
 def _integer(element: ElementTree.Element, key: str, default: int | None = None) -> int:

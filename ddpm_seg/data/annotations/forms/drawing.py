@@ -45,6 +45,13 @@ def _positions(runs: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.arange(lengths.sum()) + np.repeat(stops - lengths - before, lengths)
 
 
+def runs_of(inside: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The pixels `inside` (H, W) as runs (see `polygon_runs`)."""
+    flat = np.concatenate([[False], inside.reshape(-1, order="F")])
+    changes = np.flatnonzero(flat[1:] != flat[:-1])
+    return np.diff([0, *changes.tolist(), inside.size])
+
+
 def box_of(values: Any) -> Box | None:
     """`[left, top, width, height]` as a box; None for anything else."""
     if not isinstance(values, list) or len(values) != 4 or not all(map(_is_number, values)):

@@ -1,4 +1,4 @@
-"""Reads the masks that people painted or corrected with the brush, from Label Studio's JSON export."""
+"""Reads the masks that people painted or drew, with the brush or as polygons, from Label Studio's JSON export."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pydantic import BaseModel, RootModel
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.errors import AnnotationError, MaskError
 from ddpm_seg.data.annotations.forms.brush_rle import decode_brush
+from ddpm_seg.data.annotations.forms.drawing import paint, polygon_runs
 from ddpm_seg.data.annotations.forms.json_file import checked
 from ddpm_seg.data.annotations.image_places import ImagePlaces
 from ddpm_seg.data.annotations.pair import UNCOVERED, Pair, check_size
@@ -23,7 +24,8 @@ from ddpm_seg.tasks import Task
 
 logger = logging.getLogger(__name__)
 
-# Types of regions that mark an object. Those other than brush raise an error: leaving them out would lose an object.
+# Types of regions that mark an object. Those that are not drawn raise an error: leaving them out would lose an object.
+DRAWN = ("brushlabels", "polygonlabels")
 SHAPES = ("brush", "polygon", "rectangle", "ellipse", "keypoint", "vector", "bitmask")
 
 Region = dict[str, Any]
@@ -53,10 +55,10 @@ def is_label_studio(content: object) -> bool:
 def label_studio_pairs(uri: str, content: object, task: Task, image_root: str | None = None) -> list[Pair]:
     """Pairs for the tasks that someone has painted on, from the latest annotation that was not cancelled.
 
-    Brush labels are matched to classes of `task` by name. Where regions overlap, the later one in the list, painted
-    last, is in front. The image is `uri` in the task's data, as `jobs.export` writes it, else its `image`, else the
-    only value that has an image's extension. Tasks without a painted region, and results that are not regions (choices,
-    text), are left out and counted.
+    Labels of brush strokes and polygons are matched to classes of `task` by name. Where regions overlap, the later one
+    in the list, painted last, is in front. The image is `uri` in the task's data, as `jobs.export` writes it, else its
+    `image`, else the only value that has an image's extension. Tasks without a painted region, and results that are
+    not regions (choices, text), are left out and counted.
     """
     tasks = checked(uri, content, _Tasks, "Label Studio's JSON (a list of tasks with data and annotations)").root
     ids, left_out, places, pairs = task.ids, Counter[str](), ImagePlaces(uri, image_root), []
@@ -64,6 +66,7 @@ def label_studio_pairs(uri: str, content: object, task: Task, image_root: str | 
         done = [each for each in one.annotations or () if not each.was_cancelled]
         result = max(done, key=lambda each: str(each.updated_at or "")).result or [] if done else []
         regions = [region for region in result if _is_region(region)]
+        left_out["polygons of fewer than three points"] += sum(map(_is_line, regions))
         left_out["results that are not regions"] += len(result) - len(regions)
         if not regions:
             left_out["tasks without a painted region"] += 1
@@ -99,15 +102,21 @@ def _is_region(region: Region) -> bool:
     return str(region.get("type", "")).startswith(SHAPES)
 
 
+def _is_line(region: Region) -> bool:
+    points = region["value"].get("points") if isinstance(region.get("value"), dict) else None
+    return region.get("type") == "polygonlabels" and isinstance(points, list) and len(points) < 3
+
+
 def _draw(regions: list[Region], ids: Mapping[str, int], task: Task, height: int, width: int) -> NDArray[np.int16]:
     label: NDArray[np.int16] | None = None
     for region in regions:
-        if region.get("type") != "brushlabels":
-            raise MaskError(f"holds a region of type {region.get('type')!r}, expected only brushlabels")
+        kind = region.get("type")
+        if kind not in DRAWN:
+            raise MaskError(f"holds a region of type {kind!r}, expected only {' or '.join(DRAWN)}")
         try:
             shape = int(region["original_height"]), int(region["original_width"])
             check_size(*shape, height, width)
-            (name,), pixels = region["value"]["brushlabels"], decode_brush(region["value"]["rle"], *shape)
+            (name,), pixels = region["value"][kind], _pixels(kind, region["value"], *shape)
         except MaskError:
             raise
         except (KeyError, TypeError, ValueError) as error:
@@ -120,3 +129,11 @@ def _draw(regions: list[Region], ids: Mapping[str, int], task: Task, height: int
         label[pixels] = ids[name]
     assert label is not None  # there is at least one region
     return label
+
+
+def _pixels(kind: str, value: Mapping[str, Any], height: int, width: int) -> NDArray[np.bool_]:
+    """The pixels (H, W) of a region. The points of a polygon are in percent of the image's width and height."""
+    if kind == "brushlabels":
+        return decode_brush(value["rle"], height, width)
+    outline = [share * side / 100 for x, y in value["points"] for share, side in ((x, width), (y, height))]
+    return paint([(polygon_runs([outline], height, width), 1)], (), height, width) == 1

@@ -64,6 +64,25 @@ def test_what_was_painted_last_is_in_front(tasks: list[dict[str, Any]], tmp_path
     assert np.array_equal(found, np.where(pixels, 2, MASK))
 
 
+def outlined(name: str, points: list[list[float]]) -> dict[str, Any]:
+    value = {"points": points, "closed": True, "polygonlabels": [name]}
+    return {"type": "polygonlabels", "original_height": SIZE, "original_width": SIZE, "value": value}
+
+
+def test_polygons_are_drawn_in_percent_of_the_image(
+    tasks: list[dict[str, Any]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    box = outlined(TASK.class_names[2], [[25, 50], [75, 50], [75, 100], [25, 100]])
+    corner = painted(TASK.class_names[0], np.tri(SIZE, k=-12, dtype=bool))
+    annotated(tasks[0], box, corner, outlined(TASK.class_names[1], [[0, 0], [50, 50]]))
+    expected = MASK.copy()
+    expected[8:, 4:12] = 2
+    expected[np.tri(SIZE, k=-12, dtype=bool)] = 0
+    (found,) = read(tasks, tmp_path).values()
+    assert np.array_equal(found, expected)
+    assert "1 polygons of fewer than three points are left out" in caplog.text
+
+
 def test_the_latest_annotation_counts_unless_it_was_cancelled(tasks: list[dict[str, Any]], tmp_path: Path) -> None:
     everything = np.ones((SIZE, SIZE), bool)
     annotated(tasks[0], painted(TASK.class_names[2], everything), updated_at="2026-01-03")
@@ -130,7 +149,8 @@ def test_what_cannot_be_used_is_named(tasks: list[dict[str, Any]], tmp_path: Pat
     pixels = np.ones((SIZE, SIZE), bool)
     for region, message in [
         (painted("fog", pixels), "label 'fog', which weather does not have"),
-        (painted("sky", pixels, "polygonlabels"), "type 'polygonlabels', expected only brushlabels"),
+        (painted("sky", pixels, "ellipselabels"), "type 'ellipselabels', expected only brushlabels or polygonlabels"),
+        (painted("sky", pixels, "polygonlabels"), "cannot be drawn"),
         (painted("sky", pixels[:3]), "cannot be drawn"),
     ]:
         task = dict(tasks[0])
