@@ -23,8 +23,8 @@ CONTROL, OBJECT = "classes", "image"
 def write_label_studio(pictures: Iterable[Picture], task: Task, output: str) -> None:
     """Writes `tasks.json`, the most uncertain image first, and `interface.xml`.
 
-    Image files are not copied: Label Studio reads s3://, gs:// and http(s):// URIs itself, and local files through a
-    local storage whose root is "/". Images in containers are copied to `images/`. A prediction's score is
+    Image files are not copied: Label Studio reads s3://, gs:// and http(s):// URIs itself, and local files below its
+    LOCAL_FILES_DOCUMENT_ROOT, which must be "/". Images in containers are copied to `images/`. A prediction's score is
     exp(-uncertainty): 1 where all members agree.
     """
     tasks = [_task(picture, task, output) for picture in pictures]

@@ -9,11 +9,15 @@ import pytest
 from PIL import Image
 
 from ddpm_seg.data.annotations.errors import AnnotationError
-from ddpm_seg.data.annotations.forms.brush_rle import encode_brush
+from ddpm_seg.data.annotations.find import find_pairs
+from ddpm_seg.data.annotations.forms.brush_rle import decode_brush, encode_brush
 from ddpm_seg.data.annotations.load import load_annotations
 from ddpm_seg.data.annotations.options import AnnotationOptions
+from ddpm_seg.data.annotations.pair import UNCOVERED
 from ddpm_seg.data.exports.label_studio import write_label_studio
 from ddpm_seg.data.exports.picture import Picture
+from ddpm_seg.model.bundle.files import ASSETS
+from ddpm_seg.tasks import TASKS
 from tests.data.exports.drawn import TASK
 
 SIZE = 16
@@ -81,6 +85,29 @@ def test_polygons_are_drawn_in_percent_of_the_image(
     (found,) = read(tasks, tmp_path).values()
     assert np.array_equal(found, expected)
     assert "1 polygons of fewer than three points are left out" in caplog.text
+
+
+RECORDED = Path(__file__).parent / "label_studio_1.23.2.json"
+"""What Label Studio's own window exported: masks of `jobs.export` accepted as they were; others with a stroke of the
+brush across the face; and, in a project of polygons, four corners clicked."""
+
+
+def test_what_label_studio_itself_exported() -> None:
+    avatars = TASKS["avatars_10"]
+    pairs = find_pairs(str(RECORDED), avatars, image_root=str(ASSETS / "samples"))
+    found = {Path(pair.image).name: pair.read_mask(64, 64) for pair in pairs}
+    for task, image in zip(json.loads(RECORDED.read_text()), ("00003.png", "00001.png"), strict=False):
+        (prediction,) = task["predictions"]
+        exported = np.full((64, 64), UNCOVERED)
+        for region in prediction["result"]:
+            (name,) = region["value"]["brushlabels"]
+            exported[decode_brush(region["value"]["rle"], 64, 64)] = avatars.ids[name]
+        painted_over = found[image] != exported
+        assert (found[image][painted_over] == avatars.ids["accessory"]).all()
+        assert painted_over.sum() == (80 if image == "00001.png" else 0)
+    box = np.full((64, 64), UNCOVERED)
+    box[18:45, 13:40] = avatars.ids["skin"]  # corners at 27.8 and 70.3 % of the height, 20.5 and 63.0 % of the width
+    assert np.array_equal(found["00005.png"], box)
 
 
 def test_the_latest_annotation_counts_unless_it_was_cancelled(tasks: list[dict[str, Any]], tmp_path: Path) -> None:
