@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Any, get_args
 
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)%", re.ASCII)
 
@@ -33,6 +34,12 @@ def check_tile(tile: float | None, average: str | None, dashes: str = "--") -> N
         raise ValueError(
             f"{dashes}tile already shows the network each pixel several times: leave out {dashes}average shifts"
         )
+
+
+def check_choice(name: str, value: object, choices: Any) -> None:
+    """Raises ValueError unless `value` is one of a Literal's `choices`. None is allowed."""
+    if value is not None and value not in get_args(choices):
+        raise ValueError(f"{name} must be one of {', '.join(get_args(choices))}, got {value!r}")
 
 
 def check_least(config: object, **least: float) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ddpm_seg import storage
-from ddpm_seg.checks import check_tile
+from ddpm_seg.checks import check_choice, check_tile
 from ddpm_seg.data.canvas import Placement, fit, restore_mask, tile_canvas
 from ddpm_seg.data.decoding.decoder import read_apart
 from ddpm_seg.data.decoding.images import ImageError, to_rgb
@@ -217,8 +217,14 @@ def load(
     `device` is by default a GPU if there is one, else the CPU. `batch_size` is the number of (image, diffusion step)
     pairs in the network at once; by default as many as fit in memory. `resize`, `refine`, `average`, `tile` and
     `fit` are those of jobs.label, which writes the same masks. Raises `ddpm_seg.model.errors.BundleError` if there is
-    no bundle or it is damaged, ValueError for a `tile` outside (0, 1] or with shifts.
+    no bundle or it is damaged, ValueError for an option that does not exist and for a `tile` outside (0, 1] or with
+    shifts.
     """
+    check_choice("dtype", dtype, SegmentDType)
+    check_choice("resize", resize, Resize)
+    check_choice("refine", refine, Refine)
+    check_choice("average", average, Average)
+    check_choice("fit", fit, FitMode)
     check_tile(tile, average, dashes="")
     bundle = load_model(fspath(model))
     features = bundle.features if isinstance(bundle, Bundle) else None
@@ -236,7 +242,7 @@ def _to_rgb(image: ImageLike) -> NDArray[np.uint8]:
     if isinstance(image, np.ndarray):
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise TypeError(f"an image array must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
-        return image
+        return np.array(image)  # a copy: the result must stay as it is if the caller reuses the array, as for frames
     raise TypeError(f"an image is a path, a URI, a PIL image or an (H, W, 3) uint8 array, not {type(image).__name__}")
 
 

@@ -152,6 +152,22 @@ def test_what_is_no_image_is_refused_by_type(segmenter, image) -> None:
         segmenter(image)
 
 
+@pytest.mark.parametrize("side", [16, 40])  # 16 is the network's own side: nothing is resized
+def test_a_result_stays_as_it_is_if_the_caller_reuses_the_array(segmenter, side) -> None:
+    frame = np.random.default_rng(1).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    before, result = segmenter(frame.copy()), segmenter(frame)
+    frame[:] = 0
+    assert np.array_equal(result.image, before.image)
+    assert np.array_equal(result.probabilities, before.probabilities)
+    assert np.array_equal(np.asarray(result.overlay()), np.asarray(before.overlay()))
+
+
+@pytest.mark.parametrize("option", ["dtype", "resize", "refine", "average", "fit"])
+def test_an_option_that_does_not_exist_is_refused_with_those_that_do(bundle_uri, option) -> None:
+    with pytest.raises(ValueError, match=rf"^{option} must be one of \w+, .*, got 'Bilinear'"):
+        ddpm_seg.load(bundle_uri, **{option: "Bilinear"})
+
+
 def test_the_bad_file_of_a_list_is_named(segmenter, picture, tmp_path) -> None:
     Image.fromarray(picture).save(tmp_path / "good.png")
     (tmp_path / "bad.png").write_bytes(b"no image")

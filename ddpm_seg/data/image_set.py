@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -27,12 +28,13 @@ AT_ONCE = 1024
 """How many images are waiting to be decoded, or to be taken."""
 
 
-def load_images(uri: str, size: int, fit: FitMode) -> NDArray[np.uint8]:
-    """All readable images under `uri` as (N, size, size, 3) uint8; the others are logged and left out.
+def load_images(uri: str, size: int, fit: FitMode, limit: int | None = None) -> NDArray[np.uint8]:
+    """The readable images under `uri`, the first `limit` at most, as (N, size, size, 3) uint8; the others are logged
+    and left out.
 
     Raises ValueError if none can be read. Keeps everything in memory: 12 kB per image at 64 x 64.
     """
-    return np.stack([image for (image,) in read_images(uri, (size,), fit)])
+    return np.stack([image for (image,) in islice(read_images(uri, (size,), fit), limit)])
 
 
 def read_images(uri: str, sizes: tuple[int, ...], fit: FitMode) -> Iterator[tuple[NDArray[np.uint8], ...]]:

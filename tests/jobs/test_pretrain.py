@@ -93,6 +93,14 @@ def test_wrong_use_is_one_line_and_writes_nothing(images, tmp_path, capsys, more
     assert not (tmp_path / "bundle" / "bundle.json").exists()
 
 
+@pytest.mark.parametrize(("asked", "warned"), [("8", False), ("4", False), ("1", True), ("32", True)])
+def test_attention_that_no_level_gets_is_said(images, tmp_path, capsys, caplog, asked, warned) -> None:
+    network = ["--image-size", "8", "--attention-resolutions", asked, "--iterations", "1"]
+    assert _run(images, str(tmp_path / "bundle"), *network) == 0
+    warning = f"no attention: --attention-resolutions {asked}, but its levels have the sides 8, 4"
+    assert (warning in caplog.text) == warned
+
+
 def test_a_finished_bundle_is_not_trained_over(images, tmp_path, capsys) -> None:
     assert _run(images, str(tmp_path / "bundle")) == 0
     assert _run(images, str(tmp_path / "bundle")) == 2

@@ -52,6 +52,9 @@ _LATE = (-signal.SIGPROF, -signal.SIGALRM)
 
 _idle: list[Child] = []
 _warned = threading.Event()
+# A fork (multiprocessing's usual way on Linux) copies the list, and two processes on the pipes of one child would get
+# each other's pixels.
+os.register_at_fork(after_in_child=lambda: _idle.clear())
 
 
 def decode_and_fit(

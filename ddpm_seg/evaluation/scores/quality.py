@@ -30,13 +30,16 @@ MOST_IMAGES = 10_000
 
 
 def check_real(real: str, network: Network, inception: str | None) -> None:
-    """Raises ValueError or OSError, before any sample is drawn, if there are no real images, or no features of them."""
+    """Raises ValueError or OSError, before any sample is drawn, if there are no real images, or no features of them:
+    also for an `inception` that is no TorchScript file."""
     if inception is None and not network.reads_images:
         raise ValueError(
             f"--real needs features of real images, but a {network.title} has features only of images that it draws; "
             "add --inception FILE, the TorchScript file of another network"
         )
     list_images(real)
+    if inception is not None:
+        torchscript_features(inception, "cpu")
 
 
 def write_quality(
@@ -62,7 +65,7 @@ def write_quality(
     )
     drawn = np.stack([row_image(row) for row in samples.select(["uri", "width", "height", "image"]).to_pylist()])
     fit = fit_of(bundle.provenance)
-    images = load_images(real, bundle.network.image_size, fit)[:MOST_IMAGES]
+    images = load_images(real, bundle.network.image_size, fit, limit=MOST_IMAGES)
     drawn_features, real_features = features(drawn), features(images)
     kernel = kernel_distance(drawn_features, real_features)
     found = {

@@ -30,9 +30,9 @@ from ddpm_seg.model.published.state_dicts import (
     check_shapes,
     read_checkpoint,
     state_dict,
-    unwrapped_names,
     usable,
 )
+from ddpm_seg.model.published.wrapped_names import unwrapped_names
 from ddpm_seg.model.shapes import Shapes, shapes_of, some
 
 CHECKPOINTS: tuple[Checkpoint, ...] = tuple(one for network in NETWORKS for one in network.checkpoints)

@@ -10,7 +10,7 @@ import pickletools
 import re
 import warnings
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ddpm_seg import storage
+from ddpm_seg.model.published.wrapped_names import unwrapped_names
 from ddpm_seg.model.shapes import Shapes, differences, some
 
 State = dict[str, Tensor]
@@ -47,14 +48,11 @@ MOST_OPERATIONS = 2_000_000
 """Operations in a pickle; a tensor takes some sixty. A byte of them can cost a hundred bytes of memory."""
 _PICKLES_OF_THE_OLDER_FORM = 5
 
+_ZIP = b"PK\x03\x04"
 # How torch's older format begins, in any pickle protocol: with a magic number.
 _TORCH_MAGIC = re.compile(
     rb"\x80.(\x95.{8})?" + re.escape(pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol=2)[2:]), re.DOTALL
 )
-
-# Parts that torch's wrappers add to the names of weights: torch.compile, FSDP and activation checkpointing.
-# DataParallel's "module" could be an ordinary name, so it counts only if every name begins with it.
-_WRAPPER = re.compile(r"(?<![^.])_(orig_mod|fsdp_wrapped_module|checkpoint_wrapped_module)\.")
 
 
 def read_checkpoint(uri: str, *, mapped: bool = True) -> Any:
@@ -109,7 +107,7 @@ def is_torch_file(file: IO[bytes]) -> bool:
     file.seek(0)
     begin = file.read(64)
     file.seek(0)
-    return begin.startswith(b"PK\x03\x04") or bool(_TORCH_MAGIC.match(begin)) or _is_safetensors(file)
+    return begin.startswith(_ZIP) or bool(_TORCH_MAGIC.match(begin)) or _is_safetensors(file)
 
 
 def _is_safetensors(file: IO[bytes]) -> bool:
@@ -131,9 +129,15 @@ def refuse_no_checkpoint(file: IO[bytes], name: str) -> int:
     refuse_placeholder(begin, name, "checkpoint")
     if zipfile.is_zipfile(file):
         _refuse_packed(file, size, name)
+    elif begin.startswith(_ZIP):
+        raise ValueError(f"{name}: not a whole checkpoint: its end is missing; download it again")
     elif isinstance(file, io.BytesIO):
         _refuse_allocation(file.getvalue(), name)
-    file.seek(0)
+    if not is_torch_file(file):
+        raise ValueError(
+            f"{name}: not a checkpoint: it does not begin like a file of torch.save or safetensors; if it is packed, "
+            "unpack it"
+        )
     return size
 
 
@@ -249,17 +253,6 @@ def state_dict(content: Any, name: str) -> State:
         raise ValueError(f"{name}: expected a plain state dict (tensors by name), got {describe(content)}")
     names = unwrapped_names(content)
     return {names[key]: value for key, value in content.items()}
-
-
-def unwrapped_names(keys: Iterable[str]) -> dict[str, str]:
-    """For each key in a file, the weight's name in the network itself.
-
-    All keys stay unchanged if two of them would become equal.
-    """
-    names = {key: _WRAPPER.sub("", key) for key in keys}
-    while names and all(name.startswith("module.") for name in names.values()):
-        names = {key: name.removeprefix("module.") for key, name in names.items()}
-    return names if len(set(names.values())) == len(names) else {key: key for key in names}
 
 
 def check_shapes(shapes: Shapes, expected: Shapes, complaint: str) -> None:

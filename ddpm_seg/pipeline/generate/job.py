@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from ddpm_seg.data.schema import class_stats_table
-from ddpm_seg.evaluation.scores.quality import check_real, write_quality
+from ddpm_seg.evaluation.scores.quality import write_quality
 from ddpm_seg.model.samples.sampling import SamplingConfig
 from ddpm_seg.pipeline.generate.config import GenerateConfig
 from ddpm_seg.pipeline.generate.plan import CLASS_STATS, TABLE, GeneratePlan, plan_generate
@@ -54,8 +54,6 @@ def run_generate(config: GenerateConfig) -> GenerateSummary:
     can then continue.
     """
     plan = plan_generate(config)
-    if config.real:
-        check_real(config.real, plan.header.network, config.inception)
     if config.dry_run:
         raise ValueError("run_generate has no dry run; call plan_generate(config) instead")
     done = run_job(GenerateWork(plan), lambda: GenerateWork(plan_generate(config)))

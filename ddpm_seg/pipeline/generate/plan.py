@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from ddpm_seg.data.sample_names import SampleName
+from ddpm_seg.evaluation.scores.quality import check_real
 from ddpm_seg.json_text import json_digest
 from ddpm_seg.model.bundle.ensemble_bundle import BundleHeader, read_header
 from ddpm_seg.model.bundle.files import refuse_another_model
@@ -55,13 +56,16 @@ class GeneratePlan:
 def plan_generate(config: GenerateConfig) -> GeneratePlan:
     """Plans the job; only reads.
 
-    Raises ValueError or OSError for a bundle that cannot be used or cannot draw images, and for a sampler that it does
-    not have; StageError for a file of the output that cannot be read.
+    Raises ValueError or OSError for a bundle that cannot be used or cannot draw images, for a sampler that it does not
+    have, and for real images to compare with that are not there; StageError for a file of the output that cannot be
+    read.
     """
     header = read_header(config.model)
     refuse_another_model(config.model, header.model_id, config.expect_model_id)
     sampling = as_learnt(config.sampling(), header)
     drawing = header.network.drawing(sampling)
+    if config.real is not None:
+        check_real(config.real, header.network, config.inception)
     items = sample_items(config.seed, config.num_samples)
     run = plan_run(items, config.output, (TABLE, CLASS_STATS), hash_config(config, header, drawing))
     return GeneratePlan(config=config, header=header, sampling=sampling, drawing=drawing, run=run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from ddpm_seg.model.device.copies import to_device
 from ddpm_seg.training.network.objective import Objective
+from ddpm_seg.training.unfinished import OtherTrainingError
 
 EVERY = 250
 """Iterations between two looks."""
@@ -34,6 +36,7 @@ class HeldOut:
         self._batches = [objective.draw(repeated[i : i + BATCH], rng) for i in range(0, len(repeated), BATCH)]
         self._loss: Callable[..., Tensor] = objective.loss
         self._device = device
+        self._digest = hashlib.sha256(images.tobytes()).hexdigest()
         self.best, self.looks_since = math.inf, 0
         self.weights: dict[str, Tensor] = {}
 
@@ -56,9 +59,16 @@ class HeldOut:
         return self.looks_since >= PATIENCE
 
     def state(self) -> dict[str, Any]:
-        return {"best": self.best, "looks_since": self.looks_since, "weights": self.weights}
+        return {"best": self.best, "looks_since": self.looks_since, "weights": self.weights, "digest": self._digest}
 
-    def resume(self, state: Mapping[str, Any]) -> None:
+    def resume(self, state: Mapping[str, Any], uri: str) -> None:
+        """Restores the `state` in the file at `uri`. Raises OtherTrainingError if other images were held out: some of
+        these would have been trained on."""
+        if state.get("digest", self._digest) != self._digest:  # earlier releases saved none
+            raise OtherTrainingError(
+                f"the interrupted training at {uri} held out other images, so those at --images have changed, or some "
+                "cannot be read now; put them back, or delete it to start anew"
+            )
         self.best, self.looks_since, self.weights = state["best"], state["looks_since"], state["weights"]
 
     @torch.inference_mode()

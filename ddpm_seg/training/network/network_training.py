@@ -128,7 +128,7 @@ class NetworkTraining:
             for name in ("network", "average", "optimizer"):
                 getattr(self, name).load_state_dict(state[name])
             if self.held_out:
-                self.held_out.resume(state["held_out"])
+                self.held_out.resume(state["held_out"], uri)
             self.iteration, self.loss = state["iteration"], torch.tensor(state["loss"], device=self.worker.device)
         logger.info("resumed at iteration %d of %d", self.iteration, self.options.iterations)
 

@@ -31,7 +31,7 @@ def pretrain(config: PretrainConfig) -> str:
 
     Raises ValueError or OSError, before any training, for mistakes that the user can fix.
     """
-    _objective(config)
+    _warn_without_attention(_objective(config))
     refuse_existing_bundle(config.output)
     storage.check_writable(config.output)
     workers = config.num_workers if config.num_workers is not None else free_gpus()
@@ -67,6 +67,21 @@ def _train(config: PretrainConfig, worker: Worker) -> None:
             )
         save_bundle(training.bundle(with_fit({"training_images": len(images)}, config.fit)), config.output)
         storage.delete(state_uri)
+
+
+def _warn_without_attention(objective: Objective) -> None:
+    """The default is made for 64 pixels: 256 have no level of that side, and the network would lack attention
+    unnoticed."""
+    if not isinstance(objective, Denoising):
+        return
+    unet = objective.unet
+    sides = {unet.image_size // 2**level: unet.has_attention(level) for level in range(len(unet.channel_mult))}
+    if unet.attention_resolutions and not any(sides.values()):
+        logger.warning(
+            "the network gets no attention: --attention-resolutions %s, but its levels have the sides %s",
+            " ".join(map(str, unet.attention_resolutions)),
+            ", ".join(map(str, sides)),
+        )
 
 
 def _objective(config: PretrainConfig) -> Objective:

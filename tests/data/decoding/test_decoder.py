@@ -65,6 +65,22 @@ def outcomes_together(images: list[bytes], limits: Limits, size: int = SIZE) -> 
     return [one.args if isinstance(one, ImageError) else (one[0].tobytes(), one[1]) for one in found]
 
 
+def test_a_forked_process_decodes_with_a_child_of_its_own() -> None:
+    """As multiprocessing forks: on one child's pipes, processes would get each other's pixels."""
+    decode_and_fit(GOOD, DEFAULT_LIMITS, SIZE, "letterbox")
+    (mine,) = child_pids()
+    if (pid := os.fork()) == 0:
+        status = 1
+        try:
+            same = outcome(GOOD, DEFAULT_LIMITS) == (fit(decode(GOOD), SIZE)[0].tobytes(), fit(decode(GOOD), SIZE)[1])
+            status = 0 if same and len(child_pids()) == 1 and mine not in child_pids() else 2
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert outcome(GOOD, DEFAULT_LIMITS) == (fit(decode(GOOD), SIZE)[0].tobytes(), fit(decode(GOOD), SIZE)[1])
+    assert child_pids() == [mine]
+
+
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_images_that_are_decoded_together_come_out_as_alone() -> None:
     images = [*readable_images().values(), *(data for data, _ in broken_images().values()), GOOD]

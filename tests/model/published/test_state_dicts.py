@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import io
+import pickle
+import re
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -37,6 +41,27 @@ def test_tuples_in_tuples_are_refused(tmp_path: Path, write: object) -> None:
     path = tmp_path / "weights.pt"
     path.write_bytes(write(NESTED))  # type: ignore[operator]
     with pytest.raises(ValueError, match=r"weights\.pt: refused: it has more than 100000 tuples"):
+        read_checkpoint(str(path))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (gzip.compress, "does not begin like a file of torch.save or safetensors; if it is packed, unpack it"),
+        (lambda _: b"Entry not found", "does not begin like a file of torch.save or safetensors"),
+        (lambda _: b'{"error": "not found"}', "does not begin like a file of torch.save or safetensors"),
+        (lambda _: pickle.dumps({"weight": 1}), "does not begin like a file of torch.save or safetensors"),
+        (lambda whole: whole[: len(whole) // 100], "its end is missing; download it again"),
+        (lambda whole: whole[:-1], "its end is missing; download it again"),
+    ],
+)
+def test_a_file_that_is_no_checkpoint_or_cut_short_is_said_so(
+    tmp_path: Path, change: Callable[[bytes], bytes], said: str
+) -> None:
+    path = tmp_path / "weights.pt"
+    torch.save({"weight": torch.zeros(300)}, path)
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(ValueError, match=rf"^{re.escape(str(path))}: not a .*{said}"):
         read_checkpoint(str(path))
 
 

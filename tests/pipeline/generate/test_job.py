@@ -142,6 +142,21 @@ def test_the_users_own_network_may_give_the_features(tmp_path: Path) -> None:
         torchscript_features(str(tmp_path / "none.pt"), "cpu")
 
 
+def test_what_samples_cannot_be_compared_with_is_said_before_they_are_drawn(model: str, tmp_path: Path) -> None:
+    """A dry run says it too."""
+    boxes = str(annotate(tmp_path / "boxes", 2))
+    (tmp_path / "none.pt").write_bytes(b"nothing")
+    for wrong, message in (
+        ({"real": "/not/there"}, "nothing found at /not/there"),
+        ({"real": boxes, "inception": "/not/there.pt"}, r"/not/there\.pt"),
+        ({"real": boxes, "inception": str(tmp_path / "none.pt")}, r"none\.pt is not a TorchScript file"),
+    ):
+        for use in (plan_generate, run_generate):
+            with pytest.raises((ValueError, OSError), match=message):
+                use(config(model, tmp_path / "out", **wrong))
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

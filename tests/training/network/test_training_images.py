@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from ddpm_seg.cluster.training_workers import Worker
+from ddpm_seg.data import image_set
 from ddpm_seg.data.canvas import fit
 from ddpm_seg.data.image_set import ImageFile, load_images
 from ddpm_seg.model.bundle.ensemble_bundle import read_header
@@ -27,6 +28,7 @@ from ddpm_seg.training.network.training_images import (
     read_training_images,
 )
 from ddpm_seg.training.optimization import Optimization
+from ddpm_seg.training.unfinished import OtherTrainingError
 from jobs import pretrain
 
 SIZE = 8
@@ -56,6 +58,16 @@ def test_images_from_the_file_are_those_in_memory(folder: str, fitted: str) -> N
     for iteration in range(3):
         from_file, from_memory = (draw_images(images, options, iteration)[0] for images in (streamed, in_memory))
         np.testing.assert_array_equal(from_file, from_memory)
+
+
+def test_of_many_images_no_more_are_read_than_asked_for(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    once = image_set.read_image
+    monkeypatch.setattr(image_set, "read_image", lambda uri: [read.append(uri), once(uri)][1])
+    monkeypatch.setattr(image_set, "AT_ONCE", 4)
+    few = load_images(folder, SIZE, "letterbox", limit=3)
+    assert len(read) == 4
+    np.testing.assert_array_equal(few, load_images(folder, SIZE, "letterbox")[:3])
 
 
 def test_a_file_gives_back_what_was_put_in_and_no_more() -> None:
@@ -145,6 +157,19 @@ def test_training_stops_where_held_out_images_get_no_better_and_keeps_the_best(
     assert bundle.provenance["iterations"] == 10
     for key, value in seen[0].items():
         torch.testing.assert_close(bundle.weights[key], value.half())
+
+
+def test_a_training_does_not_go_on_with_other_images_held_out(tmp_path: Path) -> None:
+    """One image more or less, and others are held out: some that were trained on."""
+    images = np.random.default_rng(0).integers(0, 256, (9, SIZE, SIZE, 3), dtype=np.uint8)
+    state = str(tmp_path / "state.pt")
+    train_network(_training(2), TrainingImages(whole=images[:8], held_out=4), state, lambda _: None)
+    with pytest.raises(OtherTrainingError, match=r"state\.pt held out other images.*put them back"):
+        train_network(_training(2), TrainingImages(whole=images, held_out=4), state, lambda _: None)
+    content = torch.load(state)
+    del content["held_out"]["digest"]  # as earlier releases saved it
+    torch.save(content, state)
+    train_network(_training(2), TrainingImages(whole=images[:8], held_out=4), state, lambda _: None)
 
 
 def test_the_held_out_loss_is_that_of_the_weights_and_repeats() -> None:
