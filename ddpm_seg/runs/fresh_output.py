@@ -36,7 +36,7 @@ def refuse_unfinished(output: str) -> None:
     """Raises ValueError if a block of `fresh_output` was interrupted in `output`, or is still at work there."""
     if storage.exists(storage.join(output, MARK)):
         raise ValueError(
-            f"--output {storage.redact(output)} is incomplete: the ddpm-seg compact, export or convert that writes it "
-            "was interrupted, or is still running. Let the same command finish there first (it deletes what is in an "
-            "incomplete output and starts over), or choose another --output"
+            f"{storage.redact(output)} is incomplete: the ddpm-seg compact, export or convert that writes it was "
+            "interrupted, or is still running. Let the same command finish there first (it deletes what is in an "
+            "incomplete output and starts over)"
         )

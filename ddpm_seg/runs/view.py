@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ddpm_seg import storage
+from ddpm_seg.runs.fresh_output import refuse_unfinished
 from ddpm_seg.runs.layout import uris_under
 from ddpm_seg.runs.parquet import DamagedFileError, open_parquet, read_columns
 
@@ -132,7 +133,11 @@ class Configuration:
 
 
 def configurations(output: str, table: str) -> list[Configuration]:
-    """All configurations with a published shard, that of the newest run first. Raises FileNotFoundError for none."""
+    """All configurations with a published shard, that of the newest run first.
+
+    Raises FileNotFoundError for none, and ValueError for an output whose compaction is incomplete.
+    """
+    refuse_unfinished(storage.place(output))
     found: dict[str, list[tuple[int, str, str]]] = {}
     for uri in uris_under(storage.join(storage.place(output), table)):
         if match := _SHARD.search(uri):
