@@ -20,6 +20,7 @@ from ddpm_seg.data.inputs.sources import kind_name
 from ddpm_seg.tasks import Task
 
 _PATTERN = re.compile(r"[*?\[{]")
+_ONE_FILE = (".json", ".xml", ".parquet", ".tar", ".tar.gz", ".tgz")
 
 
 def find_pairs(uri: str, task: Task, image_root: str | None = None) -> list[Pair]:
@@ -45,7 +46,7 @@ def find_pairs(uri: str, task: Task, image_root: str | None = None) -> list[Pair
 
 
 def _pairs(uri: str, task: Task, image_root: str | None) -> list[Pair]:
-    suffix = uri.lower().rpartition(".")[2]
+    suffix = "" if _is_folder(uri) else uri.lower().rpartition(".")[2]
     if suffix == "xml":
         return cvat_pairs(uri, task, image_root)
     if suffix == "json":
@@ -53,12 +54,21 @@ def _pairs(uri: str, task: Task, image_root: str | None) -> list[Pair]:
         read = label_studio_pairs if is_label_studio(content) else coco_pairs
         return read(uri, content, task, image_root)
     is_one = storage.is_http(uri) or not _PATTERN.search(uri)
-    parts = [uri] if is_one and (suffix == "parquet" or kind_name(uri) == "tar") else _containers(uri)
+    is_table = suffix == "parquet" or (suffix != "" and kind_name(uri) == "tar")
+    parts = [uri] if is_one and is_table else _containers(uri)
     found = []
     for part in parts:
         read_part = pairs_of_table if part.lower().endswith("parquet") else pairs_of_tar
         found += read_part(part, task, image_root)
     return found or pairs_of_files(uri, task)
+
+
+def _is_folder(uri: str) -> bool:
+    """Whether a name that ends like a file's is a folder's: Spark writes a table as `x.parquet/part-00000.parquet`."""
+    if storage.is_http(uri) or _PATTERN.search(uri) or not uri.lower().endswith(_ONE_FILE):
+        return False
+    first = next(files_named(uri), None)
+    return first is not None and first.uri.startswith(f"{uri}/")
 
 
 def _containers(uri: str) -> list[str]:
