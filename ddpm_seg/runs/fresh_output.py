@@ -41,9 +41,16 @@ def fresh_output(output: str) -> Iterator[str]:
 
 def refuse_unfinished(output: str) -> None:
     """Raises ValueError if a block of `fresh_output` was interrupted in `output`, or is still at work there."""
-    if storage.exists(storage.join(output, MARK)):
-        raise ValueError(
-            f"{storage.redact(output)} is incomplete: the ddpm-seg compact, export or convert that writes it was "
-            "interrupted, or is still running. Let the same command finish there first (it deletes what is in an "
-            "incomplete output and starts over)"
-        )
+    if why := incompleteness(output):
+        raise ValueError(why)
+
+
+def incompleteness(output: str) -> str:
+    """Why `output` is not to be used yet, for people; "" if it may be."""
+    if not storage.exists(storage.join(output, MARK)):
+        return ""
+    return (
+        f"{storage.redact(output)} is incomplete: the ddpm-seg compact, export or convert that writes it was "
+        "interrupted, or is still running. Let the same command finish there first (it deletes what is in an "
+        "incomplete output and starts over)"
+    )
