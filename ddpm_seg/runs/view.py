@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ddpm_seg import storage
+from ddpm_seg.runs.fresh_output import incompleteness
 from ddpm_seg.runs.layout import uris_under
 from ddpm_seg.runs.parquet import DamagedFileError, open_parquet, read_columns
 
@@ -132,13 +133,19 @@ class Configuration:
 
 
 def configurations(output: str, table: str) -> list[Configuration]:
-    """All configurations with a published shard, that of the newest run first. Raises FileNotFoundError for none."""
+    """All configurations with a published shard, that of the newest run first.
+
+    Raises FileNotFoundError for none, and ValueError for an output whose compaction is incomplete.
+    """
+    why_not = incompleteness(storage.place(output))  # before the listing, which would else miss what comes after it
     found: dict[str, list[tuple[int, str, str]]] = {}
     for uri in uris_under(storage.join(storage.place(output), table)):
         if match := _SHARD.search(uri):
             found.setdefault(match[1], []).append((int(match[2].removeprefix("run-")), match[2], uri))
     if not found:
         raise FileNotFoundError(f"no {table} table under {output}")
+    if why_not:
+        raise ValueError(why_not)
     names = sorted(found, key=lambda name: max(found[name]), reverse=True)
     return [
         Configuration(

@@ -33,6 +33,7 @@ from ddpm_seg.storage.files import (
     read_listed,
     write_bytes,
 )
+from ddpm_seg.storage.git_lfs import lfs_pointer
 from ddpm_seg.storage.hosts import allow_local_hosts, local_hosts_allowed
 from ddpm_seg.storage.known_secrets import without_secrets
 from ddpm_seg.storage.local import temporary_name
@@ -57,6 +58,7 @@ __all__ = [
     "is_http",
     "is_local",
     "join",
+    "lfs_pointer",
     "list_files",
     "list_matching_folders",
     "list_prefix",

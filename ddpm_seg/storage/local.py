@@ -18,6 +18,9 @@ from ddpm_seg.storage.local_glob import NOTHING_THERE, matches
 
 _TEMPORARY = re.compile(r"\.ddpm_seg-[0-9a-f]{32}\.tmp")
 
+# What file systems without hard links answer: exFAT, many network shares, buckets that are mounted as folders.
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+
 
 def temporary_name() -> str:
     """A new random name for an unfinished file or a probe."""
@@ -157,7 +160,10 @@ def write(path: Path, data: bytes) -> None:
 
 
 def create(path: Path, data: bytes) -> bool:
-    """Writes unless something exists at `path`: making a hard link is atomic, and one of several processes succeeds."""
+    """Writes unless something exists at `path`: making a hard link is atomic, and one of several processes succeeds.
+
+    On a file system without hard links the last one succeeds of several that write in the same instant.
+    """
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if os.path.lexists(path):
@@ -169,6 +175,12 @@ def create(path: Path, data: bytes) -> bool:
             # Two links mean that ours was made after all: NFS retries a request whose answer was lost.
             if temporary.stat().st_nlink != 2:
                 return False
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            if os.path.lexists(path):
+                return False
+            temporary.replace(path)
         _sync_folder(path.parent)
     return True
 

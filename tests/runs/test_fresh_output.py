@@ -33,3 +33,22 @@ def test_what_stands_there_stays(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is not empty"), fresh_output(str(tmp_path)):
         pass
     assert names(str(tmp_path)) == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_of_two_at_once_the_first_does_not_say_that_it_is_complete(ends: bool, tmp_path: Path) -> None:
+    uri = str(tmp_path)
+
+    def second() -> None:
+        with suppress(KeyboardInterrupt), fresh_output(uri):
+            if not ends:
+                raise KeyboardInterrupt
+
+    def first() -> None:
+        with fresh_output(uri):
+            storage.write_bytes(f"{uri}/first", b"1")
+            second()
+
+    with pytest.raises(ValueError, match=r"another process has started .* over meanwhile"):
+        first()
+    assert names(uri) == ([] if ends else [MARK])

@@ -62,3 +62,17 @@ def test_a_limit_on_what_may_be_written_leaves_no_half_file(tmp_path: Path) -> N
     result = subprocess.run([sys.executable, "-c", LIMITED, str(tmp_path)], capture_output=True, text=True, check=True)
     errors = [f"[Errno 27] File too large: '{tmp_path}/{name}'" for name in ("old", "new", "new")]
     assert result.stdout.splitlines() == [*errors, "[('old', b'old')]"]
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_hard_links_will_do(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, target: Path) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    uri = str(tmp_path / "new")
+    storage.check_writable(str(tmp_path))
+    assert storage.create_bytes(uri, b"first")
+    assert not storage.create_bytes(uri, b"second")
+    assert storage.read_bytes(uri) == b"first"
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]

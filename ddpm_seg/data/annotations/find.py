@@ -23,6 +23,7 @@ from ddpm_seg.data.inputs.sources import kind_name
 from ddpm_seg.tasks import Task
 
 _PATTERN = re.compile(r"[*?\[{]")
+_ONE_FILE = (".json", ".xml", ".parquet", ".tar", ".tar.gz", ".tgz")
 
 
 def find_pairs(uri: str, task: Task, image_root: str | None = None) -> list[Pair]:
@@ -48,7 +49,7 @@ def find_pairs(uri: str, task: Task, image_root: str | None = None) -> list[Pair
 
 
 def _pairs(uri: str, task: Task, image_root: str | None) -> list[Pair]:
-    suffix = uri.lower().rpartition(".")[2]
+    suffix = "" if _is_folder(uri) else uri.lower().rpartition(".")[2]
     if suffix == "xml":
         return cvat_pairs(uri, task, image_root)
     if suffix == "json":
@@ -56,11 +57,19 @@ def _pairs(uri: str, task: Task, image_root: str | None) -> list[Pair]:
         found = (_json_reader(content) or coco_pairs)(uri, content, task, image_root)
         return _refuse_none(found, f"{storage.redact(uri)} holds")
     is_one = storage.is_http(uri) or not _PATTERN.search(uri)
-    if is_one and (suffix == "parquet" or kind_name(uri) == "tar"):
+    if is_one and (suffix == "parquet" or (suffix and kind_name(uri) == "tar")):
         return _pairs_of_containers([uri], task, image_root)
     files = _files(uri)
     found = _pairs_of_containers(_containers(files), task, image_root)
     return found or _pairs_of_json_files(uri, files, task, image_root) or pairs_of_files(uri, task)
+
+
+def _is_folder(uri: str) -> bool:
+    """Whether a name that ends like a file's is a folder's: Spark writes a table as `x.parquet/part-00000.parquet`."""
+    if storage.is_http(uri) or _PATTERN.search(uri) or not uri.lower().endswith(_ONE_FILE):
+        return False
+    first = next(files_named(uri), None)
+    return first is not None and first.uri.startswith(f"{uri}/")
 
 
 def _json_reader(content: object) -> Callable[[str, object, Task, str | None], list[Pair]] | None:

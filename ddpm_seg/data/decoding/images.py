@@ -206,7 +206,7 @@ def _unreadable(data: bytes) -> ImageError:
     name = format_of(data)
     if name is None:
         # Do not quote the content: a list may name a file that is not an image but a secret.
-        return ImageError("unidentified", "not an image of a known format")
+        return ImageError("unidentified", storage.lfs_pointer(data, "image") or "not an image of a known format")
     if name == "TIFF" and (layout := _tiff_layout(data)):
         return ImageError("format_not_allowed", f"this TIFF layout is not read: {layout}; save as 8-bit RGB")
     if name == "HEIF" and name in FORMATS:  # a container for any codec

@@ -145,8 +145,8 @@ def refuse_placeholder(begin: bytes, name: str, expected: str) -> None:
     """Raises ValueError if `begin`, the start of a file, shows that a download left something else in its place."""
     if not begin:
         raise ValueError(f"{name}: an empty file, expected a {expected}; download it again")
-    if begin.startswith(b"version https://git-lfs"):
-        raise ValueError(f"{name}: a pointer of Git LFS, expected the {expected} itself; get it with `git lfs pull`")
+    if pointer := storage.lfs_pointer(begin, expected):
+        raise ValueError(f"{name}: {pointer}")
     if re.match(rb"\s*<(!doctype|html|\?xml)", begin, re.IGNORECASE):
         raise ValueError(f"{name}: a web page, expected a {expected}; download the file itself")
 

@@ -21,7 +21,7 @@ from ddpm_seg.runs.parquet import DamagedFileError, read_table
 from ddpm_seg.runs.shard_writer import ShardWriter
 from ddpm_seg.runs.summary import read_json, write_run_json, write_summary
 from ddpm_seg.runs.upkeep.compact_config import CompactConfig
-from ddpm_seg.runs.upkeep.forgotten import copy_forgotten
+from ddpm_seg.runs.upkeep.forgotten import copy_forgotten, forgotten_ids
 from ddpm_seg.runs.view import choose, configurations, current_rows
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ def compact(
     `run_id`. The new files are those of the configuration's newest run, with a manifest of the rows' inputs and the
     records of forgotten images, so that `jobs.label` can continue there. Raises FileNotFoundError if nothing was
     published, DamagedFileError (a ValueError) for a file that cannot be read, and ValueError for an output that is not
-    empty.
+    empty, or if images of the source are forgotten meanwhile.
     """
     assert config.output is not None  # as it is only with `prune`
     source = config.labels
@@ -71,6 +71,8 @@ def compact(
             layouts.append(layout)
             files_before, rows_before = files_before + len(shards), rows_before + sum(len(kept) for _, kept in shards)
             files, rows = files + len(writer.planned), rows + writer.counts.total()
+        if forgotten_ids(source) != forgotten_ids(output):
+            raise ValueError(f"images were forgotten in {source} meanwhile: run the same command again, to start over")
     return Compacted(
         layouts=tuple(layouts),
         files_before=files_before,

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ddpm_seg import storage
 from ddpm_seg.json_text import json_file
 from ddpm_seg.runs.commit import SET_ASIDE, outcomes
+from ddpm_seg.runs.fresh_output import refuse_unfinished
 from ddpm_seg.runs.heartbeat import refuse_if_running
 from ddpm_seg.runs.layout import RunLayout, layout_of, uris_under
 from ddpm_seg.runs.ledger import MANIFEST, find_runs
@@ -50,23 +51,16 @@ def forget(output: str, names: Collection[str], write_report: Callable[[RunLayou
 
     Writes the record of ids first, so that no later run labels them again, even if this call fails midway; the same
     call then goes on. Files are replaced whole. Raises AlreadyRunningError if a job works on the output, ValueError if
-    a run was interrupted, FileNotFoundError if there is no output, and DamagedFileError for an unreadable file.
+    a run or a compaction was interrupted, FileNotFoundError if there is no output, and DamagedFileError for an
+    unreadable file.
     """
-    manifests = [uri for uri in uris_under(storage.join(output, "runs")) if uri.endswith(MANIFEST)]
-    if not manifests:
-        raise FileNotFoundError(f"no runs under {storage.redact(output)}: expected what ddpm-seg label wrote")
-    for config_hash in {read_info(uri).config_hash for uri in manifests}:
-        for run in find_runs(output, "labels", config_hash):
-            refuse_if_running(run.layout)
-            if not run.finished:
-                raise ValueError(
-                    f"{run.layout.run_id} under {storage.redact(output)} was interrupted: finish it with the same "
-                    "ddpm-seg label command, then forget"
-                )
+    _finished_plans(output)
     done = Forgotten(record=record_forgotten(output, names))
+    manifests = _finished_plans(output)  # again: a run that was planned meanwhile may not have seen the record
     ids = forgotten_ids(output)
     everything = uris_under(output)
-    shards = [uri for uri in everything if _SHARD.search(uri) or f"/{SET_ASIDE}/" in uri]
+    aside = storage.join(output, SET_ASIDE, "")
+    shards = [uri for uri in everything if _SHARD.search(uri) or uri.startswith(aside)]
     for uri in shards:
         _clear_shard(uri, ids, done)
     without_forgotten = forgotten_filter(output)
@@ -82,6 +76,23 @@ def forget(output: str, names: Collection[str], write_report: Callable[[RunLayou
         _count_again(layout)
         write_report(layout)
     return done
+
+
+def _finished_plans(output: str) -> list[str]:
+    """URIs of all manifests. Raises what `forget` does if there are none, or there is still work on one of them."""
+    refuse_unfinished(output)
+    manifests = [uri for uri in uris_under(storage.join(output, "runs")) if uri.endswith(MANIFEST)]
+    if not manifests:
+        raise FileNotFoundError(f"no runs under {storage.redact(output)}: expected what ddpm-seg label wrote")
+    for config_hash in {read_info(uri).config_hash for uri in manifests}:
+        for run in find_runs(output, "labels", config_hash):
+            refuse_if_running(run.layout)
+            if not run.finished:
+                raise ValueError(
+                    f"{run.layout.run_id} under {storage.redact(output)} was interrupted: finish it with the same "
+                    "ddpm-seg label command, then forget"
+                )
+    return manifests
 
 
 def _clear_shard(uri: str, ids: Collection[str], done: Forgotten) -> None:

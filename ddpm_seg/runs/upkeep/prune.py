@@ -15,6 +15,7 @@ from ddpm_seg.runs.view import choose, configurations
 TABLE, DERIVED = "labels", "class_stats"
 _CONFIGURATION = re.compile(r"/(labels|class_stats|samples|sample_class_stats)/config=([^/]+)/run=[^/]+/[^/]+$")
 _RUN_FOLDER = re.compile(r"/runs/run-\d+(?=/)")
+"""At the start of what follows an output's own name, which may look like this too."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,7 +66,7 @@ def find_removable(output: str, config_hash: str | None = None) -> Pruning:
     found += [
         _measured("heartbeats and chunks of finished runs", [one for kind in leftovers(output) for one in kind], files),
         _measured("shards that were set aside", [storage.join(output, SET_ASIDE)], files),
-        _measured("folders of runs without a plan", _without_plan(files), files),
+        _measured("folders of runs without a plan", _without_plan(output, files), files),
     ]
     return Pruning(
         output=output,
@@ -100,9 +101,11 @@ def _configuration(
     return _measured(title, places, files, config_hash)
 
 
-def _without_plan(files: Iterable[storage.FileInfo]) -> list[str]:
+def _without_plan(output: str, files: Iterable[storage.FileInfo]) -> list[str]:
     """Folders of runs that have neither manifest nor shard: a removal that was killed leaves them."""
-    folders = {match[0]: file.uri[: match.end()] for file in files if (match := _RUN_FOLDER.search(file.uri))}
+    start = len(output.rstrip("/"))
+    matches = (_RUN_FOLDER.match(file.uri, start) for file in files)
+    folders = {match[0]: match.string[: match.end()] for match in matches if match}
     known = {run_number(file.uri) for file in files if file.uri.endswith(MANIFEST) or _CONFIGURATION.search(file.uri)}
     return sorted(folder for folder in folders.values() if run_number(f"{folder}/x") not in known)
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from ddpm_seg import storage
 from ddpm_seg.data.annotations.errors import AnnotationError
 from ddpm_seg.data.annotations.find import find_pairs
 from ddpm_seg.data.annotations.load import load_annotations
@@ -113,6 +115,20 @@ def test_a_table_like_our_labels(tmp_path: Path) -> None:
     np.testing.assert_array_equal(annotations[0].label, MASK)
     with pytest.raises(AnnotationError, match=r"holds .*a\.png more than once"):
         find_pairs(table(tmp_path / "twice.parquet", [*rows, rows[2]]), TASK)
+
+
+@pytest.mark.parametrize("where", ["local", "s3"])
+def test_a_folder_may_be_called_like_a_file(where: str, tmp_path: Path, s3: Callable[[], str]) -> None:
+    place = str(tmp_path) if where == "local" else s3()
+    for number in range(2):  # as Spark writes a table
+        file = table(tmp_path / "part", [{"image": png(picture(number)), "mask": png(MASK)}])
+        storage.write_bytes(f"{place}/x.parquet/part-0000{number}.snappy.parquet", Path(file).read_bytes())
+    storage.write_bytes(f"{place}/x.parquet/_SUCCESS", b"")
+    for name in ("x.tar", "x.json", "x.xml"):
+        storage.write_bytes(f"{place}/{name}/images/a.png", png(picture(3)))
+        storage.write_bytes(f"{place}/{name}/masks/a.png", png(MASK))
+    for name, count in {"x.parquet": 2, "x.parquet/": 2, "x.tar": 1, "x.json": 1, "x.xml": 1}.items():
+        assert len(find_pairs(f"{place}/{name}", TASK)) == count
 
 
 def test_a_table_may_hold_its_images(tmp_path: Path) -> None:

@@ -271,3 +271,10 @@ def test_noise_behind_every_signature_is_an_image_error():
 
 def test_default_limits_admit_a_24_megapixel_photo():
     assert DEFAULT_LIMITS.max_pixels > 24_000_000
+
+
+def test_a_pointer_of_git_lfs_is_named() -> None:
+    with pytest.raises(
+        ImageError, match=r"a pointer of Git LFS, expected the image itself; get it with `git lfs pull`"
+    ):
+        decode(b"version https://git-lfs.github.com/spec/v1\noid sha256:aaaa\nsize 12345\n")

@@ -10,7 +10,7 @@ import pytest
 from ddpm_seg import storage
 from ddpm_seg.data.schema import class_stats_table
 from ddpm_seg.runs import shard_writer
-from ddpm_seg.runs.layout import uris_under
+from ddpm_seg.runs.layout import RunLayout, uris_under
 from ddpm_seg.runs.ledger import find_runs, input_keys, planned_keys
 from ddpm_seg.runs.manifest import inputs_table, read_manifest
 from ddpm_seg.runs.parquet import open_parquet
@@ -18,7 +18,8 @@ from ddpm_seg.runs.plan import plan_run
 from ddpm_seg.runs.upkeep import compact as runs_compact
 from ddpm_seg.runs.upkeep.compact import CompactConfig, Compacted, compact
 from ddpm_seg.runs.upkeep.forget import forget
-from ddpm_seg.runs.view import read_labels, read_view
+from ddpm_seg.runs.upkeep.prune import find_removable
+from ddpm_seg.runs.view import current_rows, read_labels, read_view
 from tests.runs.nightly_runs import labelled, night
 from tests.tiny_bundle import TASK
 
@@ -82,6 +83,21 @@ def test_what_is_forgotten_stays_forgotten(output: Path) -> None:
         assert todo.new["uri"].to_pylist() == ["s3://b/new.png"]
 
 
+def test_what_is_forgotten_meanwhile_does_not_stay(output: Path) -> None:
+    def report(layout: RunLayout) -> None:
+        storage.write_bytes(layout.report, b"report")
+
+    def forget_and_report(layout: RunLayout) -> None:
+        report(layout)
+        forget(str(output), ["s3://b/00.png"], report)
+
+    config = CompactConfig(labels=str(output), output=str(output.parent / "new"))
+    with pytest.raises(ValueError, match=r"images were forgotten in .*labels meanwhile: run the same command again"):
+        compact(config, DERIVED, forget_and_report)
+    done = compact(config, DERIVED, report)
+    assert read_labels(done.layout.output).equals(read_labels(str(output)))
+
+
 def test_large_rows_close_a_file_early(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shard_writer, "SHARD_BYTES", 1)
     before = read_labels(str(output))
@@ -95,8 +111,17 @@ def test_an_interrupted_compaction_begins_anew(output: Path, monkeypatch: pytest
         patch.setattr(runs_compact, "create_manifest", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run(output, shard_size=5)
-    with pytest.raises(ValueError, match=r"new is incomplete: .* Let the same command finish there first"):
-        plan_run(inputs_table([]), str(output.parent / "new"), ("labels", "class_stats"), "c")
+    new = str(output.parent / "new")
+    for use in (
+        lambda: plan_run(inputs_table([]), new, ("labels", "class_stats"), "c"),
+        lambda: read_labels(new),
+        lambda: current_rows(new, "labels"),
+        lambda: find_removable(new),
+        lambda: forget(new, ["s3://b/00.png"], lambda _: None),
+        lambda: compact(CompactConfig(labels=new, output=f"{new}er"), {}, lambda _: None),
+    ):
+        with pytest.raises(ValueError, match=r"new is incomplete: .* Let the same command finish there first"):
+            use()
     before = read_labels(str(output))
     done = run(output, shard_size=30)
     assert read_labels(done.layout.output).equals(before)

@@ -18,10 +18,11 @@ def images(*numbers: int) -> dict[str, Any]:
     return {f"{number}.png": labelled(number, background=1.0) for number in numbers}
 
 
-@pytest.fixture
-def output(tmp_path: Path) -> Path:
-    """Two nights of configuration a, one of b, and two of c, the newest; and what dead workers left."""
-    out = tmp_path / "out"
+@pytest.fixture(params=["out", "runs/run-7/_set_aside/labels/config=a/run=run-000001/out"])
+def output(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """Two nights of configuration a, one of b, and two of c, the newest; and what dead workers left. An output's own
+    name may look like those of its folders."""
+    out = tmp_path / request.param
     for number, config_hash in ((1, "a"), (2, "b"), (3, "a"), (4, "c"), (5, "c")):
         night(out, number, images(*range(number, number + 4)), config_hash=config_hash)
     for name in (

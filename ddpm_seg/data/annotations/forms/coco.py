@@ -6,11 +6,11 @@ import logging
 from collections import defaultdict
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.errors import AnnotationError, MaskError
@@ -24,7 +24,8 @@ from ddpm_seg.tasks import Task
 
 logger = logging.getLogger(__name__)
 
-Id = int | str
+# Some tools write an id as a number in one place and as text in another.
+Id = Annotated[int | str, AfterValidator(str)]
 
 
 class _Image(BaseModel):
@@ -99,7 +100,7 @@ def _refuse_repeated(uri: str, coco: _Coco) -> None:
         ids = [entry.id for entry in entries]
         if len(set(ids)) < len(ids):
             twice = next(one for one in ids if ids.count(one) > 1)
-            raise AnnotationError(f"{storage.redact(uri)} has two {kind} with the id {twice!r}")
+            raise AnnotationError(f"{storage.redact(uri)} has two {kind} with the id {twice}")
 
 
 def _classes(uri: str, coco: _Coco, task: Task) -> dict[Id, int]:
@@ -197,7 +198,7 @@ def _draw(
             boxes += [box] if (box := box_of(annotation.bbox)) else []
             continue
         if annotation.category_id not in class_of:
-            raise MaskError(f"holds an object of the unknown category {annotation.category_id!r}")
+            raise MaskError(f"holds an object of the unknown category {annotation.category_id}")
         drawn.append((_runs(annotation.segmentation, height, width), class_of[annotation.category_id]))
     return paint(sorted(drawn, key=lambda one: -int(one[0][1::2].sum())), boxes, height, width)
 

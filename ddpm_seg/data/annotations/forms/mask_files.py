@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from ddpm_seg import storage
 from ddpm_seg.data.annotations.errors import MaskError
 from ddpm_seg.data.annotations.pair import check_size
 from ddpm_seg.data.decoding.formats import PILLOW_ERRORS, format_of
@@ -71,7 +72,7 @@ def read_png(data: bytes, task: Task, image_height: int, image_width: int) -> ND
     if image.mode in ("RGB", "RGBA"):
         return _read_colors(np.asarray(image.convert("RGB")), task)
     if image.mode in ("1", "L", "I", "I;16", "I;16B"):
-        return merged(np.asarray(image).astype(np.int64), task)
+        return merged(np.asarray(image).astype(np.int64) // _grey_step(data), task)
     raise MaskError(f"is a PNG of mode {image.mode}; save it as grey class ids, indexed, or RGB in the task's colours")
 
 
@@ -110,9 +111,15 @@ def _open(data: bytes, image_height: int, image_width: int) -> Image.Image:
     return _decoded(lighter, width, height)
 
 
+def _grey_step(data: bytes) -> int:
+    """What Pillow multiplies the values of a grey PNG with: those of 2 and 4 bits it spreads over 0 to 255."""
+    depth, colour_type = data[24:26]  # of the header, which Pillow has read
+    return {2: 85, 4: 17}.get(depth, 1) if colour_type == 0 else 1
+
+
 def _refuse_pointer(data: bytes) -> None:
-    if data.startswith(b"version https://git-lfs"):
-        raise MaskError("is a pointer of Git LFS, expected the mask itself; get it with `git lfs pull`")
+    if pointer := storage.lfs_pointer(data, "mask"):
+        raise MaskError(f"is {pointer}")
 
 
 def _size_in_header(data: bytes) -> tuple[int, int]:

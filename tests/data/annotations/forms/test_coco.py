@@ -225,6 +225,19 @@ def test_other_tools_shapes_are_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(annotation.label, np.where(EXPECTED == 255, 255, 1))
 
 
+@pytest.mark.parametrize("where", ["images", "annotations", "categories"])
+def test_an_id_may_be_a_number_here_and_text_there(tmp_path: Path, where: str) -> None:
+    content: dict[str, Any] = {
+        "images": write_images(tmp_path, "a.png"),
+        "annotations": objects({"segmentation": CAT}),
+        "categories": CATEGORIES,
+    }
+    content[where] = [{k: str(v) if k.endswith("id") else v for k, v in one.items()} for one in content[where]]
+    (tmp_path / "x.json").write_text(json.dumps(content))
+    (annotation,) = load_annotations(str(tmp_path / "x.json"), image_size=8, task=TASK)
+    np.testing.assert_array_equal(annotation.label, np.where(EXPECTED == 255, 255, 1))
+
+
 def test_everything_that_is_wrong_is_named_in_one_message(tmp_path: Path) -> None:
     images = write_images(tmp_path, "a.png", "b.png", "c.png", "d.png")
     for name in "bcd":

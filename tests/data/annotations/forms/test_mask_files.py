@@ -95,6 +95,16 @@ def header(width: int, height: int) -> bytes:
 SIGNATURE, END = b"\x89PNG\r\n\x1a\n", chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+def test_grey_values_of_any_depth_are_the_ids(bits: int) -> None:
+    ids = np.arange(2**bits if bits < 8 else 256).reshape(-1, 2)
+    digits = (ids[..., None] >> np.arange(bits)[::-1]) & 1
+    rows = b"".join(b"\0" + np.packbits(row.astype(np.uint8)).tobytes() for row in digits.reshape(len(ids), -1))
+    start = SIGNATURE + chunk(b"IHDR", struct.pack(">IIBBBBB", 2, len(ids), bits, 0, 0, 0, 0))
+    data = start + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    np.testing.assert_array_equal(mask_files.read_png(data, TASK, len(ids), 2), ids)
+
+
 @pytest.mark.parametrize("read", [read_as_ids, mask_files.read_colors])
 def test_the_size_is_compared_before_anything_is_decoded(read: Callable[[bytes, int, int], np.ndarray]) -> None:
     huge = SIGNATURE + header(20_000, 20_000) + END
