@@ -32,12 +32,12 @@ def main(argv: list[str] | None = None) -> int:
 
 def _compare(config: CompareConfig) -> str:
     from ddpm_seg.studies.compare import compare
-    from ddpm_seg.studies.results import markdown_table, summarise
+    from ddpm_seg.studies.results import as_markdown, summarise
 
     results = compare(config)
     with work_began():
         rows = summarise(results)
-        table = markdown_table(rows)
+        table = as_markdown(rows)
         storage.write_bytes(storage.join(config.output, "comparison.json"), json_file(rows))
         storage.write_bytes(storage.join(config.output, "comparison.md"), table.encode())
     return table.removesuffix("\n")

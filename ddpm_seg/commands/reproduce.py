@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ddpm_seg.command_line.run import run
+from ddpm_seg.markdown_text import markdown_table
 from ddpm_seg.studies.reproduce.config import ReproduceConfig
 
 
@@ -36,16 +37,17 @@ def _reproduce(config: ReproduceConfig) -> str:
 
 def describe(rows: Sequence[dict[str, Any]]) -> str:
     """The report to print: a Markdown table in per cent, as published."""
-    lines = ["| network | benchmark | images | mean IoU | published |", "|---|---|---|---|---|"]
+    lines = []
     for row in rows:
         found = _per_cent(row["miou"], row["deviation"]) if row["not_run"] is None else "not run"
         published = (
             "–" if row["published_miou"] is None else _per_cent(row["published_miou"], row["published_deviation"])
         )
-        images = "–" if row["images"] is None else row["images"]
-        lines.append(f"| {row['network']} | {row['task']} | {images} | {found} | {published} |")
+        images = "–" if row["images"] is None else str(row["images"])
+        lines.append([row["network"], row["task"], images, found, published])
+    table = markdown_table(["network", "benchmark", "images", "mean IoU", "published"], lines)
     reasons = [f"{row['network']}, {row['task']}: {row['not_run']}" for row in rows if row["not_run"]]
-    return "\n".join([*lines, *(["", "not run:", *reasons] if reasons else [])])
+    return "\n".join([table, "not run:", *reasons]) if reasons else table.removesuffix("\n")
 
 
 def _per_cent(miou: float | None, deviation: float | None) -> str:
