@@ -10,8 +10,9 @@
 
 For each network and benchmark: converts the published checkpoint, trains an ensemble on the first training images with
 the published recipe, labels the first test images on Ray, and scores them. For dataset-ddpm and dataset-gan: trains a
-student on the published samples. After an interruption, the same command reuses the finished models and continues. Exit
-status: see ddpm-seg label --help.
+student on the published samples. Writes benchmarks.json, prints a table beside the published scores, and keeps each
+model with its labels and evaluation. After an interruption, the same command reuses the finished models and continues.
+Exit status: see ddpm-seg label --help.
 """
 
 from __future__ import annotations
