@@ -66,7 +66,7 @@ def add_title(figure: Figure, text: str) -> None:
 
 
 def legend_below(figure: Figure, axes: Axes, columns: int) -> None:
-    """Adds a legend of `axes` below all panels, in as many columns as fit, at most `columns`; the figure grows by it."""
+    """Adds a legend of `axes` below all panels, in at most `columns` columns that fit; the figure grows by it."""
     handles, labels = axes.get_legend_handles_labels()
     names = [middle(label, 44) for label in labels]
     for fewer in range(columns, 0, -1):

@@ -32,12 +32,18 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def scores_of(models: int, kinds: int) -> list[Score]:
     return [
         Score(
-            model=f"stable-diffusion-2-1-base-converted-{model}", kind=kind, severity=severity,
-            miou=0.9 - severity / 10, deviation=0.01, relative_drop=0.1, drop_deviation=0.01, domain_distance=1.0 + severity + model / 10,
+            model=f"stable-diffusion-2-1-base-converted-{model}",
+            kind=kind,
+            severity=severity,
+            miou=0.9 - severity / 10,
+            deviation=0.01,
+            relative_drop=0.1,
+            drop_deviation=0.01,
+            domain_distance=1.0 + severity + model / 10,
         )
         for model in range(models)
         for kind, severity in [("clean", 0), *((f"kind_{i}", severity) for i in range(kinds) for severity in (1, 5))]
-    ]  # fmt: skip
+    ]
 
 
 def test_lines_differ_without_colours() -> None:
