@@ -11,6 +11,9 @@ Trains each method on each split and scores it on the test images. The methods: 
 (diffusion), on colours and coordinates (rgb), and on features of the untrained network (untrained); and a small U-Net
 trained from scratch (supervised). --plenty adds that U-Net trained on many images, as an upper bound.
 
+Writes comparison.md, a table of mean IoU and the IoU of each class, comparison.json with the same numbers, and the
+result of each method on each split as METHOD-SPLIT.json.
+
 After an interruption, the same command continues. You can run several --methods at the same time as separate commands
 with the same --output; the command without --methods then makes one table of all results.
 """
@@ -32,12 +35,12 @@ def main(argv: list[str] | None = None) -> int:
 
 def _compare(config: CompareConfig) -> str:
     from ddpm_seg.studies.compare import compare
-    from ddpm_seg.studies.results import markdown_table, summarise
+    from ddpm_seg.studies.results import as_markdown, summarise
 
     results = compare(config)
     with work_began():
         rows = summarise(results)
-        table = markdown_table(rows)
+        table = as_markdown(rows)
         storage.write_bytes(storage.join(config.output, "comparison.json"), json_file(rows))
         storage.write_bytes(storage.join(config.output, "comparison.md"), table.encode())
     return table.removesuffix("\n")

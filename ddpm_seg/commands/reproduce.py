@@ -10,8 +10,9 @@
 
 For each network and benchmark: converts the published checkpoint, trains an ensemble on the first training images with
 the published recipe, labels the first test images on Ray, and scores them. For dataset-ddpm and dataset-gan: trains a
-student on the published samples. After an interruption, the same command reuses the finished models and continues. Exit
-status: see ddpm-seg label --help.
+student on the published samples. Writes benchmarks.json, prints a table beside the published scores, and keeps each
+model with its labels and evaluation. After an interruption, the same command reuses the finished models and continues.
+Exit status: see ddpm-seg label --help.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ddpm_seg.command_line.run import run
+from ddpm_seg.markdown_text import markdown_table
 from ddpm_seg.studies.reproduce.config import ReproduceConfig
 
 
@@ -36,16 +38,17 @@ def _reproduce(config: ReproduceConfig) -> str:
 
 def describe(rows: Sequence[dict[str, Any]]) -> str:
     """The report to print: a Markdown table in per cent, as published."""
-    lines = ["| network | benchmark | images | mean IoU | published |", "|---|---|---|---|---|"]
+    lines = []
     for row in rows:
         found = _per_cent(row["miou"], row["deviation"]) if row["not_run"] is None else "not run"
         published = (
             "–" if row["published_miou"] is None else _per_cent(row["published_miou"], row["published_deviation"])
         )
-        images = "–" if row["images"] is None else row["images"]
-        lines.append(f"| {row['network']} | {row['task']} | {images} | {found} | {published} |")
+        images = "–" if row["images"] is None else str(row["images"])
+        lines.append([row["network"], row["task"], images, found, published])
+    table = markdown_table(["network", "benchmark", "images", "mean IoU", "published"], lines)
     reasons = [f"{row['network']}, {row['task']}: {row['not_run']}" for row in rows if row["not_run"]]
-    return "\n".join([*lines, *(["", "not run:", *reasons] if reasons else [])])
+    return "\n".join([table, "not run:", *reasons]) if reasons else table.removesuffix("\n")
 
 
 def _per_cent(miou: float | None, deviation: float | None) -> str:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ddpm_seg import storage
 from ddpm_seg.evaluation.scores.miou import class_ious, published_miou
 from ddpm_seg.json_text import json_file
+from ddpm_seg.markdown_text import markdown_table
 from ddpm_seg.tasks import Task
 
 PLENTY = "plenty"
@@ -84,13 +85,11 @@ def summarise(results: Sequence[Result]) -> list[dict[str, Any]]:
     return rows
 
 
-def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
+def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
     """The `rows` of `summarise` as a Markdown table: mean ± deviation, or only the mean for a single split."""
     names = list(rows[0]["ious"])
-    lines = [["", "mIoU", *names], ["---"] * (len(names) + 2)]
-    for row in rows:
-        lines.append([row["method"], _show(row["miou"], 3), *(_show(row["ious"][name], 2) for name in names)])
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
+    scores = ([row["method"], _show(row["miou"], 3), *(_show(row["ious"][name], 2) for name in names)] for row in rows)
+    return markdown_table(["", "mIoU", *names], scores)
 
 
 def mean_and_deviation(values: Sequence[float | None]) -> dict[str, float | None]:

@@ -176,7 +176,7 @@ def test_networks_of_any_kind_and_side_share_a_table(config: CorruptionsConfig, 
     ]
     assert all(split.domain_distance is not None for cell in cells for split in cell.splits)
     first, *rows = as_markdown(scores_of(cells), summaries_of(cells)).splitlines()
-    assert first == "| mean IoU (relative drop) | model | mae |"
+    assert first == "| mean IoU (change) | model | mae |"
     assert rows[1].count("distance") == 2
 
 

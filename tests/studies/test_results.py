@@ -8,7 +8,7 @@ import pytest
 from ddpm_seg.studies.results import (
     PLENTY,
     Result,
-    markdown_table,
+    as_markdown,
     scored,
     stored_result,
     summarise,
@@ -52,7 +52,7 @@ def test_means_and_deviations_over_splits() -> None:
     assert rows[0]["miou"] == {"mean": pytest.approx(0.6), "deviation": pytest.approx(0.02**0.5)}
     assert rows[0]["ious"]["background"] == {"mean": 0.5, "deviation": 0}
     assert rows[1]["ious"]["red"] == {"mean": 0.3, "deviation": None}
-    assert markdown_table(rows).splitlines() == [
+    assert as_markdown(rows).splitlines() == [
         "|  | mIoU | background | red |",
         "| --- | --- | --- | --- |",
         "| a | 0.600 ± 0.141 | 0.50 ± 0.00 | 0.30 ± 0.14 |",

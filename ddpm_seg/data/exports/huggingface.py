@@ -13,6 +13,7 @@ from ddpm_seg import storage
 from ddpm_seg.data.exports.picture import Picture
 from ddpm_seg.data.schema import IMAGE, image_features
 from ddpm_seg.data.table_pictures import picture_cell
+from ddpm_seg.markdown_text import markdown_table
 from ddpm_seg.tasks import Task
 
 # Per file: a few hundred megabytes of photographs.
@@ -40,10 +41,7 @@ configs:
 
 Images labelled by `ddpm_seg`. Pixels of `mask` are class ids; 255 is no class.
 
-| id | class |
-|---|---|
-{classes}
-"""
+{classes}"""
 
 
 def write_huggingface(pictures: Iterable[Picture], task: Task, output: str) -> None:
@@ -53,7 +51,7 @@ def write_huggingface(pictures: Iterable[Picture], task: Task, output: str) -> N
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, row_group_size=100, write_page_checksum=True)
         storage.write_bytes(storage.join(output, "data", f"train-{number:05d}.parquet"), sink.getvalue().to_pybytes())
-    classes = "\n".join(f"| {class_id} | {name} |" for class_id, name in enumerate(task.class_names))
+    classes = markdown_table(["id", "class"], ([str(class_id), name] for class_id, name in enumerate(task.class_names)))
     card = _CARD.format(name=task.name, classes=classes)
     storage.write_bytes(storage.join(output, "README.md"), card.encode())
 

@@ -30,7 +30,9 @@ def evaluation_page(found: Mapping[str, Any], images: Sequence[Scored], task: Ta
         own=found["own_size"],
         learnt_from=describe(found),
         learnt=bool(found[KEY]["images"]),
-        classes=[{**entry, "colour": colours[entry["class_id"]]} for entry in found["classes"]],
+        classes=[
+            {**entry, "name": entry["class_name"], "colour": colours[entry["class_id"]]} for entry in found["classes"]
+        ],
         confusions=_confusions(found["confusion"], task),
         curve=curve,
         highest=max([point["error"] for point in curve], default=0) or 1,
@@ -61,11 +63,11 @@ def _tile(one: Scored, task: Task) -> dict[str, Any]:
 
 
 def _confusions(confusion: Sequence[Sequence[int]], task: Task) -> list[dict[str, Any]]:
-    """The ten commonest confusions of a class that is not ignored, each with its share of the annotated class's
-    pixels."""
+    """The ten commonest confusions of a class that is not ignored, with another one or none, each with its share of the
+    annotated class's pixels."""
     found: list[dict[str, Any]] = []
     for target, name in enumerate(task.class_names):
-        for predicted, other in enumerate(task.class_names):
+        for predicted, other in enumerate([*task.class_names, "no class"]):
             pixels = confusion[target][predicted]
             if target != predicted and target != task.ignore_label and pixels:
                 found.append({"of": name, "as": other, "pixels": pixels, "share": pixels / sum(confusion[target])})

@@ -50,16 +50,18 @@ def count(number: int) -> str:
 
 def short(number: float) -> str:
     """1234567 as 1.23M."""
-    for size, suffix in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if number >= size:
-            return f"{number / (1e3 if suffix == 'k' else size):.3g}{suffix}"
+    for unit, suffix, least in ((1e9, "G", 1e9), (1e6, "M", 1e6), (1e3, "k", 1e4)):
+        if number >= least * 0.9995:  # what is rounded up to the next unit is written in it
+            return f"{number / unit:.3g}{suffix}"
     return f"{number:,.0f}".replace(",", "\u202f") if number >= 100 or number == int(number) else f"{number:.3g}"
 
 
 def share(fraction: float) -> str:
-    """A fraction as a percentage with one decimal, and "< 0.1 %" for tiny ones."""
+    """A fraction as a percentage with one decimal; "< 0.1 %" and "> 99.9 %" where that would look like none and all."""
     if 0 < fraction < 0.0005:
         return "< 0.1 %"
+    if 0.9995 <= fraction < 1:
+        return "> 99.9 %"
     return f"{fraction * 100:.1f} %"
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from ddpm_seg.data.domain import OUTSIDE
 from ddpm_seg.studies.corruptions.config import CLEAN
 from ddpm_seg.studies.corruptions.table import Score
-from ddpm_seg.studies.figures import LINES, saved
+from ddpm_seg.studies.figures import add_title, least_span, legend_below, line, saved
 
 COLUMNS = 5
 
@@ -27,35 +27,35 @@ def curves(scores: Sequence[Score], title: str) -> dict[str, bytes]:
     rows = ceil(len(kinds) / columns)
     size = (max(4.0, 2.0 * columns), 1.7 * rows + 0.9)
     figure = Figure(figsize=size, layout="constrained", dpi=150)
-    figure.suptitle(title, fontsize=10)
+    add_title(figure, title)
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for axes, kind in zip(panels, kinds, strict=False):
         for number, model in enumerate(dict.fromkeys(score.model for score in scores)):
             own = [one for one in scores if one.model == model and one.kind in (CLEAN, kind)]
             own.sort(key=lambda score: score.severity)
-            color, marker, dashes = LINES[number % len(LINES)]
             axes.errorbar(
                 [one.severity for one in own],
                 [one.miou for one in own],
                 [one.deviation or 0 for one in own],
-                color=color,
-                marker=marker,
-                linestyle=dashes,
                 label=model,
                 markersize=3.5,
                 linewidth=1.1,
                 capsize=2,
+                **line(number),
             )
         axes.set_title(kind.replace("_", " "), fontsize=8)
         axes.grid(alpha=0.3)
         axes.tick_params(labelsize=7)
     for axes in panels[len(kinds) :]:
         axes.set_axis_off()
+    for axes in panels[max(0, len(kinds) - columns) : len(kinds)]:  # the lowest of each column
+        axes.set_xlabel("severity", fontsize=8)
+        axes.tick_params(labelbottom=True)
     severities = sorted({score.severity for score in scores})
     panels[0].set_xticks(severities, ["clean" if one == 0 else str(one) for one in severities])
-    figure.supxlabel("severity", fontsize=8)
+    panels[0].set_ylim(least_span(*panels[0].get_ylim()))
     figure.supylabel("mean IoU", fontsize=8)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower right", ncols=4, fontsize=8)
+    legend_below(figure, panels[0], columns=4)
     return saved(figure)
 
 
@@ -69,12 +69,12 @@ def against_distance(scores: Sequence[Score], title: str) -> dict[str, bytes]:
 
     figure = Figure(figsize=(5, 3.6), layout="constrained", dpi=150)
     axes = figure.subplots()
-    axes.set_title(title, fontsize=10)
+    add_title(figure, title)
     models = dict.fromkeys(score.model for score in scores if score.domain_distance is not None)
     for number, model in enumerate(models):
         own = [score for score in scores if score.model == model]
         points = np.array([[score.domain_distance, score.miou] for score in own], dtype=float)
-        color, marker, _ = LINES[number % len(LINES)]
+        color, marker = line(number)["color"], line(number)["marker"]
         filled = np.array([score.severity == 0 for score in own])
         axes.scatter(
             points[~filled, 0],
@@ -97,5 +97,6 @@ def against_distance(scores: Sequence[Score], title: str) -> dict[str, bytes]:
     axes.set_ylabel("mean IoU", fontsize=8)
     axes.tick_params(labelsize=7, which="both")
     axes.grid(alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=2, fontsize=7)
+    axes.set_ylim(least_span(*axes.get_ylim()))
+    legend_below(figure, axes, columns=2)
     return saved(figure)

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import stats
 
 from ddpm_seg.csv_text import csv_text
+from ddpm_seg.markdown_text import markdown_table
 from ddpm_seg.studies.corruptions.cells import Cell
 from ddpm_seg.studies.corruptions.config import CLEAN
 from ddpm_seg.studies.results import mean_and_deviation
@@ -63,21 +64,18 @@ def as_csv(scores: Sequence[Score]) -> str:
 
 
 def as_markdown(scores: Sequence[Score], summaries: Sequence[Summary]) -> str:
-    """A line per kind, with means over its severities, and a column per model: mean IoU and what is lost of it; of
-    images as they are, also the domain distance."""
+    """A line per kind, with means over its severities, and a column per model: mean IoU and its change from the clean
+    images'; of images as they are, also the domain distance."""
     models = [one.model for one in summaries]
-    lines = [["mean IoU (relative drop)", *models], ["---"] * (len(models) + 1)]
     clean = [score for score in scores if score.kind == CLEAN]
-    lines.append(
-        [CLEAN, *(_shown(all_of.clean) + _distance(one) for all_of, one in zip(summaries, clean, strict=True))]
-    )
+    lines = [[CLEAN, *(_shown(all_of.clean) + _distance(one) for all_of, one in zip(summaries, clean, strict=True))]]
     for kind in dict.fromkeys(score.kind for score in scores if score.kind != CLEAN):
         own = [[score for score in scores if (score.model, score.kind) == (model, kind)] for model in models]
         lines.append([kind.replace("_", " "), *(_mean_of(few) for few in own)])
     if any(one.corrupted["mean"] is not None for one in summaries):
         means = [f"{_shown(one.corrupted)} ({_percent(one.relative_drop)})" for one in summaries]
         lines.append(["mean of all corruptions", *means])
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
+    return markdown_table(["mean IoU (change)", *models], lines)
 
 
 def _clean(cells: Sequence[Cell], model: str) -> Cell:

@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import Literal
 
 from ddpm_seg.csv_text import csv_text
+from ddpm_seg.markdown_text import markdown_table
 from ddpm_seg.studies.probe.probe import Place, Probe
 from ddpm_seg.studies.results import Result, mean_and_deviation
 
@@ -52,11 +53,11 @@ def as_csv(rows: list[Row]) -> str:
 def as_markdown(rows: list[Row]) -> str:
     """One table of mean IoUs: a line per step, a column per block."""
     blocks = sorted({row.block for row in rows})
-    lines = [["step", *(f"block {block}" for block in blocks)], ["---"] * (len(blocks) + 1)]
+    lines = []
     for step in dict.fromkeys(row.step for row in rows):
         scores = {row.block: f"{row.miou:.3f}" for row in rows if row.step == step}
         lines.append(["" if step is None else str(step), *(scores[block] for block in blocks)])
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
+    return markdown_table(["step", *(f"block {block}" for block in blocks)], lines)
 
 
 def _row(place: Place, results: list[Result], probe: Probe) -> Row:

@@ -8,6 +8,7 @@ import pytest
 
 from ddpm_seg.data.exports import huggingface
 from ddpm_seg.data.exports.huggingface import write_huggingface
+from ddpm_seg.markdown_text import markdown_table
 from tests.data.exports.drawn import TASK, pictures, pixels_of
 
 
@@ -23,4 +24,4 @@ def test_datasets_loads_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert (row["uri"], row["model_id"]) == (one.uri, one.model_id)
         assert row["uncertainty"] == pytest.approx(one.uncertainty)
     card = (tmp_path / "out" / "README.md").read_text()
-    assert all(f"| {class_id} | {name} |" in card for class_id, name in enumerate(TASK.class_names))
+    assert markdown_table(["id", "class"], ([str(i), name] for i, name in enumerate(TASK.class_names))) in card

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from ddpm_seg.evaluation.pages.evaluation_page import evaluation_page
 from ddpm_seg.evaluation.scores.miou import confusion_matrix
 from ddpm_seg.evaluation.scores.score_labels import Scored
 from ddpm_seg.studies.evaluate import summarise
+from ddpm_seg.tasks import UNLABELLED
 from tests.tiny_bundle import TASK
 
 
@@ -50,6 +53,30 @@ def test_each_picture_is_named_and_its_pixels_are_sharp(tmp_path: Path, browser:
         assert panels.all_inner_texts() == ["image", "annotated", "predicted", "wrong"]
         assert panels.first.locator("img").evaluate("img => getComputedStyle(img).imageRendering") == rendering
     assert page.evaluate("document.documentElement.scrollWidth") == width
+    page.close()
+
+
+def test_sentences_have_spaces_between_them(tmp_path: Path, browser: Browser) -> None:
+    page = browser.new_page(java_script_enabled=False)
+    few = [dataclasses.replace(scored(f"{i}.png"), uncertainty=i / 10, wrong=10 * i) for i in range(4)]
+    page.goto(page_of(tmp_path, *few))
+    text = page.locator("#calibration ~ p").inner_text()
+    assert "Rank correlation" in text
+    assert "Mean over all bars" in text
+    assert not re.findall(r"\S*[a-z0-9]\.[A-Z]\S*", text)
+    page.close()
+
+
+def test_pixels_without_a_class_are_a_confusion_too(tmp_path: Path, browser: Browser) -> None:
+    right = scored("a.png")
+    predicted = np.where(right.target == 0, UNLABELLED, right.target).astype(np.uint8)
+    one = dataclasses.replace(
+        right, predicted=predicted, confusion=confusion_matrix(predicted, right.target, TASK.num_classes)
+    )
+    page = browser.new_page(java_script_enabled=False)
+    page.goto(page_of(tmp_path, one))
+    (row,) = page.locator("#confusions ~ .scroll tbody tr").all()
+    assert row.inner_text().split("\t") == [TASK.class_names[0], "no class", "288", "100.0 %"]
     page.close()
 
 
