@@ -159,7 +159,7 @@ def _write_provenance(config: ExportConfig, done: Exported, output: str) -> None
     facts = {
         "model_id": ", ".join(sorted(done.model_ids)),
         "config_hash": configuration.config_hash,
-        "samples" if config.samples else "labels": config.samples or config.labels,
+        "samples" if config.samples else "labels": storage.redact(config.samples or config.labels or ""),
         "images": done.images,
         "format": config.to,
     }
