@@ -25,6 +25,7 @@ class Denoising:
     """Predicts the noise that was added to an image at a random timestep; an `Objective`."""
 
     adamw: Mapping[str, Any] = {"weight_decay": 1e-4}
+    draws_images = True
 
     def __init__(self, unet: UNetConfig, diffusion: DiffusionConfig) -> None:
         self.unet, self.diffusion = unet, Diffusion(diffusion)

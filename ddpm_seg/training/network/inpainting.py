@@ -1,6 +1,6 @@
 """The training objective of a MAE: to fill in the hidden three quarters of an image's patches.
 
-He et al., CVPR 2022. Images are only mirrored, as in the DDPM's training, without the paper's random crops.
+He et al., CVPR 2022. Images are only mirrored, as in the DDPM's training; the paper's random crops are for --crop.
 """
 
 # Shapes: N images of S x S pixels, T = (S / patch)^2 patches of D = 3 patch^2 values, C channels.
@@ -76,6 +76,7 @@ class Inpainting:
     """Predicts the pixels of hidden patches; an `Objective`."""
 
     adamw: Mapping[str, Any] = {"weight_decay": 0.05, "betas": (0.9, 0.95)}  # as published
+    draws_images = False
 
     def __init__(self, config: MAEConfig) -> None:
         self.config = config

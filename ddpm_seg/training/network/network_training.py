@@ -82,7 +82,8 @@ class NetworkTraining:
         """One iteration on this worker's share of the batch."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.options.learning_rate * learning_rate_factor(self.iteration, self.options.iterations)
-        batch = self.objective.draw(*draw_images(images, self.options, self.iteration))
+        crop_until = (1 - DECAY_SHARE if self.objective.draws_images else 1) * self.options.iterations
+        batch = self.objective.draw(*draw_images(images, self.options, self.iteration, crop_until))
         share = slice(self.worker.rank, None, self.worker.world_size)
         # Dropout draws from torch's global generator: seeded per iteration, a resumed run drops the same units.
         torch.manual_seed(1_000_003 * self.options.seed + self.iteration)

@@ -50,20 +50,20 @@ class TrainingImages:
 
 
 def draw_images(
-    images: TrainingImages | NDArray[np.uint8], options: Optimization, iteration: int
+    images: TrainingImages | NDArray[np.uint8], options: Optimization, iteration: int, crop_until: float = math.inf
 ) -> tuple[NDArray[np.uint8], np.random.Generator]:
     """One iteration's images (B, S, S, 3) uint8, half of them mirrored, and the generator for its other random
     numbers.
 
-    Images are cropped only until the learning rate falls: the network ends on whole ones, so that it does not draw
-    crops.
+    Images are cropped before the iteration `crop_until`: a network that draws images ends on whole ones, so that it
+    does not draw crops.
     """
     images = images if isinstance(images, TrainingImages) else TrainingImages(whole=images)
     rng = np.random.default_rng((options.seed, iteration))
     numbers = rng.integers(len(images), size=options.batch_size)
     if images.held_out:
         numbers = images.split(options.seed)[0][numbers]
-    if images.larger is not None and iteration < (1 - DECAY_SHARE) * options.iterations:
+    if images.larger is not None and iteration < crop_until:
         batch = cropped(images.larger[numbers], images.whole[numbers[:1]].shape[1], rng)
     else:
         batch = images.whole[numbers]

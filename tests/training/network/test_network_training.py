@@ -24,6 +24,7 @@ from ddpm_seg.training.network.network_training import (
     learning_rate_factor,
     train_network,
 )
+from ddpm_seg.training.network.training_images import TrainingImages
 
 UNET = UNetConfig(
     image_size=8, num_channels=32, num_res_blocks=1, channel_mult=(1, 1), attention_resolutions=(4,), dropout=0.1
@@ -63,6 +64,22 @@ def test_drawing_leaves_the_images_as_they_are(objective) -> None:
     images = _images()
     objective.draw(*draw_images(images, Optimization(batch_size=64), 0))
     assert np.array_equal(images, _images())
+
+
+def test_only_a_network_that_draws_images_ends_on_whole_ones(objective, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The larger images are black, the whole ones bright, so that a batch shows which it is from."""
+    images = TrainingImages(whole=np.full((6, 8, 8, 3), 220, np.uint8), larger=np.zeros((6, 12, 12, 3), np.uint8))
+    training, draw, cropped = _training(objective), objective.draw, []
+
+    def watched(batch: np.ndarray, rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
+        cropped.append(bool((batch == 0).all()))
+        return draw(batch, rng)
+
+    monkeypatch.setattr(objective, "draw", watched)
+    for _ in range(8):
+        training.step(images)
+    draws_images = objective is OBJECTIVES["ddpm"]
+    assert cropped == [True] * 6 + [not draws_images] * 2
 
 
 def test_shares_of_a_batch_average_to_the_whole(objective) -> None:

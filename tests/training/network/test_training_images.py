@@ -83,7 +83,7 @@ def test_a_file_gives_back_what_was_put_in_and_no_more() -> None:
         file.append(images[0, :4])
 
 
-def test_crops_come_from_the_image_and_end_before_the_learning_rate_falls(folder: str) -> None:
+def test_crops_come_from_the_image_and_end_where_asked(folder: str) -> None:
     images = read_training_images(folder, SIZE, "stretch", crop=0.3, held_out=0)
     assert images.larger is not None
     assert images.larger[np.array([0])].shape == (1, larger_side(SIZE, 0.3), larger_side(SIZE, 0.3), 3)
@@ -92,7 +92,7 @@ def test_crops_come_from_the_image_and_end_before_the_learning_rate_falls(folder
     whole = {image.tobytes() for image in images.whole[np.arange(12)]}
     whole |= {np.frombuffer(image, np.uint8).reshape(SIZE, SIZE, 3)[:, ::-1].tobytes() for image in whole}
     for iteration in range(8):
-        drawn = [image.tobytes() in whole for image in draw_images(images, options, iteration)[0]]
+        drawn = [image.tobytes() in whole for image in draw_images(images, options, iteration, 6)[0]]
         assert all(drawn) if iteration >= 6 else not any(drawn)
 
 
