@@ -80,6 +80,11 @@ def checkpoint_of(data: bytes, name: str) -> Any:
     """Like `read_checkpoint`, for a file's bytes; `name` is the file's name in messages."""
     source = io.BytesIO(data)
     size = refuse_no_checkpoint(source, name)
+    if not is_torch_file(source):
+        raise ValueError(
+            f"{name}: not a checkpoint: it does not begin like a file of torch.save or safetensors; if it is packed, "
+            "unpack it"
+        )
     load = _load_safetensors if _is_safetensors(source) else _load_pickle
     content = load(source, name)
     _refuse_expanded(content, size, name)
@@ -133,11 +138,7 @@ def refuse_no_checkpoint(file: IO[bytes], name: str) -> int:
         raise ValueError(f"{name}: not a whole checkpoint: its end is missing; download it again")
     elif isinstance(file, io.BytesIO):
         _refuse_allocation(file.getvalue(), name)
-    if not is_torch_file(file):
-        raise ValueError(
-            f"{name}: not a checkpoint: it does not begin like a file of torch.save or safetensors; if it is packed, "
-            "unpack it"
-        )
+    file.seek(0)
     return size
 
 
