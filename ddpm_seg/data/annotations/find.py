@@ -23,7 +23,7 @@ from ddpm_seg.data.inputs.sources import kind_name
 from ddpm_seg.tasks import Task
 
 _PATTERN = re.compile(r"[*?\[{]")
-_ONE_FILE = (".json", ".xml", ".parquet", ".tar", ".tar.gz", ".tgz")
+_CONTAINERS = ("tar", "parquet")
 
 
 def find_pairs(uri: str, task: Task, image_root: str | None = None) -> list[Pair]:
@@ -66,7 +66,8 @@ def _pairs(uri: str, task: Task, image_root: str | None) -> list[Pair]:
 
 def _is_folder(uri: str) -> bool:
     """Whether a name that ends like a file's is a folder's: Spark writes a table as `x.parquet/part-00000.parquet`."""
-    if storage.is_http(uri) or _PATTERN.search(uri) or not uri.lower().endswith(_ONE_FILE):
+    like_a_file = uri.lower().endswith((".json", ".xml")) or kind_name(uri) in _CONTAINERS
+    if storage.is_http(uri) or _PATTERN.search(uri) or not like_a_file:
         return False
     first = next(files_named(uri), None)
     return first is not None and first.uri.startswith(f"{uri}/")
@@ -92,7 +93,7 @@ def _containers(files: Sequence[str]) -> list[str]:
     """The tars and tables among the files, if there are no images or masks."""
     if any(file.lower().endswith((*EXTENSIONS, ".npy")) for file in files):
         return []
-    return [file for file in files if kind_name(file) in ("tar", "parquet")]
+    return [file for file in files if kind_name(file) in _CONTAINERS]
 
 
 def _pairs_of_containers(containers: Iterable[str], task: Task, image_root: str | None) -> list[Pair]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,6 +15,7 @@ from ddpm_seg import storage
 from ddpm_seg.data.annotations.errors import AnnotationError, MaskError
 from ddpm_seg.data.decoding.images import DEFAULT_LIMITS
 from ddpm_seg.data.inputs.sources import read_image
+from ddpm_seg.tasks import Task
 
 UNCOVERED = -1
 """Mask pixel that none of the drawn objects covers. It becomes "no class", or the class of
@@ -72,6 +73,13 @@ def check_size(height: int, width: int, image_height: int, image_width: int) -> 
             f"is {width} x {height} (width x height), its image {image_width} x {image_height}: "
             "the aspect ratios differ; expected a mask of the image's size"
         )
+
+
+def class_id_of(label: str, ids: Mapping[str, int], task: Task) -> int:
+    """The class id of an object's label. Raises MaskError if `ids`, those of `task`, do not have it."""
+    if label not in ids:
+        raise MaskError(f"has the label {label!r}, which {task.name} does not have: {', '.join(task.ids)}")
+    return ids[label]
 
 
 def refuse_twice(uri: str, pairs: Sequence[Pair]) -> None:

@@ -18,7 +18,7 @@ class Objective(Protocol):
     adamw: Mapping[str, Any]
     """AdamW's arguments besides the learning rate."""
     draws_images: bool
-    """Whether the network will draw images such as those that it was trained on last."""
+    """Whether the network draws images, which then look like those that it was trained on last."""
 
     @property
     def configs(self) -> dict[str, dict[str, Any]]:

@@ -33,9 +33,9 @@ class PretrainConfig(Optimization, ImagesAndOutput):
     """Settings that both jobs share; subclasses add those of the network."""
 
     crop: float = 0.0
-    """For small sets: also train on random crops, which lose up to this share of each side, such as 0.3. A
-    DDPM sees none in the last quarter of the iterations, so that it does not draw crops. Needs another 1 / (1 - CROP)²
-    of the space that the images take."""
+    """For small sets: also train on random crops, which lose up to this share of each side, such as 0.3. A DDPM
+    sees none in the last quarter of the iterations, so that it does not draw crops. Needs another 1 / (1 - CROP)² of
+    the space that the images take."""
     held_out: int = 0
     """For small sets: keep this many images, chosen at random, out of the training. It stops once the loss on them has
     not fallen for 2,500 batches, and the bundle gets the weights with the lowest loss. Default: 0, train on all images

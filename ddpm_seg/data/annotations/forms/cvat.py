@@ -16,7 +16,7 @@ from ddpm_seg.data.annotations.errors import AnnotationError, MaskError
 from ddpm_seg.data.annotations.forms.drawing import Box, box_of, paint, polygon_runs, runs_of
 from ddpm_seg.data.annotations.forms.json_file import MAX_JSON_BYTES
 from ddpm_seg.data.annotations.image_places import ImagePlaces
-from ddpm_seg.data.annotations.pair import Pair, check_size
+from ddpm_seg.data.annotations.pair import Pair, check_size, class_id_of
 from ddpm_seg.tasks import Task
 
 logger = logging.getLogger(__name__)
@@ -77,11 +77,9 @@ def _objects(
 ) -> Iterator[tuple[NDArray[np.int64], int]]:
     ids = task.ids
     for shape in shapes:
-        name = shape.get("label", "")
-        if name not in ids:
-            raise MaskError(f"has the label {name!r}, which {task.name} does not have: {', '.join(ids)}")
+        class_id = class_id_of(shape.get("label", ""), ids, task)
         runs = _mask_runs(shape, height, width) if shape.tag == "mask" else _polygon_runs(shape, height, width)
-        yield runs, ids[name]
+        yield runs, class_id
 
 
 def _boxes(image: ElementTree.Element) -> Iterator[Box]:

@@ -18,7 +18,7 @@ from ddpm_seg.data.annotations.forms.brush_rle import decode_brush
 from ddpm_seg.data.annotations.forms.drawing import paint, polygon_runs
 from ddpm_seg.data.annotations.forms.json_file import checked
 from ddpm_seg.data.annotations.image_places import ImagePlaces
-from ddpm_seg.data.annotations.pair import UNCOVERED, Pair, check_size
+from ddpm_seg.data.annotations.pair import UNCOVERED, Pair, check_size, class_id_of
 from ddpm_seg.data.decoding.formats import EXTENSIONS
 from ddpm_seg.tasks import Task
 
@@ -121,12 +121,11 @@ def _draw(regions: list[Region], ids: Mapping[str, int], task: Task, height: int
             raise
         except (KeyError, TypeError, ValueError) as error:
             raise MaskError(f"holds a region that cannot be drawn ({type(error).__name__}: {error})") from error
-        if name not in ids:
-            raise MaskError(f"has the label {name!r}, which {task.name} does not have: {', '.join(ids)}")
+        class_id = class_id_of(name, ids, task)
         label = np.full(shape, UNCOVERED, np.int16) if label is None else label
         if pixels.shape != label.shape:
             raise MaskError(f"holds regions of {label.shape} and {pixels.shape} pixels (height, width)")
-        label[pixels] = ids[name]
+        label[pixels] = class_id
     assert label is not None  # there is at least one region
     return label
 

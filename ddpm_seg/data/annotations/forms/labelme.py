@@ -16,11 +16,11 @@ from pydantic import BaseModel
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.errors import MaskError
-from ddpm_seg.data.annotations.forms.drawing import Box, paint, polygon_runs, runs_of
+from ddpm_seg.data.annotations.forms.drawing import Box, box_of, paint, polygon_runs, runs_of
 from ddpm_seg.data.annotations.forms.json_file import checked
 from ddpm_seg.data.annotations.forms.mask_files import read_colors
 from ddpm_seg.data.annotations.image_places import ImagePlaces
-from ddpm_seg.data.annotations.pair import Pair, check_size
+from ddpm_seg.data.annotations.pair import Pair, check_size, class_id_of
 from ddpm_seg.tasks import UNLABELLED, Task
 
 logger = logging.getLogger(__name__)
@@ -89,13 +89,12 @@ def _objects(file: _File, task: Task, height: int, width: int) -> Iterator[tuple
     for shape in file.shapes:
         if shape.kind not in DRAWN:
             continue
-        if shape.label not in ids:
-            raise MaskError(f"has the label {shape.label!r}, which {task.name} does not have: {', '.join(task.ids)}")
+        class_id = class_id_of(shape.label, ids, task)
         if shape.kind == "mask":
             runs = runs_of(_mask(shape, height, width))
         else:
             runs = polygon_runs([_circle(shape) if shape.kind == "circle" else _flat(shape.points)], height, width)
-        yield runs, ids[shape.label]
+        yield runs, class_id
 
 
 def _flat(points: list[tuple[float, float]]) -> list[float]:
@@ -113,9 +112,10 @@ def _circle(shape: _Shape) -> list[float]:
 
 def _box(shape: _Shape) -> Box:
     (left, top), (right, bottom) = np.min(shape.points, axis=0).tolist(), np.max(shape.points, axis=0).tolist()
-    if not all(map(math.isfinite, (left, top, right, bottom))):
+    box = box_of([left, top, right - left, bottom - top])
+    if box is None:
         raise MaskError("holds a rectangle whose corners are not finite numbers")
-    return left, top, right - left, bottom - top
+    return box
 
 
 def _mask(shape: _Shape, height: int, width: int) -> NDArray[np.bool_]:
