@@ -25,6 +25,12 @@ from tests.seaweedfs import S3Server, s3_server
 SERVICES = {"browser", "ray_cluster", "s3_endpoint"}
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes never make a test's name: they may differ from process to process (gzip writes the time into them), and
+    xdist refuses processes whose tests have different names."""
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest deselects by marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
