@@ -27,7 +27,7 @@ from ddpm_seg.data.result_html import result_html
 from ddpm_seg.data.statistics import ImageStatistics
 from ddpm_seg.fits import Average, FitMode, chosen_fit
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle
-from ddpm_seg.model.device.dtypes import SegmentDType
+from ddpm_seg.model.device.dtypes import DType
 from ddpm_seg.model.features import as_tuned
 from ddpm_seg.model.pixel_labels import PixelLabels
 from ddpm_seg.model.segment_canvas import canvas_probabilities, segment_canvases
@@ -204,7 +204,7 @@ def load(
     model: str | PathLike[str],
     *,
     device: str | None = None,
-    dtype: SegmentDType = "float32",
+    dtype: DType = "float32",
     batch_size: int | None = None,
     resize: Resize | None = None,
     refine: Refine | None = None,
@@ -220,7 +220,7 @@ def load(
     no bundle or it is damaged, ValueError for an option that does not exist and for a `tile` outside (0, 1] or with
     shifts.
     """
-    check_choice("dtype", dtype, SegmentDType)
+    check_choice("dtype", dtype, DType)
     check_choice("resize", resize, Resize)
     check_choice("refine", refine, Refine)
     check_choice("average", average, Average)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ddpm_seg import storage
 from ddpm_seg.checks import check_least
-from ddpm_seg.model.device.dtypes import SegmentDType
+from ddpm_seg.model.device.dtypes import DType
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,7 +18,7 @@ class BenchmarkConfig:
     published_size: bool = False
     """Instead of --model, measure a network as large as the published checkpoints (552.8 million parameters, 256 x 256
     pixels, ten classifiers) with random weights."""
-    dtypes: tuple[SegmentDType, ...] | None = None
+    dtypes: tuple[DType, ...] | None = None
     """Number formats of the network's activations to measure. Default: float32 and bfloat16; on a GPU also float16."""
     rounds: int = 3
     """How often to repeat each measurement. Reported times are medians."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle, save_bundle
-from ddpm_seg.model.device.dtypes import SegmentDType
+from ddpm_seg.model.device.dtypes import DType
 from ddpm_seg.pipeline.label.config import LabelConfig
 from ddpm_seg.pipeline.label.job import run_label
 
@@ -29,7 +29,7 @@ class LabelBenchmark:
     """Share of that time that actors spend in the model, summed over actors: two busy actors give 2."""
 
 
-def benchmark_labelling(bundle: Bundle, images: NDArray[np.uint8], count: int, dtype: SegmentDType) -> LabelBenchmark:
+def benchmark_labelling(bundle: Bundle, images: NDArray[np.uint8], count: int, dtype: DType) -> LabelBenchmark:
     """Labels `count` files made from `images` (N, S, S, 3) uint8, in a temporary folder on this machine.
 
     Raises ValueError for a cluster of several nodes, as the others cannot read that folder.

@@ -19,7 +19,7 @@ from ddpm_seg.benchmark.measure import PeakMemory, in_turn, peak_flops, ratio
 from ddpm_seg.benchmark.profile import Operation, profiled
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle
 from ddpm_seg.model.bundle.network_json import require_ddpm
-from ddpm_seg.model.device.dtypes import SegmentDType
+from ddpm_seg.model.device.dtypes import DType
 from ddpm_seg.model.networks.diffusion.ddpm_extractor import DDPMExtractor
 from ddpm_seg.model.networks.diffusion.unet import UNetConfig
 from ddpm_seg.model.networks.pixel_values import to_network
@@ -56,7 +56,7 @@ class Comparison:
 class ModelBenchmark:
     """What one number format of the activations costs on this device."""
 
-    dtype: SegmentDType
+    dtype: DType
     batch_size: int
     """Images at a time."""
     peak_flops: float
@@ -83,7 +83,7 @@ def benchmark_model(
     bundle: Bundle,
     images: NDArray[np.uint8],
     *,
-    dtype: SegmentDType,
+    dtype: DType,
     device: torch.device,
     rounds: int,
     reference: bool,

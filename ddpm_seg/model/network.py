@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 
-from ddpm_seg.model.device.dtypes import SegmentDType
+from ddpm_seg.model.device.dtypes import DType
 from ddpm_seg.model.device.runtime import Runtime
 from ddpm_seg.model.errors import BundleError
 from ddpm_seg.model.features import Extractor, FeatureConfig, NetworkBlocks
@@ -95,7 +95,7 @@ class Network(NetworkBlocks, Protocol):
     def build(self) -> nn.Module:
         """The module, with random weights as at the start of training."""
 
-    def check_dtype(self, dtype: SegmentDType) -> None:
+    def check_dtype(self, dtype: DType) -> None:
         """Raises ValueError for a number format that it cannot run in."""
 
     def extractor(self, weights: Mapping[str, Tensor], noise: Tensor | None, runtime: Runtime) -> Extractor:

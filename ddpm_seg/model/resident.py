@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle
-from ddpm_seg.model.device.dtypes import SegmentDType
+from ddpm_seg.model.device.dtypes import DType
 from ddpm_seg.model.device.processor import prepare
 from ddpm_seg.model.device.runtime import Runtime
 from ddpm_seg.model.features import Extractor
@@ -14,7 +14,7 @@ from ddpm_seg.model.samples.sampling import SamplingConfig
 
 
 def resident_extractor(
-    bundle: Bundle, device: torch.device | str, dtype: SegmentDType = "float32", *, compile: bool = False
+    bundle: Bundle, device: torch.device | str, dtype: DType = "float32", *, compile: bool = False
 ) -> Extractor:
     """The bundle's network in evaluation mode. Uses the bundle's tensors themselves, without copying, if their types
     agree.
@@ -31,7 +31,7 @@ def resident_drawer(
     bundle: Bundle,
     sampling: SamplingConfig,
     device: torch.device | str,
-    dtype: SegmentDType = "float32",
+    dtype: DType = "float32",
     *,
     batch_size: int | None = None,
     compile: bool = False,

@@ -15,7 +15,7 @@ from torch import Tensor
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle
 from ddpm_seg.model.device.choice import chosen_device
 from ddpm_seg.model.device.copies import to_host
-from ddpm_seg.model.device.dtypes import SegmentDType, activations
+from ddpm_seg.model.device.dtypes import DType, activations
 from ddpm_seg.model.device.fitting_batch import FittingBatch
 from ddpm_seg.model.domain import Domain
 from ddpm_seg.model.ensemble import Ensemble
@@ -47,7 +47,7 @@ class Segmenter:
         bundle: Bundle,
         *,
         device: str | None = None,
-        dtype: SegmentDType = "float32",
+        dtype: DType = "float32",
         batch_size: int | None = None,
         compile: bool = False,
         extractor: Extractor | None = None,

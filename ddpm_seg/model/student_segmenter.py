@@ -15,7 +15,7 @@ from ddpm_seg.model.bundle.student_bundle import StudentBundle
 from ddpm_seg.model.device.choice import chosen_device
 from ddpm_seg.model.device.compiled import compiled
 from ddpm_seg.model.device.copies import to_host
-from ddpm_seg.model.device.dtypes import DType
+from ddpm_seg.model.device.dtypes import FloatDType
 from ddpm_seg.model.device.fitting_batch import FittingBatch
 from ddpm_seg.model.device.meta import with_weights
 from ddpm_seg.model.device.processor import prepare
@@ -38,7 +38,7 @@ class StudentSegmenter:
         bundle: StudentBundle,
         *,
         device: str | None = None,
-        dtype: DType = "float32",
+        dtype: FloatDType = "float32",
         batch_size: int | None = None,
         compile: bool = False,
     ) -> None:

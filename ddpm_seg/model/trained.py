@@ -11,7 +11,7 @@ from ddpm_seg.model.averaged import Averaged
 from ddpm_seg.model.bundle.calibration import CALIBRATION
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle, BundleHeader, bundle_of, header_of
 from ddpm_seg.model.bundle.files import read_content
-from ddpm_seg.model.device.dtypes import SegmentDType, without_int8
+from ddpm_seg.model.device.dtypes import DType, without_int8
 from ddpm_seg.model.errors import BundleError, ModelChangedError
 from ddpm_seg.model.network import require_images
 from ddpm_seg.model.segmenter import Segmenter
@@ -44,7 +44,7 @@ def read_trained_header(name_or_uri: str) -> tuple[TrainedHeader, Task]:
     return header, header.task
 
 
-def check_dtype(header: TrainedHeader, dtype: SegmentDType) -> None:
+def check_dtype(header: TrainedHeader, dtype: DType) -> None:
     """Raises ValueError for a number format that the network cannot run in."""
     if isinstance(header, BundleHeader):
         header.network.check_dtype(dtype)
@@ -83,7 +83,7 @@ def resident(
     model: Bundle | StudentBundle,
     *,
     device: str | None = None,
-    dtype: SegmentDType = "float32",
+    dtype: DType = "float32",
     batch_size: int | None = None,
     compile: bool = False,
     average: Average = "none",

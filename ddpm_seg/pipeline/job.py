@@ -112,7 +112,7 @@ def _allocate(work: Work) -> nodes.Allocation:
     # Imported here because Ray takes seconds to import, and a run with nothing to do should not wait for it.
     from ddpm_seg.cluster import nodes
     from ddpm_seg.cluster.gpu_wait import wait_for_gpus
-    from ddpm_seg.model.device.processor import warn_if_slow
+    from ddpm_seg.model.device.processor import refuse_without_vnni, warn_if_slow
 
     options = work.found.config
     if options.num_actors and options.wait_for_gpus:
@@ -122,6 +122,8 @@ def _allocate(work: Work) -> nodes.Allocation:
     allocation = nodes.allocate(alive, num_actors=options.num_actors, gpus_per_actor=options.gpus_per_actor)
     if options.dtype == "int8" and allocation.actor_gpus:
         raise ValueError("--dtype int8 is for CPUs, and this cluster has GPUs; take bfloat16 or float16")
+    if options.dtype == "int8" and len(alive) == 1:
+        refuse_without_vnni()  # nodes of a larger cluster may have another processor than this one
     if not allocation.actor_gpus:
         warn_if_slow(options.dtype)  # actors do too, but into their own logs
     own = [] if is_in_the_box(options.model) else [resolve(options.model)]

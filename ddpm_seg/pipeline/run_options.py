@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ddpm_seg import storage
 from ddpm_seg.checks import check_least
 from ddpm_seg.model.bundle.files import check_model_id
-from ddpm_seg.model.device.dtypes import SegmentDType
+from ddpm_seg.model.device.dtypes import DType
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,7 +19,7 @@ class RunOptions:
     expect_model_id: str | None = None
     """Stop before doing anything unless the bundle has this model_id. Use it in scheduled jobs whose model must not
     change unnoticed; --dry-run prints the model_id."""
-    dtype: SegmentDType
+    dtype: DType
     dry_run: bool = False
     """Check the inputs, print what would be done and about how long it would take, and stop."""
     price_per_hour: float | None = None

@@ -11,7 +11,7 @@ from ddpm_seg.data.annotations.options import AnnotationOptions
 from ddpm_seg.data.fit_options import Refine
 from ddpm_seg.fits import Average, FitMode
 from ddpm_seg.model.bundle.files import check_model_id
-from ddpm_seg.model.device.dtypes import SegmentDType
+from ddpm_seg.model.device.dtypes import DType
 from ddpm_seg.option_order import own_options_first
 
 Baseline = Literal["rgb", "untrained", "supervised"]
@@ -47,7 +47,7 @@ class EvaluateConfig(AnnotationOptions):
     config_hash: str | None = None
     """Score the labels of this configuration (HASH of a folder config=HASH under labels/), if --labels holds several.
     Default: the configuration of the newest run."""
-    dtype: SegmentDType = "float32"
+    dtype: DType = "float32"
     """Number format of the network's activations."""
     fit: FitMode | None = None
     """How to fit an image that is not square into the network's square input; see ddpm-seg label --fit. With

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle
-from ddpm_seg.model.device.dtypes import DType
+from ddpm_seg.model.device.dtypes import FloatDType
 from ddpm_seg.model.network import Network
 from ddpm_seg.model.networks.alae import ALAEConfig
 from ddpm_seg.model.networks.style.gan_encoder import GANEncoderConfig
@@ -70,7 +70,7 @@ def main() -> None:
     print(f"read: {sum(one.shape[1] for one in maps)} channels, {sum(one.nbytes for one in maps) / 1e6:.0f} MB")
 
 
-def work(bundle: Bundle, dtype: DType) -> Callable[[], list[Tensor]]:
+def work(bundle: Bundle, dtype: FloatDType) -> Callable[[], list[Tensor]]:
     """Reads the maps of one image, or of one that the network draws."""
     network, features = bundle.network, bundle.network.published_features()
     if network.reads_images:

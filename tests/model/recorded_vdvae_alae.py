@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle
-from ddpm_seg.model.device.dtypes import DType
+from ddpm_seg.model.device.dtypes import FloatDType
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.network import Network
 from ddpm_seg.model.resident import resident_extractor
@@ -97,7 +97,11 @@ def recorded(name: str) -> dict[str, np.ndarray]:
 
 @torch.inference_mode()
 def maps_of(
-    network: Network, weights: dict[str, Tensor], images: np.ndarray, blocks: Iterable[int], dtype: DType = "float32"
+    network: Network,
+    weights: dict[str, Tensor],
+    images: np.ndarray,
+    blocks: Iterable[int],
+    dtype: FloatDType = "float32",
 ) -> list[Tensor]:
     """Maps of `images` (N, S, S, 3) uint8, as the product's own extractor gives them."""
     extract = resident_extractor(Bundle(network=network, weights=weights), "cpu", dtype)

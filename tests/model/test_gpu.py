@@ -15,7 +15,7 @@ from ddpm_seg.data.annotations.load import Annotation
 from ddpm_seg.data.canvas import Placement
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle, load_bundle
 from ddpm_seg.model.bundle.student_bundle import StudentBundle
-from ddpm_seg.model.device.dtypes import DType
+from ddpm_seg.model.device.dtypes import FloatDType
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.networks.diffusion.ddpm_generator import Generator
 from ddpm_seg.model.networks.student import Student, StudentConfig
@@ -52,7 +52,7 @@ def no_waiting() -> Iterator[None]:
 
 @pytest.mark.parametrize(("dtype", "share"), [("float32", 0.999), ("bfloat16", 0.98), ("float16", 0.99)])
 @pytest.mark.parametrize("device", DEVICES)
-def test_labels(device: str, dtype: DType, share: float) -> None:
+def test_labels(device: str, dtype: FloatDType, share: float) -> None:
     pictures = images(3, 64)
     expected = Segmenter(model(), device="cpu").segment(pictures)
     found = Segmenter(model(), device=device, dtype=dtype).segment(pictures)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ddpm_seg.model.device.dtypes import SegmentDType
+from ddpm_seg.model.device.dtypes import DType
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -14,7 +14,7 @@ class Runtime:
     """Choices of the caller that loads a network."""
 
     device: torch.device
-    dtype: SegmentDType = "float32"
+    dtype: DType = "float32"
     """Type of the network's convolutions."""
     compile: bool = False
     """Whether the network goes through torch.compile; see `compiled`."""

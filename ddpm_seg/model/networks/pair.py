@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ddpm_seg.model.device.dtypes import SegmentDType
+from ddpm_seg.model.device.dtypes import DType
 from ddpm_seg.model.device.runtime import Runtime
 from ddpm_seg.model.features import Extractor, FeatureConfig
 from ddpm_seg.model.network import Checkpoint, Network, require_images
@@ -106,7 +106,7 @@ class PairConfig(PlainNetwork):
     def build(self) -> Pair:
         return Pair([part.network for part in self.parts])
 
-    def check_dtype(self, dtype: SegmentDType) -> None:
+    def check_dtype(self, dtype: DType) -> None:
         for part in self.parts:
             part.network.check_dtype(dtype)
 

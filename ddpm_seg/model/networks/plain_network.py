@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar
 
 from torch import Tensor, nn
 
-from ddpm_seg.model.device.dtypes import SegmentDType, without_int8
+from ddpm_seg.model.device.dtypes import DType, without_int8
 from ddpm_seg.model.device.runtime import Runtime
 from ddpm_seg.model.features import Extractor
 from ddpm_seg.model.json_values import from_json
@@ -65,7 +65,7 @@ class PlainNetwork(ABC):
     def architecture(self) -> dict[str, Any]:
         return self.to_json()
 
-    def check_dtype(self, dtype: SegmentDType) -> None:
+    def check_dtype(self, dtype: DType) -> None:
         without_int8(dtype, self.title)
 
     def extractor(self, weights: Mapping[str, Tensor], noise: Tensor | None, runtime: Runtime) -> Extractor:

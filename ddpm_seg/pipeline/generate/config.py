@@ -36,7 +36,8 @@ class GenerateConfig(RunOptions):
     """For a StyleGAN2 only: scales the distance of each sample's latent code from the mean code, from 0 (all images the
     same) to 1 (as varied as in training). Default: what the ensemble was trained with, else 0.7."""
     dtype: DType = "float32"
-    """Number format of the network's activations. The 16-bit formats are faster on GPUs."""
+    """Number format of the network's activations. float16 and bfloat16 are faster on GPUs and on CPUs with instructions
+    for them; int8 is for large diffusion networks on CPUs."""
     batch_size: int | None = None
     """Samples drawn at once by each copy of the model. Default: 8 on a CPU; on a GPU an estimate of what fits, halved
     if memory runs out. Repeat the batch size to repeat the samples bit for bit."""

@@ -56,14 +56,15 @@ class GeneratePlan:
 def plan_generate(config: GenerateConfig) -> GeneratePlan:
     """Plans the job; only reads.
 
-    Raises ValueError or OSError for a bundle that cannot be used or cannot draw images, for a sampler that it does not
-    have, and for real images to compare with that are not there; StageError for a file of the output that cannot be
-    read.
+    Raises ValueError or OSError for a bundle that cannot be used or cannot draw images, for a sampler or a number
+    format that it does not have, and for real images to compare with that are not there; StageError for a file of the
+    output that cannot be read.
     """
     header = read_header(config.model)
     refuse_another_model(config.model, header.model_id, config.expect_model_id)
     sampling = as_learnt(config.sampling(), header)
     drawing = header.network.drawing(sampling)
+    header.network.check_dtype(config.dtype)
     if config.real is not None:
         check_real(config.real, header.network, config.inception)
     items = sample_items(config.seed, config.num_samples)

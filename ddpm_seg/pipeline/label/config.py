@@ -9,7 +9,7 @@ from ddpm_seg import storage
 from ddpm_seg.checks import check_least, check_target, check_tile
 from ddpm_seg.data.fit_options import Refine, Resize
 from ddpm_seg.fits import Average, FitMode
-from ddpm_seg.model.device.dtypes import SegmentDType
+from ddpm_seg.model.device.dtypes import DType
 from ddpm_seg.option_order import own_options_first
 from ddpm_seg.pipeline.run_options import RunOptions
 
@@ -61,7 +61,7 @@ class LabelConfig(RunOptions):
     """Also write two pictures per image: the probability of each pixel's class (confidence_map), and the labels at the
     network's own resolution (network_mask). Without them ddpm-seg evaluate resizes the masks and reports no
     confidence."""
-    dtype: SegmentDType = "float32"
+    dtype: DType = "float32"
     """Number format of the network's activations. All except float32 change a few pixels. float16 and bfloat16 are
     faster on GPUs and on CPUs with instructions for them; int8 is for large networks on CPUs. ddpm-seg benchmark
     measures which is fastest."""

@@ -22,7 +22,7 @@ from ddpm_seg.pipeline.row import Row
 
 if TYPE_CHECKING:
     from ddpm_seg.fits import Average
-    from ddpm_seg.model.device.dtypes import SegmentDType
+    from ddpm_seg.model.device.dtypes import DType
     from ddpm_seg.model.pixel_labels import PixelLabels
 
 # Decoding at once: only a few large images in memory.
@@ -55,7 +55,7 @@ class Segment:
         model: str,
         *,
         model_id: str | None = None,
-        dtype: SegmentDType,
+        dtype: DType,
         batch_size: int | None,
         threads: int,
         compile: bool = False,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ddpm_seg.model.device import processor
-from ddpm_seg.model.device.dtypes import SegmentDType
+from ddpm_seg.model.device.dtypes import DType
 from ddpm_seg.model.device.processor import has_bfloat16, prepare
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -25,7 +25,7 @@ def test_a_processor_with_avx2_alone_has_no_bfloat16() -> None:
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("supported", [True, False])
 def test_the_log_warns_of_a_format_that_is_slow_here(
-    dtype: SegmentDType, supported: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    dtype: DType, supported: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(processor, f"_cpu_has_{dtype}", lambda: supported)
     with caplog.at_level(logging.WARNING):

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddpm_seg.model.device.dtypes import DType
+from ddpm_seg.model.device.dtypes import FloatDType
 from ddpm_seg.model.networks import alae
 from ddpm_seg.model.networks.alae import ALAEConfig
 from ddpm_seg.model.published.alae import load_alae
@@ -152,7 +152,7 @@ def test_nothing_is_computed_after_the_last_block() -> None:
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 0.1), ("float16", 0.01)])
-def test_half_precision_is_off_by_little(weights: dict[str, Tensor], dtype: DType, tolerance: float) -> None:
+def test_half_precision_is_off_by_little(weights: dict[str, Tensor], dtype: FloatDType, tolerance: float) -> None:
     images = tiny_networks.images(1, 128)
     exact = maps_of(NATIVE, weights, images, range(6))
     for actual, expected in zip(maps_of(NATIVE, weights, images, range(6), dtype), exact, strict=True):

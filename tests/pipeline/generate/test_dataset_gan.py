@@ -123,6 +123,11 @@ def test_the_truncation_of_an_ensemble_is_that_of_its_samples(gan: str, tmp_path
         ("", {"sampler": "dpm-solver++"}, "--sampler is not for a StyleGAN2"),
         ("", {"steps": 30}, "--steps is not for a StyleGAN2"),
         ("", {"eta": 0.5}, "--eta is not for a StyleGAN2"),
+        (
+            "",
+            {"dtype": "int8"},
+            "int8 works only for a DDPM's network; use float32, bfloat16 or float16 for a StyleGAN2",
+        ),
         ("", {"truncation": 1.2}, "truncation must lie between 0 and 1"),
         ("avatars-10", {"truncation": 0.7}, "--truncation is not for a"),
     ],

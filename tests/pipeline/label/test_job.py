@@ -187,6 +187,16 @@ def test_int8_is_refused_on_gpus_before_a_run_is_begun(ray_cluster: str, bundle:
     assert not list(tmp_path.rglob("run-*"))
 
 
+def test_int8_is_refused_on_a_processor_without_it_before_a_run_is_begun(
+    bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
+    monkeypatch.setattr(nodes, "connect", lambda: [nodes.Node(cpus=2, gpus=0)])
+    with pytest.raises(ValueError, match="int8 needs a CPU with VNNI instructions, which this one lacks"):
+        run_label(LabelConfig(output=str(tmp_path / "labels"), model=bundle, dtype="int8"))
+    assert not list(tmp_path.rglob("run-*"))
+
+
 # --- on local disk, with the actor on a CPU and one left free ---
 
 

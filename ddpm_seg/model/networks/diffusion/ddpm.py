@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ddpm_seg.model.device.compiled import compiled
-from ddpm_seg.model.device.dtypes import SegmentDType, activations
+from ddpm_seg.model.device.dtypes import DType, activations
 from ddpm_seg.model.device.meta import with_weights
 from ddpm_seg.model.device.runtime import Runtime
 from ddpm_seg.model.diffusion import DiffusionConfig
@@ -127,7 +127,7 @@ class DDPMConfig:
     def build(self) -> nn.Module:
         return self.unet.build()
 
-    def check_dtype(self, dtype: SegmentDType) -> None:
+    def check_dtype(self, dtype: DType) -> None:
         if dtype == "int8" and not isinstance(self.unet, UNetConfig):
             raise ValueError("int8 works only for guided-diffusion's UNet; use float32, bfloat16 or float16 here")
 

@@ -9,6 +9,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ddpm_seg.model.device.processor import refuse_without_vnni
 from ddpm_seg.model.networks.diffusion.unet import UNet
 
 WEIGHT_LEVELS, LEVELS = 127, 255
@@ -18,12 +19,11 @@ def to_int8(unet: UNet, device: torch.device) -> None:
     """Replaces the float32 convolutions of all blocks but the first.
 
     How well masks agree was measured only on this package's own UNet. Raises ValueError for a GPU, and for a CPU
-    without VNNI, on which oneDNN's sums of products may overflow.
+    without VNNI.
     """
     if device.type != "cpu":
         raise ValueError(f"int8 runs only on CPUs; use bfloat16 or float16 on {device}")
-    if not torch.cpu._is_vnni_supported():
-        raise ValueError("int8 needs a CPU with VNNI instructions, which this one lacks; use float32 or bfloat16")
+    refuse_without_vnni()
     for blocks in (unet.input_blocks, unet.middle_block, unet.output_blocks):
         for parent in list(blocks.modules()):
             for name, child in parent.named_children():

@@ -12,7 +12,8 @@ from ddpm_seg.model.bundle.ensemble_bundle import load_bundle
 from ddpm_seg.model.bundle.files import ASSETS
 from ddpm_seg.model.networks.diffusion.unet import UNet
 from ddpm_seg.model.networks.diffusion.unet_int8 import Int8Conv2d, to_int8
-from ddpm_seg.model.resident import resident_extractor
+from ddpm_seg.model.resident import resident_drawer, resident_extractor
+from ddpm_seg.model.samples.sampling import SamplingConfig
 from ddpm_seg.model.segmenter import Segmenter
 
 pytestmark = pytest.mark.skipif(not torch.cpu._is_vnni_supported(), reason="int8 needs a CPU with VNNI")
@@ -79,6 +80,15 @@ def test_the_masks_of_the_model_in_the_box() -> None:
     assert np.mean([a.label == b.label for a, b in zip(exact, found, strict=True)]) > 0.99
     unet = resident_extractor(bundle, "cpu", "int8").unet
     assert sum(isinstance(module, Int8Conv2d) for module in unet.modules()) > 10
+
+
+def test_the_samples_of_the_model_in_the_box() -> None:
+    bundle = load_bundle("avatars-10")
+    images = {}
+    for dtype in ("float32", "int8"):
+        drawer = resident_drawer(bundle, SamplingConfig(steps=5, eta=0), "cpu", dtype, batch_size=2)
+        images[dtype] = np.stack([drawn.image for drawn in drawer.draw(0, [0, 1])]).astype(int)
+    assert np.abs(images["int8"] - images["float32"]).mean() < 4  # of 255
 
 
 def test_gpus_and_other_cpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
