@@ -7,14 +7,15 @@ from collections.abc import Callable, Iterable, Sequence
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.errors import AnnotationError
-from ddpm_seg.data.annotations.files import pairs_of_files
 from ddpm_seg.data.annotations.forms.coco import coco_pairs
 from ddpm_seg.data.annotations.forms.cvat import cvat_pairs
 from ddpm_seg.data.annotations.forms.json_file import read_json
 from ddpm_seg.data.annotations.forms.label_studio import is_label_studio, label_studio_pairs
 from ddpm_seg.data.annotations.forms.labelme import is_labelme, labelme_pairs
+from ddpm_seg.data.annotations.forms.mask_folders import pairs_of_files
 from ddpm_seg.data.annotations.forms.table import pairs_of_table
 from ddpm_seg.data.annotations.forms.tar import pairs_of_tar
+from ddpm_seg.data.annotations.forms.voc import folder_of_split, is_voc, voc_pairs
 from ddpm_seg.data.annotations.pair import Pair, refuse_twice
 from ddpm_seg.data.decoding.formats import EXTENSIONS
 from ddpm_seg.data.inputs.hidden import is_hidden_below
@@ -30,7 +31,8 @@ def find_pairs(uri: str, task: Task, image_root: str | None = None) -> list[Pair
     """All annotated images at `uri`, sorted by URI.
 
     * a folder or prefix: `X.png` (or .jpg, ...) beside `X.npy`, as published; or a folder `images/` with `X.jpg` and a
-      folder `masks/` with `X.png` or `X.npy`;
+      folder `masks/` with `X.png` or `X.npy`; or Pascal VOC's layout, of which
+      `ImageSets/Segmentation/X.txt` is a part;
     * a `.parquet` file: rows with `uri` or `image`, and `mask`, such as our `labels`;
     * a `.json` file: COCO (panoptic, polygons or run lengths), Label Studio's export of brush labels and polygons, or
       LabelMe; or a folder of them without mask files, such as LabelMe's, with one for each image;
@@ -56,10 +58,14 @@ def _pairs(uri: str, task: Task, image_root: str | None) -> list[Pair]:
         content = read_json(uri)
         found = (_json_reader(content) or coco_pairs)(uri, content, task, image_root)
         return _refuse_none(found, f"{storage.redact(uri)} holds")
+    if folder := folder_of_split(uri):
+        return voc_pairs(folder, _files(folder), task, split=uri)
     is_one = storage.is_http(uri) or not _PATTERN.search(uri)
     if is_one and (suffix == "parquet" or (suffix and kind_name(uri) == "tar")):
         return _pairs_of_containers([uri], task, image_root)
     files = _files(uri)
+    if is_voc(uri, files):
+        return voc_pairs(uri, files, task)
     found = _pairs_of_containers(_containers(files), task, image_root)
     return found or _pairs_of_json_files(uri, files, task, image_root) or pairs_of_files(uri, task)
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from ddpm_seg.data.decoding.images import DEFAULT_LIMITS
 from ddpm_seg.data.decoding.leniency import png_without_metadata
 from ddpm_seg.tasks import UNLABELLED, Task
 
+Color = tuple[int, ...]
+"""Red, green, blue."""
 MAX_MASK_BYTES = 8 * DEFAULT_LIMITS.max_pixels  # one int64 id per pixel
 
 
@@ -70,7 +73,7 @@ def read_png(data: bytes, task: Task, image_height: int, image_width: int) -> ND
     if image.mode == "P":
         return _read_indexed(np.asarray(image), image.getpalette("RGB") or [], task)
     if image.mode in ("RGB", "RGBA"):
-        return _read_colors(np.asarray(image.convert("RGB")), task)
+        return ids_of_colors(np.asarray(image.convert("RGB")), _ids_by_color(task), f"the palette of {task.name}")
     if image.mode in ("1", "L", "I", "I;16", "I;16B"):
         return merged(np.asarray(image).astype(np.int64) // _grey_step(data), task)
     raise MaskError(f"is a PNG of mode {image.mode}; save it as grey class ids, indexed, or RGB in the task's colours")
@@ -79,6 +82,18 @@ def read_png(data: bytes, task: Task, image_height: int, image_width: int) -> ND
 def read_colors(data: bytes, image_height: int, image_width: int) -> NDArray[np.uint8]:
     """The pixels (H, W, 3) uint8 of a colour PNG, for an image of the given size. Raises MaskError."""
     return np.asarray(_open(data, image_height, image_width).convert("RGB"))
+
+
+def ids_of_colors(rgb_HW3: NDArray[np.uint8], of_color: Mapping[Color | None, int], source: str) -> NDArray[Any]:
+    """The number (H, W) of each pixel's colour. Raises MaskError for colours that `of_color`, which messages call
+    `source`, does not have."""
+    packed = rgb_HW3.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
+    found, where = np.unique(packed, return_inverse=True)
+    colors = [((value >> 16) & 255, (value >> 8) & 255, value & 255) for value in found.tolist()]
+    if strange := [color for color in colors if color not in of_color]:
+        shown = ", ".join(f"#{r:02x}{g:02x}{b:02x}" for r, g, b in strange[:3]) + (", ..." if len(strange) > 3 else "")
+        raise MaskError(f"holds {len(strange)} colours that are not in {source}: {shown}")
+    return np.array([of_color[color] for color in colors])[where].reshape(packed.shape)
 
 
 def merged(ids_HW: NDArray[Any], task: Task) -> NDArray[Any]:
@@ -159,18 +174,7 @@ def _read_indexed(indices_HW: NDArray[np.uint8], palette: list[int], task: Task)
     return table[indices_HW]
 
 
-def _read_colors(rgb_HW3: NDArray[np.uint8], task: Task) -> NDArray[Any]:
-    packed = rgb_HW3.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
-    found, where = np.unique(packed, return_inverse=True)
-    of_color = _ids_by_color(task)
-    colors = [((value >> 16) & 255, (value >> 8) & 255, value & 255) for value in found.tolist()]
-    if strange := [color for color in colors if color not in of_color]:
-        shown = ", ".join(f"#{r:02x}{g:02x}{b:02x}" for r, g, b in strange[:3]) + (", ..." if len(strange) > 3 else "")
-        raise MaskError(f"holds {len(strange)} colours that are not in the palette of {task.name}: {shown}")
-    return np.array([of_color[color] for color in colors])[where].reshape(packed.shape)
-
-
-def _ids_by_color(task: Task) -> dict[tuple[int, ...] | None, int]:
+def _ids_by_color(task: Task) -> dict[Color | None, int]:
     """Class id by colour, without colours shared by several classes."""
     shared = {color for color in task.palette if task.palette.count(color) > 1}
     return {tuple(color): index for index, color in enumerate(task.palette) if color not in shared}

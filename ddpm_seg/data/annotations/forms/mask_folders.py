@@ -1,4 +1,4 @@
-"""Mask files beside their images, as published, or in a folder of their own."""
+"""Folders of mask files: beside their images, as published, or in a folder of their own."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ def pairs_of_files(uri: str, task: Task) -> list[Pair]:
     files = [file.uri for file in storage.list_files(uri) if not is_hidden_below(file.uri, place)]
     image_folder, mask_folder = storage.join(uri, "images"), storage.join(uri, "masks")
     if any(file.startswith(mask_folder + "/") for file in files):
-        images, masks = _by_stem(files, image_folder, EXTENSIONS), _by_stem(files, mask_folder, (".png", ".npy"))
+        images, masks = by_stem(files, image_folder, EXTENSIONS), by_stem(files, mask_folder, (".png", ".npy"))
         expected = "X.png in masks/ and X.jpg in images/"
     else:
-        images, masks = _by_stem(files, uri, EXTENSIONS), _by_stem(files, uri, (".npy",))
+        images, masks = by_stem(files, uri, EXTENSIONS), by_stem(files, uri, (".npy",))
         expected = "X.npy beside X.png"
     if not images and not masks:
         raise AnnotationError(
             f"{storage.redact(uri)} holds no annotated images; expected X.png beside X.npy, "
             "or the folders images/ and masks/"
         )
-    _refuse_bare("images", "mask", images, masks, expected)
-    _refuse_bare("masks", "image", masks, images, expected)
+    refuse_bare("images", "mask", images, masks, expected)
+    refuse_bare("masks", "image", masks, images, expected)
     return [
         image_pair(images[stem], masks[stem], partial(_read_mask_file, masks[stem], task)) for stem in sorted(images)
     ]
 
 
-def _by_stem(files: Iterable[str], folder: str, suffixes: Collection[str]) -> dict[str, str]:
+def by_stem(files: Iterable[str], folder: str, suffixes: Collection[str]) -> dict[str, str]:
     """URIs of the files below `folder` with one of the `suffixes`, by their path there without the suffix. Paths are
     composed, as a Mac may have written the one of two folders and another system the other."""
     found: dict[str, str] = {}
@@ -55,7 +55,8 @@ def _by_stem(files: Iterable[str], folder: str, suffixes: Collection[str]) -> di
     return found
 
 
-def _refuse_bare(kind: str, partner: str, own: dict[str, str], others: dict[str, str], expected: str) -> None:
+def refuse_bare(kind: str, partner: str, own: dict[str, str], others: dict[str, str], expected: str) -> None:
+    """Raises AnnotationError for files of `own` without a partner of the same name in `others`."""
     if bare := [own[stem] for stem in sorted(own.keys() - others.keys())]:
         raise AnnotationError(
             f"{len(bare)} of {len(own)} {kind} have no {partner}: {shown(bare)}; "
