@@ -16,6 +16,7 @@ from ddpm_seg.data.annotations.forms.mask_folders import pairs_of_files
 from ddpm_seg.data.annotations.forms.table import pairs_of_table
 from ddpm_seg.data.annotations.forms.tar import pairs_of_tar
 from ddpm_seg.data.annotations.forms.voc import folder_of_split, is_voc, voc_pairs
+from ddpm_seg.data.annotations.forms.yolo import yolo_pairs
 from ddpm_seg.data.annotations.pair import Pair, refuse_twice
 from ddpm_seg.data.decoding.formats import EXTENSIONS
 from ddpm_seg.data.inputs.hidden import is_hidden_below
@@ -31,8 +32,9 @@ def find_pairs(uri: str, task: Task, image_root: str | None = None) -> list[Pair
     """All annotated images at `uri`, sorted by URI.
 
     * a folder or prefix: `X.png` (or .jpg, ...) beside `X.npy`, as published; or a folder `images/` with `X.jpg` and a
-      folder `masks/` with `X.png` or `X.npy`; or Pascal VOC's layout, of which
-      `ImageSets/Segmentation/X.txt` is a part;
+      folder `masks/` with `X.png` or `X.npy`;
+    * a folder in Pascal VOC's layout, or a list of its files, such as `ImageSets/Segmentation/train.txt`;
+    * a folder of `images/` and `labels/` with polygons, on which YOLO models are trained;
     * a `.parquet` file: rows with `uri` or `image`, and `mask`, such as our `labels`;
     * a `.json` file: COCO (panoptic, polygons or run lengths), Label Studio's export of brush labels and polygons, or
       LabelMe; or a folder of them without mask files, such as LabelMe's, with one for each image;
@@ -67,7 +69,14 @@ def _pairs(uri: str, task: Task, image_root: str | None) -> list[Pair]:
     if is_voc(uri, files):
         return voc_pairs(uri, files, task)
     found = _pairs_of_containers(_containers(files), task, image_root)
-    return found or _pairs_of_json_files(uri, files, task, image_root) or pairs_of_files(uri, task)
+    if not found and not _has_masks(uri, files):
+        found = _pairs_of_json_files(uri, files, task, image_root) or yolo_pairs(uri, files, task)
+    return found or pairs_of_files(uri, task)
+
+
+def _has_masks(uri: str, files: Sequence[str]) -> bool:
+    masks = storage.join(uri, "masks") + "/"
+    return any(file.lower().endswith(".npy") or file.startswith(masks) for file in files)
 
 
 def _is_folder(uri: str) -> bool:
@@ -111,11 +120,8 @@ def _pairs_of_containers(containers: Iterable[str], task: Task, image_root: str 
 
 
 def _pairs_of_json_files(uri: str, files: Sequence[str], task: Task, image_root: str | None) -> list[Pair]:
-    """The pairs of a folder without mask files whose JSON files are annotations: LabelMe writes one for each image,
-    other tools one for all."""
-    masks = storage.join(uri, "masks") + "/"
-    if any(file.lower().endswith(".npy") or file.startswith(masks) for file in files):
-        return []
+    """The pairs of a folder whose JSON files are annotations: LabelMe writes one for each image, other tools one for
+    all."""
     found, named = [], sorted(file for file in files if file.lower().endswith(".json"))
     for file in named:
         content = read_json(file)

@@ -17,8 +17,8 @@ class AnnotationOptions:
     Default: that file's own folder, its folder images/, and where COCO's datasets keep them. An image that is not there
     is searched for by name in all folders below, but `train/1.jpg` is not taken for `val/1.jpg`."""
     uncovered: str | None = None
-    """Name of the class for pixels that no object in a COCO, Label Studio, LabelMe, CVAT or VOC export covers, such as
-    background. Default: no class; such pixels are neither trained nor scored on."""
+    """Name of the class for pixels that no object in a COCO, Label Studio, LabelMe, CVAT, VOC or YOLO export covers,
+    such as background. Default: no class; such pixels are neither trained nor scored on."""
 
     def uncovered_id(self, task: Task) -> int:
         """The class id for uncovered pixels; `UNLABELLED` by default. Raises AnnotationError for an unknown class."""
