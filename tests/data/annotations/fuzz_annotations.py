@@ -14,6 +14,7 @@ import io
 import json
 import os
 import random
+import re
 import resource
 import signal
 import sys
@@ -106,6 +107,11 @@ CVAT = f"""<annotations><version>1.1</version><image id="0" name="0.png" width="
 <polygon label="cat" points="2,4;13,4;13,9;2,9" z_order="1"></polygon></image></annotations>"""
 
 
+YOLO = "1 0.125 0.25 0.8125 0.25 0.8125 0.5625 0.125 0.5625\n0 0.5 0.96875 0.25 0.0625\n"
+NAMES = "path: .\nnames:\n  0: wall\n  1: cat\n"
+LABEL_MAP = "# label:color_rgb:parts:actions\nwall:0,0,0::\ncat:200,0,0::\n"
+
+
 def table() -> bytes:
     sink = io.BytesIO()
     rows = [{"uri": f"{i}.png", "mask": {"bytes": png(MASK), "path": None}, "status": "ok"} for i in range(2)]
@@ -160,6 +166,17 @@ def mutate_xml(text: str, generator: random.Random) -> bytes:
     return '"'.join(parts).encode()
 
 
+def mutate_text(text: str, generator: random.Random) -> bytes:
+    """A word or a number replaced, or bytes."""
+    if generator.random() < 0.5:
+        return change_bytes(text.encode(), generator)
+    words = re.split(r"([\s:,]+)", text)
+    words[generator.randrange(0, len(words), 2)] = generator.choice(
+        ["", "-1", "1e9", "nan", "99999999999", "0 " * 2000, "[" * 2000, "a", "inf", "é", "../../etc/passwd", "&a *a"]
+    )
+    return "".join(words).encode()
+
+
 FORMS: dict[str, tuple[str, Callable[[random.Random | None], bytes]]] = {
     "coco": ("x.json", lambda g: json.dumps(coco()).encode() if g is None else mutate_json(coco(), g)),
     "panoptic": ("x.json", lambda g: json.dumps(panoptic()).encode() if g is None else mutate_json(panoptic(), g)),
@@ -171,33 +188,50 @@ FORMS: dict[str, tuple[str, Callable[[random.Random | None], bytes]]] = {
     "cvat": ("x.xml", lambda g: CVAT.encode() if g is None else mutate_xml(CVAT, g)),
     "parquet": ("x.parquet", lambda g: table() if g is None else change_bytes(table(), g)),
     "npy": ("0.npy", lambda g: npy() if g is None else change_bytes(npy(), g)),
+    "yolo": ("labels/0.txt", lambda g: YOLO.encode() if g is None else mutate_text(YOLO, g)),
+    "yolo names": ("data.yaml", lambda g: NAMES.encode() if g is None else mutate_text(NAMES, g)),
+    "voc": ("labelmap.txt", lambda g: LABEL_MAP.encode() if g is None else mutate_text(LABEL_MAP, g)),
     "png": ("masks/0.png", lambda g: png(MASK) if g is None else change_bytes(png(MASK), g)),
 }
+
+
+FOLDERS = {"png": "images", "yolo": "images", "yolo names": "images", "voc": "JPEGImages", "npy": ""}
+"""Forms that are folders, and where the image is in them; the others are files beside three images."""
 
 
 def prepare(folder: Path, form: str) -> Path:
     """The images that the files of this form are of; where the annotation file belongs."""
     place = folder / form.replace(" ", "-")
-    images = place / "images" if form == "png" else place
+    images = place / FOLDERS.get(form, "")
     images.mkdir(parents=True)
-    for number in range(1 if form in ("npy", "png") else 3):
+    for number in range(1 if form in FOLDERS else 3):
         (images / f"{number}.png").write_bytes(png(np.full((SIZE, SIZE, 3), 60 * number, np.uint8)))
     if form == "panoptic":
         (place / "x").mkdir()
         segments = np.zeros((SIZE, SIZE, 3), np.uint8)
         segments[MASK == 1, 0] = 7
         (place / "x" / "0.png").write_bytes(png(segments))
+    if form == "yolo names":
+        (place / "labels").mkdir()
+        (place / "labels" / "0.txt").write_text(YOLO)
+    if form == "voc":
+        (place / "SegmentationClass").mkdir()
+        (place / "SegmentationClass" / "0.png").write_bytes(png(MASK[..., None] * np.array([200, 0, 0], np.uint8)))
     file = place / FORMS[form][0]
     file.parent.mkdir(exist_ok=True)
     return file
 
 
+def uri_of(file: Path, form: str) -> str:
+    """What `--images` takes for a file that `prepare` gave a place."""
+    return str(file).removesuffix(f"/{FORMS[form][0]}") if form in FOLDERS else str(file)
+
+
 def read(file: Path, form: str) -> str:
     """ "read" or "refused"; anything else is raised."""
-    uri = file.parent.parent if form == "png" else file.parent if form == "npy" else file
     signal.alarm(SECONDS)
     try:
-        load_annotations(str(uri), image_size=SIZE, task=TASK, options=AnnotationOptions(uncovered="wall"))
+        load_annotations(uri_of(file, form), image_size=SIZE, task=TASK, options=AnnotationOptions(uncovered="wall"))
     except AnnotationError as error:
         return "refused" if str(error).strip() else "refused without a word"
     finally:
