@@ -17,6 +17,7 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 # have: what follows the colon is not a port. Amazon's resource names (`arn:aws:s3:…`), which may be in the bucket's
 # place and have colons too, are not matched.
 _USERINFO = re.compile(r"(?<=://)(?!arn:)(?:[^/?#\s]*@|[^/?#@:\[\s]*:(?!\d*(?:[/?#\s]|$))[^@\s]*@)")
+_QUERY = re.compile(r"^(https?://[^?#]*)[?#].*", re.DOTALL | re.IGNORECASE)
 _HTTP_QUERY = re.compile(r"(https?://[^\s?#'\"]*)[?#][^\s'\"]*", re.IGNORECASE)
 # Authentication data: a server's or a proxy's answer may quote the whole request.
 _PROOF = re.compile(
@@ -98,7 +99,7 @@ def redact(uri: str) -> str:
     """`uri` without `user:password@`, and for http(s) without query and fragment; for logs, errors and tables."""
     if not scheme(uri):
         return uri
-    return re.sub(r"^(https?://[^?#]*)[?#].*", r"\1", _USERINFO.sub("", uri, count=1), flags=re.DOTALL | re.IGNORECASE)
+    return _QUERY.sub(r"\1", _USERINFO.sub("", uri, count=1))
 
 
 def redact_text(text: str, uri: str = "") -> str:

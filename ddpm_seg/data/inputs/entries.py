@@ -50,7 +50,7 @@ def file_of_entry(entry: Entry, list_uri: str) -> FileInfo | RefusedEntry:
 
 
 def _is_not_utf8(text: str) -> bool:
-    return any("\udc80" <= one <= "\udcff" for one in text)
+    return not text.isascii() and any("\udc80" <= one <= "\udcff" for one in text)
 
 
 def _resolve(entry: str, list_uri: str) -> str:

@@ -12,6 +12,7 @@ from ddpm_seg.printable import printable
 
 _URI_COLUMNS = ("uri", "url", "path")
 _BUCKET_AND_KEY = ("bucket", "key")
+_DIGITS = re.compile(r"\d{1,15}", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,7 +136,7 @@ def cell_text(value: Any) -> str:
 
 def _size(value: Any) -> int | None:
     text = cell_text(value)
-    return int(text) if re.fullmatch(r"\d{1,15}", text, re.ASCII) else None
+    return int(text) if _DIGITS.fullmatch(text) else None
 
 
 def _time(value: Any) -> datetime | None:
