@@ -60,6 +60,11 @@ def _pairs(uri: str, task: Task, image_root: str | None) -> list[Pair]:
         content = read_json(uri)
         found = (_json_reader(content) or coco_pairs)(uri, content, task, image_root)
         return _refuse_none(found, f"{storage.redact(uri)} holds")
+    if suffix in ("yaml", "yml"):
+        raise AnnotationError(
+            f"{storage.redact(uri)} holds no annotations; for a YOLO dataset, give its folder, or that of one split, "
+            "such as images/train"
+        )
     if folder := folder_of_split(uri):
         return voc_pairs(folder, _files(folder), task, split=uri)
     is_one = storage.is_http(uri) or not _PATTERN.search(uri)

@@ -105,6 +105,11 @@ def test_wrong_files_are_named(tmp_path: Path, text: str, names: str | None, mes
         labels(dataset(tmp_path, "images", "labels", text, names))
 
 
+def test_the_file_of_names_is_no_dataset(tmp_path: Path) -> None:
+    with pytest.raises(AnnotationError, match=r"data\.yaml holds no annotations; for a YOLO dataset, give its folder"):
+        labels(dataset(tmp_path, "images", "labels") / "data.yaml")
+
+
 def test_masks_beside_text_files_are_read_first(tmp_path: Path) -> None:
     dataset(tmp_path, "images", "labels", "0 0 0 1 0 1 1")
     (tmp_path / "masks").mkdir()
