@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -52,6 +53,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
         if not torch.cuda.is_available():
             pytest.skip("there is no CUDA GPU here")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def own_log_level() -> Iterator[None]:
+    """What a file's tests set by running a command in this process (`export` logs only warnings) ends with the file."""
+    logger = logging.getLogger("ddpm_seg")
+    level = logger.level
+    yield
+    logger.setLevel(level)
 
 
 # Processes of tests beside each other: each has a folder for its own clusters, and takes one core.
