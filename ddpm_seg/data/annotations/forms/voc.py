@@ -108,8 +108,10 @@ def _read_mask(uri: str, labels: Mapping[Color, str], task: Task, image_height: 
     rgb_HW3 = read_colors(data, image_height, image_width)
     label_HW = ids_of_colors(rgb_HW3, {color: number for number, color in enumerate(labels)}, LABEL_MAP)
     names = list(labels.values())
-    found, where = np.unique(label_HW, return_inverse=True)
-    return np.array([_class_id(names[number], task) for number in found])[where].reshape(label_HW.shape)
+    ids = np.zeros(len(names), np.int64)
+    for number in np.flatnonzero(np.bincount(label_HW.ravel())):  # those that the mask shows
+        ids[number] = _class_id(names[number], task)
+    return ids[label_HW]
 
 
 def _class_id(label: str, task: Task) -> int:
