@@ -31,8 +31,8 @@ _CONTAINERS = ("tar", "parquet")
 def find_pairs(uri: str, task: Task, image_root: str | None = None) -> list[Pair]:
     """All annotated images at `uri`, sorted by URI.
 
-    * a folder or prefix: `X.png` (or .jpg, ...) beside `X.npy`, as published; or a folder `images/` with `X.jpg` and a
-      folder `masks/` with `X.png` or `X.npy`;
+    * a folder or prefix: `X.png` (or .jpg, ...) beside `X.npy`, as published; `X_mask.png` or `X.png` beside `X.jpg`;
+      or a folder `images/` with `X.jpg` and a folder `masks/` with `X.png` or `X.npy` (see `pairs_of_files`);
     * a folder in Pascal VOC's layout, or a list of its files, such as `ImageSets/Segmentation/train.txt`;
     * a folder of `images/` and `labels/` with polygons, on which YOLO models are trained;
     * a `.parquet` file: rows with `uri` or `image`, and `mask`, such as our `labels`;
@@ -76,7 +76,7 @@ def _pairs(uri: str, task: Task, image_root: str | None) -> list[Pair]:
     found = _pairs_of_containers(_containers(files), task, image_root)
     if not found and not _has_masks(uri, files):
         found = _pairs_of_json_files(uri, files, task, image_root) or yolo_pairs(uri, files, task)
-    return found or pairs_of_files(uri, task)
+    return found or pairs_of_files(uri, files, task)
 
 
 def _has_masks(uri: str, files: Sequence[str]) -> bool:

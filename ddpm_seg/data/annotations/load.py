@@ -143,7 +143,8 @@ def labelled_pixels(labels: Sequence[NDArray[np.uint8]], task: Task) -> tuple[ND
             f"of the {task.num_classes} classes of {task.name}, the {len(labels)} annotated images have {found} "
             f"(a class with under {min_class_pixels(len(labels[0]))} pixels in an image is ignored there); "
             f"annotate at least two. {UNLABELLED} means no class: a mask of 0 and {UNLABELLED} has only one class, so "
-            "write 0 and 1 instead"
+            "write 0 and 1 instead, or say in the task file what they are, such as merge: "
+            f"{{0: background, {UNLABELLED}: object}}"
         )
     return positions, kept[positions]
 

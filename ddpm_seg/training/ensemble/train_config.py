@@ -22,8 +22,9 @@ class TrainConfig(AnnotationOptions):
     already has is not used."""
     images: str
     """Annotated images, about twenty: a folder or URI prefix with X.png (or .jpg, …) beside X.npy (an integer array of
-    class ids), or with images/X.jpg and masks/X.png; a .parquet table with masks, such as ddpm-seg label writes; the
-    .json of COCO, Label Studio or LabelMe, or a folder of them; CVAT's .xml; or a folder of Pascal VOC or YOLO."""
+    class ids), X_mask.png beside X.jpg, or images/X.jpg and masks/X.png; a .parquet table with masks, such as ddpm-seg
+    label writes; the .json of COCO, Label Studio or LabelMe, or a folder of them; CVAT's .xml; or a folder of Pascal
+    VOC or YOLO."""
     only: str | None = None
     """Train only on the images in this list (.txt, .csv, .tsv or .parquet). Of verdicts.csv, which a report saves, only
     the accepted ones; --images may then be the --output of ddpm-seg label."""

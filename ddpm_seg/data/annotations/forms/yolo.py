@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.errors import AnnotationError, MaskError
 from ddpm_seg.data.annotations.forms.drawing import Box, paint, polygon_runs
+from ddpm_seg.data.annotations.forms.mask_folders import renamed_folder
 from ddpm_seg.data.annotations.pair import Pair, class_id_of, image_pair
 from ddpm_seg.data.inputs.sources import is_image_name
 from ddpm_seg.tasks import Task
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 NAMES_FILES = ("data.yaml", "dataset.yaml")
 MAX_BYTES = 2**26
-_IMAGES = re.compile(r"(.*)/images(/.*)?")
+IMAGES, LABELS = "images", "labels"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +68,14 @@ def yolo_pairs(uri: str, files: Sequence[str], task: Task) -> list[Pair]:
 
 def _label_file(image: str) -> str | None:
     """The text file of an image in a folder `images`; the last one of that name counts."""
-    found = _IMAGES.fullmatch(image)
-    return f"{found[1]}/labels{found[2].rpartition('.')[0]}.txt" if found and found[2] else None
+    beside = renamed_folder(image, (IMAGES,), LABELS)
+    return f"{beside.rpartition('.')[0]}.txt" if beside else None
 
 
 def _labels_beside(uri: str) -> Iterator[str]:
     """The text files for a folder of images, which lie in another folder."""
-    if found := _IMAGES.fullmatch(uri):
-        yield from (file.uri for file in storage.list_files(f"{found[1]}/labels{found[2] or ''}"))
+    if folder := renamed_folder(uri, (IMAGES,), LABELS):
+        yield from (file.uri for file in storage.list_files(folder))
 
 
 def _ids_by_number(task: Task) -> dict[str, int]:
