@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from ddpm_seg.model.bundle.ensemble_bundle import load_bundle
+from ddpm_seg.model.bundle.ensemble_bundle import load_bundle, open_bundle, save_bundle
+from ddpm_seg.model.features import FeatureConfig
+from ddpm_seg.model.networks.diffusion.unet import UNetConfig
 from ddpm_seg.model.networks.mae import MAEConfig
 from jobs import pretrain_mae
 from jobs.pretrain import main
+from tests.model.published.tiny_diffusers import TINY_DIFFUSERS
+from tests.model.tiny_networks import backbone_bundle, bundle
+from tests.tiny_bundle import tiny_bundle
 
 NETWORK = ["--image-size", "16", "--channel-mult", "1", "1", "--attention-resolutions", "8", "--iterations", "4"]
+
+TINY_MAE = MAEConfig(image_size=16, patch_size=4, width=24, depth=3, num_heads=3)
 
 
 @pytest.fixture
@@ -44,7 +54,7 @@ def test_a_mae_is_pretrained_the_same_way(images, tmp_path, capsys) -> None:
     network = ["--image-size", "16", "--patch-size", "4", "--width", "24", "--depth", "3"]
     flags = ["--images", images, "--output", str(output), "--batch-size", "4", "--iterations", "4", *network]
     assert pretrain_mae.main(flags) == 0
-    assert load_bundle(str(output)).network == MAEConfig(image_size=16, patch_size=4, width=24, depth=3, num_heads=3)
+    assert load_bundle(str(output)).network == TINY_MAE
     assert sorted(path.name for path in output.iterdir()) == ["bundle.json", "mae.safetensors"]
     assert pretrain_mae.main([*flags, "--output", str(tmp_path / "other"), "--patch-size", "5"]) == 2
     assert "must be a multiple of patch_size 5" in capsys.readouterr().err
@@ -99,6 +109,80 @@ def test_attention_that_no_level_gets_is_said(images, tmp_path, capsys, caplog, 
     assert _run(images, str(tmp_path / "bundle"), *network) == 0
     warning = f"no attention: --attention-resolutions {asked}, but its levels have the sides 8, 4"
     assert (warning in caplog.text) == warned
+
+
+@pytest.mark.parametrize("side", [None, 32])
+def test_a_training_goes_on_from_a_bundles_network(images, tmp_path, side) -> None:
+    """At a learning rate of almost zero the weights stay those that it began with, at any size of the images."""
+    assert _run(images, str(tmp_path / "first")) == 0
+    size = [] if side is None else ["--image-size", str(side)]
+    asked = ["--images", images, "--batch-size", "4", "--iterations", "2", "--learning-rate", "1e-12", *size]
+    assert main([*asked, "--start-from", str(tmp_path / "first"), "--output", str(tmp_path / "second")]) == 0
+    header, first = open_bundle(str(tmp_path / "first"))
+    second = load_bundle(str(tmp_path / "second"))
+    assert second.network == replace(first.ddpm, unet=first.ddpm.unet.at_side(side or 16))
+    assert second.provenance["started_from"] == header.model_id
+    for name, weight in first.weights.items():
+        torch.testing.assert_close(second.weights[name], weight)
+
+
+def test_a_published_network_goes_on_without_its_variances(images, tmp_path) -> None:
+    """Published networks have learnt them; here noise alone is learned."""
+    unet = UNetConfig(
+        image_size=16,
+        num_channels=32,
+        num_res_blocks=1,
+        channel_mult=(1, 1),
+        attention_resolutions=(8,),
+        learn_sigma=True,
+        num_head_channels=16,
+        resblock_updown=True,
+    )
+    first = bundle(unet, FeatureConfig(steps=(10,), blocks=(0, 1)))
+    save_bundle(first, str(tmp_path / "first"))
+    asked = ["--images", images, "--batch-size", "4", "--iterations", "1", "--learning-rate", "1e-12"]
+    assert main([*asked, "--start-from", str(tmp_path / "first"), "--output", str(tmp_path / "second")]) == 0
+    second = load_bundle(str(tmp_path / "second"))
+    assert second.ddpm.unet == replace(unet, learn_sigma=False)
+    for name, weight in first.weights.items():
+        expected = weight[: len(second.weights[name])].half()
+        torch.testing.assert_close(second.weights[name], expected)
+
+
+def test_a_start_is_part_of_an_unfinished_training(images, tmp_path, capsys, monkeypatch) -> None:
+    assert _run(images, str(tmp_path / "first")) == 0
+    asked = ["--start-from", str(tmp_path / "first")]
+    with monkeypatch.context() as patch:
+        patch.setattr("ddpm_seg.training.network.pretrain.save_bundle", Mock(side_effect=KeyboardInterrupt))
+        assert _run(images, str(tmp_path / "second"), *asked) == 4
+    assert _run(images, str(tmp_path / "second")) == 2
+    assert "the interrupted training at" in capsys.readouterr().err
+    assert _run(images, str(tmp_path / "second"), *asked) == 0
+
+
+@pytest.mark.parametrize(
+    ("network", "more", "message"),
+    [
+        (tiny_bundle(), ["--num-channels", "64"], "--num-channels is 64, but the network at {} has 32: leave it out"),
+        (tiny_bundle(), ["--noise-schedule", "cosine"], "--noise-schedule is cosine, but the network at {} has linear"),
+        (tiny_bundle(), ["--image-size", "17"], "image_size 17 must be a multiple of 2"),
+        (
+            backbone_bundle(MAEConfig(image_size=16, patch_size=4, width=24, depth=3, num_heads=3)),
+            [],
+            "this needs a DDPM, and the bundle holds a MAE",
+        ),
+        (backbone_bundle(TINY_DIFFUSERS), [], "--start-from {}: it is a network of diffusers"),
+    ],
+)
+def test_a_start_that_cannot_be_is_one_line(images, tmp_path, capsys, network, more, message) -> None:
+    start, output = str(tmp_path / "start"), tmp_path / "bundle"
+    save_bundle(network, start)
+    asked = ["--images", images, "--output", str(output), "--start-from", start, *more]
+    assert main(asked) == 2
+    error = capsys.readouterr().err
+    assert message.format(start) in error
+    assert error.count("\n") == 1
+    assert not output.exists()
 
 
 def test_a_finished_bundle_is_not_trained_over(images, tmp_path, capsys) -> None:

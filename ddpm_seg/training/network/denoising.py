@@ -17,6 +17,7 @@ from ddpm_seg.model.diffusion import Diffusion, DiffusionConfig
 from ddpm_seg.model.networks.diffusion.ddpm import DDPMConfig
 from ddpm_seg.model.networks.diffusion.unet import UNet, UNetConfig
 from ddpm_seg.model.networks.pixel_values import to_network
+from ddpm_seg.training.network.start import Start
 
 MIN_SNR_GAMMA = 5.0
 
@@ -27,15 +28,24 @@ class Denoising:
     adamw: Mapping[str, Any] = {"weight_decay": 1e-4}
     draws_images = True
 
-    def __init__(self, unet: UNetConfig, diffusion: DiffusionConfig) -> None:
-        self.unet, self.diffusion = unet, Diffusion(diffusion)
+    def __init__(self, unet: UNetConfig, diffusion: DiffusionConfig, start: Start | None = None) -> None:
+        """The network begins with random weights, or with those of `start`."""
+        self.unet, self.diffusion, self.start = unet, Diffusion(diffusion), start
+
+    @property
+    def image_size(self) -> int:
+        return self.unet.image_size
 
     @property
     def configs(self) -> dict[str, dict[str, Any]]:
-        return {"unet": asdict(self.unet), "diffusion": asdict(self.diffusion.config)}
+        start = {"start": {"model_id": self.start.model_id}} if self.start else {}
+        return {"unet": asdict(self.unet), "diffusion": asdict(self.diffusion.config), **start}
 
     def build(self) -> nn.Module:
-        return UNet(self.unet)
+        network = UNet(self.unet)
+        if self.start:
+            network.load_state_dict(self.start.weights())
+        return network
 
     def draw(self, images: NDArray[np.uint8], rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """x_0 (B, 3, S, S) float32 in [-1, 1], timesteps (B,) int64, and standard normal noise of the shape of x_0."""
@@ -58,5 +68,6 @@ class Denoising:
         return Bundle(
             network=DDPMConfig(unet=self.unet, diffusion=self.diffusion.config),
             weights=weights,
+            provenance={"started_from": self.start.model_id} if self.start else {},
             noise=torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0)),
         )

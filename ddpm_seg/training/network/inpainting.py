@@ -82,6 +82,10 @@ class Inpainting:
         self.config = config
 
     @property
+    def image_size(self) -> int:
+        return self.config.image_size
+
+    @property
     def configs(self) -> dict[str, dict[str, Any]]:
         return {MAEConfig.kind: asdict(self.config)}
 

@@ -21,6 +21,10 @@ class Objective(Protocol):
     """Whether the network draws images, which then look like those that it was trained on last."""
 
     @property
+    def image_size(self) -> int:
+        """Side S of the network's input."""
+
+    @property
     def configs(self) -> dict[str, dict[str, Any]]:
         """All settings of the network and its loss, by section."""
 

@@ -19,7 +19,13 @@ from ddpm_seg.training.network.denoising import Denoising
 from ddpm_seg.training.network.inpainting import Inpainting
 from ddpm_seg.training.network.network_training import NetworkTraining, train_network
 from ddpm_seg.training.network.objective import Objective
-from ddpm_seg.training.network.pretrain_config import PretrainConfig, PretrainDDPMConfig, PretrainMAEConfig
+from ddpm_seg.training.network.pretrain_config import (
+    DEFAULT_SIDE,
+    PretrainConfig,
+    PretrainDDPMConfig,
+    PretrainMAEConfig,
+)
+from ddpm_seg.training.network.start import find_start
 from ddpm_seg.training.network.training_images import read_training_images
 from ddpm_seg.training.processes import train_in
 
@@ -49,9 +55,8 @@ def _train(config: PretrainConfig, worker: Worker) -> None:
     prepared = {"fit": config.fit, "crop": config.crop, "held_out": config.held_out}
     options = config.optimization()
     training = NetworkTraining(_objective(config), options, worker, images=prepared, compile=config.compile)
-    images = read_training_images(
-        config.images, config.image_size, config.fit, crop=config.crop, held_out=config.held_out
-    )
+    side = training.objective.image_size
+    images = read_training_images(config.images, side, config.fit, crop=config.crop, held_out=config.held_out)
     state_uri = storage.join(config.output, "unfinished_training.pt")
     logger.info("%d images, %d iterations on %s", len(images), config.iterations, worker.device)
     with work_began():
@@ -86,10 +91,11 @@ def _warn_without_attention(objective: Objective) -> None:
 
 def _objective(config: PretrainConfig) -> Objective:
     """The objective that `config` describes. Raises ValueError if its network cannot be built."""
+    side = DEFAULT_SIDE if config.image_size is None else config.image_size
     if isinstance(config, PretrainMAEConfig):
         return Inpainting(
             MAEConfig(
-                image_size=config.image_size,
+                image_size=side,
                 patch_size=config.patch_size,
                 width=config.width,
                 depth=config.depth,
@@ -97,8 +103,10 @@ def _objective(config: PretrainConfig) -> Objective:
             )
         )
     assert isinstance(config, PretrainDDPMConfig)
+    if start := find_start(config):
+        return Denoising(start.unet, start.diffusion, start)
     unet = UNetConfig(
-        image_size=config.image_size,
+        image_size=side,
         num_channels=config.num_channels,
         num_res_blocks=config.num_res_blocks,
         channel_mult=config.channel_mult,

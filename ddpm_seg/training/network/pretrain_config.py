@@ -11,6 +11,8 @@ from ddpm_seg.checks import check_least
 from ddpm_seg.fits import FitMode
 from ddpm_seg.training.optimization import Optimization
 
+DEFAULT_SIDE = 64
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImagesAndOutput:
@@ -21,8 +23,8 @@ class ImagesAndOutput:
     once, into a file in the folder for temporary files (TMPDIR): 12 kB per image at 64 x 64, 200 kB at 256 x 256."""
     output: str
     """Folder or URI prefix for the bundle. The state of an unfinished training is kept there too."""
-    image_size: int = 64
-    """Side of the network's square input, in pixels."""
+    image_size: int | None = None
+    """Side of the network's square input, in pixels. Default: 64."""
     fit: FitMode = "letterbox"
     """How to fit an image that is not square into that square: letterbox pads it, stretch distorts it. The bundle
     records it; ddpm-seg train, ddpm-seg label and ddpm_seg.load then do the same."""
@@ -63,6 +65,9 @@ class PretrainConfig(Optimization, ImagesAndOutput):
 class PretrainDDPMConfig(PretrainConfig):
     """Settings of `jobs.pretrain`. Those of the network have the names of guided-diffusion's flags."""
 
+    start_from: str | None = None
+    """Bundle of a DDPM that is trained on, in place of random weights: less training, and fewer images, make a network
+    of them. It decides the network's flags, and --image-size unless that is given. Default: random weights."""
     num_channels: int = 32
     """Channels of the UNet's first resolution level."""
     num_res_blocks: int = 1
