@@ -114,7 +114,7 @@ def test_attention_that_no_level_gets_is_said(images, tmp_path, capsys, caplog, 
 @pytest.mark.parametrize("side", [None, 32])
 def test_a_training_goes_on_from_a_bundles_network(images, tmp_path, side) -> None:
     """At a learning rate of almost zero the weights stay those that it began with, at any size of the images."""
-    assert _run(images, str(tmp_path / "first")) == 0
+    assert _run(images, str(tmp_path / "first"), "--fit", "stretch") == 0
     size = [] if side is None else ["--image-size", str(side)]
     asked = ["--images", images, "--batch-size", "4", "--iterations", "2", "--learning-rate", "1e-12", *size]
     assert main([*asked, "--start-from", str(tmp_path / "first"), "--output", str(tmp_path / "second")]) == 0
@@ -122,6 +122,7 @@ def test_a_training_goes_on_from_a_bundles_network(images, tmp_path, side) -> No
     second = load_bundle(str(tmp_path / "second"))
     assert second.network == replace(first.ddpm, unet=first.ddpm.unet.at_side(side or 16))
     assert second.provenance["started_from"] == header.model_id
+    assert second.provenance["fit"] == "stretch"
     for name, weight in first.weights.items():
         torch.testing.assert_close(second.weights[name], weight)
 

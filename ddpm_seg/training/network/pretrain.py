@@ -8,7 +8,7 @@ from ddpm_seg import storage
 from ddpm_seg.cluster.training_workers import Worker, free_gpus
 from ddpm_seg.data.inputs.listing import list_images
 from ddpm_seg.errors import work_began
-from ddpm_seg.fits import with_fit
+from ddpm_seg.fits import FitMode, with_fit
 from ddpm_seg.model.bundle.ensemble_bundle import read_header, save_bundle
 from ddpm_seg.model.bundle.files import refuse_existing_bundle
 from ddpm_seg.model.diffusion import DiffusionConfig
@@ -52,11 +52,11 @@ def pretrain(config: PretrainConfig) -> str:
 def _train(config: PretrainConfig, worker: Worker) -> None:
     """One worker's training. Every worker reads all images, into a file of its own, and takes its share of each batch;
     the first also saves the state at the output and, at the end, the bundle."""
-    prepared = {"fit": config.fit, "crop": config.crop, "held_out": config.held_out}
-    options = config.optimization()
-    training = NetworkTraining(_objective(config), options, worker, images=prepared, compile=config.compile)
-    side = training.objective.image_size
-    images = read_training_images(config.images, side, config.fit, crop=config.crop, held_out=config.held_out)
+    objective, options = _objective(config), config.optimization()
+    fit = _fit(config, objective)
+    prepared = {"fit": fit, "crop": config.crop, "held_out": config.held_out}
+    training = NetworkTraining(objective, options, worker, images=prepared, compile=config.compile)
+    images = read_training_images(config.images, objective.image_size, fit, crop=config.crop, held_out=config.held_out)
     state_uri = storage.join(config.output, "unfinished_training.pt")
     logger.info("%d images, %d iterations on %s", len(images), config.iterations, worker.device)
     with work_began():
@@ -70,8 +70,13 @@ def _train(config: PretrainConfig, worker: Worker) -> None:
                 state_uri,
                 lambda training: progress.at(training.iteration, loss=training.loss),
             )
-        save_bundle(training.bundle(with_fit({"training_images": len(images)}, config.fit)), config.output)
+        save_bundle(training.bundle(with_fit({"training_images": len(images)}, fit)), config.output)
         storage.delete(state_uri)
+
+
+def _fit(config: PretrainConfig, objective: Objective) -> FitMode:
+    start = objective.start if isinstance(objective, Denoising) else None
+    return config.fit or (start.fit if start else "letterbox")
 
 
 def _warn_without_attention(objective: Objective) -> None:

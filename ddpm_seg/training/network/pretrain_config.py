@@ -25,9 +25,9 @@ class ImagesAndOutput:
     """Folder or URI prefix for the bundle. The state of an unfinished training is kept there too."""
     image_size: int | None = None
     """Side of the network's square input, in pixels. Default: 64."""
-    fit: FitMode = "letterbox"
+    fit: FitMode | None = None
     """How to fit an image that is not square into that square: letterbox pads it, stretch distorts it. The bundle
-    records it; ddpm-seg train, ddpm-seg label and ddpm_seg.load then do the same."""
+    records it; ddpm-seg train, ddpm-seg label and ddpm_seg.load then do the same. Default: letterbox."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +66,8 @@ class PretrainDDPMConfig(PretrainConfig):
     """Settings of `jobs.pretrain`. Those of the network have the names of guided-diffusion's flags."""
 
     start_from: str | None = None
-    """Bundle of a DDPM that is trained on, in place of random weights: less training, and fewer images, make a network
-    of them. It decides the network's flags, and --image-size unless that is given. Default: random weights."""
+    """Bundle of a DDPM to go on from: a training that begins with its weights needs fewer batches and fewer images. It
+    decides the network's flags, and --image-size and --fit unless they are given. Default: random weights."""
     num_channels: int = 32
     """Channels of the UNet's first resolution level."""
     num_res_blocks: int = 1

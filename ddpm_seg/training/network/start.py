@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ddpm_seg import storage
 from ddpm_seg.checks import flag
+from ddpm_seg.fits import FitMode, fit_of
 from ddpm_seg.model.bundle.ensemble_bundle import load_bundle, read_header
 from ddpm_seg.model.bundle.network_json import require_ddpm
 from ddpm_seg.model.diffusion import DiffusionConfig
@@ -31,6 +32,8 @@ class Start:
     unet: UNetConfig
     """At the side that it shall be trained at, and without learnt variances, which nothing trains here."""
     diffusion: DiffusionConfig
+    fit: FitMode
+    """How the images were fitted that it learned from."""
 
     def weights(self) -> Mapping[str, Tensor]:
         """Its state dict. Raises BundleError if the file is damaged or another bundle is there by now."""
@@ -53,7 +56,13 @@ def find_start(config: PretrainDDPMConfig) -> Start | None:
         raise ValueError(f"--start-from {name}: it does not predict noise, which networks are trained for here")
     side = network.image_size if config.image_size is None else config.image_size
     unet = replace(network.unet.at_side(side), learn_sigma=False)
-    found = Start(uri=config.start_from, model_id=header.model_id, unet=unet, diffusion=network.diffusion)
+    found = Start(
+        uri=config.start_from,
+        model_id=header.model_id,
+        unet=unet,
+        diffusion=network.diffusion,
+        fit=fit_of(header.provenance),
+    )
     _refuse_another_network(config, found, name)
     return found
 
