@@ -40,6 +40,11 @@ class Augmentation:
     """In degrees; 180 allows every hue."""
 
 
+# Pixels are not moved: resampling blurs, and the DDPM has not been trained on blurred images.
+SLIGHT_COLOURS = Augmentation(rotation=0, scale=0, shift=0, brightness=0.1, contrast=0.15, saturation=0.3, hue=30)
+"""Changes that leave an image as likely as it was."""
+
+
 def augment(
     images: Tensor, labels: Tensor, task: Task, options: Augmentation, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:

@@ -12,10 +12,7 @@ import torch
 from ddpm_seg.data.annotations.load import Annotation
 from ddpm_seg.model.networks.pixel_values import from_network, to_network
 from ddpm_seg.tasks import Task
-from ddpm_seg.training.augmentation import Augmentation, mirrored_labels, recolour
-
-# Pixels are not moved: resampling blurs, and the DDPM has not been trained on blurred images.
-COLOURS = Augmentation(rotation=0, scale=0, shift=0, brightness=0.1, contrast=0.15, saturation=0.3, hue=30)
+from ddpm_seg.training.augmentation import SLIGHT_COLOURS, mirrored_labels, recolour
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,5 +53,5 @@ def mirrored(annotation: Annotation, task: Task | None = None) -> Annotation:
 
 def recoloured(annotation: Annotation, generator: torch.Generator) -> Annotation:
     """The annotation with the colours of its image slightly changed."""
-    changed = recolour(to_network(annotation.image[None], "cpu"), COLOURS, generator)
+    changed = recolour(to_network(annotation.image[None], "cpu"), SLIGHT_COLOURS, generator)
     return dataclasses.replace(annotation, image=from_network(changed)[0])

@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 SAVE_SECONDS = 180.0
 WARMUP_ITERATIONS = 200
-EARLIER_IMAGES: Mapping[str, Any] = {"fit": "letterbox", "crop": 0.0, "held_out": 0}
+EARLIER_IMAGES: Mapping[str, Any] = {"fit": "letterbox", "crop": 0.0, "held_out": 0, "recolour": False}
 """How earlier releases prepared images; their saved states do not say."""
 
 
@@ -82,8 +82,8 @@ class NetworkTraining:
         """One iteration on this worker's share of the batch."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.options.learning_rate * learning_rate_factor(self.iteration, self.options.iterations)
-        crop_until = (1 - DECAY_SHARE if self.objective.draws_images else 1) * self.options.iterations
-        batch = self.objective.draw(*draw_images(images, self.options, self.iteration, crop_until))
+        varied_until = (1 - DECAY_SHARE if self.objective.draws_images else 1) * self.options.iterations
+        batch = self.objective.draw(*draw_images(images, self.options, self.iteration, varied_until))
         share = slice(self.worker.rank, None, self.worker.world_size)
         # Dropout draws from torch's global generator: seeded per iteration, a resumed run drops the same units.
         torch.manual_seed(1_000_003 * self.options.seed + self.iteration)
@@ -113,7 +113,7 @@ class NetworkTraining:
     def resume(self, uri: str) -> None:
         """Restores a saved state. Raises ValueError if it is damaged or was made with other settings."""
         with restoring(uri) as state:
-            before = {"images": EARLIER_IMAGES, **state["configs"]}
+            before = {**state["configs"], "images": {**EARLIER_IMAGES, **state["configs"].get("images", {})}}
             if set(before) != set(self.configs):
                 raise OtherTrainingError(
                     f"the interrupted training at {uri} is of another network "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from ddpm_seg import storage
 from ddpm_seg.cluster.training_workers import Worker, free_gpus
@@ -54,9 +55,9 @@ def _train(config: PretrainConfig, worker: Worker) -> None:
     the first also saves the state at the output and, at the end, the bundle."""
     objective, options = _objective(config), config.optimization()
     fit = _fit(config, objective)
-    prepared = {"fit": fit, "crop": config.crop, "held_out": config.held_out}
-    training = NetworkTraining(objective, options, worker, images=prepared, compile=config.compile)
-    images = read_training_images(config.images, objective.image_size, fit, crop=config.crop, held_out=config.held_out)
+    varied: dict[str, Any] = {"crop": config.crop, "held_out": config.held_out, "recolour": config.recolour}
+    training = NetworkTraining(objective, options, worker, images={"fit": fit, **varied}, compile=config.compile)
+    images = read_training_images(config.images, objective.image_size, fit, **varied)
     state_uri = storage.join(config.output, "unfinished_training.pt")
     logger.info("%d images, %d iterations on %s", len(images), config.iterations, worker.device)
     with work_began():

@@ -38,6 +38,9 @@ class PretrainConfig(Optimization, ImagesAndOutput):
     """For small sets: also train on random crops, which lose up to this share of each side, such as 0.3. A DDPM
     sees none in the last quarter of the iterations, so that it does not draw crops. Needs another 1 / (1 - CROP)² of
     the space that the images take."""
+    recolour: bool = False
+    """For small sets: change the colours of all images slightly, anew in each batch. A DDPM sees them as they are in
+    the last quarter of the iterations."""
     held_out: int = 0
     """For small sets: keep this many images, chosen at random, out of the training. It stops once the loss on them has
     not fallen for 2,500 batches, and the bundle gets the weights with the lowest loss. Default: 0, train on all images

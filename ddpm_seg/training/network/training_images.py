@@ -1,4 +1,4 @@
-"""The images that a network is trained on: read from a file as they are needed, mirrored and cropped at random."""
+"""The images that a network is trained on: read from a file as they are needed; mirrored, cropped and recoloured."""
 
 # Shapes: B images of S x S pixels, S the network's size; M x M, a little more, where images are cropped.
 
@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from ddpm_seg.data.image_set import ImageFile, read_images
 from ddpm_seg.fits import FitMode
+from ddpm_seg.model.networks.pixel_values import from_network, to_network
+from ddpm_seg.training.augmentation import SLIGHT_COLOURS, recolour
 from ddpm_seg.training.optimization import Optimization
 
 DECAY_SHARE = 0.25
@@ -39,6 +42,8 @@ class TrainingImages:
     """The same images at M x M, to be cropped; None trains on whole images only."""
     held_out: int = 0
     """How many images are not trained on: a random choice that depends on the seed alone."""
+    recolour: bool = False
+    """Whether each image's colours are changed slightly, anew in each batch."""
 
     def __len__(self) -> int:
         return len(self.whole) - self.held_out
@@ -50,29 +55,33 @@ class TrainingImages:
 
 
 def draw_images(
-    images: TrainingImages | NDArray[np.uint8], options: Optimization, iteration: int, crop_until: float = math.inf
+    images: TrainingImages | NDArray[np.uint8], options: Optimization, iteration: int, varied_until: float = math.inf
 ) -> tuple[NDArray[np.uint8], np.random.Generator]:
     """One iteration's images (B, S, S, 3) uint8, half of them mirrored, and the generator for its other random
     numbers.
 
-    Images are cropped before the iteration `crop_until`: a network that draws images ends on whole ones, so that it
-    does not draw crops.
+    Images are cropped and recoloured before the iteration `varied_until`: a network that draws images ends on them as
+    they are, so that it does not draw crops or other colours.
     """
     images = images if isinstance(images, TrainingImages) else TrainingImages(whole=images)
     rng = np.random.default_rng((options.seed, iteration))
     numbers = rng.integers(len(images), size=options.batch_size)
     if images.held_out:
         numbers = images.split(options.seed)[0][numbers]
-    if images.larger is not None and iteration < crop_until:
+    if images.larger is not None and iteration < varied_until:
         batch = cropped(images.larger[numbers], images.whole[numbers[:1]].shape[1], rng)
     else:
         batch = images.whole[numbers]
     flipped = rng.random(options.batch_size) < 0.5
     batch[flipped] = batch[flipped, :, ::-1]
+    if images.recolour and iteration < varied_until:
+        batch = recoloured(batch, rng)
     return batch, rng
 
 
-def read_training_images(uri: str, size: int, fit: FitMode, *, crop: float, held_out: int) -> TrainingImages:
+def read_training_images(
+    uri: str, size: int, fit: FitMode, *, crop: float, held_out: int, recolour: bool = False
+) -> TrainingImages:
     """The readable images under `uri`, in temporary files (`ImageFile`).
 
     With `crop`, they are kept at S x S and larger, so that no crop is enlarged. Raises ValueError if there are none,
@@ -85,7 +94,7 @@ def read_training_images(uri: str, size: int, fit: FitMode, *, crop: float, held
             file.append(canvas)
     if held_out >= len(files[0]):
         raise ValueError(f"--held-out {held_out} leaves none of the {len(files[0])} images to train on")
-    return TrainingImages(whole=files[0], larger=files[1] if crop else None, held_out=held_out)
+    return TrainingImages(whole=files[0], larger=files[1] if crop else None, held_out=held_out, recolour=recolour)
 
 
 def larger_side(size: int, crop: float) -> int:
@@ -102,3 +111,9 @@ def cropped(images: NDArray[np.uint8], size: int, rng: np.random.Generator) -> N
         square = Image.fromarray(image[top : top + side, left : left + side])
         found[number] = np.asarray(square.resize((size, size), Image.Resampling.BILINEAR))
     return found
+
+
+def recoloured(images: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """The images (B, S, S, 3) uint8 with slightly different colours."""
+    generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
+    return from_network(recolour(to_network(images, "cpu"), SLIGHT_COLOURS, generator))

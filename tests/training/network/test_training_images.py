@@ -110,6 +110,32 @@ def test_a_crop_shows_a_part_of_at_least_the_network_s_size() -> None:
     assert {column for _, column in corners} >= {0, 4, 8}
 
 
+def test_colours_change_anew_in_each_batch_and_end_where_asked(folder: str) -> None:
+    plain, varied = (
+        read_training_images(folder, SIZE, "stretch", crop=0.3, held_out=0, recolour=recolour)
+        for recolour in (False, True)
+    )
+    options = Optimization(batch_size=32, iterations=8)
+    for iteration in range(8):
+        before, after = (draw_images(images, options, iteration, 6)[0] for images in (plain, varied))
+        shift = np.abs(after.astype(int) - before).mean(axis=(1, 2, 3))
+        assert (shift == 0).all() if iteration >= 6 else 3 < shift.mean() < 40  # as the brightness alone may change
+    again = draw_images(varied, options, 0, 6)[0]
+    np.testing.assert_array_equal(again, draw_images(varied, options, 0, 6)[0])
+    ratios = again.astype(float).mean(axis=(1, 2, 3)) / draw_images(plain, options, 0, 6)[0].mean(axis=(1, 2, 3))
+    assert len(np.unique(ratios.round(4))) > 16  # each image in its own way
+
+
+def test_a_training_from_before_there_were_colours_goes_on(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (8, SIZE, SIZE, 3), dtype=np.uint8)
+    state = str(tmp_path / "state.pt")
+    train_network(_training(2), TrainingImages(whole=noise, held_out=4), state, lambda _: None)
+    content = torch.load(state)
+    del content["configs"]["images"]["recolour"]
+    torch.save(content, state)
+    train_network(_training(2), TrainingImages(whole=noise, held_out=4), state, lambda _: None)
+
+
 def test_held_out_images_are_never_drawn() -> None:
     images = np.arange(20, dtype=np.uint8)[:, None, None, None] * np.ones((1, SIZE, SIZE, 3), np.uint8)
     held = TrainingImages(whole=images, held_out=5)
@@ -192,7 +218,7 @@ def test_the_job_takes_crops_and_held_out_images(
     network = ["--image-size", "8", "--channel-mult", "1", "--attention-resolutions", "4", "--batch-size", "4"]
     named = ["--images", folder, "--iterations", "3", *network]
     output = str(tmp_path / "bundle")
-    assert pretrain.main([*named, "--output", output, "--crop", "0.3", "--held-out", "2"]) == 0
+    assert pretrain.main([*named, "--output", output, "--crop", "0.3", "--recolour", "--held-out", "2"]) == 0
     provenance = read_header(output).provenance
     assert provenance["training_images"] == 10
     assert provenance["held_out_loss"] > 0
