@@ -73,6 +73,8 @@ def labelled(number: int, uncertainty: float = 0.1, task: Task = TASK, **fractio
         for name, fraction in fractions.items()
     ]
     return {
+        "etag": None,  # not that of the file, which a test may or may not have written
+        "size_bytes": None,
         "width": 10,
         "height": 10,
         "mask": {"bytes": b"png %d" % number, "path": None},

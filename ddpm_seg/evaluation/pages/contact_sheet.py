@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from ddpm_seg import storage
 from ddpm_seg.data.decoding.decoder import decode_and_fit
-from ddpm_seg.data.decoding.images import DEFAULT_LIMITS
+from ddpm_seg.data.decoding.images import DEFAULT_LIMITS, ImageError
 from ddpm_seg.data.domain import OUTSIDE
-from ddpm_seg.data.inputs.sources import is_in_container, read_image
+from ddpm_seg.data.inputs.labelled_image import VERSION, read_labelled
+from ddpm_seg.data.inputs.sources import is_in_container
 from ddpm_seg.data.overlay import Palette
 from ddpm_seg.data.schema import DOMAIN_DISTANCE
 from ddpm_seg.data.table_pictures import row_mask
@@ -106,7 +107,7 @@ def make_tiles(rows: Iterable[Labelled], masks: Iterable[bytes], palette: Palett
 def fetch_again(read_uris: Mapping[str, str]) -> Fetch:
     """Reads a row's image from where it was labelled; `read_uris` maps a row's URI to the one to read, where they
     differ."""
-    return lambda row, height, width: _fetch(read_uris.get(row.uri, row.uri), height, width)
+    return lambda row, height, width: _fetch(read_uris.get(row.uri, row.uri), row, height, width)
 
 
 def plain_tile(row: Labelled, image: NDArray[np.uint8]) -> Tile:
@@ -159,7 +160,7 @@ def _link(uri: str) -> str | None:
     return PurePosixPath(uri).as_uri() if uri.startswith("/") else uri if storage.is_http(uri) else None
 
 
-def _fetch(uri: str, height: int, width: int) -> tuple[NDArray[np.uint8] | None, str]:
+def _fetch(uri: str, row: Labelled, height: int, width: int) -> tuple[NDArray[np.uint8] | None, str]:
     """The image as it is now, (h, w, 3) uint8, reduced to about the size shown; or None and a sentence for the page.
 
     Decodes in a separate process, as the job does: the file may have been replaced, and a crash must not lose the
@@ -167,9 +168,12 @@ def _fetch(uri: str, height: int, width: int) -> tuple[NDArray[np.uint8] | None,
     """
     size = min(max(height, width), LONGEST_SIDE * SHARPER)
     try:
-        data, _ = read_image(uri)
+        # Rows of some tables do not say which version of the image they are about.
+        data = read_labelled(uri, {name: getattr(row, name, None) for name in VERSION})
         canvas, placement = decode_and_fit(data, DEFAULT_LIMITS, size, "letterbox")
     except (OSError, ValueError) as error:
+        if isinstance(error, ImageError) and error.error_type == "changed":
+            return None, "The image has been replaced since; only its mask is shown."
         logger.warning("the report shows %s without its image: %s", storage.redact(uri), error)
         return None, "The image can't be read any more; only its mask is shown."
     if (placement.image_height, placement.image_width) != (height, width):

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_seg import storage
+from ddpm_seg.data.inputs.labelled_image import VERSION, is_another
 from ddpm_seg.data.table_pictures import cell_bytes, row_mask
 from ddpm_seg.evaluation.tables.changes_config import ChangesConfig
 from ddpm_seg.evaluation.tables.selection import read_task
@@ -22,7 +23,7 @@ from ddpm_seg.tasks import Task
 
 SHOWN = 60
 
-_COLUMNS = ["image_id", "uri", "width", "height", "uncertainty", "mask"]
+_COLUMNS = ["image_id", "uri", *VERSION, "width", "height", "uncertainty", "mask"]
 
 _SETTINGS = ("fit", "dtype", "resize", "refine", "target_error")
 
@@ -38,6 +39,8 @@ class ChangedImage:
     """An image whose mask changed, with both masks (PNG)."""
 
     uri: str
+    etag: str | None
+    size_bytes: int | None
     width: int
     height: int
     uncertainty: float
@@ -65,8 +68,8 @@ class Changes:
     """Compared images whose two masks are equal."""
     only_before: int = 0
     only_after: int = 0
-    resized: int = 0
-    """Images labelled by both at different sizes: the image itself has changed, so its masks are not compared."""
+    replaced: int = 0
+    """Images labelled by both whose file has changed in between, so that their masks are not compared."""
     pixels: NDArray[np.int64] = field(default_factory=lambda: np.zeros((256, 256), np.int64))
     """Compared pixels by class before (row) and after (column)."""
     uncertainty: tuple[float, float] = (0.0, 0.0)
@@ -174,8 +177,8 @@ def _read(shards: Shards, places: list[Place]) -> list[dict[str, Any]]:
 def _compare(before: dict[str, Any], after: dict[str, Any], found: Changes) -> ChangedImage | None:
     """Counts the image in `found`; returns it if its masks differ."""
     old, new = (row_mask(row) for row in (before, after))
-    if old.shape != new.shape:
-        found.resized += 1
+    if old.shape != new.shape or is_another(after["uri"], before, after):
+        found.replaced += 1
         return None
     found.images += 1
     found.uncertainty = (found.uncertainty[0] + before["uncertainty"], found.uncertainty[1] + after["uncertainty"])
@@ -185,6 +188,6 @@ def _compare(before: dict[str, Any], after: dict[str, Any], found: Changes) -> C
     if not wrong:
         found.unchanged += 1
         return None
-    about = {name: after[name] for name in ("uri", "width", "height", "uncertainty")}
+    about = {name: after[name] for name in ("uri", *VERSION, "width", "height", "uncertainty")}
     masks = cell_bytes(before["mask"]), cell_bytes(after["mask"])
     return ChangedImage(**about, share=wrong / old.size, masks=masks)

@@ -30,6 +30,7 @@ from ddpm_seg.data.exports.picture import Picture, safe_name, showable
 from ddpm_seg.data.exports.png import write_images, write_png
 from ddpm_seg.data.exports.webdataset import write_webdataset
 from ddpm_seg.data.inputs import sources
+from ddpm_seg.data.inputs.labelled_image import VERSION, read_labelled
 from ddpm_seg.data.inputs.verdicts import read_chosen
 from ddpm_seg.data.sample_names import PICTURES
 from ddpm_seg.data.table_pictures import cell_bytes, row_mask
@@ -125,6 +126,9 @@ def export(config: ExportConfig) -> Exported:
                 f"--keep {missing[0]}: no exported image has it; it can be a column of the Parquet table, or KEY."
                 f"{missing[0]} or a field of KEY.json in the tar, that the image lies in"
             )
+        if not done.images:
+            reasons = ", ".join(f"{number} {reason}" for reason, number in done.gone.items())
+            raise ValueError(f"nothing to export: of the {selection.images} selected images, {reasons}")
         _write_provenance(config, done, output)
     return done
 
@@ -197,7 +201,7 @@ def _pictures(
 
 def _batches(done: Exported, table: str) -> Iterator[list[dict[str, Any]]]:
     """Yields rows with their masks, at most a row group at a time."""
-    more = ["image"] if table == "samples" else [CONFIDENCE] if done.threshold else []
+    more = ["image"] if table == "samples" else [*VERSION, *([CONFIDENCE] if done.threshold else [])]
     for uri, wanted in done.selection.shards:
         for rows in read_rows(uri, wanted, [*_COLUMNS, *more]):
             known = {"file": uri, "labelled": done.selection.task is not None}
@@ -217,8 +221,7 @@ def _picture(
         if "image" in row:
             image, suffix = showable(cell_bytes(row["image"]), row["height"], row["width"])
         elif needs_image(row["uri"]):
-            data, _ = sources.read_image(row["uri"])
-            image, suffix = showable(data, *mask.shape)
+            image, suffix = showable(read_labelled(row["uri"], row), *mask.shape)
         kept = originals.of(row["uri"])
     except (OSError, ValueError) as error:
         logger.warning("%s is left out: %s", storage.redact(row["uri"]), error)

@@ -19,7 +19,7 @@ from ddpm_seg.data.annotations.load import resize_nearest
 from ddpm_seg.data.decoding.decoder import decode_and_fit
 from ddpm_seg.data.decoding.images import DEFAULT_LIMITS
 from ddpm_seg.data.image_set import AT_ONCE, ImageFile
-from ddpm_seg.data.inputs.sources import read_image
+from ddpm_seg.data.inputs.labelled_image import VERSION, read_labelled
 from ddpm_seg.data.table_pictures import row_mask
 from ddpm_seg.evaluation.tables.selection import select
 from ddpm_seg.fits import FitMode
@@ -99,7 +99,7 @@ class LabelStream:
         return file
 
     def _rows(self) -> Iterator[list[dict[str, Any]]]:
-        columns = ["uri", "width", "height", "mask", *([CONFIDENCE] if self.has_confidence else [])]
+        columns = ["uri", *VERSION, "width", "height", "mask", *([CONFIDENCE] if self.has_confidence else [])]
         for shard, numbers in self._shards:
             for first in range(0, len(numbers), AT_ONCE):
                 for table in read_rows(shard, numbers[first : first + AT_ONCE], columns):
@@ -107,7 +107,7 @@ class LabelStream:
 
     def _read(self, row: dict[str, Any]) -> NDArray[np.uint8] | None:
         try:
-            canvas, placement = decode_and_fit(read_image(row["uri"])[0], DEFAULT_LIMITS, self.size, self.fit)
+            canvas, placement = decode_and_fit(read_labelled(row["uri"], row), DEFAULT_LIMITS, self.size, self.fit)
         except (OSError, ValueError) as error:
             logger.warning("%s is left out: %s", storage.redact(row["uri"]), error)
             return None

@@ -64,7 +64,7 @@ def test_changes_are_those_of_a_plain_comparison(output: str) -> None:
     found = find_changes(ChangesConfig(labels=output))
     before, after = masks(output, "a"), masks(output, "b")
     both = [uri for uri in before.keys() & after.keys() if before[uri].shape == after[uri].shape]
-    assert (found.before, found.after, found.images, found.resized) == ("a", "b", len(both), 1)
+    assert (found.before, found.after, found.images, found.replaced) == ("a", "b", len(both), 1)
     assert (found.only_before, found.only_after) == (
         len(before.keys() - after.keys()),
         len(after.keys() - before.keys()),

@@ -16,6 +16,7 @@ from ddpm_seg.data.annotations.forms.mask_files import MAX_MASK_BYTES, read_png
 from ddpm_seg.data.annotations.image_places import ImagePlaces
 from ddpm_seg.data.annotations.pair import Pair, missing_pair
 from ddpm_seg.data.inputs import sources
+from ddpm_seg.data.inputs.labelled_image import VERSION, read_labelled
 from ddpm_seg.data.schema import METADATA_KEY, task_of
 from ddpm_seg.tasks import Task
 
@@ -53,7 +54,7 @@ def _rows(uri: str, task: Task) -> tuple[list[dict[str, Any]], Task]:
                 )
             if METADATA_KEY in (parquet.schema_arrow.metadata or {}):
                 task = reading_task(uri, task_of(parquet.schema_arrow), task)
-            wanted = [name for name in ("uri", "image", "mask", "status") if name in names]
+            wanted = [name for name in ("uri", *VERSION, "image", "mask", "status") if name in names]
             return parquet.read(columns=wanted).to_pylist(), task
     except (pa.ArrowException, ValueError, OSError) as error:
         # For a damaged file Arrow raises a bare OSError; the store raises a subclass, or one with an errno.
@@ -95,7 +96,9 @@ def pair_of_row(name: str, row: dict[str, Any], task: Task, places: ImagePlaces,
         return missing_pair(names[0], name, f"{name} has no mask; expected the bytes of a PNG")
     read_mask = partial(_read_mask, mask_bytes, mask_path, places, task)
     if image_bytes is None:
-        return places.pair(names, name, read_mask)
+        pair = places.pair(names, name, read_mask)
+        is_labelled = uri is not None and pair.image == sources.normalize(uri)
+        return replace(pair, read_image=partial(read_labelled, pair.image, row)) if is_labelled else pair
     mask = f"{name} ({image_path})" if image_path and not uri else name
     return Pair(image=names[0], mask=mask, read_image=partial(bytes, image_bytes), read_mask=read_mask)
 
