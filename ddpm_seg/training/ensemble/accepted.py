@@ -7,6 +7,7 @@ from ddpm_seg.data.annotations.find import find_pairs
 from ddpm_seg.data.annotations.forms.table import pair_of_row, reading_task
 from ddpm_seg.data.annotations.image_places import ImagePlaces
 from ddpm_seg.data.annotations.pair import Pair
+from ddpm_seg.data.inputs.labelled_image import VERSION
 from ddpm_seg.data.inputs.verdicts import Chosen, read_chosen
 from ddpm_seg.evaluation.tables.selection import select
 from ddpm_seg.runs.manifest import read_info
@@ -41,8 +42,8 @@ def _labelled_pairs(output: str, chosen: Chosen, task: Task, image_root: str | N
     task = reading_task(output, found.task, task)
     places, pairs = ImagePlaces(storage.join(storage.place(output), "labels"), image_root), []
     for shard, numbers in found.shards:
-        rows = [row for table in read_rows(shard, numbers, ["uri", "mask", "run_id"]) for row in table.to_pylist()]
-        for row in rows:
+        tables = read_rows(shard, numbers, ["uri", *VERSION, "mask", "run_id"])
+        for row in (row for table in tables for row in table.to_pylist()):
             judged = chosen.entries[row["uri"]].run_id
             if judged and judged != row["run_id"]:
                 raise ValueError(

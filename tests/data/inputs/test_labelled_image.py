@@ -16,13 +16,14 @@ from PIL import Image
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.errors import AnnotationError
-from ddpm_seg.data.annotations.load import load_annotations
+from ddpm_seg.data.annotations.load import load_annotations, load_pairs
 from ddpm_seg.data.decoding.images import ImageError
 from ddpm_seg.data.inputs.labelled_image import VERSION, is_another, read_labelled
 from ddpm_seg.data.inputs.sources import read_image
 from ddpm_seg.data.table_pictures import encode_png
 from ddpm_seg.evaluation.tables.changes import find_changes
 from ddpm_seg.evaluation.tables.changes_config import ChangesConfig
+from ddpm_seg.training.ensemble.accepted import accepted_pairs
 from jobs import export
 from tests.runs.nightly_runs import labelled, night
 from tests.tiny_bundle import TASK
@@ -131,3 +132,15 @@ def test_a_table_of_labels_does_not_teach_with_it(s3: Callable[[], str], tmp_pat
     storage.write_bytes(uri, bmp(2))
     with pytest.raises(AnnotationError, match=r"a\.bmp: the image has been replaced since it was labelled"):
         load_annotations(str(table), image_size=SIDE, task=TASK)
+
+
+def test_neither_does_a_mask_that_was_accepted(s3: Callable[[], str], tmp_path: Path) -> None:
+    folder, only = s3(), tmp_path / "only.txt"
+    storage.write_bytes(f"{folder}/a.bmp", bmp(1))
+    night(f"{folder}/labels", 1, {"a.bmp": row(f"{folder}/a.bmp")}, prefix=folder)
+    only.write_text(f"{folder}/a.bmp\n")
+    pairs = accepted_pairs(f"{folder}/labels", str(only), TASK, None)
+    assert len(load_pairs(pairs, image_size=SIDE, task=TASK)) == 1
+    storage.write_bytes(f"{folder}/a.bmp", bmp(2))
+    with pytest.raises(AnnotationError, match="has been replaced since it was labelled"):
+        load_pairs(pairs, image_size=SIDE, task=TASK)
