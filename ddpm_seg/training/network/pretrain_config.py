@@ -69,8 +69,8 @@ class PretrainDDPMConfig(PretrainConfig):
     """Settings of `jobs.pretrain`. Those of the network have the names of guided-diffusion's flags."""
 
     start_from: str | None = None
-    """Bundle of a DDPM to go on from: a training that begins with its weights needs fewer batches and fewer images. It
-    decides the network's flags, and --image-size and --fit unless they are given. Default: random weights."""
+    """Bundle of a DDPM to go on from, on your images. It decides the network's flags, and --image-size and --fit unless
+    they are given. Default: begin with random weights."""
     num_channels: int = 32
     """Channels of the UNet's first resolution level."""
     num_res_blocks: int = 1

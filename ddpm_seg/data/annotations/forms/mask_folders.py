@@ -15,6 +15,7 @@ from ddpm_seg.data.annotations.errors import AnnotationError
 from ddpm_seg.data.annotations.forms.mask_files import MAX_MASK_BYTES, merged, read_npy, read_png
 from ddpm_seg.data.annotations.pair import Pair, image_pair, shown
 from ddpm_seg.data.decoding.formats import EXTENSIONS
+from ddpm_seg.data.inputs.hidden import is_hidden_below
 from ddpm_seg.tasks import Task
 
 IMAGES = ("images", "img_dir", "imgs", "img", "image", "data")
@@ -115,9 +116,9 @@ def _in_one_folder(uri: str, files: Sequence[str]) -> _Files | None:
 
 def _in_a_folder_beside(uri: str, files: Sequence[str]) -> _Files | None:
     """The images at `uri`, such as `images/train/`, with the masks in `masks/train/`; None if there are none."""
-    for name in MASKS:
-        folder = renamed_folder(uri, IMAGES, name)
-        if folder and (masks := [file.uri for file in storage.list_files(folder)]):
+    for folder in (renamed_folder(uri, IMAGES, name) for name in MASKS):
+        masks = visible_files(folder) if folder else []
+        if folder and masks:
             return _in_two_folders(uri, folder, [*files, *masks])
     return None
 
@@ -130,6 +131,11 @@ def _without_mark(masks: dict[str, str], images: Collection[str]) -> dict[str, s
         if found.setdefault(name, file) != file:
             raise AnnotationError(f"{shown([found[name], file])} are masks of the same image; remove one of them")
     return found
+
+
+def visible_files(folder: str) -> list[str]:
+    """URIs of the files below `folder` that are not hidden."""
+    return [file.uri for file in storage.list_files(folder) if not is_hidden_below(file.uri, folder)]
 
 
 def renamed_folder(uri: str, names: Collection[str], new: str) -> str | None:

@@ -94,6 +94,7 @@ def test_splits_beside_each_other_are_all_read_and_one_alone(tmp_path: Path, s3:
 def test_the_images_of_one_split_find_their_masks(tmp_path: Path) -> None:
     for split, names in {"training": "ab", "validation": "cd"}.items():
         write_pairs(str(tmp_path), (f"images/{split}/*.jpg", f"annotations/{split}/*.png"), names)
+    (tmp_path / "annotations" / "validation" / "._c.png").write_bytes(b"a Mac's own")
     found = find_pairs(str(tmp_path / "images" / "validation"), TASK)
     assert [Path(pair.mask).relative_to(tmp_path).as_posix() for pair in found] == [
         "annotations/validation/c.png",
