@@ -4,7 +4,9 @@
 
 FOLDER is their `trainingset/`, with `JPEGImages/` and `annotations.json`. Writes learn.txt (the images to learn from
 without labels, for jobs.pretrain), learn.json and score.json (COCO, for `--images`; add `--image-root FOLDER`),
-cars.yaml, the task of nine classes, and parts.yaml, that of all 18 parts. No picture is copied.
+cars.yaml, the task of nine classes, and parts.yaml, that of all 18 parts. To choose by, inside the 300: 220 to learn
+from and 80 to score on (inside-learn.json, inside-score.json), and every third image (learn-100.txt). No picture is
+copied.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import random
 import sys
 from pathlib import Path
 
-NUM_LEARN = 300
+NUM_LEARN, NUM_INSIDE = 300, 220
 
 TASK = """\
 class_names: [background, bumper, glass, door, light, hood, mirror, tailgate or trunk, wheel]
@@ -40,11 +42,11 @@ def all_parts() -> str:
     return f"class_names: [{', '.join(names)}]\nmirror_pairs:\n{shown}"
 
 
-def split(names: list[str]) -> tuple[list[str], list[str]]:
-    """The names to learn from and those to score on, each sorted."""
+def split(names: list[str], count: int, seed: int) -> tuple[list[str], list[str]]:
+    """`count` names to learn from and the others, to score on; each sorted."""
     names = sorted(names)
-    random.Random(0).shuffle(names)
-    return sorted(names[:NUM_LEARN]), sorted(names[NUM_LEARN:])
+    random.Random(seed).shuffle(names)
+    return sorted(names[:count]), sorted(names[count:])
 
 
 def subset(content: dict[str, list[dict[str, object]]], names: list[str]) -> dict[str, object]:
@@ -57,11 +59,14 @@ def subset(content: dict[str, list[dict[str, object]]], names: list[str]) -> dic
 
 def main(folder: Path, output: Path) -> None:
     content = json.loads((folder / "annotations.json").read_text())
-    learn, score = split([path.name for path in (folder / "JPEGImages").glob("*.jpg")])
+    learn, score = split([path.name for path in (folder / "JPEGImages").glob("*.jpg")], NUM_LEARN, 0)
+    inside_learn, inside_score = split(learn, NUM_INSIDE, 1)
     output.mkdir(exist_ok=True)
-    (output / "learn.txt").write_text("".join(f"{folder.resolve() / 'JPEGImages' / name}\n" for name in learn))
-    for name, chosen in (("learn.json", learn), ("score.json", score)):
-        (output / name).write_text(json.dumps(subset(content, chosen)))
+    for name, listed in (("learn.txt", learn), ("learn-100.txt", learn[::3])):
+        (output / name).write_text("".join(f"{folder.resolve() / 'JPEGImages' / one}\n" for one in listed))
+    sets = {"learn": learn, "score": score, "inside-learn": inside_learn, "inside-score": inside_score}
+    for name, chosen in sets.items():
+        (output / f"{name}.json").write_text(json.dumps(subset(content, chosen)))
     (output / "cars.yaml").write_text(TASK)
     (output / "parts.yaml").write_text(all_parts())
     print(f"{len(learn)} photographs to learn from, {len(score)} to score on, in {output}")

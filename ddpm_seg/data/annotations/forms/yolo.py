@@ -84,7 +84,8 @@ def _ids_by_number(task: Task) -> dict[str, int]:
 
 
 def _names(uri: str) -> dict[str, str]:
-    """Class name by number, from the nearest `data.yaml` in the folder or the two above it; empty without one."""
+    """Class name by number, from the nearest `data.yaml` in the folder or the two above it; empty without one. A folder
+    above may belong to others and be closed."""
     scheme, separator, path = uri.rpartition("://")
     above = [path, path.rpartition("/")[0], "/".join(path.split("/")[:-2])]
     folders = [f"{scheme}{separator}{folder}" for folder in above if folder]
@@ -92,6 +93,10 @@ def _names(uri: str) -> dict[str, str]:
         try:
             data = storage.read_bytes(place, max_bytes=MAX_BYTES)
         except FileNotFoundError:
+            continue
+        except PermissionError:
+            if place.startswith(f"{uri}/"):
+                raise
             continue
         return _names_in(storage.redact(place), data)
     return {}
@@ -128,7 +133,7 @@ def _objects(uri: str, names: Mapping[str, str]) -> Iterator[_Object]:
                 f"{' '.join(words)[:60]!r}"
             )
         if names and words[0] not in names:
-            raise AnnotationError(f"{where}: the class {words[0][:20]!r}, which data.yaml does not name")
+            raise AnnotationError(f"{where}: the class {words[0][:20]!r}, which the dataset's YAML file does not name")
         yield _Object(names.get(words[0], words[0]), numbers.reshape(-1, 2))
 
 

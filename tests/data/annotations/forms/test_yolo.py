@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ddpm_seg import storage
 from ddpm_seg.data.annotations.errors import AnnotationError
 from ddpm_seg.data.annotations.load import load_annotations
 from ddpm_seg.data.annotations.options import AnnotationOptions
@@ -89,7 +90,7 @@ def test_images_without_a_text_file_are_left_out(tmp_path: Path, caplog: pytest.
 @pytest.mark.parametrize(
     ("text", "names", "message"),
     [
-        ("2 0 0 1 0 1 1", NAMES, r"x\.txt, line 1: the class '2', which data\.yaml does not name"),
+        ("2 0 0 1 0 1 1", NAMES, r"x\.txt, line 1: the class '2', which the dataset's YAML file does not name"),
         ("2 0 0 1 0 1 1", None, r"x\.txt has the label '2', which pets does not have"),
         ("0 0 0 1 0 1 1", "names: [horse]", r"x\.txt has the label 'horse', which pets does not have"),
         ("0 0 0 1 0 1", NAMES, r"x\.txt, line 1: expected a class's number, and x and y of at least three corners"),
@@ -103,6 +104,25 @@ def test_images_without_a_text_file_are_left_out(tmp_path: Path, caplog: pytest.
 def test_wrong_files_are_named(tmp_path: Path, text: str, names: str | None, message: str) -> None:
     with pytest.raises(AnnotationError, match=message):
         labels(dataset(tmp_path, "images", "labels", text, names))
+
+
+def test_a_folder_above_may_be_closed_but_not_the_dataset_s_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a bucket answers whose listing is not allowed."""
+    dataset(tmp_path / "own", "images", "labels", names=None)
+    read, closed = storage.read_bytes, tmp_path
+
+    def denied(uri: str, **options: int) -> bytes:
+        if Path(uri).parent == closed:
+            raise PermissionError(13, "Access Denied", uri)
+        return read(uri, **options)
+
+    monkeypatch.setattr(storage, "read_bytes", denied)
+    assert labels(tmp_path / "own") == [MASK.tolist()]
+    closed = tmp_path / "own"
+    with pytest.raises(PermissionError):
+        labels(tmp_path / "own")
 
 
 def test_the_file_of_names_is_no_dataset(tmp_path: Path) -> None:
