@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ddpm_seg.model.networks.pixel_values import from_network, to_network
 from ddpm_seg.tasks import Task
 
 # RGB to brightness and two axes of colour (YIQ), in which a change of hue is a rotation.
@@ -88,6 +89,11 @@ def recolour(images: Tensor, options: Augmentation, generator: torch.Generator) 
     of_rgb = torch.linalg.inv(YIQ) @ change @ YIQ
     recoloured = torch.baddbmm(brightness[:, None, None], of_rgb, images.flatten(2)).view_as(images)
     return recoloured.clamp(-1, 1)
+
+
+def slightly_recoloured(images: NDArray[np.uint8], generator: torch.Generator) -> NDArray[np.uint8]:
+    """The images (N, S, S, 3) uint8, each with slightly different colours."""
+    return from_network(recolour(to_network(images, "cpu"), SLIGHT_COLOURS, generator))
 
 
 def _affine_maps(n: int, options: Augmentation, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -10,9 +10,8 @@ import numpy as np
 import torch
 
 from ddpm_seg.data.annotations.load import Annotation
-from ddpm_seg.model.networks.pixel_values import from_network, to_network
 from ddpm_seg.tasks import Task
-from ddpm_seg.training.augmentation import SLIGHT_COLOURS, mirrored_labels, recolour
+from ddpm_seg.training.augmentation import mirrored_labels, slightly_recoloured
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,5 +52,4 @@ def mirrored(annotation: Annotation, task: Task | None = None) -> Annotation:
 
 def recoloured(annotation: Annotation, generator: torch.Generator) -> Annotation:
     """The annotation with the colours of its image slightly changed."""
-    changed = recolour(to_network(annotation.image[None], "cpu"), SLIGHT_COLOURS, generator)
-    return dataclasses.replace(annotation, image=from_network(changed)[0])
+    return dataclasses.replace(annotation, image=slightly_recoloured(annotation.image[None], generator)[0])

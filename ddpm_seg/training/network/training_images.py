@@ -16,8 +16,7 @@ from PIL import Image
 
 from ddpm_seg.data.image_set import ImageFile, read_images
 from ddpm_seg.fits import FitMode
-from ddpm_seg.model.networks.pixel_values import from_network, to_network
-from ddpm_seg.training.augmentation import SLIGHT_COLOURS, recolour
+from ddpm_seg.training.augmentation import slightly_recoloured
 from ddpm_seg.training.optimization import Optimization
 
 DECAY_SHARE = 0.25
@@ -75,7 +74,7 @@ def draw_images(
     flipped = rng.random(options.batch_size) < 0.5
     batch[flipped] = batch[flipped, :, ::-1]
     if images.recolour and iteration < varied_until:
-        batch = recoloured(batch, rng)
+        batch = slightly_recoloured(batch, torch.Generator().manual_seed(int(rng.integers(2**63))))
     return batch, rng
 
 
@@ -111,9 +110,3 @@ def cropped(images: NDArray[np.uint8], size: int, rng: np.random.Generator) -> N
         square = Image.fromarray(image[top : top + side, left : left + side])
         found[number] = np.asarray(square.resize((size, size), Image.Resampling.BILINEAR))
     return found
-
-
-def recoloured(images: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """The images (B, S, S, 3) uint8 with slightly different colours."""
-    generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
-    return from_network(recolour(to_network(images, "cpu"), SLIGHT_COLOURS, generator))
