@@ -16,18 +16,15 @@ from ddpm_seg.model.bundle.ensemble_bundle import Bundle
 from ddpm_seg.model.device.choice import chosen_device
 from ddpm_seg.model.device.copies import to_host
 from ddpm_seg.model.device.dtypes import DType, activations
-from ddpm_seg.model.device.fitting_batch import FittingBatch
+from ddpm_seg.model.device.fitting_batch import FittingBatch, fitting_pairs
 from ddpm_seg.model.domain import Domain
 from ddpm_seg.model.ensemble import Ensemble
 from ddpm_seg.model.errors import BundleError
 from ddpm_seg.model.features import Extractor
-from ddpm_seg.model.network import Network, drawn_images_only
+from ddpm_seg.model.network import drawn_images_only
 from ddpm_seg.model.pixel_labels import PixelLabels
 from ddpm_seg.model.resident import resident_extractor
 from ddpm_seg.model.voting import Votes
-
-CPU_ACTIVATION_BYTES = 2**29  # one image and step of the published size in float32: two at once were no faster
-MAX_MICRO_BATCH = {"cpu": 32, "cuda": 256}
 
 
 class Segmenter:
@@ -76,7 +73,7 @@ class Segmenter:
         self.temperatures = torch.tensor(calibration.temperatures, device=self.device) if calibration else None
         self.domain = Domain(bundle.domain.to(self.device)) if bundle.domain is not None else None
         if batch_size is None:
-            batch_size = _fitting_size(bundle.network, activations(dtype).itemsize, self.device)
+            batch_size = fitting_pairs(bundle.network.peak_values, activations(dtype).itemsize, self.device)
         self.batch = FittingBatch(batch_size, self.device, what=f"{self.image_size} x {self.image_size} image")
 
     def segment(self, images: NDArray[np.uint8]) -> list[PixelLabels]:
@@ -126,10 +123,3 @@ class Segmenter:
     def calibrated(self, votes: Votes) -> Votes:
         """`votes` with the bundle's calibration; unchanged if it has none."""
         return votes if self.temperatures is None else votes.calibrated(self.temperatures)
-
-
-def _fitting_size(network: Network, itemsize: int, device: torch.device) -> int:
-    """Number of (image, step) pairs whose activations fit into memory."""
-    bytes_per_pair = network.peak_values * itemsize
-    budget = CPU_ACTIVATION_BYTES if device.type == "cpu" else torch.cuda.mem_get_info(device)[0] // 2
-    return int(max(1, min(budget // bytes_per_pair, MAX_MICRO_BATCH.get(device.type, 1))))

@@ -1,4 +1,4 @@
-"""Chooses how many items go through a network at once: halves the number whenever a GPU runs out of memory."""
+"""Chooses how many items go through a network at once, and halves the number whenever a GPU runs out of memory."""
 
 from __future__ import annotations
 
@@ -8,9 +8,19 @@ from typing import TypeVar
 
 import torch
 
+CPU_ACTIVATION_BYTES = 2**29  # one image and step of the published size in float32: two at once were no faster
+MAX_PAIRS = {"cpu": 32, "cuda": 256}
+
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
+
+
+def fitting_pairs(peak_values: int, itemsize: int, device: torch.device) -> int:
+    """The number of (image, step) pairs that fit into memory, if each needs `peak_values` of `itemsize` bytes."""
+    bytes_per_pair = peak_values * itemsize
+    budget = CPU_ACTIVATION_BYTES if device.type == "cpu" else torch.cuda.mem_get_info(device)[0] // 2
+    return int(max(1, min(budget // bytes_per_pair, MAX_PAIRS.get(device.type, 1))))
 
 
 class FittingBatch:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from ddpm_seg.data.annotations.errors import AnnotationError
 from ddpm_seg.data.annotations.load import Annotation
 from ddpm_seg.data.sample_names import SampleFinder, SampleName
 from ddpm_seg.model.bundle.ensemble_bundle import Bundle
+from ddpm_seg.model.device.fitting_batch import fitting_pairs
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.resident import resident_drawer, resident_extractor
 from ddpm_seg.model.samples.drawing import Drawer
@@ -52,11 +54,11 @@ def feature_reader(
     """Loads the bundle's network; reads the maps of one source, each (1, C, h, w) in the order of an `Extractor`."""
     if bundle.network.reads_images:
         extract = resident_extractor(bundle, device)
+        pairs = fitting_pairs(bundle.network.peak_values, torch.float32.itemsize, torch.device(device))
 
         def of_image(image: Source, features: FeatureConfig) -> list[Tensor]:
             assert isinstance(image, np.ndarray)  # of `sources_of`
-            # One (image, step) pair at a time bounds the memory; few images leave little to gain from batches.
-            return extract(image[None], features, micro_batch=1)
+            return extract(image[None], features, micro_batch=pairs)
 
         return of_image
     drawer = _drawer(bundle, truncation, device)
