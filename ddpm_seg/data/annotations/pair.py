@@ -20,6 +20,8 @@ from ddpm_seg.tasks import Task
 UNCOVERED = -1
 """Mask pixel that none of the drawn objects covers. It becomes "no class", or the class of
 `AnnotationOptions.uncovered`."""
+BACKGROUND = "background"
+"""What tools call the pixels that no object covers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

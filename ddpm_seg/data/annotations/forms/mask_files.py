@@ -23,6 +23,8 @@ from ddpm_seg.tasks import UNLABELLED, Task
 
 Color = tuple[int, ...]
 """Red, green, blue."""
+GREY = ("1", "L", "I", "I;16", "I;16B")
+"""Pillow's modes of grey PNGs."""
 MAX_MASK_BYTES = 8 * DEFAULT_LIMITS.max_pixels  # one int64 id per pixel
 
 
@@ -74,9 +76,18 @@ def read_png(data: bytes, task: Task, image_height: int, image_width: int) -> ND
         return _read_indexed(np.asarray(image), image.getpalette("RGB") or [], task)
     if image.mode in ("RGB", "RGBA"):
         return ids_of_colors(np.asarray(image.convert("RGB")), _ids_by_color(task), f"the palette of {task.name}")
-    if image.mode in ("1", "L", "I", "I;16", "I;16B"):
-        return merged(np.asarray(image).astype(np.int64) // _grey_step(data), task)
+    if image.mode in GREY:
+        return merged(_grey_values(image, data), task)
     raise MaskError(f"is a PNG of mode {image.mode}; save it as grey class ids, indexed, or RGB in the task's colours")
+
+
+def read_values(data: bytes, image_height: int, image_width: int) -> NDArray[Any]:
+    """The values (H, W) of a grey PNG, or the indices of an indexed one, for an image of the given size. Raises
+    MaskError."""
+    image = _open(data, image_height, image_width)
+    if image.mode != "P" and image.mode not in GREY:
+        raise MaskError(f"is a PNG of mode {image.mode}; expected grey values")
+    return np.asarray(image) if image.mode == "P" else _grey_values(image, data)
 
 
 def read_colors(data: bytes, image_height: int, image_width: int) -> NDArray[np.uint8]:
@@ -124,6 +135,10 @@ def _open(data: bytes, image_height: int, image_width: int) -> Image.Image:
         if lighter is None:
             raise
     return _decoded(lighter, width, height)
+
+
+def _grey_values(image: Image.Image, data: bytes) -> NDArray[np.int64]:
+    return np.asarray(image).astype(np.int64) // _grey_step(data)
 
 
 def _grey_step(data: bytes) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.errors import AnnotationError
+from ddpm_seg.data.annotations.forms.class_values import CLASSES, read_labelled_mask, value_labels
 from ddpm_seg.data.annotations.forms.mask_files import MAX_MASK_BYTES, merged, read_npy, read_png
 from ddpm_seg.data.annotations.pair import Pair, image_pair, shown
 from ddpm_seg.data.decoding.formats import EXTENSIONS
@@ -43,7 +44,8 @@ def pairs_of_files(uri: str, files: Sequence[str], task: Task) -> list[Pair]:
     * in two, such as `images/` and `masks/` (`IMAGES`, `MASKS`), `X.jpg` and `X.png`, `X_mask.png` or `X.npy`: at `uri`
       or else in its folders, such as `train/` and `val/`. `uri` may also be the images' own folder, `images/train/`.
 
-    Raises AnnotationError if there are none, or a partner is missing.
+    Where `_classes.csv` beside masks names their values, these are matched to classes by name. Raises AnnotationError
+    if there are none, or a partner is missing.
     """
     if _is_published(uri, files):
         found = [_published(uri, files)]
@@ -52,15 +54,19 @@ def pairs_of_files(uri: str, files: Sequence[str], task: Task) -> list[Pair]:
         found = found or [_in_one_folder(uri, files) or _in_a_folder_beside(uri, files) or _published(uri, files)]
     if not any(one.images or one.masks for one in found):
         raise AnnotationError(f"{storage.redact(uri)} holds no annotated images; expected {EXPECTED}")
-    return [pair for one in found for pair in _pairs(one, task)]
+    labels = {file.rpartition("/")[0]: value_labels(file) for file in files if file.endswith(f"/{CLASSES}")}
+    return [pair for one in found for pair in _pairs(one, labels, task)]
 
 
-def _pairs(found: _Files, task: Task) -> Iterator[Pair]:
+def _pairs(found: _Files, labels: Mapping[str, Mapping[int, str]], task: Task) -> Iterator[Pair]:
+    """`labels`: by folder of masks, what their values are called."""
     images, masks = found.images, found.masks
     refuse_bare("images", "mask", images, masks, found.expected)
     refuse_bare("masks", "image", masks, images, found.expected)
     for stem in sorted(images):
-        yield image_pair(images[stem], masks[stem], partial(_read_mask_file, masks[stem], task))
+        own = labels.get(masks[stem].rpartition("/")[0], {})
+        read_mask = partial(_read_mask_file, masks[stem], own, task)
+        yield image_pair(images[stem], masks[stem], read_mask, drawn=bool(own))
 
 
 def _is_published(uri: str, files: Sequence[str]) -> bool:
@@ -171,8 +177,12 @@ def refuse_bare(kind: str, partner: str, own: dict[str, str], others: dict[str, 
         )
 
 
-def _read_mask_file(uri: str, task: Task, image_height: int, image_width: int) -> NDArray[Any]:
+def _read_mask_file(
+    uri: str, labels: Mapping[int, str], task: Task, image_height: int, image_width: int
+) -> NDArray[Any]:
     data = storage.read_bytes(uri, max_bytes=MAX_MASK_BYTES)
+    if labels:
+        return read_labelled_mask(uri, data, labels, task, image_height, image_width)
     if uri.lower().endswith(".npy"):
         return merged(read_npy(data, image_height, image_width), task)
     return read_png(data, task, image_height, image_width)

@@ -18,15 +18,13 @@ from ddpm_seg import storage
 from ddpm_seg.data.annotations.errors import AnnotationError
 from ddpm_seg.data.annotations.forms.mask_files import MAX_MASK_BYTES, Color, ids_of_colors, read_colors, read_png
 from ddpm_seg.data.annotations.forms.mask_folders import by_stem, refuse_bare
-from ddpm_seg.data.annotations.pair import UNCOVERED, Pair, class_id_of, image_pair, shown
+from ddpm_seg.data.annotations.pair import BACKGROUND, UNCOVERED, Pair, class_id_of, image_pair, shown
 from ddpm_seg.data.decoding.formats import EXTENSIONS
 from ddpm_seg.tasks import UNLABELLED, Task
 
 logger = logging.getLogger(__name__)
 
 IMAGES, MASKS, LABEL_MAP = "JPEGImages", "SegmentationClass", "labelmap.txt"
-BACKGROUND = "background"
-"""Label of the pixels that no object covers."""
 BORDER = (224, 224, 192)
 """VOC's colour of the pixels between objects, which have no class."""
 MAX_TEXT_BYTES = 2**26

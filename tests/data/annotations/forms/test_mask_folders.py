@@ -130,6 +130,34 @@ def test_black_and_white_masks_need_a_merge(tmp_path: Path) -> None:
         np.testing.assert_array_equal(one.label, np.where(black_and_white > 0, 2, 0))
 
 
+@pytest.mark.parametrize("layout", [("train/*.jpg", "train/*_mask.png"), ("images/*.jpg", "masks/*.png")])
+def test_values_are_matched_by_the_names_that_a_file_gives_them(layout: tuple[str, str], tmp_path: Path) -> None:
+    """Roboflow numbers the classes by the alphabet, below the background."""
+    write_pairs(str(tmp_path), layout)
+    expected = [one.label for one in load_annotations(str(tmp_path), image_size=4, task=TASK)]
+    for mask, seed in zip(sorted(tmp_path.glob(layout[1])), range(3), strict=True):
+        Image.fromarray(np.array([7, 2, 1], np.uint8)[mask_of(seed)]).save(mask)
+    classes = (tmp_path / layout[1]).parent / "_classes.csv"
+    classes.write_text("Pixel Value, Class\n0, background\n1, c\n2, b\n7, a\n")
+    found = [one.label for one in load_annotations(str(tmp_path), image_size=4, task=TASK)]
+    assert np.array_equal(found, expected)
+    classes.write_text("Pixel Value, Class\n0, other\n1, background\n2, b\n7, a\n")
+    found = [one.label for one in load_annotations(str(tmp_path), image_size=4, task=TASK)]
+    assert np.array_equal(found, np.where(np.array(expected) == 2, 255, expected))  # background is no class here
+    for text, message in (
+        ("Pixel Value, Class\n1, c\n2, b\n", "holds the value 7, which _classes.csv beside .* does not name"),
+        ("Pixel Value, Class\n1, c\n2, b\n7, door\n", "has the label 'door', which three does not have: a, b, c"),
+        ("Pixel Value, Class\n1, c\n1, b\n", "1 is both 'c' and 'b'"),
+        ("Pixel Value, Class\none, c\n", "expected value, label; got 'one, c'"),
+    ):
+        classes.write_text(text)
+        with pytest.raises(AnnotationError, match=message):
+            load_annotations(str(tmp_path), image_size=4, task=TASK)
+    classes.write_text("filename, a, b, c\nx.jpg, 1, 0, 0\n")  # a list of images: the values are class ids again
+    with pytest.raises(AnnotationError, match="7"):
+        load_annotations(str(tmp_path), image_size=4, task=TASK)
+
+
 def test_two_masks_of_an_image_are_refused(tmp_path: Path) -> None:
     write_pairs(str(tmp_path), ("images/*.jpg", "masks/*.png"))
     write(str(tmp_path), "masks/y_mask.png", mask_of(7))
