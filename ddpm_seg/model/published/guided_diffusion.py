@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from ddpm_seg import storage
 from ddpm_seg.model.device.meta import weight_shapes
 from ddpm_seg.model.networks.diffusion.ddpm import DDPMConfig
 from ddpm_seg.model.networks.diffusion.unet import UNetConfig
 from ddpm_seg.model.published.convert_config import ConvertConfig
 from ddpm_seg.model.published.flags import configs_from_flags, contradictions, split_model_flags
-from ddpm_seg.model.published.loading import Loaded
+from ddpm_seg.model.published.loading import Loaded, unwrapped
 from ddpm_seg.model.published.names import LSUN_FFHQ_256
 from ddpm_seg.model.published.state_dicts import State, check_shapes, read_checkpoint, state_dict, usable
 from ddpm_seg.model.shapes import shapes_of, some
@@ -35,7 +38,7 @@ def load_unet(uri: str, config: UNetConfig) -> State:
     shapes show.
     """
     name = storage.redact(uri)
-    state = state_dict(read_checkpoint(uri), name)
+    state = state_dict(_one_network(read_checkpoint(uri), name), name)
     shapes = shapes_of(state)
     if absent := [key for key in _LANDMARKS if key not in shapes]:
         raise ValueError(
@@ -51,3 +54,16 @@ def load_unet(uri: str, config: UNetConfig) -> State:
         raise ValueError(f"{name}: the model flags are not this checkpoint's: {'; '.join(found)}")
     check_shapes(shapes, weight_shapes(config), f"{name}: not the network that the model flags describe")
     return usable(state, name)
+
+
+def _one_network(content: Any, name: str) -> Any:
+    """The state dict in a checkpoint. Raises ValueError if beside it are averages of the weights: both label, but not
+    equally well, and the file does not say which is meant."""
+    found = unwrapped(content)
+    averages = [] if found is content else [key for key in content if "ema" in str(key).lower().split("_")]
+    if weights := [key for key in averages if isinstance(content[key], Mapping)]:
+        raise ValueError(
+            f"{name} holds the network twice, once as {weights[0]!r} (averaged over its training, as published DDPMs "
+            "are); save the one to use as a plain state dict"
+        )
+    return found

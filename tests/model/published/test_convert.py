@@ -82,6 +82,16 @@ def test_a_checkpoint_alone_becomes_a_ddpm(tmp_path: Path) -> None:
     assert torch.equal(bundle.noise, torch_cpu_noise(4, (1, 3, 16, 16)))
 
 
+def test_a_state_dict_within_the_state_of_a_training(tmp_path: Path) -> None:
+    uri, state = str(tmp_path / "training.pt"), unet_state()
+    for key in ("model", "state_dict"):
+        torch.save({key: state, "step": 7}, uri)
+        assert all(torch.equal(load_unet(uri, UNET)[name], value) for name, value in state.items())
+    torch.save({"model": state, "model_ema": state}, uri)
+    with pytest.raises(ValueError, match=r"training\.pt holds the network twice, once as 'model_ema'"):
+        load_unet(uri, UNET)
+
+
 def test_a_modelscope_folder(tmp_path: Path) -> None:
     write_modelscope(tmp_path / "model")
     bundle = convert(ConvertConfig(modelscope=str(tmp_path / "model"), output="unused"))
@@ -282,7 +292,7 @@ def without(key: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (lambda: {"state_dict": unet_state()}, "plain state dict.*a dictionary with state_dict"),
+        (lambda: {"network": unet_state()}, "plain state dict.*a dictionary with network"),
         (lambda: [torch.zeros(1)], "plain state dict.*a list"),
         (dict, "plain state dict.*nothing"),
         (lambda: {"encoder.weight": torch.zeros(2)}, "not a guided-diffusion network.*encoder.weight"),
