@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import pyarrow as pa
 
 from ddpm_seg import storage
 from ddpm_seg.data.annotations.load import Annotation, load_annotations
+from ddpm_seg.data.inputs import sources
+from ddpm_seg.data.inputs.labelled_image import VERSION, is_another
 from ddpm_seg.data.schema import MAPS
 from ddpm_seg.errors import work_began
 from ddpm_seg.evaluation.pages.evaluation_page import evaluation_page
@@ -37,6 +40,8 @@ logger = logging.getLogger(__name__)
 
 COLUMNS = ["uri", "status", "width", "height", "mask", "uncertainty", "model_id"]
 """Columns of the labels that scoring needs."""
+READERS = 16
+"""Images at a time whose version is asked for."""
 
 
 def run_evaluate(config: EvaluateConfig) -> dict[str, Any]:
@@ -106,7 +111,9 @@ def images_table(scored: Sequence[Scored]) -> pa.Table:
 
 def _labels(config: EvaluateConfig, header: TrainedHeader, annotations: Sequence[Annotation]) -> pa.Table:
     if config.labels is not None:
-        return _existing_labels(config.labels, config, header)
+        labels = _existing_labels(config.labels, config, header)
+        _refuse_replaced(labels, annotations)
+        return labels
     listed = storage.join(config.output, LISTED)
     storage.write_bytes(listed, encode(pa.table({"uri": [annotation.uri for annotation in annotations]})))
     labelled = run_label(
@@ -134,10 +141,11 @@ def _with_maps(output: str) -> bool:
 
 
 def _read(output: str, config_hash: str) -> pa.Table:
-    """Reads the columns that scoring needs, with the maps of pixels if the labels have them."""
+    """Reads the columns that scoring needs, with the maps of pixels and the images' versions if the labels have
+    them."""
     with open_parquet(choose(output, "labels", config_hash).shards[0]) as file:
-        maps = [name for name in MAPS if name in file.schema_arrow.names]
-    return read_labels(output, config_hash=config_hash, columns=[*COLUMNS, *maps])
+        more = [name for name in (*MAPS, *VERSION) if name in file.schema_arrow.names]
+    return read_labels(output, config_hash=config_hash, columns=[*COLUMNS, *more])
 
 
 def _existing_labels(output: str, config: EvaluateConfig, header: TrainedHeader) -> pa.Table:
@@ -153,3 +161,25 @@ def _existing_labels(output: str, config: EvaluateConfig, header: TrainedHeader)
             f"(this used {configuration})"
         )
     return labels
+
+
+def _refuse_replaced(labels: pa.Table, annotations: Sequence[Annotation]) -> None:
+    """Raises ValueError if another image has taken the place of one that was labelled: the mask is not about it."""
+    names = ["uri", *(name for name in VERSION if name in labels.column_names)]
+    rows = {row["uri"]: row for row in labels.select(names).to_pylist()}
+
+    def replaced(uri: str) -> bool:
+        try:
+            now = sources.info(uri)
+        except FileNotFoundError:  # the annotations have the image in themselves
+            return False
+        return is_another(uri, rows.get(storage.redact(uri), {}), {name: getattr(now, name) for name in VERSION})
+
+    uris = [annotation.uri for annotation in annotations]
+    with ThreadPoolExecutor(READERS) as readers:
+        found = [storage.redact(uri) for uri, is_one in zip(uris, readers.map(replaced, uris), strict=True) if is_one]
+    if found:
+        raise ValueError(
+            f"{len(found)} of {len(uris)} annotated images have been replaced since they were labelled: "
+            f"{', '.join(found[:3])}{', ...' if len(found) > 3 else ''}; label them again"
+        )

@@ -142,6 +142,10 @@ def test_labels_of_another_model_are_refused(
     # Nor are labels that lack an annotated image.
     assert main(arguments(folders, "again", "--labels", str(folders / "out"))) == 2
     assert "3 of 4 annotated images have no mask in the labels" in capsys.readouterr().err
+    # Nor a mask of an image that another one has replaced.
+    Image.new("RGB", SIZES[0][::-1]).save(folders / "annotated" / "0.png")
+    assert main(arguments(folders, "again", "--labels", str(folders / "out"), "--limit", "1")) == 2
+    assert "1 of 1 annotated images have been replaced since they were labelled" in capsys.readouterr().err
 
 
 def test_splits_train_as_the_model_was_trained_and_score_what_is_left(

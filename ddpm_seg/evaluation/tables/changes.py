@@ -25,7 +25,7 @@ SHOWN = 60
 
 _COLUMNS = ["image_id", "uri", *VERSION, "width", "height", "uncertainty", "mask"]
 
-_SETTINGS = ("fit", "dtype", "resize", "refine", "target_error")
+_SETTINGS = ("fit", "dtype", "resize", "refine", "average", "tile", "target_error")
 
 Place = tuple[int, int]
 """Number of a shard and of a row in it."""
