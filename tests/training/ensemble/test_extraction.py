@@ -13,9 +13,11 @@ from ddpm_seg.data.annotations.load import Annotation
 from ddpm_seg.data.canvas import Placement
 from ddpm_seg.errors import StageError
 from ddpm_seg.model.bundle.ensemble_bundle import save_bundle
+from ddpm_seg.model.device import fitting_batch
 from ddpm_seg.model.diffusion import Diffusion
 from ddpm_seg.model.features import FeatureConfig
 from ddpm_seg.model.networks.diffusion.ddpm_extractor import extract
+from ddpm_seg.model.networks.diffusion.unet import UNet
 from ddpm_seg.model.networks.pixel_values import to_network
 from ddpm_seg.model.resident import resident_extractor
 from ddpm_seg.training.ensemble import feature_files
@@ -60,6 +62,22 @@ def test_features_are_the_interpolated_activations_of_every_image() -> None:
     expected = torch.cat([F.interpolate(one, (SIZE, SIZE), mode="bilinear") for one in maps], dim=1)
     found = everything(extract_features(bundle, images, FEATURES, "cpu"))
     torch.testing.assert_close(found, expected.permute(0, 2, 3, 1).reshape(len(found), -1), rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize(("budget", "passes"), [(1, 4), (2**29, 2)])
+def test_an_images_steps_go_through_the_network_together_if_memory_allows(
+    monkeypatch: pytest.MonkeyPatch, budget: int, passes: int
+) -> None:
+    images, together = annotations(2), []
+    expected = everything(extract_features(tiny_bundle(size=SIZE), images, FEATURES, "cpu"))
+    monkeypatch.setattr(fitting_batch, "CPU_ACTIVATION_BYTES", budget)
+    activations = UNet.activations
+    monkeypatch.setattr(
+        UNet, "activations", lambda self, *what: (together.append(what[0]), activations(self, *what))[1]
+    )
+    found = everything(extract_features(tiny_bundle(size=SIZE), images, FEATURES, "cpu"))
+    assert len(together) == passes
+    torch.testing.assert_close(found, expected, rtol=2e-3, atol=2e-3)
 
 
 def test_what_stands_at_the_workplace_is_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
