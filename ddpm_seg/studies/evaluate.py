@@ -171,7 +171,7 @@ def _refuse_replaced(labels: pa.Table, annotations: Sequence[Annotation]) -> Non
     def replaced(uri: str) -> bool:
         try:
             now = sources.info(uri)
-        except FileNotFoundError:  # the annotations have the image in themselves
+        except (FileNotFoundError, PermissionError):  # it was read a moment ago: the annotations have a copy of it
             return False
         return is_another(uri, rows.get(storage.redact(uri), {}), {name: getattr(now, name) for name in VERSION})
 

@@ -181,8 +181,8 @@ def _read_mask_file(
     uri: str, labels: Mapping[int, str], task: Task, image_height: int, image_width: int
 ) -> NDArray[Any]:
     data = storage.read_bytes(uri, max_bytes=MAX_MASK_BYTES)
-    if labels:
-        return read_labelled_mask(uri, data, labels, task, image_height, image_width)
     if uri.lower().endswith(".npy"):
         return merged(read_npy(data, image_height, image_width), task)
+    if labels:
+        return read_labelled_mask(data, labels, task, image_height, image_width)
     return read_png(data, task, image_height, image_width)

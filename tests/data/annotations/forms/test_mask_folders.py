@@ -145,10 +145,12 @@ def test_values_are_matched_by_the_names_that_a_file_gives_them(layout: tuple[st
     found = [one.label for one in load_annotations(str(tmp_path), image_size=4, task=TASK)]
     assert np.array_equal(found, np.where(np.array(expected) == 2, 255, expected))  # background is no class here
     for text, message in (
-        ("Pixel Value, Class\n1, c\n2, b\n", "holds the value 7, which _classes.csv beside .* does not name"),
+        ("Pixel Value, Class\n1, c\n2, b\n", "holds the value 7, which _classes.csv beside it does not name"),
         ("Pixel Value, Class\n1, c\n2, b\n7, door\n", "has the label 'door', which three does not have: a, b, c"),
         ("Pixel Value, Class\n1, c\n1, b\n", "1 is both 'c' and 'b'"),
         ("Pixel Value, Class\none, c\n", "expected value, label; got 'one, c'"),
+        (f"Pixel Value, Class\n{'1' * 5000}, c\n", "expected value, label; got '111"),
+        (f"Pixel Value, Class\n1, {'c' * 200_000}\n", "_classes.csv: field larger than field limit"),
     ):
         classes.write_text(text)
         with pytest.raises(AnnotationError, match=message):
