@@ -1,4 +1,4 @@
-"""Reads masks whose values a file beside them names, as Roboflow's export "Semantic Segmentation Masks" has it."""
+"""Reads masks beside a file that names their values, such as Roboflow's export "Semantic Segmentation Masks"."""
 
 # Shapes: masks of H x W pixels.
 
